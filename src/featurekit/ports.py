@@ -1,0 +1,151 @@
+"""Ports: what the runtime needs from the world, and what each side may count on.
+
+Adapters are in `stores` and `sources`; only `repo` chooses among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from featurekit.plan import ViewPlan
+from featurekit.wire import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server can do, asked of it by `COMMAND INFO` and never guessed from its version.
+
+    Attributes:
+        hsetex: Whether it has `HSETEX` (Redis 8, Valkey 9).
+        server: Its name and version, for people: `valkey 9.1.2`.
+    """
+
+    hsetex: bool
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The bytes of some rows' commands, ready to leave.
+
+    Attributes:
+        data: Complete commands, one after another.
+        replies: How many replies they will get.
+        lines: How many lines those replies take if nothing is refused.
+        rows: How many rows they write.
+    """
+
+    data: bytes | memoryview
+    replies: int
+    lines: int
+    rows: int
+
+
+class OnlineStore(Protocol):
+    """A server, or several, that take prepared commands and give back their replies.
+
+    Thread-safe. Survives `fork`: a child process opens connections of its own. An error that
+    the server gives to one command is a reply (`wire.ErrorReply`), never raised. Whole calls
+    that got no answer are sent again once by default (the URL's `retries`), since every
+    request built by featurekit may be repeated.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server can do. Asked once for each store, at the first call.
+
+        Raises:
+            StoreUnfitError: It cannot keep the promise; says what is lacking.
+        """
+
+    def run(self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1) -> list[Reply]:
+        """Send every request in one round trip per server; replies come in order.
+
+        Args:
+            keys: The key that each request is about: where it is routed.
+            requests: One or more complete commands each, all with `width` replies.
+            width: Replies to each request.
+
+        Returns:
+            `len(requests) * width` replies.
+
+        Raises:
+            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+        """
+
+    def call(self, *args: str | int | bytes) -> Reply:
+        """Send one command and return its reply; never sent twice.
+
+        Raises:
+            StoreUnavailableError: No reply within the store's timeout. It may have been carried out.
+        """
+
+    def check_writable(self, prefix: str) -> None:
+        """Prove on a probe key under `prefix` that writes keep their expiry. Done once.
+
+        Raises:
+            StoreUnfitError: This server or user cannot keep the promise; nothing was written.
+        """
+
+    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+        """Send chunks as fast as the server takes them, a bounded number under way.
+
+        Yields:
+            Each chunk when all of it was answered, in order, with `None` if nothing was refused
+            and else with all of its replies.
+
+        Raises:
+            StoreUnavailableError: The server went away and did not come back within the retries.
+        """
+
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+        """The keys that match a glob, in pages; a key may come twice."""
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+
+
+class AsyncOnlineStore(Protocol):
+    """The asyncio side of `OnlineStore.run`, with the same promises, bound to one event loop."""
+
+    async def run(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1
+    ) -> list[Reply]:
+        """As `OnlineStore.run`."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The rows of a batch source: the newest of each entity.
+
+    Attributes:
+        form: `native`: Arrow columns of the field's own types. `text`: utf8 columns, as of CSV.
+            `json`: one utf8 column named `json`, an object a row.
+        batches: `pyarrow.RecordBatch`es; `native` and `text` have one column for each join key and
+            field, under the names of the view. Each batch ends with a column `event_timestamp`
+            (timestamp[us, UTC]) if the source has a `timestamp_field`.
+        rows_read: Rows read from the source, before the newest of each entity was taken.
+    """
+
+    form: str
+    batches: Iterator[Any]
+    rows_read: int
+
+
+class BatchSource(Protocol):
+    """Somewhere that the rows of a batch view come from."""
+
+    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+        """The newest row of each entity with `start_ms <= timestamp < end_ms`.
+
+        Raises:
+            SourceError: It cannot be read, or lacks a column.
+        """
+
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
+        """Where a row came from, for an error: `users.parquet, row 17`; empty if not known."""

@@ -1,0 +1,56 @@
+"""RESP as bytes: commands out, replies in.
+
+Nothing here opens a connection; a store sends these bytes and hands back what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+CRLF = b"\r\n"
+
+
+class ErrorReply(Exception):
+    """An error that the server gave as the reply to one command.
+
+    A value like any other reply, never raised by a store. Its text may hold keys and values
+    of the command, so it is shown to whoever sent the command and logged nowhere.
+    """
+
+    @property
+    def code(self) -> str:
+        """The first word, as `WRONGTYPE`, `OOM`, `NOPERM`; `ERR` covers the rest."""
+        return str(self).split(" ", 1)[0]
+
+
+Reply = bytes | str | int | float | None | ErrorReply | list["Reply"]
+"""What a server answers to one command; bulk strings come as bytes."""
+
+
+def bulk(data: bytes) -> bytes:
+    """One argument, framed."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def command(*parts: bytes) -> bytes:
+    """One command, framed."""
+    return b"*%d\r\n" % len(parts) + b"".join(map(bulk, parts))
+
+
+def text_command(*parts: str | int | bytes) -> bytes:
+    """One command given as text, for what is sent now and then and not on a hot path."""
+    return command(*(p if isinstance(p, bytes) else str(p).encode() for p in parts))
+
+
+MULTI = command(b"MULTI")
+EXEC = command(b"EXEC")
+
+
+def first_error(replies: Sequence[Reply]) -> ErrorReply | None:
+    """The first error among replies, looking into the replies of a transaction too."""
+    for reply in replies:
+        if isinstance(reply, ErrorReply):
+            return reply
+        if isinstance(reply, list) and (inner := first_error(reply)) is not None:
+            return inner
+    return None
