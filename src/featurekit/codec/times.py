@@ -1,0 +1,142 @@
+"""Timestamps and dates: RFC 3339, in UTC, to the microsecond."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from typing_extensions import override
+
+from featurekit.codec.contract import Codec, shown
+from featurekit.errors import ValueRefusedError
+
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+TIMESTAMP = rf"{_DAY}T{_TIME}:[0-5][0-9](?:\.[0-9]{{6}})?Z"
+"""A timestamp as it is stored."""
+
+_STORED = re.compile(TIMESTAMP.encode())
+_WRITTEN = re.compile(
+    rf"({_DAY})[Tt ]({_TIME}(?::[0-5][0-9](?:\.[0-9]{{1,6}})?)?)([Zz]|[+-]{_TIME})?"
+)
+_STORED_DATE = re.compile(_DAY.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampCodec(Codec):
+    """`timestamp`: `2026-11-22T08:30:00Z`, with six digits of a second where they are not zero."""
+
+    @override
+    def encode(self, value: object) -> bytes:
+        if not isinstance(value, datetime):
+            raise self.refusal(value)
+        if type(value) is not datetime:
+            value = self._narrowed(value)
+        if value.utcoffset() is None:
+            raise _without_zone(value)
+        try:
+            utc = value.astimezone(UTC)
+        except OverflowError:
+            raise self.outside(value) from None
+        return utc.isoformat().encode()[:-6] + b"Z"
+
+    def _narrowed(self, value: datetime) -> datetime:
+        """A datetime of a class of its own, as pandas has one, as Python's."""
+        if value != value:  # noqa: PLR0124 - pandas' NaT
+            raise self.refusal(value)
+        if getattr(value, "nanosecond", 0):
+            raise ValueRefusedError(f"{shown(value)} is finer than a microsecond")
+        return datetime(
+            value.year, value.month, value.day,
+            value.hour, value.minute, value.second, value.microsecond,
+            value.tzinfo, fold=value.fold,
+        )  # fmt: skip
+
+    @override
+    def decode(self, data: bytes) -> datetime:
+        if not _STORED.fullmatch(data):
+            raise ValueError(f"{shown(data)} is not {self.noun}")
+        return datetime.fromisoformat(data.decode())
+
+    @override
+    def parse(self, text: str) -> datetime:
+        match = _WRITTEN.fullmatch(text)
+        if not match:
+            raise self.refusal(text)
+        if not match[3]:
+            raise _without_zone(text)
+        try:
+            return datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3].upper()}").astimezone(
+                UTC
+            )
+        except OverflowError:
+            raise self.outside(text) from None
+        except ValueError:
+            raise self.refusal(text) from None
+
+    @override
+    def from_json(self, value: object) -> datetime:
+        if not isinstance(value, str):
+            raise self.refusal(value)
+        return self.parse(value)
+
+    @override
+    def to_json(self, value: object) -> str:
+        return self.encode(value).decode()
+
+    @override
+    def decoder_source(self, data: str) -> str:
+        return f"_timestamp({data})"
+
+    @override
+    def names(self) -> dict[str, object]:
+        return {"_timestamp": self.decode}
+
+
+@dataclass(frozen=True, slots=True)
+class DateCodec(Codec):
+    """`date`: `2026-11-22`."""
+
+    @override
+    def encode(self, value: object) -> bytes:
+        if not isinstance(value, date) or isinstance(value, datetime):
+            raise self.refusal(value)
+        return value.isoformat().encode()
+
+    @override
+    def decode(self, data: bytes) -> date:
+        if not _STORED_DATE.fullmatch(data):
+            raise ValueError(f"{shown(data)} is not {self.noun}")
+        return date.fromisoformat(data.decode())
+
+    @override
+    def from_json(self, value: object) -> date:
+        if not isinstance(value, str):
+            raise self.refusal(value)
+        return self.parse(value)
+
+    @override
+    def parse(self, text: str) -> date:
+        try:
+            return self.decode(text.encode())
+        except ValueError:
+            raise self.refusal(text) from None
+
+    @override
+    def to_json(self, value: object) -> str:
+        return self.encode(value).decode()
+
+    @override
+    def decoder_source(self, data: str) -> str:
+        return f"_date({data})"
+
+    @override
+    def names(self) -> dict[str, object]:
+        return {"_date": self.decode}
+
+
+def _without_zone(value: object) -> ValueRefusedError:
+    return ValueRefusedError(
+        f"{shown(value)} has no time zone", hint="a timestamp is a moment: give it its zone"
+    )
