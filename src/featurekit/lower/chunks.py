@@ -1,0 +1,241 @@
+"""Chunks: a whole record batch as RESP, built by Arrow compute.
+
+The bytes are those of `units`, row by row and in transactions of a few rows, without a value
+passing through Python. Nulls drop out of a join of pieces, so a null field costs nothing and
+leaves an `HDEL`. Rows are kept apart by `MULTI` and `EXEC` around each block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurekit.lower.units import lives_of
+from featurekit.plan import ViewPlan
+from featurekit.wire import EXEC, MULTI, bulk
+
+BLOCK = 32
+"""Rows in one transaction: enough that `MULTI` costs little, few enough that no other client waits."""
+
+_TABLE = 256
+"""Lengths below this are framed by a look-up, longer ones by a cast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A chunk's bytes and what its replies will look like.
+
+    Attributes:
+        data: Complete transactions.
+        replies: How many replies they get.
+        lines: How many lines those take if nothing is refused.
+        commands: From nothing to the number of commands of each row; for tracing errors.
+    """
+
+    data: memoryview
+    replies: int
+    lines: int
+    commands: Callable[[], list[int]]
+
+
+@dataclass(slots=True)
+class _Command:
+    """One command of every row, as pieces to be joined.
+
+    Attributes:
+        pieces: Arrays and scalars, in order; a null piece is no bytes.
+        present: 1 where the row has the command, else 0; or 1 for all rows.
+        lines: Lines of its reply over all rows.
+    """
+
+    pieces: list[Any]
+    present: Any
+    lines: int
+
+
+def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], *, hsetex: bool) -> Built:
+    """The commands that write `n` rows of a batch view.
+
+    Args:
+        view: The compiled view.
+        keys: `n` keys, a binary array without nulls.
+        values: For each field of the view, `n` values as bytes in the hash; null deletes.
+        hsetex: Whether the server has `HSETEX`.
+    """
+    columns = dict(zip([f.name for f in view.fields], values, strict=True))
+    framed = _join([_framed_lengths(b"", pc.binary_length(keys)), keys])
+    commands: list[_Command] = []
+    for ttl_ms, names in lives_of(view).items():
+        commands += _set_commands(framed, [(n, columns[n]) for n in names], ttl_ms, hsetex=hsetex)
+    if (gone := _delete_command(framed, columns, view.retired)) is not None:
+        commands.append(gone)
+    if view.expires == "key":
+        tail = b"\r\n" + bulk(b"%d" % view.ttl_ms)
+        pieces = [b"*3\r\n" + bulk(b"PEXPIRE"), framed, tail]
+        commands.append(_Command(pieces, 1, len(keys)))
+    return _assemble(len(keys), commands)
+
+
+def _assemble(n: int, commands: list[_Command]) -> Built:
+    first, last = _marks(n)
+    joined = _join([first, *(p for c in commands for p in c.pieces), last])
+    total = pc.sum(pc.binary_length(joined)).as_py() or 0
+    blocks = -(-n // BLOCK)
+    queued = sum(c.present * n if isinstance(c.present, int) else pc.sum(c.present).as_py() for c in commands)
+
+    def counts() -> list[int]:
+        per_row = [0] * n
+        for c in commands:
+            present = [c.present] * n if isinstance(c.present, int) else c.present.to_pylist()
+            per_row = [a + b for a, b in zip(per_row, present, strict=True)]
+        return per_row
+
+    return Built(
+        data=memoryview(joined.buffers()[2] or b"")[:total],
+        replies=queued + 2 * blocks,
+        lines=queued + 2 * blocks + sum(c.lines for c in commands),
+        commands=counts,
+    )
+
+
+def _set_commands(
+    framed: Any, items: list[tuple[str, Any]], ttl_ms: int, *, hsetex: bool
+) -> list[_Command]:
+    """What sets the fields of one TTL: `HSET`, or `HSETEX`, or `HSET` and `HPEXPIRE`."""
+    n = len(framed)
+    names = [name.encode() for name, _ in items]
+    nullable = [values for _, values in items if values.null_count]
+    fixed = len(items) - len(nullable)
+    count = _count(fixed, [values.is_valid() for values in nullable])
+    pairs = [
+        piece
+        for name, (_, values) in zip(names, items, strict=True)
+        for piece in (_framed_lengths(b"\r\n" + bulk(name), pc.binary_length(values)), values)
+    ]
+    if not ttl_ms:
+        return [_command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs)]
+    ttl = bulk(b"%d" % ttl_ms)
+
+    def fields(k: int) -> bytes:
+        return bulk(b"FIELDS") + b"$%d\r\n%d" % (len(b"%d" % k), k)
+
+    if hsetex:
+        return [
+            _command(
+                n,
+                framed,
+                count,
+                lambda k: b"*%d\r\n$6\r\nHSETEX\r\n" % (6 + 2 * k),
+                lambda k: b"\r\n" + bulk(b"PX") + ttl + fields(k),
+                pairs,
+            )
+        ]
+    named = [
+        _where(values.is_valid(), b"\r\n" + bulk(name)[:-2]) if values.null_count else b"\r\n" + bulk(name)[:-2]
+        for name, (_, values) in zip(names, items, strict=True)
+    ]
+    expire = _command(
+        n,
+        framed,
+        count,
+        lambda k: b"*%d\r\n$8\r\nHPEXPIRE\r\n" % (5 + k),
+        lambda k: b"\r\n" + ttl + fields(k),
+        named,
+    )
+    # Its reply is an array: one more line for each field.
+    expire.lines += count * n if isinstance(count, int) else pc.sum(count).as_py()
+    return [_command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs), expire]
+
+
+def _delete_command(framed: Any, columns: dict[str, Any], retired: Sequence[str]) -> _Command | None:
+    """`HDEL` of what is null and of what is retired, in the rows that have any of it."""
+    names = {name: values for name, values in columns.items() if values.null_count}
+    if not names and not retired:
+        return None
+    gone = [_where(values.is_null(), b"\r\n" + bulk(name.encode())[:-2]) for name, values in names.items()]
+    gone += [b"\r\n" + bulk(name.encode())[:-2] for name in retired]
+    count = _count(len(retired), [values.is_null() for values in names.values()])
+    return _command(len(framed), framed, count, lambda k: b"*%d\r\n$4\r\nHDEL\r\n" % (2 + k), None, gone)
+
+
+def _command(
+    n: int,
+    framed: Any,
+    count: Any,
+    head: Callable[[int], bytes],
+    middle: Callable[[int], bytes] | None,
+    arguments: list[Any],
+) -> _Command:
+    """A command whose number of arguments `count` is one number, or one for each row.
+
+    `head` comes before the key and `middle` after it; rows with no arguments lack the command.
+    """
+    if isinstance(count, int):
+        pieces = [head(count), framed, *([middle(count)] if middle else []), *arguments, b"\r\n"]
+        return _Command(pieces, 1, n)
+    most = pc.max(count).as_py()
+    heads = pa.array([None, *map(head, range(1, most + 1))], pa.binary())
+    pieces = [heads.take(count)]
+    some = pc.greater(count, 0)
+    has_all = pc.all(some).as_py()
+    pieces.append(framed if has_all else pc.if_else(some, framed, pa.scalar(None, pa.binary())))
+    if middle:
+        pieces.append(pa.array([None, *map(middle, range(1, most + 1))], pa.binary()).take(count))
+    pieces += [*arguments, b"\r\n" if has_all else _where(some, b"\r\n")]
+    present = 1 if has_all else some.cast(pa.int32())
+    return _Command(pieces, present, n if has_all else pc.sum(present).as_py())
+
+
+def _count(fixed: int, present: list[Any]) -> Any:
+    """How many arguments: one number if it is the same for all rows, else an array."""
+    count: Any = fixed
+    for mask in present:
+        count = pc.add(mask.cast(pa.int32()), count)
+    return count
+
+
+def _where(mask: Any, data: bytes) -> Any:
+    """`data` where the mask is true, nothing elsewhere."""
+    return pc.if_else(mask, pa.scalar(data, pa.binary()), pa.scalar(None, pa.binary()))
+
+
+def _join(pieces: list[Any]) -> Any:
+    """The pieces side by side, neighbouring constants merged first."""
+    merged: list[Any] = []
+    for piece in pieces:
+        if isinstance(piece, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    arguments = [pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in merged]
+    separator = pa.scalar(b"", pa.binary())
+    return pc.binary_join_element_wise(
+        *arguments, separator, null_handling="replace", null_replacement=b""
+    )
+
+
+@lru_cache(maxsize=512)
+def _length_table(before: bytes) -> Any:
+    return pa.array([before + b"$%d\r\n" % size for size in range(_TABLE)], pa.binary())
+
+
+def _framed_lengths(before: bytes, lengths: Any) -> Any:
+    """`before`, then each length as RESP frames it; null where the length is null."""
+    if (pc.max(lengths).as_py() or 0) < _TABLE:
+        return _length_table(before).take(lengths)
+    text = lengths.cast(pa.string()).cast(pa.binary())
+    start, end, nothing = (pa.scalar(b, pa.binary()) for b in (before + b"$", b"\r\n", b""))
+    return pc.binary_join_element_wise(start, text, end, nothing)
+
+
+@lru_cache(maxsize=16)
+def _marks(n: int) -> tuple[Any, Any]:
+    """`MULTI` before the first row of each block, `EXEC` after the last."""
+    first = [MULTI if i % BLOCK == 0 else None for i in range(n)]
+    last = [EXEC if i % BLOCK == BLOCK - 1 or i == n - 1 else None for i in range(n)]
+    return pa.array(first, pa.binary()), pa.array(last, pa.binary())

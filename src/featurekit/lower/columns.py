@@ -1,0 +1,240 @@
+"""Columns: a record batch of a source, checked and encoded, field by field.
+
+Types and constraints are those of `checks`, over whole columns. What is found bad by column is
+then worded by the plain form, value by value, so that an error reads the same either way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurekit.codec import codec_of
+from featurekit.codec.arrow import encode_array, parse_array, python_value
+from featurekit.dtypes import DType
+from featurekit.errors import ValueRefusedError
+from featurekit.keys import KeyPlan
+from featurekit.lower.checks import encode_function
+from featurekit.lower.rows import json_reader, row_encoder
+from featurekit.plan import FieldPlan, ViewPlan
+
+EVENT_TIMESTAMP = "event_timestamp"
+"""The column under which sources hand on the time of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row was refused: the field or join key, and what is wrong with its value."""
+
+    field: str
+    reason: str
+
+
+_NO_TIME = Fault(EVENT_TIMESTAMP, "the row has no time, or none that can be read")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The rows of one batch that fit their view, as bytes, and those that do not.
+
+    Attributes:
+        keys: The keys of the good rows, a binary array.
+        values: For each field of the view, the good rows' bytes; null deletes.
+        bad: Indices of the refused rows within the batch.
+        fault: From such an index to what is wrong with that row.
+    """
+
+    keys: Any
+    values: list[Any]
+    bad: list[int]
+    fault: Callable[[int], Fault]
+
+
+def encode_batch(view: ViewPlan, form: str, batch: Any) -> Encoded:
+    """Check and encode a batch.
+
+    Args:
+        view: The compiled view.
+        form: `native`, `text` or `json`, as `ports.Scan` has it.
+        batch: A `pyarrow.RecordBatch` of `n` rows.
+    """
+    if form == "json":
+        return _encode_json(view, batch)
+    reader = _Text if form == "text" else _Native
+    columns = [reader(Column(k.name, k.dtype), batch.column(k.name)) for k in view.key.join_keys]
+    fields = [reader(Column(f.name, f.dtype, f), batch.column(f.name)) for f in view.fields]
+    keys, bad_key = _keys(view.key, [c.data for c in columns])
+    masks = [bad_key, *(c.bad for c in columns), *(f.bad for f in fields)]
+    if EVENT_TIMESTAMP in batch.schema.names:
+        masks.append(batch.column(EVENT_TIMESTAMP).is_null())
+    bad = _any(masks)
+    values = [f.data for f in fields]
+    if bad is None:
+        return Encoded(keys, values, [], lambda _i: Fault("", ""))
+    good = pc.invert(bad)
+    return Encoded(
+        keys.filter(good),
+        [v.filter(good) for v in values],
+        pc.indices_nonzero(bad).to_pylist(),
+        lambda i: _fault(batch, columns, fields, i),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column to be read: its name, type, and the field's plan if it is a field."""
+
+    name: str
+    dtype: DType
+    field: FieldPlan | None = None
+
+
+class _Native:
+    """A column of Arrow values of its own type."""
+
+    def __init__(self, of: Column, column: Any) -> None:
+        self.of = of
+        self.column = column
+        self.native = column
+        data, bad = encode_array(of.dtype, column)
+        self.data = data
+        self.bad = _any([bad, *_broken(of.field, self.native, data)] if of.field else [bad])
+
+    def value(self, index: int) -> object:
+        """The Python value of a cell, as an error shows it."""
+        return python_value(self.of.dtype, self.column[index])
+
+    def check(self, index: int) -> None:
+        """Raise what is wrong with a cell, if anything is."""
+        _check(self.of, self.value(index))
+
+
+class _Text:
+    """A column of text, as CSV has it, whose values are parsed by type."""
+
+    def __init__(self, of: Column, column: Any) -> None:
+        self.of = of
+        self.column = column
+        self.native, unread = parse_array(of.dtype, column)
+        self.data, bad = encode_array(of.dtype, self.native)
+        broken = _broken(of.field, self.native, self.data) if of.field else []
+        self.bad = _any([unread, bad, *broken])
+
+    def value(self, index: int) -> object:
+        """The text of a cell."""
+        return self.column[index].as_py()
+
+    def check(self, index: int) -> None:
+        """Raise what is wrong with a cell, if anything is."""
+        text = self.value(index)
+        _check(self.of, codec_of(self.of.dtype).parse(text) if isinstance(text, str) else None)
+
+
+def _check(of: Column, value: object) -> None:
+    if of.field is not None:
+        encode_function(of.field)(value)
+    elif value is None:
+        raise ValueRefusedError("null is no entity")
+    elif not codec_of(of.dtype).encode(value):
+        raise ValueRefusedError("an empty id is no entity")
+
+
+def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -> Fault:
+    for column in [*keys, *fields]:
+        try:
+            column.check(index)
+        except ValueRefusedError as error:
+            return Fault(column.of.name, error.message)
+    if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
+        return _NO_TIME
+    raise AssertionError(f"row {index} was refused by column and fits by value")
+
+
+def _keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
+    """The keys of all rows, and a mask of those that have none."""
+    bad = _any([pc.fill_null(pc.equal(pc.binary_length(p), 0), fill_value=True) for p in parts])
+    pieces: list[Any] = []
+    for index, part in enumerate(parts):
+        text = part
+        for found, escaped in plan.escapes.items():
+            text = pc.replace_substring(text, pattern=found, replacement=escaped)
+        braces = [b"{", b"}"] if index == plan.tagged else [b"", b""]
+        pieces += [b":" if index else plan.head.encode(), braces[0], text, braces[1]]
+    arguments = [pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in pieces if p != b""]
+    return pc.binary_join_element_wise(*arguments, pa.scalar(b"", pa.binary())), bad
+
+
+def _any(masks: Sequence[Any]) -> Any:
+    """Where any of the masks is true; `None` if that is nowhere."""
+    found = None
+    for mask in masks:
+        if mask is None or not pc.any(mask).as_py():
+            continue
+        mask = pc.fill_null(mask, fill_value=False)
+        found = mask if found is None else pc.or_(found, mask)
+    return found
+
+
+def _broken(field: FieldPlan, native: Any, data: Any) -> list[Any]:
+    """Masks of the rows that break a constraint of the field."""
+    checks = field.checks
+    masks = []
+    if checks.required:
+        masks.append(native.is_null())
+    if field.dtype.kind in ("float64", "float32") and not checks.allow_nan:
+        masks.append(_among(data, [b"nan", b"inf", b"-inf"]))
+    if checks.one_of:
+        masks.append(pc.and_(data.is_valid(), pc.invert(_among(data, checks.one_of))))
+    if checks.min is not None or checks.max is not None:
+        masks.append(_by_value(field, data, _outside(checks.min, checks.max)))
+    if checks.pattern:
+        match = re.compile(checks.pattern).fullmatch
+        masks.append(_by_value(field, data, lambda value: match(value) is None))
+    if checks.max_length:
+        limit = checks.max_length
+        masks.append(_by_value(field, data, lambda value: len(value) > limit))
+    return masks
+
+
+def _among(data: Any, values: Sequence[bytes]) -> Any:
+    return pc.is_in(data, value_set=pa.array(values, pa.binary()))
+
+
+def _outside(low: Any, high: Any) -> Callable[[Any], bool]:
+    return lambda value: (low is not None and value < low) or (high is not None and value > high)
+
+
+def _by_value(field: FieldPlan, data: Any, broken: Callable[[Any], bool]) -> Any:
+    """Where a test by value fails. Each distinct value is tested once, by the rules of Python."""
+    decode = codec_of(field.dtype).decode
+    distinct = data.dictionary_encode()
+    faulty = [value is not None and broken(decode(value)) for value in distinct.dictionary.to_pylist()]
+    return pa.array(faulty, pa.bool_()).take(distinct.indices)
+
+
+def _encode_json(view: ViewPlan, batch: Any) -> Encoded:
+    """Encode rows that come as lines of JSON."""
+    read, encode = json_reader(view, strict=False), row_encoder(view)
+    timed = EVENT_TIMESTAMP in batch.schema.names
+    times = batch.column(EVENT_TIMESTAMP) if timed else batch.column("json")
+    keys: list[bytes] = []
+    rows: list[dict[str, bytes | None]] = []
+    faults: dict[int, Fault] = {}
+    for index, line in enumerate(batch.column("json").to_pylist()):
+        try:
+            key, row = encode(read(line))
+        except ValueRefusedError as error:
+            faults[index] = Fault(error.where, error.message)
+            continue
+        if not times[index].is_valid:
+            faults[index] = _NO_TIME
+        else:
+            keys.append(key)
+            rows.append(row)
+    values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
+    return Encoded(pa.array(keys, pa.binary()), values, list(faults), faults.__getitem__)

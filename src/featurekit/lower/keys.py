@@ -1,0 +1,82 @@
+"""Key functions: from the value of an entity's join keys to the key of its hash.
+
+The common case, one join key of text or int, is one generated expression; everything else
+takes the plain path, which also words the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from featurekit.codec import codec_of
+from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.keys import KeyPlan
+from featurekit.lower.build import build
+
+KeyOf = Callable[[object], bytes]
+"""From one entity to its key. An entity is the value of its join key; for several join keys
+a tuple in declared order, or a dict by their names."""
+
+_FAST = {
+    "string": "if v.__class__ is str and v:\n  return HEAD + v.encode()",
+    "int64": f"if v.__class__ is int and {-(2**63)} <= v < {2**63}:\n  return HEAD + b'%d' % v",
+}
+
+
+def key_function(plan: KeyPlan) -> KeyOf:
+    """The function from an entity to its key.
+
+    Raises (the function):
+        RequestError: The entity lacks a join key, or names one that is not there.
+        ValueRefusedError: A join key has another type, or is empty.
+    """
+
+    def slow(entity: object) -> bytes:
+        return plan.key([part_text(plan, i, v) for i, v in enumerate(parts_of(plan, entity))])
+
+    kind = plan.join_keys[0].dtype.kind
+    if len(plan.join_keys) > 1 or plan.tagged >= 0 or kind not in _FAST:
+        return slow
+    fast = _FAST[kind].replace("\n", "\n ")
+    source = f"def key(v):\n {fast}\n return slow(v)\n"
+
+    def guarded(entity: object) -> bytes:
+        try:
+            return slow(entity)
+        except UnicodeEncodeError as error:
+            raise ValueRefusedError(f"{entity!r} is not valid text", where=plan.entity) from error
+
+    return build("key", source, {"HEAD": plan.head.encode(), "slow": guarded})
+
+
+def parts_of(plan: KeyPlan, entity: object) -> tuple[object, ...]:
+    """The values of an entity's join keys, in declared order."""
+    names = [k.name for k in plan.join_keys]
+    if isinstance(entity, Mapping):
+        if set(entity) != set(names):
+            raise RequestError(
+                f"the join keys of {plan.entity} are {', '.join(names)}; "
+                f"got {', '.join(map(str, entity)) or 'none'}"
+            )
+        return tuple(entity[name] for name in names)
+    if len(names) == 1:
+        return (entity,)
+    if not isinstance(entity, tuple | list) or len(entity) != len(names):
+        raise RequestError(
+            f"{plan.entity} has the join keys {', '.join(names)}; got {entity!r}",
+            hint="give a tuple in that order, or a dict",
+        )
+    return tuple(entity)
+
+
+def part_text(plan: KeyPlan, index: int, value: object) -> str:
+    """The text of one join key, checked."""
+    join_key = plan.join_keys[index]
+    where = f"join key {join_key.name}"
+    try:
+        text = codec_of(join_key.dtype).encode(value).decode()
+    except ValueRefusedError as error:
+        raise ValueRefusedError(error.message, where=where, hint=error.hint) from error
+    if not text:
+        raise ValueRefusedError("an empty id is no entity", where=where)
+    return text

@@ -1,0 +1,144 @@
+"""Reads: from entities to `HMGET` bytes, and from replies to rows.
+
+One function is generated for a whole row: each field's decoder stands in it as an
+expression. Bytes that do not decode send that row, and only that row, down the plain path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from featurekit.codec import DECODE_ERRORS, codec_of
+from featurekit.lower.build import build
+from featurekit.lower.keys import KeyOf, key_function
+from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan
+from featurekit.wire import ErrorReply, bulk, command
+
+Cell = bytes | ErrorReply | None
+"""One value as it came: bytes, nothing, or the error that took the place of its hash."""
+
+Raw = Sequence[Cell]
+"""One row as it came: the fields of all groups, one after another."""
+
+RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
+Decode = Callable[[Sequence[bytes | None]], tuple[object, ...]]
+
+PRESENT, DEFAULT, MISSING, INVALID = "present", "default", "missing", "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReader:
+    """How the hashes of one entity are asked.
+
+    Attributes:
+        key: From an entity to its key.
+        requests: From keys to one request each.
+        width: Replies to each request.
+        fields: How many fields of the plan the request names.
+        clocks: The clock fields it names after those, to tell ages by.
+    """
+
+    key: KeyOf
+    requests: RequestsOf
+    width: int
+    fields: int
+    clocks: tuple[str, ...]
+
+
+def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]:
+    """The groups of a read, lowered. With `freshness`, each request asks for TTLs too."""
+    readers = []
+    for index, group in enumerate(plan.groups):
+        columns = [c for c in plan.columns if c.group == index and c.clock_field]
+        clocks = tuple(dict.fromkeys(c.clock_field for c in columns)) if freshness else ()
+        requests, width = requests_function((*group.fields, *clocks), freshness=freshness)
+        key = key_function(group.key)
+        readers.append(GroupReader(key, requests, width, len(group.fields), clocks))
+    return tuple(readers)
+
+
+def starts_of(plan: ReadPlan) -> tuple[int, ...]:
+    """Where the fields of each group begin in a raw row."""
+    sizes = [len(group.fields) for group in plan.groups]
+    return tuple(sum(sizes[:i]) for i in range(len(sizes)))
+
+
+def requests_function(names: Sequence[str], *, freshness: bool) -> tuple[RequestsOf, int]:
+    """The function from keys to request bytes, and the replies that each request gets."""
+    fields = [name.encode() for name in names]
+    shapes = [(b"HMGET", fields)]
+    if freshness:
+        shapes += [(b"HPTTL", [b"FIELDS", b"%d" % len(fields), *fields]), (b"PTTL", [])]
+    template = b"".join(
+        b"*%d\r\n" % (2 + len(rest)) + bulk(verb) + b"$%d\r\n%b\r\n" + b"".join(map(bulk, rest))
+        for verb, rest in shapes
+    )
+    arguments = ", ".join(["len(k), k"] * len(shapes))
+    source = f"def requests(keys):\n return [T % ({arguments}) for k in keys]\n"
+    return build("requests", source, {"T": template}), len(shapes)
+
+
+def decode_function(plan: ReadPlan) -> Decode:
+    """The generated function from a row's raw values to its features, in the plan's order.
+
+    Raises (the function):
+        One of `codec.DECODE_ERRORS`, if some value does not decode: see `decode_carefully`.
+    """
+    names: dict[str, object] = {}
+    starts = starts_of(plan)
+    terms = []
+    for index, column in enumerate(plan.columns):
+        codec = codec_of(column.field.dtype)
+        names |= codec.names()
+        cell = f"r[{starts[column.group] + column.slot}]"
+        default = _default(column.field, f"D{index}", names)
+        terms.append(f"{codec.decoder_source('v')} if (v := {cell}) is not None else {default}")
+    body = ",\n  ".join(terms)
+    return build("decode", f"def decode(r):\n return (\n  {body},\n )\n", names)
+
+
+def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:
+    if field.default is None:
+        return "None"
+    codec = codec_of(field.dtype)
+    value = codec.decode(field.default)
+    if isinstance(value, str | int | float | bool | bytes) or value.__hash__ is not None:
+        names[name] = value
+        return name
+    # A list or dict is made anew for each row, so that no caller changes another's default.
+    names[name] = field.default
+    return codec.decoder_source(name)
+
+
+def decode_carefully(plan: ReadPlan, raw: Raw) -> tuple[tuple[object, ...], tuple[str, ...]]:
+    """A row's features and their statuses, value by value; never raises for what came."""
+    starts = starts_of(plan)
+    pairs = [decode_cell(c.field, raw[starts[c.group] + c.slot]) for c in plan.columns]
+    return tuple(value for value, _ in pairs), tuple(status for _, status in pairs)
+
+
+def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
+    """One value and its status: the reference of the generated decoder."""
+    codec = codec_of(field.dtype)
+    absent = MISSING
+    if isinstance(cell, ErrorReply):
+        absent = INVALID
+    elif cell is not None:
+        try:
+            return codec.decode(cell), PRESENT
+        except DECODE_ERRORS:
+            absent = INVALID
+    if field.default is None:
+        return None, absent
+    return codec.decode(field.default), INVALID if absent == INVALID else DEFAULT
+
+
+def inspect_requests(key: bytes, fields: Sequence[str]) -> list[bytes]:
+    """The commands behind `inspect`: the whole hash, the fields' TTLs, the key's TTL."""
+    names = [f.encode() for f in fields]
+    return [
+        command(b"HGETALL", key),
+        command(b"HPTTL", key, b"FIELDS", b"%d" % len(names), *names),
+        command(b"PTTL", key),
+    ]

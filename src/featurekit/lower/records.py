@@ -1,0 +1,104 @@
+"""Records: the class of a read's rows, made once for each list of features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import ClassVar, cast
+
+from featurekit.lower.build import build
+from featurekit.lower.read import Cell, decode_carefully
+from featurekit.plan import ReadPlan
+from featurekit.wire import ErrorReply
+
+
+class Record:
+    """One row of features: `row.tx_count_7d`, or `row["tx_count_7d"]`.
+
+    A feature that is missing or invalid has its default, or else `None`. A feature whose name
+    is also a name of this class is reached by `row["..."]` alone.
+    """
+
+    __slots__ = ("_freshness", "_raw")
+
+    _plan: ClassVar[ReadPlan]
+    _names: ClassVar[tuple[str, ...]]
+
+    _raw: list[Cell]
+    _freshness: tuple[float | None, ...]
+
+    @property
+    def found(self) -> bool:
+        """Whether any of the features asked for is stored for this row's entities."""
+        return any(cell is not None and not isinstance(cell, ErrorReply) for cell in self._raw)
+
+    @property
+    def error(self) -> str:
+        """Why the row could not be read, as a key of another type; empty if it could."""
+        return next((str(cell) for cell in self._raw if isinstance(cell, ErrorReply)), "")
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """For each feature `present`, `default`, `missing` or `invalid`."""
+        _, statuses = decode_carefully(self._plan, self._raw)
+        return dict(zip(self._names, statuses, strict=True))
+
+    @property
+    def freshness(self) -> dict[str, float | None]:
+        """Seconds that each value still has to live; `None` where there is no value.
+
+        Empty unless the reader was made with `freshness=True`.
+        """
+        return dict(zip(self._names, self._freshness, strict=False))
+
+    def to_dict(self) -> dict[str, object]:
+        """The features by name, in the order asked for."""
+        values, _ = decode_carefully(self._plan, self._raw)
+        return dict(zip(self._names, values, strict=True))
+
+    def __getitem__(self, name: str) -> object:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"Row({inside})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (self._plan, self._raw, self._freshness)
+
+
+@lru_cache(maxsize=256)
+def record_class(plan: ReadPlan) -> type[Record]:
+    """The class of the plan's rows: made with the decoded values, the raw cells, and TTLs."""
+    reserved = set(dir(Record))
+    names = tuple(column.name for column in plan.columns)
+    slots = [name for name in names if name not in reserved]
+    targets = ", ".join("_" if name in reserved else f"s.{name}" for name in names)
+    source = (
+        "class Row(Record):\n"
+        f" __slots__ = {tuple(slots)!r}\n"
+        " def __init__(s, values, raw, freshness=()):\n"
+        "  s._raw = raw\n"
+        "  s._freshness = freshness\n"
+        f"  {targets}, = values\n"
+    )
+    made = cast("type[Record]", build("Row", source, {"Record": Record, "__name__": __name__}))
+    made._plan, made._names = plan, names
+    return made
+
+
+def _again(plan: ReadPlan, raw: list[Cell], freshness: tuple[float | None, ...]) -> Record:
+    values, _ = decode_carefully(plan, raw)
+    return record_class(plan)(values, raw, freshness)  # type: ignore[call-arg]
+

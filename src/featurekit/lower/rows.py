@@ -1,0 +1,89 @@
+"""Rows in Python: checked, encoded, and read from JSON, one at a time.
+
+The way of rows that are few or that come as dicts; whole tables go through `columns`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+from featurekit.codec import codec_of
+from featurekit.errors import ValueRefusedError, nearest
+from featurekit.lower.checks import encode_function
+from featurekit.lower.keys import key_function
+from featurekit.plan import ViewPlan
+
+Row = Mapping[str, object]
+"""Join keys and fields by name, as Python values."""
+
+EncodedRow = tuple[bytes, dict[str, bytes | None]]
+"""The row's key, and its fields' bytes; `None` where the row has null or nothing."""
+
+
+def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
+    """The function that checks and encodes a row of a batch view.
+
+    Raises (the function):
+        ValueRefusedError: A value does not fit, or a field is unknown; `where` names the field.
+    """
+    keys = [k.name for k in view.key.join_keys]
+    key_of = key_function(view.key)
+    encoders = [(f.name, encode_function(f)) for f in view.fields]
+    known = {*keys, *(f.name for f in view.fields)}
+
+    def encode(row: Row) -> EncodedRow:
+        for name in row:
+            if name not in known:
+                raise ValueRefusedError(f"no such field in {view.name}", where=name, hint=nearest(name, known))
+        for name in keys:
+            if row.get(name) is None:
+                raise ValueRefusedError("null is no entity", where=f"join key {name}")
+        entity = row[keys[0]] if len(keys) == 1 else tuple(row[name] for name in keys)
+        return key_of(entity), {name: encode(row.get(name)) for name, encode in encoders}
+
+    return encode
+
+
+def json_reader(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
+    """The function from a line of JSON to a row.
+
+    Args:
+        view: The compiled view; its source's `columns:` say which member a field comes from.
+        strict: Whether a member that is no field is refused; else it is left out.
+
+    Raises (the function):
+        ValueRefusedError: The line is no object, or a member does not fit its type.
+    """
+    dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
+    rename = view.source.column if view.source and not strict else str
+    members = {name: (rename(name), codec_of(dtype)) for name, dtype in dtypes.items()}
+    exact = {name for name, dtype in dtypes.items() if "decimal" in (dtype.kind, dtype.element)}
+
+    def read(text: str) -> Row:
+        found = _object(text)
+        exactly = _object(text, exact=True) if exact else found
+        if strict and (odd := set(found) - {member for member, _ in members.values()}):
+            name = min(odd)
+            raise ValueRefusedError(f"no such field in {view.name}", where=name, hint=nearest(name, dtypes))
+        row = {}
+        for name, (member, codec) in members.items():
+            value = (exactly if name in exact else found).get(member)
+            try:
+                row[name] = None if value is None else codec.from_json(value)
+            except ValueRefusedError as error:
+                raise ValueRefusedError(error.message, where=name, hint=error.hint) from error
+        return row
+
+    return read
+
+
+def _object(text: str, *, exact: bool = False) -> dict[str, object]:
+    try:
+        found = json.loads(text, parse_float=Decimal) if exact else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueRefusedError(f"not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueRefusedError(f"a JSON object is expected, not {text[:40]}")
+    return found

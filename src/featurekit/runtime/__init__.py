@@ -1,0 +1,1 @@
+"""The runtime: carries plans out over ports, and decides nothing."""

@@ -1,0 +1,163 @@
+"""Loads: the prepared rows of one batch view into the store.
+
+Whoever prepares rows (`tables` from Arrow, `rows` from dicts) yields `Prepared` batches; a
+load sends them and finds out, row by row, what the server refused. Preparing goes on in a
+thread while the server works, a bounded number of batches ahead.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from featurekit.errors import StoreError
+from featurekit.lower.units import faults_by_row
+from featurekit.ports import Chunk, OnlineStore
+from featurekit.runtime.report import MaterializeReport, OnProgress, Progress
+from featurekit.wire import Reply
+
+_AHEAD = 2
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows ready to be sent.
+
+    Attributes:
+        chunk: Their bytes.
+        block: Rows in a transaction.
+        commands: From nothing to the number of commands of each row.
+        key: From a row's index to its key, for errors.
+        rejected: How many further rows of the same batch were refused before.
+    """
+
+    chunk: Chunk
+    block: int
+    commands: Callable[[], list[int]]
+    key: Callable[[int], str]
+    rejected: int = 0
+
+
+def send(
+    store: OnlineStore,
+    batches: Iterator[Prepared],
+    report: MaterializeReport,
+    *,
+    skip: bool,
+    watch: Callable[[int], None],
+) -> None:
+    """Send every batch, counting into `report`.
+
+    Args:
+        store: Where to.
+        batches: What; made in a thread of its own.
+        report: Counted up as replies come.
+        skip: Whether rows that the server refuses are counted and passed over.
+        watch: Called with the rows done so far after each batch; may raise to stop.
+
+    Raises:
+        StoreError: The server refused a row; names the key and the reason, and what was written.
+        StoreUnavailableError: The server went away and did not come back.
+    """
+    under_way: deque[Prepared] = deque()
+
+    def chunks() -> Iterator[Chunk]:
+        for prepared in ahead(batches):
+            report.rows_rejected += prepared.rejected
+            if prepared.chunk.rows:
+                under_way.append(prepared)
+                yield prepared.chunk
+
+    for chunk, replies in store.load(chunks()):
+        prepared = under_way.popleft()
+        report.size_bytes += len(chunk.data)
+        faults = _faults(prepared, replies)
+        report.rows_written += chunk.rows - len(faults)
+        report.rows_rejected += len(faults)
+        if faults:
+            _refused(prepared, faults, report, skip=skip)
+        watch(report.rows_written + report.rows_rejected)
+
+
+def _faults(prepared: Prepared, replies: list[Reply] | None) -> dict[int, str]:
+    return faults_by_row(replies, prepared.commands(), prepared.block) if replies is not None else {}
+
+
+def _refused(
+    prepared: Prepared, faults: dict[int, str], report: MaterializeReport, *, skip: bool
+) -> None:
+    shown = [f"{prepared.key(row)}: {fault}" for row, fault in list(faults.items())[:_SHOWN]]
+    report.reasons += shown[: _SHOWN - len(report.reasons)]
+    whole = len(faults) == prepared.chunk.rows and prepared.chunk.rows > 1
+    if skip and not whole:
+        return
+    raise StoreError(
+        f"the store refused {len(faults)} of {prepared.chunk.rows} rows; {shown[0]}",
+        where=report.view,
+        hint=f"{report.rows_written} rows are written, each whole; mend the cause and run it again",
+    )
+
+
+def progress_of(
+    view: str, total: int, on_progress: OnProgress | None, check: Callable[[], None]
+) -> Callable[[int], None]:
+    """What `send` calls after each batch: looks after the lock and tells the progress."""
+    start = time.monotonic()
+
+    def watch(done: int) -> None:
+        check()
+        if on_progress is not None:
+            on_progress(Progress(view, done, total, time.monotonic() - start))
+
+    return watch
+
+
+class _Failure:
+    """An error on its way from the preparing thread."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def ahead(batches: Iterator[Prepared]) -> Iterator[Prepared]:
+    """The same batches, made in a thread up to two ahead of whoever takes them."""
+    box: queue.Queue[Prepared | _Failure | None] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(item: Prepared | _Failure | None) -> None:
+        while not stop.is_set():
+            try:
+                return box.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+        return None
+
+    def make() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            put(_Failure(error))
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    thread = threading.Thread(target=make, name="featurekit load", daemon=True)
+    thread.start()
+    try:
+        while (item := box.get()) is not None:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,68 @@
+"""Requests: what a caller asks for, taken apart and checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from featurekit.errors import RequestError, nearest
+from featurekit.keys import KeyPlan
+from featurekit.plan import ReadPlan
+
+EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
+"""Entities as rows, `[{"user_id": "u0001"}]`, or as columns, `{"user_id": ["u0001"]}`."""
+
+
+def columns_of(plan: ReadPlan, entity_rows: EntityRows) -> dict[str, list[object]]:
+    """The join keys of a request as columns of one length, in the plan's order.
+
+    Raises:
+        RequestError: A join key is lacking or unknown, or the columns differ in length.
+    """
+    if isinstance(entity_rows, Mapping):
+        check_names(plan, entity_rows)
+        for name, column in entity_rows.items():
+            if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+                raise RequestError(f"a list of values is expected, not {column!r}", where=f"join key {name}")
+        lengths = {name: len(column) for name, column in entity_rows.items()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            raise RequestError(f"the columns of entity_rows differ in length: {shown}")
+        return {name: list(entity_rows[name]) for name in plan.join_keys}
+    if isinstance(entity_rows, str | bytes) or not isinstance(entity_rows, Sequence):
+        raise RequestError(
+            f"entity_rows is a list of dicts, or a dict of lists; got {type(entity_rows).__name__}"
+        )
+    names = plan.join_keys
+    size = len(names)
+    try:
+        columns = {name: [row[name] for row in entity_rows] for name in names}
+        if all(len(row) == size for row in entity_rows):
+            return columns
+    except (KeyError, TypeError):
+        pass  # said below, with the row's number
+    for index, row in enumerate(entity_rows):
+        if not isinstance(row, Mapping):
+            raise RequestError(f"a dict of join keys is expected, not {row!r}", where=f"entity row {index}")
+        check_names(plan, row, where=f"entity row {index}")
+    raise AssertionError("a request was refused as a whole and fits row by row")
+
+
+def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "") -> None:
+    """Raise unless the names given are just the plan's join keys."""
+    names = plan.join_keys
+    for name in given:
+        if name not in names:
+            raise RequestError(f"no join key named '{name}'", where=where, hint=nearest(str(name), names))
+    if lacking := [name for name in names if name not in given]:
+        raise RequestError(
+            f"the join key {', '.join(lacking)} is lacking",
+            where=where,
+            hint=f"{plan.name} is read by {', '.join(names)}",
+        )
+
+
+def entities_of(key: KeyPlan, columns: Mapping[str, list[object]]) -> list[object]:
+    """One entity's share of a request: values of its join key, or tuples of several."""
+    if len(key.join_keys) == 1:
+        return columns[key.join_keys[0].name]
+    return list(zip(*(columns[k.name] for k in key.join_keys), strict=True))

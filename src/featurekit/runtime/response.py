@@ -1,0 +1,134 @@
+"""Responses: the answer to `get_online_features`, by column or by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featurekit.errors import MissingExtraError
+from featurekit.lower.read import Cell, decode_carefully
+from featurekit.plan import ReadPlan
+from featurekit.wire import ErrorReply
+
+
+class OnlineResponse:
+    """Features of `n` entity rows, in the order asked for, repeats kept.
+
+    Attributes:
+        entities: The join keys: for each its `n` values.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each part of the answer
+        self,
+        plan: ReadPlan,
+        entities: Mapping[str, list[object]],
+        values: Sequence[tuple[object, ...]],
+        raws: Sequence[Sequence[Cell]],
+        lives: Sequence[tuple[float | None, ...]] = (),
+        ages: Sequence[tuple[float | None, ...]] = (),
+    ) -> None:
+        self._plan = plan
+        self.entities = dict(entities)
+        self._values = values
+        self._raws = raws
+        self._lives = lives
+        self._ages = ages
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The features' names in this answer, in the order asked for."""
+        return [column.name for column in self._plan.columns]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Columns: the join keys first, then the features; `n` values each."""
+        return self.entities | self._columns(self._values)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Rows: `n` dicts of join keys and features."""
+        names = [*self.entities, *self.feature_names]
+        keys = zip(*self.entities.values(), strict=True)
+        return [
+            dict(zip(names, (*key, *row), strict=True))
+            for key, row in zip(keys, self._values, strict=True)
+        ]
+
+    @property
+    def statuses(self) -> dict[str, list[str]]:
+        """For each feature `n` statuses: `present`, `default`, `missing` or `invalid`."""
+        return self._columns([decode_carefully(self._plan, raw)[1] for raw in self._raws])
+
+    @property
+    def found(self) -> list[bool]:
+        """For each row, whether any of the features asked for is stored."""
+        return [
+            any(cell is not None and not isinstance(cell, ErrorReply) for cell in raw)
+            for raw in self._raws
+        ]
+
+    @property
+    def errors(self) -> dict[int, str]:
+        """The rows that could not be read, by index, and why: a key of another type, say."""
+        return {
+            index: str(cell)
+            for index, raw in enumerate(self._raws)
+            for cell in raw
+            if isinstance(cell, ErrorReply)
+        }
+
+    @property
+    def freshness(self) -> dict[str, list[float | None]]:
+        """For each feature, the seconds that each value has to live; `None` without a value.
+
+        `inf` stands for a value that nothing expires. Empty unless asked for.
+        """
+        return self._columns(self._lives) if self._lives else {}
+
+    @property
+    def ages(self) -> dict[str, list[float | None]]:
+        """For each feature, the seconds since the event it came from.
+
+        `None` where the view keeps no event time. Empty unless freshness was asked for.
+        """
+        return self._columns(self._ages) if self._ages else {}
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` of join keys and features, each column of its declared type.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa
+
+            from featurekit.codec.arrow import to_arrow
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "to_arrow()") from error
+        dtypes = {k.name: k.dtype for g in self._plan.groups for k in g.key.join_keys}
+        arrays = {name: to_arrow(dtypes[name], values) for name, values in self.entities.items()}
+        for column, values in zip(self._plan.columns, self._columns(self._values).values(), strict=True):
+            arrays[column.name] = to_arrow(column.field.dtype, values)
+        return pa.table(arrays)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` of join keys and features.
+
+        Raises:
+            MissingExtraError: pandas or pyarrow is not installed.
+        """
+        try:
+            import pandas  # noqa: F401 - pyarrow needs it and says less
+        except ImportError as error:
+            raise MissingExtraError.of("pandas", "to_pandas()") from error
+        return self.to_arrow().to_pandas()
+
+    def _columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+        names = self.feature_names
+        if not rows:
+            return {name: [] for name in names}
+        return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+    def __repr__(self) -> str:
+        return f"OnlineResponse({len(self)} rows of {', '.join(self.feature_names)})"

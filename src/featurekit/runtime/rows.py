@@ -1,0 +1,94 @@
+"""Rows given as dicts, prepared for a load without Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError
+from featurekit.lower.rows import Row, row_encoder
+from featurekit.lower.units import Unit, batch_unit, transaction
+from featurekit.plan import ViewPlan
+from featurekit.ports import Chunk
+from featurekit.runtime.load import Prepared
+
+_ROWS = 512
+
+
+@dataclass(slots=True)
+class Rejects:
+    """Rows that were refused, as given, and why."""
+
+    rows: list[object] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A row, or what kept it from being one, and where it came from (`line 17`)."""
+
+    where: str
+    row: Row | FeatureKitError
+    original: object
+
+
+def prepare_rows(
+    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, *, hsetex: bool
+) -> Iterator[Prepared]:
+    """Encode rows and yield them in batches.
+
+    Args:
+        view: The compiled view.
+        rows: Rows with join keys and fields as Python values.
+        rejects: Takes the rows that do not fit; without it the first one raises, and nothing
+            of its batch is written.
+        hsetex: Whether the server has `HSETEX`.
+
+    Raises:
+        BadRowError: A row does not fit and there is nowhere to put it.
+    """
+    encode = row_encoder(view)
+    unit_of = batch_unit(view, hsetex=hsetex)
+    source = iter(rows)
+    while batch := list(islice(source, _ROWS)):
+        units: list[tuple[bytes, Unit]] = []
+        bad = 0
+        for given in batch:
+            try:
+                if isinstance(given.row, FeatureKitError):
+                    raise given.row
+                key, fields = encode(given.row)
+            except ValueRefusedError as error:
+                bad += 1
+                _reject(view, given, error, rejects)
+            else:
+                units.append((key, unit_of(key, fields)))
+        yield _prepared(units, bad)
+
+
+def _reject(
+    view: ViewPlan, given: Given, error: ValueRefusedError, rejects: Rejects | None
+) -> None:
+    where = ", ".join(part for part in (view.name, given.where, error.where) if part)
+    if rejects is None:
+        raise BadRowError(error.message, where=where, hint=error.hint) from error
+    rejects.rows.append(given.original)
+    rejects.reasons.append(f"{where}: {error.message}")
+
+
+def _prepared(units: list[tuple[bytes, Unit]], bad: int) -> Prepared:
+    # One row to a transaction: rows that come as dicts are few, and one refused row is one row.
+    chunk = Chunk(
+        data=b"".join(transaction(unit) for _, unit in units),
+        replies=sum(unit.commands + 2 for _, unit in units),
+        lines=sum(unit.commands + 2 + unit.lines for _, unit in units),
+        rows=len(units),
+    )
+    return Prepared(
+        chunk,
+        1,
+        lambda: [unit.commands for _, unit in units],
+        lambda row: units[row][0].decode(errors="replace"),
+        bad,
+    )

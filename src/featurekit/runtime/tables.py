@@ -1,0 +1,118 @@
+"""Tables: the record batches of a source, prepared for a load by Arrow compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurekit.errors import BadRowError
+from featurekit.lower.chunks import BLOCK, build_chunk
+from featurekit.lower.columns import Encoded, encode_batch
+from featurekit.plan import ViewPlan
+from featurekit.ports import Chunk, Scan
+from featurekit.runtime.load import Prepared
+
+Locate = Callable[[dict[str, object]], str]
+"""From a row to where it came from, in words."""
+
+
+class RejectsFile:
+    """A Parquet file of refused rows, as they came, with a column `reason`. Made when needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether any row was refused."""
+        return self._writer is not None
+
+    def add(self, rows: Any, reasons: list[str]) -> None:
+        """Append refused rows (a `pyarrow.RecordBatch`) and why each was refused."""
+        table = pa.Table.from_batches([rows]).append_column("reason", pa.array(reasons, pa.string()))
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self.path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def prepare_tables(
+    view: ViewPlan, scan: Scan, rejects: RejectsFile | None, locate: Locate, *, hsetex: bool
+) -> Iterator[Prepared]:
+    """Encode a scan's batches.
+
+    Args:
+        view: The compiled view.
+        scan: Its source's rows.
+        rejects: Takes the rows that do not fit; without it the first one raises, and nothing
+            of its batch is written.
+        locate: Tells where a row came from.
+        hsetex: Whether the server has `HSETEX`.
+
+    Raises:
+        BadRowError: A row does not fit and there is nowhere to put it.
+    """
+    for batch in scan.batches:
+        encoded = encode_batch(view, scan.form, batch)
+        if encoded.bad:
+            _reject(view, batch, encoded, rejects, locate)
+        yield _prepared(view, encoded, hsetex=hsetex)
+
+
+def _reject(
+    view: ViewPlan, batch: Any, encoded: Encoded, rejects: RejectsFile | None, locate: Locate
+) -> None:
+    if rejects is None:
+        fault = encoded.fault(encoded.bad[0])
+        row = _shown(view, batch.slice(encoded.bad[0], 1).to_pylist()[0])
+        keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
+        where = ", ".join(part for part in (view.name, locate(row), keys, fault.field) if part)
+        raise BadRowError(
+            fault.reason,
+            where=where,
+            hint="nothing of this row's batch is written; mend the row, or load with on_bad_row=skip",
+        )
+    reasons = [encoded.fault(index) for index in encoded.bad]
+    rejects.add(
+        batch.take(pa.array(encoded.bad)),
+        [f"{fault.field}: {fault.reason}" if fault.field else fault.reason for fault in reasons],
+    )
+
+
+def _shown(view: ViewPlan, row: dict[str, object]) -> dict[str, object]:
+    """A row by its join keys; one of a JSON file is taken apart first, as far as it can be."""
+    text = row.get("json")
+    if not isinstance(text, str):
+        return row
+    try:
+        members = json.loads(text)
+    except ValueError:
+        return row
+    source = view.source.column if view.source else str
+    if not isinstance(members, dict):
+        return row
+    return row | {k.name: members.get(source(k.name)) for k in view.key.join_keys}
+
+
+def _prepared(view: ViewPlan, encoded: Encoded, *, hsetex: bool) -> Prepared:
+    if not len(encoded.keys):
+        return Prepared(Chunk(b"", 0, 0, 0), BLOCK, list, str, len(encoded.bad))
+    built = build_chunk(view, encoded.keys, encoded.values, hsetex=hsetex)
+    return Prepared(
+        Chunk(built.data, built.replies, built.lines, len(encoded.keys)),
+        BLOCK,
+        built.commands,
+        lambda row: encoded.keys[row].as_py().decode(errors="replace"),
+        len(encoded.bad),
+    )
