@@ -1,0 +1,7 @@
+"""Online stores: the adapters that carry prepared bytes to a server, and how one is chosen."""
+
+from __future__ import annotations
+
+from featurekit.stores.opening import open_async_store, open_store
+
+__all__ = ["open_async_store", "open_store"]

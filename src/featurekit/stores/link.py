@@ -1,0 +1,200 @@
+"""Links: one connection each, that sends prepared bytes and collects parsed replies.
+
+redis-py connects, does TLS, AUTH and SELECT; after that a link has the socket to itself. Whatever
+goes wrong on a link is an `OSError`, and a link that had one must be closed: what arrives on it
+later could be taken for the answer to another request.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import (
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.retry import Retry
+
+from featurekit.errors import StoreError, StoreUnavailableError
+from featurekit.stores.url import SSL_FILES, StoreUrl
+from featurekit.wire import ErrorReply, Reply
+
+NOT_YET = object()
+READ_BYTES = 65536
+
+
+class GarbledReplyError(OSError):
+    """What came is not RESP, or more came than was asked for."""
+
+
+def reply_reader() -> hiredis.Reader:
+    """A parser whose errors are `ErrorReply` values and which answers `NOT_YET` for an incomplete reply."""
+    return hiredis.Reader(
+        protocolError=GarbledReplyError, replyError=ErrorReply, notEnoughData=NOT_YET
+    )
+
+
+class _Connection(Protocol):
+    """What is used of redis-py's connections, which have no types of their own."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def connected_socket(self) -> socket.socket: ...
+
+
+class _HandsOutSocket:
+    _sock: Any
+
+    def connected_socket(self) -> socket.socket:
+        sock: socket.socket = self._sock
+        return sock
+
+
+class _Tcp(_HandsOutSocket, Connection):
+    pass
+
+
+class _Tls(_HandsOutSocket, SSLConnection):
+    pass
+
+
+class _Unix(_HandsOutSocket, UnixDomainSocketConnection):
+    pass
+
+
+class Link:
+    """One connection. Not for two threads at once.
+
+    Attributes:
+        sock: The connected socket.
+    """
+
+    __slots__ = ("_connection", "_reader", "_timeout_s", "sock")
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self.sock = connection.connected_socket()
+        self._timeout_s = -1.0
+        self._reader = reply_reader()
+
+    def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+        """Send `data` and wait until it has got its `count` replies.
+
+        Raises:
+            OSError: It did not; close the link.
+        """
+        sock, reader = self.sock, self._reader
+        if timeout_s != self._timeout_s:
+            sock.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+        late = monotonic() + timeout_s
+        sock.sendall(data)
+        replies: list[Reply] = []
+        while len(replies) < count:
+            if not (came := sock.recv(READ_BYTES)):
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(came)
+            replies.extend(iter(reader.gets, NOT_YET))
+            if len(replies) < count and monotonic() > late:
+                raise TimeoutError("timed out")
+        if len(replies) > count or reader.has_data():
+            raise GarbledReplyError("more replies than requests")
+        return replies
+
+    def is_stale(self) -> bool:
+        """Whether an idle link has been closed by the other side."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.sock, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def close(self) -> None:
+        """Close it. In a child process nothing is sent: the connection belongs to the parent."""
+        self._connection.disconnect()
+
+
+def connect(url: StoreUrl) -> Link:
+    """Open a link, with TLS, AUTH and SELECT as the URL says.
+
+    Raises:
+        StoreUnavailableError: The server cannot be reached.
+        StoreError: It refused this user, password or database.
+    """
+    _check_files(url)
+    connection = _connection(url)
+    try:
+        connection.connect()
+    except redis.AuthenticationError as error:
+        raise StoreError(
+            f"{url} refused the login of {user_of(url)}",
+            hint="check the user and password of the URL",
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise unavailable(url, "connecting", url.connect_timeout_s, error) from error
+    except redis.ResponseError as error:
+        raise StoreError(
+            f"{url} refused {user_of(url)}: {error}",
+            hint="the user needs +auth and +select, and the database must exist",
+        ) from error
+    return Link(connection)
+
+
+def _check_files(url: StoreUrl) -> None:
+    for name, value in url.tls:
+        if name in SSL_FILES and not Path(str(value)).is_file():
+            raise StoreError(f"{name}: there is no file {value}", where="online store URL")
+
+
+def _connection(url: StoreUrl) -> _Connection:
+    kind: Any = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}[url.scheme]
+    place = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
+    options: dict[str, object] = {
+        "db": url.db,
+        "username": url.username or None,
+        "password": url.password or None,
+        "socket_timeout": url.connect_timeout_s,
+        "socket_connect_timeout": url.connect_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+    connection: _Connection = kind(**place, **options, **dict(url.tls))
+    return connection
+
+
+def user_of(url: StoreUrl) -> str:
+    """The user that a URL names, for people."""
+    return f"user '{url.username}'" if url.username else "the default user"
+
+
+def unavailable(
+    url: StoreUrl, doing: str, timeout_s: float, error: Exception
+) -> StoreUnavailableError:
+    """The error for a server that did not answer: where, what was tried, for how long."""
+    text = str(error).lower()
+    if isinstance(error, (redis.TimeoutError, TimeoutError)) or "timeout" in text:
+        fact = f"no answer from {url} within {timeout_s * 1000:.0f} ms while {doing}"
+    elif isinstance(error, GarbledReplyError):
+        fact = f"{url} answered with something that is not RESP while {doing}"
+    elif "refused" in text or "no such file" in text or "does not exist" in text:
+        fact = f"nothing listens at {url}"
+    else:
+        fact = f"the connection to {url} broke while {doing}"
+    return StoreUnavailableError(fact, hint=_remedy(url, text, error))
+
+
+def _remedy(url: StoreUrl, text: str, error: Exception) -> str:
+    if "certificate" in text:
+        return "the server's certificate is not trusted: give ssl_ca_certs=FILE, and ssl_certfile/ssl_keyfile if it asks for a client's"
+    if url.scheme == "rediss":
+        return "if the port does not speak TLS, write redis://"
+    if url.scheme == "redis" and isinstance(error, (ConnectionError, GarbledReplyError)):
+        return "if the port speaks TLS, write rediss://"
+    return "is the server running, and is this its address?"

