@@ -1,0 +1,132 @@
+"""Arrow data: tables, batches, readers and data frames, as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.errors import SourceError, nearest
+from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.ports import BatchSource, Scan
+from featurekit.sources.newest import newest
+from featurekit.sources.selection import columns_of, select
+from featurekit.sources.session import Rows, Session
+from featurekit.sources.spool import spool
+
+_INCOMING = "incoming"
+
+
+class ArrowSource(BatchSource):
+    """Rows handed over by the caller, for a view that may declare another source.
+
+    Args:
+        data: A table, record batch, reader, or anything with an Arrow C stream (pandas, polars,
+            DuckDB), or an iterable of these. A reader or iterator can be scanned once.
+        batch_rows: Most rows of a record batch.
+    """
+
+    def __init__(self, data: object, *, batch_rows: int = 16384) -> None:
+        self.data = data
+        self.batch_rows = batch_rows
+
+    @override
+    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+        where = f"feature view {view.name}"
+        session = Session()
+        with session.errors(where):
+            found = arrow(session, self.data, where)
+        if found is None:
+            return Scan("native", iter(()), 0)
+        plan = _as_handed_over(view, found.schema.names, where)
+        return scan_arrow(session, found, view, plan, (start_ms, end_ms), self.batch_rows)
+
+    @override
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
+        return ""
+
+
+def scan_arrow(
+    session: Session,
+    data: Any,
+    view: ViewPlan,
+    plan: SourcePlan,
+    window: tuple[int | None, int | None],
+    batch_rows: int,
+) -> Scan:
+    """The newest rows of a table, or of a reader, which is spooled first."""
+    where = f"feature view {view.name}"
+    with session.errors(where):
+        session.connection.register(_INCOMING, data)
+        rows = Rows(session, _INCOMING, "native", where, session.columns(_INCOMING))
+        if not isinstance(data, session.arrow.Table):
+            rows = spool(rows, session.connection.sql(f"FROM {_INCOMING}"), view, plan)
+            session.connection.unregister(_INCOMING)
+    return newest(rows, select(view, plan, rows, *window), batch_rows)
+
+
+def arrow(session: Session, data: object, where: str) -> Any:
+    """Data as an Arrow table if it is in memory, else as a reader; None for no data at all.
+
+    Raises:
+        SourceError: It is nothing that Arrow knows.
+    """
+    pa = session.arrow
+    if isinstance(data, pa.Table | pa.RecordBatchReader):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "columns"):
+        return pa.Table.from_pandas(data, preserve_index=False)
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.RecordBatchReader.from_stream(data)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
+        return _chained(session, iter(data), where)
+    raise SourceError(
+        f"found {type(data).__name__}, expected Arrow data",
+        where=where,
+        hint="give an Arrow table, a reader, a data frame, or an iterator of these",
+    )
+
+
+def _chained(session: Session, items: Iterator[object], where: str) -> Any:
+    """One reader over an iterator of Arrow data, whose first item tells the columns."""
+    first = next(items, None)
+    if first is None:
+        return None
+    head = arrow(session, first, where)
+    rest = (arrow(session, item, where) for item in items)
+    batches = (
+        batch for part in chain([head], rest) if part is not None for batch in _batches(part)
+    )
+    return session.arrow.RecordBatchReader.from_batches(head.schema, batches)
+
+
+def _batches(data: Any) -> Iterable[Any]:
+    return data.to_batches() if hasattr(data, "to_batches") else data
+
+
+def _as_handed_over(view: ViewPlan, columns: list[str], where: str) -> SourcePlan:
+    """The view's source, as far as the data has its columns; they may have the fields' names.
+
+    Raises:
+        SourceError: A column is neither a join key nor a field, nor a time of the source.
+    """
+    declared = view.source or SourcePlan("arrow")
+    renames = tuple((field, column) for field, column in declared.columns if column in columns)
+    times = (declared.timestamp_field, declared.created_timestamp_field)
+    time, created = (column if column in columns else "" for column in times)
+    plan = SourcePlan(
+        "arrow", columns=renames, timestamp_field=time, created_timestamp_field=created
+    )
+    known = {column for _, column in columns_of(view, plan)}
+    odd = [column for column in columns if column not in known]
+    if odd:
+        raise SourceError(
+            f"no field or join key '{odd[0]}' in the view",
+            where=where,
+            hint=nearest(odd[0], known),
+        )
+    return plan

@@ -1,0 +1,191 @@
+"""File formats: how DuckDB reads each, and where in a file a row is.
+
+A format keeps what the file says: Parquet its own types, CSV its text, JSON lines their very bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from typing_extensions import override
+
+from featurekit.errors import SourceError
+from featurekit.sources.session import text, texts
+
+FILE_COLUMN = "featurekit file"
+"""The column with a row's file, where it is asked for."""
+
+
+class Format(Protocol):
+    """A file format.
+
+    Attributes:
+        form: As in `ports.Scan`.
+        suffixes: What the names of its files in a folder end with.
+    """
+
+    form: str
+    suffixes: tuple[str, ...]
+
+    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
+        """What stands after FROM; `named` adds `FILE_COLUMN`."""
+
+    def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
+        """DuckDB's message about a file as (file:line, fact), if it is about one."""
+
+    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
+        """Where row `number` of a file, counted from 1, is."""
+
+
+class _Parquet(Format):
+    form = "native"
+    suffixes = (".parquet",)
+
+    @override
+    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
+        arguments = [texts(files), _hive(options), *_named(named=named)]
+        if len(files) > 1:
+            arguments.append("union_by_name = true")
+        return f"read_parquet({', '.join(arguments)})"
+
+    @override
+    def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
+        found = re.search(r"No magic bytes found at end of file '(.*)'", message)
+        return (Path(found[1]).name, "not a Parquet file") if found else None
+
+    @override
+    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
+        return f"{Path(file).name}, row {number}"
+
+
+class _Csv(Format):
+    form = "text"
+    suffixes = (".csv", ".csv.gz")
+
+    @override
+    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
+        delimiter = options.get("delimiter", ",")
+        arguments = [
+            "header = true",
+            f"delim = {text(delimiter)}",
+            "quote = '\"'",
+            "escape = '\"'",
+            f"nullstr = {text(options.get('null', ''))}",
+            "allow_quoted_nulls = false",
+            _hive(options),
+            "hive_types_autocast = false",
+            *_named(named=named),
+        ]
+        parts = [
+            f"FROM read_csv({', '.join([texts(list(same)), _columns(header), *arguments])})"
+            for header, same in groupby(files, lambda file: _header(file, delimiter))
+        ]
+        return f"({' UNION ALL BY NAME '.join(parts)})"
+
+    @override
+    def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
+        line = re.search(r"CSV Error on Line: (\d+)", message)
+        if not line:
+            return None
+        file = re.search(r"^\s*file\s*=\s*(.+)$", message, re.MULTILINE)
+        name = Path(file[1].strip()).name if file else Path(files[0]).name
+        width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
+        if width:
+            return f"{name}:{line[1]}", f"{width[2]} columns, not {width[1]} as in the header"
+        facts = [part for part in message.splitlines()[1:] if part and "Original Line" not in part]
+        return f"{name}:{line[1]}", facts[0] if facts else "not CSV"
+
+    @override
+    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
+        with _opened(file) as lines:
+            reader = csv.reader(lines, delimiter=options.get("delimiter", ","))
+            for _ in islice((record for record in reader if record), number):
+                pass
+            return f"{Path(file).name}, line {reader.line_num + 1}"
+
+
+class _Jsonl(Format):
+    form = "json"
+    suffixes = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+
+    @override
+    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
+        if _is_on(options):
+            raise SourceError(
+                "JSON lines take nothing from the names of folders",
+                hint="leave out `hive_partitioning:`, or use Parquet or CSV",
+            )
+        return f"read_ndjson_objects({', '.join([texts(files), *_named(named=named)])})"
+
+    @override
+    def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
+        if "JSON" not in message:
+            return None
+        for file in files:
+            with _opened(file) as lines:
+                for number, line in enumerate(lines, 1):
+                    try:
+                        found = json.loads(line) if line.strip() else {}
+                    except ValueError as error:
+                        return f"{Path(file).name}:{number}", f"not JSON: {error}"
+                    if not isinstance(found, dict):
+                        return f"{Path(file).name}:{number}", "not a JSON object"
+        return None
+
+    @override
+    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
+        with _opened(file) as lines:
+            filled = (at for at, line in enumerate(lines, 1) if line.strip())
+            return f"{Path(file).name}, line {next(islice(filled, number - 1, None), number)}"
+
+
+PARQUET, CSV, JSONL = _Parquet(), _Csv(), _Jsonl()
+
+
+def _is_on(options: Mapping[str, str]) -> bool:
+    return options.get("hive_partitioning", "").lower() == "true"
+
+
+def _hive(options: Mapping[str, str]) -> str:
+    return f"hive_partitioning = {str(_is_on(options)).lower()}"
+
+
+def _named(*, named: bool) -> list[str]:
+    return [f"filename = {text(FILE_COLUMN)}"] if named else []
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[TextIO]:
+    opened = gzip.open if file.endswith(".gz") else open
+    with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
+        yield lines  # type: ignore[misc]  # gzip's stub does not know that "rt" gives text
+
+
+def _header(file: str, delimiter: str) -> tuple[str, ...]:
+    """The columns of a CSV file; none of a file that only DuckDB can open."""
+    if "://" in file or file.endswith(".zst"):
+        return ()
+    with _opened(file) as lines:
+        header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))
+    if not header:
+        raise SourceError("no header line", where=Path(file).name)
+    twice = [column for column in header if header.count(column) > 1]
+    if twice:
+        raise SourceError(f"two columns are named '{twice[0]}'", where=Path(file).name)
+    return header
+
+
+def _columns(header: tuple[str, ...]) -> str:
+    """Told rather than sniffed: guesses about a dialect are wrong in small or odd files."""
+    if not header:
+        return "all_varchar = true"
+    columns = ", ".join(f"{text(column)}: 'VARCHAR'" for column in header)
+    return f"auto_detect = false, columns = {{{columns}}}"

@@ -1,0 +1,121 @@
+"""The newest row of each entity, in memory that does not grow with the rows.
+
+Rows are read twice. The first reading, of keys and times alone, counts rows and entities; where
+every entity has one row, nothing more is needed, and the second streams. Else the numbers of the
+rows that are kept, or of those that are not (the fewer), are found and joined to the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.errors import SourceError
+from featurekit.ports import Scan
+from featurekit.sources.selection import Selection
+from featurekit.sources.session import Rows
+
+WIDE_BATCH_BYTES = 32_000_000
+"""About the most that a record batch should take."""
+
+
+def newest(rows: Rows, selection: Selection, batch_rows: int) -> Scan:
+    """The newest row of each entity; of equally new rows the last to arrive.
+
+    Rows without an entity or without a time are all kept, for the loader to refuse.
+    """
+    with rows.session.errors(rows.where):
+        found = _survey(rows, selection)
+        kept = "" if found.unique else _superseded(rows, selection, found)
+    sql = f"SELECT {_list('v', selection.values)} FROM {_numbered(rows, selection)} {kept}"
+    names = list(selection.names)
+    return Scan(rows.form, _stream(rows, sql, names, batch_rows, found.kept), found.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the first reading found: rows, those with entity and time, and entities of these."""
+
+    rows: int
+    complete: int
+    entities: int
+
+    @property
+    def unique(self) -> bool:
+        return self.complete == self.entities
+
+    @property
+    def kept(self) -> int:
+        return self.rows - self.complete + self.entities
+
+
+def _survey(rows: Rows, selection: Selection) -> _Found:
+    whole = f"coalesce({selection.complete}, false)"
+    groups = (
+        f"SELECT {whole} AS whole, count(*) AS n FROM {rows.source} "
+        f"WHERE {selection.window} GROUP BY {', '.join((*selection.keys, whole))}"
+    )
+    ((total, complete, entities),) = rows.session.rows(
+        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (whole), 0), "
+        f"count(*) FILTER (whole) FROM ({groups})"
+    )
+    return _Found(int(total), int(complete), int(entities))
+
+
+def _superseded(rows: Rows, selection: Selection, found: _Found) -> str:
+    """Find which rows are kept; the join that keeps them."""
+    newer = [f"{part} DESC NULLS LAST" for part in (*_parts("o", selection.order), "rn")]
+    place = (
+        f"row_number() OVER (PARTITION BY {', '.join(_parts('k', selection.keys))} "
+        f"ORDER BY {', '.join(newer)})"
+    )
+    ranked = f"SELECT rn, {place} AS place FROM {_numbered(rows, selection)} WHERE whole"
+    fewer_go = found.complete - found.entities <= found.kept
+    if fewer_go:
+        numbers = f"SELECT rn FROM ({ranked}) WHERE place > 1"
+    else:
+        broken = f"SELECT rn FROM {_numbered(rows, selection)} WHERE NOT whole"
+        numbers = f"SELECT rn FROM ({ranked}) WHERE place = 1 UNION ALL {broken}"
+    rows.session.connection.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
+    return f"{'ANTI' if fewer_go else 'SEMI'} JOIN chosen USING (rn)"
+
+
+def _numbered(rows: Rows, selection: Selection) -> str:
+    """The rows with all that may be asked of them; DuckDB reads only what is."""
+    columns = [
+        *(f"{part} AS v{i}" for i, part in enumerate(selection.values)),
+        *(f"{part} AS k{i}" for i, part in enumerate(selection.keys)),
+        *(f"{part} AS o{i}" for i, part in enumerate(selection.order)),
+        f"coalesce({selection.complete}, false) AS whole",
+        "row_number() OVER () AS rn",
+    ]
+    return f"(SELECT {', '.join(columns)} FROM {rows.source} WHERE {selection.window})"
+
+
+def _parts(letter: str, parts: tuple[str, ...]) -> list[str]:
+    return [f"{letter}{i}" for i in range(len(parts))]
+
+
+def _list(letter: str, parts: tuple[str, ...]) -> str:
+    return ", ".join(_parts(letter, parts))
+
+
+def _stream(
+    rows: Rows, sql: str, names: list[str], batch_rows: int, expected: int
+) -> Iterator[Any]:
+    session = rows.session
+    count = 0
+    try:
+        with session.errors(rows.where):
+            for batch in session.connection.sql(sql).to_arrow_reader(batch_rows):
+                count += batch.num_rows
+                yield batch.rename_columns(names)
+        if count != expected:
+            raise SourceError(
+                f"the source changed while it was read: {count} rows, not {expected}",
+                where=rows.where,
+                hint="load it again when nobody writes to it",
+            )
+    finally:
+        session.close()

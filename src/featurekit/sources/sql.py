@@ -1,0 +1,53 @@
+"""SQL sources: the result of a query, run once by DuckDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.errors import SourceError
+from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.ports import BatchSource, Scan
+from featurekit.sources.newest import newest
+from featurekit.sources.selection import select
+from featurekit.sources.session import Rows, Session
+from featurekit.sources.spool import spool
+
+
+class SqlSource(BatchSource):
+    """A query; the files that it names are relative to the repository's folder."""
+
+    def __init__(self, plan: SourcePlan, root: Path, batch_rows: int) -> None:
+        self.plan = plan
+        self.root = root.absolute()
+        self.batch_rows = batch_rows
+
+    @override
+    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+        where = f"feature view {view.name}"
+        session = Session(self.root)
+        with session.errors(where):
+            relation = session.connection.sql(_statement(session, self.plan.query, where))
+            rows = spool(Rows(session, "", "native", where), relation, view, self.plan)
+        return newest(rows, select(view, self.plan, rows, start_ms, end_ms), self.batch_rows)
+
+    @override
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
+        return ""
+
+
+def _statement(session: Session, query: str, where: str) -> Any:
+    """The one SELECT of a query.
+
+    Raises:
+        SourceError: It is something else, or more than one.
+    """
+    statements = session.connection.extract_statements(query)
+    if len(statements) != 1:
+        raise SourceError(f"the query has {len(statements)} statements, not one", where=where)
+    if statements[0].type != session.duckdb.StatementType.SELECT:
+        kind = statements[0].type.name
+        raise SourceError(f"the query is a {kind}, not a SELECT", where=where)
+    return statements[0]
