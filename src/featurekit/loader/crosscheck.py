@@ -1,0 +1,155 @@
+"""Cross checks: what one declaration says about another, and values about their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from featurekit.errors import nearest
+from featurekit.loader.declared import KINDS, Declared, Item, N
+from featurekit.loader.places import Finding
+from featurekit.loader.values import value_findings
+from featurekit.models.definitions import Entity, FeatureService, FeatureView
+
+
+def cross_check(declared: Declared) -> None:
+    """Add to the findings what is wrong between the declarations."""
+    entities = {item.model.name: item.model for item in declared.entities}
+    findings = declared.findings
+    findings += _duplicates(declared.entities)
+    findings += _duplicates(declared.feature_views)
+    findings += _duplicates(declared.feature_services)
+    for entity in declared.entities:
+        findings += _entity(entity)
+    for view in declared.feature_views:
+        findings += _entity_reference(declared, view)
+        findings += value_findings(view)
+        findings += _field_ttls(view)
+        if (about := entities.get(view.model.entity)) is not None:
+            findings += _names(view, about)
+    findings += _shared_fields(declared.feature_views)
+    findings += _owners(declared.feature_views)
+    for service in declared.feature_services:
+        findings += _service(declared, service)
+
+
+def _duplicates(items: Sequence[Item[N]]) -> Iterator[Finding]:
+    first: dict[str, Item[N]] = {}
+    for item in items:
+        name = item.model.name
+        other = first.setdefault(name, item)
+        if other is not item:
+            kind = KINDS[type(item.model)]
+            yield Finding(
+                item.at("name"), f"{kind} '{name}' is declared twice, first at {other.at('name')}"
+            )
+
+
+def _entity(item: Item[Entity]) -> Iterator[Finding]:
+    entity = item.model
+    key = entity.hash_tag.join_key if entity.hash_tag else None
+    if key is not None and key not in entity.join_keys:
+        yield Finding(
+            item.at("hash_tag", "join_key"),
+            f"entity '{entity.name}': hash_tag: no join key named '{key}'",
+            nearest(key, entity.join_keys),
+        )
+
+
+def _is_known(declared: Declared, kind: str, name: str) -> bool:
+    return declared.is_partial or (kind, name) in declared.broken
+
+
+def _entity_reference(declared: Declared, item: Item[FeatureView]) -> Iterator[Finding]:
+    name = item.model.entity
+    known = [entity.model.name for entity in declared.entities]
+    if name not in known and not _is_known(declared, "entity", name):
+        yield Finding(
+            item.at("entity"),
+            f"feature view '{item.model.name}': no entity named '{name}'",
+            nearest(name, known),
+        )
+
+
+def _field_ttls(item: Item[FeatureView]) -> Iterator[Finding]:
+    view = item.model
+    if not view.owns_key:
+        return
+    for name, spec in view.fields_.items():
+        if spec.ttl is not None:
+            yield Finding(
+                item.key_at("fields", name, "ttl"),
+                f"field '{view.name}:{name}': a ttl of its own cannot act, since the view "
+                "expires by its key",
+                "remove it, or write `expires: field` under `batch`",
+            )
+
+
+def _names(item: Item[FeatureView], entity: Entity) -> Iterator[Finding]:
+    """Fields that are join keys, and columns that are neither."""
+    view = item.model
+    for name in view.fields_:
+        if name in entity.join_keys:
+            yield Finding(
+                item.key_at("fields", name),
+                f"field '{view.name}:{name}' has the name of a join key of entity '{entity.name}'",
+                "a join key is part of the key already; give the field another name",
+            )
+    kind = "batch" if view.batch else "stream"
+    known = [*view.fields_, *entity.join_keys]
+    for column in view.how.source.columns if view.how.source else ():
+        if column not in known:
+            yield Finding(
+                item.key_at(kind, "source", "columns", column),
+                f"feature view '{view.name}': columns: no field or join key named '{column}'",
+                nearest(column, known),
+            )
+
+
+def _shared_fields(views: Sequence[Item[FeatureView]]) -> Iterator[Finding]:
+    first: dict[tuple[str, str], Item[FeatureView]] = {}
+    for item in views:
+        for name in item.model.fields_:
+            other = first.setdefault((item.model.entity, name), item)
+            if other.model.name != item.model.name:
+                yield Finding(
+                    item.key_at("fields", name),
+                    f"field '{name}' is in two views of entity '{item.model.entity}', "
+                    f"'{item.model.name}' and '{other.model.name}' "
+                    f"({other.key_at('fields', name)})",
+                    "all views of an entity share its hash; give one of them another name",
+                )
+
+
+def _owners(views: Sequence[Item[FeatureView]]) -> Iterator[Finding]:
+    first: dict[str, Item[FeatureView]] = {}
+    for item in views:
+        view = item.model
+        if not view.owns_key:
+            continue
+        other = first.setdefault(view.entity, item)
+        if other.model.name != view.name:
+            yield Finding(
+                item.at("batch"),
+                f"feature view '{view.name}' would be the second to expire the keys of entity "
+                f"'{view.entity}', after '{other.model.name}' ({other.at('batch')})",
+                "a key has one TTL; write `expires: field` under `batch` of one of them",
+            )
+
+
+def _service(declared: Declared, item: Item[FeatureService]) -> Iterator[Finding]:
+    views = {view.model.name: view.model for view in declared.feature_views}
+    service = item.model
+    for index, feature in enumerate(service.features):
+        name, _, field = feature.partition(":")
+        place = item.at("features", index)
+        lead = f"feature service '{service.name}'"
+        view = views.get(name)
+        if view is None:
+            if not _is_known(declared, "feature view", name):
+                message = f"{lead}: no feature view named '{name}'"
+                yield Finding(place, message, nearest(name, views))
+        elif field and field not in view.fields_:
+            message = f"{lead}: no field named '{field}' in feature view '{name}'"
+            yield Finding(place, message, nearest(field, view.fields_))
+        if feature in service.features[:index]:
+            yield Finding(place, f"{lead}: '{feature}' is here twice")

@@ -1,0 +1,67 @@
+"""Values in definitions: defaults and choices fit their field's type and constraints."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from featurekit.codec import codec_of
+from featurekit.errors import ValueRefusedError
+from featurekit.loader.declared import Item
+from featurekit.loader.places import Finding
+from featurekit.models.definitions import FeatureView
+from featurekit.models.fields import FieldSpec
+
+
+def value_findings(item: Item[FeatureView]) -> Iterator[Finding]:
+    """What is wrong with the values that a view's fields name."""
+    for name, spec in item.model.fields_.items():
+        lead = f"field '{item.model.name}:{name}'"
+        choices, findings = _choices(item, name, spec, lead)
+        yield from findings
+        if spec.default is None or findings:
+            continue
+        try:
+            _check_default(spec, choices)
+        except ValueRefusedError as error:
+            place = item.at("fields", name, "default")
+            yield Finding(place, f"{lead}: default: {error.message}", error.hint)
+
+
+def _choices(
+    item: Item[FeatureView], name: str, spec: FieldSpec, lead: str
+) -> tuple[list[bytes], list[Finding]]:
+    choices, findings = [], []
+    for index, value in enumerate(spec.one_of or ()):
+        try:
+            choices.append(_encoded(spec, value))
+        except ValueRefusedError as error:
+            place = item.at("fields", name, "one_of", index)
+            findings.append(Finding(place, f"{lead}: one_of: {error.message}", error.hint))
+    return choices, findings
+
+
+def _encoded(spec: FieldSpec, value: object) -> bytes:
+    codec = codec_of(spec.dtype)
+    return codec.encode(codec.from_json(value))
+
+
+def _check_default(spec: FieldSpec, choices: list[bytes]) -> None:
+    value: Any = codec_of(spec.dtype).from_json(spec.default)
+    data = _encoded(spec, spec.default)
+    if isinstance(value, float) and not math.isfinite(value):
+        if not spec.allow_nan:
+            raise ValueRefusedError(f"{value} is no value without `allow_nan: true`")
+        return
+    if spec.min is not None and value < spec.min:
+        raise ValueRefusedError(f"{value} is below min {spec.min}")
+    if spec.max is not None and value > spec.max:
+        raise ValueRefusedError(f"{value} is above max {spec.max}")
+    if choices and data not in choices:
+        raise ValueRefusedError(f"{spec.default!r} is none of one_of")
+    if spec.pattern is not None and not re.fullmatch(spec.pattern, value):
+        raise ValueRefusedError(f"{value!r} does not match the pattern {spec.pattern!r}")
+    if spec.max_length is not None and len(value) > spec.max_length:
+        raise ValueRefusedError(f"its length {len(value)} is above max_length {spec.max_length}")

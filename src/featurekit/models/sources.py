@@ -1,0 +1,199 @@
+"""Sources: where the rows of batch views and the events of stream views come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from featurekit.errors import ValueRefusedError
+from featurekit.models.model import Model
+from featurekit.models.plain import found
+from featurekit.models.scalars import FilledText, Flag, ScalarText, Text, Texts
+
+
+def _one_character(text: str) -> str:
+    if len(text) != 1:
+        raise ValueRefusedError(f"found {found(text)}, expected one character")
+    return text
+
+
+def _callable(text: str) -> str:
+    module, _, function = text.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), function]):
+        raise ValueRefusedError(
+            f"found {found(text)}, expected module:function, as my_features.users:rows"
+        )
+    return text
+
+
+class _Rows(Model):
+    """What all batch sources can say about their rows."""
+
+    timestamp_field: FilledText | None = Field(
+        default=None,
+        description="The column that tells when a row became true; the newest row of an entity "
+        "wins; without it the last one does; as `timestamp_field: event_timestamp`.",
+    )
+    created_timestamp_field: FilledText | None = Field(
+        default=None,
+        description="The column that decides between rows of an equal timestamp; "
+        "as `created_timestamp_field: created`.",
+    )
+    columns: dict[FilledText, FilledText] = Field(
+        default={},
+        description="The source's column for each field or join key of another name; "
+        "as `columns: {user_id: uid}`.",
+    )
+
+    @model_validator(mode="after")
+    def _created_needs_timestamp(self) -> Self:
+        if self.created_timestamp_field and not self.timestamp_field:
+            raise ValueRefusedError(
+                "'created_timestamp_field' decides between equal timestamps, "
+                "and there is no 'timestamp_field'"
+            )
+        return self
+
+
+class _Files(_Rows):
+    path: Texts = Field(
+        description="Files, folders or globs, relative to the repository's folder, or URLs; "
+        "as `path: data/users.parquet`."
+    )
+    hive_partitioning: Flag = Field(
+        default=False,
+        description="Whether folders named `column=value` are columns; "
+        "as `hive_partitioning: true`.",
+    )
+
+
+class ParquetSource(_Files):
+    """Parquet files."""
+
+    type: Literal["parquet"] = Field(description="Parquet files; `type: parquet`.")
+
+
+class CsvSource(_Files):
+    """CSV files with a header line."""
+
+    type: Literal["csv"] = Field(description="CSV files with a header line; `type: csv`.")
+    delimiter: Annotated[Text, AfterValidator(_one_character)] = Field(
+        default=",", description='What stands between columns; as `delimiter: ";"`.'
+    )
+    null: Text = Field(
+        default="", description="The text that means null; as `null: NA`; empty by default."
+    )
+
+
+class JsonlSource(_Files):
+    """Files with one JSON object a line."""
+
+    type: Literal["jsonl"] = Field(description="One JSON object a line; `type: jsonl`.")
+
+
+class SqlSource(_Rows):
+    """The result of a SQL query, run by DuckDB."""
+
+    type: Literal["sql"] = Field(description="A query that DuckDB runs; `type: sql`.")
+    query: FilledText | None = Field(
+        default=None,
+        description="The query; as `query: select * from 'data/users/*.parquet'`.",
+    )
+    query_file: FilledText | None = Field(
+        default=None,
+        description="A file with the query, relative to the repository's folder; "
+        "as `query_file: sql/users.sql`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if (self.query is None) == (self.query_file is None):
+            raise ValueRefusedError("expected exactly one of 'query' and 'query_file'")
+        return self
+
+
+class PythonSource(_Rows):
+    """The rows that a Python function returns."""
+
+    type: Literal["python"] = Field(description="A Python function; `type: python`.")
+    callable: Annotated[Text, AfterValidator(_callable)] = Field(
+        description="The function, importable from the repository's folder; "
+        "as `callable: my_features.users:rows`."
+    )
+
+
+BatchSource = Annotated[
+    ParquetSource | CsvSource | JsonlSource | SqlSource | PythonSource,
+    Field(discriminator="type"),
+]
+
+
+class _Events(Model):
+    """What all stream sources can say about their events."""
+
+    group: FilledText | None = Field(
+        default=None,
+        description="The consumer group; the project's and the view's name by default, as "
+        "`fraud-user_activity`; as `group: features`.",
+    )
+    columns: dict[FilledText, FilledText] = Field(
+        default={},
+        description="The event's key for each field or join key of another name; "
+        "as `columns: {user_id: uid}`.",
+    )
+    where: dict[FilledText, ScalarText] = Field(
+        default={},
+        description="Only events with these texts under these keys are taken; "
+        "as `where: {kind: login}`.",
+    )
+    event_timestamp_field: FilledText | None = Field(
+        default=None,
+        description="The event's key with the time it became true; the time the broker gave it "
+        "by default; as `event_timestamp_field: at`.",
+    )
+    dead_letter: FilledText | None = Field(
+        default=None,
+        description="The stream or topic that refused events go to; "
+        "as `dead_letter: user-activity-refused`.",
+    )
+
+
+class RedisStreamSource(_Events):
+    """A Redis stream, read by a consumer group."""
+
+    type: Literal["redis_stream"] = Field(description="A Redis stream; `type: redis_stream`.")
+    stream: FilledText = Field(description="Its key; as `stream: user-activity`.")
+    format: Literal["fields", "json"] = Field(
+        default="fields",
+        description="Whether an entry's fields are the event's keys, or one of them holds the "
+        "event as JSON; as `format: json`.",
+    )
+    field: FilledText | None = Field(
+        default=None,
+        description="The field with the JSON, `data` by default; only with `format: json`; "
+        "as `field: payload`.",
+    )
+
+    @model_validator(mode="after")
+    def _field_of_json(self) -> Self:
+        if self.field is not None and self.format != "json":
+            raise ValueRefusedError("'field' names the field with the JSON: add 'format: json'")
+        return self
+
+
+class KafkaSource(_Events):
+    """A Kafka topic of JSON objects."""
+
+    type: Literal["kafka"] = Field(description="A Kafka topic of JSON; `type: kafka`.")
+    topic: FilledText = Field(description="The topic; as `topic: user-activity`.")
+    bootstrap_servers: FilledText = Field(
+        description="Where to find brokers; as `bootstrap_servers: localhost:9092`."
+    )
+    start: Literal["earliest", "latest"] = Field(
+        default="earliest",
+        description="Where a new consumer group begins to read; as `start: latest`.",
+    )
+
+
+StreamSource = Annotated[RedisStreamSource | KafkaSource, Field(discriminator="type")]
