@@ -7,6 +7,7 @@ takes the plain path, which also words the errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from urllib.parse import unquote
 
 from featurekit.codec import codec_of
 from featurekit.errors import RequestError, ValueRefusedError
@@ -80,3 +81,21 @@ def part_text(plan: KeyPlan, index: int, value: object) -> str:
     if not text:
         raise ValueRefusedError("an empty id is no entity", where=where)
     return text
+
+
+def entity_of_text(plan: KeyPlan, text: str) -> object:
+    """The entity whose id is `text`, as it stands in the key: parts joined by `:`, escaped.
+
+    Raises:
+        RequestError: It has not one part for each join key.
+        ValueRefusedError: A part does not fit its join key.
+    """
+    parts = text.split(":") if len(plan.join_keys) > 1 else [text]
+    if len(parts) != len(plan.join_keys):
+        names = ":".join(k.name for k in plan.join_keys)
+        raise RequestError(f"'{text}' is no id of {plan.entity}", hint=f"its ids are {names}")
+    if plan.escapes:
+        parts = [unquote(part) for part in parts]
+    pairs = zip(plan.join_keys, parts, strict=True)
+    values = tuple(codec_of(join_key.dtype).parse(part) for join_key, part in pairs)
+    return values if len(values) > 1 else values[0]

@@ -135,10 +135,10 @@ def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
 
 
 def inspect_requests(key: bytes, fields: Sequence[str]) -> list[bytes]:
-    """The commands behind `inspect`: the whole hash, the fields' TTLs, the key's TTL."""
+    """What `inspect` asks besides the hash: the fields' TTLs, the key's TTL, the encoding."""
     names = [f.encode() for f in fields]
     return [
-        command(b"HGETALL", key),
         command(b"HPTTL", key, b"FIELDS", b"%d" % len(names), *names),
         command(b"PTTL", key),
+        command(b"OBJECT", b"ENCODING", key),
     ]

@@ -1,0 +1,7 @@
+"""The composition root: a feature store put together from its parts."""
+
+from __future__ import annotations
+
+from featurekit.repo.store import FeatureStore
+
+__all__ = ["FeatureStore"]

@@ -1,0 +1,66 @@
+"""The door to one online store: opened when first needed, for threads and for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from featurekit.ports import AsyncOnlineStore, OnlineStore
+from featurekit.stores import open_async_store, open_store
+
+
+class StoreDoor:
+    """Opens a store by its URL. Pickles as that URL; connections stay where they are.
+
+    Args:
+        url: The store's URL.
+        root: The folder that its relative paths start from.
+    """
+
+    def __init__(self, url: str, root: Path) -> None:
+        self._url = url
+        self._root = root
+        self._store: OnlineStore | None = None
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOnlineStore] = (
+            WeakKeyDictionary()
+        )
+
+    @property
+    def store(self) -> OnlineStore:
+        """The store for threads."""
+        if self._store is None:
+            self._store = open_store(self._url, self._root, os.environ)
+        return self._store
+
+    def running(self) -> AsyncOnlineStore:
+        """The store of the running event loop."""
+        loop = asyncio.get_running_loop()
+        store = self._loops.get(loop)
+        if store is None:
+            store = self._loops[loop] = open_async_store(self._url, self._root, os.environ)
+        return store
+
+    def now_ms(self) -> int:
+        """The time, in milliseconds since the epoch."""
+        return now_ms()
+
+    def close(self) -> None:
+        """Close the connections of threads; the next call opens new ones."""
+        if self._store is not None:
+            self._store.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        if (store := self._loops.pop(asyncio.get_running_loop(), None)) is not None:
+            await store.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoreDoor, (self._url, self._root)
+
+
+def now_ms() -> int:
+    """The time, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,361 @@
+"""The feature store: what a repository declares, applied, loaded and read."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from featurekit.changes import Changes, diff
+from featurekit.compiler import compile_read, compile_repo
+from featurekit.errors import BreakingChangeError, Problem, RegistryError, RequestError
+from featurekit.loader import find_repo, load_repo
+from featurekit.models.loaded import LoadedRepo
+from featurekit.plan import RepoPlan
+from featurekit.registry import Registry
+from featurekit.repo.door import StoreDoor
+from featurekit.repo.home import FileHome, Home, OnlineHome
+from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
+from featurekit.repo.loading import ON_BAD_ROW, Load
+from featurekit.repo.times import Time, to_ms
+from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.report import MaterializeReport, OnProgress
+from featurekit.runtime.requests import EntityRows
+from featurekit.runtime.response import OnlineResponse
+
+Features = str | Sequence[str]
+"""A feature service by name, or a list of `view:field` and `view`."""
+
+_READERS = 256
+
+
+class FeatureStore:
+    """One project: its definitions, its registry and its online store.
+
+    Thread-safe for reading. Survives `fork`, and pickles: connections stay behind.
+
+    Args:
+        repo_path: A folder; the nearest `featurerepo.yaml` from there upwards counts.
+
+    Raises:
+        RepoNotFoundError: There is none.
+        DefinitionError: The definitions are wrong; lists every problem in them.
+
+    Examples:
+        >>> store = FeatureStore("examples/fraud")  # doctest: +SKIP
+        >>> store.get_online_features("fraud_v1", [{"user_id": "u0001"}]).to_dict()  # doctest: +SKIP
+    """
+
+    def __init__(self, repo_path: str | Path = ".") -> None:
+        loaded = load_repo(find_repo(repo_path), os.environ)
+        door = StoreDoor(loaded.config.online_store.url, loaded.root)
+        self._setup(door, _home(loaded, door), loaded)
+
+    @classmethod
+    def from_registry(cls, url: str, project: str, *, root: str | Path = ".") -> Self:
+        """A store that serves what is applied online, with no YAML at hand.
+
+        Args:
+            url: The online store's URL, which `registry: online` keeps the registry in.
+            project: The project's name.
+            root: The folder that relative paths of the URL start from.
+
+        Raises:
+            RegistryError: Nothing is applied there under that name.
+        """
+        door = StoreDoor(url, Path(root))
+        store = cls.__new__(cls)
+        store._setup(door, OnlineHome(door.store, project), None)
+        if store.registry is None:
+            raise RegistryError(
+                f"no registry of project '{project}' in {door.store}",
+                hint="`featurekit apply` keeps it there if featurerepo.yaml says `registry: online`",
+            )
+        return store
+
+    def _setup(self, door: StoreDoor, home: Home, loaded: LoadedRepo | None) -> None:
+        self._door = door
+        self._home = home
+        self._loaded = loaded
+        self._applied: tuple[Registry, RepoPlan] | None = None
+        self._readers: dict[object, OnlineReader] = {}
+
+    # What is declared and what is applied
+
+    @property
+    def path(self) -> Path:
+        """The folder of `featurerepo.yaml`; the working folder where there is none."""
+        return self._loaded.root if self._loaded is not None else Path()
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self._loaded.config.project if self._loaded is not None else self.repo_plan.project
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What the definitions allow themselves and is likely wrong."""
+        return self._loaded.warnings if self._loaded is not None else ()
+
+    @property
+    def declared(self) -> Registry:
+        """The registry as the definitions have it now, applied or not."""
+        if self._loaded is None:
+            raise RegistryError("this store was opened from its registry and has no definitions")
+        return Registry.from_loaded(self._loaded, self.registry)
+
+    @property
+    def registry(self) -> Registry | None:
+        """The registry as applied; `None` before the first `apply`. Read once: see `refresh`."""
+        if self._applied is None and (registry := self._home.load()) is not None:
+            self._applied = (registry, compile_repo(registry))
+        return self._applied[0] if self._applied is not None else None
+
+    @property
+    def repo_plan(self) -> RepoPlan:
+        """The applied registry, compiled.
+
+        Raises:
+            RegistryError: Nothing is applied yet.
+        """
+        if self.registry is None or self._applied is None:
+            raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
+        return self._applied[1]
+
+    def refresh(self) -> None:
+        """Forget the registry as read, so that the next call sees what was applied since."""
+        self._applied = None
+        self._readers = {}
+
+    def plan(self) -> Changes:
+        """What `apply` would change."""
+        self.refresh()
+        applied = self._applied[1] if self.registry is not None and self._applied else None
+        return diff(applied, compile_repo(self.declared))
+
+    def apply(self, *, allow_breaking: bool = False) -> Changes:
+        """Make the definitions the registry; returns what that changed.
+
+        Raises:
+            BreakingChangeError: Stored bytes would mean something else; nothing was changed.
+            RegistryConflictError: Somebody else applied meanwhile; nothing was changed.
+        """
+        changes = self.plan()
+        if changes.breaking and not allow_breaking:
+            raise BreakingChangeError(
+                "; ".join(f"{c.subject}: {c.detail}" for c in changes.breaking),
+                hint="run `featurekit apply --allow-breaking`, then `featurekit reset` and materialize anew",
+            )
+        declared, applied = self.declared, self.registry
+        if applied is None or declared.fingerprint != applied.fingerprint:
+            self._home.save(declared, applied)
+        self.refresh()
+        return changes
+
+    # Writing
+
+    def materialize(  # noqa: PLR0913 - all but the views are options by name
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: str = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[MaterializeReport]:
+        """Load batch views from their sources: the newest row of each entity.
+
+        Args:
+            views: Names of batch views; all that have a source by default.
+            start: Rows at or after this time; by default from the first on.
+            end: Rows before this time; by default up to the last.
+            on_bad_row: `fail` ends the load at the first row that does not fit, and nothing of
+                its record batch is written. `skip` puts such rows into the file of rejects.
+            rejects: That file; by default one in `.featurekit/rejects/`.
+            on_progress: Told after each batch.
+
+        Returns:
+            A report for each view.
+
+        Raises:
+            SourceError: A source cannot be read, or lacks a column.
+            BadRowError: A row does not fit its view.
+            LockedError: Another load of the same view is running.
+            StoreError: The online store refused or failed. Run it again to complete the work.
+        """
+        return list(self.materializing(views, start=start, end=end, on_bad_row=on_bad_row, rejects=rejects, on_progress=on_progress))
+
+    def materializing(  # noqa: PLR0913 - as materialize
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: str = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[MaterializeReport]:
+        """As `materialize`, handing over each report as its view is done."""
+        load = self._load(on_bad_row, rejects, on_progress)
+        names = views or [v.name for v in load.plan.views if v.source is not None]
+        chosen = [load.plan.view(name) for name in names]
+        if not chosen:
+            raise RequestError("no feature view has a batch source to materialize from")
+        start_ms, end_ms = to_ms(start, where="start"), to_ms(end, where="end")
+        for view in chosen:
+            yield load.materialize(view, start_ms, end_ms)
+
+    def write_batch(
+        self,
+        view: str,
+        rows: Any,
+        *,
+        on_bad_row: str = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MaterializeReport:
+        """Write rows into a batch view, one for each entity, as `materialize` would.
+
+        Args:
+            view: The batch view.
+            rows: `{id: {field: value}}`, with a tuple for several join keys; or a table of Arrow,
+                pandas, polars, or anything with `__arrow_c_stream__`. A field that a row lacks
+                is deleted, as null is.
+            on_bad_row: As in `materialize`; so are `rejects` and `on_progress`, and the errors.
+        """
+        load = self._load(on_bad_row, rejects, on_progress)
+        return load.write_batch(load.plan.view(view), rows)
+
+    def write_lines(
+        self,
+        view: str,
+        lines: Iterable[str],
+        *,
+        on_bad_row: str = "fail",
+        rejects: str | Path | None = None,
+    ) -> MaterializeReport:
+        """As `write_batch`, from lines of JSON: an object of join keys and fields each."""
+        load = self._load(on_bad_row, rejects, None)
+        return load.write_lines(load.plan.view(view), lines)
+
+    def _load(
+        self, on_bad_row: str, rejects: str | Path | None, on_progress: OnProgress | None
+    ) -> Load:
+        if on_bad_row not in ON_BAD_ROW:
+            raise RequestError(f"on_bad_row is {' or '.join(ON_BAD_ROW)}, not '{on_bad_row}'")
+        return Load(
+            plan=self.repo_plan,
+            store=self._door.store,
+            home=self._home,
+            root=self.path,
+            skip=on_bad_row == "skip",
+            rejects=Path(rejects) if rejects is not None else None,
+            on_progress=on_progress,
+        )
+
+    async def materialize_async(self, *args: Any, **options: Any) -> list[MaterializeReport]:
+        """`materialize` in a thread, so that the event loop goes on."""
+        return await asyncio.to_thread(self.materialize, *args, **options)
+
+    async def write_batch_async(self, *args: Any, **options: Any) -> MaterializeReport:
+        """`write_batch` in a thread, so that the event loop goes on."""
+        return await asyncio.to_thread(self.write_batch, *args, **options)
+
+    # Reading
+
+    def get_online_features(
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+    ) -> OnlineResponse:
+        """The features of some entities, in one round trip per server.
+
+        Args:
+            features: A feature service, or a list of `view:field` and `view`.
+            entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
+                Order and repeats are kept.
+            full_feature_names: Whether answers are named `view__field`.
+            freshness: Whether to ask how long each value has to live, too.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: A join key is lacking or unknown, or nothing is asked for.
+            ValueRefusedError: A join key has another type.
+            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+        """
+        return self._reader(features, full=full_feature_names, freshness=freshness).get(entity_rows)
+
+    async def get_online_features_async(
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+    ) -> OnlineResponse:
+        """As `get_online_features`, without blocking the event loop."""
+        reader = self._reader(features, full=full_feature_names, freshness=freshness)
+        return await reader.get_async(entity_rows)
+
+    def online_reader(
+        self, features: Features, *, full_feature_names: bool = False, freshness: bool = False
+    ) -> OnlineReader:
+        """A reader of these features, compiled once and used for ever. Raises as above."""
+        return self._reader(features, full=full_feature_names, freshness=freshness)
+
+    def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
+        wanted = features if isinstance(features, str) else tuple(features)
+        made = self._readers.get((wanted, full, freshness))
+        if made is None:
+            plan = compile_read(self.repo_plan, wanted, full_feature_names=full)
+            if len(self._readers) >= _READERS:
+                self._readers.clear()
+            made = OnlineReader(plan, self._door, freshness=freshness)
+            self._readers[wanted, full, freshness] = made
+        return made
+
+    # Looking after it
+
+    def inspect(self, entity: str, entity_id: object) -> Inspection:
+        """All that is stored for one entity, declared or not. For people, not for serving."""
+        return inspect(self.repo_plan, self._door.store, entity, entity_id)
+
+    def status(self) -> list[ViewStatus]:
+        """For each view its last load, and whether it is late against its `refresh`."""
+        return status(self.repo_plan, self._home.runs(), self._door.now_ms())
+
+    def reset(self, entity: str | None = None) -> int:
+        """Delete all hashes of an entity, or of all entities of the project; returns how many."""
+        return reset(self.repo_plan, self._door.store, entity)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._door.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop."""
+        await self._door.close_async()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _home(loaded: LoadedRepo, door: StoreDoor) -> Home:
+    if loaded.config.registry == "online":
+        return OnlineHome(door.store, loaded.config.project)
+    return FileHome(loaded.root / loaded.config.registry)
