@@ -9,7 +9,7 @@ import math
 import re
 import struct
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_UP, Context, Decimal
 
 from typing_extensions import override
 
@@ -258,6 +258,12 @@ def text32_of(value: float) -> str:
         near = float(f"{number:.{digits}g}")
         if _reads_as(near, number):
             return text_of(near)
+        # The gap above a power of two is twice the one below, so that only a text further
+        # away may read back.
+        if abs(math.frexp(number)[0]) == 0.5:  # noqa: PLR2004
+            above = float(Context(digits, ROUND_UP).create_decimal_from_float(number))
+            if _reads_as(above, number):
+                return text_of(above)
     return text_of(float(f"{number:.9g}"))
 
 
