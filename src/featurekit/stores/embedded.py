@@ -23,16 +23,14 @@ from time import monotonic, sleep
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError, StoreError, StoreUnavailableError
-from featurekit.stores.link import Link, connect, unavailable
+from featurekit.stores.link import Link, connect
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import command
 
 SOCKET_PATH_BYTES = 100
 PAUSE_S = 0.01
 PATIENCE_S = 60.0
 TOUCH_S = 1.0
-PING = command(b"PING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,23 +224,10 @@ class EmbeddedStore(RedisStore):
     @override
     def _connect(self) -> Link:
         try:
-            return self._greeted()
-        except (StoreUnavailableError, OSError):
+            return connect(socket_url(self.url, self.server))
+        except StoreUnavailableError:
             self.server.ensure()
-        try:
-            return self._greeted()
-        except OSError as error:
-            raise unavailable(self.url, "connecting", self.url.connect_timeout_s, error) from error
-
-    def _greeted(self) -> Link:
-        """A link that has had an answer: a dying server still takes connections."""
-        link = connect(socket_url(self.url, self.server))
-        try:
-            link.exchange(PING, 1, self.url.connect_timeout_s)
-        except OSError:
-            link.close()
-            raise
-        return link
+        return connect(socket_url(self.url, self.server))
 
 
 def socket_url(url: StoreUrl, server: EmbeddedServer) -> StoreUrl:

@@ -15,15 +15,14 @@ from time import monotonic, sleep
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
-from featurekit.stores.link import GarbledReplyError, Link, reply_reader, unavailable
+from featurekit.stores.link import PING, GarbledReplyError, Link, reply_reader, unavailable
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, Reply, command, first_error
+from featurekit.wire import ErrorReply, Reply, first_error
 
 WINDOW = 3
 READ_BYTES = 1 << 18
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
-PING = command(b"PING")
 Answered = tuple[Chunk, list[Reply] | None]
 
 

@@ -24,10 +24,11 @@ from redis.connection import (
 from redis.retry import Retry
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.url import SSL_FILES, StoreUrl
-from featurekit.wire import ErrorReply, Reply
+from featurekit.stores.url import PASSWORD_VARIABLE, SSL_FILES, StoreUrl
+from featurekit.wire import ErrorReply, Reply, command
 
 NOT_YET = object()
+PING = command(b"PING")
 READ_BYTES = 65536
 
 
@@ -68,6 +69,9 @@ class _Tls(_HandsOutSocket, SSLConnection):
 
 class _Unix(_HandsOutSocket, UnixDomainSocketConnection):
     pass
+
+
+KINDS: dict[str, Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
 
 
 class Link:
@@ -127,46 +131,86 @@ def connect(url: StoreUrl) -> Link:
         StoreUnavailableError: The server cannot be reached.
         StoreError: It refused this user, password or database.
     """
-    _check_files(url)
-    connection = _connection(url)
+    check_files(url)
+    connection: _Connection = KINDS[url.scheme](
+        **connection_options(url), retry=Retry(NoBackoff(), 0)
+    )
     try:
         connection.connect()
-    except redis.AuthenticationError as error:
-        raise StoreError(
-            f"{url} refused the login of {user_of(url)}",
-            hint="check the user and password of the URL",
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise unavailable(url, "connecting", url.connect_timeout_s, error) from error
-    except redis.ResponseError as error:
-        raise StoreError(
-            f"{url} refused {user_of(url)}: {error}",
-            hint="the user needs +auth and +select, and the database must exist",
-        ) from error
+        [greeting] = Link(connection).exchange(PING, 1, url.connect_timeout_s)
+        check_greeting(url, greeting)
+    except (redis.RedisError, OSError) as error:
+        connection.disconnect()
+        raise unconnected(url, error) from error
+    except BaseException:
+        connection.disconnect()
+        raise
     return Link(connection)
 
 
-def _check_files(url: StoreUrl) -> None:
+def check_greeting(url: StoreUrl, reply: Reply) -> None:
+    """Look at the answer to the first PING: a server that turns a client away says so only now.
+
+    Raises:
+        StoreUnavailableError: It has too many clients.
+        StoreError: It wants a password, or takes no clients from here.
+    """
+    if not isinstance(reply, ErrorReply) or reply.code in {
+        "LOADING",
+        "MASTERDOWN",
+        "NOPERM",
+        "BUSY",
+    }:
+        return
+    if reply.code == "NOAUTH":
+        raise StoreError(
+            f"{url} wants a password",
+            hint=f"set {PASSWORD_VARIABLE}, or write redis://user:${{PASSWORD}}@host",
+        )
+    kind = StoreUnavailableError if "max number of clients" in str(reply) else StoreError
+    raise kind(f"{url} turned the connection away: {reply}")
+
+
+def check_files(url: StoreUrl) -> None:
+    """Say which file of the TLS options is missing, which OpenSSL does not.
+
+    Raises:
+        StoreError: One is.
+    """
     for name, value in url.tls:
         if name in SSL_FILES and not Path(str(value)).is_file():
             raise StoreError(f"{name}: there is no file {value}", where="online store URL")
 
 
-def _connection(url: StoreUrl) -> _Connection:
-    kind: Any = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}[url.scheme]
+def connection_options(url: StoreUrl) -> dict[str, Any]:
+    """A URL as the arguments of redis-py's connections, except `retry`."""
     place = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
-    options: dict[str, object] = {
+    return {
+        **place,
+        **dict(url.tls),
         "db": url.db,
         "username": url.username or None,
         "password": url.password or None,
         "socket_timeout": url.connect_timeout_s,
         "socket_connect_timeout": url.connect_timeout_s,
-        "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "driver_info": None,
     }
-    connection: _Connection = kind(**place, **options, **dict(url.tls))
-    return connection
+
+
+def unconnected(url: StoreUrl, error: Exception) -> StoreError:
+    """The error for a connection that could not be made."""
+    if isinstance(error, redis.AuthenticationError):
+        return StoreError(
+            f"{url} refused the login of {user_of(url)}",
+            hint="check the user and password of the URL",
+        )
+    if isinstance(error, redis.ResponseError):
+        return StoreError(
+            f"{url} refused {user_of(url)}: {error}",
+            hint="the user needs +auth and +select, and the database must exist",
+        )
+    return unavailable(url, "connecting", url.connect_timeout_s, error)
 
 
 def user_of(url: StoreUrl) -> str:

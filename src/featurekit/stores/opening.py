@@ -46,7 +46,7 @@ def open_async_store(
 
         return AsyncMemoryStore(place)
     if place.scheme == "embedded":
-        from featurekit.stores.aio import AsyncEmbeddedStore
+        from featurekit.stores.embedded_aio import AsyncEmbeddedStore
 
         return AsyncEmbeddedStore(place)
     from featurekit.stores.aio import AsyncRedisStore

@@ -7,7 +7,7 @@ from secrets import token_hex
 
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from featurekit.ports import Capabilities
-from featurekit.stores.link import Link, user_of
+from featurekit.stores.link import user_of
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, first_error, text_command
 
@@ -74,7 +74,9 @@ def ask_capabilities(exchange: Exchange, server: str) -> Capabilities:
     return Capabilities(hsetex="hsetex" in has, server=version)
 
 
-def prove_writable(link: Link, url: StoreUrl, capabilities: Capabilities, prefix: str) -> None:
+def prove_writable(
+    exchange: Exchange, url: StoreUrl, capabilities: Capabilities, prefix: str
+) -> None:
     """Write, expire and delete a probe key in one transaction, and look at every answer.
 
     Nothing is sent before the server has confirmed the transaction, and a failure on the way leaves
@@ -87,9 +89,9 @@ def prove_writable(link: Link, url: StoreUrl, capabilities: Capabilities, prefix
     key = f"{prefix}:@probe:{token_hex(8)}"
     wanted = _probe_commands(key, hsetex=capabilities.hsetex)
     names = [name for name, _, _ in wanted]
-    _expect(link, url, MULTI, ["MULTI"], b"OK")
-    _expect(link, url, b"".join(data for _, data, _ in wanted), names, b"QUEUED")
-    [results] = link.exchange(EXEC, 1, url.load_timeout_s)
+    _expect(exchange, url, MULTI, ["MULTI"], b"OK")
+    _expect(exchange, url, b"".join(data for _, data, _ in wanted), names, b"QUEUED")
+    [results] = exchange(EXEC, 1)
     if not isinstance(results, list):
         raise _refusal(url, "EXEC", results)
     for name, (_, _, good), result in zip(names, wanted, results, strict=True):
@@ -111,8 +113,10 @@ def _probe_commands(key: str, *, hsetex: bool) -> list[tuple[str, bytes, Reply]]
     return [(str(parts[0]), text_command(*parts), good) for parts, good in lines]
 
 
-def _expect(link: Link, url: StoreUrl, data: bytes, names: Sequence[str], good: bytes) -> None:
-    replies = link.exchange(data, len(names), url.load_timeout_s)
+def _expect(
+    exchange: Exchange, url: StoreUrl, data: bytes, names: Sequence[str], good: bytes
+) -> None:
+    replies = exchange(data, len(names))
     for name, reply in zip(names, replies, strict=True):
         if reply != good:
             raise _refusal(url, name, reply)

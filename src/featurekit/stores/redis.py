@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from time import monotonic
 
 from typing_extensions import override
 
@@ -19,6 +21,7 @@ from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, text_command
 
 SCAN_PAGE = 1000
+GRACE_S = 0.05
 
 
 class RedisStore(OnlineStore):
@@ -84,7 +87,8 @@ class RedisStore(OnlineStore):
         capabilities = self.capabilities
         self._drop_idle(stale_only=True)
         with self._borrowed() as link:
-            prove_writable(link, self.url, capabilities, prefix)
+            exchange = partial(link.exchange, timeout_s=self.url.load_timeout_s)
+            prove_writable(exchange, self.url, capabilities, prefix)
         self._proven.add(prefix)
 
     @override
@@ -120,29 +124,34 @@ class RedisStore(OnlineStore):
         return self._exchange(data, count, self.url.load_timeout_s, self.url.retries)
 
     def _exchange(self, data: bytes, count: int, timeout_s: float, retries: int) -> list[Reply]:
+        """Send and collect; again while there are retries and time for them."""
+        late = monotonic() + timeout_s * retries
         if self._room:
-            self._wait_for_room()
+            self._wait_for_room(self._room)
         try:
             while True:
-                link = self._take()
                 try:
-                    replies = link.exchange(data, count, timeout_s)
-                except OSError as error:
-                    self._broken(link, error)
-                    if retries <= 0:
-                        raise unavailable(
-                            self.url, "waiting for replies", timeout_s, error
-                        ) from error
+                    return self._exchange_once(data, count, timeout_s)
+                except StoreUnavailableError:
                     retries -= 1
-                    continue
-                except BaseException:
-                    link.close()
-                    raise
-                self._idle.append(link)
-                return replies
+                    if retries < 0 or monotonic() > late + GRACE_S:
+                        raise
         finally:
             if self._room:
                 self._room.release()
+
+    def _exchange_once(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+        link = self._take()
+        try:
+            replies = link.exchange(data, count, timeout_s)
+        except OSError as error:
+            self._broken(link, error)
+            raise unavailable(self.url, "waiting for replies", timeout_s, error) from error
+        except BaseException:
+            link.close()
+            raise
+        self._idle.append(link)
+        return replies
 
     @contextmanager
     def _borrowed(self) -> Iterator[Link]:
@@ -171,8 +180,8 @@ class RedisStore(OnlineStore):
     def _connect(self) -> Link:
         return connect(self.url)
 
-    def _wait_for_room(self) -> None:
-        if self._room and not self._room.acquire(timeout=self.url.timeout_s):
+    def _wait_for_room(self, room: threading.Semaphore) -> None:
+        if not room.acquire(timeout=self.url.load_timeout_s):
             raise StoreUnavailableError(
                 f"all {self.url.max_connections} connections to {self.describe()} are in use",
                 hint="raise max_connections in the URL, or use fewer threads",

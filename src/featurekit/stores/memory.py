@@ -1,0 +1,114 @@
+"""A store in this process, on fakeredis: for tests that need no server.
+
+One server for each name and process. It is close to a real one, not equal: it reaps expired
+fields at once, is never out of memory, and rounds TTLs down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+from typing_extensions import override
+
+from featurekit.errors import MissingExtraError
+from featurekit.ports import AsyncOnlineStore, Chunk
+from featurekit.stores.link import Link
+from featurekit.stores.redis import RedisStore
+from featurekit.stores.url import StoreUrl
+from featurekit.wire import ErrorReply, Reply, first_error
+
+VERSION = (8, 0)
+_servers: dict[str, Any] = {}
+
+
+class MemoryLink(Link):
+    """A link to a server in this process; it cannot break."""
+
+    __slots__ = ("_fake",)
+
+    def __init__(self, fake: Any) -> None:
+        self._fake = fake
+
+    @override
+    def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+        self._fake.send_packed_command([data], check_health=False)
+        return [self._read() for _ in range(count)]
+
+    @override
+    def is_stale(self) -> bool:
+        return False
+
+    @override
+    def close(self) -> None:
+        self._fake.disconnect()
+
+    def _read(self) -> Reply:
+        try:
+            return _plain(self._fake.read_response(disconnect_on_error=False))
+        except RedisError as error:
+            return _error_reply(error)
+
+
+class MemoryStore(RedisStore):
+    """An online store in this process. It pickles as its name: another process has its own."""
+
+    @override
+    def _connect(self) -> Link:
+        return MemoryLink(_connection(self.url.path))
+
+    @override
+    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+        for chunk in chunks:
+            replies = self._patiently(bytes(chunk.data), chunk.replies)
+            yield chunk, replies if first_error(replies) else None
+
+
+class AsyncMemoryStore(AsyncOnlineStore):
+    """The asyncio side of `MemoryStore`; nothing in it waits."""
+
+    def __init__(self, url: StoreUrl) -> None:
+        self.url = url
+        self._store = MemoryStore(url)
+
+    @override
+    async def run(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1
+    ) -> list[Reply]:
+        return self._store.run(keys, requests, width)
+
+    @override
+    async def close(self) -> None:
+        self._store.close()
+
+    def describe(self) -> str:
+        """Where it is, for people."""
+        return self._store.describe()
+
+
+def _connection(name: str) -> Any:
+    try:
+        import fakeredis
+    except ImportError as error:
+        raise MissingExtraError.of("testing", "a memory:// store") from error
+    server = _servers.setdefault(name, fakeredis.FakeServer(version=VERSION))
+    connection = fakeredis.FakeRedisConnection(server=server, version=VERSION, protocol=2)
+    connection.connect()
+    return connection
+
+
+def _plain(reply: Any) -> Reply:
+    """A reply as hiredis would give it: errors are values inside transactions too."""
+    if isinstance(reply, list):
+        return [_plain(item) for item in reply]
+    if isinstance(reply, RedisError):
+        return _error_reply(reply)
+    plain: Reply = reply
+    return plain
+
+
+def _error_reply(error: RedisError) -> ErrorReply:
+    """The server's text: redis-py took the code off it."""
+    code = error.status_code
+    return ErrorReply(f"{code} {error}" if code else str(error))

@@ -1,0 +1,171 @@
+"""A TCP proxy on loopback that misbehaves on request.
+
+with FaultProxy(server.socket) as proxy:  # forwards 127.0.0.1:proxy.port to a unix socket
+    proxy.to_client.cut_after(100)  # 100 more bytes of replies, then the connection dies
+    proxy.to_server.cut_after(100)  # the same for requests; the next connection works
+    proxy.to_server.cut_after(0, again=True)  # ... or dies the same way, until heal()
+    proxy.to_server.drop = True  # swallow bytes, keep the connection open
+    proxy.to_client.delay = 0.2  # every chunk of a reply 0.2 s late
+    proxy.refuse()  # reset what is open and what is to come, until heal()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+@dataclass
+class Direction:
+    """What happens to bytes that flow one way; may be changed at any time, from any thread."""
+
+    delay: float = 0.0
+    drop: bool = False
+    passed: int = 0
+    cut_at: int | None = None
+    again: bool = False
+
+    def cut_after(self, count: int, *, again: bool = False) -> None:
+        self.cut_at, self.again = self.passed + count, again
+
+    def cut_here(self) -> bool:
+        """Whether the bytes that may pass have passed; said once, unless `again`."""
+        if self.cut_at is None or self.passed < self.cut_at:
+            return False
+        if not self.again:
+            self.cut_at = None
+        return True
+
+    def heal(self) -> None:
+        self.delay, self.drop, self.passed, self.cut_at = 0.0, False, 0, None
+
+
+class FaultProxy:
+    """The proxy; it lives on a thread of its own."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+        self.to_server = Direction()
+        self.to_client = Direction()
+        self.connections = 0
+        self._refusing = False
+        self._open: set[asyncio.StreamWriter] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def reset(self) -> None:
+        """End every open connection with a TCP reset."""
+        self._on_loop(self._abort_all)
+
+    def refuse(self) -> None:
+        """Reset what is open and every connection to come."""
+        self._refusing = True
+        self.reset()
+
+    def heal(self) -> None:
+        """No faults from here on; open connections stay open."""
+        self._refusing = False
+        self.to_server.heal()
+        self.to_client.heal()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.reset()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(lambda _loop, _context: None)
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._serve, sock=self._listener)
+        )
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def call() -> None:
+            act()
+            done.set()
+
+        self._loop.call_soon_threadsafe(call)
+        done.wait(timeout=5)
+
+    def _abort_all(self) -> None:
+        for writer in list(self._open):
+            self._abort(writer)
+
+    def _abort(self, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0 and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        self._open.discard(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._open.add(writer)
+        if self._refusing:
+            self._abort(writer)
+            return
+        try:
+            up_reader, up_writer = await asyncio.open_unix_connection(self.target)
+        except OSError:
+            self._abort(writer)
+            return
+        self._open.add(up_writer)
+        pumps = [
+            asyncio.create_task(self._pump(reader, up_writer, self.to_server)),
+            asyncio.create_task(self._pump(up_reader, writer, self.to_client)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._abort(writer)
+            self._abort(up_writer)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction
+    ) -> None:
+        while data := await reader.read(65536):
+            if way.drop:
+                continue
+            await asyncio.sleep(way.delay)
+            while data:
+                if way.cut_here():
+                    return
+                room = len(data) if way.cut_at is None else min(len(data), way.cut_at - way.passed)
+                way.passed += room
+                writer.write(data[:room])
+                await writer.drain()
+                data = data[room:]
+            if way.cut_here():
+                return
