@@ -12,22 +12,20 @@ Each change is of one kind:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal, TypeVar
 
 from typing_extensions import override
 
 from featurekit.dtypes import DType
 from featurekit.keys import KeyPlan
-from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.plan import Checks, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 
-_WIDENED = {("int32", "int64"), ("float32", "float64")}
-"""Types whose bytes the second reads as the first wrote them."""
-
-_CONSTRAINTS = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
+_WIDENED = {("int32", "int64")}
+"""Types of which the second reads the bytes of the first as the same values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +107,14 @@ def _entities(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
 
 def _key(subject: str, old: KeyPlan, new: KeyPlan) -> Iterator[Change]:
     tail = "nothing stored would be found"
+    types = [[part.dtype for part in key.join_keys] for key in (old, new)]
+    renamed = "requests would have to use the new names"
     if old.join_keys != new.join_keys:
         shown = [
             ", ".join(f"{part.name}: {part.dtype}" for part in key.join_keys) for key in (old, new)
         ]
-        yield Change("breaking", subject, f"join keys {shown[0]} -> {shown[1]}: {tail}")
+        effect = renamed if types[0] == types[1] else tail
+        yield Change("breaking", subject, f"join keys {shown[0]} -> {shown[1]}: {effect}")
     if _tag(old) != _tag(new):
         yield Change("breaking", subject, f"hash tag {_tag(old)} -> {_tag(new)}: {tail}")
 
@@ -128,18 +129,25 @@ def _views(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
     homes = {(v.key.entity, f.name): (v, f) for v in old.views for f in v.fields}
     retired = {(e.name, name) for e in old.entities for name in e.retired}
     stays = {(v.key.entity, f.name) for v in new.views for f in v.fields}
+    swept = {v.key.entity for v in new.views if v.kind == "batch"}
     for name, before, after in _pairs(old.views, new.views):
         subject = f"feature view {name}"
         if after is None and before is not None:
-            yield Change("remove", subject)
-            yield from _removed_fields(before, before.fields, stays)
+            yield Change("remove", subject, _farewell(before, swept))
         elif after is not None:
             if before is None:
                 yield Change("add", subject)
             else:
                 yield from _view(subject, before, after)
-                yield from _removed_fields(before, before.fields, stays, after)
+                yield from _removed_fields(before, after, stays, _farewell(before, swept))
             yield from _fields(before, after, homes, retired)
+
+
+def _farewell(view: ViewPlan, swept: set[str]) -> str:
+    """What becomes of the values of a view or field that is removed."""
+    if view.key.entity in swept:
+        return "the next load deletes its values from each row it writes"
+    return "its values stay until they expire"
 
 
 def _view(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
@@ -158,12 +166,16 @@ def _view(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     ):
         if was != now:
             yield Change("ttl", subject, f"{name} {_span(was)} -> {_span(now)}")
+    yield from _harmless(subject, old, new)
+
+
+def _harmless(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if old.ordering != new.ordering:
         yield Change("compatible", subject, f"ordering {old.ordering} -> {new.ordering}")
     if (old.source, old.stream) != (new.source, new.stream):
-        yield Change("compatible", subject, "source")
+        yield Change("compatible", subject, "another source")
     if _is_reordered(old, new):
-        yield Change("compatible", subject, "order of fields")
+        yield Change("compatible", subject, "another order of fields")
 
 
 def _is_reordered(old: ViewPlan, new: ViewPlan) -> bool:
@@ -172,15 +184,12 @@ def _is_reordered(old: ViewPlan, new: ViewPlan) -> bool:
 
 
 def _removed_fields(
-    view: ViewPlan,
-    fields: tuple[FieldPlan, ...],
-    stays: set[tuple[str, str]],
-    after: ViewPlan | None = None,
+    before: ViewPlan, after: ViewPlan, stays: set[tuple[str, str]], farewell: str
 ) -> Iterator[Change]:
-    kept = {field.name for field in after.fields} if after else set()
-    for field in fields:
-        if field.name not in kept and (view.key.entity, field.name) not in stays:
-            yield Change("remove", f"field {view.name}:{field.name}", "the next batch deletes it")
+    kept = {field.name for field in after.fields}
+    for field in before.fields:
+        if field.name not in kept and (before.key.entity, field.name) not in stays:
+            yield Change("remove", f"field {before.name}:{field.name}", farewell)
 
 
 def _fields(
@@ -201,7 +210,7 @@ def _fields(
         elif place in retired:
             detail = "was declared before: rows not written since may hold its old values"
             yield Change("breaking", subject, detail)
-        elif before is not None:
+        elif before is not None and before.key.entity == view.key.entity:
             yield Change("add", subject)
 
 
@@ -227,10 +236,27 @@ def _field(
     if own and before.ttl_ms != after.ttl_ms:
         yield Change("ttl", subject, f"ttl {_span(before.ttl_ms)} -> {_span(after.ttl_ms)}")
     if before.default != after.default:
-        yield Change("compatible", subject, "default")
-    for name in _CONSTRAINTS:
-        if getattr(before.checks, name) != getattr(after.checks, name):
-            yield Change("compatible", subject, name)
+        detail = f"default {_value(before.default)} -> {_value(after.default)}"
+        yield Change("compatible", subject, detail)
+    for check in fields(Checks):
+        was, now = getattr(before.checks, check.name), getattr(after.checks, check.name)
+        if was != now:
+            yield Change("compatible", subject, f"{check.name} {_value(was)} -> {_value(now)}")
+
+
+def _value(value: object) -> str:
+    """A default or a constraint for people."""
+    match value:
+        case None | "" | ():
+            return "none"
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return str(value)
 
 
 def _is_widened(old: DType, new: DType) -> bool:
@@ -257,7 +283,7 @@ def _features(old: ServicePlan, new: ServicePlan) -> str:
     lost = [
         f"-{view}:{field}" for view, field in old.features if (view, field) not in new.features
     ]
-    return ", ".join([*gained, *lost]) or "order of features"
+    return ", ".join([*gained, *lost]) or "another order of features"
 
 
 def _span(duration_ms: int) -> str:

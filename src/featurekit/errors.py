@@ -42,6 +42,9 @@ def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKit
     return error
 
 
+_SHOWN = 20
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not there: the nearest one, and all that are.
 
@@ -52,7 +55,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "none are declared"
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    more = len(names) - _SHOWN
+    shown = ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'? known: {shown}" if close else f"known: {shown}"
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 CRLF = b"\r\n"
 
 
-class ErrorReply(Exception):
+class ErrorReply(Exception):  # noqa: N818 - it is a reply, and raised by nobody
     """An error that the server gave as the reply to one command.
 
     A value like any other reply, never raised by a store. Its text may hold keys and values

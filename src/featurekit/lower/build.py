@@ -19,7 +19,7 @@ def build(name: str, source: str, names: dict[str, object]) -> Callable[..., Any
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     filename = f"<featurekit {name} {digest}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    scope = dict(names)
+    scope: dict[str, Any] = dict(names)
     exec(compile(source, filename, "exec"), scope)  # noqa: S102 - the sources are ours, made from plans
     made: Callable[..., Any] = scope[name]
     return made

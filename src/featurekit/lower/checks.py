@@ -11,6 +11,8 @@ from featurekit.codec import codec_of
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import FieldPlan
 
+_SHOWN = 80
+
 Encode = Callable[[object], bytes | None]
 
 
@@ -97,10 +99,15 @@ def _pattern(pattern: str) -> Test:
     return test
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
 def _max_length(limit: int) -> Test:
     def test(value: Any, _data: bytes) -> str | None:
         if len(value) <= limit:
             return None
-        return f"{shown(value)} is {len(value)} long, and at most {limit} is allowed"
+        return f"{_short(value)} is {len(value)} long, and at most {limit} is allowed"
 
     return test

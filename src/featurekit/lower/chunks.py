@@ -86,7 +86,10 @@ def _assemble(n: int, commands: list[_Command]) -> Built:
     joined = _join([first, *(p for c in commands for p in c.pieces), last])
     total = pc.sum(pc.binary_length(joined)).as_py() or 0
     blocks = -(-n // BLOCK)
-    queued = sum(c.present * n if isinstance(c.present, int) else pc.sum(c.present).as_py() for c in commands)
+    queued = sum(
+        c.present * n if isinstance(c.present, int) else pc.sum(c.present).as_py()
+        for c in commands
+    )
 
     def counts() -> list[int]:
         per_row = [0] * n
@@ -118,7 +121,11 @@ def _set_commands(
         for piece in (_framed_lengths(b"\r\n" + bulk(name), pc.binary_length(values)), values)
     ]
     if not ttl_ms:
-        return [_command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs)]
+        return [
+            _command(
+                n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs
+            )
+        ]
     ttl = bulk(b"%d" % ttl_ms)
 
     def fields(k: int) -> bytes:
@@ -136,7 +143,9 @@ def _set_commands(
             )
         ]
     named = [
-        _where(values.is_valid(), b"\r\n" + bulk(name)[:-2]) if values.null_count else b"\r\n" + bulk(name)[:-2]
+        _where(values.is_valid(), b"\r\n" + bulk(name)[:-2])
+        if values.null_count
+        else b"\r\n" + bulk(name)[:-2]
         for name, (_, values) in zip(names, items, strict=True)
     ]
     expire = _command(
@@ -149,18 +158,28 @@ def _set_commands(
     )
     # Its reply is an array: one more line for each field.
     expire.lines += count * n if isinstance(count, int) else pc.sum(count).as_py()
-    return [_command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs), expire]
+    return [
+        _command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs),
+        expire,
+    ]
 
 
-def _delete_command(framed: Any, columns: dict[str, Any], retired: Sequence[str]) -> _Command | None:
+def _delete_command(
+    framed: Any, columns: dict[str, Any], retired: Sequence[str]
+) -> _Command | None:
     """`HDEL` of what is null and of what is retired, in the rows that have any of it."""
     names = {name: values for name, values in columns.items() if values.null_count}
     if not names and not retired:
         return None
-    gone = [_where(values.is_null(), b"\r\n" + bulk(name.encode())[:-2]) for name, values in names.items()]
+    gone = [
+        _where(values.is_null(), b"\r\n" + bulk(name.encode())[:-2])
+        for name, values in names.items()
+    ]
     gone += [b"\r\n" + bulk(name.encode())[:-2] for name in retired]
     count = _count(len(retired), [values.is_null() for values in names.values()])
-    return _command(len(framed), framed, count, lambda k: b"*%d\r\n$4\r\nHDEL\r\n" % (2 + k), None, gone)
+    return _command(
+        len(framed), framed, count, lambda k: b"*%d\r\n$4\r\nHDEL\r\n" % (2 + k), None, gone
+    )
 
 
 def _command(

@@ -165,7 +165,9 @@ def _keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
             text = pc.replace_substring(text, pattern=found, replacement=escaped)
         braces = [b"{", b"}"] if index == plan.tagged else [b"", b""]
         pieces += [b":" if index else plan.head.encode(), braces[0], text, braces[1]]
-    arguments = [pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in pieces if p != b""]
+    arguments = [
+        pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in pieces if p != b""
+    ]
     return pc.binary_join_element_wise(*arguments, pa.scalar(b"", pa.binary())), bad
 
 
@@ -175,8 +177,8 @@ def _any(masks: Sequence[Any]) -> Any:
     for mask in masks:
         if mask is None or not pc.any(mask).as_py():
             continue
-        mask = pc.fill_null(mask, fill_value=False)
-        found = mask if found is None else pc.or_(found, mask)
+        certain = pc.fill_null(mask, fill_value=False)
+        found = certain if found is None else pc.or_(found, certain)
     return found
 
 
@@ -213,7 +215,9 @@ def _by_value(field: FieldPlan, data: Any, broken: Callable[[Any], bool]) -> Any
     """Where a test by value fails. Each distinct value is tested once, by the rules of Python."""
     decode = codec_of(field.dtype).decode
     distinct = data.dictionary_encode()
-    faulty = [value is not None and broken(decode(value)) for value in distinct.dictionary.to_pylist()]
+    faulty = [
+        value is not None and broken(decode(value)) for value in distinct.dictionary.to_pylist()
+    ]
     return pa.array(faulty, pa.bool_()).take(distinct.indices)
 
 

@@ -6,13 +6,13 @@ expression. Bytes that do not decode send that row, and only that row, down the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from featurekit.codec import DECODE_ERRORS, codec_of
 from featurekit.lower.build import build
 from featurekit.lower.keys import KeyOf, key_function
-from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan
+from featurekit.plan import FieldPlan, ReadPlan
 from featurekit.wire import ErrorReply, bulk, command
 
 Cell = bytes | ErrorReply | None
@@ -103,7 +103,7 @@ def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:
         return "None"
     codec = codec_of(field.dtype)
     value = codec.decode(field.default)
-    if isinstance(value, str | int | float | bool | bytes) or value.__hash__ is not None:
+    if isinstance(value, Hashable):
         names[name] = value
         return name
     # A list or dict is made anew for each row, so that no caller changes another's default.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import ClassVar, cast
 
+from typing_extensions import override
+
 from featurekit.lower.build import build
 from featurekit.lower.read import Cell, decode_carefully
 from featurekit.plan import ReadPlan
@@ -65,15 +67,18 @@ class Record:
     def __len__(self) -> int:
         return len(self._names)
 
+    @override
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
 
+    @override
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
         return f"Row({inside})"
 
+    @override
     def __reduce__(self) -> tuple[object, ...]:
         return _again, (self._plan, self._raw, self._freshness)
 
@@ -88,17 +93,17 @@ def record_class(plan: ReadPlan) -> type[Record]:
     source = (
         "class Row(Record):\n"
         f" __slots__ = {tuple(slots)!r}\n"
+        " _plan = PLAN\n"
+        " _names = NAMES\n"
         " def __init__(s, values, raw, freshness=()):\n"
         "  s._raw = raw\n"
         "  s._freshness = freshness\n"
         f"  {targets}, = values\n"
     )
-    made = cast("type[Record]", build("Row", source, {"Record": Record, "__name__": __name__}))
-    made._plan, made._names = plan, names
-    return made
+    known = {"Record": Record, "PLAN": plan, "NAMES": names, "__name__": __name__}
+    return cast("type[Record]", build("Row", source, known))
 
 
 def _again(plan: ReadPlan, raw: list[Cell], freshness: tuple[float | None, ...]) -> Record:
     values, _ = decode_carefully(plan, raw)
     return record_class(plan)(values, raw, freshness)  # type: ignore[call-arg]
-

@@ -36,7 +36,9 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
     def encode(row: Row) -> EncodedRow:
         for name in row:
             if name not in known:
-                raise ValueRefusedError(f"no such field in {view.name}", where=name, hint=nearest(name, known))
+                raise ValueRefusedError(
+                    f"no such field in {view.name}", where=name, hint=nearest(name, known)
+                )
         for name in keys:
             if row.get(name) is None:
                 raise ValueRefusedError("null is no entity", where=f"join key {name}")
@@ -66,7 +68,9 @@ def json_reader(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
         exactly = _object(text, exact=True) if exact else found
         if strict and (odd := set(found) - {member for member, _ in members.values()}):
             name = min(odd)
-            raise ValueRefusedError(f"no such field in {view.name}", where=name, hint=nearest(name, dtypes))
+            raise ValueRefusedError(
+                f"no such field in {view.name}", where=name, hint=nearest(name, dtypes)
+            )
         row = {}
         for name, (member, codec) in members.items():
             value = (exactly if name in exact else found).get(member)

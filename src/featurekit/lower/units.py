@@ -113,7 +113,9 @@ def faults_by_row(replies: list[Reply], commands: list[int], block: int) -> dict
         at += size
         if not isinstance(done, list):
             error = first_error(queued) or first_error([done])
-            faults |= {start + i: str(error or "the transaction was dropped") for i in range(len(counts))}
+            faults |= {
+                start + i: str(error or "the transaction was dropped") for i in range(len(counts))
+            }
             continue
         position = 0
         for i, count in enumerate(counts):

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from typing_extensions import override
+
 from featurekit.ports import AsyncOnlineStore, OnlineStore
 from featurekit.stores import open_async_store, open_store
 
@@ -15,14 +17,14 @@ from featurekit.stores import open_async_store, open_store
 class StoreDoor:
     """Opens a store by its URL. Pickles as that URL; connections stay where they are.
 
-    Args:
+    Attributes:
         url: The store's URL.
         root: The folder that its relative paths start from.
     """
 
     def __init__(self, url: str, root: Path) -> None:
-        self._url = url
-        self._root = root
+        self.url = url
+        self.root = root
         self._store: OnlineStore | None = None
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOnlineStore] = (
             WeakKeyDictionary()
@@ -32,7 +34,7 @@ class StoreDoor:
     def store(self) -> OnlineStore:
         """The store for threads."""
         if self._store is None:
-            self._store = open_store(self._url, self._root, os.environ)
+            self._store = open_store(self.url, self.root, os.environ)
         return self._store
 
     def running(self) -> AsyncOnlineStore:
@@ -40,7 +42,7 @@ class StoreDoor:
         loop = asyncio.get_running_loop()
         store = self._loops.get(loop)
         if store is None:
-            store = self._loops[loop] = open_async_store(self._url, self._root, os.environ)
+            store = self._loops[loop] = open_async_store(self.url, self.root, os.environ)
         return store
 
     def now_ms(self) -> int:
@@ -57,8 +59,9 @@ class StoreDoor:
         if (store := self._loops.pop(asyncio.get_running_loop(), None)) is not None:
             await store.close()
 
+    @override
     def __reduce__(self) -> tuple[object, ...]:
-        return StoreDoor, (self._url, self._root)
+        return StoreDoor, (self.url, self.root)
 
 
 def now_ms() -> int:

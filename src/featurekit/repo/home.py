@@ -95,7 +95,9 @@ class FileHome(Home):
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise RegistryError(f"the registry cannot be read: {error}", where=str(self._path)) from error
+            raise RegistryError(
+                f"the registry cannot be read: {error}", where=str(self._path)
+            ) from error
 
     @override
     def save(self, registry: Registry, expected: Registry | None) -> None:
@@ -109,7 +111,10 @@ class FileHome(Home):
     def record(self, run: Run) -> None:
         with self._locked():
             runs = self.runs() | {run.view: run}
-            _write(self._runs, json.dumps({name: asdict(r) for name, r in sorted(runs.items())}, indent=1))
+            _write(
+                self._runs,
+                json.dumps({name: asdict(r) for name, r in sorted(runs.items())}, indent=1),
+            )
 
     @override
     def runs(self) -> dict[str, Run]:
@@ -125,7 +130,9 @@ class FileHome(Home):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise RegistryError(f"the registry cannot be written: {error}", where=str(self._path)) from error
+            raise RegistryError(
+                f"the registry cannot be written: {error}", where=str(self._path)
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -177,7 +184,9 @@ class OnlineHome(Home):
             return {}
         pairs = zip(reply[::2], reply[1::2], strict=True)
         found = {name: json.loads(run) for name, run in pairs if isinstance(run, bytes)}
-        return {name.decode(): Run(**run) for name, run in found.items() if isinstance(name, bytes)}
+        return {
+            name.decode(): Run(**run) for name, run in found.items() if isinstance(name, bytes)
+        }
 
     def _call(self, *args: str | int | bytes) -> Reply:
         reply = self._store.call(*args)

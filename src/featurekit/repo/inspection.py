@@ -82,7 +82,14 @@ def inspect(repo: RepoPlan, store: OnlineStore, entity: str, entity_id: object) 
     ttls, key_ttl, encoding = store.run([key] * 3, requests)
     lives = ttls if isinstance(ttls, list) and len(ttls) == len(names) else [None] * len(names)
     fields = [
-        _field(name, declared.get(name), stored.get(name), life, retired={*plan.retired}, clocks=clocks)
+        _field(
+            name,
+            declared.get(name),
+            stored.get(name),
+            life,
+            retired={*plan.retired},
+            clocks=clocks,
+        )
         for name, life in zip(names, lives, strict=True)
     ]
     return Inspection(
@@ -101,7 +108,7 @@ def _hash(reply: Any, key: bytes) -> dict[str, bytes]:
     return dict(zip(names, reply[1::2], strict=True))
 
 
-def _field(  # noqa: PLR0913 - one for each thing known of the field
+def _field(
     name: str,
     declared: tuple[str, FieldPlan] | None,
     raw: bytes | None,
@@ -113,8 +120,10 @@ def _field(  # noqa: PLR0913 - one for each thing known of the field
     ttl_ms = life if isinstance(life, int) and life >= 0 else None
     if declared is None:
         status = "retired" if name in retired else "clock" if name in clocks else UNKNOWN
-        value = (raw or b"").decode(errors="backslashreplace")
-        return InspectedField(name, name[1:] if name in clocks else "", "", value, raw, ttl_ms, status)
+        text = (raw or b"").decode(errors="backslashreplace")
+        return InspectedField(
+            name, name[1:] if name in clocks else "", "", text, raw, ttl_ms, status
+        )
     view, field = declared
     value, status = decode_cell(field, raw)
     return InspectedField(name, view, str(field.dtype), value, raw, ttl_ms, status)
@@ -172,6 +181,8 @@ def reset(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
             replies = store.run(page, [command(b"UNLINK", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
                 if isinstance(reply, ErrorReply):
-                    raise StoreError(f"it cannot be deleted: {reply}", where=key.decode(errors="replace"))
+                    raise StoreError(
+                        f"it cannot be deleted: {reply}", where=key.decode(errors="replace")
+                    )
                 deleted += reply if isinstance(reply, int) else 0
     return deleted

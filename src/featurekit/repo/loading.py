@@ -52,7 +52,9 @@ class Load:
     rejects: Path | None = None
     on_progress: OnProgress | None = None
 
-    def materialize(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> MaterializeReport:
+    def materialize(
+        self, view: ViewPlan, start_ms: int | None, end_ms: int | None
+    ) -> MaterializeReport:
         """Load a view from its source."""
         if view.source is None:
             raise RequestError(
@@ -86,7 +88,13 @@ class Load:
         hsetex = self.store.capabilities.hsetex
         with self._run(view) as (lock, report):
             watch = progress_of(view.name, 0, self.on_progress, lock.check)
-            send(self.store, prepare_rows(view, rows, refused, hsetex=hsetex), report, skip=self.skip, watch=watch)
+            send(
+                self.store,
+                prepare_rows(view, rows, refused, hsetex=hsetex),
+                report,
+                skip=self.skip,
+                watch=watch,
+            )
             report.rows_read = report.rows_written + report.rows_rejected
         if refused is not None and refused.rows:
             report.reasons += refused.reasons[:20]
@@ -94,7 +102,12 @@ class Load:
         return report
 
     def _tables(
-        self, view: ViewPlan, source: BatchSource, scan: Scan, lock: ViewLock, report: MaterializeReport
+        self,
+        view: ViewPlan,
+        source: BatchSource,
+        scan: Scan,
+        lock: ViewLock,
+        report: MaterializeReport,
     ) -> None:
         from featurekit.runtime.tables import RejectsFile, prepare_tables
 

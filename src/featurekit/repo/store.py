@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from typing_extensions import override
 
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_read, compile_repo
@@ -32,6 +35,15 @@ Features = str | Sequence[str]
 _READERS = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a feature store is put together from; `loaded` is lacking where there is no YAML."""
+
+    door: StoreDoor
+    home: Home
+    loaded: LoadedRepo | None
+
+
 class FeatureStore:
     """One project: its definitions, its registry and its online store.
 
@@ -39,6 +51,7 @@ class FeatureStore:
 
     Args:
         repo_path: A folder; the nearest `featurerepo.yaml` from there upwards counts.
+        parts: For a store that is put together in another way; see `from_registry`.
 
     Raises:
         RepoNotFoundError: There is none.
@@ -46,13 +59,19 @@ class FeatureStore:
 
     Examples:
         >>> store = FeatureStore("examples/fraud")  # doctest: +SKIP
-        >>> store.get_online_features("fraud_v1", [{"user_id": "u0001"}]).to_dict()  # doctest: +SKIP
+        >>> store.get_online_features(
+        ...     "fraud_v1", [{"user_id": "u0001"}]
+        ... ).to_dict()  # doctest: +SKIP
     """
 
-    def __init__(self, repo_path: str | Path = ".") -> None:
-        loaded = load_repo(find_repo(repo_path), os.environ)
-        door = StoreDoor(loaded.config.online_store.url, loaded.root)
-        self._setup(door, _home(loaded, door), loaded)
+    def __init__(self, repo_path: str | Path = ".", *, parts: Parts | None = None) -> None:
+        if parts is None:
+            loaded = load_repo(find_repo(repo_path), os.environ)
+            door = StoreDoor(loaded.config.online_store.url, loaded.root)
+            parts = Parts(door, _home(loaded, door), loaded)
+        self._door, self._home, self._loaded = parts.door, parts.home, parts.loaded
+        self._applied: tuple[Registry, RepoPlan] | None = None
+        self._readers: dict[object, OnlineReader] = {}
 
     @classmethod
     def from_registry(cls, url: str, project: str, *, root: str | Path = ".") -> Self:
@@ -67,21 +86,19 @@ class FeatureStore:
             RegistryError: Nothing is applied there under that name.
         """
         door = StoreDoor(url, Path(root))
-        store = cls.__new__(cls)
-        store._setup(door, OnlineHome(door.store, project), None)
+        store = cls(parts=Parts(door, OnlineHome(door.store, project), None))
         if store.registry is None:
             raise RegistryError(
-                f"no registry of project '{project}' in {door.store}",
-                hint="`featurekit apply` keeps it there if featurerepo.yaml says `registry: online`",
+                f"no registry of project '{project}' is kept there",
+                hint="`featurekit apply` keeps it online if featurerepo.yaml says `registry: online`",
             )
         return store
 
-    def _setup(self, door: StoreDoor, home: Home, loaded: LoadedRepo | None) -> None:
-        self._door = door
-        self._home = home
-        self._loaded = loaded
-        self._applied: tuple[Registry, RepoPlan] | None = None
-        self._readers: dict[object, OnlineReader] = {}
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        if self._loaded is not None:
+            return type(self), (self._loaded.root,)
+        return _from_registry, (type(self), self._door.url, self.project, self._door.root)
 
     # What is declared and what is applied
 
@@ -157,7 +174,7 @@ class FeatureStore:
 
     # Writing
 
-    def materialize(  # noqa: PLR0913 - all but the views are options by name
+    def materialize(
         self,
         views: Sequence[str] | None = None,
         *,
@@ -187,9 +204,18 @@ class FeatureStore:
             LockedError: Another load of the same view is running.
             StoreError: The online store refused or failed. Run it again to complete the work.
         """
-        return list(self.materializing(views, start=start, end=end, on_bad_row=on_bad_row, rejects=rejects, on_progress=on_progress))
+        return list(
+            self.materializing(
+                views,
+                start=start,
+                end=end,
+                on_bad_row=on_bad_row,
+                rejects=rejects,
+                on_progress=on_progress,
+            )
+        )
 
-    def materializing(  # noqa: PLR0913 - as materialize
+    def materializing(
         self,
         views: Sequence[str] | None = None,
         *,
@@ -225,7 +251,9 @@ class FeatureStore:
             rows: `{id: {field: value}}`, with a tuple for several join keys; or a table of Arrow,
                 pandas, polars, or anything with `__arrow_c_stream__`. A field that a row lacks
                 is deleted, as null is.
-            on_bad_row: As in `materialize`; so are `rejects` and `on_progress`, and the errors.
+            on_bad_row: As in `materialize`, and so are the errors.
+            rejects: As in `materialize`.
+            on_progress: As in `materialize`.
         """
         load = self._load(on_bad_row, rejects, on_progress)
         return load.write_batch(load.plan.view(view), rows)
@@ -290,7 +318,9 @@ class FeatureStore:
             ValueRefusedError: A join key has another type.
             StoreUnavailableError: No reply within the store's timeout. Safe to call again.
         """
-        return self._reader(features, full=full_feature_names, freshness=freshness).get(entity_rows)
+        return self._reader(features, full=full_feature_names, freshness=freshness).get(
+            entity_rows
+        )
 
     async def get_online_features_async(
         self,
@@ -353,6 +383,10 @@ class FeatureStore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _from_registry(cls: type[FeatureStore], url: str, project: str, root: Path) -> FeatureStore:
+    return cls.from_registry(url, project, root=root)
 
 
 def _home(loaded: LoadedRepo, door: StoreDoor) -> Home:

@@ -23,7 +23,9 @@ def to_ms(time: Time, *, where: str) -> int | None:
     if not isinstance(time, datetime):
         time = datetime(time.year, time.month, time.day, tzinfo=UTC)
     if time.tzinfo is None:
-        raise RequestError(f"{time.isoformat()} has no time zone", where=where, hint="end it in Z for UTC")
+        raise RequestError(
+            f"{time.isoformat()} has no time zone", where=where, hint="end it in Z for UTC"
+        )
     return int(time.timestamp() * 1000)
 
 

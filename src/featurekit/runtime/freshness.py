@@ -29,7 +29,9 @@ def measure(
     for row in range(count):
         triples = [group[row * 3 : row * 3 + 3] for group in replies]
         lives.append(tuple(_life(triples[c.group], c) for c in plan.columns))
-        ages.append(tuple(_age(triples[c.group], groups[c.group], c, now_ms) for c in plan.columns))
+        ages.append(
+            tuple(_age(triples[c.group], groups[c.group], c, now_ms) for c in plan.columns)
+        )
     return Freshness(lives, ages)
 
 

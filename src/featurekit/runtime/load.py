@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from featurekit.errors import StoreError
 from featurekit.lower.units import faults_by_row
 from featurekit.ports import Chunk, OnlineStore
@@ -85,7 +87,9 @@ def send(
 
 
 def _faults(prepared: Prepared, replies: list[Reply] | None) -> dict[int, str]:
-    return faults_by_row(replies, prepared.commands(), prepared.block) if replies is not None else {}
+    return (
+        faults_by_row(replies, prepared.commands(), prepared.block) if replies is not None else {}
+    )
 
 
 def _refused(
@@ -117,47 +121,56 @@ def progress_of(
     return watch
 
 
-class _Failure:
-    """An error on its way from the preparing thread."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 def ahead(batches: Iterator[Prepared]) -> Iterator[Prepared]:
     """The same batches, made in a thread up to two ahead of whoever takes them."""
-    box: queue.Queue[Prepared | _Failure | None] = queue.Queue(_AHEAD)
-    stop = threading.Event()
-
-    def put(item: Prepared | _Failure | None) -> None:
-        while not stop.is_set():
-            try:
-                return box.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-        return None
-
-    def make() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            put(_Failure(error))
-        finally:
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=make, name="featurekit load", daemon=True)
-    thread.start()
+    maker = _Maker(batches)
+    maker.start()
     try:
-        while (item := box.get()) is not None:
+        while (item := maker.box.get()) is not None:
             if isinstance(item, _Failure):
                 raise item.error
             yield item
     finally:
-        stop.set()
-        thread.join()
+        maker.stopped.set()
+        maker.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error on its way from the preparing thread."""
+
+    error: BaseException
+
+
+class _Maker(threading.Thread):
+    """Takes batches from an iterator and puts them into a box of a few, then `None`."""
+
+    def __init__(self, batches: Iterator[Prepared]) -> None:
+        super().__init__(name="featurekit load", daemon=True)
+        self._batches = batches
+        self.box: queue.Queue[Prepared | _Failure | None] = queue.Queue(_AHEAD)
+        self.stopped = threading.Event()
+
+    @override
+    def run(self) -> None:
+        end: _Failure | None = None
+        try:
+            for batch in self._batches:
+                self._put(batch)
+                if self.stopped.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            end = _Failure(error)
+        finally:
+            close = getattr(self._batches, "close", None)
+            if close is not None:
+                close()
+        self._put(end)
+
+    def _put(self, item: Prepared | _Failure | None) -> None:
+        while not self.stopped.is_set():
+            try:
+                return self.box.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+        return None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
+
+from typing_extensions import override
 
 from featurekit.codec import DECODE_ERRORS
 from featurekit.errors import RequestError
 from featurekit.lower.read import (
     INVALID,
     Cell,
-    GroupReader,
     decode_carefully,
     decode_function,
     group_readers,
@@ -55,6 +57,7 @@ class OnlineReader:
         self._decode = decode_function(plan)
         self._record: Any = record_class(plan)
 
+    @override
     def __reduce__(self) -> tuple[object, ...]:
         return _reader, (self.plan, self._door, self._freshness)
 
@@ -128,7 +131,9 @@ class OnlineReader:
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
         if len(keys) == 1:
             return keys[0], self._groups[0].requests(keys[0])
-        requests = [r for group, k in zip(self._groups, keys, strict=True) for r in group.requests(k)]
+        requests = [
+            r for group, k in zip(self._groups, keys, strict=True) for r in group.requests(k)
+        ]
         return [k for group in keys for k in group], requests
 
     def _records(self, replies: list[list[Reply]]) -> list[Record]:
@@ -159,11 +164,13 @@ class OnlineReader:
             [_cells(reply, reader.fields) for reply in group]
             for group, reader in zip(replies, self._groups, strict=True)
         ]
-        return [sum(row, []) for row in zip(*parts, strict=True)], fresh
+        return [list(chain(*row)) for row in zip(*parts, strict=True)], fresh
 
     def _values(self, raws: list[Any]) -> list[tuple[object, ...]]:
         """The decoded rows. Cells that do not decode are found out row by row."""
-        if len(self._groups) == 1 or not any(isinstance(c, ErrorReply) for raw in raws for c in raw):
+        if len(self._groups) == 1 or not any(
+            isinstance(c, ErrorReply) for raw in raws for c in raw
+        ):
             try:
                 return list(map(self._decode, raws))
             except DECODE_ERRORS:
@@ -188,7 +195,9 @@ def _cells(reply: Any, fields: int) -> list[Cell]:
     """One group's cells of a row: what `HMGET` gave, or its error in the place of each."""
     if isinstance(reply, list):
         return reply[:fields]
-    return [reply if isinstance(reply, ErrorReply) else ErrorReply(f"ERR not a hash: {reply!r}")] * fields
+    return [
+        reply if isinstance(reply, ErrorReply) else ErrorReply(f"ERR not a hash: {reply!r}")
+    ] * fields
 
 
 def _reader(plan: ReadPlan, door: Door, freshness: object) -> OnlineReader:

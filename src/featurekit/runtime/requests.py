@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from featurekit.errors import RequestError, nearest
 from featurekit.keys import KeyPlan
@@ -19,32 +20,41 @@ def columns_of(plan: ReadPlan, entity_rows: EntityRows) -> dict[str, list[object
         RequestError: A join key is lacking or unknown, or the columns differ in length.
     """
     if isinstance(entity_rows, Mapping):
-        check_names(plan, entity_rows)
-        for name, column in entity_rows.items():
-            if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
-                raise RequestError(f"a list of values is expected, not {column!r}", where=f"join key {name}")
-        lengths = {name: len(column) for name, column in entity_rows.items()}
-        if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            raise RequestError(f"the columns of entity_rows differ in length: {shown}")
+        _check_columns(plan, entity_rows)
         return {name: list(entity_rows[name]) for name in plan.join_keys}
-    if isinstance(entity_rows, str | bytes) or not isinstance(entity_rows, Sequence):
-        raise RequestError(
-            f"entity_rows is a list of dicts, or a dict of lists; got {type(entity_rows).__name__}"
-        )
     names = plan.join_keys
-    size = len(names)
     try:
         columns = {name: [row[name] for row in entity_rows] for name in names}
-        if all(len(row) == size for row in entity_rows):
+        if all(len(row) == len(names) for row in entity_rows):
             return columns
     except (KeyError, TypeError):
         pass  # said below, with the row's number
-    for index, row in enumerate(entity_rows):
-        if not isinstance(row, Mapping):
-            raise RequestError(f"a dict of join keys is expected, not {row!r}", where=f"entity row {index}")
-        check_names(plan, row, where=f"entity row {index}")
+    _check_rows(plan, entity_rows)
     raise AssertionError("a request was refused as a whole and fits row by row")
+
+
+def _check_columns(plan: ReadPlan, entity_rows: Mapping[str, Any]) -> None:
+    check_names(plan, entity_rows)
+    for name, column in entity_rows.items():
+        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+            raise RequestError(
+                f"a list of values is expected, not {column!r}", where=f"join key {name}"
+            )
+    lengths = {name: len(column) for name, column in entity_rows.items()}
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise RequestError(f"the columns of entity_rows differ in length: {shown}")
+
+
+def _check_rows(plan: ReadPlan, entity_rows: Any) -> None:
+    if isinstance(entity_rows, str | bytes) or not isinstance(entity_rows, Sequence):
+        kind = type(entity_rows).__name__
+        raise RequestError(f"entity_rows is a list of dicts, or a dict of lists; got {kind}")
+    for index, row in enumerate(entity_rows):
+        where = f"entity row {index}"
+        if not isinstance(row, Mapping):
+            raise RequestError(f"a dict of join keys is expected, not {row!r}", where=where)
+        check_names(plan, row, where=where)
 
 
 def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "") -> None:
@@ -52,7 +62,9 @@ def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "")
     names = plan.join_keys
     for name in given:
         if name not in names:
-            raise RequestError(f"no join key named '{name}'", where=where, hint=nearest(str(name), names))
+            raise RequestError(
+                f"no join key named '{name}'", where=where, hint=nearest(str(name), names)
+            )
     if lacking := [name for name in names if name not in given]:
         raise RequestError(
             f"the join key {', '.join(lacking)} is lacking",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from typing_extensions import override
+
 from featurekit.errors import MissingExtraError
 from featurekit.lower.read import Cell, decode_carefully
 from featurekit.plan import ReadPlan
@@ -18,7 +20,7 @@ class OnlineResponse:
         entities: The join keys: for each its `n` values.
     """
 
-    def __init__(  # noqa: PLR0913 - one for each part of the answer
+    def __init__(
         self,
         plan: ReadPlan,
         entities: Mapping[str, list[object]],
@@ -108,7 +110,9 @@ class OnlineResponse:
             raise MissingExtraError.of("batch", "to_arrow()") from error
         dtypes = {k.name: k.dtype for g in self._plan.groups for k in g.key.join_keys}
         arrays = {name: to_arrow(dtypes[name], values) for name, values in self.entities.items()}
-        for column, values in zip(self._plan.columns, self._columns(self._values).values(), strict=True):
+        for column, values in zip(
+            self._plan.columns, self._columns(self._values).values(), strict=True
+        ):
             arrays[column.name] = to_arrow(column.field.dtype, values)
         return pa.table(arrays)
 
@@ -130,5 +134,6 @@ class OnlineResponse:
             return {name: [] for name in names}
         return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
+    @override
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self)} rows of {', '.join(self.feature_names)})"

@@ -35,7 +35,9 @@ class RejectsFile:
 
     def add(self, rows: Any, reasons: list[str]) -> None:
         """Append refused rows (a `pyarrow.RecordBatch`) and why each was refused."""
-        table = pa.Table.from_batches([rows]).append_column("reason", pa.array(reasons, pa.string()))
+        table = pa.Table.from_batches([rows]).append_column(
+            "reason", pa.array(reasons, pa.string())
+        )
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self.path, table.schema)
