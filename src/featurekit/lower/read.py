@@ -6,7 +6,7 @@ expression. Bytes that do not decode send that row, and only that row, down the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from featurekit.codec import DECODE_ERRORS, codec_of
@@ -102,9 +102,8 @@ def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:
     if field.default is None:
         return "None"
     codec = codec_of(field.dtype)
-    value = codec.decode(field.default)
-    if isinstance(value, Hashable):
-        names[name] = value
+    if field.dtype.kind not in ("json", "array", "vector"):
+        names[name] = codec.decode(field.default)
         return name
     # A list or dict is made anew for each row, so that no caller changes another's default.
     names[name] = field.default

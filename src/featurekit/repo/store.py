@@ -12,13 +12,15 @@ from typing import Any, Self
 
 from typing_extensions import override
 
-from featurekit.changes import Changes, diff
-from featurekit.compiler import compile_read, compile_repo
-from featurekit.errors import BreakingChangeError, Problem, RegistryError, RequestError
+from featurekit.changes import Changes
+from featurekit.compiler import compile_read
+from featurekit.errors import Problem, RegistryError, RequestError
 from featurekit.loader import find_repo, load_repo
 from featurekit.models.loaded import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
+from featurekit.repo.applied import Applied
+from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.home import FileHome, Home, OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
@@ -70,7 +72,7 @@ class FeatureStore:
             door = StoreDoor(loaded.config.online_store.url, loaded.root)
             parts = Parts(door, _home(loaded, door), loaded)
         self._door, self._home, self._loaded = parts.door, parts.home, parts.loaded
-        self._applied: tuple[Registry, RepoPlan] | None = None
+        self._applied = Applied(parts.home, parts.loaded)
         self._readers: dict[object, OnlineReader] = {}
 
     @classmethod
@@ -120,16 +122,12 @@ class FeatureStore:
     @property
     def declared(self) -> Registry:
         """The registry as the definitions have it now, applied or not."""
-        if self._loaded is None:
-            raise RegistryError("this store was opened from its registry and has no definitions")
-        return Registry.from_loaded(self._loaded, self.registry)
+        return self._applied.declared
 
     @property
     def registry(self) -> Registry | None:
         """The registry as applied; `None` before the first `apply`. Read once: see `refresh`."""
-        if self._applied is None and (registry := self._home.load()) is not None:
-            self._applied = (registry, compile_repo(registry))
-        return self._applied[0] if self._applied is not None else None
+        return self._applied.registry
 
     @property
     def repo_plan(self) -> RepoPlan:
@@ -138,20 +136,16 @@ class FeatureStore:
         Raises:
             RegistryError: Nothing is applied yet.
         """
-        if self.registry is None or self._applied is None:
-            raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
-        return self._applied[1]
+        return self._applied.plan
 
     def refresh(self) -> None:
         """Forget the registry as read, so that the next call sees what was applied since."""
-        self._applied = None
+        self._applied.refresh()
         self._readers = {}
 
     def plan(self) -> Changes:
         """What `apply` would change."""
-        self.refresh()
-        applied = self._applied[1] if self.registry is not None and self._applied else None
-        return diff(applied, compile_repo(self.declared))
+        return self._applied.changes()
 
     def apply(self, *, allow_breaking: bool = False) -> Changes:
         """Make the definitions the registry; returns what that changed.
@@ -160,15 +154,7 @@ class FeatureStore:
             BreakingChangeError: Stored bytes would mean something else; nothing was changed.
             RegistryConflictError: Somebody else applied meanwhile; nothing was changed.
         """
-        changes = self.plan()
-        if changes.breaking and not allow_breaking:
-            raise BreakingChangeError(
-                "; ".join(f"{c.subject}: {c.detail}" for c in changes.breaking),
-                hint="run `featurekit apply --allow-breaking`, then `featurekit reset` and materialize anew",
-            )
-        declared, applied = self.declared, self.registry
-        if applied is None or declared.fingerprint != applied.fingerprint:
-            self._home.save(declared, applied)
+        changes = self._applied.apply(allow_breaking=allow_breaking)
         self.refresh()
         return changes
 
@@ -360,6 +346,10 @@ class FeatureStore:
     def status(self) -> list[ViewStatus]:
         """For each view its last load, and whether it is late against its `refresh`."""
         return status(self.repo_plan, self._home.runs(), self._door.now_ms())
+
+    def doctor(self) -> list[Finding]:
+        """What is well and what is not: server, registry, views, hashes."""
+        return examine(self._door.store, self._applied, self.status, self.project)
 
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of an entity, or of all entities of the project; returns how many."""
