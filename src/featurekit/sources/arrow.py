@@ -105,7 +105,8 @@ def _chained(session: Session, items: Iterator[object], where: str) -> Any:
 
 
 def _batches(data: Any) -> Iterable[Any]:
-    return data.to_batches() if hasattr(data, "to_batches") else data
+    batches: Iterable[Any] = data.to_batches() if hasattr(data, "to_batches") else data
+    return batches
 
 
 def _as_handed_over(view: ViewPlan, columns: list[str], where: str) -> SourcePlan:

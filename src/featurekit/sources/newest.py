@@ -5,6 +5,8 @@ every entity has one row, nothing more is needed, and the second streams. Else t
 rows that are kept, or of those that are not (the fewer), are found and joined to the stream.
 """
 
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -26,9 +28,11 @@ def newest(rows: Rows, selection: Selection, batch_rows: int) -> Scan:
     Rows without an entity or without a time are all kept, for the loader to refuse.
     """
     with rows.session.errors(rows.where):
-        found = _survey(rows, selection)
-        kept = "" if found.unique else _superseded(rows, selection, found)
-    sql = f"SELECT {_list('v', selection.values)} FROM {_numbered(rows, selection)} {kept}"
+        index = _index(rows, selection)
+        found = _survey(rows, index, selection)
+        kept = "" if found.unique else _superseded(rows, index, selection, found)
+    columns = {f"v{i}": part for i, part in enumerate(selection.values)}
+    sql = f"SELECT {', '.join(columns)} FROM {_numbered(rows, selection, columns)} {kept}"
     names = list(selection.names)
     return Scan(rows.form, _stream(rows, sql, names, batch_rows, found.kept), found.rows)
 
@@ -50,12 +54,34 @@ class _Found:
         return self.rows - self.complete + self.entities
 
 
-def _survey(rows: Rows, selection: Selection) -> _Found:
-    whole = f"coalesce({selection.complete}, false)"
-    groups = (
-        f"SELECT {whole} AS whole, count(*) AS n FROM {rows.source} "
-        f"WHERE {selection.window} GROUP BY {', '.join((*selection.keys, whole))}"
+def _index(rows: Rows, selection: Selection) -> str:
+    """What tells the rows apart: entity, time, and number of each.
+
+    It is read up to three times. Text is costly to take apart, so what came of it is kept.
+    """
+    columns = {
+        **{f"k{i}": part for i, part in enumerate(selection.keys)},
+        **{f"o{i}": part for i, part in enumerate(selection.order)},
+        "whole": f"coalesce({selection.complete}, false)",
+    }
+    index = _numbered(rows, selection, columns)
+    if rows.form == "native":
+        return index
+    rows.session.connection.execute(f"CREATE TEMP TABLE keyed AS FROM {index}")
+    return "keyed"
+
+
+def _numbered(rows: Rows, selection: Selection, columns: dict[str, str]) -> str:
+    """The rows in their window, numbered as they arrive; the same number in each reading."""
+    named = ", ".join(f"{part} AS {column}" for column, part in columns.items())
+    return (
+        f"(SELECT {named}, row_number() OVER () AS rn FROM {rows.source} WHERE {selection.window})"
     )
+
+
+def _survey(rows: Rows, index: str, selection: Selection) -> _Found:
+    keys = ", ".join(_parts("k", selection.keys))
+    groups = f"SELECT whole, count(*) AS n FROM {index} GROUP BY {keys}, whole"
     ((total, complete, entities),) = rows.session.rows(
         "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (whole), 0), "
         f"count(*) FILTER (whole) FROM ({groups})"
@@ -63,42 +89,24 @@ def _survey(rows: Rows, selection: Selection) -> _Found:
     return _Found(int(total), int(complete), int(entities))
 
 
-def _superseded(rows: Rows, selection: Selection, found: _Found) -> str:
+def _superseded(rows: Rows, index: str, selection: Selection, found: _Found) -> str:
     """Find which rows are kept; the join that keeps them."""
     newer = [f"{part} DESC NULLS LAST" for part in (*_parts("o", selection.order), "rn")]
-    place = (
-        f"row_number() OVER (PARTITION BY {', '.join(_parts('k', selection.keys))} "
-        f"ORDER BY {', '.join(newer)})"
-    )
-    ranked = f"SELECT rn, {place} AS place FROM {_numbered(rows, selection)} WHERE whole"
+    keys = ", ".join(_parts("k", selection.keys))
+    place = f"row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(newer)})"
+    ranked = f"SELECT rn, {place} AS place FROM {index} WHERE whole"
     fewer_go = found.complete - found.entities <= found.kept
     if fewer_go:
         numbers = f"SELECT rn FROM ({ranked}) WHERE place > 1"
     else:
-        broken = f"SELECT rn FROM {_numbered(rows, selection)} WHERE NOT whole"
+        broken = f"SELECT rn FROM {index} WHERE NOT whole"
         numbers = f"SELECT rn FROM ({ranked}) WHERE place = 1 UNION ALL {broken}"
     rows.session.connection.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
     return f"{'ANTI' if fewer_go else 'SEMI'} JOIN chosen USING (rn)"
 
 
-def _numbered(rows: Rows, selection: Selection) -> str:
-    """The rows with all that may be asked of them; DuckDB reads only what is."""
-    columns = [
-        *(f"{part} AS v{i}" for i, part in enumerate(selection.values)),
-        *(f"{part} AS k{i}" for i, part in enumerate(selection.keys)),
-        *(f"{part} AS o{i}" for i, part in enumerate(selection.order)),
-        f"coalesce({selection.complete}, false) AS whole",
-        "row_number() OVER () AS rn",
-    ]
-    return f"(SELECT {', '.join(columns)} FROM {rows.source} WHERE {selection.window})"
-
-
 def _parts(letter: str, parts: tuple[str, ...]) -> list[str]:
     return [f"{letter}{i}" for i in range(len(parts))]
-
-
-def _list(letter: str, parts: tuple[str, ...]) -> str:
-    return ", ".join(_parts(letter, parts))
 
 
 def _stream(

@@ -1,5 +1,7 @@
 """Where a row came from, for the message about it."""
 
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -38,7 +38,7 @@ class PythonSource(BatchSource):
     def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
         where = f"feature view {view.name}, {self.plan.callable}"
         session = Session()
-        arguments = {
+        arguments: dict[str, object] = {
             "view": view.name,
             "start_ms": start_ms,
             "end_ms": end_ms,

@@ -3,6 +3,8 @@
 Columns are compared with their case, which DuckDB itself would not do.
 """
 
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -79,8 +81,9 @@ def select(
 
 def _outputs(view: ViewPlan, source: SourcePlan, rows: Rows) -> dict[str, str]:
     if rows.form == "json":
-        return {"json": "CAST(json AS VARCHAR)"}
-    wanted = {part.name: part.dtype for part in (*view.key.join_keys, *view.fields)}
+        return {"json": "json"}
+    wanted = {k.name: k.dtype for k in view.key.join_keys}
+    wanted |= {f.name: f.dtype for f in view.fields}
     columns = {n: source.column(n) for n in wanted}
     whole = _whole(rows, {columns[n] for n, dtype in wanted.items() if dtype.kind != "decimal"})
     return {
