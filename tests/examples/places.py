@@ -1,0 +1,70 @@
+"""Where examples are tried: copies in a folder of their own, with an embedded server of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurekit.stores.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """An empty folder with a short path; at its end, so do the embedded servers in it."""
+    place = Path(tempfile.mkdtemp(prefix="fk"))
+    try:
+        yield place
+    finally:
+        for online in place.rglob(".featurekit/online"):
+            EmbeddedServer(online).stop()
+        shutil.rmtree(place)
+
+
+@contextmanager
+def repository(*parts: str) -> Iterator[Path]:
+    """Copies of some files and folders of the project, without data."""
+    with folder() as place:
+        for part in parts:
+            source, target = ROOT / part, place / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("data", ".featurekit"))
+            else:
+                shutil.copy(source, target)
+        yield place
+
+
+def run(place: Path, command: Sequence[str]) -> str:
+    """Run a command in a folder, with no settings but its own; returns what it printed.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FEATUREKIT_")}
+    binaries = str(Path(sys.executable).parent)
+    environment = kept | {"PATH": os.pathsep.join([binaries, kept.get("PATH", "")])}
+    done = subprocess.run(
+        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+    done.check_returncode()
+    return done.stdout
+
+
+def python(place: Path, *arguments: str) -> str:
+    """Run Python."""
+    return run(place, [sys.executable, *arguments])
+
+
+def featurekit(place: Path, *arguments: str) -> str:
+    """Run the command."""
+    return run(place, ["featurekit", *arguments])
