@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
+from typing import Any
 
 from typing_extensions import override
 
@@ -188,20 +189,22 @@ class VectorCodec(Codec):
             raise ValueRefusedError(f"{len(value)} numbers are not {self.noun}")
         return self._packed(value.tolist() if hasattr(value, "tolist") else value)
 
-    def _packed(self, items: Sequence[object]) -> bytes:
-        numbers: list[float] = []
-        for item in items:
-            number = unboxed(item)
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                raise ValueRefusedError(f"{shown(item)} in {self.noun}")
-            numbers.append(number)
+    def _packed(self, items: Sequence[Any]) -> bytes:
+        if not set(map(type, items)) <= {float, int}:
+            items = [self._number(item) for item in items]
         try:
-            data = struct.pack(f"<{len(numbers)}f", *numbers)
+            data = struct.pack(f"<{len(items)}f", *items)
         except OverflowError:
             raise self.outside(items) from None
-        if not all(map(math.isfinite, numbers)):
+        if not all(map(math.isfinite, items)):
             raise ValueRefusedError(f"{shown(items)} has a number that is not finite")
         return data
+
+    def _number(self, item: object) -> float:
+        number = unboxed(item)
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueRefusedError(f"{shown(item)} in {self.noun}")
+        return number
 
     @override
     def decode(self, data: bytes) -> object:

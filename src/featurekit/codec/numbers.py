@@ -97,7 +97,7 @@ class FloatCodec(Codec):
         Raises:
             ValueRefusedError: It is not of this type.
         """
-        number = unboxed(value)
+        number = value if type(value) is float else unboxed(value)
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise self.refusal(value)
         try:
@@ -161,12 +161,10 @@ class BoolCodec(Codec):
 
     @override
     def encode(self, value: object) -> bytes:
-        value = unboxed(value)
-        if value is True:
-            return b"true"
-        if value is False:
-            return b"false"
-        raise self.refusal(value)
+        flag = unboxed(value)
+        if not isinstance(flag, bool):
+            raise self.refusal(value)
+        return b"true" if flag else b"false"
 
     @override
     def decode(self, data: bytes) -> bool:
