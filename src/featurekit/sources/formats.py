@@ -114,9 +114,10 @@ class _Csv(Format):
     def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
         with _opened(file) as lines:
             reader = csv.reader(lines, delimiter=options.get("delimiter", ","))
-            for _ in islice((record for record in reader if record), number):
-                pass
-            return f"{Path(file).name}, line {reader.line_num + 1}"
+            filled = (record for record in reader if record)
+            record = next(islice(filled, number, None), [])
+            first = reader.line_num - sum(cell.count("\n") for cell in record)
+            return f"{Path(file).name}, line {first}"
 
 
 class _Jsonl(Format):

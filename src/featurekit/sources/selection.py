@@ -190,7 +190,8 @@ def _window(rows: Rows, column: str, time: str, start_ms: int | None, end_ms: in
         )
     kind = _kind(rows, column)
     zone = "" if kind == "DATE" or (kind.startswith("TIMESTAMP") and not _zoned(kind)) else "TZ"
-    within = " AND ".join(f"{time} {sign} TIMESTAMP{zone} '{_instant(ms)}'" for sign, ms in given)
+    held = f"CAST({time} AS TIMESTAMPTZ)" if kind == "TIMESTAMPTZ_NS" else time
+    within = " AND ".join(f"{held} {sign} TIMESTAMP{zone} '{_instant(ms)}'" for sign, ms in given)
     return f"({within}) OR {time} IS NULL"
 
 

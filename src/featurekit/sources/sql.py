@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import override
 
@@ -29,7 +28,10 @@ class SqlSource(BatchSource):
         where = f"feature view {view.name}"
         session = Session(self.root)
         with session.errors(where):
-            relation = session.connection.sql(_statement(session, self.plan.query, where))
+            _check(session, self.plan.query, where)
+            # As a view, since its text may end in `;` and a comment, which nothing may follow.
+            session.connection.execute(f"CREATE TEMP VIEW asked AS {self.plan.query}")
+            relation = session.connection.sql("FROM asked")
             rows = spool(Rows(session, "", "native", where), relation, view, self.plan)
         return newest(rows, select(view, self.plan, rows, start_ms, end_ms), self.batch_rows)
 
@@ -38,8 +40,8 @@ class SqlSource(BatchSource):
         return ""
 
 
-def _statement(session: Session, query: str, where: str) -> Any:
-    """The one SELECT of a query.
+def _check(session: Session, query: str, where: str) -> None:
+    """Refuse a query that is not one SELECT.
 
     Raises:
         SourceError: It is something else, or more than one.
@@ -50,4 +52,3 @@ def _statement(session: Session, query: str, where: str) -> Any:
     if statements[0].type != session.duckdb.StatementType.SELECT:
         kind = statements[0].type.name
         raise SourceError(f"the query is a {kind}, not a SELECT", where=where)
-    return statements[0]

@@ -1,0 +1,209 @@
+"""Queries, Python functions, and data handed over by a caller."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit.errors import SourceError, UnknownNameError
+from featurekit.plan import SourcePlan
+from featurekit.sources import ArrowSource, open_source
+
+
+def query(text: str, **more: Any) -> SourcePlan:
+    return SourcePlan("sql", query=text, **more)
+
+
+def test_a_query_reads_files_relative_to_the_repository(repo: Any) -> None:
+    (repo.root / "data").mkdir()
+    pq.write_table(pa.table({"user_id": ["a"], "n": [1]}), repo.root / "data/x.parquet")
+    repo.write("data/x.csv", "user_id,n\nb,2\n")
+    read = repo.read(
+        query(
+            "WITH rows AS (FROM 'data/x.parquet' UNION ALL FROM read_csv('data/*.csv')) "
+            "SELECT * FROM rows; -- all of it"
+        )
+    )
+    assert read.column("n") == [1, 2]
+
+
+def test_sums_of_ints_are_ints_unless_they_do_not_fit(repo: Any) -> None:
+    repo.fields = {"n": "int64", "m": "int64", "d": "decimal"}
+    read = repo.read(
+        query(
+            "SELECT 'a' AS user_id, sum(i) AS n, sum(i) * 10000000000000000000 AS m, sum(i) AS d "
+            "FROM range(5) t(i)"
+        )
+    )
+    assert [str(read.schema.field(n).type) for n in repo.fields] == [
+        "int64",
+        "decimal128(38, 0)",
+        "decimal128(38, 0)",
+    ]
+
+
+def test_types_of_the_database_become_plain_ones(repo: Any) -> None:
+    repo.fields = dict.fromkeys(["v", "u", "j", "e"], "string")
+    read = repo.read(
+        query(
+            "SELECT 'a' AS user_id, [1, 2]::FLOAT[2] AS v, uuid() AS u, '{\"x\": 1.0}'::JSON AS j, "
+            "'x'::ENUM('x', 'y') AS e"
+        )
+    )
+    assert read.schema.field("v").type.list_size == 2
+    assert read.schema.field("u").type == read.schema.field("j").type == pa.string()
+    assert read.rows[0]["j"] == '{"x": 1.0}'
+    assert read.rows[0]["e"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SELECT 1; SELECT 2", "the query has 2 statements, not one"),
+        ("CREATE TABLE x (a INT)", "the query is a CREATE, not a SELECT"),
+        ("SELEC 1", 'syntax error at or near "SELEC"'),
+        ("SELECT * FROM nowhere", "Table with name nowhere does not exist"),
+        ("FROM 'nix.parquet'", "No files found that match the pattern"),
+        ("SELECT 1 AS n", "no column 'user_id'"),
+        ("SELECT 'a' AS user_id, 'x'::INT AS n", "Could not convert string 'x' to INT32"),
+    ],
+)
+def test_a_query_that_fails_says_why(repo: Any, text: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        repo.read(query(text))
+
+
+MODULE = """
+import pyarrow as pa
+
+def table(start_ms, view):
+    return pa.table({"user_id": ["a"], "n": [start_ms], "ts": ["2026-01-01"], "more": [view]})
+
+def parts(start, end):
+    for i in range(3):
+        yield pa.record_batch({"user_id": ["a"], "n": [i]})
+
+def nothing():
+    return iter(())
+
+def words():
+    return "words"
+
+def mixed():
+    yield pa.table({"user_id": ["a"], "n": [1]})
+    yield 7
+"""
+
+
+@pytest.fixture
+def module(repo: Any) -> Any:
+    repo.write("rows_of_users.py", MODULE)
+    yield lambda name, **more: SourcePlan("python", callable=f"rows_of_users:{name}", **more)
+    sys.modules.pop("rows_of_users", None)
+
+
+def test_a_function_gets_the_arguments_it_declares(repo: Any, module: Any) -> None:
+    before = sys.path[:]
+    assert repo.read(module("table"), start_ms=5).rows == [{"user_id": "a", "n": 5}]
+    assert repo.read(module("parts")).rows == [{"user_id": "a", "n": 2}]
+    assert repo.read(module("nothing")).rows == []
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tabel", "no function 'tabel'"),
+        ("words", "found str, expected Arrow data"),
+        ("mixed", "found int, expected Arrow data"),
+    ],
+)
+def test_a_function_that_gives_no_rows_says_why(
+    repo: Any, module: Any, name: str, message: str
+) -> None:
+    with pytest.raises(SourceError, match=message):
+        repo.read(module(name))
+
+
+def test_a_module_that_is_not_there_says_so(repo: Any) -> None:
+    with pytest.raises(SourceError, match="cannot be imported: No module named 'nix_there'"):
+        repo.read(SourcePlan("python", callable="nix_there:rows"))
+
+
+ROWS = {"user_id": ["a", "a", "b"], "n": [1, 2, None]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: pa.table(ROWS),
+        lambda: pa.table(ROWS).to_reader(),
+        lambda: pa.table(ROWS).to_batches(),
+        lambda: pl.DataFrame(ROWS),
+        lambda: pd.DataFrame(ROWS, index=["x", "y", "z"]),
+        lambda: duckdb.connect().sql(
+            "FROM (VALUES ('a', 1), ('a', 2), ('b', NULL)) t(user_id, n)"
+        ),
+    ],
+    ids=["table", "reader", "batches", "polars", "pandas", "duckdb"],
+)
+def test_data_of_any_kind_is_a_source(
+    repo: Any, read_data: Callable[..., Any], data: Callable[[], object]
+) -> None:
+    read = read_data(ArrowSource(data()), repo.view(None))
+    assert {row["user_id"]: row["n"] for row in read.rows} == {"a": 2, "b": None}
+    assert read.rows_read == 3
+
+
+def test_data_goes_by_the_times_and_renames_of_the_view(
+    repo: Any, read_data: Callable[..., Any]
+) -> None:
+    view = repo.view(
+        SourcePlan(
+            "parquet", ("x",), timestamp_field="ts", columns=(("n", "N"), ("user_id", "uid"))
+        )
+    )
+    day = [datetime(2026, 1, d, tzinfo=UTC) for d in (2, 1)]
+    read = read_data(ArrowSource(pa.table({"user_id": [*"aa"], "N": [1, 2], "ts": day})), view)
+    assert read.rows == [{"user_id": "a", "n": 1, "event_timestamp": day[0]}]
+    read = read_data(ArrowSource(pa.table({"uid": [*"aa"], "n": [1, 2]})), view)
+    assert read.rows == [{"user_id": "a", "n": 2}]
+
+
+def test_data_with_a_column_that_nobody_declared_is_refused(
+    repo: Any, read_data: Callable[..., Any]
+) -> None:
+    data = pa.table({"user_id": ["a"], "n": [1], "m": [1]})
+    with pytest.raises(SourceError, match="no field or join key 'm' in the view"):
+        read_data(ArrowSource(data), repo.view(None))
+
+
+def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(repo: Any) -> None:
+    def folders() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("featurekit-*"))
+
+    before = folders()
+    plan = query("SELECT 'a' || i AS user_id, i AS n FROM range(5000) t(i)")
+    unread = repo.open(plan).scan(repo.view(plan), None, None)
+    half = repo.open(plan).scan(repo.view(plan), None, None)
+    next(half.batches)
+    assert len(folders() - before) == 2
+    half.batches.close()
+    del unread
+    assert folders() <= before
+
+
+def test_an_unknown_type_of_source_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="no type of source named 'excel'"):
+        open_source(SourcePlan("excel"), tmp_path)

