@@ -35,7 +35,7 @@ bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside 
 clean: ## Stop the examples' servers; delete their data, and all caches. Keeps .venv.
 	@for repo in $(REPOS); do \
 	  if [ -d $$repo/.featurekit ] && [ -x $(BIN)/featurekit ]; then \
-	    env -u FEATUREKIT_ONLINE_URL $(BIN)/featurekit --repo $$repo embedded stop; \
+	    env -u FEATUREKIT_ONLINE_URL $(BIN)/featurekit --repo $$repo embedded stop || exit 1; \
 	  fi; \
 	done
 	rm -rf $(REPOS:%=%/.featurekit) examples/*/data dist build

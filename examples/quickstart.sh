@@ -9,11 +9,13 @@ show() { printf '\n$ cat %s\n' "$1"; cat "$1"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$1"; }
 
 say "1. Fraud: six batch features of a user, from Parquet"
-show featurerepo.yaml
+show examples/fraud/features/user.yaml
 run python examples/fraud/generate.py 1000
 run featurekit apply --yes
 run featurekit materialize
-run featurekit get fraud_v1 --entity user_id=u0001 --entity user_id=nobody
+run featurekit get fraud_v1 --entity user_id=u0001
+run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
+  --entity user_id=u0001 --entity user_id=nobody
 
 say "2. Flights: 336,776 real flights, by SQL, for planes and for routes"
 run cd examples/flights

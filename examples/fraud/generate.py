@@ -6,6 +6,7 @@ Each user has a generator of its own, so the first 5 of 5 are the first 5 of 50.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 from collections.abc import Iterator
 from datetime import datetime
@@ -66,7 +67,7 @@ def main() -> None:
     with pq.ParquetWriter(args.out, SCHEMA) as writer:
         for rows in chunks(args.count, args.seed, datetime.fromisoformat(args.at)):
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-    print(f"{args.count:,} users in {args.out}")
+    print(f"{args.count:,} users in {os.path.relpath(args.out)}")
 
 
 if __name__ == "__main__":

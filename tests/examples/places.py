@@ -36,7 +36,9 @@ def repository(*parts: str) -> Iterator[Path]:
             source, target = ROOT / part, place / part
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("data", ".featurekit"))
+                shutil.copytree(
+                    source, target, ignore=shutil.ignore_patterns("data", ".featurekit")
+                )
             else:
                 shutil.copy(source, target)
         yield place

@@ -52,8 +52,17 @@ def stored(store: FeatureStore, features: str, ids: pd.DataFrame) -> pd.DataFram
 
 def assert_floats(values: pd.Series, expected: pd.Series) -> None:
     pd.testing.assert_series_equal(
-        values.astype(float), expected.astype(float), check_names=False, check_index=False, rtol=1e-12
+        values.astype(float),
+        expected.astype(float),
+        check_names=False,
+        check_index=False,
+        rtol=1e-12,
     )
+
+
+def lives(ttl_ms: int | None, *, hours: int) -> bool:
+    """Whether so many hours are left, but for the last few minutes."""
+    return ttl_ms is not None and 0 <= hours * 3_600_000 - ttl_ms < 300_000
 
 
 @pytest.mark.parametrize("repo", [".", "examples/flights"])
@@ -63,7 +72,9 @@ def test_examples_give_no_warning(repo: str) -> None:
 
 def test_the_first_users_are_the_same_however_many_there_are(tmp_path: Path) -> None:
     for count in (5, 50):
-        python(ROOT, "examples/fraud/generate.py", str(count), "--out", f"{tmp_path}/{count}.parquet")
+        python(
+            ROOT, "examples/fraud/generate.py", str(count), "--out", f"{tmp_path}/{count}.parquet"
+        )
     few, many = (pd.read_parquet(tmp_path / f"{count}.parquet") for count in (5, 50))
     pd.testing.assert_frame_equal(few, many.head(5))
 
@@ -77,7 +88,7 @@ def test_every_user_reads_as_generated(fraud: FeatureStore) -> None:
 
 def test_users_live_for_a_day_and_their_batch_fields_as_long(fraud: FeatureStore) -> None:
     seen = fraud.inspect("user", "u0001")
-    assert 86_000_000 < seen.key_ttl_ms <= 86_400_000
+    assert lives(seen.key_ttl_ms, hours=24)
     batch = [f for f in seen.fields if f.view == "user_profile"]
     assert len(batch) == 6
     assert {f.ttl_ms for f in batch} == {None}
@@ -110,9 +121,9 @@ def test_the_newest_flight_of_a_plane_wins(flights: FeatureStore, flown: pd.Data
 def test_the_second_view_of_a_plane_expires_field_by_field(flights: FeatureStore) -> None:
     seen = flights.inspect("plane", "N516JB")
     ttls = {f.name: f.ttl_ms for f in seen.fields}
-    assert 21_000_000 < ttls["last_dest"] <= 21_600_000
+    assert lives(ttls["last_dest"], hours=6)
     assert ttls["seats"] is None
-    assert seen.key_ttl_ms > 172_000_000
+    assert lives(seen.key_ttl_ms, hours=48)
 
 
 def test_route_stats_are_those_of_pandas(flights: FeatureStore) -> None:
@@ -147,7 +158,5 @@ def test_flights_are_served_from_the_registry_alone(flights: FeatureStore, tmp_p
     assert row.daily
 
 
-def test_the_lines_that_the_quickstart_shows_run(fraud: FeatureStore, flights: FeatureStore) -> None:
-    assert "'risk_segment': 'low'" in python(fraud.path, "examples/fraud/read.py")
+def test_the_lines_that_the_quickstart_shows_run(flights: FeatureStore) -> None:
     assert "['AA', 'B6', 'DL', 'UA', 'VX']" in python(flights.path, "read.py")
-
