@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from featurekit.cli.screen import BAD, DIM, Justify, Piece, Styled, show_line, show_table
+from featurekit.cli.screen import BAD, DIM, Piece, Styled, show_line, show_table
 from featurekit.cli.values import value_json, value_text
 from featurekit.cli.words import span
 from featurekit.dtypes import DType
@@ -19,7 +19,9 @@ def answer_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, objec
     """A response as JSON: columns of `n` values, as `to_dict()` gives them, and their statuses."""
     answer, dtypes = response.to_dict(), _dtypes(plan)
     document: dict[str, object] = {
-        "features": {n: [value_json(dtypes[n], v) for v in values] for n, values in answer.items()},
+        "features": {
+            n: [value_json(dtypes[n], v) for v in values] for n, values in answer.items()
+        },
         "statuses": response.statuses,
         "found": response.found,
     }
@@ -45,23 +47,30 @@ def _show_entity(plan: ReadPlan, response: OnlineResponse) -> None:
     dtypes, answer, lives = _dtypes(plan), response.to_dict(), response.freshness
     names = [f"{name} {value_text(dtypes[name], v[0])}" for name, v in response.entities.items()]
     show_line(Styled(", ".join(names), "bold"), "" if response.found[0] else ": nothing is stored")
-    headings: dict[str, Justify] = {"feature": "left", "value": "left", "status": "left"}
+    headings = ["feature", "value", "status"]
     if lives:
-        headings["left"] = "right"
-    if _ages(response):
-        headings["age"] = "right"
+        headings += ["left", "age"] if _ages(response) else ["left"]
     rows = []
     for name, (status, *_) in response.statuses.items():
         style = STATUS_STYLES[status]
-        row: list[Piece] = [name, _value(dtypes[name], answer[name][0], style), Styled(status, style)]
+        row: list[Piece] = [
+            name,
+            _value(dtypes[name], answer[name][0], style),
+            Styled(status, style),
+        ]
         if lives:
             row += [_left(lives[name][0]), _left(response.ages[name][0])][: len(headings) - 3]
         rows.append(row)
-    show_table(headings, rows)
+    show_table(headings, rows, right=("left", "age"))
 
 
 def _show_entities(plan: ReadPlan, response: OnlineResponse) -> None:
-    dtypes, answer, statuses, lives = _dtypes(plan), response.to_dict(), response.statuses, response.freshness
+    dtypes, answer, statuses, lives = (
+        _dtypes(plan),
+        response.to_dict(),
+        response.statuses,
+        response.freshness,
+    )
     columns: list[Sequence[Piece]] = [
         [value_text(dtypes[name], v) for v in values] for name, values in response.entities.items()
     ]
@@ -73,8 +82,7 @@ def _show_entities(plan: ReadPlan, response: OnlineResponse) -> None:
                 for value, status, life in zip(answer[name], told, times, strict=True)
             ]
         )
-    headings: dict[str, Justify] = dict.fromkeys([*response.entities, *statuses], "left")
-    show_table(headings, list(zip(*columns, strict=True)))
+    show_table([*response.entities, *statuses], list(zip(*columns, strict=True)))
 
 
 def _cell(dtype: DType, value: object, status: str, life: float | None) -> Piece:

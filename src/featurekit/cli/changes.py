@@ -21,7 +21,7 @@ def show_changes(changes: Changes) -> None:
         show_line("no changes")
         return
     rows = [(SIGNS[c.kind], c.subject, Styled(c.detail, DIM)) for c in changes]
-    show_table({"": "left", "what": "left", "how": "left"}, rows)
+    show_table(("", "", ""), rows)
     kinds = [change.kind for change in changes]
     told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in SIGNS if kind in kinds)
     show_line(f"{counted(len(kinds), 'change')}: {told}")

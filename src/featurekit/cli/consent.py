@@ -10,8 +10,8 @@ from featurekit.cli.session import Session
 from featurekit.errors import RequestError
 
 
-def ask(session: Session, question: str, *, yes: bool) -> None:
-    """Go on only if that is wanted.
+def ask(session: Session, deed: str, *, yes: bool) -> None:
+    """Go on only if the deed is wanted.
 
     Raises:
         RequestError: It is not, or there is nobody to ask; nothing was done.
@@ -19,6 +19,6 @@ def ask(session: Session, question: str, *, yes: bool) -> None:
     if yes:
         return
     if session.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise RequestError(f"{question[:1].lower()}{question[1:]} Nobody is here to say so", hint="say it with --yes")
-    if not click.confirm(question, err=True):
-        raise RequestError("nothing was changed")
+        raise RequestError(f"asked to {deed}, with nobody here to confirm it", hint="add --yes")
+    if not click.confirm(f"{deed[:1].upper()}{deed[1:]}?", err=True):
+        raise RequestError("not confirmed; nothing was changed")

@@ -105,7 +105,9 @@ def _say(text: str) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="`featurekit COMMAND --help` tells more about a command.",
 )
-@click.version_option(None, "--version", package_name="featurekit", message="featurekit %(version)s")
+@click.version_option(
+    None, "--version", package_name="featurekit", message="featurekit %(version)s"
+)
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """A declarative feature store over Redis or Valkey."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from featurekit.cli.screen import BAD, Justify, Piece, Styled, show_json, show_note, show_table
+from featurekit.cli.screen import BAD, Piece, Styled, show_json, show_note, show_table
 from featurekit.cli.session import Session
 from featurekit.cli.words import count, counted, seconds, size
 from featurekit.runtime.report import MaterializeReport
@@ -79,5 +79,5 @@ def _show_table(reports: Sequence[MaterializeReport]) -> None:
         ),
     ]
     shown = [(name, cells) for name, cells, tells in columns if tells]
-    headings: dict[str, Justify] = {n: "left" if n == "view" else "right" for n, _ in shown}
-    show_table(headings, list(zip(*(cells for _, cells in shown), strict=True)))
+    names = [name for name, _ in shown]
+    show_table(names, list(zip(*(cells for _, cells in shown), strict=True)), right=names[1:])

@@ -6,7 +6,7 @@ Nothing is cut in a pipe, and no colour goes there. rich is imported when someth
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -47,19 +47,23 @@ def show_note(kind: str, text: str, style: str) -> None:
     click.echo(click.style(f"{kind}:", fg=style, bold=True) + f" {text}", err=True)
 
 
-def show_table(headings: Mapping[str, Justify], rows: Sequence[Sequence[Piece]]) -> None:
-    """Print rows under headings, without lines around them."""
+def show_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Piece]], right: Collection[str] = ()
+) -> None:
+    """Print rows under headings, or under none if all are empty, without lines around them."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
-    for heading, justify in headings.items():
+    table.show_header = any(headings)
+    for heading in headings:
+        justify: Justify = "right" if heading in right else "left"
         table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(_text(piece) for piece in row))
     _print(table)
 
 
-def show_pairs(pairs: Sequence[tuple[str, Piece]], indent: int = 0) -> None:
+def show_pairs(pairs: Sequence[tuple[str, Piece]]) -> None:
     """Print names with what they are, those that are nothing left out."""
     from rich.table import Table
 
@@ -68,7 +72,7 @@ def show_pairs(pairs: Sequence[tuple[str, Piece]], indent: int = 0) -> None:
     table.add_column(overflow="fold")
     for name, piece in pairs:
         if piece and (isinstance(piece, str) or piece.text):
-            table.add_row(" " * indent + name, _text(piece))
+            table.add_row(name, _text(piece))
     _print(table)
 
 

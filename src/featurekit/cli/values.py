@@ -74,11 +74,17 @@ def _entity_row(dtypes: dict[str, DType], text: str) -> dict[str, object]:
         name, equals, value = pair.partition("=")
         if not equals:
             example = ",".join(f"{name}=…" for name in dtypes)
-            raise RequestError(f"'{pair}' is not NAME=VALUE", where="--entity", hint=f"as {example}")
+            raise RequestError(
+                f"'{pair}' is not NAME=VALUE", where="--entity", hint=f"as {example}"
+            )
         if name not in dtypes:
-            raise RequestError(f"no join key named '{name}'", where="--entity", hint=nearest(name, dtypes))
+            raise RequestError(
+                f"no join key named '{name}'", where="--entity", hint=nearest(name, dtypes)
+            )
         try:
             row[name] = codec_of(dtypes[name]).parse(value)
         except ValueRefusedError as error:
-            raise ValueRefusedError(error.message, where=f"--entity {name}", hint=error.hint) from error
+            raise ValueRefusedError(
+                error.message, where=f"--entity {name}", hint=error.hint
+            ) from error
     return row

@@ -63,7 +63,11 @@ def size(size_bytes: float) -> str:
         if size_bytes < _KILO or unit == _SIZES[-1]:
             break
         size_bytes /= _KILO
-    return f"{size_bytes:.1f} {unit}" if size_bytes < _FEW and unit != "B" else f"{size_bytes:.0f} {unit}"
+    return (
+        f"{size_bytes:.1f} {unit}"
+        if size_bytes < _FEW and unit != "B"
+        else f"{size_bytes:.0f} {unit}"
+    )
 
 
 def count(number: float) -> str:

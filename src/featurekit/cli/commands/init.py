@@ -18,7 +18,11 @@ from featurekit.models import definitions_json_schema, repo_json_schema
 
 PROJECT = "my_project"
 SCHEMAS = Path(".featurekit/schemas")
-NEXT = ("featurekit apply", "featurekit materialize", "featurekit get fraud_v1 --entity user_id=u0001")
+NEXT = (
+    "featurekit apply",
+    "featurekit materialize",
+    "featurekit get fraud_v1 --entity user_id=u0001",
+)
 
 
 @session_command("init")
@@ -29,7 +33,7 @@ def command(session: Session, folder: Path) -> None:
     Writes featurerepo.yaml, definitions, some rows of data and JSON Schemas for your editor into
     FOLDER (here by default). Nothing is overwritten.
     """
-    texts = {path: text for path, text in _files(_project_name(folder))}
+    texts = dict(_files(_project_name(folder)))
     if taken := [path for path in texts if (folder / path).exists()]:
         raise RequestError(
             f"{folder / taken[0]} is there already",
@@ -56,9 +60,7 @@ def _files(project: str) -> Iterator[tuple[Path, str]]:
         yield SCHEMAS / f"{name}.json", json.dumps(schema, indent=2) + "\n"
 
 
-def _templates(
-    folder: Traversable, path: Path, project: str
-) -> Iterator[tuple[Path, str]]:
+def _templates(folder: Traversable, path: Path, project: str) -> Iterator[tuple[Path, str]]:
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
         if item.is_dir():
             yield from _templates(item, path / item.name, project)
@@ -78,4 +80,6 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise FeatureKitError(f"it cannot be written: {error.strerror}", where=str(path)) from error
+        raise FeatureKitError(
+            f"it cannot be written: {error.strerror}", where=str(path)
+        ) from error

@@ -1,0 +1,123 @@
+"""Definitions in words: what the registry holds, as cells of tables and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from featurekit.cli.screen import Piece
+from featurekit.errors import RegistryError
+from featurekit.keys import KeyPlan
+from featurekit.models import Entity, FeatureView, FieldSpec, format_duration
+from featurekit.models.model import Described, Model
+from featurekit.registry import Registry
+from featurekit.repo import FeatureStore
+
+RULES = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
+
+
+def applied_registry(store: FeatureStore) -> Registry:
+    """What is applied.
+
+    Raises:
+        RegistryError: Nothing is.
+    """
+    if store.registry is None:
+        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
+    return store.registry
+
+
+def document_of(kind: str, model: Model, **more: object) -> dict[str, object]:
+    """A definition as JSON: what was said, and what follows from it."""
+    data = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"kind": kind, **data, **more}
+
+
+def described(model: Described) -> list[tuple[str, Piece]]:
+    """The descriptive keys but the description."""
+    reason = "yes" if model.deprecated is True else model.deprecated or ""
+    return [
+        ("owner", model.owner),
+        ("tags", ", ".join(f"{name}={text}" for name, text in model.tags.items())),
+        ("deprecated", reason),
+    ]
+
+
+def join_keys_text(entity: Entity) -> str:
+    """`user_id: string`, or several."""
+    return ", ".join(f"{name}: {dtype}" for name, dtype in entity.join_keys.items())
+
+
+def kind_of(view: FeatureView) -> str:
+    """`batch` or `stream`."""
+    return "batch" if view.batch else "stream"
+
+
+def default_text(field: FieldSpec) -> str:
+    """The default as YAML would have it; empty for none."""
+    return "" if field.default is None else _plain(field.default)
+
+
+def ttl_text(view: FeatureView, name: str) -> str:
+    """How long a written value of a field lives."""
+    return format_duration(view.field_ttl_ms(name) or view.how.ttl_ms)
+
+
+def expiry_text(view: FeatureView) -> str:
+    """What expires, and when."""
+    ttl = format_duration(view.how.ttl_ms)
+    return f"{ttl}, the whole entity" if view.owns_key else f"{ttl}, field by field"
+
+
+def rules_text(field: FieldSpec) -> str:
+    """A field's constraints, in the words of YAML."""
+    return ", ".join(_rules(field))
+
+
+def _rules(field: FieldSpec) -> Iterator[str]:
+    for rule in RULES:
+        value = getattr(field, rule)
+        if value is True:
+            yield rule
+        elif isinstance(value, tuple):
+            yield f"{rule} {'|'.join(map(_plain, value))}"
+        elif value is not None and value is not False:
+            yield f"{rule} {value}"
+
+
+def source_text(view: FeatureView) -> str:
+    """Where a view's rows or events come from, as `csv data/users.csv, newest by event_timestamp`."""
+    source = view.how.source
+    if source is None:
+        return "none; a program writes it"
+    said: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
+    place = " ".join(_plain(said.pop(key)) for key in _PLACES if key in said)
+    more = ", ".join(f"{key} {_plain(value)}" for key, value in said.items())
+    return f"{source.type} {place}" + (f", {more}" if more else "")
+
+
+_PLACES = ("path", "query", "query_file", "callable", "stream", "topic")
+
+
+def key_text(plan: KeyPlan) -> str:
+    """The form of an entity's keys, as `fs:user:<user_id>`."""
+    parts = [f"<{part.name}>" for part in plan.join_keys]
+    if plan.tagged >= 0:
+        parts[plan.tagged] = f"{{{parts[plan.tagged]}}}"
+    return plan.head + ":".join(parts)
+
+
+def services_with(registry: Registry, view: str, field: str) -> list[str]:
+    """The services that ask for a field."""
+    wanted = {view, f"{view}:{field}"}
+    return [s.name for s in registry.feature_services if wanted & set(s.features)]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items())
+    return str(value)
