@@ -133,7 +133,8 @@ def _views(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
     for name, before, after in _pairs(old.views, new.views):
         subject = f"feature view {name}"
         if after is None and before is not None:
-            yield Change("remove", subject, _farewell(before, swept))
+            is_gone = any((before.key.entity, f.name) not in stays for f in before.fields)
+            yield Change("remove", subject, _farewell(before, swept) if is_gone else "")
         elif after is not None:
             if before is None:
                 yield Change("add", subject)

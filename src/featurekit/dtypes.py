@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from featurekit.errors import ValueRefusedError, nearest
 
 SCALARS = (
@@ -45,6 +47,7 @@ class DType:
     element: str = ""
     size: int = 0
 
+    @override
     def __str__(self) -> str:
         if self.kind == "array":
             return f"array<{self.element}>"

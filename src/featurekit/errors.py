@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Self
 
+from typing_extensions import override
+
 
 class FeatureKitError(Exception):
     """Base of all errors of featurekit.
@@ -26,10 +28,12 @@ class FeatureKitError(Exception):
         self.where = where
         self.hint = hint
 
+    @override
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
         return f"{head}\n  hint: {self.hint}" if self.hint else head
 
+    @override
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.__dict__)
 
@@ -69,6 +73,7 @@ class Problem:
     message: str
     hint: str = ""
 
+    @override
     def __str__(self) -> str:
         head = f"{self.where}: {self.message}" if self.where else self.message
         return f"{head}\n  hint: {self.hint}" if self.hint else head
@@ -82,6 +87,7 @@ class DefinitionError(FeatureKitError):
         count = len(self.problems)
         super().__init__(f"{count} problem{'s' if count != 1 else ''} in the definitions")
 
+    @override
     def __str__(self) -> str:
         return "\n".join([*map(str, self.problems), self.message])
 
@@ -113,6 +119,10 @@ class SourceError(FeatureKitError):
 
 class BadRowError(FeatureKitError):
     """A row of a load does not fit its view; names file, row, field and value."""
+
+
+class BadEventError(FeatureKitError):
+    """An event does not fit its stream view; names its index, field and value."""
 
 
 class StoreError(FeatureKitError):

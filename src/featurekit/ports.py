@@ -33,7 +33,8 @@ class Chunk:
     Attributes:
         data: Complete commands, one after another.
         replies: How many replies they will get.
-        lines: How many lines those replies take if nothing is refused.
+        lines: How many lines those replies take if nothing is refused; -1 if the replies are
+            wanted whatever they are.
         rows: How many rows they write.
     """
 
@@ -60,16 +61,18 @@ class OnlineStore(Protocol):
             StoreUnfitError: It cannot keep the promise; says what is lacking.
         """
 
-    def run(self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1) -> list[Reply]:
+    def run(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+    ) -> list[Reply]:
         """Send every request in one round trip per server; replies come in order.
 
         Args:
             keys: The key that each request is about: where it is routed.
-            requests: One or more complete commands each, all with `width` replies.
-            width: Replies to each request.
+            requests: One or more complete commands each.
+            width: Replies to each request; a sequence where the requests differ.
 
         Returns:
-            `len(requests) * width` replies.
+            All replies, in order.
 
         Raises:
             StoreUnavailableError: No reply within the store's timeout. Safe to call again.
@@ -94,7 +97,7 @@ class OnlineStore(Protocol):
 
         Yields:
             Each chunk when all of it was answered, in order, with `None` if nothing was refused
-            and else with all of its replies.
+            (and `lines` was given), and else with all of its replies.
 
         Raises:
             StoreUnavailableError: The server went away and did not come back within the retries.
@@ -111,7 +114,7 @@ class AsyncOnlineStore(Protocol):
     """The asyncio side of `OnlineStore.run`, with the same promises, bound to one event loop."""
 
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
         """As `OnlineStore.run`."""
 

@@ -19,7 +19,7 @@ KeyOf = Callable[[object], bytes]
 a tuple in declared order, or a dict by their names."""
 
 _FAST = {
-    "string": "if v.__class__ is str and v:\n  return HEAD + v.encode()",
+    "string": "if v.__class__ is str and v and v.isprintable():\n  return HEAD + v.encode()",
     "int64": f"if v.__class__ is int and {-(2**63)} <= v < {2**63}:\n  return HEAD + b'%d' % v",
 }
 

@@ -30,6 +30,7 @@ from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.requests import EntityRows
 from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.writer import StreamWriter
 
 Features = str | Sequence[str]
 """A feature service by name, or a list of `view:field` and `view`."""
@@ -270,6 +271,15 @@ class FeatureStore:
             rejects=Path(rejects) if rejects is not None else None,
             on_progress=on_progress,
         )
+
+    def stream_writer(self, view: str) -> StreamWriter:
+        """The writer of a stream view. Made once, used for ever.
+
+        Raises:
+            UnknownNameError: There is no such view.
+            RequestError: It is a batch view.
+        """
+        return StreamWriter(self.repo_plan.view(view), self._door)
 
     async def materialize_async(self, *args: Any, **options: Any) -> list[MaterializeReport]:
         """`materialize` in a thread, so that the event loop goes on."""

@@ -166,13 +166,14 @@ class AsyncRedisStore(AsyncOnlineStore):
 
     @override
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
         if not requests:
             return []
         if asyncio.get_running_loop() is not self._loop:
             await self._settle()
-        data, count, retries = b"".join(requests), len(requests) * width, self.url.retries
+        count = len(requests) * width if isinstance(width, int) else sum(width)
+        data, retries = b"".join(requests), self.url.retries
         room = self._room
         late = monotonic() + self.url.timeout_s * retries
         if room.locked():

@@ -27,11 +27,11 @@ Answered = tuple[Chunk, list[Reply] | None]
 
 
 class Flow:
-    """One load, on a connection of its own.
+    """One load, that has a connection to itself.
 
     Args:
         url: Whose `load_timeout_s` and `retries` hold here.
-        connect: Opens the connection, and opens it again.
+        connect: Gives the connection, and gives another after a cut.
     """
 
     def __init__(self, url: StoreUrl, connect: Callable[[], Link]) -> None:
@@ -57,6 +57,14 @@ class Flow:
             else:
                 self._do(self._wait)
             yield from self._answered()
+
+    def release(self) -> Link | None:
+        """Let go of the connection, if all that was sent on it was answered; else close it."""
+        link = self._link if not self._sent and not self._came else None
+        if link is not None:
+            self._link = None
+        self.close()
+        return link
 
     def close(self) -> None:
         """Close the connection."""
@@ -115,7 +123,7 @@ class Flow:
         if isinstance(reply, ErrorReply) and reply.code == "LOADING":
             raise ConnectionResetError("the server is still reading its data")
         if not isinstance(link.sock, ssl.SSLSocket):
-            link.sock.settimeout(0)
+            link.set_timeout(0)
             self._selector = selectors.DefaultSelector()
             self._selector.register(link.sock, selectors.EVENT_READ)
 
@@ -165,8 +173,9 @@ class Flow:
 
     def _take(self, chunk: Chunk) -> tuple[int, list[Reply] | None] | None:
         """Where the replies to a chunk end, and the replies if any is an error; `None` if not all came."""
-        end = line_end(self._came, chunk.lines) if self._lines >= chunk.lines else -1
-        if self._came.find(b"-", 0, end if end >= 0 else len(self._came)) < 0:
+        counted = 0 <= chunk.lines <= self._lines
+        end = line_end(self._came, chunk.lines) if counted else -1
+        if chunk.lines >= 0 and self._came.find(b"-", 0, end if end >= 0 else len(self._came)) < 0:
             return (end, None) if end >= 0 else None
         end = reply_end(self._came, chunk.replies)
         if end < 0:
@@ -174,7 +183,7 @@ class Flow:
         reader = reply_reader()
         reader.feed(bytes(self._came[:end]))
         replies: list[Reply] = [reader.gets() for _ in range(chunk.replies)]
-        return end, replies if first_error(replies) else None
+        return end, replies if chunk.lines < 0 or first_error(replies) else None
 
 
 def line_end(data: bytearray, lines: int) -> int:

@@ -97,8 +97,7 @@ class Link:
         """
         sock, reader = self.sock, self._reader
         if timeout_s != self._timeout_s:
-            sock.settimeout(timeout_s)
-            self._timeout_s = timeout_s
+            self.set_timeout(timeout_s)
         late = monotonic() + timeout_s
         sock.sendall(data)
         replies: list[Reply] = []
@@ -112,6 +111,11 @@ class Link:
         if len(replies) > count or reader.has_data():
             raise GarbledReplyError("more replies than requests")
         return replies
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """How long each step on the socket may take; 0 for not at all."""
+        self.sock.settimeout(timeout_s)
+        self._timeout_s = timeout_s
 
     def is_stale(self) -> bool:
         """Whether an idle link has been closed by the other side."""

@@ -62,7 +62,7 @@ class MemoryStore(RedisStore):
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         for chunk in chunks:
             replies = self._patiently(bytes(chunk.data), chunk.replies)
-            yield chunk, replies if first_error(replies) else None
+            yield chunk, replies if chunk.lines < 0 or first_error(replies) else None
 
 
 class AsyncMemoryStore(AsyncOnlineStore):
@@ -74,7 +74,7 @@ class AsyncMemoryStore(AsyncOnlineStore):
 
     @override
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
         return self._store.run(keys, requests, width)
 

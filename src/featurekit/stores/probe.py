@@ -129,7 +129,7 @@ def _refusal(url: StoreUrl, name: str, reply: Reply) -> StoreError:
             f"{url}: {name} answered {reply!r} to a probe", hint=f"featurekit {NEEDS}"
         )
     text = str(error)
-    if error.code == "NOPERM":
+    if "NOPERM" in text:
         return StoreUnfitError(
             f"{user_of(url)} of {url} may not run {name} on the probe key: {text}",
             hint=f"grant {RIGHTS} on the keys of featurekit",

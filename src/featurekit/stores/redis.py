@@ -67,13 +67,14 @@ class RedisStore(OnlineStore):
         return self._capabilities
 
     @override
-    def run(self, keys: Sequence[bytes], requests: Sequence[bytes], width: int = 1) -> list[Reply]:
+    def run(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+    ) -> list[Reply]:
         if not requests:
             return []
         url = self.url
-        return self._exchange(
-            b"".join(requests), len(requests) * width, url.timeout_s, url.retries
-        )
+        count = len(requests) * width if isinstance(width, int) else sum(width)
+        return self._exchange(b"".join(requests), count, url.timeout_s, url.retries)
 
     @override
     def call(self, *args: str | int | bytes) -> Reply:
@@ -93,11 +94,12 @@ class RedisStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = Flow(self.url, self._connect)
+        flow = Flow(self.url, self._take)
         try:
             yield from flow.run(iter(chunks))
         finally:
-            flow.close()
+            if (link := flow.release()) is not None:
+                self._idle.append(link)
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:

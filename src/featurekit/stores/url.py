@@ -71,6 +71,10 @@ class StoreUrl:
         _check_scheme(scheme if found else "")
         rest, _, query = rest.partition("?")
         settings = _options(scheme, query)
+        if scheme == "embedded" and not rest:
+            raise StoreError(
+                "an embedded:// URL needs a folder", hint="embedded://.featurekit/online"
+            )
         if scheme not in SERVERS:
             return replace(cls(scheme, path=unquote(rest)), **settings)  # type: ignore[arg-type]
         user, _, place = rest.rpartition("@")

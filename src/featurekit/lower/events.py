@@ -1,0 +1,220 @@
+"""Events: the commands that write one event of a stream view, which apply together or not at all.
+
+With `ordering: arrival` an event is one `HSETEX` where the server has it and one TTL is
+involved; else a transaction. With `ordering: event_time` it is one call of a script, which
+compares the event's time with the newest one seen and writes in the same step. Expiry then
+counts from the event, so that an old log played again makes nothing look fresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from featurekit.lower.build import build
+from featurekit.lower.checks import encode_function
+from featurekit.lower.units import Unit, set_commands, transaction
+from featurekit.plan import ViewPlan
+from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
+
+Encoded = Mapping[str, bytes | None]
+"""The fields of an event as bytes; `None` deletes, an absent field is left alone."""
+
+SCRIPT = b"""
+local key, clock, time = KEYS[1], ARGV[1], ARGV[2]
+local seen = redis.call('HGET', key, clock)
+if seen and tonumber(seen) > tonumber(time) then return 0 end
+local function set(deadline, from, n)
+  local pairs_, names = {}, {}
+  for i = from, from + 2 * n - 1, 2 do
+    pairs_[#pairs_ + 1], pairs_[#pairs_ + 2], names[#names + 1] = ARGV[i], ARGV[i + 1], ARGV[i]
+  end
+  if ARGV[3] == '1' then
+    redis.call('HSETEX', key, 'PXAT', deadline, 'FIELDS', n, unpack(pairs_))
+    return
+  end
+  redis.call('HSET', key, unpack(pairs_))
+  local done = redis.pcall('HPEXPIREAT', key, deadline, 'FIELDS', n, unpack(names))
+  if done.err then
+    redis.call('HDEL', key, unpack(names))
+    error(done.err)
+  end
+end
+local at = 5
+for _ = 1, tonumber(ARGV[4]) do
+  local n = tonumber(ARGV[at + 1])
+  set(ARGV[at], at + 2, n)
+  at = at + 2 + 2 * n
+end
+for i = at, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+return 1
+"""
+"""KEYS: the hash. ARGV: clock field, event time, whether there is HSETEX, groups; for each group
+its deadline, its size and its pairs; then the fields to delete. The clock is set as one of them."""
+
+SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+
+_SHAPES = 1024
+"""Subsets of fields that a function is kept for."""
+
+LOAD_SCRIPT = command(b"SCRIPT", b"LOAD", SCRIPT)
+
+
+@dataclass(frozen=True, slots=True)
+class EventUnit:
+    """One event's commands.
+
+    Attributes:
+        data: The commands, framed.
+        replies: How many replies they get.
+    """
+
+    data: bytes
+    replies: int
+
+
+EventOf = Callable[[bytes, Mapping[str, object], int], EventUnit]
+"""From a key, an event's values and the call's TTL in ms (0 for none of its own)."""
+
+
+def event_encoder(view: ViewPlan) -> Callable[[Mapping[str, object]], dict[str, bytes | None]]:
+    """The function that checks and encodes an event's fields.
+
+    Raises (the function):
+        ValueRefusedError: A value does not fit; `where` names the field.
+        UnknownNameError: The view has no such field.
+    """
+    encoders = {field.name: encode_function(field) for field in view.fields}
+
+    def encode(values: Mapping[str, object]) -> dict[str, bytes | None]:
+        for name in values:
+            if name not in encoders:
+                view.field(name)
+        return {name: encoders[name](value) for name, value in values.items()}
+
+    return encode
+
+
+def arrival_unit(view: ViewPlan, *, hsetex: bool) -> EventOf:
+    """The function that makes the unit of an event whose expiry counts from its arrival."""
+    slow = _any_event(view, hsetex=hsetex)
+    if not hsetex:
+        return slow
+
+    @lru_cache(maxsize=_SHAPES)
+    def fast_for(ttl_ms: int, *names: str) -> Callable[..., bytes] | None:
+        return _fast(view, names, ttl_ms)
+
+    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventUnit:
+        fast = fast_for(ttl_ms, *values)
+        if fast is None or None in values.values():
+            return slow(key, values, ttl_ms)
+        return EventUnit(fast(key, values), 1)
+
+    return unit
+
+
+def _any_event(view: ViewPlan, *, hsetex: bool) -> EventOf:
+    """The plain form, for events of any fields, TTLs and deletions."""
+    encode = event_encoder(view)
+    lives = {field.name: field.ttl_ms for field in view.fields}
+
+    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventUnit:
+        groups: dict[int, list[tuple[bytes, bytes]]] = {}
+        gone: list[bytes] = []
+        for name, data in encode(values).items():
+            if data is None:
+                gone.append(name.encode())
+            else:
+                groups.setdefault(ttl_ms or lives[name], []).append((name.encode(), data))
+        parts: list[bytes] = []
+        for ttl, items in groups.items():
+            parts += set_commands(key, items, ttl, hsetex=hsetex)
+        if gone:
+            parts.append(command(b"HDEL", key, *gone))
+        if len(parts) <= 1:
+            return EventUnit(b"".join(parts), len(parts))
+        return EventUnit(transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2)
+
+    return unit
+
+
+def _fast(
+    view: ViewPlan, names: Sequence[str], ttl_ms: int
+) -> Callable[[bytes, Mapping[str, object]], bytes] | None:
+    """The generated function for events of just these fields; `None` if one command won't do."""
+    lives = {field.name: ttl_ms or field.ttl_ms for field in view.fields}
+    ttls = {lives.get(name) for name in names}
+    if len(ttls) != 1 or None in ttls:
+        return None
+    ttl = b"%d" % (ttls.pop() or 0)
+    count = b"%d" % len(names)
+    head = b"*%d\r\n$6\r\nHSETEX\r\n$%%d\r\n%%b\r\n" % (6 + 2 * len(names))
+    template = head + bulk(b"PX") + bulk(ttl) + bulk(b"FIELDS") + bulk(count)
+    template += b"".join(bulk(name.encode()) + b"$%d\r\n%b\r\n" for name in names)
+    sets = "".join(f" v{i} = E{i}(e[{name!r}])\n" for i, name in enumerate(names))
+    arguments = "".join(f", len(v{i}), v{i}" for i in range(len(names)))
+    source = f"def unit(k, e):\n{sets} return T % (len(k), k{arguments})\n"
+    encoders = {f"E{i}": encode_function(view.field(name)) for i, name in enumerate(names)}
+    return build("unit", source, {"T": template, **encoders})
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """An event that is not sent, since all it would write has expired by now."""
+
+
+TimedEventOf = Callable[[bytes, Mapping[str, object], int, int, int], EventUnit | Late]
+"""From a key, an event's values, the call's TTL in ms (0: none), its time and the time now."""
+
+
+def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
+    """The function that makes the unit of an event which is ordered by its time."""
+    encode = event_encoder(view)
+    lives = {field.name: field.ttl_ms for field in view.fields}
+    clock = view.clock_field.encode()
+    longest = max([view.ttl_ms, *lives.values()])
+    flag = b"1" if hsetex else b"0"
+
+    def unit(
+        key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
+    ) -> EventUnit | Late:
+        encoded = encode(values)
+        clock_deadline = event_ms + max(ttl_ms, longest)
+        if clock_deadline <= now_ms:
+            return Late()
+        time = b"%d" % event_ms
+        groups: dict[int, list[bytes]] = {clock_deadline: [clock, time]}
+        for name, data in encoded.items():
+            deadline = event_ms + (ttl_ms or lives[name])
+            # A deadline in the past would delete what is there; and that is older still.
+            if data is not None and deadline > now_ms:
+                groups.setdefault(deadline, []).extend((name.encode(), data))
+        gone = [name.encode() for name, data in encoded.items() if data is None]
+        if len(groups) == 1 and len(groups[clock_deadline]) == 2 and not gone and encoded:  # noqa: PLR2004
+            return Late()
+        parts = [b"EVALSHA", SHA, b"1", key, clock, time, flag, b"%d" % len(groups)]
+        for deadline, pairs in groups.items():
+            parts += [b"%d" % deadline, b"%d" % (len(pairs) // 2), *pairs]
+        return EventUnit(command(*parts, *gone), 1)
+
+    return unit
+
+
+def fault_of(replies: Sequence[Reply]) -> str:
+    """What is wrong with the replies to one event: a refusal, or a field left without expiry."""
+    error = first_error(replies)
+    if error is not None:
+        return str(error)
+    last = replies[-1]
+    for reply in last if isinstance(last, list) else []:
+        if isinstance(reply, list) and any(code != 1 for code in reply):
+            return f"HPEXPIRE answered {reply}"
+    return "" if last is not None else "the transaction was dropped"
+
+
+def lacks_script(replies: Sequence[Reply]) -> bool:
+    """Whether the server knows the script no more, as after a restart."""
+    return any(isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT" for reply in replies)

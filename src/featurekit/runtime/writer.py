@@ -1,0 +1,378 @@
+"""The stream writer: events into a stream view, each with its expiry, each whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, Protocol
+
+from typing_extensions import override
+
+from featurekit.errors import (
+    BadEventError,
+    FeatureKitError,
+    RequestError,
+    StoreError,
+    ValueRefusedError,
+)
+from featurekit.lower.events import (
+    LOAD_SCRIPT,
+    EventUnit,
+    Late,
+    arrival_unit,
+    fault_of,
+    lacks_script,
+    timed_unit,
+)
+from featurekit.lower.keys import key_function
+from featurekit.plan import ViewPlan
+from featurekit.ports import AsyncOnlineStore, Chunk, OnlineStore
+from featurekit.wire import Reply
+
+SLICE = 128
+"""Events encoded while the server works on those before them."""
+
+MAX_AHEAD_MS = 24 * 3600 * 1000
+"""How far in the future an event's time may be: more is a wrong unit or a wrong clock."""
+
+MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Values = Mapping[str, object]
+Timestamp = datetime | int | str | None
+Event = tuple[object, Values] | tuple[object, Values, Timestamp]
+"""An entity, its values, and the event's time where the view is ordered by it."""
+
+
+class WriterDoor(Protocol):
+    """What a writer needs of the way to its store. Pickles without connections."""
+
+    @property
+    def store(self) -> OnlineStore:
+        """The store for threads."""
+
+    def running(self) -> AsyncOnlineStore:
+        """The store of the running event loop."""
+
+    def now_ms(self) -> int:
+        """The time, in milliseconds since the epoch."""
+
+
+@dataclass(slots=True)
+class WriteReport:
+    """What became of some events.
+
+    Attributes:
+        written: Events that the store took.
+        dropped_older: Events older than what the store holds; only with `ordering: event_time`.
+        dropped_expired: Events that were past their expiry on arrival; likewise.
+        rejected: Events that did not fit the view or that the store refused: index and reason.
+    """
+
+    written: int = 0
+    dropped_older: int = 0
+    dropped_expired: int = 0
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: WriteReport) -> None:
+        """Count another report's events too; its rejects stay with it."""
+        self.written += other.written
+        self.dropped_older += other.dropped_older
+        self.dropped_expired += other.dropped_expired
+
+
+class StreamWriter:
+    """Writes one stream view. Thread-safe; survives `fork`; pickles without connections.
+
+    Attributes:
+        plan: The view.
+        total: All that this writer did, without the reasons of rejects.
+    """
+
+    def __init__(self, plan: ViewPlan, door: WriterDoor) -> None:
+        if plan.kind != "stream":
+            raise RequestError(
+                f"feature view '{plan.name}' is a batch view", hint="write it with write_batch()"
+            )
+        self.plan = plan
+        self.total = WriteReport()
+        self._door = door
+        self._timed = plan.ordering == "event_time"
+        self._key = key_function(plan.key)
+        self._unit: Any = None
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.plan, self._door)
+
+    def write(
+        self,
+        entity: object,
+        values: Values,
+        *,
+        ttl: timedelta | int | None = None,
+        event_timestamp: Timestamp = None,
+    ) -> bool:
+        """Write one event, in one round trip.
+
+        Args:
+            entity: The value of the join key; a tuple or dict if there are several.
+            values: Just the fields that the event tells. `None` deletes a field, one that is
+                absent is left alone.
+            ttl: How long these values live, in the place of the declared TTLs; a timedelta, or
+                milliseconds.
+            event_timestamp: When the event happened: an aware datetime, milliseconds since the
+                epoch, or RFC 3339 text. Required just where the view has `ordering: event_time`.
+
+        Returns:
+            Whether it was written. It is not if the store holds a newer event, or if all it
+            says has expired by now.
+
+        Raises:
+            ValueRefusedError: A value does not fit; nothing was sent.
+            StoreError: The store refused the event; nothing of it was written.
+            StoreUnavailableError: No reply. It is safe to write the event again.
+        """
+        self._ready()
+        unit = self._unit_of((entity, values, event_timestamp), _ttl_ms(ttl))
+        report = WriteReport()
+        if isinstance(unit, Late):
+            report.dropped_expired = 1
+        else:
+            key, event = unit
+            replies = self._run(key, event)
+            self._count(0, key, replies, report)
+        self.total.add(report)
+        if report.rejected:
+            raise StoreError(report.rejected[0][1], where=self.plan.name)
+        return report.written == 1
+
+    async def write_async(
+        self,
+        entity: object,
+        values: Values,
+        *,
+        ttl: timedelta | int | None = None,
+        event_timestamp: Timestamp = None,
+    ) -> bool:
+        """As `write`, without blocking the event loop."""
+        report = await self.write_many_async([(entity, values, event_timestamp)], ttl=ttl)
+        return report.written == 1
+
+    def write_many(
+        self,
+        events: Iterable[Event],
+        *,
+        ttl: timedelta | int | None = None,
+        on_bad_event: str = "fail",
+    ) -> WriteReport:
+        """Write events in their order, as few round trips as there are slices of them.
+
+        Args:
+            events: `(entity, values)`, or `(entity, values, event_timestamp)`.
+            ttl: As in `write`, for all of them.
+            on_bad_event: `fail` raises at the first event that does not fit, and none is sent.
+                `skip` writes the others and reports the bad ones. An event that the store
+                refuses is reported, or raised once all are sent.
+
+        Raises:
+            BadEventError: An event does not fit; names its index, field and value.
+            StoreError: The store refused an event.
+            StoreUnavailableError: No reply. It is safe to write them all again.
+        """
+        self._ready()
+        skip = _skips(on_bad_event)
+        report = WriteReport()
+        units = self._units(events, _ttl_ms(ttl), report, skip=skip)
+        source = units if skip else iter(list(units))
+        self._send(source, report)
+        return self._done(report, skip=skip)
+
+    async def write_many_async(
+        self,
+        events: Iterable[Event],
+        *,
+        ttl: timedelta | int | None = None,
+        on_bad_event: str = "fail",
+    ) -> WriteReport:
+        """As `write_many`, without blocking the event loop."""
+        store = self._door.running()
+        if self._unit is None:
+            await asyncio.to_thread(self._ready)
+        skip = _skips(on_bad_event)
+        report = WriteReport()
+        units = list(self._units(events, _ttl_ms(ttl), report, skip=skip))
+        if not units:
+            return self._done(report, skip=skip)
+        widths = [unit.replies for _, _, unit in units]
+        keys, requests = [key for _, key, _ in units], [unit.data for _, _, unit in units]
+        replies = await store.run(keys, requests, widths)
+        if lacks_script(replies):
+            # What was written before the script was lost is written again, to the same effect.
+            await store.run([b""], [LOAD_SCRIPT])
+            replies = await store.run(keys, requests, widths)
+        at = 0
+        for index, key, unit in units:
+            self._count(index, key, replies[at : at + unit.replies], report)
+            at += unit.replies
+        return self._done(report, skip=skip)
+
+    def _ready(self) -> None:
+        """Prove the store once, and lower the plan to what its server can do."""
+        if self._unit is not None:
+            return
+        store = self._door.store
+        store.check_writable(self.plan.key.prefix)
+        hsetex = store.capabilities.hsetex
+        make = timed_unit if self._timed else arrival_unit
+        self._unit = make(self.plan, hsetex=hsetex)
+
+    def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, EventUnit] | Late:
+        entity, values, *rest = event
+        time = rest[0] if rest else None
+        if self._timed:
+            now_ms = self._door.now_ms()
+            key, event_ms = self._key(entity), _event_ms(time, now_ms)
+            unit = self._unit(key, values, ttl_ms, event_ms, now_ms)
+            return unit if isinstance(unit, Late) else (key, unit)
+        if time is not None:
+            raise ValueRefusedError(
+                f"feature view '{self.plan.name}' orders events by arrival and takes no time",
+                where="event_timestamp",
+            )
+        key = self._key(entity)
+        return key, self._unit(key, values, ttl_ms)
+
+    def _units(
+        self, events: Iterable[Event], ttl_ms: int, report: WriteReport, *, skip: bool
+    ) -> Iterator[_Unit]:
+        unit_of = self._unit_of
+        for index, event in enumerate(events):
+            try:
+                unit = unit_of(event, ttl_ms)
+            except FeatureKitError as error:
+                if not skip:
+                    where = ", ".join(
+                        p for p in (self.plan.name, f"event {index}", error.where) if p
+                    )
+                    raise BadEventError(error.message, where=where, hint=error.hint) from error
+                report.rejected.append((index, f"{error.where}: {error.message}"))
+                continue
+            if isinstance(unit, Late):
+                report.dropped_expired += 1
+            elif unit[1].replies:
+                yield (index, *unit)
+
+    def _run(self, key: bytes, unit: EventUnit) -> list[Reply]:
+        store = self._door.store
+        replies = store.run((key,), (unit.data,), unit.replies)
+        if lacks_script(replies):
+            store.run((key,), (LOAD_SCRIPT,))
+            replies = store.run((key,), (unit.data,), unit.replies)
+        return replies
+
+    def _send(self, units: Iterator[_Unit], report: WriteReport) -> None:
+        """Send slices of events, encoding the next while the server works on the last."""
+        under_way: deque[list[_Unit]] = deque()
+
+        def chunks() -> Iterator[Chunk]:
+            while part := list(islice(units, SLICE)):
+                under_way.append(part)
+                single = not self._timed and all(unit.replies == 1 for _, _, unit in part)
+                yield Chunk(
+                    data=b"".join([unit.data for _, _, unit in part]),
+                    replies=sum([unit.replies for _, _, unit in part]),
+                    # Where the replies themselves matter, they are wanted whatever they are.
+                    lines=len(part) if single else -1,
+                    rows=len(part),
+                )
+
+        for _, replies in self._door.store.load(chunks()):
+            part = under_way.popleft()
+            if replies is None:
+                report.written += len(part)
+                continue
+            at = 0
+            for index, key, unit in part:
+                own = replies[at : at + unit.replies]
+                at += unit.replies
+                self._count(index, key, self._run(key, unit) if lacks_script(own) else own, report)
+
+    def _count(
+        self, index: int, key: bytes, replies: Sequence[Reply], report: WriteReport
+    ) -> None:
+        if fault := fault_of(replies):
+            report.rejected.append((index, f"{key.decode(errors='replace')}: {fault}"))
+        elif self._timed and replies[0] == 0:
+            report.dropped_older += 1
+        else:
+            report.written += 1
+
+    def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:
+        self.total.add(report)
+        if report.rejected and not skip:
+            raise StoreError(
+                f"the store refused {len(report.rejected)} events; {report.rejected[0][1]}",
+                where=self.plan.name,
+                hint=f"{report.written} events are written, each whole",
+            )
+        return report
+
+
+_Unit = tuple[int, bytes, EventUnit]
+"""An event's index, its key, and its commands."""
+
+
+def _skips(on_bad_event: str) -> bool:
+    if on_bad_event not in ("fail", "skip"):
+        raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
+    return on_bad_event == "skip"
+
+
+def _ttl_ms(ttl: timedelta | int | None) -> int:
+    """A call's TTL in milliseconds; 0 for none of its own."""
+    if ttl is None:
+        return 0
+    ttl_ms = ttl // timedelta(milliseconds=1) if isinstance(ttl, timedelta) else ttl
+    if type(ttl_ms) is not int or not 0 < ttl_ms < MAX_TTL_MS:
+        raise ValueRefusedError(
+            f"{ttl!r} is no TTL",
+            where="ttl",
+            hint="give a timedelta, or whole milliseconds above 0",
+        )
+    return ttl_ms
+
+
+def _event_ms(time: Timestamp, now_ms: int) -> int:
+    """The time of an event in milliseconds since the epoch."""
+    if time is None:
+        raise ValueRefusedError(
+            "the view orders events by time, and this one has none", where="event_timestamp"
+        )
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time)
+        except ValueError as error:
+            raise ValueRefusedError(f"'{time}' is no time", where="event_timestamp") from error
+    if isinstance(time, datetime):
+        if time.tzinfo is None:
+            raise ValueRefusedError(
+                f"{time.isoformat()} has no time zone", where="event_timestamp"
+            )
+        event_ms = (time - EPOCH) // timedelta(milliseconds=1)
+    else:
+        event_ms = time
+    if type(event_ms) is not int or event_ms < 0:
+        raise ValueRefusedError(f"{time!r} is no time", where="event_timestamp")
+    if event_ms > now_ms + MAX_AHEAD_MS:
+        raise ValueRefusedError(
+            f"{time} is more than a day in the future",
+            where="event_timestamp",
+            hint="times are milliseconds since the epoch, not micro- or nanoseconds",
+        )
+    return event_ms
