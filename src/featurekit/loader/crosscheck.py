@@ -20,16 +20,21 @@ def cross_check(declared: Declared) -> None:
     findings += _duplicates(declared.feature_services)
     for entity in declared.entities:
         findings += _entity(entity)
-    for view in declared.feature_views:
+    views = [*declared.feature_views, *declared.salvaged]
+    for view in views:
         findings += _entity_reference(declared, view)
         findings += value_findings(view)
+        if (about := entities.get(view.model.entity)) is not None:
+            findings += _join_keys(view, about)
+    findings += _shared_fields(views)
+    for view in declared.feature_views:
         findings += _field_ttls(view)
         if (about := entities.get(view.model.entity)) is not None:
-            findings += _names(view, about)
-    findings += _shared_fields(declared.feature_views)
+            findings += _columns(view, about)
     findings += _owners(declared.feature_views)
     for service in declared.feature_services:
         findings += _service(declared, service)
+        findings += _join_key_types(declared, service)
 
 
 def _duplicates(items: Sequence[Item[N]]) -> Iterator[Finding]:
@@ -62,7 +67,7 @@ def _is_known(declared: Declared, kind: str, name: str) -> bool:
 def _entity_reference(declared: Declared, item: Item[FeatureView]) -> Iterator[Finding]:
     name = item.model.entity
     known = [entity.model.name for entity in declared.entities]
-    if name not in known and not _is_known(declared, "entity", name):
+    if name and name not in known and not _is_known(declared, "entity", name):
         yield Finding(
             item.at("entity"),
             f"feature view '{item.model.name}': no entity named '{name}'",
@@ -84,8 +89,7 @@ def _field_ttls(item: Item[FeatureView]) -> Iterator[Finding]:
             )
 
 
-def _names(item: Item[FeatureView], entity: Entity) -> Iterator[Finding]:
-    """Fields that are join keys, and columns that are neither."""
+def _join_keys(item: Item[FeatureView], entity: Entity) -> Iterator[Finding]:
     view = item.model
     for name in view.fields_:
         if name in entity.join_keys:
@@ -94,6 +98,10 @@ def _names(item: Item[FeatureView], entity: Entity) -> Iterator[Finding]:
                 f"field '{view.name}:{name}' has the name of a join key of entity '{entity.name}'",
                 "a join key is part of the key already; give the field another name",
             )
+
+
+def _columns(item: Item[FeatureView], entity: Entity) -> Iterator[Finding]:
+    view = item.model
     kind = "batch" if view.batch else "stream"
     known = [*view.fields_, *entity.join_keys]
     for column in view.how.source.columns if view.how.source else ():
@@ -153,3 +161,21 @@ def _service(declared: Declared, item: Item[FeatureService]) -> Iterator[Finding
             yield Finding(place, message, nearest(field, view.fields_))
         if feature in service.features[:index]:
             yield Finding(place, f"{lead}: '{feature}' is here twice")
+
+
+def _join_key_types(declared: Declared, item: Item[FeatureService]) -> Iterator[Finding]:
+    """One request names each join key once, so it has one type in all entities of a service."""
+    about = {view.model.name: view.model.entity for view in declared.feature_views}
+    asked = {about.get(feature.partition(":")[0]) for feature in item.model.features}
+    first: dict[str, Entity] = {}
+    for entity in (e.model for e in declared.entities if e.model.name in asked):
+        for key, key_type in entity.join_keys.items():
+            other = first.setdefault(key, entity)
+            if other.join_keys[key] != key_type:
+                yield Finding(
+                    item.at("features"),
+                    f"feature service '{item.model.name}': join key '{key}' is "
+                    f"{other.join_keys[key]} in entity '{other.name}' and {key_type} in entity "
+                    f"'{entity.name}', so that one request cannot ask for both",
+                    "give one of the join keys another name",
+                )

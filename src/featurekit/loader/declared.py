@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from featurekit.errors import nearest
 from featurekit.loader.document import Document
@@ -16,10 +17,13 @@ from featurekit.models.definitions import (
     Entity,
     FeatureService,
     FeatureView,
+    FieldEntry,
 )
+from featurekit.models.fields import FieldSpec
 from featurekit.models.model import Named
 from featurekit.models.plain import Plain, found
 
+_FIELD: TypeAdapter[FieldSpec] = TypeAdapter(FieldEntry)
 N = TypeVar("N", bound=Named)
 
 
@@ -50,6 +54,7 @@ class Declared:
         feature_services: The feature services.
         broken: Names (kind, name) that are declared with errors, so that what refers to them is
             not an error as well.
+        salvaged: What is sound of the views among the broken, so that it is checked as well.
         is_partial: Whether a file did not parse, so that any name may be in it.
         findings: What is wrong so far.
     """
@@ -58,6 +63,7 @@ class Declared:
     feature_views: list[Item[FeatureView]] = field(default_factory=list)
     feature_services: list[Item[FeatureService]] = field(default_factory=list)
     broken: set[tuple[str, str]] = field(default_factory=set)
+    salvaged: list[Item[FeatureView]] = field(default_factory=list)
     is_partial: bool = False
     findings: list[Finding] = field(default_factory=list)
 
@@ -111,6 +117,19 @@ class Declared:
             to.append(Item(made, document, path))
         elif isinstance(name, str):
             self.broken.add((kind, str(name)))
+            if model is FeatureView and isinstance(data, dict):
+                self.salvaged.append(Item(_sound_parts(str(name), data), document, path))
+
+
+def _sound_parts(name: str, data: dict[str, object]) -> FeatureView:
+    """A view with the fields that have no error, and neither `batch` nor `stream`."""
+    raw, entity = data.get("fields"), data.get("entity")
+    fields = {}
+    for field_name, spec in raw.items() if isinstance(raw, dict) else ():
+        with suppress(ValidationError):
+            fields[field_name] = _FIELD.validate_python(spec)
+    about = str(entity) if isinstance(entity, str) else ""
+    return FeatureView.model_construct(name=name, entity=about, fields_=fields)
 
 
 KINDS: dict[type[BaseModel], str] = {

@@ -197,6 +197,10 @@ def _mark(event: yaml.Event) -> _Mark:
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class _Builder:
     """Data from nodes, aliases spelled out, each value's place noted."""
 
@@ -236,9 +240,10 @@ class _Builder:
             self._refuse(node, f"found a {kind} as a key, expected text")
             return None
         key = Plain(node.text) if node.is_plain else node.text
-        if isinstance(key, Plain) and not isinstance(key.value, str):
-            shown = found(key)
-            self._refuse(node, f"found {shown} as a key, expected text", f'write "{key}" for text')
+        # `null`, `true` and `no` are fine names for keys; numbers and nothing at all are not
+        if isinstance(key, Plain) and (not key.strip("~") or _is_number(key.value)):
+            hint = f'write "{key}" for text'
+            self._refuse(node, f"found {found(key)} as a key, expected text", hint)
             return None
         if isinstance(key, Plain) and key == "<<":
             self._refuse(node, "found the merge key '<<', expected keys of its own")

@@ -36,9 +36,8 @@ def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
     document = read_file(root, root / REPO_FILE)
     config, findings = _config(document, env)
     declared = Declared(findings=findings)
-    if config is not None:
-        for file in _definition_files(root, config, document, findings):
-            declared.add(read_file(root, file))
+    for file in _definition_files(root, document, declared):
+        declared.add(read_file(root, file))
     with_queries(root, declared)
     cross_check(declared)
     if config is None or declared.findings:
@@ -55,7 +54,7 @@ def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
 
 
 def _config(document: Document, env: Mapping[str, str]) -> tuple[RepoConfig | None, list[Finding]]:
-    data = expand(document, env)
+    document.data = data = expand(document, env)
     findings = document.findings
     if data is None and findings:
         return None, findings
@@ -66,20 +65,33 @@ def _config(document: Document, env: Mapping[str, str]) -> tuple[RepoConfig | No
     return config, [*findings, *(f for f in wrong if f.place not in missing_variables)]
 
 
-def _definition_files(
-    root: Path, config: RepoConfig, document: Document, findings: list[Finding]
-) -> list[Path]:
+def _definition_files(root: Path, document: Document, declared: Declared) -> list[Path]:
     """The files of all patterns, each once, in the order of the patterns."""
     files: dict[Path, Path] = {}
-    for index, pattern in enumerate(config.definitions):
+    broken = {finding.place for finding in declared.findings}
+    for index, pattern in enumerate(_patterns(document.data)):
+        place = document.at(("definitions", index))
+        if place in broken:
+            declared.is_partial = True
+            continue
         matched = matching(root, pattern)
         if not matched:
-            place = document.at(("definitions", index))
             message = f"no definition file matches {found(pattern)}"
-            findings.append(Finding(place, message, f"looked in the folder {root.name}"))
+            declared.is_partial = True
+            declared.findings.append(Finding(place, message, f"looked in the folder {root.name}"))
         for file in matched:
             files.setdefault(file.resolve(), file)
     return list(files.values())
+
+
+def _patterns(data: object) -> list[str]:
+    """The patterns of `definitions`, also where the rest of the file is wrong."""
+    patterns = data.get("definitions") if isinstance(data, dict) else None
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    if not isinstance(patterns, list):
+        return []
+    return [pattern for pattern in patterns if isinstance(pattern, str) and pattern.strip()]
 
 
 def _origins(declared: Declared) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -52,7 +53,17 @@ def validate(model: type[M], subject: Subject) -> tuple[M | None, list[Finding]]
         return model.model_validate(subject.data), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, [_Report(model, subject, detail).finding() for detail in details]
+        return None, _without_echoes([_Report(model, subject, detail) for detail in details])
+
+
+def _without_echoes(reports: list[_Report]) -> list[Finding]:
+    """One finding for a misspelled key: not a second one for the key that it stands for."""
+    misspelled = {report.meant for report in reports if report.is_unknown_key}
+    return [
+        report.finding()
+        for report in reports
+        if report.is_unknown_key or report.meant not in misspelled
+    ]
 
 
 class _Report:
@@ -64,11 +75,35 @@ class _Report:
         self._path = tuple(_real_parts(subject.data, detail["loc"]))
         self._model = _model_at(model, detail["loc"])
         self._kind = detail["type"]
+        self._name = subject.name
+        if subject.name.startswith("feature view '") and self._is_below_fields():
+            view = subject.name.removeprefix("feature view ").strip("'")
+            self._name = f"field '{view}:{self._path[1]}'"
+
+    @property
+    def is_unknown_key(self) -> bool:
+        """Whether it is about a key that the model does not know."""
+        return self._kind == "extra_forbidden"
+
+    @property
+    def meant(self) -> Path | None:
+        """The path of the missing key, or of the one that an unknown key is likely to mean."""
+        *around, key = self._detail["loc"] or ("",)
+        if self._kind == "missing":
+            return (*around, key)
+        close = get_close_matches(str(key), _keys(self._model), n=1, cutoff=0.6)
+        return (*around, close[0]) if self.is_unknown_key and close else None
+
+    def _is_below_fields(self) -> bool:
+        return self._path[:1] == ("fields",) and len(self._path) > 1
+
+    def _shown_path(self, path: Path) -> str:
+        return _dotted(path[2:] if self._is_below_fields() else path)
 
     def finding(self) -> Finding:
         document = self._subject.document
         full = (*self._subject.path, *self._path)
-        if self._kind == "extra_forbidden":
+        if self.is_unknown_key:
             key = str(self._path[-1])
             message = f"unknown key '{key}'{self._inside(self._path[:-1])}"
             return Finding(document.key_at(full), message, self._hint_for_key(key))
@@ -108,21 +143,27 @@ class _Report:
         return f"found {shown}{tail}", ""
 
     def _lead(self) -> str:
-        parts = [self._subject.name, _dotted(self._path)]
+        parts = [self._name, self._shown_path(self._path)]
         return "".join(f"{part}: " for part in parts if part)
 
     def _inside(self, path: Path) -> str:
-        parts = [_dotted(path), self._subject.name]
+        parts = [self._shown_path(path), self._name]
         shown = " of ".join(part for part in parts if part)
         return f" in {shown}" if shown else ""
 
     def _hint_for_key(self, key: str) -> str:
-        known = _keys(self._model)
-        for parent, info in self._model.model_fields.items():
-            below = [m for m in _models_in(info.annotation) if key in _keys(m)]
-            if below and not _is_container(info.annotation):
-                return f"'{key}' stands under '{info.alias or parent}'"
-        return nearest(key, known)
+        """Where a key belongs that is known one level below, else the nearest known key."""
+        parents = [
+            info.alias or name
+            for name, info in self._model.model_fields.items()
+            if not _is_container(info.annotation)
+            and any(key in _keys(below) for below in _models_in(info.annotation))
+        ]
+        if not parents:
+            return nearest(key, _keys(self._model))
+        here = _at(self._subject.data, self._path[:-1])
+        given = [p for p in parents if isinstance(here, dict) and p in here]
+        return f"'{key}' stands under '{(given or parents)[0]}'"
 
 
 def _at(data: Any, path: Path) -> object:

@@ -17,9 +17,7 @@ URL_SCHEMES = (
     "rediss",
     "unix",
     "redis+cluster",
-    "rediss+cluster",
     "redis+sentinel",
-    "rediss+sentinel",
     "embedded",
     "memory",
 )

@@ -10,7 +10,7 @@ from pydantic import WithJsonSchema as _Schema
 
 from featurekit.dtypes import KEY_TYPES
 from featurekit.errors import ValueRefusedError, nearest
-from featurekit.models.fields import FieldSpec
+from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named
 from featurekit.models.plain import found
 from featurekit.models.scalars import Duration, FieldName, FilledText, Text
@@ -52,7 +52,7 @@ FeatureRef = Annotated[
     _Schema({"type": "string", "pattern": r"^[^:\s]+(:[^:\s]+)?$"}),
 ]
 FieldEntry = Annotated[
-    FieldSpec, BeforeValidator(_longhand, json_schema_input_type=str | FieldSpec)
+    FieldSpec, BeforeValidator(_longhand, json_schema_input_type=TypeName | FieldSpec)
 ]
 
 

@@ -29,7 +29,6 @@ from featurekit.models.scalars import Count, Duration, Flag, Text
 _INTS = {"int64": 64, "int32": 32}
 _FLOATS = ("float64", "float32")
 _AS_TEXT = ("string", "timestamp", "date", "decimal", "bytes")
-_UNPORTABLE = re.compile(r"(?<!\\)(?:\\\\)*(\(\?(?:[=!>]|<[=!]|P=|\()|\\[1-9]|[*+?}]\+)")
 
 TypeName = Annotated[
     Text,
@@ -100,8 +99,8 @@ class FieldSpec(Described):
     )
     pattern: Text | None = Field(
         default=None,
-        description="A regular expression that the whole string matches, without look-around "
-        "and back-references; as `pattern: '[A-Z]{2}'`.",
+        description="A regular expression, as Python has them, that the whole string matches; "
+        "as `pattern: '[A-Z]{2}'`.",
     )
     max_length: Count | None = Field(
         default=None,
@@ -173,11 +172,6 @@ class FieldSpec(Described):
             raise ValueRefusedError(
                 f"found {found(pattern)}, expected a regular expression: {error}"
             ) from None
-        if unportable := _UNPORTABLE.search(pattern):
-            raise ValueRefusedError(
-                f"found '{unportable[1]}' in the pattern, expected a regular expression without "
-                "look-around, back-references and possessive repeats"
-            )
         return pattern
 
     @field_validator("max_length")

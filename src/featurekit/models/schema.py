@@ -22,19 +22,21 @@ def definitions_json_schema() -> dict[str, Any]:
 
 
 def _schema(model: type[Model], title: str) -> dict[str, Any]:
-    schema = _without_null(model.model_json_schema())
+    schema = _tidied(model.model_json_schema())
     return {"$schema": _DIALECT, **schema, "title": title}
 
 
-def _without_null(schema: Any) -> Any:
-    """A schema without null: a key that is not meant is left out, never set to null."""
+def _tidied(schema: Any) -> Any:
+    """A schema as the loader has it: closed, and a key that is not meant is left out, not null."""
     if isinstance(schema, list):
-        return [_without_null(part) for part in schema]
+        return [_tidied(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _without_null(part) for key, part in schema.items()}
+    kept = {key: _tidied(part) for key, part in schema.items()}
     if kept.get("default", ...) is None:
         del kept["default"]
+    if "patternProperties" in kept:
+        kept["additionalProperties"] = False
     choices = [part for part in kept.get("anyOf", []) if part != {"type": "null"}]
     if len(choices) == 1:
         del kept["anyOf"]

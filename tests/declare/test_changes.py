@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from featurekit.changes import Changes, diff
+from featurekit.compiler import compile_repo
+from featurekit.dtypes import DType
+from featurekit.plan import RepoPlan, SourcePlan, StreamPlan
+from featurekit.registry import Registry
+from tests.declare.conftest import Load
+
+
+def shown(changes: Changes) -> list[str]:
+    return [str(change) for change in changes]
+
+
+def test_over_nothing_everything_is_added(load: Load, fraud: str) -> None:
+    plan = compile_repo(Registry.from_loaded(load(fraud), None))
+    assert shown(diff(None, plan)) == [
+        "add entity user",
+        "add feature view user_activity",
+        "add feature view user_profile",
+        "add feature service fraud_v1",
+    ]
+
+
+def test_what_people_read_changes_no_plan(load: Load, fraud: str) -> None:
+    old = Registry.from_loaded(load(fraud), None)
+    new = Registry.from_loaded(load(fraud.replace("risk@", "fraud@")), old)
+    assert old.fingerprint != new.fingerprint
+    assert not diff(compile_repo(old), compile_repo(new))
+
+
+PROFILE = "field user_profile:country_iso"
+CASES = {
+    "field added": (
+        "      country_iso: string\n",
+        "      country_iso: string\n      age: int32\n",
+        ["add field user_profile:age"],
+    ),
+    "field removed": (
+        "      country_iso: string\n",
+        "",
+        [f"remove {PROFILE}: the next load deletes its values from each row it writes"],
+    ),
+    "type": (
+        "country_iso: string",
+        "country_iso: bytes",
+        [f"breaking {PROFILE}: type string -> bytes: stored bytes would mean something else"],
+    ),
+    "ttl": ("ttl: 48h", "ttl: 36h", ["ttl feature view user_profile: ttl 2d -> 36h"]),
+    "refresh": (
+        "refresh: 1m\n",
+        "refresh: 30s\n",
+        [
+            "ttl feature view user_activity: ttl 5m -> 150s",
+            "ttl feature view user_activity: refresh 1m -> 30s",
+        ],
+    ),
+    "ttl of a field": (
+        "ttl: 15m",
+        "ttl: 20m",
+        ["ttl field user_activity:failed_logins_15m: ttl 15m -> 20m"],
+    ),
+    "default and constraints": (
+        "tx_count_7d: {type: int64, default: 0, min: 0,",
+        "tx_count_7d: {type: int64, default: 1, max: 9, required: true,",
+        [
+            "compatible field user_profile:tx_count_7d: default 0 -> 1",
+            "compatible field user_profile:tx_count_7d: min 0 -> none",
+            "compatible field user_profile:tx_count_7d: max none -> 9",
+            "compatible field user_profile:tx_count_7d: required false -> true",
+        ],
+    ),
+    "source": (
+        "data/users.parquet",
+        "data/users2.parquet",
+        ["compatible feature view user_profile: another source"],
+    ),
+    "ordering": (
+        "refresh: 1m\n",
+        "refresh: 1m\n      ordering: event_time\n",
+        ["compatible feature view user_activity: ordering arrival -> event_time"],
+    ),
+    "expires": (
+        "ttl: 48h",
+        "ttl: 48h\n      expires: field",
+        [
+            "breaking feature view user_profile: expires key -> field: "
+            "stored values would keep the old one"
+        ],
+    ),
+    "join keys": (
+        "{user_id: string}",
+        "{user_id: string, region: string}",
+        [
+            "breaking entity user: join keys user_id: string -> user_id: string, region: string: "
+            "nothing stored would be found"
+        ],
+    ),
+    "hash tag": (
+        "    description: A cardholder.",
+        "    hash_tag: {literal: vip}",
+        ["breaking entity user: hash tag none -> {vip}: nothing stored would be found"],
+    ),
+    "service": (
+        "[user_profile:tx_count_7d, user_activity]",
+        "[user_activity, user_profile:country_iso]",
+        [
+            "compatible feature service fraud_v1: +user_profile:country_iso, "
+            "-user_profile:tx_count_7d"
+        ],
+    ),
+    "service removed": (
+        "name: fraud_v1",
+        "name: fraud_v2",
+        ["add feature service fraud_v2", "remove feature service fraud_v1"],
+    ),
+    "view renamed": (
+        "name: user_activity",
+        "name: user_actions",
+        [
+            "add feature view user_actions",
+            "compatible field user_actions:tx_count_5m: moves here from feature view user_activity",
+            "compatible field user_actions:failed_logins_15m: moves here from feature view "
+            "user_activity",
+            "remove feature view user_activity",
+            "compatible feature service fraud_v1: +user_actions:tx_count_5m, "
+            "+user_actions:failed_logins_15m, -user_activity:tx_count_5m, "
+            "-user_activity:failed_logins_15m",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "changes"), CASES.values(), ids=CASES)
+def test_each_change_is_of_its_kind(
+    load: Load, fraud: str, old: str, new: str, changes: list[str]
+) -> None:
+    fraud = fraud.replace(", stream: user-activity}", ", stream: user-activity, group: g}")
+    assert old in fraud
+    text = fraud.replace(old, new)
+    if "name: user_actions" in new:
+        text = text.replace("tx_count_7d, user_activity]", "tx_count_7d, user_actions]")
+    before = Registry.from_loaded(load(fraud), None)
+    after = Registry.from_loaded(load(text), before)
+    assert shown(diff(compile_repo(before), compile_repo(after))) == changes
+
+
+def test_a_field_that_moves_to_another_kind_of_expiry_breaks(load: Load, fraud: str) -> None:
+    text = fraud.replace("      country_iso: string\n", "") .replace(
+        "tx_count_5m: {type: int64, default: 0}", "country_iso: string")  # fmt: skip
+    before = compile_repo(Registry.from_loaded(load(fraud), None))
+    changes = diff(before, compile_repo(Registry.from_loaded(load(text), None)))
+    assert [c.detail for c in changes.breaking] == [
+        "moves here from feature view user_profile: stored values would keep their expiry"
+    ]
+
+
+def test_a_field_that_comes_back_may_meet_its_old_values(load: Load, fraud: str) -> None:
+    first = Registry.from_loaded(load(fraud), None)
+    second = Registry.from_loaded(load(fraud.replace("      country_iso: string\n", "")), first)
+    third = Registry.from_loaded(load(fraud), second)
+    changes = diff(compile_repo(second), compile_repo(third))
+    assert shown(changes) == [
+        f"breaking {PROFILE}: was declared before: rows not written since may hold its old values"
+    ]
+    assert changes.to_dict()["breaking"] is True
+
+
+OTHERS: dict[type, Any] = {
+    str: lambda v: v + "x",
+    int: lambda v: v + 1,
+    bool: lambda v: not v,
+    bytes: lambda v: v + b"1",
+    type(None): lambda _: None,
+}
+KINDS = {"kind": "stream", "expires": "field", "ordering": "event_time"}
+CHOICES = {"min": Decimal(1), "max": 5.5, "default": b"9", "one_of": (b"1",), "dtype": DType("date"),
+           "source": SourcePlan("csv"), "stream": StreamPlan("kafka")}  # fmt: skip
+
+
+def variants(value: Any, name: str = "") -> list[Any]:
+    """The plan with one attribute changed, once for each attribute at any depth."""
+    if name in KINDS:
+        return [KINDS[name]]
+    if name in CHOICES:
+        return [CHOICES[name]]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [
+            replace(value, **{f.name: other})
+            for f in fields(value)
+            if f.name not in {"fingerprint", "retired", "tagged", "entity", "key"}
+            for other in variants(getattr(value, f.name), f.name)
+        ]
+    if isinstance(value, tuple):
+        inside = [
+            (*value[:i], other, *value[i + 1 :])
+            for i, item in enumerate(value)
+            for other in variants(item)
+        ]
+        return [*inside, value[1:]] if value and not isinstance(value[0], str) else inside
+    is_unset_ttl = value == 0 and name == "ttl_ms"  # changes with `expires` and never alone
+    return [] if is_unset_ttl else [OTHERS[type(value)](value)]
+
+
+def test_no_difference_between_plans_goes_unnoticed(load: Load, fraud: str) -> None:
+    plan: RepoPlan = compile_repo(Registry.from_loaded(load(fraud), None))
+    others = variants(plan)
+    assert len(others) > 50
+    for other in others:
+        assert bool(diff(plan, other)) == (other != plan), other

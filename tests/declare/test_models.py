@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from featurekit.errors import ValueRefusedError
+from featurekit.models import (
+    Definitions,
+    RepoConfig,
+    definitions_json_schema,
+    format_duration,
+    parse_duration,
+    repo_json_schema,
+)
+from tests.declare.conftest import REPO
+
+
+@given(st.integers(1, 3650 * 86_400_000 - 1))
+def test_a_duration_reads_back_as_written(duration_ms: int) -> None:
+    assert parse_duration(format_duration(duration_ms)) == duration_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_ms"),
+    [("90s", 90_000), ("5m", 300_000), ("24h", 86_400_000), ("1h30m", 5_400_000), ("250ms", 250)],
+)
+def test_a_duration_is_whole_milliseconds(text: str, duration_ms: int) -> None:
+    assert parse_duration(text) == duration_ms
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "0s", "-5s", "1.5h", "5 m", "30m1h", "5m5m", "3650d", "5M", "1w", "9" * 30 + "s"]
+)  # fmt: skip
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueRefusedError, match="found"):
+        parse_duration(text)
+
+
+def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for below in model.__subclasses__():
+        yield below
+        yield from _models(below)
+
+
+def test_every_key_is_described_with_an_example() -> None:
+    for model in _models(Definitions.__mro__[1]):
+        for name, info in model.model_fields.items():
+            assert info.description, (model, name)
+            assert "`" in info.description, (model, name)
+
+
+def _valid(schema: dict[str, Any], text: str) -> bool:
+    Draft202012Validator.check_schema(schema)
+    return bool(Draft202012Validator(schema).is_valid(yaml.safe_load(text)))
+
+
+def test_the_schema_takes_what_the_loader_takes(fraud: str) -> None:
+    assert _valid(definitions_json_schema(), fraud)
+    assert _valid(definitions_json_schema(), "{}")
+    assert _valid(repo_json_schema(), REPO)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("refresh: 1m", "refresh: 60"),
+        ("refresh: 1m", "refresh: 1 minute"),
+        ("refresh: 1m", "refresh: 1m\n      ttll: 5m"),
+        ("refresh: 1m", "refresh: 1m\n      ttl: null"),
+        ("refresh: 1m", "refresh: 1m\n      ordering: arival"),
+        ("stream: user-activity", "strm: user-activity"),
+        ("type: redis_stream", "type: redis"),
+        ("ttl: 15m", "ttl: 15"),
+        ("country_iso: string", "country_iso: strng"),
+        ("country_iso: string", "_country: string"),
+        ("join_keys: {user_id: string}", "join_keys: {user_id: float64}"),
+        ("join_keys: {user_id: string}", "join_keys: {}"),
+        ("name: user_profile", "name: User"),
+        ("    stream:", "    streem:"),
+        ("features: [user_profile:tx_count_7d, user_activity]", "features: []"),
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(fraud: str, old: str, new: str) -> None:
+    assert old in fraud
+    assert not _valid(definitions_json_schema(), fraud.replace(old, new))
+
+
+@pytest.mark.parametrize("text", ["project: P\ndefinitions: .", "project: p", f"{REPO}url: x"])
+def test_the_schema_of_the_repo_file_refuses_too(text: str) -> None:
+    assert not _valid(repo_json_schema(), text)
+
+
+def test_a_config_does_not_show_its_url() -> None:
+    config = RepoConfig.model_validate(
+        {"project": "p", "definitions": ".", "online_store": {"url": "redis://:SECRET@h"}}
+    )
+    assert "SECRET" not in repr(config)

@@ -1,0 +1,301 @@
+"""A table of wrong definitions and all that is said about each."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.declare.conftest import Problems
+
+USER = "entities:\n- name: user\n  join_keys: {user_id: string}\n"
+VIEW = USER + "feature_views:\n- name: v\n  entity: user\n  batch: {refresh: 1h}\n"
+
+
+def field(text: str) -> str:
+    """A view whose one field stands in line 9, indented by four."""
+    return f"{VIEW}  fields:\n    a: {text}\n"
+
+
+WRONG_TEXT = {
+    "duplicate key": (
+        "entities: []\nentities: []\n",
+        "f.yaml:2:1: key 'entities' is here twice, first in line 1",
+    ),
+    "number as key": (
+        "entities: []\n1: x\n",
+        'f.yaml:2:1: found 1 as a key, expected text | write "1" for text',
+    ),
+    "list as key": ("[a]: b\n", "f.yaml:1:1: found a list as a key, expected text"),
+    "merge key": (
+        "entities:\n- <<: {a: 1}\n  name: a\n  join_keys: {b: string}\n",
+        "f.yaml:2:3: found the merge key '<<', expected keys of its own",
+    ),
+    "tag": ("entities: !!set {}\n", "f.yaml:1:11: found the tag !!set, expected no tags"),
+    "own tag": ("entities: !mine []\n", "f.yaml:1:11: found the tag !mine, expected no tags"),
+    "unknown alias": (
+        "entities: *x\n",
+        "f.yaml:1:11: no anchor named 'x' before this alias"
+        " | text that begins with * must be in quotes",
+    ),
+    "alias of itself": (
+        "entities: &a [*a]\n",
+        "f.yaml:1:15: no anchor named 'a' before this alias"
+        " | text that begins with * must be in quotes",
+    ),
+    "tab": ("entities:\n\t- a\n", "f.yaml:2:1: found a tab, expected spaces before a key"),
+    "two documents": (
+        "entities: []\n---\nentities: []\n",
+        "f.yaml:2:1: found a second document, expected one | remove the line '---'",
+    ),
+    "not UTF-8": (b"# \xc3\xa9\nentities: \xff\n", "f.yaml:2:11: found byte 0xff, expected UTF-8"),
+    "control character": (
+        "entities:\n  \x00\n",
+        "f.yaml:2:3: found control character U+0000, expected printable text",
+    ),
+    "open bracket": (
+        "entities: [1\nb: 2\n",
+        "f.yaml:2:2: not YAML: did not find expected ',' or ']', "
+        "while parsing a flow sequence begun at 1:11",
+    ),
+    "colon": (
+        "entities: b: c\n",
+        "f.yaml:1:12: not YAML: mapping values are not allowed in this context"
+        " | text with ': ' in it must be in quotes",
+    ),
+    "depth": ("[" * 100_000, "f.yaml:1:52: nested deeper than 50 levels"),
+    "top": (
+        "- a\n",
+        "f.yaml:1:1: found a list, expected entities, feature_views, feature_services",
+    ),
+    "unknown list": (
+        "feature_vews: []\n",
+        "f.yaml:1:1: unknown key 'feature_vews'"
+        " | did you mean 'feature_views'? known: entities, feature_services, feature_views",
+    ),
+    "no list": ("entities: 5\n", "f.yaml:1:11: entities: found 5, expected a list"),
+    "no mapping": ("entities: [5]\n", "f.yaml:1:12: entity 1: found 5, expected a mapping"),
+}
+
+WRONG_VIEWS = {
+    "unknown key": (
+        VIEW + "  fields: {a: int64}\n  ownr: x\n",
+        "f.yaml:9:3: unknown key 'ownr' in feature view 'v'"
+        " | did you mean 'owner'? known: batch, deprecated, description, entity, fields, name, "
+        "owner, stream, tags",
+    ),
+    "key of another level": (
+        VIEW + "  fields: {a: int64}\n  ttl: 3h\n",
+        "f.yaml:9:3: unknown key 'ttl' in feature view 'v' | 'ttl' stands under 'batch'",
+    ),
+    "unknown entity": (
+        VIEW.replace("entity: user", "entity: usr") + "  fields: {a: int64}\n",
+        "f.yaml:6:11: feature view 'v': no entity named 'usr' | did you mean 'user'? known: user",
+    ),
+    "neither kind": (
+        USER + "feature_views:\n- name: v\n  entity: user\n  fields: {a: int64}\n",
+        "f.yaml:5:3: feature view 'v': expected exactly one of 'batch' and 'stream'",
+    ),
+    "no fields": (
+        VIEW + "  fields: {}\n",
+        "f.yaml:8:11: feature view 'v': fields: found nothing in it, expected at least one",
+    ),
+    "fields as list": (
+        VIEW + "  fields: [a]\n",
+        "f.yaml:8:11: feature view 'v': fields: found a list, expected a mapping",
+    ),
+    "duration without unit": (
+        VIEW.replace("1h", "5") + "  fields: {a: int64}\n",
+        "f.yaml:7:20: feature view 'v': batch.refresh: found 5, expected a duration such as 90s, "
+        "5m, 24h or 1h30m | write a unit: 5s, 5m, 5h or 5d",
+    ),
+    "choice": (
+        VIEW.replace("1h", "1h, expires: keyy") + "  fields: {a: int64}\n",
+        "f.yaml:7:33: feature view 'v': batch.expires: found 'keyy', expected key or field"
+        " | did you mean 'key'? known: field, key",
+    ),
+    "source type": (
+        VIEW.replace("1h", "1h, source: {type: parqet}") + "  fields: {a: int64}\n",
+        "f.yaml:7:32: feature view 'v': batch.source: no source of type 'parqet'"
+        " | did you mean 'parquet'? known: csv, jsonl, parquet, python, sql",
+    ),
+    "source key": (
+        VIEW.replace("1h", "1h, source: {type: csv, path: x, delimter: ;}")
+        + "  fields: {a: int64}\n",
+        "f.yaml:7:53: unknown key 'delimter' in batch.source of feature view 'v' | did you mean "
+        "'delimiter'? known: columns, created_timestamp_field, delimiter, hive_partitioning, "
+        "null, path, timestamp_field, type",
+    ),
+    "source without type": (
+        VIEW.replace("1h", "1h, source: {path: x}") + "  fields: {a: int64}\n",
+        "f.yaml:7:32: key 'type' is missing in batch.source of feature view 'v'",
+    ),
+    "column of nothing": (
+        VIEW.replace("1h", "1h, source: {type: csv, path: x, columns: {b: B}}")
+        + "  fields: {a: int64}\n",
+        "f.yaml:7:63: feature view 'v': columns: no field or join key named 'b'"
+        " | known: a, user_id",
+    ),
+    "join key as field": (
+        VIEW + "  fields: {user_id: string}\n",
+        "f.yaml:8:12: field 'v:user_id' has the name of a join key of entity 'user'"
+        " | a join key is part of the key already; give the field another name",
+    ),
+    "ttl that cannot act": (
+        field("{type: int64, ttl: 5m}"),
+        "f.yaml:9:22: field 'v:a': a ttl of its own cannot act, since the view expires by its key"
+        " | remove it, or write `expires: field` under `batch`",
+    ),
+    "two owners": (
+        VIEW + "  fields: {a: int64}\n"
+        "- name: w\n  entity: user\n  batch: {refresh: 1h}\n  fields: {b: int64}\n",
+        "f.yaml:11:10: feature view 'w' would be the second to expire the keys of entity 'user', "
+        "after 'v' (f.yaml:7:10)"
+        " | a key has one TTL; write `expires: field` under `batch` of one of them",
+    ),
+    "field of two views": (
+        VIEW + "  fields: {a: int64}\n"
+        "- name: w\n  entity: user\n  stream: {refresh: 1h}\n  fields: {a: int64}\n",
+        "f.yaml:12:12: field 'a' is in two views of entity 'user', 'w' and 'v' (f.yaml:8:12)"
+        " | all views of an entity share its hash; give one of them another name",
+    ),
+    "declared twice": (
+        USER + "- name: user\n  join_keys: {id: int64}\n",
+        "f.yaml:4:9: entity 'user' is declared twice, first at f.yaml:2:9",
+    ),
+    "name": (
+        "entities:\n- name: User\n  join_keys: {id: int64}\n",
+        "f.yaml:2:9: entity 'User': name: found 'User', expected a name of lower-case letters, "
+        "digits and _, beginning with a letter",
+    ),
+    "key type": (
+        USER.replace("string", "strng"),
+        "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a type for join "
+        "keys | did you mean 'string'? known: date, int32, int64, string",
+    ),
+    "hash tag of nothing": (
+        USER + "  hash_tag: {join_key: usr_id}\n",
+        "f.yaml:4:24: entity 'user': hash_tag: no join key named 'usr_id'"
+        " | did you mean 'user_id'? known: user_id",
+    ),
+    "hash tag with braces": (
+        USER + "  hash_tag: {literal: '{x}'}\n",
+        "f.yaml:4:23: entity 'user': hash_tag.literal: found '{x}', expected text without braces, "
+        "spaces and control characters",
+    ),
+    "unknown view": (
+        VIEW + "  fields: {a: int64}\nfeature_services:\n- name: s\n  features: [w]\n",
+        "f.yaml:11:14: feature service 's': no feature view named 'w' | known: v",
+    ),
+    "unknown field": (
+        VIEW + "  fields: {abc: int64}\nfeature_services:\n- name: s\n  features: ['v:abd']\n",
+        "f.yaml:11:14: feature service 's': no field named 'abd' in feature view 'v'"
+        " | did you mean 'abc'? known: abc",
+    ),
+    "empty service": (
+        VIEW + "  fields: {a: int64}\nfeature_services:\n- name: s\n  features: []\n",
+        "f.yaml:11:13: feature service 's': features: found nothing in it, expected at least one",
+    ),
+}
+
+WRONG_FIELDS = {
+    "int46": (8, "no type named 'int46' | did you mean 'int64'? known: array<T>, bool, bytes, "
+              "date, decimal, float32, float64, int32, int64, json, string, timestamp, "
+              "vector<float32, N>"),
+    "[]": (8, "found a list, expected a mapping"),
+    "{type: int64, default: '5'}": (31, "default: '5' is not an int64"),
+    "{type: int64, default: 1e3}": (31, "default: 1000.0 is not an int64"),
+    "{type: int64, default: 12:30}": (31, "default: '12:30' is not an int64"),
+    "{type: int32, default: 3000000000}": (31, "default: 3000000000 is outside int32"),
+    "{type: bool, default: NO}": (30, "default: 'NO' is not a bool"),
+    "{type: string, default: null}": (
+        32, "default: found null, expected a value of type string"
+        " | leave the key out, or quote what is meant as text"),
+    "{type: float64, default: .nan}": (33, "default: nan is no value without `allow_nan: true`"),
+    "{type: int64, default: 1, min: 2}": (31, "default: 1 is below min 2"),
+    "{type: decimal, default: 2.5, max: 2.4}": (33, "default: 2.5 is above max 2.4"),
+    "{type: int64, min: 5, max: 1}": (8, "min 5 is above max 1"),
+    "{type: int64, min: 1.5}": (27, "min: found 1.5, expected an int64"),
+    "{type: string, min: 1}": (28, "min: 'min' is for a number, and this is a string"),
+    "{type: int64, pattern: a}": (
+        31, "pattern: 'pattern' is for a string, and this is an int64"),
+    "{type: string, pattern: '['}": (
+        32, "pattern: found '[', expected a regular expression: "
+        "unterminated character set at position 0"),
+    "{type: string, default: b, pattern: a}": (
+        32, "default: 'b' does not match the pattern 'a'"),
+    "{type: string, max_length: 0}": (
+        35, "max_length: found 0, expected a whole number above 0"),
+    "{type: string, default: abc, max_length: 2}": (
+        32, "default: its length 3 is above max_length 2"),
+    "{type: int64, allow_nan: true}": (
+        33, "allow_nan: 'allow_nan' is for a float, and this is an int64"),
+    "{type: int64, required: yes}": (32, "required: found 'yes', expected true or false"),
+    "{type: json, one_of: [a]}": (29, "one_of: 'one_of' is for a scalar, and this is a json"),
+    "{type: int64, one_of: [1, x]}": (34, "one_of: 'x' is not an int64"),
+    "{type: int64, one_of: [1, 1]}": (30, "one_of: found 1 twice"),
+    "{type: string, default: NO, one_of: [SE]}": (32, "default: 'NO' is none of one_of"),
+    "{type: array<int64>, default: [1, a]}": (38, "default: 'a' is not an int64"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "problem"), [*WRONG_TEXT.values(), *WRONG_VIEWS.values()],
+                         ids=[*WRONG_TEXT, *WRONG_VIEWS])  # fmt: skip
+def test_a_wrong_definition_is_one_clear_problem(
+    problems: Problems, text: str | bytes, problem: str
+) -> None:
+    assert problem in problems(text)
+    assert len(problems(text)) <= 2
+
+
+@pytest.mark.parametrize(("text", "where", "fact"), [(t, *v) for t, v in WRONG_FIELDS.items()])
+def test_a_wrong_field_is_one_clear_problem(
+    problems: Problems, text: str, where: int, fact: str
+) -> None:
+    assert problems(field(text)) == [f"f.yaml:9:{where}: field 'v:a': {fact}"]
+
+
+def test_aliases_that_explode_are_refused(problems: Problems) -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
+    for this, last in zip("bcdefgh", "abcdefg", strict=True):
+        lines.append(f"{this}: &{this} [{','.join([f'*{last}'] * 10)}]")
+    assert problems("\n".join(lines))[0].endswith("more than 200000 values, aliases spelled out")
+
+
+def test_all_problems_of_all_stages_are_told_at_once(problems: Problems) -> None:
+    text = VIEW.replace("entity: user", "entity: usr") + (
+        "  fields: {a: {type: int64, default: x}, b: int46, c: {type: bool, ttl: 5}}\n"
+        "feature_services:\n- name: s\n  features: [v, w]\n"
+    )
+    assert [problem.split(" | ")[0] for problem in problems(text, "project: X\ndefinitions: .\n")] == [
+        "f.yaml:6:11: feature view 'v': no entity named 'usr'",
+        "f.yaml:8:38: field 'v:a': default: 'x' is not an int64",
+        "f.yaml:8:45: field 'v:b': no type named 'int46'",
+        "f.yaml:8:73: field 'v:c': ttl: found 5, expected a duration such as 90s, 5m, 24h or 1h30m",
+        "f.yaml:11:17: feature service 's': no feature view named 'w'",
+        "featurerepo.yaml:1:10: project: found 'X', expected a name of lower-case letters, digits "
+        "and _, beginning with a letter",
+    ]  # fmt: skip
+
+
+def test_a_misspelled_key_is_not_missing_as_well(problems: Problems) -> None:
+    text = "entities:\n- nme: user\n  join_keys: {id: int64}\n"
+    assert [p.split(" | ")[0] for p in problems(text)] == [
+        "f.yaml:2:3: unknown key 'nme' in entity 1"
+    ]
+
+
+def test_names_are_not_missed_while_a_file_does_not_parse(problems: Problems) -> None:
+    repo = "project: fraud\ndefinitions: [f.yaml, g.yaml]\n"
+    text = VIEW.removeprefix(USER) + "  fields: {a: int64}\n"
+    assert problems(text, repo) == [
+        "featurerepo.yaml:2:23: no definition file matches 'g.yaml'"
+        f" | looked in the folder {problems(text, repo)[0].rsplit(' ', 1)[1]}"
+    ]
+
+
+def test_one_service_cannot_need_two_types_of_one_join_key(problems: Problems) -> None:
+    text = (
+        VIEW + "  fields: {a: int64}\n"
+        "- name: w\n  entity: card\n  stream: {refresh: 1h}\n  fields: {b: int64}\n"
+        "feature_services:\n- name: s\n  features: [v, w]\n"
+    ).replace("entities:\n", "entities:\n- name: card\n  join_keys: {user_id: int64}\n")
+    assert "join key 'user_id' is int64 in entity 'card' and string in entity" in problems(text)[0]
