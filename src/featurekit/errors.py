@@ -153,6 +153,14 @@ class LockedError(FeatureKitError):
     """Another load of the same view is running."""
 
 
+class StreamError(FeatureKitError):
+    """A source of events refused or failed."""
+
+
+class StreamUnavailableError(StreamError):
+    """A source of events is away. Safe to call again."""
+
+
 class MissingExtraError(FeatureKitError, ImportError):
     """An optional dependency is not installed."""
 

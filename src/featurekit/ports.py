@@ -5,7 +5,7 @@ Adapters are in `stores` and `sources`; only `repo` chooses among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,3 +152,51 @@ class BatchSource(Protocol):
 
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
         """Where a row came from, for an error: `users.parquet, row 17`; empty if not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event as it came.
+
+    Attributes:
+        id: What the source knows it by: an entry's id, `topic/partition/offset`.
+        columns: Its columns: text in the bytes of the field's type (`form` is `text`), or JSON
+            values (`form` is `json`). Empty if it could not be taken apart; then `fault` says why.
+        form: `text` or `json`.
+        arrived_ms: When the source took it in, in milliseconds since the epoch.
+        raw: Its original bytes, by name, for the dead letters.
+        fault: Why it is no event; empty if it is one.
+    """
+
+    id: str
+    columns: Mapping[str, object]
+    form: str
+    arrived_ms: int
+    raw: Mapping[bytes, bytes]
+    fault: str = ""
+
+
+class EventSource(Protocol):
+    """Somewhere that events come from, at least once, to one of the consumers of a group."""
+
+    def read(self, most: int, wait_s: float) -> Sequence[StreamEvent]:
+        """Up to `most` events, in their order; none if none came within `wait_s` seconds.
+
+        What consumers that died held is among them, once it has been idle long enough.
+
+        Raises:
+            StreamUnavailableError: The source is away; it is safe to call again.
+            StreamError: It is there and refuses.
+        """
+
+    def acknowledge(self, events: Sequence[StreamEvent]) -> None:
+        """Never hand these out again: what they told is in the store, or among the dead letters."""
+
+    def bury(self, event: StreamEvent, reason: str) -> None:
+        """Put an event that does not fit among the dead letters, with the reason."""
+
+    def lag(self) -> int | None:
+        """Events that this group has yet to read; `None` if the source does not tell."""
+
+    def close(self) -> None:
+        """Leave the group in good order; what was not acknowledged is handed to others."""

@@ -182,6 +182,8 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
         key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
     ) -> EventUnit | Late:
         encoded = encode(values)
+        if not encoded:
+            return EventUnit(b"", 0)
         clock_deadline = event_ms + max(ttl_ms, longest)
         if clock_deadline <= now_ms:
             return Late()
@@ -193,7 +195,7 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
             if data is not None and deadline > now_ms:
                 groups.setdefault(deadline, []).extend((name.encode(), data))
         gone = [name.encode() for name, data in encoded.items() if data is None]
-        if len(groups) == 1 and len(groups[clock_deadline]) == 2 and not gone and encoded:  # noqa: PLR2004
+        if len(groups) == 1 and len(groups[clock_deadline]) == 2 and not gone:  # noqa: PLR2004
             return Late()
         parts = [b"EVALSHA", SHA, b"1", key, clock, time, flag, b"%d" % len(groups)]
         for deadline, pairs in groups.items():

@@ -143,7 +143,7 @@ class StreamWriter:
         report = WriteReport()
         if isinstance(unit, Late):
             report.dropped_expired = 1
-        else:
+        elif unit[1].replies:
             key, event = unit
             replies = self._run(key, event)
             self._count(0, key, replies, report)
