@@ -19,7 +19,9 @@ KeyOf = Callable[[object], bytes]
 a tuple in declared order, or a dict by their names."""
 
 _FAST = {
-    "string": "if v.__class__ is str and v and v.isprintable():\n  return HEAD + v.encode()",
+    "string": "if v.__class__ is str and v:\n"
+    "  try: return HEAD + v.encode()\n"
+    "  except UnicodeEncodeError: pass",
     "int64": f"if v.__class__ is int and {-(2**63)} <= v < {2**63}:\n  return HEAD + b'%d' % v",
 }
 
@@ -40,14 +42,7 @@ def key_function(plan: KeyPlan) -> KeyOf:
         return slow
     fast = _FAST[kind].replace("\n", "\n ")
     source = f"def key(v):\n {fast}\n return slow(v)\n"
-
-    def guarded(entity: object) -> bytes:
-        try:
-            return slow(entity)
-        except UnicodeEncodeError as error:
-            raise ValueRefusedError(f"{entity!r} is not valid text", where=plan.entity) from error
-
-    return build("key", source, {"HEAD": plan.head.encode(), "slow": guarded})
+    return build("key", source, {"HEAD": plan.head.encode(), "slow": slow})
 
 
 def parts_of(plan: KeyPlan, entity: object) -> tuple[object, ...]:
@@ -94,6 +89,8 @@ def entity_of_text(plan: KeyPlan, text: str) -> object:
     if len(parts) != len(plan.join_keys):
         names = ":".join(k.name for k in plan.join_keys)
         raise RequestError(f"'{text}' is no id of {plan.entity}", hint=f"its ids are {names}")
+    if plan.tagged >= 0:
+        parts[plan.tagged] = parts[plan.tagged].removeprefix("{").removesuffix("}")
     if plan.escapes:
         parts = [unquote(part) for part in parts]
     pairs = zip(plan.join_keys, parts, strict=True)

@@ -69,7 +69,10 @@ class Record:
 
     @override
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and self.to_dict() == other.to_dict()
+        # By what is stored: a value may be an array, which `==` does not answer for as a whole.
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self._names == other._names and repr(self._raw) == repr(other._raw)
 
     __hash__ = None  # type: ignore[assignment]
 

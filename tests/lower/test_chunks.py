@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+from featurekit.dtypes import DType
+from featurekit.keys import JoinKey, KeyPlan
+from featurekit.lower.chunks import BLOCK, build_chunk
+from featurekit.lower.units import batch_unit, faults_by_row
+from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.wire import EXEC, MULTI, ErrorReply, Reply
+from tests.lower.strategies import cells, ids, views
+
+Row = tuple[bytes, dict[str, bytes | None]]
+
+KEY = KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),))
+OWNER = ViewPlan("v", "batch", KEY, (FieldPlan("a", DType("int64")),), "key", 1000, 500)
+
+
+def by_row(view: ViewPlan, rows: list[Row], *, hsetex: bool) -> tuple[bytes, int, int, list[int]]:
+    """The reference: units in transactions, one row after another."""
+    unit_of = batch_unit(view, hsetex=hsetex)
+    units = [unit_of(key, row) for key, row in rows]
+    blocks = [units[i : i + BLOCK] for i in range(0, len(units), BLOCK)]
+    data = b"".join(MULTI + b"".join(u.data for u in block) + EXEC for block in blocks)
+    replies = sum(u.commands for u in units) + 2 * len(blocks)
+    lines = replies + sum(u.lines for u in units)
+    return data, replies, lines, [u.commands for u in units]
+
+
+def by_column(
+    view: ViewPlan, rows: list[Row], *, hsetex: bool
+) -> tuple[bytes, int, int, list[int]]:
+    keys = pa.array([key for key, _ in rows], pa.binary())
+    values = [pa.array([row[f.name] for _, row in rows], pa.binary()) for f in view.fields]
+    built = build_chunk(view, keys, values, hsetex=hsetex)
+    return bytes(built.data), built.replies, built.lines, built.commands()
+
+
+@st.composite
+def loads(draw: st.DrawFn) -> tuple[ViewPlan, list[Row]]:
+    view = draw(views())
+    density = draw(st.sampled_from([0, 1, 5, 10]))
+    cell = st.integers(1, 10).flatmap(lambda at: st.none() if at <= density else cells)
+    row = st.fixed_dictionaries({f.name: cell for f in view.fields})
+    return view, draw(st.lists(st.tuples(ids.map(str.encode), row), min_size=1, max_size=70))
+
+
+@given(loads())
+def test_a_chunk_is_its_rows_units_in_transactions(load: tuple[ViewPlan, list[Row]]) -> None:
+    view, rows = load
+    for hsetex in (True, False):
+        assert by_column(view, rows, hsetex=hsetex) == by_row(view, rows, hsetex=hsetex)
+
+
+@pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_a_transaction_ends_with_the_block(n: int) -> None:
+    rows: list[Row] = [(b"fs:user:%d" % i, {"a": b"1"}) for i in range(n)]
+    data, replies, _, _ = by_column(OWNER, rows, hsetex=True)
+    assert data.count(MULTI) == data.count(EXEC) == -(-n // BLOCK)
+    assert replies == 2 * n + 2 * data.count(EXEC)
+
+
+def test_a_refused_row_is_told_from_its_neighbours() -> None:
+    done: list[Reply] = [1, 1, ErrorReply("WRONGTYPE no hash"), 0, 1, 1]
+    replies: list[Reply] = [b"OK", *([b"QUEUED"] * 6), done]
+    assert faults_by_row(replies, [2, 2, 2], 32) == {1: "WRONGTYPE no hash"}
+
+
+def test_a_refused_transaction_refuses_all_its_rows() -> None:
+    gone = ErrorReply("EXECABORT dropped")
+    full = ErrorReply("OOM full")
+    replies: list[Reply] = [b"OK", full, b"QUEUED", gone, b"OK", b"QUEUED", b"QUEUED", [1, 1]]
+    assert faults_by_row(replies, [1, 1, 1, 1], 2) == {0: "OOM full", 1: "OOM full"}
+
+
+def test_a_field_left_without_its_expiry_is_a_fault() -> None:
+    replies: list[Reply] = [b"OK", b"QUEUED", b"QUEUED", [2, [1, -2]]]
+    assert faults_by_row(replies, [2], 32) == {0: "HPEXPIRE answered [1, -2]"}

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from featurekit.codec import DECODE_ERRORS, codec_of
+from featurekit.dtypes import DType
+from featurekit.keys import JoinKey, KeyPlan
+from featurekit.lower.read import decode_carefully, decode_function, requests_function
+from featurekit.lower.records import record_class
+from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan
+from featurekit.wire import ErrorReply, command
+from tests.lower.strategies import dtypes, values
+
+KEY = KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),))
+
+
+def plan_of(*fields: FieldPlan) -> ReadPlan:
+    columns = [ReadColumn(f.name, "v", f, 0, i, by_field=False) for i, f in enumerate(fields)]
+    return ReadPlan("s", (ReadGroup(KEY, tuple(f.name for f in fields)),), tuple(columns))
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> tuple[ReadPlan, list[bytes | None]]:
+    fields, cells = [], []
+    for index, dtype in enumerate(draw(st.lists(dtypes(), min_size=1, max_size=5))):
+        encoded = values(dtype).map(codec_of(dtype).encode)
+        default = draw(st.none() | encoded)
+        fields.append(FieldPlan(f"f{index}", dtype, default=default))
+        cells.append(draw(st.none() | encoded | st.binary(max_size=9)))
+    return plan_of(*fields), cells
+
+
+@given(reads())
+def test_the_generated_decoder_gives_what_the_plain_one_gives(
+    read: tuple[ReadPlan, list[bytes | None]],
+) -> None:
+    plan, cells = read
+    careful, statuses = decode_carefully(plan, cells)
+    try:
+        fast = decode_function(plan)(cells)
+    except DECODE_ERRORS:
+        assert "invalid" in statuses
+    else:
+        assert "invalid" not in statuses
+        assert repr(fast) == repr(careful)
+
+
+def test_each_value_has_its_status() -> None:
+    count = FieldPlan("n", DType("int64"), default=b"0")
+    plain = FieldPlan("m", DType("int64"))
+    plan = plan_of(count, plain)
+    assert decode_carefully(plan, [b"5", b"6"]) == ((5, 6), ("present", "present"))
+    assert decode_carefully(plan, [None, None]) == ((0, None), ("default", "missing"))
+    assert decode_carefully(plan, [b"x", b""]) == ((0, None), ("invalid", "invalid"))
+    wrong = ErrorReply("WRONGTYPE")
+    assert decode_carefully(plan, [wrong, wrong]) == ((0, None), ("invalid", "invalid"))
+
+
+def test_a_list_default_belongs_to_one_row() -> None:
+    decode = decode_function(
+        plan_of(FieldPlan("f", DType("array", element="int64"), default=b"[1]"))
+    )
+    first, second = decode([None])[0], decode([None])[0]
+    assert first == second == [1]
+    assert first is not second
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_a_request_is_its_commands_for_each_key(keys: list[bytes]) -> None:
+    names = [b"a", "ø".encode()]
+    values_ = [command(b"HMGET", key, *names) for key in keys]
+    lives = [
+        command(b"HPTTL", key, b"FIELDS", b"2", *names) + command(b"PTTL", key) for key in keys
+    ]
+    plain, width = requests_function(["a", "ø"], freshness=False)
+    assert (plain(keys), width) == (values_, 1)
+    fresh, width = requests_function(["a", "ø"], freshness=True)
+    assert (fresh(keys), width) == ([v + f for v, f in zip(values_, lives, strict=True)], 3)
+
+
+def test_a_feature_may_have_the_name_of_an_attribute_of_its_row() -> None:
+    names = ["found", "statuses", "error", "freshness", "to_dict", "s", "values", "raw", "n"]
+    plan = plan_of(*(FieldPlan(name, DType("int64")) for name in names))
+    cells = [b"%d" % i for i in range(len(names))]
+    values_, _ = decode_carefully(plan, cells)
+    row = record_class(plan)(values_, cells)  # type: ignore[call-arg]
+    assert row.found is True
+    assert row["found"] == 0
+    assert row.statuses["statuses"] == "present"
+    assert (row.s, row.values, row.raw, row.n) == (5, 6, 7, 8)  # type: ignore[attr-defined]
+    assert list(row) == names
+
+
+def test_rows_of_vectors_can_be_compared() -> None:
+    plan = plan_of(FieldPlan("v", DType("vector", size=2)))
+    made = [
+        record_class(plan)(decode_carefully(plan, [data])[0], [data])  # type: ignore[call-arg]
+        for data in (b"\0" * 8, b"\0" * 8, b"\1" * 8)
+    ]
+    assert made[0] == made[1]
+    assert made[0] != made[2]
