@@ -25,7 +25,7 @@ from featurekit.repo.home import Home, Run
 from featurekit.runtime.load import progress_of, send
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
-from featurekit.runtime.rows import Given, Rejects, prepare_rows
+from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
 
 ON_BAD_ROW = ("fail", "skip")
 
@@ -85,17 +85,15 @@ class Load:
     def write_rows(self, view: ViewPlan, rows: Iterable[Given]) -> MaterializeReport:
         """Load a view from rows in Python; of several rows of one entity the last one stays."""
         refused = Rejects() if self.skip else None
+        seen: Seen = set()
         hsetex = self.store.capabilities.hsetex
         with self._run(view) as (lock, report):
             watch = progress_of(view.name, 0, self.on_progress, lock.check)
-            send(
-                self.store,
-                prepare_rows(view, rows, refused, hsetex=hsetex),
-                report,
-                skip=self.skip,
-                watch=watch,
-            )
+            prepared = prepare_rows(view, rows, refused, seen, hsetex=hsetex)
+            send(self.store, prepared, report, skip=self.skip, watch=watch)
             report.rows_read = report.rows_written + report.rows_rejected
+            report.rows_superseded = max(0, report.rows_written - len(seen))
+            report.rows_written -= report.rows_superseded
         if refused is not None and refused.rows:
             report.reasons += refused.reasons[:20]
             report.rejects_path = str(self._keep(view, refused))

@@ -24,6 +24,7 @@ from featurekit.wire import Reply
 
 _AHEAD = 2
 _SHOWN = 20
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def send(
         store: Where to.
         batches: What; made in a thread of its own.
         report: Counted up as replies come.
-        skip: Whether rows that the server refuses are counted and passed over.
+        skip: Whether rows whose key is of another type are counted and passed over.
         watch: Called with the rows done so far after each batch; may raise to stop.
 
     Raises:
@@ -97,8 +98,8 @@ def _refused(
 ) -> None:
     shown = [f"{prepared.key(row)}: {fault}" for row, fault in list(faults.items())[:_SHOWN]]
     report.reasons += shown[: _SHOWN - len(report.reasons)]
-    whole = len(faults) == prepared.chunk.rows and prepared.chunk.rows > 1
-    if skip and not whole:
+    # A key of another type is that row's own fault; everything else will hit the next rows too.
+    if skip and all(fault.startswith("WRONGTYPE") for fault in faults.values()):
         return
     raise StoreError(
         f"the store refused {len(faults)} of {prepared.chunk.rows} rows; {shown[0]}",
@@ -132,7 +133,8 @@ def ahead(batches: Iterator[Prepared]) -> Iterator[Prepared]:
             yield item
     finally:
         maker.stopped.set()
-        maker.join()
+        # A source may be deep in a query; its thread is a daemon and is not waited for without end.
+        maker.join(_PATIENCE_S)
 
 
 @dataclass(frozen=True, slots=True)

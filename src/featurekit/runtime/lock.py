@@ -45,10 +45,11 @@ class ViewLock:
         while not self._taken():
             holder = self._store.call("GET", self._key)
             if isinstance(holder, bytes):
-                if _is_dead(holder):
+                alive = _is_alive(holder)
+                if alive is False:
                     self._store.call("EVAL", _RELEASE, 1, self._key, holder)
                     continue
-                if self._is_renewed() or time.monotonic() > deadline:
+                if alive or self._is_renewed() or time.monotonic() > deadline:
                     raise self._locked(holder)
             time.sleep(0.2)
         self._renewer.start()
@@ -114,15 +115,15 @@ class ViewLock:
                 return
 
 
-def _is_dead(holder: bytes) -> bool:
-    """Whether the holder ran on this machine and runs no more."""
+def _is_alive(holder: bytes) -> bool | None:
+    """Whether the holder's process runs; `None` if it is on another machine, which cannot be told."""
     owner = json.loads(holder)
     if owner["host"] != socket.gethostname():
-        return False
+        return None
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    return False
+    except PermissionError:
+        return True
+    return True

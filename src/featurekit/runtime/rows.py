@@ -24,6 +24,10 @@ class Rejects:
     reasons: list[str] = field(default_factory=list)
 
 
+Seen = set[bytes]
+"""The keys that rows were written to, to count entities by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """A row, or what kept it from being one, and where it came from (`line 17`)."""
@@ -34,7 +38,7 @@ class Given:
 
 
 def prepare_rows(
-    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, *, hsetex: bool
+    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, seen: Seen, *, hsetex: bool
 ) -> Iterator[Prepared]:
     """Encode rows and yield them in batches.
 
@@ -43,6 +47,7 @@ def prepare_rows(
         rows: Rows with join keys and fields as Python values.
         rejects: Takes the rows that do not fit; without it the first one raises, and nothing
             of its batch is written.
+        seen: Takes the keys.
         hsetex: Whether the server has `HSETEX`.
 
     Raises:
@@ -63,6 +68,7 @@ def prepare_rows(
                 bad += 1
                 _reject(view, given, error, rejects)
             else:
+                seen.add(key)
                 units.append((key, unit_of(key, fields)))
         yield _prepared(units, bad)
 
