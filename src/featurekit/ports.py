@@ -5,12 +5,14 @@ Adapters are in `stores` and `sources`; only `repo` chooses among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from featurekit.plan import ViewPlan
 from featurekit.wire import Reply
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class OnlineStore(Protocol):
             StoreUnavailableError: No reply within the store's timeout. Safe to call again.
         """
 
+    def read(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
+    ) -> list[T]:
+        """As `run` with one reply to each request, each given to `take` as soon as it is there.
+
+        So the work of `take`, which must not raise, is done while the server still answers.
+        """
+
     def call(self, *args: str | int | bytes) -> Reply:
         """Send one command and return its reply; never sent twice.
 
@@ -117,6 +127,11 @@ class AsyncOnlineStore(Protocol):
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
         """As `OnlineStore.run`."""
+
+    async def read(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
+    ) -> list[T]:
+        """As `OnlineStore.read`."""
 
     async def close(self) -> None:
         """Close the connections."""

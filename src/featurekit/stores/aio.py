@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -19,11 +19,13 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import AsyncOnlineStore
+from featurekit.ports import AsyncOnlineStore, T
 from featurekit.stores.link import (
     NOT_YET,
     PING,
+    READ_BYTES,
     GarbledReplyError,
+    Take,
     check_files,
     check_greeting,
     connection_options,
@@ -75,7 +77,7 @@ class _Unix(_HandsOutTransport, UnixDomainSocketConnection):
 KINDS: dict[str, Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """One connection, with at most one exchange under way."""
 
     def __init__(self, connection: _Connection) -> None:
@@ -83,13 +85,17 @@ class Wire(asyncio.Protocol):
         self._transport = connection.connected_transport()
         self._transport.set_protocol(self)
         self._reader = reply_reader()
-        self._replies: list[Reply] = []
+        self._buffer = bytearray(READ_BYTES)
+        self._replies: list[Any] = []
         self._count = 0
-        self._waiter: asyncio.Future[list[Reply]] | None = None
+        self._taken: Take = None
+        self._waiter: asyncio.Future[list[Any]] | None = None
         self.broken = False
 
-    async def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
-        """Send `data` and wait until it has got its `count` replies.
+    async def exchange(
+        self, data: bytes, count: int, timeout_s: float, take: Take = None
+    ) -> list[Any]:
+        """Send `data` and wait until it has got its `count` replies, each taken by `take`.
 
         Raises:
             OSError: It did not; close the wire.
@@ -97,9 +103,9 @@ class Wire(asyncio.Protocol):
         if self.broken:
             raise ConnectionResetError("the server closed the connection")
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[list[Reply]] = loop.create_future()
+        waiter: asyncio.Future[list[Any]] = loop.create_future()
         self._waiter = waiter
-        self._replies, self._count = [], count
+        self._replies, self._count, self._taken = [], count, take
         self._transport.write(data)
         alarm = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
         try:
@@ -109,14 +115,19 @@ class Wire(asyncio.Protocol):
             self._waiter = None
 
     @override
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done():
             self.broken = True
             return
         try:
-            self._reader.feed(data)
-            self._replies.extend(iter(self._reader.gets, NOT_YET))
+            self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
+            new = iter(self._reader.gets, NOT_YET)
+            self._replies.extend(map(self._taken, new) if self._taken else new)
         except GarbledReplyError as error:
             self._fail(error)
             return
@@ -170,11 +181,20 @@ class AsyncRedisStore(AsyncOnlineStore):
     ) -> list[Reply]:
         if not requests:
             return []
+        count = len(requests) * width if isinstance(width, int) else sum(width)
+        return await self._exchange(b"".join(requests), count)
+
+    @override
+    async def read(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
+    ) -> list[T]:
+        return await self._exchange(b"".join(requests), len(requests), take) if requests else []
+
+    async def _exchange(self, data: bytes, count: int, take: Take = None) -> list[Any]:
+        """Send and collect; again while there are retries and time for them."""
         if asyncio.get_running_loop() is not self._loop:
             await self._settle()
-        count = len(requests) * width if isinstance(width, int) else sum(width)
-        data, retries = b"".join(requests), self.url.retries
-        room = self._room
+        room, retries = self._room, self.url.retries
         late = monotonic() + self.url.timeout_s * retries
         if room.locked():
             await self._wait_for_room(room)
@@ -183,7 +203,7 @@ class AsyncRedisStore(AsyncOnlineStore):
         try:
             while True:
                 try:
-                    return await self._exchange_once(data, count)
+                    return await self._exchange_once(data, count, take)
                 except StoreUnavailableError:
                     retries -= 1
                     if retries < 0 or monotonic() > late + GRACE_S:
@@ -191,11 +211,11 @@ class AsyncRedisStore(AsyncOnlineStore):
         finally:
             room.release()
 
-    async def _exchange_once(self, data: bytes, count: int) -> list[Reply]:
+    async def _exchange_once(self, data: bytes, count: int, take: Take) -> list[Any]:
         idle, timeout_s = self._idle, self.url.timeout_s
         wire = await self._take()
         try:
-            replies = await wire.exchange(data, count, timeout_s)
+            replies = await wire.exchange(data, count, timeout_s, take)
         except OSError as error:
             self._broken(wire, error)
             raise unavailable(self.url, "waiting for replies", timeout_s, error) from error

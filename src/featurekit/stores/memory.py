@@ -6,15 +6,15 @@ fields at once, is never out of memory, and rounds TTLs down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import AsyncOnlineStore, Chunk
-from featurekit.stores.link import Link
+from featurekit.ports import AsyncOnlineStore, Chunk, T
+from featurekit.stores.link import Link, Take
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, first_error
@@ -32,9 +32,10 @@ class MemoryLink(Link):
         self._fake = fake
 
     @override
-    def exchange(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+    def exchange(self, data: bytes, count: int, timeout_s: float, take: Take = None) -> list[Any]:
         self._fake.send_packed_command([data], check_health=False)
-        return [self._read() for _ in range(count)]
+        replies = [self._read() for _ in range(count)]
+        return list(map(take, replies)) if take else replies
 
     @override
     def is_stale(self) -> bool:
@@ -77,6 +78,12 @@ class AsyncMemoryStore(AsyncOnlineStore):
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
         return self._store.run(keys, requests, width)
+
+    @override
+    async def read(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
+    ) -> list[T]:
+        return self._store.read(keys, requests, take)
 
     @override
     async def close(self) -> None:

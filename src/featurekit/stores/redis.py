@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.ports import Capabilities, Chunk, OnlineStore
+from featurekit.ports import Capabilities, Chunk, OnlineStore, T
 from featurekit.stores.flow import Flow
-from featurekit.stores.link import Link, connect, unavailable
+from featurekit.stores.link import Link, Take, connect, unavailable
 from featurekit.stores.probe import ask_capabilities, prove_writable
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, text_command
@@ -77,9 +78,19 @@ class RedisStore(OnlineStore):
         return self._exchange(b"".join(requests), count, url.timeout_s, url.retries)
 
     @override
+    def read(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
+    ) -> list[T]:
+        if not requests:
+            return []
+        url = self.url
+        return self._exchange(b"".join(requests), len(requests), url.timeout_s, url.retries, take)
+
+    @override
     def call(self, *args: str | int | bytes) -> Reply:
         self._drop_idle(stale_only=True)
-        return self._exchange(text_command(*args), 1, self.url.load_timeout_s, 0)[0]
+        reply: Reply = self._exchange(text_command(*args), 1, self.url.load_timeout_s, 0)[0]
+        return reply
 
     @override
     def check_writable(self, prefix: str) -> None:
@@ -125,7 +136,9 @@ class RedisStore(OnlineStore):
     def _patiently(self, data: bytes, count: int) -> list[Reply]:
         return self._exchange(data, count, self.url.load_timeout_s, self.url.retries)
 
-    def _exchange(self, data: bytes, count: int, timeout_s: float, retries: int) -> list[Reply]:
+    def _exchange(
+        self, data: bytes, count: int, timeout_s: float, retries: int, take: Take = None
+    ) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""
         late = monotonic() + timeout_s * retries
         if self._room:
@@ -133,7 +146,7 @@ class RedisStore(OnlineStore):
         try:
             while True:
                 try:
-                    return self._exchange_once(data, count, timeout_s)
+                    return self._exchange_once(data, count, timeout_s, take)
                 except StoreUnavailableError:
                     retries -= 1
                     if retries < 0 or monotonic() > late + GRACE_S:
@@ -142,10 +155,10 @@ class RedisStore(OnlineStore):
             if self._room:
                 self._room.release()
 
-    def _exchange_once(self, data: bytes, count: int, timeout_s: float) -> list[Reply]:
+    def _exchange_once(self, data: bytes, count: int, timeout_s: float, take: Take) -> list[Any]:
         link = self._take()
         try:
-            replies = link.exchange(data, count, timeout_s)
+            replies = link.exchange(data, count, timeout_s, take)
         except OSError as error:
             self._broken(link, error)
             raise unavailable(self.url, "waiting for replies", timeout_s, error) from error
