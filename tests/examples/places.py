@@ -44,21 +44,31 @@ def repository(*parts: str) -> Iterator[Path]:
         yield place
 
 
-def run(place: Path, command: Sequence[str]) -> str:
+def run(
+    place: Path, command: Sequence[str], *, merged: bool = False, fails: bool | None = False
+) -> str:
     """Run a command in a folder, with no settings but its own; returns what it printed.
 
-    Raises:
-        CalledProcessError: It failed.
+    Args:
+        place: The folder.
+        command: The program and its arguments.
+        merged: Whether to return what it printed as an error, too.
+        fails: Whether it should fail; `None` for either.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FEATUREKIT_")}
-    binaries = str(Path(sys.executable).parent)
-    environment = kept | {"PATH": os.pathsep.join([binaries, kept.get("PATH", "")])}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     done = subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=place,
+        env=kept | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    if done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
-    done.check_returncode()
+    if fails is not None:
+        assert (done.returncode != 0) is fails, f"{command}: {done.stdout}{done.stderr or ''}"
     return done.stdout
 
 
