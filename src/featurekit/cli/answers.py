@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from featurekit.cli.screen import BAD, DIM, Piece, Styled, show_line, show_table
+from featurekit.cli.screen import BAD, DIM, Piece, Styled, fits, show_line, show_table
 from featurekit.cli.values import value_json, value_text
 from featurekit.cli.words import span
 from featurekit.dtypes import DType
@@ -31,11 +31,15 @@ def answer_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, objec
 
 
 def show_answer(plan: ReadPlan, response: OnlineResponse) -> None:
-    """Print a response: a feature a line for one entity, an entity a line for several."""
-    if len(response) == 1:
-        _show_entity(plan, response)
-    else:
-        _show_entities(plan, response)
+    """Print a response: an entity a line, or a feature a line for one entity or little room."""
+    headings, rows = _wide(plan, response)
+    if len(response) > 1 and fits(headings, rows):
+        show_table(headings, rows)
+        return
+    for index in range(len(response)):
+        if index:
+            show_line()
+        _show_entity(plan, response, index)
 
 
 def _dtypes(plan: ReadPlan) -> dict[str, DType]:
@@ -43,46 +47,37 @@ def _dtypes(plan: ReadPlan) -> dict[str, DType]:
     return keys | {column.name: column.field.dtype for column in plan.columns}
 
 
-def _show_entity(plan: ReadPlan, response: OnlineResponse) -> None:
+def _show_entity(plan: ReadPlan, response: OnlineResponse, index: int) -> None:
     dtypes, answer, lives = _dtypes(plan), response.to_dict(), response.freshness
-    names = [f"{name} {value_text(dtypes[name], v[0])}" for name, v in response.entities.items()]
-    show_line(Styled(", ".join(names), "bold"), "" if response.found[0] else ": nothing is stored")
+    keys = [
+        f"{name} {value_text(dtypes[name], v[index])}" for name, v in response.entities.items()
+    ]
+    told = "" if response.found[index] else ": nothing is stored"
+    show_line(Styled(", ".join(keys), "bold"), told)
     headings = ["feature", "value", "status"]
     if lives:
-        headings += ["left", "age"] if _ages(response) else ["left"]
+        headings += ["left", "age"] if _has_ages(response) else ["left"]
     rows = []
-    for name, (status, *_) in response.statuses.items():
-        style = STATUS_STYLES[status]
-        row: list[Piece] = [
-            name,
-            _value(dtypes[name], answer[name][0], style),
-            Styled(status, style),
-        ]
+    for name, statuses in response.statuses.items():
+        style = STATUS_STYLES[statuses[index]]
+        row = [name, _text(dtypes[name], answer[name][index]), statuses[index]]
         if lives:
-            row += [_left(lives[name][0]), _left(response.ages[name][0])][: len(headings) - 3]
-        rows.append(row)
+            row += [_left(lives[name][index]), _left(response.ages[name][index])]
+        rows.append([Styled(cell, style) for cell in row[: len(headings)]])
     show_table(headings, rows, right=("left", "age"))
 
 
-def _show_entities(plan: ReadPlan, response: OnlineResponse) -> None:
-    dtypes, answer, statuses, lives = (
-        _dtypes(plan),
-        response.to_dict(),
-        response.statuses,
-        response.freshness,
-    )
+def _wide(plan: ReadPlan, response: OnlineResponse) -> tuple[list[str], list[tuple[Piece, ...]]]:
+    """The headings and rows of a table with an entity a line."""
+    dtypes, answer, statuses = _dtypes(plan), response.to_dict(), response.statuses
     columns: list[Sequence[Piece]] = [
         [value_text(dtypes[name], v) for v in values] for name, values in response.entities.items()
     ]
     for name, told in statuses.items():
-        times = lives.get(name) or [None] * len(response)
-        columns.append(
-            [
-                _cell(dtypes[name], value, status, life)
-                for value, status, life in zip(answer[name], told, times, strict=True)
-            ]
-        )
-    show_table([*response.entities, *statuses], list(zip(*columns, strict=True)))
+        times = response.freshness.get(name) or [None] * len(response)
+        cells = zip(answer[name], told, times, strict=True)
+        columns.append([_cell(dtypes[name], *cell) for cell in cells])
+    return [*response.entities, *statuses], list(zip(*columns, strict=True))
 
 
 def _cell(dtype: DType, value: object, status: str, life: float | None) -> Piece:
@@ -94,8 +89,8 @@ def _cell(dtype: DType, value: object, status: str, life: float | None) -> Piece
     return text if life is None else f"{text} ({_left(life)})"
 
 
-def _value(dtype: DType, value: object, style: str) -> Piece:
-    return Styled("-" if value is None else value_text(dtype, value), style)
+def _text(dtype: DType, value: object) -> str:
+    return "-" if value is None else value_text(dtype, value)
 
 
 def _left(life: float | None) -> str:
@@ -104,5 +99,5 @@ def _left(life: float | None) -> str:
     return "ever" if math.isinf(life) else span(life * 1000)
 
 
-def _ages(response: OnlineResponse) -> bool:
+def _has_ages(response: OnlineResponse) -> bool:
     return any(age is not None for ages in response.ages.values() for age in ages)

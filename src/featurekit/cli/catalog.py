@@ -42,7 +42,6 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Tend",
         {
             "doctor": "Find out whether everything here works together.",
-            "bench": "Measure reads and writes on this machine and store.",
             "embedded": "Start, stop or look at the embedded server.",
             "reset": "Delete stored features.",
         },

@@ -16,7 +16,8 @@ from featurekit.cli.values import to_text
 
 Justify = Literal["left", "right"]
 PIPE_WIDTH = 100_000
-DIM = "bright_black"
+GAP = 2
+DIM = "dim"
 GOOD = "green"
 BAD = "red"
 ODD = "yellow"
@@ -50,28 +51,42 @@ def show_note(kind: str, text: str, style: str) -> None:
 def show_table(
     headings: Sequence[str], rows: Sequence[Sequence[Piece]], right: Collection[str] = ()
 ) -> None:
-    """Print rows under headings, or under none if all are empty, without lines around them."""
+    """Print rows under headings, or under none if all are empty, without lines around them.
+
+    On a narrow terminal the last column gives way where it has no heading, being prose; else all.
+    """
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=DIM)
     table.show_header = any(headings)
+    prose = not headings[-1]
     for heading in headings:
         justify: Justify = "right" if heading in right else "left"
-        table.add_column(heading, justify=justify, overflow="fold")
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=prose)
+    table.columns[-1].no_wrap = False
     for row in rows:
         table.add_row(*(_text(piece) for piece in row))
     _print(table)
+
+
+def fits(headings: Sequence[str], rows: Sequence[Sequence[Piece]]) -> bool:
+    """Whether a table of these rows needs no folding here."""
+    from rich.cells import cell_len
+
+    columns = zip(headings, *([_said(piece) for piece in row] for row in rows), strict=True)
+    needed = sum(max(map(cell_len, column)) + GAP for column in columns) - GAP
+    return bool(needed <= _console().width)
 
 
 def show_pairs(pairs: Sequence[tuple[str, Piece]]) -> None:
     """Print names with what they are, those that are nothing left out."""
     from rich.table import Table
 
-    table = Table.grid(padding=(0, 2, 0, 0))
+    table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(style=DIM, no_wrap=True)
     table.add_column(overflow="fold")
     for name, piece in pairs:
-        if piece and (isinstance(piece, str) or piece.text):
+        if _said(piece):
             table.add_row(name, _text(piece))
     _print(table)
 
@@ -82,14 +97,24 @@ def _text(*pieces: Piece) -> Any:
     return Text.assemble(*((p, "") if isinstance(p, str) else (p.text, p.style) for p in pieces))
 
 
-def _print(drawn: Any) -> None:
-    """Draw, without the blanks that rich fills lines with."""
+def _console() -> Any:
     from rich.console import Console
-    from rich.segment import Segment, Segments
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
+    return console
+
+
+def _said(piece: Piece) -> str:
+    return piece if isinstance(piece, str) else piece.text
+
+
+def _print(drawn: Any) -> None:
+    """Draw, without the blanks that rich fills lines with."""
+    from rich.segment import Segment, Segments
+
+    console = _console()
     lines = console.render_lines(drawn, pad=False)
     for line in lines:
         console.print(Segments([*_stripped(line), Segment.line()]), end="", soft_wrap=True)

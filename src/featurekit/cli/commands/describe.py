@@ -181,7 +181,7 @@ def _service(registry: Registry, service: FeatureService) -> Found:
         _head("feature service", service.name, service)
         show_pairs([("entities", ", ".join(entities)), *described(service)])
         show_line()
-        rows = [[f"{view.name}:{name}", *_field_row(view, name)[1:]] for view, name in features]
-        show_table(FIELD_HEADINGS, rows)
+        rows = [[f"{view.name}:{name}", *_field_row(view, name)[1:-1]] for view, name in features]
+        show_table(FIELD_HEADINGS[:-1], rows)
 
     return document, show

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -10,10 +9,7 @@ import click
 from featurekit.cli.screen import GOOD, Styled, show_json, show_line, show_pairs
 from featurekit.cli.session import Session, session_command
 from featurekit.cli.words import size
-from featurekit.errors import RequestError
-from featurekit.loader import load_repo
-from featurekit.stores.embedded import EmbeddedServer
-from featurekit.stores.url import StoreUrl
+from featurekit.repo.server import EmbeddedServer, embedded_server
 
 folder_option = click.option(
     "--folder",
@@ -64,16 +60,7 @@ for subcommand in (start, stop, status):
 
 
 def _server(session: Session, folder: Path | None) -> EmbeddedServer:
-    if folder is not None:
-        return EmbeddedServer(folder)
-    loaded = load_repo(session.repo, os.environ)
-    url = StoreUrl.parse(loaded.config.online_store.url).within(loaded.root)
-    if url.scheme != "embedded":
-        raise RequestError(
-            f"the online store is {url}, and no embedded server",
-            hint="name a folder with --folder",
-        )
-    return EmbeddedServer(Path(url.path))
+    return EmbeddedServer(folder) if folder is not None else embedded_server(session.repo)
 
 
 def _show(session: Session, server: EmbeddedServer) -> None:

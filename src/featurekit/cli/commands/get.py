@@ -30,7 +30,7 @@ def command(
     freshness: bool,
     full_feature_names: bool,
 ) -> int:
-    r"""Read features of entities, as a model would.
+    """Read features of entities, as a model would.
 
     Give one feature service, or any number of views and fields. Exits with 1 if an entity could
     not be read; a value that is missing is an answer.
@@ -38,7 +38,7 @@ def command(
     \b
     featurekit get fraud_v1 --entity user_id=u0001
     featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
-    """
+    """  # noqa: D301 - click reads the backspace
     with FeatureStore(session.repo) as store:
         services = {service.name for service in store.repo_plan.services}
         wanted = features[0] if len(features) == 1 and features[0] in services else list(features)

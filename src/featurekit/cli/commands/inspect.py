@@ -29,7 +29,7 @@ STYLES = {"present": "", "default": DIM, "missing": DIM, "invalid": BAD, "clock"
 @click.argument("entity")
 @click.argument("id_", metavar="ID")
 def command(session: Session, entity: str, id_: str) -> None:
-    r"""Show all that is stored for one entity.
+    """Show all that is stored for one entity.
 
     Each field with its value, type and time to live, and what is in the hash but in no view. ID is
     what stands in the key: the parts of a composite id are joined by `:`.
@@ -37,7 +37,7 @@ def command(session: Session, entity: str, id_: str) -> None:
     \b
     featurekit inspect user u0001
     featurekit inspect route JFK:LAX
-    """
+    """  # noqa: D301 - click reads the backspace
     with FeatureStore(session.repo) as store:
         inspection = store.inspect(entity, id_)
     if session.json:

@@ -1,0 +1,117 @@
+"""Failures: one message on standard error, an exit code, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import replace, run
+
+
+def test_all_problems_are_reported_each_at_its_place(folder: Path) -> None:
+    users = folder / "features/users.yaml"
+    replace(users, "type: int64, default: 0, min: 0", "type: int65, default: 0")
+    replace(users, "signed_up: date", "signed_up: dat")
+    result = run("validate")
+    assert (result.exit_code, result.stdout) == (1, "")
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 2
+    assert all("features/users.yaml:" in line for line in lines)
+    assert result.stderr.endswith("2 problems in the definitions\n")
+
+
+def test_a_warning_leaves_the_exit_code_at_0(folder: Path) -> None:
+    replace(folder / "features/users.yaml", "ttl: 48h ", "ttl: 25h ")
+    result = run("validate")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: features/users.yaml:")
+    assert result.stdout.startswith("ok: ")
+
+
+def test_json_prints_nothing_on_stdout_when_it_fails(folder: Path) -> None:
+    result = run("list", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: nothing is applied yet\n  hint: run `featurekit apply` first\n"
+
+
+def test_no_repository_is_one_message(tmp_path: Path) -> None:
+    result = run("plan", "--repo", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no featurerepo.yaml in ")
+
+
+def test_repo_is_taken_before_and_after_the_command_and_from_the_environment(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run("validate").exit_code == 1
+    assert run("--repo", str(folder), "validate").exit_code == 0
+    assert run("validate", "--repo", str(folder / "features")).exit_code == 0
+    monkeypatch.setenv("FEATUREKIT_REPO", str(folder))
+    assert run("validate").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["materialise"], "did you mean 'materialize'?"),
+        (["get", "fraud_v1"], "missing option '--entity'"),
+        (["list", "people"], "'people' is not one of"),
+        (["plan", "--fast"], "no such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(folder: Path, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("entity", "message"),
+    [
+        ("u0001", "'u0001' is not NAME=VALUE"),
+        ("usr_id=u0001", "no join key named 'usr_id'"),
+        ("user_id=", "an empty id is no entity"),
+    ],
+)
+def test_an_entity_that_cannot_be_is_refused(filled: Path, entity: str, message: str) -> None:
+    result = run("get", "fraud_v1", "--entity", entity)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_join_keys_are_read_by_their_type(folder: Path) -> None:
+    users = folder / "features/users.yaml"
+    replace(users, "{user_id: string}", "{user_id: int64, day: date}")
+    run("apply")
+    found = run("get", "user_activity", "--entity", "user_id=12,day=2026-11-22")
+    assert found.stdout.startswith("user_id 12, day 2026-11-22: nothing is stored\n")
+    refused = run("get", "user_activity", "--entity", "user_id=twelve,day=2026-11-22")
+    assert refused.exit_code == 1
+    assert "'twelve' is not an int64" in refused.stderr
+
+
+def test_views_done_before_one_fails_are_told_of(filled: Path) -> None:
+    result = run("materialize", "user_profile", "user_activity")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1].startswith("user_profile")
+    assert "user_activity" in result.stderr
+
+
+def test_secrets_of_the_url_are_never_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("apply")
+    url = "redis://reader:hunter2@127.0.0.1:1/0?connect_timeout=50ms&retries=0"
+    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", url)
+    for arguments in (
+        ["doctor"],
+        ["materialize"],
+        ["embedded", "status"],
+        ["inspect", "user", "u"],
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert "hunter2" not in result.output

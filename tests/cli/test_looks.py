@@ -1,0 +1,88 @@
+"""Commands that look: lists, descriptions, inspections, status, doctor, schemas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.cli.running import run, run_json
+from tests.servers import Server
+
+
+def test_list_shows_entities_views_and_services(filled: Path) -> None:
+    listed = run_json("list")
+    assert {kind: [each["name"] for each in of_kind] for kind, of_kind in listed.items()} == {
+        "entities": ["user"],
+        "views": ["user_activity", "user_profile"],
+        "services": ["fraud_v1"],
+    }
+
+
+@pytest.mark.parametrize("what", ["entities", "views", "services", "fields"])
+def test_list_of_one_kind_is_a_list_and_a_line_each(filled: Path, what: str) -> None:
+    assert len(run("list", what).stdout.splitlines()) == len(run_json("list", what)) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("user", "fs:user:<user_id>"),
+        ("user_profile", "csv data/users.csv, timestamp_field event_timestamp"),
+        ("user_profile", "max_length 2"),
+        ("user_activity", "5m, field by field"),
+        ("user_activity:failed_logins_15m", "15m after it is written"),
+        ("fraud_v1", "user_activity:failed_logins_15m"),
+    ],
+)
+def test_describe_tells(filled: Path, name: str, told: str) -> None:
+    assert told in run("describe", name).stdout
+
+
+@pytest.mark.parametrize("name", ["user", "user_profile", "fraud_v1", "user_profile:signed_up"])
+def test_describe_has_a_json_form(filled: Path, name: str) -> None:
+    assert run_json("describe", name)["kind"]
+
+
+def test_describe_of_an_unknown_name_gives_the_nearest(filled: Path) -> None:
+    result = run("describe", "user_profil")
+    assert result.exit_code == 1
+    assert "did you mean 'user_profile'?" in result.stderr
+
+
+def test_inspect_marks_what_no_view_declares(filled: Path, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.hset("fs:user:u0001", "stray", "7")
+    inspection = run_json("inspect", "user", "u0001")
+    assert inspection["key"] == "fs:user:u0001"
+    statuses = {field["name"]: field["status"] for field in inspection["fields"]}
+    assert statuses["stray"] == "unknown"
+    assert statuses["country_iso"] == "present"
+    assert statuses["failed_logins_15m"] == "missing"
+    assert "stray" in run("inspect", "user", "u0001").stdout
+
+
+def test_status_tells_late_from_on_time(folder: Path) -> None:
+    run("apply")
+    assert run("status").stdout.splitlines()[2].split()[-1] == "late"
+    run("materialize")
+    assert run("status").stdout.splitlines()[2].split()[-2:] == ["on", "time"]
+    assert [state["late"] for state in run_json("status")] == [False, False]
+
+
+def test_doctor_finds_nothing_wrong_with_a_sound_store(filled: Path) -> None:
+    findings = run_json("doctor")
+    assert findings["ok"]
+    assert {finding["level"] for finding in findings["findings"]} == {"ok"}
+
+
+def test_doctor_fails_where_nothing_is_applied(folder: Path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "nothing is applied yet" in result.stdout
+
+
+@pytest.mark.parametrize("what", ["repo", "definitions"])
+def test_schema_is_a_json_schema(folder: Path, what: str) -> None:
+    Draft202012Validator.check_schema(run_json("schema", what))

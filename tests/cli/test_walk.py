@@ -1,0 +1,144 @@
+"""The way from an empty folder to a feature, and back to nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.running import replace, run, run_json
+from tests.servers import Server
+
+USERS = "features/users.yaml"
+
+
+def test_a_new_repository_is_valid_and_said_to_be(folder: Path) -> None:
+    assert run("validate").stdout == "ok: 1 entity, 2 views, 1 service\n"
+
+
+def test_init_overwrites_nothing(folder: Path) -> None:
+    before = (folder / USERS).read_text()
+    result = run("init")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is there already" in result.stderr
+    assert (folder / USERS).read_text() == before
+
+
+def test_init_writes_the_schemas_its_files_point_at(folder: Path) -> None:
+    for file in (folder / "featurerepo.yaml", folder / USERS):
+        pointed = file.read_text().splitlines()[0].partition("$schema=")[2]
+        assert json.loads((file.parent / pointed).read_text())["type"] == "object"
+
+
+def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
+    planned = run("plan").stdout
+    assert "+ add  entity user" in planned
+    assert run("apply").stdout == planned + "applied\n"
+    assert run("plan").stdout == "no changes\n"
+
+
+def test_detailed_exitcode_is_2_only_where_there_are_changes(folder: Path) -> None:
+    assert run("plan", "--detailed-exitcode").exit_code == 2
+    run("apply")
+    assert run("plan", "--detailed-exitcode").exit_code == 0
+
+
+def test_materialize_tells_what_it_wrote(folder: Path) -> None:
+    run("apply")
+    report = run_json("materialize")[0]
+    told = {name: report[name] for name in ("rows_read", "rows_written", "rows_superseded")}
+    assert told == {"rows_read": 21, "rows_written": 17, "rows_superseded": 4}
+
+
+def test_get_shows_each_feature_with_its_status(filled: Path) -> None:
+    lines = run("get", "fraud_v1", "--entity", "user_id=u0001").stdout.splitlines()
+    assert lines[0] == "user_id u0001"
+    assert lines[2].split() == ["country_iso", "US", "present"]
+    assert lines[-2].split() == ["tx_count_5m", "0", "default"]
+    assert lines[-1].split() == ["failed_logins_15m", "-", "missing"]
+
+
+def test_get_shows_several_entities_a_line_each_in_order(filled: Path) -> None:
+    asked = ("--entity", "user_id=u0005", "--entity", "user_id=no", "--entity", "user_id=u0005")
+    lines = run("get", "user_profile:tx_count_7d", *asked).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["user_id", "tx_count_7d"],
+        ["u0005", "23"],
+        ["no", "0", "(default)"],
+        ["u0005", "23"],
+    ]
+
+
+def test_get_as_json_has_values_of_their_types(filled: Path) -> None:
+    answer = run_json("get", "user_profile", "--entity", "user_id=u0001", "--freshness")
+    assert answer["features"] == {
+        "user_id": ["u0001"],
+        "country_iso": ["US"],
+        "tx_count_7d": [5],
+        "avg_amount_7d": [69.0],
+        "is_verified": [True],
+        "signed_up": ["2023-03-13"],
+    }
+    assert 0 < answer["seconds_left"]["tx_count_7d"][0] <= 48 * 3600
+
+
+def test_get_says_that_nothing_is_stored(filled: Path) -> None:
+    result = run("get", "fraud_v1", "--entity", "user_id=nobody")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("user_id nobody: nothing is stored\n")
+
+
+def test_get_tells_of_a_key_of_another_type_and_fails(filled: Path, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.set("fs:user:odd", "text")
+    result = run("get", "user_profile", "--entity", "user_id=odd")
+    assert result.exit_code == 1
+    assert "error: user_id=odd: WRONGTYPE" in result.stderr
+
+
+def test_write_takes_rows_of_json(filled: Path) -> None:
+    rows = '{"user_id": "n1", "tx_count_7d": 3}\n{"user_id": "n2", "country_iso": "NO"}\n'
+    assert run_json("write", "user_profile", stdin=rows)[0]["rows_written"] == 2
+    answer = run_json("get", "user_profile:tx_count_7d", "--entity", "user_id=n1")
+    assert answer["features"]["tx_count_7d"] == [3]
+
+
+def test_write_refuses_a_bad_row_by_its_line(filled: Path) -> None:
+    rows = '{"user_id": "n1"}\n{"user_id": "n2", "tx_count_7d": "12"}\n'
+    result = run("write", "user_profile", stdin=rows)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "line 2" in result.stderr
+    assert "tx_count_7d" in result.stderr
+
+
+def test_rows_put_aside_are_told_of_and_make_exit_code_1(filled: Path) -> None:
+    rows = '{"user_id": "n1"}\n{"user_id": "n2", "tx_count_7d": "12"}\n'
+    result = run("write", "user_profile", "--on-bad-row", "skip", stdin=rows)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[0].split()[:4] == ["view", "read", "written", "rejected"]
+    assert "1 row rejected; they are in " in result.stderr
+
+
+def test_reset_needs_a_yes_and_deletes_what_was_stored(filled: Path) -> None:
+    refused = run("reset")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.endswith("hint: add --yes\n")
+    assert run("reset", "user", "--yes").stdout == "17 entities deleted\n"
+    assert run_json("reset", "--yes") == {"deleted": 0, "entities": ["user"]}
+
+
+def test_removing_needs_a_yes_and_adding_does_not(filled: Path) -> None:
+    replace(filled / USERS, "      is_verified: bool\n", "      is_new: bool\n")
+    refused = run("apply")
+    assert refused.exit_code == 1
+    assert refused.stdout.split()[:4] == ["-", "remove", "field", "user_profile:is_verified"]
+    assert "hint: add --yes" in refused.stderr
+    assert run("apply", "--yes").exit_code == 0
+
+
+def test_breaking_needs_to_be_allowed_by_name(filled: Path) -> None:
+    replace(filled / USERS, "avg_amount_7d: {type: float64", "avg_amount_7d: {type: int64")
+    refused = run("apply", "--yes")
+    assert refused.exit_code == 1
+    assert "! breaking" in refused.stdout
+    assert "--allow-breaking" in refused.stderr
+    assert run("apply", "--yes", "--allow-breaking").exit_code == 0
