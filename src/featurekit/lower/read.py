@@ -1,13 +1,14 @@
 """Reads: from entities to `HMGET` bytes, and from replies to rows.
 
 One function is generated for a whole row: each field's decoder stands in it as an
-expression. Bytes that do not decode send that row, and only that row, down the plain path.
+expression. A row that does not decode, and only that row, takes the plain path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from featurekit.codec import DECODE_ERRORS, codec_of
 from featurekit.lower.build import build
@@ -23,6 +24,8 @@ Raw = Sequence[Cell]
 
 RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
 Decode = Callable[[Sequence[bytes | None]], tuple[object, ...]]
+TakeRow = Callable[[Any], Any]
+"""From the reply to one request to the row that a reader gives."""
 
 PRESENT, DEFAULT, MISSING, INVALID = "present", "default", "missing", "invalid"
 
@@ -85,6 +88,28 @@ def decode_function(plan: ReadPlan) -> Decode:
     Raises (the function):
         One of `codec.DECODE_ERRORS`, if some value does not decode: see `decode_carefully`.
     """
+    terms, names = decoder_terms(plan)
+    body = ",\n  ".join(terms)
+    return build("decode", f"def decode(r):\n return (\n  {body},\n )\n", names)
+
+
+def row_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:
+    """The generated function from raw values to the features and, after them, those values.
+
+    Args:
+        plan: What is read.
+        otherwise: Takes what does not decode, whatever it is.
+    """
+    terms, names = decoder_terms(plan)
+    body = ",\n   ".join([*terms, "r"])
+    source = (
+        f"def row(r):\n try:\n  return (\n   {body},\n  )\n except E:\n  return otherwise(r)\n"
+    )
+    return build("row", source, names | {"E": DECODE_ERRORS, "otherwise": otherwise})
+
+
+def decoder_terms(plan: ReadPlan) -> tuple[list[str], dict[str, object]]:
+    """For each feature an expression of the raw row `r`, and the globals that they use."""
     names: dict[str, object] = {}
     starts = starts_of(plan)
     terms = []
@@ -94,8 +119,7 @@ def decode_function(plan: ReadPlan) -> Decode:
         cell = f"r[{starts[column.group] + column.slot}]"
         default = _default(column.field, f"D{index}", names)
         terms.append(f"{codec.decoder_source('v')} if (v := {cell}) is not None else {default}")
-    body = ",\n  ".join(terms)
-    return build("decode", f"def decode(r):\n return (\n  {body},\n )\n", names)
+    return terms, names
 
 
 def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:

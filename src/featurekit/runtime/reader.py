@@ -8,16 +8,16 @@ from typing import Any, Protocol
 
 from typing_extensions import override
 
-from featurekit.codec import DECODE_ERRORS
 from featurekit.errors import RequestError
 from featurekit.lower.read import (
     INVALID,
     Cell,
+    TakeRow,
     decode_carefully,
-    decode_function,
     group_readers,
+    row_function,
 )
-from featurekit.lower.records import Record, record_class
+from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import AsyncOnlineStore, OnlineStore
 from featurekit.runtime.freshness import Freshness, measure
@@ -54,8 +54,9 @@ class OnlineReader:
         self._door = door
         self._freshness = freshness
         self._groups = group_readers(plan, freshness=freshness)
-        self._decode = decode_function(plan)
-        self._record: Any = record_class(plan)
+        self._direct = len(plan.groups) == 1 and not freshness
+        self._row = row_function(plan, self._careful_row)
+        self._record = record_function(plan, self._careful_record)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -76,7 +77,10 @@ class OnlineReader:
 
     def read_many(self, entities: Sequence[object]) -> list[Any]:
         """The features of `n` entities, as `n` rows in their order. Raises as `read`."""
-        return self._records(self._ask(self._keys_of(entities)))
+        keys = self._keys_of(entities)
+        if self._direct:
+            return self._door.store.read(*self._together(keys), self._record)
+        return self._records(self._ask(keys))
 
     async def read_async(self, entity: object) -> Any:
         """As `read`, without blocking the event loop."""
@@ -84,17 +88,28 @@ class OnlineReader:
 
     async def read_many_async(self, entities: Sequence[object]) -> list[Any]:
         """As `read_many`, without blocking the event loop."""
-        return self._records(await self._ask_async(self._keys_of(entities)))
+        keys = self._keys_of(entities)
+        if self._direct:
+            return await self._door.running().read(*self._together(keys), self._record)
+        return self._records(await self._ask_async(keys))
 
     def get(self, entity_rows: EntityRows) -> OnlineResponse:
         """The features of `n` entity rows. Raises as `read`."""
         columns = columns_of(self.plan, entity_rows)
-        return self._response(columns, self._ask(self._keys(columns)))
+        keys = self._keys(columns)
+        if self._direct:
+            rows = self._door.store.read(*self._together(keys), self._row)
+            return OnlineResponse(self.plan, columns, rows)
+        return self._response(columns, self._ask(keys))
 
     async def get_async(self, entity_rows: EntityRows) -> OnlineResponse:
         """As `get`, without blocking the event loop."""
         columns = columns_of(self.plan, entity_rows)
-        return self._response(columns, await self._ask_async(self._keys(columns)))
+        keys = self._keys(columns)
+        if self._direct:
+            rows = await self._door.running().read(*self._together(keys), self._row)
+            return OnlineResponse(self.plan, columns, rows)
+        return self._response(columns, await self._ask_async(keys))
 
     def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
         if len(self._groups) == 1:
@@ -137,52 +152,49 @@ class OnlineReader:
         return [k for group in keys for k in group], requests
 
     def _records(self, replies: list[list[Reply]]) -> list[Record]:
-        raws, fresh = self._raws(replies)
-        values = self._values(raws)
-        if fresh is None:
-            return list(map(self._record, values, raws))
-        return list(map(self._record, values, raws, fresh.lives))
+        rows, fresh = self._rows(replies)
+        make: Any = record_class(self.plan)
+        lives = fresh.lives if fresh else [()] * len(rows)
+        return [make(row[:-1], row[-1], life) for row, life in zip(rows, lives, strict=True)]
 
     def _response(
         self, columns: Mapping[str, list[object]], replies: list[list[Reply]]
     ) -> OnlineResponse:
-        raws, fresh = self._raws(replies)
-        values = self._values(raws)
+        rows, fresh = self._rows(replies)
         if fresh is None:
-            return OnlineResponse(self.plan, columns, values, raws)
-        return OnlineResponse(self.plan, columns, values, raws, fresh.lives, fresh.ages)
+            return OnlineResponse(self.plan, columns, rows)
+        return OnlineResponse(self.plan, columns, rows, fresh.lives, fresh.ages)
 
-    def _raws(self, replies: list[list[Reply]]) -> tuple[list[Any], Freshness | None]:
-        """The cells of each row, and the freshness of all if it was asked for."""
+    def _rows(self, replies: list[list[Reply]]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
+        """The values of each row and, after them, its cells; and the freshness, if asked for."""
         fresh = None
         if self._freshness:
             fresh = measure(self.plan, self._groups, replies, self._door.now_ms())
             replies = [group[:: r.width] for group, r in zip(replies, self._groups, strict=True)]
-        if len(replies) == 1 and fresh is None:
-            return replies[0], None
         parts = [
             [_cells(reply, reader.fields) for reply in group]
             for group, reader in zip(replies, self._groups, strict=True)
         ]
-        return [list(chain(*row)) for row in zip(*parts, strict=True)], fresh
+        raws: list[list[Cell]] = [
+            list(chain.from_iterable(row)) for row in zip(*parts, strict=True)
+        ]
+        return [self._take(raw)(raw) for raw in raws], fresh
 
-    def _values(self, raws: list[Any]) -> list[tuple[object, ...]]:
-        """The decoded rows. Cells that do not decode are found out row by row."""
-        if len(self._groups) == 1 or not any(
-            isinstance(c, ErrorReply) for raw in raws for c in raw
-        ):
-            try:
-                return list(map(self._decode, raws))
-            except DECODE_ERRORS:
-                pass
-        return [self._carefully(raws, index) for index in range(len(raws))]
+    def _take(self, raw: list[Cell]) -> TakeRow:
+        spoilt = any(isinstance(cell, ErrorReply) for cell in raw)
+        return self._careful_row if spoilt else self._row
 
-    def _carefully(self, raws: list[Any], index: int) -> tuple[object, ...]:
-        if not isinstance(raws[index], list):
-            raws[index] = _cells(raws[index], self._groups[0].fields)
-        values, statuses = decode_carefully(self.plan, raws[index])
+    def _careful_row(self, raw: Any) -> tuple[Any, ...]:
+        cells = _cells(raw, sum(group.fields for group in self._groups))
+        values, statuses = decode_carefully(self.plan, cells)
         self.invalid_values += statuses.count(INVALID)
-        return values
+        return (*values, cells)
+
+    def _careful_record(self, raw: Any) -> Record:
+        *values, cells = self._careful_row(raw)
+        make: Any = record_class(self.plan)
+        record: Record = make(values, cells)
+        return record
 
 
 def _apart(replies: list[Reply], groups: int) -> list[list[Reply]]:

@@ -25,7 +25,7 @@ def columns_of(plan: ReadPlan, entity_rows: EntityRows) -> dict[str, list[object
     names = plan.join_keys
     try:
         columns = {name: [row[name] for row in entity_rows] for name in names}
-        if all(len(row) == len(names) for row in entity_rows):
+        if set(map(len, entity_rows)) <= {len(names)}:
             return columns
     except (KeyError, TypeError):
         pass  # said below, with the row's number

@@ -8,13 +8,20 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.lower.read import Cell, decode_carefully
+from featurekit.lower.read import decode_carefully
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
 
 
 class OnlineResponse:
     """Features of `n` entity rows, in the order asked for, repeats kept.
+
+    Args:
+        plan: What was read.
+        entities: As below.
+        rows: For each row the features' values and, after them, its cells as they came.
+        lives: For each row the features' seconds to live.
+        ages: For each row the seconds since the features' events.
 
     Attributes:
         entities: The join keys: for each its `n` values.
@@ -24,15 +31,13 @@ class OnlineResponse:
         self,
         plan: ReadPlan,
         entities: Mapping[str, list[object]],
-        values: Sequence[tuple[object, ...]],
-        raws: Sequence[Sequence[Cell]],
+        rows: Sequence[tuple[Any, ...]],
         lives: Sequence[tuple[float | None, ...]] = (),
         ages: Sequence[tuple[float | None, ...]] = (),
     ) -> None:
         self._plan = plan
         self.entities = dict(entities)
-        self._values = values
-        self._raws = raws
+        self._rows = rows
         self._lives = lives
         self._ages = ages
 
@@ -42,32 +47,32 @@ class OnlineResponse:
         return [column.name for column in self._plan.columns]
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._rows)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns: the join keys first, then the features; `n` values each."""
-        return self.entities | self._columns(self._values)
+        return self.entities | self._columns(self._rows)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Rows: `n` dicts of join keys and features."""
         names = [*self.entities, *self.feature_names]
         keys = zip(*self.entities.values(), strict=True)
         return [
-            dict(zip(names, (*key, *row), strict=True))
-            for key, row in zip(keys, self._values, strict=True)
+            dict(zip(names, (*key, *row[:-1]), strict=True))
+            for key, row in zip(keys, self._rows, strict=True)
         ]
 
     @property
     def statuses(self) -> dict[str, list[str]]:
         """For each feature `n` statuses: `present`, `default`, `missing` or `invalid`."""
-        return self._columns([decode_carefully(self._plan, raw)[1] for raw in self._raws])
+        return self._columns([decode_carefully(self._plan, raw)[1] for *_, raw in self._rows])
 
     @property
     def found(self) -> list[bool]:
         """For each row, whether any of the features asked for is stored."""
         return [
             any(cell is not None and not isinstance(cell, ErrorReply) for cell in raw)
-            for raw in self._raws
+            for *_, raw in self._rows
         ]
 
     @property
@@ -75,7 +80,7 @@ class OnlineResponse:
         """The rows that could not be read, by index, and why: a key of another type, say."""
         return {
             index: str(cell)
-            for index, raw in enumerate(self._raws)
+            for index, raw in enumerate(row[-1] for row in self._rows)
             for cell in raw
             if isinstance(cell, ErrorReply)
         }
@@ -111,7 +116,7 @@ class OnlineResponse:
         dtypes = {k.name: k.dtype for g in self._plan.groups for k in g.key.join_keys}
         arrays = {name: to_arrow(dtypes[name], values) for name, values in self.entities.items()}
         for column, values in zip(
-            self._plan.columns, self._columns(self._values).values(), strict=True
+            self._plan.columns, self._columns(self._rows).values(), strict=True
         ):
             arrays[column.name] = to_arrow(column.field.dtype, values)
         return pa.table(arrays)
@@ -132,7 +137,7 @@ class OnlineResponse:
         names = self.feature_names
         if not rows:
             return {name: [] for name in names}
-        return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        return dict(zip(names, map(list, zip(*rows, strict=True)), strict=False))
 
     @override
     def __repr__(self) -> str:
