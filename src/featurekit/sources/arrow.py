@@ -11,8 +11,8 @@ from typing_extensions import override
 from featurekit.errors import SourceError, nearest
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.newest import newest
-from featurekit.sources.selection import columns_of, select
+from featurekit.sources.newest import Window, newest
+from featurekit.sources.selection import columns_of
 from featurekit.sources.session import Rows, Session
 from featurekit.sources.spool import spool
 
@@ -53,7 +53,7 @@ def scan_arrow(
     data: Any,
     view: ViewPlan,
     plan: SourcePlan,
-    window: tuple[int | None, int | None],
+    window: Window,
     batch_rows: int,
 ) -> Scan:
     """The newest rows of a table, or of a reader, which is spooled first."""
@@ -64,7 +64,7 @@ def scan_arrow(
         if not isinstance(data, session.arrow.Table):
             rows = spool(rows, session.connection.sql(f"FROM {_INCOMING}"), view, plan)
             session.connection.unregister(_INCOMING)
-    return newest(rows, select(view, plan, rows, *window), batch_rows)
+    return newest(rows, view, plan, window, batch_rows)
 
 
 def arrow(session: Session, data: object, where: str) -> Any:

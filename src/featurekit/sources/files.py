@@ -14,7 +14,7 @@ from featurekit.ports import BatchSource, Scan
 from featurekit.sources.formats import CSV, JSONL, PARQUET, Format
 from featurekit.sources.newest import newest
 from featurekit.sources.place import find
-from featurekit.sources.selection import select
+from featurekit.sources.selection import columns_of
 from featurekit.sources.session import Rows, Session
 
 FORMATS: dict[str, Format] = {"parquet": PARQUET, "csv": CSV, "jsonl": JSONL}
@@ -32,8 +32,7 @@ class FileSource(BatchSource):
     @override
     def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
         rows = self._rows(view, self._files(view))
-        selection = select(view, self.plan, rows, start_ms, end_ms)
-        return newest(rows, selection, self.batch_rows)
+        return newest(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
@@ -48,7 +47,9 @@ class FileSource(BatchSource):
         with session.errors(where):
             source = self.format.source(files, options, named=named)
             columns = session.columns(source)
-        return Rows(session, source, self.format.form, where, columns)
+            used = [column for _, column in columns_of(view, self.plan)]
+            wide_bytes = self.format.wide_bytes(session, files, used)
+        return Rows(session, source, self.format.form, where, columns, wide_bytes)
 
     def _files(self, view: ViewPlan) -> list[str]:
         where = f"feature view {view.name}"

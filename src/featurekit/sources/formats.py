@@ -3,6 +3,8 @@
 A format keeps what the file says: Parquet its own types, CSV its text, JSON lines their very bytes.
 """
 
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
 from __future__ import annotations
 
 import csv
@@ -18,7 +20,7 @@ from typing import Protocol, TextIO
 from typing_extensions import override
 
 from featurekit.errors import SourceError
-from featurekit.sources.session import text, texts
+from featurekit.sources.session import THREADS, Session, text, texts
 
 _FILLED = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
 """Blank lines are passed over; `trim` is slow, and not asked of lines that are plainly filled."""
@@ -44,6 +46,9 @@ class Format(Protocol):
     def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
         """What stands after FROM; `named` adds `FILE_COLUMN`."""
 
+    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
+        """What reading these columns takes beyond a buffer or two."""
+
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
         """DuckDB's message about a file as (file:line, fact), if it is about one."""
 
@@ -61,6 +66,17 @@ class _Parquet(Format):
         if len(files) > 1:
             arguments.append("union_by_name = true")
         return f"read_parquet({', '.join(arguments)})"
+
+    @override
+    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
+        """Each thread holds the widest row group, packed and unpacked."""
+        ((widest,),) = session.rows(
+            "SELECT max(size) FROM (SELECT sum(total_compressed_size + total_uncompressed_size) "
+            f"AS size FROM parquet_metadata({texts(files)}) "
+            f"WHERE split_part(path_in_schema, ', ', 1) IN {texts(columns)} "
+            "GROUP BY file_name, row_group_id)"
+        )
+        return THREADS * int(widest or 0)
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -96,6 +112,10 @@ class _Csv(Format):
             for header, same in groupby(files, lambda file: _header(file, delimiter))
         ]
         return f"({' UNION ALL BY NAME '.join(parts)})"
+
+    @override
+    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
+        return 0
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -141,6 +161,10 @@ class _Jsonl(Format):
             *_named(named=named),
         ]
         return f"(FROM read_csv({', '.join(arguments)}) WHERE {_FILLED})"
+
+    @override
+    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
+        return 0
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:

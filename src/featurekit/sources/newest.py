@@ -14,19 +14,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.errors import SourceError
+from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import Scan
-from featurekit.sources.selection import Selection
+from featurekit.sources.selection import Selection, select
 from featurekit.sources.session import Rows
 
-WIDE_BATCH_BYTES = 32_000_000
-"""About the most that a record batch should take."""
+WIDE_BATCH_BYTES = 16_000_000
+"""The most that the vectors of a record batch take."""
+
+Window = tuple[int | None, int | None]
+"""`start_ms` and `end_ms`, either of which may be open."""
 
 
-def newest(rows: Rows, selection: Selection, batch_rows: int) -> Scan:
+def newest(
+    rows: Rows, view: ViewPlan, source: SourcePlan, window: Window, batch_rows: int
+) -> Scan:
     """The newest row of each entity; of equally new rows the last to arrive.
 
     Rows without an entity or without a time are all kept, for the loader to refuse.
+
+    Raises:
+        SourceError: They cannot be read, or lack what the view takes from them.
     """
+    selection = select(view, source, rows, *window)
     with rows.session.errors(rows.where):
         index = _index(rows, selection)
         found = _survey(rows, index, selection)
@@ -34,7 +44,14 @@ def newest(rows: Rows, selection: Selection, batch_rows: int) -> Scan:
     columns = {f"v{i}": part for i, part in enumerate(selection.values)}
     sql = f"SELECT {', '.join(columns)} FROM {_numbered(rows, selection, columns)} {kept}"
     names = list(selection.names)
-    return Scan(rows.form, _stream(rows, sql, names, batch_rows, found.kept), found.rows)
+    stream = _stream(rows, sql, names, _fitting(view, batch_rows), found.kept)
+    return Scan(rows.form, stream, found.rows)
+
+
+def _fitting(view: ViewPlan, batch_rows: int) -> int:
+    """So many rows that their vectors do not make a batch too large."""
+    row_bytes = sum(4 * field.dtype.size for field in view.fields)
+    return max(1, min(batch_rows, WIDE_BATCH_BYTES // max(row_bytes, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +133,7 @@ def _stream(
     count = 0
     try:
         with session.errors(rows.where):
+            session.limit(rows.wide_bytes)
             for batch in session.connection.sql(sql).to_arrow_reader(batch_rows):
                 count += batch.num_rows
                 yield batch.rename_columns(names)

@@ -23,6 +23,7 @@ def spool(rows: Rows, relation: Any, view: ViewPlan, plan: SourcePlan) -> Rows:
     columns = dict(zip(relation.columns, map(str, relation.types), strict=True))
     check_columns(view, plan, columns, rows.where)
     needed = dict.fromkeys(column for _, column in columns_of(view, plan))
-    relation.project(", ".join(map(name, needed))).create(_TABLE)
+    wanted = relation.project(", ".join(map(name, needed)))
+    rows.session.run(lambda: wanted.create(_TABLE))
     kept = {column: columns[column] for column in needed}
     return Rows(rows.session, _TABLE, rows.form, rows.where, kept)

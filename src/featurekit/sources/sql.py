@@ -10,7 +10,6 @@ from featurekit.errors import SourceError
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import newest
-from featurekit.sources.selection import select
 from featurekit.sources.session import Rows, Session
 from featurekit.sources.spool import spool
 
@@ -33,7 +32,7 @@ class SqlSource(BatchSource):
             session.connection.execute(f"CREATE TEMP VIEW asked AS {self.plan.query}")
             relation = session.connection.sql("FROM asked")
             rows = spool(Rows(session, "", "native", where), relation, view, self.plan)
-        return newest(rows, select(view, self.plan, rows, start_ms, end_ms), self.batch_rows)
+        return newest(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
