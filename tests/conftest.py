@@ -25,7 +25,8 @@ def started() -> Iterator[dict[str, Server]]:
         server.remove()
 
 
-def _flushed(kind: str, started: dict[str, Server]) -> Server:
+def flushed(kind: str, started: dict[str, Server]) -> Server:
+    """The server of a kind, empty; started if it is the first time."""
     if kind not in started:
         binary, arguments = KINDS[kind]
         started[kind] = Server(binary, *arguments)
@@ -37,10 +38,10 @@ def _flushed(kind: str, started: dict[str, Server]) -> Server:
 @pytest.fixture
 def valkey(started: dict[str, Server]) -> Server:
     """An empty Valkey."""
-    return _flushed("valkey", started)
+    return flushed("valkey", started)
 
 
 @pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, started: dict[str, Server]) -> Server:
     """An empty server of each kind that this machine has."""
-    return _flushed(str(request.param), started)
+    return flushed(str(request.param), started)

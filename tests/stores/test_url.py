@@ -1,0 +1,111 @@
+"""Store URLs: what they say, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from featurekit.errors import StoreError
+from featurekit.stores.url import StoreUrl
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(StoreError) as caught:
+        StoreUrl.parse(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://", "redis://localhost:6379"),
+        ("redis://db.example", "redis://db.example:6379"),
+        ("redis://db.example:7000/3", "redis://db.example:7000/3"),
+        ("redis://db.example?db=3", "redis://db.example:6379/3"),
+        ("redis://[::1]:7000", "redis://[::1]:7000"),
+        ("redis://[::1]", "redis://[::1]:6379"),
+        ("rediss://ann:pw@db.example", "rediss://ann@db.example:6379"),
+        ("redis://:pw@db.example", "redis://db.example:6379"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock/2"),
+        ("unix://ann:pw@/run/redis.sock", "unix://ann@/run/redis.sock"),
+        ("embedded://.featurekit/online", "embedded://.featurekit/online"),
+        ("memory://tests", "memory://tests"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(text: str, shown: str) -> None:
+    url = StoreUrl.parse(text)
+    assert str(url) == shown
+    assert "pw" not in repr(url)
+
+
+def test_a_password_may_hold_any_character() -> None:
+    url = StoreUrl.parse("redis://ann:p%40%2F%3A%25@db.example")
+    assert (url.username, url.password) == ("ann", "p@/:%")
+
+
+def test_a_pickled_url_keeps_its_password() -> None:
+    url = StoreUrl.parse("redis://:pw@db.example")
+    assert pickle.loads(pickle.dumps(url)).password == "pw"
+
+
+def test_options_are_obeyed() -> None:
+    url = StoreUrl.parse(
+        "redis://h?timeout=30ms&connect_timeout=2s&load_timeout=1.5&retries=0&max_connections=4"
+    )
+    assert (url.timeout_s, url.connect_timeout_s, url.load_timeout_s) == (0.03, 2.0, 1.5)
+    assert (url.retries, url.max_connections) == (0, 4)
+
+
+def test_tls_options_are_obeyed() -> None:
+    url = StoreUrl.parse("rediss://h?ssl_ca_certs=ca.pem&ssl_check_hostname=false").within(
+        Path("/repo")
+    )
+    assert url.tls == (("ssl_ca_certs", "/repo/ca.pem"), ("ssl_check_hostname", False))
+
+
+def test_relative_paths_are_relative_to_the_root() -> None:
+    root = Path("/repo")
+    assert StoreUrl.parse("embedded://.fk/online").within(root).path == "/repo/.fk/online"
+    assert StoreUrl.parse("unix://run/s").within(root).path == "/repo/run/s"
+    assert StoreUrl.parse("unix:///run/s").within(root).path == "/run/s"
+
+
+def test_the_environment_gives_a_password_where_the_url_has_none() -> None:
+    env = {"FEATUREKIT_ONLINE_USERNAME": "ann", "FEATUREKIT_ONLINE_PASSWORD": "pw"}
+    url = StoreUrl.parse("redis://h").with_secrets(env)
+    assert (url.username, url.password) == ("ann", "pw")
+    assert StoreUrl.parse("redis://bob:mine@h").with_secrets(env).password == "mine"
+    assert StoreUrl.parse("memory://x").with_secrets(env).password == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("reddis://h", "did you mean 'redis'?"),
+        ("localhost:6379", "has no scheme"),
+        ("", "has no scheme"),
+        ("redis+cluster://a:1,b:2", "redis+cluster:// is not supported yet"),
+        ("redis+sentinel://a:1/main", "redis+sentinel:// is not supported yet"),
+        ("redis://h?timout=1s", "did you mean 'timeout'?"),
+        ("redis://h?ssl_ca_certs=x", "no option 'ssl_ca_certs'"),
+        ("redis://h?timeout=soon", "'soon' is not a time"),
+        ("redis://h?timeout=0", "'0' is not a time"),
+        ("redis://h?retries=-1", "'-1' is not a retries"),
+        ("redis://h:http", "'http' is not a port"),
+        ("redis://h:99999", "'99999' is not a port"),
+        ("redis://h/users", "'users' is not a db"),
+        ("rediss://h?ssl_cert_reqs=maybe", "required, optional or none"),
+        ("rediss://h?ssl_check_hostname=maybe", "neither true nor false"),
+        ("unix://", "needs the path of a socket"),
+        ("embedded://", "needs a folder"),
+    ],
+)
+def test_a_wrong_url_is_refused(text: str, part: str) -> None:
+    assert part in refusal(text)
+
+
+@pytest.mark.parametrize("text", ["reddis://:pw@h", "redis://:pw@h:x", "redis://:pw@h?timout=1"])
+def test_a_refusal_does_not_show_the_password(text: str) -> None:
+    assert "pw" not in refusal(text)
