@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from collections.abc import Callable
@@ -201,6 +202,10 @@ def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(repo: Any) -> None
     assert len(folders() - before) == 2
     half.batches.close()
     del unread
+    parts = ArrowSource(iter([pa.table({"user_id": ["a"], "n": [1]}), 7]))
+    with pytest.raises(SourceError, match="found int"):
+        parts.scan(repo.view(None), None, None)
+    gc.collect()
     assert folders() <= before
 
 

@@ -37,7 +37,7 @@ class ArrowSource(BatchSource):
         where = f"feature view {view.name}"
         session = Session()
         with session.errors(where):
-            found = arrow(session, self.data, where)
+            found = arrow(session.arrow, self.data, where)
         if found is None:
             return Scan("native", iter(()), 0)
         plan = _as_handed_over(view, found.schema.names, where)
@@ -67,13 +67,14 @@ def scan_arrow(
     return newest(rows, view, plan, window, batch_rows)
 
 
-def arrow(session: Session, data: object, where: str) -> Any:
+def arrow(pa: Any, data: object, where: str) -> Any:
     """Data as an Arrow table if it is in memory, else as a reader; None for no data at all.
+
+    It takes pyarrow, not the session: what a session is given to read must not keep it alive.
 
     Raises:
         SourceError: It is nothing that Arrow knows.
     """
-    pa = session.arrow
     if isinstance(data, pa.Table | pa.RecordBatchReader):
         return data
     if isinstance(data, pa.RecordBatch):
@@ -83,7 +84,7 @@ def arrow(session: Session, data: object, where: str) -> Any:
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
-        return _chained(session, iter(data), where)
+        return _chained(pa, iter(data), where)
     raise SourceError(
         f"found {type(data).__name__}, expected Arrow data",
         where=where,
@@ -91,17 +92,17 @@ def arrow(session: Session, data: object, where: str) -> Any:
     )
 
 
-def _chained(session: Session, items: Iterator[object], where: str) -> Any:
+def _chained(pa: Any, items: Iterator[object], where: str) -> Any:
     """One reader over an iterator of Arrow data, whose first item tells the columns."""
     first = next(items, None)
     if first is None:
         return None
-    head = arrow(session, first, where)
-    rest = (arrow(session, item, where) for item in items)
+    head = arrow(pa, first, where)
+    rest = (arrow(pa, item, where) for item in items)
     batches = (
         batch for part in chain([head], rest) if part is not None for batch in _batches(part)
     )
-    return session.arrow.RecordBatchReader.from_batches(head.schema, batches)
+    return pa.RecordBatchReader.from_batches(head.schema, batches)
 
 
 def _batches(data: Any) -> Iterable[Any]:

@@ -49,7 +49,7 @@ class PythonSource(BatchSource):
             function = _function(self.plan.callable, where)
             result = function(**_declared(function, arguments))
             with session.errors(where):
-                data = arrow(session, result, where)
+                data = arrow(session.arrow, result, where)
             if data is None:
                 return Scan("native", iter(()), 0)
             window = (start_ms, end_ms) if self.plan.timestamp_field else (None, None)
