@@ -50,6 +50,11 @@ def test_help_costs_less_than_200_ms_of_cpu() -> None:
     assert min(cpu() for _ in range(3)) < 0.2
 
 
+def test_called_alone_it_tells_what_it_has() -> None:
+    assert _run().stdout == _run("--help").stdout
+    assert "start" in _run("embedded").stdout
+
+
 def test_version_is_that_of_the_package() -> None:
     assert _run("--version").stdout.startswith("featurekit ")
 

@@ -87,6 +87,11 @@ def test_get_says_that_nothing_is_stored(filled: Path) -> None:
     assert result.stdout.startswith("user_id nobody: nothing is stored\n")
 
 
+def test_an_id_may_hold_commas_and_equals_signs(filled: Path) -> None:
+    result = run("get", "user_profile", "--entity", "user_id=a,b=c")
+    assert result.stdout.startswith("user_id a,b=c: nothing is stored\n")
+
+
 def test_get_tells_of_a_key_of_another_type_and_fails(filled: Path, valkey: Server) -> None:
     with valkey.client() as client:
         client.set("fs:user:odd", "text")

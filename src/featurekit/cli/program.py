@@ -14,13 +14,13 @@ import click
 from typing_extensions import override
 
 from featurekit.cli.catalog import COMMANDS, SECTIONS
-from featurekit.cli.session import Session, repo_option
+from featurekit.cli.session import Group, Session, repo_option
 from featurekit.errors import DefinitionError, FeatureKitError, nearest
 
 INTERRUPTED = 130
 
 
-class Program(click.Group):
+class Program(Group):
     """A group that imports a command's module when that command is called."""
 
     @override

@@ -138,7 +138,6 @@ def bars() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TaskID,
         TextColumn,
@@ -148,8 +147,7 @@ def bars() -> Iterator[Any]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} rows/s", style=DIM),
+        TextColumn("{task.fields[rows]}"),
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
@@ -157,13 +155,14 @@ def bars() -> Iterator[Any]:
 
         def tell(progress: Any) -> None:
             if progress.view not in tasks:
-                tasks[progress.view] = drawn.add_task(progress.view, rate="")
+                tasks[progress.view] = drawn.add_task(progress.view, rows="")
             rate = progress.rows_done / progress.seconds if progress.seconds else 0
+            total = f"/{progress.rows_total:,}" if progress.rows_total else ""
             drawn.update(
                 tasks[progress.view],
                 completed=progress.rows_done,
                 total=progress.rows_total or None,
-                rate=f"{rate:,.0f}",
+                rows=f"{progress.rows_done:,}{total}  {rate:,.0f} rows/s",
             )
 
         yield tell

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from typing_extensions import override
 
 Run = Callable[..., int | None]
 """What a command does: its session and parameters in, its exit code out, `None` for 0."""
@@ -25,6 +26,14 @@ class Session:
 
     repo: str = "."
     json: bool = False
+
+
+class Group(click.Group):
+    """A group that, called alone, tells what it has."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
 
 
 def _repo(ctx: click.Context, _: click.Parameter, value: str | None) -> None:

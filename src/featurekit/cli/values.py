@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
@@ -70,7 +71,7 @@ def entity_rows(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, objec
 
 def _entity_row(dtypes: dict[str, DType], text: str) -> dict[str, object]:
     row: dict[str, object] = {}
-    for pair in text.split(",") if len(dtypes) > 1 else [text]:
+    for pair in re.split(f",(?=(?:{'|'.join(dtypes)})=)", text):
         name, equals, value = pair.partition("=")
         if not equals:
             example = ",".join(f"{name}=…" for name in dtypes)

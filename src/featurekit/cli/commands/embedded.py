@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from featurekit.cli.screen import GOOD, Styled, show_json, show_line, show_pairs
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.session import Group, Session, session_command
 from featurekit.cli.words import size
 from featurekit.repo.server import EmbeddedServer, embedded_server
 
@@ -18,7 +18,7 @@ folder_option = click.option(
 )
 
 
-@click.group("embedded")
+@click.group("embedded", cls=Group)
 def command() -> None:
     """Start, stop or look at the embedded server.
 
