@@ -190,23 +190,22 @@ def test_data_with_a_column_that_nobody_declared_is_refused(
         read_data(ArrowSource(data), repo.view(None))
 
 
-def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(repo: Any) -> None:
-    def folders() -> set[Path]:
-        return set(Path(tempfile.gettempdir()).glob("featurekit-*"))
-
-    before = folders()
+def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(
+    repo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plan = query("SELECT 'a' || i AS user_id, i AS n FROM range(5000) t(i)")
     unread = repo.open(plan).scan(repo.view(plan), None, None)
     half = repo.open(plan).scan(repo.view(plan), None, None)
     next(half.batches)
-    assert len(folders() - before) == 2
+    assert len(list(tmp_path.iterdir())) == 2
     half.batches.close()
     del unread
     parts = ArrowSource(iter([pa.table({"user_id": ["a"], "n": [1]}), 7]))
     with pytest.raises(SourceError, match="found int"):
         parts.scan(repo.view(None), None, None)
     gc.collect()
-    assert folders() <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_type_of_source_is_an_error(tmp_path: Path) -> None:
