@@ -111,7 +111,7 @@ class FaultProxy:
 
         def call() -> None:
             act()
-            done.set()
+            self._loop.call_soon(done.set)  # after the closing that `act` has put in line
 
         self._loop.call_soon_threadsafe(call)
         done.wait(timeout=5)

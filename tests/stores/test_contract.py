@@ -34,6 +34,17 @@ def test_a_request_may_be_several_commands(store: RedisStore) -> None:
     assert store.run([b"n", b"n"], [pair, pair], width=2) == [1, b"1", 2, b"2"]
 
 
+def test_requests_may_have_replies_of_different_number(store: RedisStore) -> None:
+    one, two = command(b"INCR", b"n"), command(b"INCR", b"n") + command(b"GET", b"n")
+    assert store.run([b"n", b"n"], [two, one], width=[2, 1]) == [1, b"1", 2]
+
+
+def test_each_reply_of_a_read_is_handed_on(store: RedisStore) -> None:
+    requests = [command(b"GET", b"k"), command(b"INCR", b"k")]
+    assert store.read([b"k"] * 2, requests, repr) == ["None", "1"]
+    assert store.read([], [], repr) == []
+
+
 def test_no_requests_give_no_replies(store: RedisStore) -> None:
     assert store.run([], []) == []
 
@@ -178,6 +189,7 @@ async def test_the_asyncio_side_gives_the_same_replies(store: RedisStore, url: s
     requests = [command(b"HSET", b"k", b"f", b"1"), command(b"HGET", b"k", b"f"), command(b"NOPE")]
     aio = open_async_store(url, Path())
     answered = await aio.run([b"k"] * 3, requests)
+    assert await aio.read([b"k"], requests[1:2], repr) == ["b'1'"]
     await aio.close()
     assert answered[:2] == [1, b"1"]
     assert isinstance(answered[2], ErrorReply)
