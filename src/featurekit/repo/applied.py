@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_repo
-from featurekit.errors import BreakingChangeError, RegistryError
+from featurekit.errors import BreakingChangeError, RegistryConflictError, RegistryError
 from featurekit.models.loaded import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
@@ -54,9 +54,14 @@ class Applied:
         before = self.plan if self.registry is not None else None
         return diff(before, compile_repo(self.declared))
 
-    def apply(self, *, allow_breaking: bool) -> Changes:
+    def apply(self, shown: Changes | None, *, allow_breaking: bool) -> Changes:
         """Make the definitions the registry. See `FeatureStore.apply`."""
         changes = self.changes()
+        if shown is not None and shown != changes:
+            raise RegistryConflictError(
+                "the changes are not those that were shown; nothing was changed",
+                hint="somebody else applied, or a definition was edited: look at the plan again",
+            )
         if changes.breaking and not allow_breaking:
             raise BreakingChangeError(
                 "; ".join(f"{c.subject}: {c.detail}" for c in changes.breaking),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,16 +13,16 @@ from typing_extensions import override
 from featurekit.changes import Changes
 from featurekit.compiler import compile_read
 from featurekit.errors import Problem, RegistryError, RequestError
-from featurekit.loader import find_repo, load_repo
-from featurekit.models.loaded import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.applied import Applied
 from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
-from featurekit.repo.home import FileHome, Home, OnlineHome
+from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
 from featurekit.repo.loading import ON_BAD_ROW, Load
+from featurekit.repo.parts import Parts
+from featurekit.repo.streaming import Streaming
 from featurekit.repo.times import Time, to_ms
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.report import MaterializeReport, OnProgress
@@ -36,15 +34,6 @@ Features = str | Sequence[str]
 """A feature service by name, or a list of `view:field` and `view`."""
 
 _READERS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a feature store is put together from; `loaded` is lacking where there is no YAML."""
-
-    door: StoreDoor
-    home: Home
-    loaded: LoadedRepo | None
 
 
 class FeatureStore:
@@ -69,9 +58,7 @@ class FeatureStore:
 
     def __init__(self, repo_path: str | Path = ".", *, parts: Parts | None = None) -> None:
         if parts is None:
-            loaded = load_repo(find_repo(repo_path), os.environ)
-            door = StoreDoor(loaded.config.online_store.url, loaded.root)
-            parts = Parts(door, _home(loaded, door), loaded)
+            parts = Parts.of(repo_path)
         self._door, self._home, self._loaded = parts.door, parts.home, parts.loaded
         self._applied = Applied(parts.home, parts.loaded)
         self._readers: dict[object, OnlineReader] = {}
@@ -148,16 +135,20 @@ class FeatureStore:
         """What `apply` would change."""
         return self._applied.changes()
 
-    def apply(self, *, allow_breaking: bool = False) -> Changes:
+    def apply(self, changes: Changes | None = None, *, allow_breaking: bool = False) -> Changes:
         """Make the definitions the registry; returns what that changed.
+
+        Args:
+            changes: What `plan` gave, to apply just that; without it, whatever there is.
+            allow_breaking: Whether changes may go through that make stored bytes mean something else.
 
         Raises:
             BreakingChangeError: Stored bytes would mean something else; nothing was changed.
             RegistryConflictError: Somebody else applied meanwhile; nothing was changed.
         """
-        changes = self._applied.apply(allow_breaking=allow_breaking)
+        applied = self._applied.apply(changes, allow_breaking=allow_breaking)
         self.refresh()
-        return changes
+        return applied
 
     # Writing
 
@@ -281,6 +272,11 @@ class FeatureStore:
         """
         return StreamWriter(self.repo_plan.view(view), self._door)
 
+    @property
+    def streams(self) -> Streaming:
+        """Workers that feed the stream views from their sources, and events pushed as JSON."""
+        return Streaming(self.repo_plan, self._door)
+
     async def materialize_async(self, *args: Any, **options: Any) -> list[MaterializeReport]:
         """`materialize` in a thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.materialize, *args, **options)
@@ -387,9 +383,3 @@ class FeatureStore:
 
 def _from_registry(cls: type[FeatureStore], url: str, project: str, root: Path) -> FeatureStore:
     return cls.from_registry(url, project, root=root)
-
-
-def _home(loaded: LoadedRepo, door: StoreDoor) -> Home:
-    if loaded.config.registry == "online":
-        return OnlineHome(door.store, loaded.config.project)
-    return FileHome(loaded.root / loaded.config.registry)

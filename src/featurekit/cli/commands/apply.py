@@ -29,7 +29,7 @@ def command(session: Session, yes: bool, allow_breaking: bool) -> None:
             show_changes(changes)
         if _needs_consent(changes, allow_breaking=allow_breaking):
             ask(session, "apply changes that remove or break", yes=yes)
-        store.apply(allow_breaking=allow_breaking)
+        store.apply(changes, allow_breaking=allow_breaking)
     if session.json:
         show_json(changes.to_dict())
     elif changes:

@@ -1,0 +1,92 @@
+"""Serving: what a feature store reads online."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from featurekit.compiler import compile_read
+from featurekit.repo.applied import Applied
+from featurekit.repo.door import StoreDoor
+from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.requests import EntityRows
+from featurekit.runtime.response import OnlineResponse
+
+Features = str | Sequence[str]
+"""A feature service by name, or a list of `view:field` and `view`."""
+
+_READERS = 256
+
+
+class Serving:
+    """The reading half of a feature store. Thread-safe.
+
+    Args:
+        door: The way to the online store.
+        applied: What is applied there.
+    """
+
+    def __init__(self, door: StoreDoor, applied: Applied) -> None:
+        self._door = door
+        self._applied = applied
+        self._readers: dict[object, OnlineReader] = {}
+
+    def refresh(self) -> None:
+        """Forget the registry as read, so that the next call sees what was applied since."""
+        self._applied.refresh()
+        self._readers = {}
+
+    def get_online_features(
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+    ) -> OnlineResponse:
+        """The features of some entities, in one round trip per server.
+
+        Args:
+            features: A feature service, or a list of `view:field` and `view`.
+            entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
+                Order and repeats are kept.
+            full_feature_names: Whether answers are named `view__field`.
+            freshness: Whether to ask how long each value has to live, too.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: A join key is lacking or unknown, or nothing is asked for.
+            ValueRefusedError: A join key has another type.
+            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+        """
+        return self._reader(features, full=full_feature_names, freshness=freshness).get(
+            entity_rows
+        )
+
+    async def get_online_features_async(
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+    ) -> OnlineResponse:
+        """As `get_online_features`, without blocking the event loop."""
+        reader = self._reader(features, full=full_feature_names, freshness=freshness)
+        return await reader.get_async(entity_rows)
+
+    def online_reader(
+        self, features: Features, *, full_feature_names: bool = False, freshness: bool = False
+    ) -> OnlineReader:
+        """A reader of these features, compiled once and used for ever. Raises as above."""
+        return self._reader(features, full=full_feature_names, freshness=freshness)
+
+    def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
+        wanted = features if isinstance(features, str) else tuple(features)
+        made = self._readers.get((wanted, full, freshness))
+        if made is None:
+            plan = compile_read(self._applied.plan, wanted, full_feature_names=full)
+            if len(self._readers) >= _READERS:
+                self._readers.clear()
+            made = OnlineReader(plan, self._door, freshness=freshness)
+            self._readers[wanted, full, freshness] = made
+        return made
