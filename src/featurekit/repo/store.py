@@ -11,7 +11,6 @@ from typing import Any, Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.compiler import compile_read
 from featurekit.errors import Problem, RegistryError, RequestError
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
@@ -22,21 +21,14 @@ from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
 from featurekit.repo.loading import ON_BAD_ROW, Load
 from featurekit.repo.parts import Parts
+from featurekit.repo.serving import Serving
 from featurekit.repo.streaming import Streaming
 from featurekit.repo.times import Time, to_ms
-from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.report import MaterializeReport, OnProgress
-from featurekit.runtime.requests import EntityRows
-from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.writer import StreamWriter
 
-Features = str | Sequence[str]
-"""A feature service by name, or a list of `view:field` and `view`."""
 
-_READERS = 256
-
-
-class FeatureStore:
+class FeatureStore(Serving):
     """One project: its definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`, and pickles: connections stay behind.
@@ -59,9 +51,8 @@ class FeatureStore:
     def __init__(self, repo_path: str | Path = ".", *, parts: Parts | None = None) -> None:
         if parts is None:
             parts = Parts.of(repo_path)
-        self._door, self._home, self._loaded = parts.door, parts.home, parts.loaded
-        self._applied = Applied(parts.home, parts.loaded)
-        self._readers: dict[object, OnlineReader] = {}
+        super().__init__(parts.door, Applied(parts.home, parts.loaded))
+        self._home, self._loaded = parts.home, parts.loaded
 
     @classmethod
     def from_registry(cls, url: str, project: str, *, root: str | Path = ".") -> Self:
@@ -125,11 +116,6 @@ class FeatureStore:
             RegistryError: Nothing is applied yet.
         """
         return self._applied.plan
-
-    def refresh(self) -> None:
-        """Forget the registry as read, so that the next call sees what was applied since."""
-        self._applied.refresh()
-        self._readers = {}
 
     def plan(self) -> Changes:
         """What `apply` would change."""
@@ -284,64 +270,6 @@ class FeatureStore:
     async def write_batch_async(self, *args: Any, **options: Any) -> MaterializeReport:
         """`write_batch` in a thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.write_batch, *args, **options)
-
-    # Reading
-
-    def get_online_features(
-        self,
-        features: Features,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-    ) -> OnlineResponse:
-        """The features of some entities, in one round trip per server.
-
-        Args:
-            features: A feature service, or a list of `view:field` and `view`.
-            entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
-                Order and repeats are kept.
-            full_feature_names: Whether answers are named `view__field`.
-            freshness: Whether to ask how long each value has to live, too.
-
-        Raises:
-            UnknownNameError: There is no such service, view or field.
-            RequestError: A join key is lacking or unknown, or nothing is asked for.
-            ValueRefusedError: A join key has another type.
-            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
-        """
-        return self._reader(features, full=full_feature_names, freshness=freshness).get(
-            entity_rows
-        )
-
-    async def get_online_features_async(
-        self,
-        features: Features,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-    ) -> OnlineResponse:
-        """As `get_online_features`, without blocking the event loop."""
-        reader = self._reader(features, full=full_feature_names, freshness=freshness)
-        return await reader.get_async(entity_rows)
-
-    def online_reader(
-        self, features: Features, *, full_feature_names: bool = False, freshness: bool = False
-    ) -> OnlineReader:
-        """A reader of these features, compiled once and used for ever. Raises as above."""
-        return self._reader(features, full=full_feature_names, freshness=freshness)
-
-    def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
-        wanted = features if isinstance(features, str) else tuple(features)
-        made = self._readers.get((wanted, full, freshness))
-        if made is None:
-            plan = compile_read(self.repo_plan, wanted, full_feature_names=full)
-            if len(self._readers) >= _READERS:
-                self._readers.clear()
-            made = OnlineReader(plan, self._door, freshness=freshness)
-            self._readers[wanted, full, freshness] = made
-        return made
 
     # Looking after it
 

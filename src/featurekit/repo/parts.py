@@ -1,0 +1,35 @@
+"""Parts: what a feature store is put together from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from featurekit.loader import find_repo, load_repo
+from featurekit.models.loaded import LoadedRepo
+from featurekit.repo.door import StoreDoor
+from featurekit.repo.home import FileHome, Home, OnlineHome
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a feature store is put together from; `loaded` is lacking where there is no YAML."""
+
+    door: StoreDoor
+    home: Home
+    loaded: LoadedRepo | None
+
+    @classmethod
+    def of(cls, repo_path: str | Path) -> Self:
+        """The parts that the nearest `featurerepo.yaml` tells of."""
+        loaded = load_repo(find_repo(repo_path), os.environ)
+        door = StoreDoor(loaded.config.online_store.url, loaded.root)
+        return cls(door, _home(loaded, door), loaded)
+
+
+def _home(loaded: LoadedRepo, door: StoreDoor) -> Home:
+    if loaded.config.registry == "online":
+        return OnlineHome(door.store, loaded.config.project)
+    return FileHome(loaded.root / loaded.config.registry)
