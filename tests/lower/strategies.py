@@ -32,7 +32,7 @@ _elements: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(),
     "timestamp": st.datetimes(datetime(1, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     "date": st.dates(),
-    "decimal": st.decimals(-(10**20), 10**20, places=10),
+    "decimal": st.decimals(-(10**19), 10**19, places=10),
     "bytes": st.binary(max_size=300),
 }
 _json = st.recursive(

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import redis
+
+from featurekit import FeatureStore
+from featurekit.errors import StoreError, StoreUnfitError
+from tests.promise.repos import applied, immortal
+from tests.servers import Server, running, valkey_binary
+
+ROWS = {f"u{i}": {"country": "NO", "tx_count_7d": i} for i in range(100)}
+COLUMNS = {"user_id": list(ROWS), "country": ["NO"] * 100, "tx_count_7d": list(range(100))}
+
+
+def table() -> Any:
+    return pa.table(COLUMNS | {"tags": pa.nulls(100, pa.list_(pa.string()))})
+
+
+@pytest.mark.parametrize("rows", [ROWS, table()], ids=["dict", "arrow"])
+@pytest.mark.parametrize("view", ["profile", "scores"])
+def test_a_key_of_another_type_spoils_one_row(
+    store: FeatureStore, client: redis.Redis, rows: Any, view: str
+) -> None:
+    client.set("fs:user:u7", "mine")
+    if view == "scores":
+        rows = {user: {"risk": 0.5, "model": "m"} for user in ROWS}
+    with pytest.raises(StoreError, match="fs:user:u7: WRONGTYPE") as caught:
+        store.write_batch(view, rows)
+    assert "99 rows are written" in str(caught.value)
+    assert len(list(client.scan_iter("fs:user:*", _type="hash"))) == 99
+    assert client.get("fs:user:u7") == b"mine"
+    assert set(immortal(client)) <= {b"fs:user:u7"}
+
+
+@pytest.mark.parametrize("rows", [ROWS, table()], ids=["dict", "arrow"])
+def test_skipped_rows_are_counted_and_named(
+    store: FeatureStore, client: redis.Redis, rows: Any
+) -> None:
+    client.rpush("fs:user:u7", "mine")
+    client.set("fs:user:u50", "mine")
+    report = store.write_batch("profile", rows, on_bad_row="skip")
+    assert (report.rows_written, report.rows_rejected) == (98, 2)
+    assert [reason.partition(":WRONG")[0][:11] for reason in report.reasons] == [
+        "fs:user:u7:",
+        "fs:user:u50",
+    ]
+
+
+@contextmanager
+def full(arguments: tuple[str, ...] = ()) -> Iterator[Server]:
+    with running(valkey_binary(), "--maxmemory-policy", "noeviction", *arguments) as server:
+        yield server
+
+
+@pytest.mark.parametrize("view", ["profile", "scores"])
+def test_a_full_server_ends_the_load_and_nothing_lacks_its_expiry(
+    tmp_path: Path, view: str
+) -> None:
+    rows = {
+        "profile": {f"u{i}": {"country": "x" * 500} for i in range(20_000)},
+        "scores": {f"u{i}": {"model": "x" * 500} for i in range(20_000)},
+    }[view]
+    with full() as server, server.client() as client, applied(tmp_path, server.url) as store:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 3_000_000)
+        with pytest.raises(StoreError, match="OOM"):
+            store.write_batch(view, rows)
+        assert client.dbsize() > 100
+        assert not immortal(client)
+        with pytest.raises(StoreError, match=r"OOM|memory is full"):
+            store.write_batch(view, rows)
+        client.config_set("maxmemory", 0)
+        assert store.write_batch(view, rows).rows_written == 20_000
+
+
+ACL = "on nopass ~fs:* ~featurekit:* +@all"
+
+
+@pytest.mark.parametrize("lacking", ["multi", "exec", "pexpire", "hdel", "hset", "hpexpire"])
+def test_a_user_who_lacks_a_right_is_refused_before_anything_is_written(
+    valkey: Server, tmp_path: Path, lacking: str
+) -> None:
+    url = valkey.url.replace("unix://", "unix://writer:x@")
+    with valkey.client() as client, applied(tmp_path, url) as store:
+        client.execute_command("ACL", "SETUSER", "writer", "reset", *ACL.split(), f"-{lacking}")
+        with pytest.raises(StoreUnfitError, match=lacking.upper()) as caught:
+            store.write_batch("profile", ROWS)
+        assert "user 'writer'" in str(caught.value)
+        assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("renamed", ["HPEXPIRE", "PEXPIRE", "HDEL", "MULTI", "HSET"])
+def test_a_server_that_lacks_a_command_is_refused_before_anything_is_written(
+    tmp_path: Path, renamed: str
+) -> None:
+    with (
+        running(valkey_binary(), "--rename-command", renamed, "") as server,
+        server.client() as client,
+        applied(tmp_path, server.url) as store,
+    ):
+        told = "HEXPIRE" if renamed == "HPEXPIRE" else renamed
+        with pytest.raises(StoreUnfitError, match=told):
+            store.write_batch("profile", ROWS)
+        assert client.dbsize() == 0
+
+
+def test_a_user_who_may_only_read_reads(valkey: Server, tmp_path: Path) -> None:
+    rights = ["on", "nopass", "~fs:*", "+hmget", "+hpttl", "+pttl", "+ping"]
+    with valkey.client() as client, applied(tmp_path / "w", valkey.url) as writer:
+        writer.write_batch("profile", ROWS)
+        client.execute_command("ACL", "SETUSER", "reader", "reset", *rights)
+        url = valkey.url.replace("unix://", "unix://reader:x@")
+        with applied(tmp_path / "r", url) as store:
+            row = store.online_reader("fraud_v1", freshness=True).read("u7")
+            assert (row.country, row.tx_count_7d, row.found) == ("NO", 7, True)
+            with pytest.raises(StoreUnfitError):
+                store.write_batch("profile", ROWS)
