@@ -122,7 +122,15 @@ class BadRowError(FeatureKitError):
 
 
 class BadEventError(FeatureKitError):
-    """An event does not fit its stream view; names its index, field and value."""
+    """An event does not fit its stream view; names its index, field and value.
+
+    Attributes:
+        index: Its place among the events given, from 0.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", index: int = 0) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.index = index
 
 
 class StoreError(FeatureKitError):

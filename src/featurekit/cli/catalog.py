@@ -21,6 +21,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "materialize": "Fill the online store from batch sources.",
             "write": "Write rows of JSON from standard input into a batch view.",
+            "stream": "Push events into stream views, or run the workers that do.",
         },
     ),
     (

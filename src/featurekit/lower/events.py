@@ -217,6 +217,12 @@ def fault_of(replies: Sequence[Reply]) -> str:
     return "" if last is not None else "the transaction was dropped"
 
 
+def passing_refusal(replies: Sequence[Reply]) -> str:
+    """A refusal that is about the server and not about the event; empty if there is none."""
+    error = first_error(replies)
+    return "" if error is None or error.code == "WRONGTYPE" else str(error)
+
+
 def lacks_script(replies: Sequence[Reply]) -> bool:
     """Whether the server knows the script no more, as after a restart."""
     return any(isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT" for reply in replies)

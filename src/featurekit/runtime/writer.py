@@ -26,6 +26,7 @@ from featurekit.lower.events import (
     arrival_unit,
     fault_of,
     lacks_script,
+    passing_refusal,
     timed_unit,
 )
 from featurekit.lower.keys import key_function
@@ -72,12 +73,15 @@ class WriteReport:
         dropped_older: Events older than what the store holds; only with `ordering: event_time`.
         dropped_expired: Events that were past their expiry on arrival; likewise.
         rejected: Events that did not fit the view or that the store refused: index and reason.
+        refusal: What the store said when it refused events for reasons of its own, as for want of
+            memory: it may take them later. Empty if there was no such refusal.
     """
 
     written: int = 0
     dropped_older: int = 0
     dropped_expired: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
+    refusal: str = ""
 
     def add(self, other: WriteReport) -> None:
         """Count another report's events too; its rejects stay with it."""
@@ -235,6 +239,8 @@ class StreamWriter:
     def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, EventUnit] | Late:
         entity, values, *rest = event
         time = rest[0] if rest else None
+        if values.__class__ is not dict and not isinstance(values, Mapping):
+            raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
         if self._timed:
             now_ms = self._door.now_ms()
             key, event_ms = self._key(entity), _event_ms(time, now_ms)
@@ -260,8 +266,11 @@ class StreamWriter:
                     where = ", ".join(
                         p for p in (self.plan.name, f"event {index}", error.where) if p
                     )
-                    raise BadEventError(error.message, where=where, hint=error.hint) from error
-                report.rejected.append((index, f"{error.where}: {error.message}"))
+                    raise BadEventError(
+                        error.message, where=where, hint=error.hint, index=index
+                    ) from error
+                where = f"{error.where}: " if error.where else ""
+                report.rejected.append((index, where + error.message))
                 continue
             if isinstance(unit, Late):
                 report.dropped_expired += 1
@@ -308,6 +317,7 @@ class StreamWriter:
     ) -> None:
         if fault := fault_of(replies):
             report.rejected.append((index, f"{key.decode(errors='replace')}: {fault}"))
+            report.refusal = report.refusal or passing_refusal(replies)
         elif self._timed and replies[0] == 0:
             report.dropped_older += 1
         else:

@@ -1,0 +1,185 @@
+"""`featurekit stream`: events into stream views."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note
+from featurekit.cli.session import Session, session_command
+from featurekit.cli.words import count, counted, span
+from featurekit.errors import ValueRefusedError
+from featurekit.models.scalars import parse_duration
+from featurekit.repo import FeatureStore
+from featurekit.repo.streaming import StreamOptions
+from featurekit.runtime.worker import Pace, StreamReport
+from featurekit.runtime.writer import WriteReport
+
+READ_BYTES = 1 << 16
+SHOWN = 3
+
+
+@click.group("stream")
+def command() -> None:
+    """Push events into stream views, or run the workers that do.
+
+    Each field of an event is written with its own expiry, and expires by itself when its stream
+    stops.
+    """
+
+
+def duration(text: str) -> int:
+    """The milliseconds of a duration on the command line."""
+    try:
+        return parse_duration(text)
+    except ValueRefusedError as error:
+        raise click.BadParameter(error.message) from error
+
+
+@session_command("push")
+@click.argument("view")
+@click.option("--ttl", type=duration, metavar="10m", help="How long these values live.")
+@click.option(
+    "--on-bad-event",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="Whether an event that does not fit ends it or is reported and passed over.",
+)
+def push(session: Session, view: str, ttl: int | None, on_bad_event: str) -> int:
+    """Write events of JSON from standard input into a stream view.
+
+    One object a line, of join keys and the fields that changed: {"user_id": "u0001", "tx_count_5m":
+    3}. A field that an event lacks is left alone, null deletes it. A view with `ordering:
+    event_time` takes the time from `event_timestamp`. Lines are written as they come. Exits with 1
+    if events were rejected.
+    """
+    if sys.stdin.isatty():
+        click.echo("reading JSON objects, one a line, until Ctrl-D", err=True)
+    life = timedelta(milliseconds=ttl) if ttl is not None else None
+    with FeatureStore(session.repo) as store:
+        report = store.streams.push(view, _arriving(), ttl=life, on_bad_event=on_bad_event)
+    return _show_push(session, report)
+
+
+@session_command("run")
+@click.argument("views", metavar="[VIEW]...", nargs=-1)
+@click.option(
+    "--consumer", metavar="NAME", default="", help="The name to read under, kept over restarts."
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=500,
+    show_default=True,
+    help="Most events written at once.",
+)
+@click.option(
+    "--interval", type=duration, default="10s", show_default=True, help="How often to report."
+)
+@click.option(
+    "--claim-after",
+    metavar="60s",
+    type=duration,
+    default="60s",
+    show_default=True,
+    help="How long a dead consumer's events are left to it.",
+)
+@click.option("--once", is_flag=True, help="Stop when all that is there is read.")
+def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
+    """Feed stream views from their sources until stopped.
+
+    The views named, or all that have a source, each in a thread. An event is acknowledged once it
+    is written; one that does not fit its view goes to the dead letters. SIGTERM and Ctrl-C end it
+    when what was read is written. Run it several times, here or elsewhere, to share the work.
+    With --json it prints one document a line.
+    """
+    pace = Pace(batch=options["batch"], interval_s=options["interval"] / 1000)
+    how = StreamOptions(options["consumer"], options["claim_after"], options["once"], pace)
+    stop = threading.Event()
+    with FeatureStore(session.repo) as store, _ended_by_signals(stop):
+        store.streams.run(views, how, stop=stop, tell=lambda report: _tell(session, report))
+
+
+for subcommand in (push, run):
+    command.add_command(subcommand)
+
+
+def _arriving() -> Iterator[list[str]]:
+    """The lines of standard input, as many at once as have come."""
+    rest = b""
+    stdin: Any = sys.stdin.buffer
+    while came := stdin.read1(READ_BYTES):
+        *lines, rest = (rest + came).split(b"\n")
+        yield [line.decode(errors="surrogateescape") for line in lines]
+    yield [rest.decode(errors="surrogateescape")]
+
+
+def _show_push(session: Session, report: WriteReport) -> int:
+    if session.json:
+        document = asdict(report)
+        document["rejected"] = [{"line": n, "reason": reason} for n, reason in report.rejected]
+        show_json(document)
+    else:
+        dropped = report.dropped_older + report.dropped_expired
+        told = f", {count(dropped)} dropped as too old" if dropped else ""
+        show_line(f"{counted(report.written, 'event')} written{told}")
+    for _, reason in report.rejected[:SHOWN]:
+        show_note("rejected", reason, BAD)
+    if report.rejected:
+        show_note("error", f"{counted(len(report.rejected), 'event')} rejected", BAD)
+    return 1 if report.rejected else 0
+
+
+def _tell(session: Session, report: StreamReport) -> None:
+    """One line of what a worker did; from several threads, so each line is one write."""
+    if session.json:
+        click.echo(json.dumps(report.to_dict()))
+        return
+    rate = report.read / report.seconds if report.seconds else 0.0
+    facts = [
+        f"{report.view}: {count(rate)} events/s",
+        f"{count(report.written)} written",
+        *_told(report),
+        "lag unknown" if report.lag is None else f"lag {count(report.lag)}",
+    ]
+    if report.newest_age_ms is not None:
+        facts.append(f"newest {span(max(0, report.newest_age_ms))} old")
+    click.echo(", ".join(facts))
+    for reason in report.reasons:
+        show_note("rejected", reason, BAD)
+    if report.trouble:
+        show_note("waiting", report.trouble, ODD)
+
+
+def _told(report: StreamReport) -> Iterator[str]:
+    for name in ("dropped_older", "dropped_expired", "rejected", "ignored"):
+        if number := getattr(report, name):
+            yield f"{count(number)} {name.replace('_', ' ')}"
+
+
+@contextmanager
+def _ended_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C set `stop`; a second one ends the process at once."""
+
+    def end(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,238 @@
+"""Streaming: workers that feed stream views, and events that are pushed by hand."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from typing_extensions import override
+
+from featurekit.errors import FeatureKitError, RequestError
+from featurekit.plan import RepoPlan, StreamPlan, ViewPlan
+from featurekit.ports import EventSource
+from featurekit.repo.door import StoreDoor
+from featurekit.repo.lines import Lines, line_reader
+from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
+from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.stores import open_store
+from featurekit.stores.url import StoreUrl
+from featurekit.streams import Consumer, open_stream
+
+KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
+"""`FEATUREKIT_KAFKA_SECURITY_PROTOCOL` is the client's setting `security.protocol`, and so on."""
+
+LOOK_S = 0.2
+ON_BAD_EVENT = ("fail", "skip")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How workers run.
+
+    Attributes:
+        consumer: The name under which they read; by default that of this machine and process. A
+            worker that starts again under its name goes on at once with what it held.
+        claim_after_ms: How long the events of a consumer that died are left to it.
+        once: Whether to stop when all that is there is read.
+        pace: Batches, waits and reports.
+    """
+
+    consumer: str = ""
+    claim_after_ms: int = 60_000
+    once: bool = False
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The stream views of one repository, and the store that they are in."""
+
+    plan: RepoPlan
+    door: StoreDoor
+
+    def run(
+        self,
+        views: Sequence[str] = (),
+        options: StreamOptions | None = None,
+        *,
+        stop: threading.Event | None = None,
+        tell: Tell | None = None,
+    ) -> list[StreamReport]:
+        """Feed stream views from their sources, with a worker for each, until asked to stop.
+
+        At least once, and idempotent: an event that is handed out again leaves the same state. What
+        does not fit its view goes to the dead letters; while the store or the source is away, the
+        workers wait for it.
+
+        Args:
+            views: Names of stream views; all that have a source by default.
+            options: How the workers run.
+            stop: Set it to have them write and acknowledge what they read, and return.
+            tell: Called with a report of each worker once in each interval, in its thread.
+
+        Returns:
+            For each view, all that its worker did.
+
+        Raises:
+            StreamError: A source refuses.
+            StoreError: The store refuses this server or user as a whole.
+        """
+        plans = [self.plan.view(name) for name in views] or self._fed()
+        sources = [_stream_of(view) for view in plans]
+        options, stop = options or StreamOptions(), stop or threading.Event()
+        crew = [
+            self._member(view, plan, options, stop, tell or _untold)
+            for view, plan in zip(plans, sources, strict=True)
+        ]
+        for member in crew:
+            member.start()
+        for member in crew:
+            while member.is_alive():  # a signal is taken between two looks
+                member.join(LOOK_S)
+        for member in crew:
+            if member.error is not None:
+                raise member.error
+        return [member.report for member in crew if member.report is not None]
+
+    def push(
+        self,
+        view: str,
+        batches: Iterable[Sequence[str]],
+        *,
+        ttl: timedelta | int | None = None,
+        on_bad_event: str = "fail",
+    ) -> WriteReport:
+        """Write events given as lines of JSON: an object of join keys and fields each.
+
+        Args:
+            view: The stream view.
+            batches: Lines; each batch is written before the next is asked for.
+            ttl: How long the values live, in the place of the declared TTLs; a timedelta, or
+                milliseconds.
+            on_bad_event: `fail` ends it at the first event that does not fit, and nothing of its
+                batch is written. `skip` writes the others and reports the bad ones.
+
+        Returns:
+            What became of the events; rejected ones by the number of their line.
+
+        Raises:
+            BadEventError: An event does not fit; names its line, field and value.
+            StoreError: The store refused an event.
+            StoreUnavailableError: No reply. It is safe to push the same lines again.
+        """
+        if on_bad_event not in ON_BAD_EVENT:
+            raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
+        writer = StreamWriter(self.plan.view(view), self.door)
+        read = line_reader(writer.plan)
+        report = WriteReport()
+        first = 1
+        for lines in batches:
+            parsed = Lines(skip=on_bad_event == "skip", report=report)
+            for number, line in enumerate(lines, first):
+                parsed.add(number, line, read)
+            parsed.write(writer, ttl)
+            first += len(lines)
+        return report
+
+    def lag(self, view: ViewPlan) -> int | None:
+        """Events that a view's workers have yet to read; `None` where that is not known.
+
+        A Kafka topic is not asked: its brokers may be away, and are not the store's concern.
+        """
+        if view.stream is None or view.stream.type != "redis_stream":
+            return None
+        source = self._source(view, view.stream, StreamOptions())
+        try:
+            return source.lag()
+        except FeatureKitError:
+            return None
+        finally:
+            source.close()
+
+    def _fed(self) -> list[ViewPlan]:
+        views = [view for view in self.plan.views if view.stream is not None]
+        if not views:
+            raise RequestError(
+                "no stream view says where its events come from",
+                hint="give one a `source:`, or push events with `featurekit stream push`",
+            )
+        return views
+
+    def _source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
+        name = options.consumer or f"{socket.gethostname()}-{os.getpid()}"
+        door = self.door
+        return open_stream(
+            view,
+            plan,
+            Consumer(name, options.claim_after_ms),
+            lambda: open_store(door.url, door.root, os.environ),
+            _kafka_settings(),
+        )
+
+    def _member(
+        self,
+        view: ViewPlan,
+        plan: StreamPlan,
+        options: StreamOptions,
+        stop: threading.Event,
+        tell: Tell,
+    ) -> _Member:
+        # A blocking read of a stream must end before the store gives up waiting for its reply.
+        patience_s = StoreUrl.parse(self.door.url).load_timeout_s / 2
+        pace = options.pace
+        if plan.type == "redis_stream" and pace.wait_s > patience_s:
+            pace = replace(pace, wait_s=patience_s)
+        writer = StreamWriter(view, self.door)
+        source = self._source(view, plan, options)
+        worker = Worker(writer, source, pace, tell, self.door.now_ms)
+        return _Member(worker, source, stop, once=options.once)
+
+
+class _Member(threading.Thread):
+    """A worker in a thread; when it fails, all stop."""
+
+    def __init__(
+        self, worker: Worker, source: EventSource, stop: threading.Event, *, once: bool
+    ) -> None:
+        super().__init__(daemon=True)
+        self.report: StreamReport | None = None
+        self.error: BaseException | None = None
+        self._worker, self._source, self._stop_all, self._once = worker, source, stop, once
+
+    @override
+    def run(self) -> None:
+        try:
+            self.report = self._worker.run(self._stop_all, once=self._once)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self.error = error
+            self._stop_all.set()
+        finally:
+            self._source.close()
+
+
+def _untold(_report: StreamReport) -> None:
+    """Tell nobody."""
+
+
+def _stream_of(view: ViewPlan) -> StreamPlan:
+    if view.stream is None:
+        raise RequestError(
+            f"feature view '{view.name}' has no stream to read",
+            hint="give it a `source:`, or push events with `featurekit stream push`"
+            if view.kind == "stream"
+            else "a batch view is loaded by `featurekit materialize`",
+        )
+    return view.stream
+
+
+def _kafka_settings() -> dict[str, str]:
+    """Settings of the Kafka client, out of the environment: secrets are in no YAML."""
+    return {
+        name.removeprefix(KAFKA_VARIABLES).lower().replace("_", "."): value
+        for name, value in os.environ.items()
+        if name.startswith(KAFKA_VARIABLES)
+    }

@@ -1,0 +1,129 @@
+"""Translation: from an event as it came to what the writer of its view takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from featurekit.codec import Codec, codec_of
+from featurekit.dtypes import DType
+from featurekit.errors import ValueRefusedError
+from featurekit.plan import ViewPlan
+from featurekit.ports import StreamEvent
+from featurekit.runtime.writer import Event, Timestamp
+
+TIMESTAMP = "event_timestamp"
+"""The column with an event's time, unless the stream names another."""
+
+Translate = Callable[[StreamEvent], Event | None]
+"""From an event to what is to be written; `None` for one that the view does not want."""
+
+_Read = Callable[[object], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of an event: a join key's or a field's, and how its value is read."""
+
+    name: str
+    key: str
+    text: _Read
+    json: _Read
+
+
+def translator(view: ViewPlan) -> Translate:
+    """The function that translates the events of a view's stream.
+
+    Raises (the function):
+        ValueRefusedError: It is no event, lacks a join key or its time, or has a value that is not
+            of its field's type; `where` names the column.
+    """
+    options = dict(view.stream.options) if view.stream is not None else {}
+    where = {k.removeprefix("where."): v for k, v in options.items() if k.startswith("where.")}
+    keys = [_column(options, k.name, k.dtype) for k in view.key.join_keys]
+    fields = [_column(options, f.name, f.dtype) for f in view.fields]
+    timed = view.ordering == "event_time"
+    clock = options.get("event_timestamp_field", TIMESTAMP)
+
+    def translate(event: StreamEvent) -> Event | None:
+        if event.fault:
+            raise ValueRefusedError(event.fault)
+        columns = event.columns
+        for key, text in where.items():
+            if key not in columns or _text(columns[key]) != text:
+                return None
+        is_json = event.form == "json"
+        parts = tuple(_part(column, columns, is_json=is_json) for column in keys)
+        values = {
+            c.name: _value(c, columns[c.key], is_json=is_json) for c in fields if c.key in columns
+        }
+        entity = parts if len(parts) > 1 else parts[0]
+        return (entity, values, _time(columns.get(clock), clock)) if timed else (entity, values)
+
+    return translate
+
+
+def _column(options: Mapping[str, str], name: str, dtype: DType) -> _Column:
+    codec = codec_of(dtype)
+    text = _bytes_reader(codec) if dtype.kind in ("bytes", "vector") else _text_reader(codec)
+    return _Column(name, options.get(f"columns.{name}", name), text, codec.from_json)
+
+
+def _bytes_reader(codec: Codec) -> _Read:
+    def read(data: object) -> object:
+        try:
+            return codec.decode(data)  # type: ignore[arg-type]  # the form `text` is bytes
+        except ValueError:
+            raise codec.refusal(data) from None
+
+    return read
+
+
+def _text_reader(codec: Codec) -> _Read:
+    def read(data: object) -> object:
+        return codec.parse(_utf8(data))
+
+    return read
+
+
+def _utf8(data: object) -> str:
+    try:
+        return data.decode()  # type: ignore[attr-defined,no-any-return]  # the form `text` is bytes
+    except UnicodeDecodeError:
+        raise ValueRefusedError(f"{data!r} is not UTF-8") from None
+
+
+def _part(column: _Column, columns: Mapping[str, object], *, is_json: bool) -> object:
+    if columns.get(column.key) is None:
+        raise ValueRefusedError("an event without it is of no entity", where=column.key)
+    return _value(column, columns[column.key], is_json=is_json)
+
+
+def _value(column: _Column, given: object, *, is_json: bool) -> object:
+    if given is None:
+        return None
+    try:
+        return column.json(given) if is_json else column.text(given)
+    except ValueRefusedError as error:
+        raise ValueRefusedError(error.message, where=column.key, hint=error.hint) from error
+
+
+def _time(given: object, where: str) -> Timestamp:
+    """The time of an event: milliseconds since the epoch as a number or in digits, or RFC 3339."""
+    if isinstance(given, bytes):
+        given = _utf8(given)
+    if isinstance(given, str) and given.isascii() and given.isdigit():
+        return int(given)
+    if given is None or isinstance(given, str) or type(given) is int:
+        return given
+    raise ValueRefusedError(f"{given!r} is no time", where=where)
+
+
+def _text(value: object) -> str | None:
+    """A value as `where:` compares it: as it stands, JSON's other values as JSON writes them."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, default=str)
