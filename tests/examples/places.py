@@ -15,6 +15,9 @@ from featurekit.stores.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 
+ENVIRONMENT = {"FEATUREKIT_ONLINE_URL": "embedded://.featurekit/online?timeout=10s"}
+"""The store that examples have anyway, with patience for a machine that is busy with tests."""
+
 
 @contextmanager
 def folder() -> Iterator[Path]:
@@ -47,7 +50,7 @@ def repository(*parts: str) -> Iterator[Path]:
 def run(
     place: Path, command: Sequence[str], *, merged: bool = False, fails: bool | None = False
 ) -> str:
-    """Run a command in a folder, with no settings but its own; returns what it printed.
+    """Run a command in a folder, with no settings but those here; returns what it printed.
 
     Args:
         place: The folder.
@@ -60,7 +63,7 @@ def run(
     done = subprocess.run(
         command,
         cwd=place,
-        env=kept | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+        env=kept | ENVIRONMENT | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,

@@ -9,10 +9,18 @@ import pandas as pd
 import pytest
 
 from featurekit import FeatureStore
-from tests.examples.places import ROOT, featurekit, python, repository
+from tests.examples.places import ENVIRONMENT, ROOT, featurekit, python, repository
 from tests.flights import table
 
 USERS = 1000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +164,7 @@ def test_one_request_spans_a_plane_and_a_route(flights: FeatureStore) -> None:
 
 
 def test_flights_are_served_from_the_registry_alone(flights: FeatureStore, tmp_path: Path) -> None:
-    url = f"embedded://{flights.path}/.featurekit/online"
+    url = f"embedded://{flights.path}/.featurekit/online?timeout=10s"
     with FeatureStore.from_registry(url, "flights", root=tmp_path) as store:
         row = store.online_reader(["route_stats:daily"]).read(("JFK", "LAX"))
     assert row.daily
