@@ -21,7 +21,7 @@ from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import AsyncOnlineStore, OnlineStore
 from featurekit.runtime.freshness import Freshness, measure
-from featurekit.runtime.requests import EntityRows, check_names, columns_of, entities_of
+from featurekit.runtime.requests import EntityRows, check_names, columns_function, entities_of
 from featurekit.runtime.response import OnlineResponse
 from featurekit.wire import ErrorReply, Reply
 
@@ -53,6 +53,8 @@ class OnlineReader:
         self.invalid_values = 0
         self._door = door
         self._freshness = freshness
+        self._names = [column.name for column in plan.columns]
+        self._columns_of = columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
         self._direct = len(plan.groups) == 1 and not freshness
         self._row = row_function(plan, self._careful_row)
@@ -95,20 +97,20 @@ class OnlineReader:
 
     def get(self, entity_rows: EntityRows) -> OnlineResponse:
         """The features of `n` entity rows. Raises as `read`."""
-        columns = columns_of(self.plan, entity_rows)
+        columns = self._columns_of(entity_rows)
         keys = self._keys(columns)
         if self._direct:
             rows = self._door.store.read(*self._together(keys), self._row)
-            return OnlineResponse(self.plan, columns, rows)
+            return OnlineResponse(self.plan, self._names, columns, rows)
         return self._response(columns, self._ask(keys))
 
     async def get_async(self, entity_rows: EntityRows) -> OnlineResponse:
         """As `get`, without blocking the event loop."""
-        columns = columns_of(self.plan, entity_rows)
+        columns = self._columns_of(entity_rows)
         keys = self._keys(columns)
         if self._direct:
             rows = await self._door.running().read(*self._together(keys), self._row)
-            return OnlineResponse(self.plan, columns, rows)
+            return OnlineResponse(self.plan, self._names, columns, rows)
         return self._response(columns, await self._ask_async(keys))
 
     def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
@@ -158,12 +160,12 @@ class OnlineReader:
         return [make(row[:-1], row[-1], life) for row, life in zip(rows, lives, strict=True)]
 
     def _response(
-        self, columns: Mapping[str, list[object]], replies: list[list[Reply]]
+        self, columns: dict[str, list[object]], replies: list[list[Reply]]
     ) -> OnlineResponse:
         rows, fresh = self._rows(replies)
         if fresh is None:
-            return OnlineResponse(self.plan, columns, rows)
-        return OnlineResponse(self.plan, columns, rows, fresh.lives, fresh.ages)
+            return OnlineResponse(self.plan, self._names, columns, rows)
+        return OnlineResponse(self.plan, self._names, columns, rows, fresh.lives, fresh.ages)
 
     def _rows(self, replies: list[list[Reply]]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
         """The values of each row and, after them, its cells; and the freshness, if asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from featurekit.errors import RequestError, nearest
@@ -13,24 +13,35 @@ EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 """Entities as rows, `[{"user_id": "u0001"}]`, or as columns, `{"user_id": ["u0001"]}`."""
 
 
-def columns_of(plan: ReadPlan, entity_rows: EntityRows) -> dict[str, list[object]]:
-    """The join keys of a request as columns of one length, in the plan's order.
+ColumnsOf = Callable[[EntityRows], dict[str, list[object]]]
 
-    Raises:
+
+def columns_function(plan: ReadPlan) -> ColumnsOf:
+    """The function from a request to its join keys as columns of one length, in the plan's order.
+
+    Raises (the function):
         RequestError: A join key is lacking or unknown, or the columns differ in length.
     """
-    if isinstance(entity_rows, Mapping):
-        _check_columns(plan, entity_rows)
-        return {name: list(entity_rows[name]) for name in plan.join_keys}
     names = plan.join_keys
-    try:
-        columns = {name: [row[name] for row in entity_rows] for name in names}
-        if set(map(len, entity_rows)) <= {len(names)}:
-            return columns
-    except (KeyError, TypeError):
-        pass  # said below, with the row's number
-    _check_rows(plan, entity_rows)
-    raise AssertionError("a request was refused as a whole and fits row by row")
+    size = {len(names)}
+
+    def columns_of(entity_rows: EntityRows) -> dict[str, list[object]]:
+        if not isinstance(entity_rows, list):
+            if isinstance(entity_rows, Mapping):
+                _check_columns(plan, entity_rows)
+                return {name: list(entity_rows[name]) for name in names}
+            _check_sequence(entity_rows)
+        try:
+            columns = {name: [row[name] for row in entity_rows] for name in names}
+            if set(map(len, entity_rows)) <= size:
+                return columns
+        except (KeyError, TypeError):
+            pass  # said below, with the row's number
+        for index, row in enumerate(entity_rows):
+            _check_row(plan, row, f"entity row {index}")
+        raise AssertionError("a request was refused as a whole and fits row by row")
+
+    return columns_of
 
 
 def _check_columns(plan: ReadPlan, entity_rows: Mapping[str, Any]) -> None:
@@ -46,15 +57,16 @@ def _check_columns(plan: ReadPlan, entity_rows: Mapping[str, Any]) -> None:
         raise RequestError(f"the columns of entity_rows differ in length: {shown}")
 
 
-def _check_rows(plan: ReadPlan, entity_rows: Any) -> None:
+def _check_sequence(entity_rows: Any) -> None:
     if isinstance(entity_rows, str | bytes) or not isinstance(entity_rows, Sequence):
         kind = type(entity_rows).__name__
         raise RequestError(f"entity_rows is a list of dicts, or a dict of lists; got {kind}")
-    for index, row in enumerate(entity_rows):
-        where = f"entity row {index}"
-        if not isinstance(row, Mapping):
-            raise RequestError(f"a dict of join keys is expected, not {row!r}", where=where)
-        check_names(plan, row, where=where)
+
+
+def _check_row(plan: ReadPlan, row: Any, where: str) -> None:
+    if not isinstance(row, Mapping):
+        raise RequestError(f"a dict of join keys is expected, not {row!r}", where=where)
+    check_names(plan, row, where=where)
 
 
 def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -18,6 +18,7 @@ class OnlineResponse:
 
     Args:
         plan: What was read.
+        names: The names of its columns.
         entities: As below.
         rows: For each row the features' values and, after them, its cells as they came.
         lives: For each row the features' seconds to live.
@@ -30,13 +31,15 @@ class OnlineResponse:
     def __init__(
         self,
         plan: ReadPlan,
-        entities: Mapping[str, list[object]],
+        names: Sequence[str],
+        entities: dict[str, list[object]],
         rows: Sequence[tuple[Any, ...]],
         lives: Sequence[tuple[float | None, ...]] = (),
         ages: Sequence[tuple[float | None, ...]] = (),
     ) -> None:
         self._plan = plan
-        self.entities = dict(entities)
+        self._names = names
+        self.entities = entities
         self._rows = rows
         self._lives = lives
         self._ages = ages
@@ -44,14 +47,14 @@ class OnlineResponse:
     @property
     def feature_names(self) -> list[str]:
         """The features' names in this answer, in the order asked for."""
-        return [column.name for column in self._plan.columns]
+        return list(self._names)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns: the join keys first, then the features; `n` values each."""
-        return self.entities | self._columns(self._rows)
+        return {**self.entities, **self._columns(self._rows)}
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Rows: `n` dicts of join keys and features."""
@@ -134,10 +137,9 @@ class OnlineResponse:
         return self.to_arrow().to_pandas()
 
     def _columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
-        names = self.feature_names
         if not rows:
-            return {name: [] for name in names}
-        return dict(zip(names, map(list, zip(*rows, strict=True)), strict=False))
+            return {name: [] for name in self._names}
+        return dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=False))
 
     @override
     def __repr__(self) -> str:
