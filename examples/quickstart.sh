@@ -5,15 +5,17 @@ unset FEATUREKIT_REPO
 
 say() { printf '\n\033[1m%s\033[0m\n' "$1"; }
 run() { printf '\n$ %s\n' "$*"; "$@"; }
+push() { printf "\n$ echo '%s' | featurekit stream push %s\n" "$2" "$1"; echo "$2" | featurekit stream push "$1"; }
 show() { printf '\n$ cat %s\n' "$1"; cat "$1"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$1"; }
 
-say "1. Fraud: six batch features of a user, from Parquet"
+say "1. Fraud: batch features of a user from Parquet, stream features from events"
 show examples/fraud/features/user.yaml
 run python examples/fraud/generate.py 1000
 run featurekit apply --yes
 run featurekit materialize
 run featurekit get fraud_v1 --entity user_id=u0001
+push user_activity '{"user_id": "u0001", "tx_count_5m": 3, "session_country": "NO"}'
 run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
   --entity user_id=u0001 --entity user_id=nobody
 

@@ -91,4 +91,5 @@ def _plain(text: str) -> str:
     lines = [" ".join(line.split()) for line in text.strip("\n").split("\n")]
     text = re.sub(r"\b[\d.,]+ (us|ms|s)\b", "TIME", "\n".join(lines))
     text = re.sub(r"\b\d+\w+ ago\b", "AGO", text)
+    text = re.sub(r"\b\d+m \d+s\b", "LEFT", text)
     return re.sub(r"TIME [\d,]+ TIME", "TIME", text)
