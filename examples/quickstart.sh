@@ -15,7 +15,7 @@ run python examples/fraud/generate.py 1000
 run featurekit apply --yes
 run featurekit materialize
 run featurekit get fraud_v1 --entity user_id=u0001
-push user_activity '{"user_id": "u0001", "tx_count_5m": 3, "session_country": "NO"}'
+push user_activity '{"user_id": "u0001", "tx_count_5m": 3}'
 run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
   --entity user_id=u0001 --entity user_id=nobody
 
