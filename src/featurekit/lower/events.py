@@ -189,13 +189,16 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
             return Late()
         time = b"%d" % event_ms
         groups: dict[int, list[bytes]] = {clock_deadline: [clock, time]}
+        gone: list[bytes] = []
+        alive = False
         for name, data in encoded.items():
             deadline = event_ms + (ttl_ms or lives[name])
-            # A deadline in the past would delete what is there; and that is older still.
+            alive |= data is None or deadline > now_ms
             if data is not None and deadline > now_ms:
                 groups.setdefault(deadline, []).extend((name.encode(), data))
-        gone = [name.encode() for name, data in encoded.items() if data is None]
-        if len(groups) == 1 and len(groups[clock_deadline]) == 2 and not gone:  # noqa: PLR2004
+            else:  # deleted, or expired by now: what is there is older still
+                gone.append(name.encode())
+        if not alive:
             return Late()
         parts = [b"EVALSHA", SHA, b"1", key, clock, time, flag, b"%d" % len(groups)]
         for deadline, pairs in groups.items():

@@ -130,6 +130,25 @@ def _field(
 
 
 @dataclass(frozen=True, slots=True)
+class StreamFreshness:
+    """How fresh a stream view is, by some of its entities.
+
+    Attributes:
+        sampled: Entities looked at.
+        live_share: The share of them that has a live field of the view; `None` if there are none.
+        newest_ttl_ms: The most that any of these fields has left; `None` if none lives.
+        oldest_ttl_ms: The least.
+        lag: Events that its workers have yet to read; `None` if that is not known.
+    """
+
+    sampled: int
+    live_share: float | None
+    newest_ttl_ms: int | None
+    oldest_ttl_ms: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ViewStatus:
     """How one view does.
 
@@ -144,6 +163,7 @@ class ViewStatus:
         age_ms: Time since a load last ended well; `None` for never.
         late: Whether that is longer ago than `refresh_ms`, or has never been. Never of streams:
             their events pass by this history.
+        stream: How fresh a stream view is; `None` of batch views, and if the store is away.
     """
 
     view: str
@@ -155,6 +175,7 @@ class ViewStatus:
     error: str
     age_ms: int | None
     late: bool
+    stream: StreamFreshness | None = None
 
 
 def status(repo: RepoPlan, runs: Mapping[str, Run], now_ms: int) -> list[ViewStatus]:

@@ -19,6 +19,7 @@ from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
+from featurekit.repo.live import with_streams
 from featurekit.repo.loading import ON_BAD_ROW, Load
 from featurekit.repo.parts import Parts
 from featurekit.repo.serving import Serving
@@ -278,8 +279,9 @@ class FeatureStore(Serving):
         return inspect(self.repo_plan, self._door.store, entity, entity_id)
 
     def status(self) -> list[ViewStatus]:
-        """For each view its last load, and whether it is late against its `refresh`."""
-        return status(self.repo_plan, self._home.runs(), self._door.now_ms())
+        """How each view does: its last load and whether it is late, or how fresh its stream is."""
+        states = status(self.repo_plan, self._home.runs(), self._door.now_ms())
+        return with_streams(states, self.repo_plan, self._door.store, self.streams.lag)
 
     def doctor(self) -> list[Finding]:
         """What is well and what is not: server, registry, views, hashes."""

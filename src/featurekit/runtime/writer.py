@@ -107,6 +107,8 @@ class StreamWriter:
         self.total = WriteReport()
         self._door = door
         self._timed = plan.ordering == "event_time"
+        # Events that are under way together stay in their order if none finds the script missing.
+        self._preface = LOAD_SCRIPT if self._timed else b""
         self._key = key_function(plan.key)
         self._unit: Any = None
 
@@ -213,14 +215,15 @@ class StreamWriter:
         units = list(self._units(events, _ttl_ms(ttl), report, skip=skip))
         if not units:
             return self._done(report, skip=skip)
-        widths = [unit.replies for _, _, unit in units]
-        keys, requests = [key for _, key, _ in units], [unit.data for _, _, unit in units]
+        preface = [self._preface] if self._preface else []
+        keys = [units[0][1]] * len(preface) + [key for _, key, _ in units]
+        requests = preface + [unit.data for _, _, unit in units]
+        widths = [1] * len(preface) + [unit.replies for _, _, unit in units]
         replies = await store.run(keys, requests, widths)
         if lacks_script(replies):
             # What was written before the script was lost is written again, to the same effect.
-            await store.run([b""], [LOAD_SCRIPT])
             replies = await store.run(keys, requests, widths)
-        at = 0
+        at = len(preface)
         for index, key, unit in units:
             self._count(index, key, replies[at : at + unit.replies], report)
             at += unit.replies
@@ -237,7 +240,10 @@ class StreamWriter:
         self._unit = make(self.plan, hsetex=hsetex)
 
     def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, EventUnit] | Late:
-        entity, values, *rest = event
+        try:
+            entity, values, *rest = event
+        except (TypeError, ValueError):
+            raise ValueRefusedError(f"an event is (entity, values), not {event!r}") from None
         time = rest[0] if rest else None
         if values.__class__ is not dict and not isinstance(values, Mapping):
             raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
@@ -288,14 +294,15 @@ class StreamWriter:
     def _send(self, units: Iterator[_Unit], report: WriteReport) -> None:
         """Send slices of events, encoding the next while the server works on the last."""
         under_way: deque[list[_Unit]] = deque()
+        ahead = 1 if self._preface else 0
 
         def chunks() -> Iterator[Chunk]:
             while part := list(islice(units, SLICE)):
                 under_way.append(part)
                 single = not self._timed and all(unit.replies == 1 for _, _, unit in part)
                 yield Chunk(
-                    data=b"".join([unit.data for _, _, unit in part]),
-                    replies=sum([unit.replies for _, _, unit in part]),
+                    data=self._preface + b"".join([unit.data for _, _, unit in part]),
+                    replies=ahead + sum([unit.replies for _, _, unit in part]),
                     # Where the replies themselves matter, they are wanted whatever they are.
                     lines=len(part) if single else -1,
                     rows=len(part),
@@ -306,7 +313,7 @@ class StreamWriter:
             if replies is None:
                 report.written += len(part)
                 continue
-            at = 0
+            at = ahead
             for index, key, unit in part:
                 own = replies[at : at + unit.replies]
                 at += unit.replies

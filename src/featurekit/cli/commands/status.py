@@ -18,15 +18,18 @@ from featurekit.cli.screen import (
 from featurekit.cli.session import Session, session_command
 from featurekit.cli.words import ago, count, seconds, span
 from featurekit.repo import FeatureStore
-from featurekit.repo.inspection import ViewStatus
+from featurekit.repo.inspection import StreamFreshness, ViewStatus
+
+STREAM = ("stream", "live", "of", "newest", "oldest", "lag")
 
 
 @session_command("status")
 def command(session: Session) -> None:
     """Show when each view was last written, and which are late.
 
-    A batch view is late if no load of it ended well within its `refresh`. Streams are written past
-    this history: ask `inspect` how fresh their fields are.
+    A batch view is late if no load of it ended well within its `refresh`. Of stream views it tells
+    the share of entities that have live fields, how long the newest and the oldest of these still
+    live, from a sample of up to 1000 entities, and how many events wait for a worker.
     """
     with FeatureStore(session.repo) as store:
         states = store.status()
@@ -36,6 +39,10 @@ def command(session: Session) -> None:
     now_ms = time.time_ns() // 1_000_000
     headings = ("view", "kind", "every", "last run", "rows", "took", "state")
     show_table(headings, [_row(state, now_ms) for state in states], right=("rows", "took"))
+    streams = [(state.view, state.stream) for state in states if state.stream is not None]
+    if streams:
+        show_line()
+        show_table(STREAM, [_stream_row(*stream) for stream in streams], right=STREAM[1:])
     for state in states:
         if state.error:
             show_line(Styled(f"{state.view}: ", BAD), state.error)
@@ -53,6 +60,18 @@ def _row(state: ViewStatus, now_ms: int) -> list[Piece]:
         count(state.rows) if ran else Styled("-", DIM),
         seconds(state.seconds) if ran else Styled("-", DIM),
         _state(state),
+    ]
+
+
+def _stream_row(view: str, stream: StreamFreshness) -> list[Piece]:
+    share, newest, oldest = stream.live_share, stream.newest_ttl_ms, stream.oldest_ttl_ms
+    return [
+        view,
+        Styled("-", DIM) if share is None else f"{share:.0%}",
+        count(stream.sampled),
+        Styled("-", DIM) if newest is None else f"{span(newest)} left",
+        Styled("-", DIM) if oldest is None else f"{span(oldest)} left",
+        Styled("-", DIM) if stream.lag is None else count(stream.lag),
     ]
 
 
