@@ -27,7 +27,8 @@ WRONG_TEXT = {
     "list as key": ("[a]: b\n", "f.yaml:1:1: found a list as a key, expected text"),
     "merge key": (
         "entities:\n- <<: {a: 1}\n  name: a\n  join_keys: {b: string}\n",
-        "f.yaml:2:3: found the merge key '<<', expected keys of its own",
+        "f.yaml:2:3: found the merge key '<<', expected keys of its own"
+        " | write the keys out, or give one value an anchor: join_keys: &keys {...}",
     ),
     "tag": ("entities: !!set {}\n", "f.yaml:1:11: found the tag !!set, expected no tags"),
     "own tag": ("entities: !mine []\n", "f.yaml:1:11: found the tag !mine, expected no tags"),
@@ -40,6 +41,43 @@ WRONG_TEXT = {
         "entities: &a [*a]\n",
         "f.yaml:1:15: no anchor named 'a' before this alias"
         " | text that begins with * must be in quotes",
+    ),
+    "indentation": (
+        "entities:\n- name: user\n   join_keys: {}\n",
+        "f.yaml:3:13: found a key where none can stand"
+        " | the line above lacks ': ' after its key, or is indented otherwise",
+    ),
+    "less indentation": (
+        "entities:\n  - name: user\n join_keys: {}\n",
+        "f.yaml:3:2: found a line that belongs to nothing above it"
+        " | indent it as the lines that it belongs to",
+    ),
+    "open quote": (
+        "entities:\n- name: 'user\n  join_keys: {}\n",
+        "f.yaml:2:9: found a quote that is nowhere closed",
+    ),
+    "escape": (
+        'entities:\n- owner: "C:\\data"\n',
+        "f.yaml:2:13: found an unknown escape"
+        " | in double quotes \\ begins an escape: use single quotes",
+    ),
+    "glob": (
+        "entities: [*.yaml]\n",
+        "f.yaml:1:12: found '*', which no text may begin with"
+        " | text that begins so must be in quotes",
+    ),
+    "other space": (
+        "entities:\n- name:\xa0user\n  join_keys: {}\n",
+        "f.yaml:2:8: found the space U+00A0, expected a plain one",
+    ),
+    "UTF-16": (
+        "entities: []".encode("utf-16-le").join([b"\xff\xfe", b""]),
+        "f.yaml:1:1: found byte 0xff, expected UTF-8 | this is UTF-16: save the file as UTF-8",
+    ),
+    "mapping for a list": (
+        "entities:\n  user: {join_keys: {}}\n",
+        "f.yaml:2:3: entities: found a mapping, expected a list"
+        " | begin each one with a dash: - name: ...",
     ),
     "tab": ("entities:\n\t- a\n", "f.yaml:2:1: found a tab, expected spaces before a key"),
     "two documents": (
@@ -58,13 +96,13 @@ WRONG_TEXT = {
     ),
     "colon": (
         "entities: b: c\n",
-        "f.yaml:1:12: not YAML: mapping values are not allowed in this context"
-        " | text with ': ' in it must be in quotes",
+        "f.yaml:1:12: found a second ': ' in one line | text with ': ' in it must be in quotes",
     ),
     "depth": ("[" * 100_000, "f.yaml:1:52: nested deeper than 50 levels"),
     "top": (
         "- a\n",
-        "f.yaml:1:1: found a list, expected entities, feature_views, feature_services",
+        "f.yaml:1:1: found a list, expected entities, feature_views, feature_services"
+        " | begin with one of these words and a colon: the list stands below it",
     ),
     "unknown list": (
         "feature_vews: []\n",
@@ -92,15 +130,17 @@ WRONG_VIEWS = {
     ),
     "neither kind": (
         USER + "feature_views:\n- name: v\n  entity: user\n  fields: {a: int64}\n",
-        "f.yaml:5:3: feature view 'v': expected exactly one of 'batch' and 'stream'",
+        "f.yaml:5:3: feature view 'v': found neither 'batch' nor 'stream', expected one of them",
     ),
     "no fields": (
         VIEW + "  fields: {}\n",
-        "f.yaml:8:11: feature view 'v': fields: found nothing in it, expected at least one",
+        "f.yaml:8:11: feature view 'v': fields: found nothing in it, expected at least one"
+        " | as `fields: {country_iso: string, tx_count_7d: {type: int64, default: 0}}`",
     ),
     "fields as list": (
         VIEW + "  fields: [a]\n",
-        "f.yaml:8:11: feature view 'v': fields: found a list, expected a mapping",
+        "f.yaml:8:11: feature view 'v': fields: found a list, expected a mapping"
+        " | as `fields: {country_iso: string, tx_count_7d: {type: int64, default: 0}}`",
     ),
     "duration without unit": (
         VIEW.replace("1h", "5") + "  fields: {a: int64}\n",
@@ -126,7 +166,8 @@ WRONG_VIEWS = {
     ),
     "source without type": (
         VIEW.replace("1h", "1h, source: {path: x}") + "  fields: {a: int64}\n",
-        "f.yaml:7:32: key 'type' is missing in batch.source of feature view 'v'",
+        "f.yaml:7:32: key 'type' is missing in batch.source of feature view 'v'"
+        " | as `source: {type: parquet, path: data/users.parquet}`",
     ),
     "column of nothing": (
         VIEW.replace("1h", "1h, source: {type: csv, path: x, columns: {b: B}}")
@@ -148,13 +189,14 @@ WRONG_VIEWS = {
         VIEW + "  fields: {a: int64}\n"
         "- name: w\n  entity: user\n  batch: {refresh: 1h}\n  fields: {b: int64}\n",
         "f.yaml:11:10: feature view 'w' would be the second to expire the keys of entity 'user', "
-        "after 'v' (f.yaml:7:10)"
+        "after feature view 'v' (f.yaml:7:10)"
         " | a key has one TTL; write `expires: field` under `batch` of one of them",
     ),
     "field of two views": (
         VIEW + "  fields: {a: int64}\n"
         "- name: w\n  entity: user\n  stream: {refresh: 1h}\n  fields: {a: int64}\n",
-        "f.yaml:12:12: field 'a' is in two views of entity 'user', 'w' and 'v' (f.yaml:8:12)"
+        "f.yaml:12:12: field 'w:a' is a field of entity 'user' already, in feature view 'v' "
+        "(f.yaml:8:12)"
         " | all views of an entity share its hash; give one of them another name",
     ),
     "declared twice": (
@@ -192,7 +234,8 @@ WRONG_VIEWS = {
     ),
     "empty service": (
         VIEW + "  fields: {a: int64}\nfeature_services:\n- name: s\n  features: []\n",
-        "f.yaml:11:13: feature service 's': features: found nothing in it, expected at least one",
+        "f.yaml:11:13: feature service 's': features: found nothing in it, expected at least one"
+        " | as `features: [user_profile:tx_count_7d, user_activity]`",
     ),
 }
 
@@ -202,17 +245,17 @@ WRONG_FIELDS = {
               "vector<float32, N>"),
     "[]": (8, "found a list, expected a mapping"),
     "{type: int64, default: '5'}": (31, "default: '5' is not an int64"),
-    "{type: int64, default: 1e3}": (31, "default: 1000.0 is not an int64"),
+    "{type: int64, default: 1e3}": (31, "default: 1e3 is not an int64"),
     "{type: int64, default: 12:30}": (31, "default: '12:30' is not an int64"),
     "{type: int32, default: 3000000000}": (31, "default: 3000000000 is outside int32"),
     "{type: bool, default: NO}": (30, "default: 'NO' is not a bool"),
     "{type: string, default: null}": (
         32, "default: found null, expected a value of type string"
         " | leave the key out, or quote what is meant as text"),
-    "{type: float64, default: .nan}": (33, "default: nan is no value without `allow_nan: true`"),
+    "{type: float64, default: .nan}": (33, "default: .nan is no value without `allow_nan: true`"),
     "{type: int64, default: 1, min: 2}": (31, "default: 1 is below min 2"),
     "{type: decimal, default: 2.5, max: 2.4}": (33, "default: 2.5 is above max 2.4"),
-    "{type: int64, min: 5, max: 1}": (8, "min 5 is above max 1"),
+    "{type: int64, min: 5, max: 1}": (35, "max: 1 is below min 5"),
     "{type: int64, min: 1.5}": (27, "min: found 1.5, expected an int64"),
     "{type: string, min: 1}": (28, "min: 'min' is for a number, and this is a string"),
     "{type: int64, pattern: a}": (
@@ -288,7 +331,7 @@ def test_names_are_not_missed_while_a_file_does_not_parse(problems: Problems) ->
     text = VIEW.removeprefix(USER) + "  fields: {a: int64}\n"
     assert problems(text, repo) == [
         "featurerepo.yaml:2:23: no definition file matches 'g.yaml'"
-        f" | looked in the folder {problems(text, repo)[0].rsplit(' ', 1)[1]}"
+        " | did you mean 'f.yaml'? known: f.yaml"
     ]
 
 
@@ -299,3 +342,63 @@ def test_one_service_cannot_need_two_types_of_one_join_key(problems: Problems) -
         "feature_services:\n- name: s\n  features: [v, w]\n"
     ).replace("entities:\n", "entities:\n- name: card\n  join_keys: {user_id: int64}\n")
     assert "join key 'user_id' is int64 in entity 'card' and string in entity" in problems(text)[0]
+
+
+SEVERAL = """\
+entities:
+- name: user
+  join_keys: {user_id: strng}
+  hash_tag: {join_key: usr}
+feature_views:
+- name: prof
+  entity: usr
+  batch: {ttll: 24h}
+  stream: {refresh: 1m, odering: arrival}
+  fields:
+    a: {type: int64, default: 1e3, ttll: 5m}
+    b: int46
+    c: {type: int64, min: 5, max: 1, ttl: 9}
+- name: p2
+  entity: user
+  batch: {refresh: 1h, expirs: field}
+  fields: {d: {type: int64, ttl: 5m}, b: string}
+- name: p3
+  entity: user
+  batch: {refresh: 1h, source: {type: sql, qery: q, timstamp_field: t, created_timestamp_field: c}}
+  fields: {user_id: string, b: bool}
+feature_services:
+- name: s
+  features: [prof, 'prof:zzz', nope, a:b:c, prof, 'prof:b']
+  ownr: x
+"""
+
+
+def test_a_problem_hides_none_beside_it_and_leads_to_no_other(problems: Problems) -> None:
+    assert [problem.split(" | ")[0] for problem in problems(SEVERAL)] == [
+        "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a type for join "
+        "keys",
+        "f.yaml:4:24: entity 'user': hash_tag: no join key named 'usr'",
+        "f.yaml:7:11: feature view 'prof': no entity named 'usr'",
+        "f.yaml:8:10: key 'refresh' is missing in batch of feature view 'prof'",
+        "f.yaml:8:11: unknown key 'ttll' in batch of feature view 'prof'",
+        "f.yaml:9:3: feature view 'prof': found both 'batch' and 'stream', expected one of them",
+        "f.yaml:9:25: unknown key 'odering' in stream of feature view 'prof'",
+        "f.yaml:11:31: field 'prof:a': default: 1e3 is not an int64",
+        "f.yaml:11:36: unknown key 'ttll' in field 'prof:a'",
+        "f.yaml:12:8: field 'prof:b': no type named 'int46'",
+        "f.yaml:13:35: field 'prof:c': max: 1 is below min 5",
+        "f.yaml:13:43: field 'prof:c': ttl: found 9, expected a duration such as 90s, 5m, 24h or "
+        "1h30m",
+        "f.yaml:16:24: unknown key 'expirs' in batch of feature view 'p2'",
+        "f.yaml:20:44: unknown key 'qery' in batch.source of feature view 'p3'",
+        "f.yaml:20:53: unknown key 'timstamp_field' in batch.source of feature view 'p3'",
+        "f.yaml:21:12: field 'p3:user_id' has the name of a join key of entity 'user'",
+        "f.yaml:21:29: field 'p3:b' is a field of entity 'user' already, in feature view 'p2' "
+        "(f.yaml:17:39)",
+        "f.yaml:24:20: feature service 's': no field named 'zzz' in feature view 'prof'",
+        "f.yaml:24:32: feature service 's': no feature view named 'nope'",
+        "f.yaml:24:38: feature service 's': features[4]: found 'a:b:c', expected view:field, or "
+        "view for all of its fields",
+        "f.yaml:24:45: feature service 's': 'prof' is here twice",
+        "f.yaml:25:3: unknown key 'ownr' in feature service 's'",
+    ]

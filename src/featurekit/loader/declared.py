@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from featurekit.errors import nearest
 from featurekit.loader.document import Document
 from featurekit.loader.places import Finding, Path, Place
-from featurekit.loader.validation import Subject, validate
-from featurekit.models.definitions import (
-    Definitions,
-    Entity,
-    FeatureService,
-    FeatureView,
-    FieldEntry,
-)
-from featurekit.models.fields import FieldSpec
+from featurekit.loader.salvage import salvage
+from featurekit.loader.validation import Subject, of_field, validate
+from featurekit.models.definitions import Definitions, Entity, FeatureService, FeatureView
 from featurekit.models.model import Named
 from featurekit.models.plain import Plain, found
 
-_FIELD: TypeAdapter[FieldSpec] = TypeAdapter(FieldEntry)
 N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[N]):
-    """Something declared, and where."""
+    """Something declared, and where.
+
+    Attributes:
+        model: What is declared, as far as it could be read.
+        shown: What messages call it, as `feature view 'user_profile'`.
+        data: What the file says, right or wrong.
+        document: The file.
+        path: Where in the file.
+    """
 
     model: N
+    shown: str
+    data: dict[str, object]
     document: Document
     path: Path
 
@@ -43,27 +46,45 @@ class Item(Generic[N]):
         """The place of the key of a value in it."""
         return self.document.key_at((*self.path, *path))
 
+    def names(self, key: str) -> list[str] | None:
+        """The names in a mapping of it, also of what is wrong; `None` where there is none."""
+        named = self.data.get(key)
+        return list(named) if isinstance(named, dict) else None
+
+    def field(self, name: str) -> str:
+        """What messages call a field of it."""
+        return of_field(self.shown, name)
+
+    def raw(self, *path: str | int) -> object:
+        """A value in it as the file has it; `None` where it is not there."""
+        value: object = self.data
+        for part in path:
+            if isinstance(value, dict):
+                value = value.get(part)
+            elif isinstance(value, list) and isinstance(part, int):
+                value = value[part]
+            else:
+                return None
+        return value
+
 
 @dataclass(slots=True)
 class Declared:
     """All that the files declare.
 
     Attributes:
-        entities: Those without an error of their own; so are views and services.
+        entities: With what can be read of those that have errors; so are views and services.
         feature_views: The feature views.
         feature_services: The feature services.
-        broken: Names (kind, name) that are declared with errors, so that what refers to them is
-            not an error as well.
-        salvaged: What is sound of the views among the broken, so that it is checked as well.
-        is_partial: Whether a file did not parse, so that any name may be in it.
+        unnamed: The kinds of which one has no name that could be read; it may be any.
+        is_partial: Whether a file or a list could not be read, so that any name may be in it.
         findings: What is wrong so far.
     """
 
     entities: list[Item[Entity]] = field(default_factory=list)
     feature_views: list[Item[FeatureView]] = field(default_factory=list)
     feature_services: list[Item[FeatureService]] = field(default_factory=list)
-    broken: set[tuple[str, str]] = field(default_factory=set)
-    salvaged: list[Item[FeatureView]] = field(default_factory=list)
+    unnamed: set[str] = field(default_factory=set)
     is_partial: bool = False
     findings: list[Finding] = field(default_factory=list)
 
@@ -77,59 +98,68 @@ class Declared:
         if isinstance(data, Plain) and data.value is None:
             return
         if not isinstance(data, dict):
-            message = f"found {found(data)}, expected {', '.join(Definitions.model_fields)}"
-            self.findings.append(Finding(document.at(()), message))
+            message = f"found {found(data)}, expected {_LISTS}"
+            hint = "begin with one of these words and a colon: the list stands below it"
+            self._refuse(document.at(()), message, hint)
             return
         for key, items in data.items():
-            if key in Definitions.model_fields:
-                self._add_list(document, key, items)
-            else:
-                hint = nearest(key, Definitions.model_fields)
+            meant = key if key in Definitions.model_fields else _list_meant(key)
+            if meant != key:
+                hint = nearest(meant or key, Definitions.model_fields)
                 place = document.key_at((key,))
                 self.findings.append(Finding(place, f"unknown key '{key}'", hint))
+                self.is_partial |= meant is None
+            if meant is not None:
+                self._add_list(document, (key,), meant, items)
 
-    def _add_list(self, document: Document, key: str, items: object) -> None:
+    def _refuse(self, place: Place, message: str, hint: str = "") -> None:
+        self.findings.append(Finding(place, message, hint))
+        self.is_partial = True
+
+    def _add_list(self, document: Document, path: Path, kind: str, items: object) -> None:
         if isinstance(items, Plain) and items.value is None:
             return
         if not isinstance(items, list):
-            message = f"{key}: found {found(items)}, expected a list"
-            self.findings.append(Finding(document.at((key,)), message))
+            hint = "begin each one with a dash: - name: ..." if isinstance(items, dict) else ""
+            message = f"{path[0]}: found {found(items)}, expected a list"
+            self._refuse(document.at(path), message, hint)
             return
         for index, data in enumerate(items):
-            path: Path = (key, index)
-            match key:
+            here: Path = (*path, index)
+            match kind:
                 case "entities":
-                    self._take(Entity, self.entities, document, path, data)
+                    self._take(Entity, self.entities, document, here, data)
                 case "feature_views":
-                    self._take(FeatureView, self.feature_views, document, path, data)
+                    self._take(FeatureView, self.feature_views, document, here, data)
                 case _:
-                    self._take(FeatureService, self.feature_services, document, path, data)
+                    self._take(FeatureService, self.feature_services, document, here, data)
 
     def _take(
         self, model: type[N], to: list[Item[N]], document: Document, path: Path, data: object
     ) -> None:
         kind = KINDS[model]
         name = data.get("name") if isinstance(data, dict) else None
-        shown = f"{kind} '{name}'" if isinstance(name, str) else f"{kind} {int(path[-1]) + 1}"
+        is_named = isinstance(name, str) and bool(name.strip())
+        shown = f"{kind} {found(str(name))}" if is_named else f"{kind} {int(path[-1]) + 1}"
         made, findings = validate(model, Subject(document, path, data, shown))
         self.findings += findings
-        if made is not None:
-            to.append(Item(made, document, path))
-        elif isinstance(name, str):
-            self.broken.add((kind, str(name)))
-            if model is FeatureView and isinstance(data, dict):
-                self.salvaged.append(Item(_sound_parts(str(name), data), document, path))
+        if not is_named:
+            self.unnamed.add(kind)
+        if isinstance(data, dict):
+            if made is None:
+                update = {"name": str(name) if is_named else ""}
+                made = salvage(model, data).model_copy(update=update)
+            to.append(Item(made, shown, data, document, path))
 
 
-def _sound_parts(name: str, data: dict[str, object]) -> FeatureView:
-    """A view with the fields that have no error, and neither `batch` nor `stream`."""
-    raw, entity = data.get("fields"), data.get("entity")
-    fields = {}
-    for field_name, spec in raw.items() if isinstance(raw, dict) else ():
-        with suppress(ValidationError):
-            fields[field_name] = _FIELD.validate_python(spec)
-    about = str(entity) if isinstance(entity, str) else ""
-    return FeatureView.model_construct(name=name, entity=about, fields_=fields)
+_LISTS = ", ".join(Definitions.model_fields)
+
+
+def _list_meant(key: str) -> str | None:
+    """The list that a misspelled key is likely to mean."""
+    close = get_close_matches(key, Definitions.model_fields, n=1)
+    ends = [known for known in Definitions.model_fields if known.endswith(f"_{key}")]
+    return next(iter([*close, *ends]), None)
 
 
 KINDS: dict[type[BaseModel], str] = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from featurekit.loader.places import Finding, Path, Place
+from featurekit.loader.syntax import syntax_finding
 from featurekit.models.plain import Plain, found
 
 try:
@@ -39,6 +40,7 @@ class Document:
         values: Line and column of each value, by its path.
         keys: Line and column of each key, by the path of its value.
         findings: What is wrong with the text.
+        incomplete: The mappings with a key that was refused, which may stand for any.
     """
 
     file: str
@@ -46,6 +48,7 @@ class Document:
     values: dict[Path, _Mark] = field(default_factory=dict)
     keys: dict[Path, _Mark] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    incomplete: set[Path] = field(default_factory=set)
 
     def at(self, path: Path) -> Place:
         """The place of a value, or of the nearest one around it."""
@@ -90,7 +93,7 @@ def read_document(file: str, data: bytes) -> Document:
         place = Place(file, *refusal.mark)
         document.findings.append(Finding(place, refusal.message, refusal.hint))
     except yaml.MarkedYAMLError as error:
-        document.findings.append(_syntax_finding(file, text, error))
+        document.findings.append(syntax_finding(file, text, error))
     return document
 
 
@@ -100,8 +103,11 @@ def _decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace")
         byte = data[error.start]
+        is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise _RefusalError(
-            _mark_after(before), f"found byte 0x{byte:02x}, expected UTF-8"
+            _mark_after(before),
+            f"found byte 0x{byte:02x}, expected UTF-8",
+            "this is UTF-16: save the file as UTF-8" if is_utf16 else "",
         ) from None
     if control := _CONTROL.search(text):
         raise _RefusalError(
@@ -113,23 +119,6 @@ def _decode(data: bytes) -> str:
 
 def _mark_after(text: str) -> _Mark:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
-
-
-def _syntax_finding(file: str, text: str, error: yaml.MarkedYAMLError) -> Finding:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    lines = text.splitlines()
-    rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
-    if rest.startswith("\t"):
-        return Finding(Place(file, line, column), "found a tab, expected spaces before a key")
-    message = f"not YAML: {error.problem}"
-    if error.context and error.context_mark:
-        begun = error.context_mark
-        message += f", {error.context} begun at {begun.line + 1}:{begun.column + 1}"
-    hint = "text that begins so must be in quotes" if rest[:1] in {"@", "%", "`", "*"} else ""
-    if "mapping values" in str(error.problem):
-        hint = "text with ': ' in it must be in quotes"
-    return Finding(Place(file, line, column), message, hint)
 
 
 class _Composer:
@@ -224,11 +213,12 @@ class _Builder:
         for key_node, node in pairs:
             key = self._key(key_node)
             if key is None:
+                self._document.incomplete.add(path)
                 continue
             here = (*path, key)
             if key in data:
                 first = self._document.keys[here][0]
-                self._refuse(key_node, f"key '{key}' is here twice, first in line {first}")
+                self._refuse(key_node, f"key {found(key)} is here twice, first in line {first}")
                 continue
             self._document.keys[here] = key_node.mark
             data[key] = self.build(node, here)
@@ -246,7 +236,8 @@ class _Builder:
             self._refuse(node, f"found {found(key)} as a key, expected text", hint)
             return None
         if isinstance(key, Plain) and key == "<<":
-            self._refuse(node, "found the merge key '<<', expected keys of its own")
+            hint = "write the keys out, or give one value an anchor: join_keys: &keys {...}"
+            self._refuse(node, "found the merge key '<<', expected keys of its own", hint)
             return None
         return str(key)
 

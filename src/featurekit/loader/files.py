@@ -6,7 +6,7 @@ import glob
 import os
 from pathlib import Path
 
-from featurekit.errors import RepoNotFoundError
+from featurekit.errors import RepoNotFoundError, nearest
 from featurekit.loader.document import Document, read_document
 from featurekit.loader.places import Finding, Place
 
@@ -21,7 +21,7 @@ def find_repo(path: str | Path = ".") -> Path:
         RepoNotFoundError: There is none.
     """
     start = Path(path).absolute()
-    if start.is_file() and start.name == REPO_FILE:
+    if start.name == REPO_FILE and start.is_file():
         return start.parent
     for folder in (start, *start.parents):
         if (folder / REPO_FILE).is_file():
@@ -36,11 +36,29 @@ def read_file(root: Path, path: Path) -> Document:
     """The document in a file; that it cannot be read is among the findings."""
     shown = relative(root, path)
     try:
-        data = path.read_bytes()
+        return read_document(shown, content(path))
+    except UnreadableError as error:
+        return Document(shown, findings=[Finding(Place(shown), f"cannot be read: {error}")])
+
+
+class UnreadableError(Exception):
+    """Why a file cannot be read."""
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UnreadableError: They cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise UnreadableError("Is a directory" if path.is_dir() else "Not a regular file")
+        return path.read_bytes()
     except OSError as error:
-        finding = Finding(Place(shown), f"cannot be read: {error.strerror}")
-        return Document(shown, findings=[finding])
-    return read_document(shown, data)
+        raise UnreadableError(error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in its name
+        raise UnreadableError(str(error)) from error
 
 
 def relative(root: Path, path: Path) -> str:
@@ -50,11 +68,24 @@ def relative(root: Path, path: Path) -> str:
 
 def matching(root: Path, pattern: str) -> list[Path]:
     """The definition files that a file name, folder or glob stands for, sorted."""
-    # glob.glob and not Path.glob, which refuses absolute patterns
+    # glob.glob and not Path.glob, which refuses absolute patterns; os.path and not Path, which
+    # raises for names that are too long
     names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
-    if (root / pattern).exists():
+    if os.path.exists(root / pattern):  # noqa: PTH110
         names = [pattern]
     return sorted({file for name in names for file in _files(root / name)})
+
+
+def where_looked(root: Path, pattern: str) -> str:
+    """A hint for a pattern that matches no file: what is there instead."""
+    if os.path.isdir(root / pattern):  # noqa: PTH112
+        return f"the folder has no {' or '.join(f'*{suffix}' for suffix in _SUFFIXES)} in it"
+    first, *rest = Path(pattern).parts
+    names = [p.name for p in root.iterdir() if (p.is_dir() if rest else p.suffix in _SUFFIXES)]
+    known = [name for name in names if not name.startswith(".") and name != REPO_FILE]
+    if first in known or glob.has_magic(first) or not known:
+        return f"looked in the folder {root.name}"
+    return nearest(first, known)
 
 
 def _files(path: Path) -> list[Path]:

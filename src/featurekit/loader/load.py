@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from featurekit.loader.crosscheck import cross_check
 from featurekit.loader.declared import KINDS, Declared, Item
 from featurekit.loader.document import Document
 from featurekit.loader.environment import expand
-from featurekit.loader.files import REPO_FILE, find_repo, matching, read_file
+from featurekit.loader.files import REPO_FILE, find_repo, matching, read_file, where_looked
 from featurekit.loader.lint import warnings_of
 from featurekit.loader.places import Finding, as_problems
 from featurekit.loader.queries import with_queries
@@ -67,7 +68,7 @@ def _config(document: Document, env: Mapping[str, str]) -> tuple[RepoConfig | No
 
 def _definition_files(root: Path, document: Document, declared: Declared) -> list[Path]:
     """The files of all patterns, each once, in the order of the patterns."""
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     broken = {finding.place for finding in declared.findings}
     for index, pattern in enumerate(_patterns(document.data)):
         place = document.at(("definitions", index))
@@ -78,9 +79,9 @@ def _definition_files(root: Path, document: Document, declared: Declared) -> lis
         if not matched:
             message = f"no definition file matches {found(pattern)}"
             declared.is_partial = True
-            declared.findings.append(Finding(place, message, f"looked in the folder {root.name}"))
+            declared.findings.append(Finding(place, message, where_looked(root, pattern)))
         for file in matched:
-            files.setdefault(file.resolve(), file)
+            files.setdefault(os.path.realpath(file), file)
     return list(files.values())
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featurekit.loader.declared import Declared, Item
+from featurekit.loader.files import UnreadableError, content
 from featurekit.loader.places import Finding
 from featurekit.models.definitions import FeatureView
 from featurekit.models.sources import SqlSource
@@ -22,13 +23,12 @@ def with_queries(root: Path, declared: Declared) -> None:
 def _read(
     root: Path, declared: Declared, item: Item[FeatureView], source: SqlSource
 ) -> Item[FeatureView]:
-    file = root / str(source.query_file)
     try:
-        query = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        query = content(root / str(source.query_file)).decode("utf-8-sig")
+    except (UnreadableError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, UnreadableError) else "not UTF-8"
         place = item.at("batch", "source", "query_file")
-        message = f"feature view '{item.model.name}': {source.query_file} cannot be read: {reason}"
+        message = f"{item.shown}: {source.query_file} cannot be read: {reason}"
         declared.findings.append(Finding(place, message))
         return item
     filled = source.model_copy(update={"query": query, "query_file": None})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,6 +14,16 @@ from featurekit.errors import FeatureKitError, nearest
 from featurekit.loader.document import Document
 from featurekit.loader.environment import Expanded
 from featurekit.loader.places import Finding, Path
+from featurekit.loader.shapes import (
+    description,
+    is_container,
+    keys_of,
+    literals,
+    mappings,
+    model_at,
+    models_in,
+    real_parts,
+)
 from featurekit.models.plain import found
 
 M = TypeVar("M", bound=BaseModel)
@@ -53,17 +62,45 @@ def validate(model: type[M], subject: Subject) -> tuple[M | None, list[Finding]]
         return model.model_validate(subject.data), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, _without_echoes([_Report(model, subject, detail) for detail in details])
+        reports = [_Report(model, subject, detail) for detail in details]
+        return None, [*_without_echoes(reports), *_choices(model, subject, _misspelled(reports))]
 
 
-def _without_echoes(reports: list[_Report]) -> list[Finding]:
+def of_field(owner: str, field: str) -> str:
+    """What messages call a field of a view, which they call `owner`."""
+    _, _, view = owner.partition(" view ")
+    return f"{owner}: fields.{field}" if view.isdigit() else f"field '{view[1:-1]}:{field}'"
+
+
+def _misspelled(reports: list[_Report]) -> set[Path | None]:
+    """The paths of the keys that unknown ones are likely to mean."""
+    return {report.meant for report in reports if report.is_unknown_key}
+
+
+def _without_echoes(reports: list[_Report]) -> Iterator[Finding]:
     """One finding for a misspelled key: not a second one for the key that it stands for."""
-    misspelled = {report.meant for report in reports if report.is_unknown_key}
-    return [
-        report.finding()
-        for report in reports
-        if report.is_unknown_key or report.meant not in misspelled
-    ]
+    misspelled = _misspelled(reports)
+    for report in reports:
+        if report.is_unknown_key or not (report.meant in misspelled or report.is_echo):
+            yield from report.findings()
+
+
+def _choices(
+    model: type[BaseModel], subject: Subject, misspelled: set[Path | None]
+) -> Iterator[Finding]:
+    """What has none or too many of keys that exclude one another, whatever else is wrong."""
+    for owner, data, path in mappings(model, subject.data):
+        keys = owner.exactly_one
+        given = [key for key in data if key in keys]
+        if not keys or len(given) == 1 or any((*path, key) in misspelled for key in keys):
+            continue
+        if not given and (*subject.path, *path) in subject.document.incomplete:
+            continue
+        names = " and ".join(f"'{key}'" for key in given or keys)
+        found_them = f"both {names}" if given else f"neither {names}".replace(" and ", " nor ")
+        lead = "".join(f"{part}: " for part in (subject.name, _dotted(path)) if part)
+        place = subject.document.key_at((*subject.path, *path, *given[1:2]))
+        yield Finding(place, f"{lead}found {found_them}, expected one of them")
 
 
 class _Report:
@@ -72,13 +109,12 @@ class _Report:
     def __init__(self, model: type[BaseModel], subject: Subject, detail: ErrorDetails) -> None:
         self._subject = subject
         self._detail = detail
-        self._path = tuple(_real_parts(subject.data, detail["loc"]))
-        self._model = _model_at(model, detail["loc"])
+        self._path = tuple(real_parts(subject.data, detail["loc"]))
+        self._model = model_at(model, detail["loc"])
         self._kind = detail["type"]
         self._name = subject.name
-        if subject.name.startswith("feature view '") and self._is_below_fields():
-            view = subject.name.removeprefix("feature view ").strip("'")
-            self._name = f"field '{view}:{self._path[1]}'"
+        if self._is_below_fields():
+            self._name = of_field(subject.name, str(self._path[1]))
 
     @property
     def is_unknown_key(self) -> bool:
@@ -86,13 +122,29 @@ class _Report:
         return self._kind == "extra_forbidden"
 
     @property
-    def meant(self) -> Path | None:
-        """The path of the missing key, or of the one that an unknown key is likely to mean."""
-        *around, key = self._detail["loc"] or ("",)
+    def is_echo(self) -> bool:
+        """Whether a slip that is told elsewhere explains it."""
         if self._kind == "missing":
-            return (*around, key)
-        close = get_close_matches(str(key), _keys(self._model), n=1, cutoff=0.6)
-        return (*around, close[0]) if self.is_unknown_key and close else None
+            return (*self._subject.path, *self._path) in self._subject.document.incomplete
+        without_space = ":" in str(self._path[-1]) if self._path else False
+        return without_space and self._detail["input"] == "" and not self._is_key
+
+    @property
+    def _is_key(self) -> bool:
+        """Whether it is about a key itself."""
+        return self._detail["loc"][-1:] == ("[key]",)
+
+    @property
+    def meant(self) -> Path | None:
+        """The path of the key that is missed, or that an unknown key is likely to mean."""
+        if self._kind == "missing":
+            return (*self._path, self._detail["loc"][-1])
+        if self._kind == "needs":
+            return (*self._path[:-1], self._detail["ctx"]["key"])
+        if not self.is_unknown_key:
+            return None
+        close = get_close_matches(str(self._path[-1]), keys_of(self._model), n=1, cutoff=0.6)
+        return (*self._path[:-1], close[0]) if close else None
 
     def _is_below_fields(self) -> bool:
         return self._path[:1] == ("fields",) and len(self._path) > 1
@@ -100,43 +152,48 @@ class _Report:
     def _shown_path(self, path: Path) -> str:
         return _dotted(path[2:] if self._is_below_fields() else path)
 
-    def finding(self) -> Finding:
+    def findings(self) -> Iterator[Finding]:
+        """The finding; none where `_choices` tells it."""
+        if self._kind != "exactly_one":
+            yield self._finding()
+
+    def _finding(self) -> Finding:
         document = self._subject.document
         full = (*self._subject.path, *self._path)
         if self.is_unknown_key:
             key = str(self._path[-1])
-            message = f"unknown key '{key}'{self._inside(self._path[:-1])}"
+            message = f"unknown key {found(key)}{self._inside(self._path[:-1])}"
             return Finding(document.key_at(full), message, self._hint_for_key(key))
         if self._kind in {"missing", "union_tag_not_found"}:
             return self._missing(full)
-        is_key = self._detail["loc"][-1:] == ("[key]",)
-        place = document.key_at(full) if is_key else document.at(full)
+        place = document.key_at(full) if self._is_key else document.at(full)
         message, hint = self._told()
-        return Finding(place, f"{self._lead()}{message}", hint)
+        return Finding(place, f"{self._lead()}{message}", hint or self._hint_for_value())
 
     def _missing(self, full: Path) -> Finding:
         tagged = self._kind == "union_tag_not_found"
         key = "type" if tagged else str(self._detail["loc"][-1])
         place = self._subject.document.at(full)
-        owner = self._path
         if tagged and not isinstance(self._detail["input"], dict):
             message = f"found {found(self._detail['input'])}, expected a mapping"
-            return Finding(place, f"{self._lead()}{message}")
-        hint = "" if tagged else _description(self._model, key)
-        return Finding(place, f"key '{key}' is missing{self._inside(owner)}", hint)
+            return Finding(place, f"{self._lead()}{message}", self._hint_for_value())
+        hint = self._hint_for_value() if tagged else description(self._model, key)
+        return Finding(place, f"key '{key}' is missing{self._inside(self._path)}", hint)
 
     def _told(self) -> tuple[str, str]:
         context = self._detail.get("ctx", {})
         raw = self._detail["input"]
         if isinstance(error := context.get("error"), FeatureKitError):
             return _unexpanded(_at(self._subject.data, self._path), error.message), error.hint
+        if self._kind == "needs":
+            return self._detail["msg"], ""
         if self._kind == "literal_error":
-            choices = _literals(self._model, self._path)
+            choices = literals(self._model, str(self._path[-1]))
             expected = " or ".join(choices)
             return f"found {found(raw)}, expected {expected}", nearest(str(raw), choices)
         if self._kind == "union_tag_invalid":
             choices = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
-            return f"no source of type '{context['tag']}'", nearest(context["tag"], choices)
+            return f"no source of type {found(context['tag'])}", nearest(context["tag"], choices)
         shown = "nothing in it" if self._kind == "too_short" else found(raw)
         known = self._kind in _EXPECTED
         tail = f", expected {_EXPECTED[self._kind]}" if known else f": {self._detail['msg']}"
@@ -151,16 +208,26 @@ class _Report:
         shown = " of ".join(part for part in parts if part)
         return f" in {shown}" if shown else ""
 
+    def _hint_for_value(self) -> str:
+        """An example of what was expected, from the description of the key."""
+        key = str(self._path[-1]) if self._path else ""
+        if self._is_key and ":" in key:
+            return f"write a space after the colon: {key.replace(':', ': ', 1)}"
+        if self._kind not in _EXPECTED and self._kind != "union_tag_not_found":
+            return ""
+        _, mark, example = description(self._model, key).rpartition("as `")
+        return f"as `{example.rstrip('.')}" if mark else ""
+
     def _hint_for_key(self, key: str) -> str:
         """Where a key belongs that is known one level below, else the nearest known key."""
         parents = [
             info.alias or name
             for name, info in self._model.model_fields.items()
-            if not _is_container(info.annotation)
-            and any(key in _keys(below) for below in _models_in(info.annotation))
+            if not is_container(info.annotation)
+            and any(key in keys_of(below) for below in models_in(info.annotation))
         ]
         if not parents:
-            return nearest(key, _keys(self._model))
+            return nearest(key, keys_of(self._model))
         here = _at(self._subject.data, self._path[:-1])
         given = [p for p in parents if isinstance(here, dict) and p in here]
         return f"'{key}' stands under '{(given or parents)[0]}'"
@@ -185,75 +252,3 @@ def _dotted(path: Path) -> str:
     for part in path:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
-
-
-def _real_parts(data: Any, loc: tuple[int | str, ...]) -> Iterator[int | str]:
-    """The parts of a `loc` that are in the data, so without the tags of unions."""
-    for part in loc:
-        try:
-            data = data[part]
-        except (LookupError, TypeError):  # the tag of a union, or `[key]`, or a missing key
-            continue
-        yield part
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
-def _description(model: type[BaseModel], key: str) -> str:
-    for name, info in model.model_fields.items():
-        if key == (info.alias or name):
-            return info.description or ""
-    return ""
-
-
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model that the last part of a `loc` is a key of."""
-    current: tuple[type[BaseModel], ...] = (model,)
-    owner = model
-    inside_container = False
-    for part in loc:
-        if inside_container:
-            inside_container = False
-            continue
-        if len(current) > 1:
-            current = tuple(m for m in current if _tag(m) == part) or current
-            owner = current[0]
-            continue
-        owner = current[0] if current else owner
-        annotation = _annotation(owner, str(part))
-        current = tuple(_models_in(annotation))
-        inside_container = _is_container(annotation)
-    return owner
-
-
-def _annotation(model: type[BaseModel], key: str) -> Any:
-    for name, info in model.model_fields.items():
-        if key == (info.alias or name):
-            return info.annotation
-    return NoneType
-
-
-def _tag(model: type[BaseModel]) -> str:
-    info = model.model_fields.get("type")
-    return str(get_args(info.annotation)[0]) if info else ""
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
-
-
-def _is_container(annotation: Any) -> bool:
-    origin = get_origin(annotation)
-    if origin in {dict, tuple}:
-        return True
-    return origin is Annotated and _is_container(get_args(annotation)[0])
-
-
-def _literals(model: type[BaseModel], path: Path) -> list[str]:
-    annotation = _annotation(model, str(path[-1]))
-    return list(get_args(annotation)) if get_origin(annotation) is Literal else []

@@ -8,39 +8,59 @@ from collections.abc import Iterator
 from typing import Any
 
 from featurekit.codec import codec_of
+from featurekit.codec.contract import shown
 from featurekit.errors import ValueRefusedError
 from featurekit.loader.declared import Item
-from featurekit.loader.places import Finding
+from featurekit.loader.places import Finding, Path
 from featurekit.models.definitions import FeatureView
 from featurekit.models.fields import FieldSpec
+from featurekit.models.plain import Plain
 
 
 def value_findings(item: Item[FeatureView]) -> Iterator[Finding]:
     """What is wrong with the values that a view's fields name."""
     for name, spec in item.model.fields_.items():
-        lead = f"field '{item.model.name}:{name}'"
-        choices, findings = _choices(item, name, spec, lead)
+        choices, findings = _choices(item, name, spec)
         yield from findings
         if spec.default is None or findings:
             continue
         try:
             _check_default(spec, choices)
         except ValueRefusedError as error:
-            place = item.at("fields", name, "default")
-            yield Finding(place, f"{lead}: default: {error.message}", error.hint)
+            yield _told(item, ("fields", name, "default"), error)
 
 
 def _choices(
-    item: Item[FeatureView], name: str, spec: FieldSpec, lead: str
+    item: Item[FeatureView], name: str, spec: FieldSpec
 ) -> tuple[list[bytes], list[Finding]]:
     choices, findings = [], []
     for index, value in enumerate(spec.one_of or ()):
         try:
             choices.append(_encoded(spec, value))
         except ValueRefusedError as error:
-            place = item.at("fields", name, "one_of", index)
-            findings.append(Finding(place, f"{lead}: one_of: {error.message}", error.hint))
+            findings.append(_told(item, ("fields", name, "one_of", index), error))
     return choices, findings
+
+
+def _told(item: Item[FeatureView], path: Path, error: ValueRefusedError) -> Finding:
+    """A refusal as a finding that shows the value as the file has it."""
+    message = error.message
+    written = {shown(scalar.value): str(scalar) for scalar in _scalars(item.raw(*path))}
+    for text in sorted(written, key=len, reverse=True):
+        if message.startswith(text):
+            message = written[text] + message.removeprefix(text)
+            break
+    return Finding(item.at(*path), f"{item.field(str(path[1]))}: {path[2]}: {message}", error.hint)
+
+
+def _scalars(raw: object) -> Iterator[Plain]:
+    """The unquoted scalars in a value that are no text."""
+    if isinstance(raw, Plain) and not isinstance(raw.value, str):
+        yield raw
+    if isinstance(raw, dict):
+        raw = list(raw.values())
+    for part in raw if isinstance(raw, list) else ():
+        yield from _scalars(part)
 
 
 def _encoded(spec: FieldSpec, value: object) -> bytes:

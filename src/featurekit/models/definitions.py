@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import WithJsonSchema as _Schema
 
 from featurekit.dtypes import KEY_TYPES
@@ -33,8 +33,13 @@ def _tag(text: str) -> str:
     return text
 
 
+def is_feature(text: str) -> bool:
+    """Whether a text has the form `view:field`, or `view`."""
+    return re.fullmatch(r"[^:\s]+(:[^:\s]+)?", text) is not None
+
+
 def _feature(text: str) -> str:
-    if not re.fullmatch(r"[^:\s]+(:[^:\s]+)?", text):
+    if not is_feature(text):
         raise ValueRefusedError(
             f"found {found(text)}, expected view:field, or view for all of its fields"
         )
@@ -59,6 +64,8 @@ FieldEntry = Annotated[
 class HashTag(Model):
     """What decides the shard of an entity's keys on a cluster."""
 
+    exactly_one: ClassVar[tuple[str, ...]] = ("literal", "join_key")
+
     literal: Annotated[Text, AfterValidator(_tag)] | None = Field(
         default=None,
         description="One text for all entities, without braces; as `literal: vip`.",
@@ -67,12 +74,6 @@ class HashTag(Model):
         default=None,
         description="The join key whose value decides; as `join_key: region`.",
     )
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.literal is None) == (self.join_key is None):
-            raise ValueRefusedError("expected exactly one of 'literal' and 'join_key'")
-        return self
 
 
 class Entity(Named):
@@ -145,14 +146,10 @@ class Stream(Model):
         return self.ttl or 5 * self.refresh
 
 
-def _one_kind(schema: dict[str, Any]) -> None:
-    schema["oneOf"] = [{"required": ["batch"]}, {"required": ["stream"]}]
-
-
 class FeatureView(Named):
     """Features of one entity that are written together and expire by one rule."""
 
-    model_config = ConfigDict(json_schema_extra=_one_kind)
+    exactly_one: ClassVar[tuple[str, ...]] = ("batch", "stream")
 
     entity: FilledText = Field(description="The entity it is about; as `entity: user`.")
     batch: Batch | None = Field(
@@ -175,7 +172,7 @@ class FeatureView(Named):
     def how(self) -> Batch | Stream:
         """The one of `batch` and `stream` that it has."""
         how = self.batch or self.stream
-        if how is None:  # refused by `_exactly_one`, so this is for the type checker
+        if how is None:  # refused by `exactly_one`, so this is for the type checker
             raise ValueRefusedError("neither 'batch' nor 'stream'")
         return how
 
@@ -193,12 +190,6 @@ class FeatureView(Named):
     def field_ttl_ms(self, name: str) -> int:
         """The TTL of a field of its own, in milliseconds; 0 where the key's covers it."""
         return 0 if self.owns_key else self.fields_[name].ttl or self.how.ttl_ms
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.batch is None) == (self.stream is None):
-            raise ValueRefusedError("expected exactly one of 'batch' and 'stream'")
-        return self
 
 
 class FeatureService(Named):

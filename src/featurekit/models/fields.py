@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +17,6 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
 from featurekit.dtypes import SCALARS, DType, parse_dtype
@@ -158,6 +157,9 @@ class FieldSpec(Described):
             raise ValueRefusedError(f"found {found(raw)}, expected {_of(dtype)}")
         if isinstance(bound, int) and dtype.kind in _INTS:
             _fit(bound, dtype)
+        least = info.data.get("min")
+        if info.field_name == "max" and least is not None and bound < least:
+            raise ValueRefusedError(f"{found(raw)} is below min {least}")
         return bound
 
     @field_validator("pattern")
@@ -189,12 +191,6 @@ class FieldSpec(Described):
         if flag and dtype is not None and dtype.kind not in _FLOATS:
             raise _misplaced("allow_nan", "a float", dtype)
         return flag
-
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> Self:
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueRefusedError(f"min {self.min} is above max {self.max}")
-        return self
 
 
 def _dtype_in(info: ValidationInfo) -> DType | None:

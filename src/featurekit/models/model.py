@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from featurekit.models.scalars import FilledText, FlagOrText, Name, ScalarText, Text
 
 
-class Model(BaseModel):
-    """A mapping of a definition file."""
+def _one_of(schema: dict[str, Any], model: type[Model]) -> None:
+    if model.exactly_one:
+        schema["oneOf"] = [{"required": [key]} for key in model.exactly_one]
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+class Model(BaseModel):
+    """A mapping of a definition file.
+
+    Attributes:
+        exactly_one: Keys of which exactly one must be given.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="constants", json_schema_extra=_one_of
+    )
+    exactly_one: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [key for key in self.exactly_one if getattr(self, key) is not None]
+        if self.exactly_one and len(given) != 1:
+            names = " and ".join(f"'{key}'" for key in self.exactly_one)
+            raise PydanticCustomError("exactly_one", f"expected exactly one of {names}")
+        return self
+
+
+def needs(key: str, message: str) -> PydanticCustomError:
+    """The error for a key that means something only beside another `key`."""
+    return PydanticCustomError("needs", "{message}", {"key": key, "message": message})
 
 
 class Described(Model):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 _SHOWN = 60
+_PASSWORD = re.compile(r"://[^/@\s]*@")
 _MAX_DIGITS = 4000  # Python refuses to convert more, at 4300
 
 
@@ -66,15 +67,17 @@ def found(raw: object) -> str:
     """A value of a definition for a message, as it stands in the file, cut at 60 characters."""
     match raw:
         case Plain():
-            text = repr(str(raw)) if isinstance(raw.value, str) else str(raw) or "nothing"
+            text = found(str(raw)) if isinstance(raw.value, str) else str(raw) or "nothing"
         case dict():
             text = "a mapping"
         case list() | tuple():
             text = "a list"
         case bool():
             text = str(raw).lower()
-        case None:
+        case None | "":
             text = "nothing"
+        case str():
+            text = _PASSWORD.sub("://***@", repr(raw))
         case _:
             text = repr(raw)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

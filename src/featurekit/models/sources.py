@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from featurekit.errors import ValueRefusedError
-from featurekit.models.model import Model
+from featurekit.models.model import Model, needs
 from featurekit.models.plain import found
 from featurekit.models.scalars import FilledText, Flag, ScalarText, Text, Texts
 
@@ -46,14 +46,15 @@ class _Rows(Model):
         "as `columns: {user_id: uid}`.",
     )
 
-    @model_validator(mode="after")
-    def _created_needs_timestamp(self) -> Self:
-        if self.created_timestamp_field and not self.timestamp_field:
-            raise ValueRefusedError(
-                "'created_timestamp_field' decides between equal timestamps, "
-                "and there is no 'timestamp_field'"
+    @field_validator("created_timestamp_field")
+    @classmethod
+    def _created_needs_timestamp(cls, name: str, info: ValidationInfo) -> str:
+        if info.data.get("timestamp_field", "") is None:
+            raise needs(
+                "timestamp_field",
+                "it decides between equal timestamps, and there is no 'timestamp_field'",
             )
-        return self
+        return name
 
 
 class _Files(_Rows):
@@ -95,6 +96,8 @@ class JsonlSource(_Files):
 class SqlSource(_Rows):
     """The result of a SQL query, run by DuckDB."""
 
+    exactly_one: ClassVar[tuple[str, ...]] = ("query", "query_file")
+
     type: Literal["sql"] = Field(description="A query that DuckDB runs; `type: sql`.")
     query: FilledText | None = Field(
         default=None,
@@ -105,12 +108,6 @@ class SqlSource(_Rows):
         description="A file with the query, relative to the repository's folder; "
         "as `query_file: sql/users.sql`.",
     )
-
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        if (self.query is None) == (self.query_file is None):
-            raise ValueRefusedError("expected exactly one of 'query' and 'query_file'")
-        return self
 
 
 class PythonSource(_Rows):
@@ -175,11 +172,12 @@ class RedisStreamSource(_Events):
         "as `field: payload`.",
     )
 
-    @model_validator(mode="after")
-    def _field_of_json(self) -> Self:
-        if self.field is not None and self.format != "json":
-            raise ValueRefusedError("'field' names the field with the JSON: add 'format: json'")
-        return self
+    @field_validator("field")
+    @classmethod
+    def _field_of_json(cls, name: str, info: ValidationInfo) -> str:
+        if info.data.get("format") == "fields":
+            raise needs("format", "it names the field with the JSON: add 'format: json'")
+        return name
 
 
 class KafkaSource(_Events):
