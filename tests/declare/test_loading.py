@@ -162,7 +162,7 @@ def test_a_query_file_becomes_its_query(load: Load, tmp_path: Path) -> None:
 def test_a_query_file_that_is_not_there_is_a_problem(problems: Problems) -> None:
     text = NUMBERS % ("bool", "true")
     assert problems(text.replace("1h", "1h, source: {type: sql, query_file: q.sql}")) == [
-        "f.yaml:8:56: feature view 'v': q.sql cannot be read: No such file or directory"
+        "f.yaml:8:56: feature view 'v': 'q.sql' cannot be read: No such file or directory"
     ]
 
 

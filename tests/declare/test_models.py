@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +69,29 @@ def test_the_schema_takes_what_the_loader_takes(fraud: str) -> None:
     assert _valid(repo_json_schema(), REPO)
 
 
+PROJECT = Path(__file__).parents[2]
+FILES = [
+    *PROJECT.glob("examples/**/*.yaml"),
+    *PROJECT.glob("src/featurekit/cli/template/**/*.yaml"),
+    PROJECT / "featurerepo.yaml",
+]
+PAGES = [*PROJECT.glob("docs/*.md"), PROJECT / "README.md"]
+BLOCKS = [
+    (f"{page.name} {number}", text)
+    for page in PAGES
+    for number, text in enumerate(re.findall("```yaml\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize(
+    "text", [pytest.param(p.read_text(), id=str(p.relative_to(PROJECT))) for p in FILES]
+    + [pytest.param(text, id=name) for name, text in BLOCKS]
+)  # fmt: skip
+def test_the_schema_takes_every_example(text: str) -> None:
+    schemas = (definitions_json_schema(), repo_json_schema())
+    assert any(_valid(schema, text) for schema in schemas)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -85,6 +110,9 @@ def test_the_schema_takes_what_the_loader_takes(fraud: str) -> None:
         ("name: user_profile", "name: User"),
         ("    stream:", "    streem:"),
         ("features: [user_profile:tx_count_7d, user_activity]", "features: []"),
+        ("description: A cardholder.", "hash_tag: {}"),
+        ("description: A cardholder.", "hash_tag: {literal: a, join_key: user_id}"),
+        ("    stream:", "    batch: {refresh: 1h}\n    stream:"),
     ],
 )
 def test_the_schema_refuses_what_the_loader_refuses(fraud: str, old: str, new: str) -> None:

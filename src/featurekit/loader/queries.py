@@ -9,6 +9,7 @@ from featurekit.loader.declared import Declared, Item
 from featurekit.loader.files import UnreadableError, content
 from featurekit.loader.places import Finding
 from featurekit.models.definitions import FeatureView
+from featurekit.models.plain import found
 from featurekit.models.sources import SqlSource
 
 
@@ -28,7 +29,7 @@ def _read(
     except (UnreadableError, UnicodeDecodeError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else "not UTF-8"
         place = item.at("batch", "source", "query_file")
-        message = f"{item.shown}: {source.query_file} cannot be read: {reason}"
+        message = f"{item.shown}: {found(source.query_file)} cannot be read: {reason}"
         declared.findings.append(Finding(place, message))
         return item
     filled = source.model_copy(update={"query": query, "query_file": None})

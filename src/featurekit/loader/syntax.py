@@ -41,7 +41,7 @@ def syntax_finding(file: str, text: str, error: yaml.MarkedYAMLError) -> Finding
     problem, context = str(error.problem), str(error.context or "")
     if "end of stream" in problem and "quoted" in context:
         return Finding(Place(file, *begun), "found a quote that is nowhere closed")
-    if "expected ':'" in problem:
+    if "expected ':'" in problem and begun[0] < end[0]:
         return Finding(Place(file, *begun), "found a line without ': ' after its key")
     if "an alias" in context or "an anchor" in context:
         end = begun

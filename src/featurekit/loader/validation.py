@@ -72,9 +72,9 @@ def of_field(owner: str, field: str) -> str:
     return f"{owner}: fields.{field}" if view.isdigit() else f"field '{view[1:-1]}:{field}'"
 
 
-def _misspelled(reports: list[_Report]) -> set[Path | None]:
+def _misspelled(reports: list[_Report]) -> set[Path]:
     """The paths of the keys that unknown ones are likely to mean."""
-    return {report.meant for report in reports if report.is_unknown_key}
+    return {report.meant for report in reports if report.is_unknown_key and report.meant}
 
 
 def _without_echoes(reports: list[_Report]) -> Iterator[Finding]:
@@ -85,9 +85,7 @@ def _without_echoes(reports: list[_Report]) -> Iterator[Finding]:
             yield from report.findings()
 
 
-def _choices(
-    model: type[BaseModel], subject: Subject, misspelled: set[Path | None]
-) -> Iterator[Finding]:
+def _choices(model: type[BaseModel], subject: Subject, misspelled: set[Path]) -> Iterator[Finding]:
     """What has none or too many of keys that exclude one another, whatever else is wrong."""
     for owner, data, path in mappings(model, subject.data):
         keys = owner.exactly_one
@@ -126,6 +124,8 @@ class _Report:
         """Whether a slip that is told elsewhere explains it."""
         if self._kind == "missing":
             return (*self._subject.path, *self._path) in self._subject.document.incomplete
+        if self._kind == "too_short":  # told of lists with nothing right in them as well
+            return bool(_at(self._subject.data, self._path))
         without_space = ":" in str(self._path[-1]) if self._path else False
         return without_space and self._detail["input"] == "" and not self._is_key
 
@@ -166,6 +166,8 @@ class _Report:
             return Finding(document.key_at(full), message, self._hint_for_key(key))
         if self._kind in {"missing", "union_tag_not_found"}:
             return self._missing(full)
+        if self._kind == "union_tag_invalid":
+            full = (*full, "type")
         place = document.key_at(full) if self._is_key else document.at(full)
         message, hint = self._told()
         return Finding(place, f"{self._lead()}{message}", hint or self._hint_for_value())
@@ -213,6 +215,8 @@ class _Report:
         key = str(self._path[-1]) if self._path else ""
         if self._is_key and ":" in key:
             return f"write a space after the colon: {key.replace(':', ': ', 1)}"
+        if self._kind == "model_type" and self._is_below_fields():
+            return f"as `{key}: int64`, or `{key}: {{type: int64, default: 0}}`"
         if self._kind not in _EXPECTED and self._kind != "union_tag_not_found":
             return ""
         _, mark, example = description(self._model, key).rpartition("as `")
@@ -226,7 +230,8 @@ class _Report:
             if not is_container(info.annotation)
             and any(key in keys_of(below) for below in models_in(info.annotation))
         ]
-        if not parents:
+        is_near = get_close_matches(key, keys_of(self._model), n=1, cutoff=0.8)
+        if is_near or not parents:
             return nearest(key, keys_of(self._model))
         here = _at(self._subject.data, self._path[:-1])
         given = [p for p in parents if isinstance(here, dict) and p in here]

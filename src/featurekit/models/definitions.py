@@ -12,7 +12,7 @@ from featurekit.dtypes import KEY_TYPES
 from featurekit.errors import ValueRefusedError, nearest
 from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named
-from featurekit.models.plain import found
+from featurekit.models.plain import Plain, found
 from featurekit.models.scalars import Duration, FieldName, FilledText, Text
 from featurekit.models.sources import BatchSource, StreamSource
 
@@ -46,13 +46,24 @@ def _feature(text: str) -> str:
     return text
 
 
+def _joined(raw: object) -> object:
+    if isinstance(raw, dict) and len(raw) == 1:
+        [(view, field)] = raw.items()
+        raise ValueRefusedError(
+            "found a mapping, expected view:field", hint=f"write no space: {view}:{field}"
+        )
+    return raw
+
+
 def _longhand(raw: object) -> object:
-    return {"type": raw} if isinstance(raw, str) else raw
+    is_null = isinstance(raw, Plain) and raw.value is None
+    return {"type": raw} if isinstance(raw, str) and not is_null else raw
 
 
 KeyType = Annotated[Text, AfterValidator(_key_type), _Schema({"enum": list(KEY_TYPES)})]
 FeatureRef = Annotated[
     Text,
+    BeforeValidator(_joined),
     AfterValidator(_feature),
     _Schema({"type": "string", "pattern": r"^[^:\s]+(:[^:\s]+)?$"}),
 ]

@@ -23,14 +23,14 @@ from featurekit.dtypes import SCALARS, DType, parse_dtype
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Described
 from featurekit.models.plain import Plain, found, resolve
-from featurekit.models.scalars import Count, Duration, Flag, Text
+from featurekit.models.scalars import Count, Duration, FilledText, Flag, Text
 
 _INTS = {"int64": 64, "int32": 32}
 _FLOATS = ("float64", "float32")
 _AS_TEXT = ("string", "timestamp", "date", "decimal", "bytes")
 
 TypeName = Annotated[
-    Text,
+    FilledText,
     AfterValidator(lambda text: str(parse_dtype(text))),
     WithJsonSchema(
         {
@@ -137,7 +137,7 @@ class FieldSpec(Described):
         if dtype is None or not isinstance(raw, list | tuple):
             return raw
         if dtype.kind in {"json", "array", "vector"}:
-            raise _misplaced("one_of", "a scalar", dtype)
+            raise _misplaced("a scalar", dtype)
         choices = [meant(dtype, item) for item in raw]
         for index, choice in enumerate(choices):
             if choice in choices[:index]:
@@ -151,7 +151,7 @@ class FieldSpec(Described):
         if dtype is None:
             return None
         if dtype.kind not in _BOUNDS:
-            raise _misplaced(str(info.field_name), "a number", dtype)
+            raise _misplaced("a number", dtype)
         bound = _BOUNDS[dtype.kind](raw)
         if bound is None:
             raise ValueRefusedError(f"found {found(raw)}, expected {_of(dtype)}")
@@ -167,7 +167,7 @@ class FieldSpec(Described):
     def _pattern_of_string(cls, pattern: str, info: ValidationInfo) -> str:
         dtype = _dtype_in(info)
         if dtype is not None and dtype.kind != "string":
-            raise _misplaced("pattern", "a string", dtype)
+            raise _misplaced("a string", dtype)
         try:
             re.compile(pattern)
         except re.error as error:
@@ -181,7 +181,7 @@ class FieldSpec(Described):
     def _max_length_of_sized(cls, count: int, info: ValidationInfo) -> int:
         dtype = _dtype_in(info)
         if dtype is not None and dtype.kind not in {"string", "bytes", "array"}:
-            raise _misplaced("max_length", "a string, bytes or an array", dtype)
+            raise _misplaced("a string, bytes or an array", dtype)
         return count
 
     @field_validator("allow_nan")
@@ -189,7 +189,7 @@ class FieldSpec(Described):
     def _allow_nan_of_float(cls, flag: Any, info: ValidationInfo) -> Any:
         dtype = _dtype_in(info)
         if flag and dtype is not None and dtype.kind not in _FLOATS:
-            raise _misplaced("allow_nan", "a float", dtype)
+            raise _misplaced("a float", dtype)
         return flag
 
 
@@ -203,8 +203,8 @@ def _of(dtype: DType) -> str:
     return f"{'an' if dtype.kind[0] in 'aeiou' else 'a'} {dtype}"
 
 
-def _misplaced(key: str, need: str, dtype: DType) -> ValueRefusedError:
-    return ValueRefusedError(f"'{key}' is for {need}, and this is {_of(dtype)}")
+def _misplaced(need: str, dtype: DType) -> ValueRefusedError:
+    return ValueRefusedError(f"it is for {need}, and this is {_of(dtype)}")
 
 
 def _fit(bound: int, dtype: DType) -> None:
