@@ -208,6 +208,11 @@ WRONG_VIEWS = {
         "f.yaml:2:9: entity 'User': name: found 'User', expected a name of lower-case letters, "
         "digits and _, beginning with a letter",
     ),
+    "name that others refer to": (
+        VIEW.replace("name: user", "name: User") + "  fields: {a: int64}\n",
+        "f.yaml:2:9: entity 'User': name: found 'User', expected a name of lower-case letters, "
+        "digits and _, beginning with a letter",
+    ),
     "key type": (
         USER.replace("string", "strng"),
         "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a type for join "
@@ -252,6 +257,11 @@ WRONG_VIEWS = {
         VIEW.replace("1h", "1h, source: {type: sql, query_file: .}") + "  fields: {a: int64}\n",
         "f.yaml:7:56: feature view 'v': '.' cannot be read: Is a directory",
     ),
+    "dot for a colon": (
+        VIEW + "  fields: {a: int64}\nfeature_services:\n- name: s\n  features: [v.a]\n",
+        "f.yaml:11:14: feature service 's': features[1]: found 'v.a', expected view:field, or view "
+        "for all of its fields",
+    ),
     "empty service": (
         VIEW + "  fields: {a: int64}\nfeature_services:\n- name: s\n  features: []\n",
         "f.yaml:11:13: feature service 's': features: found nothing in it, expected at least one"
@@ -287,6 +297,12 @@ WRONG_FIELDS = {
     "{type: string, pattern: '['}": (
         32, "pattern: found '[', expected a regular expression: "
         "unterminated character set at position 0"),
+    "{type: string, pattern: 'x{99999999999}'}": (
+        32, "pattern: found 'x{99999999999}', expected a regular expression: "
+        "the repetition number is too large"),
+    "{type: string, pattern: '[[a]'}": (
+        32, "pattern: found '[[a]', expected a regular expression: "
+        "Possible nested set at position 1"),
     "{type: string, default: b, pattern: a}": (
         32, "default: 'b' does not match the pattern 'a'"),
     "{type: string, max_length: 0}": (

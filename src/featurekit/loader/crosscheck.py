@@ -152,6 +152,7 @@ def _owners(views: Sequence[Item[FeatureView]]) -> Iterator[Finding]:
 
 def _references(declared: Declared, item: Item[FeatureService]) -> Iterator[Finding]:
     views = {view.model.name: view for view in declared.feature_views}
+    seen = set()
     for index, feature in _features(item):
         name, _, field = feature.partition(":")
         place = item.at("features", index)
@@ -161,8 +162,9 @@ def _references(declared: Declared, item: Item[FeatureService]) -> Iterator[Find
         if field and known is not None and field not in known:
             message = f"{item.shown}: no field named {found(field)} in feature view '{name}'"
             yield Finding(place, message, nearest(field, known))
-        if feature in [earlier for before, earlier in _features(item) if before < index]:
+        if feature in seen:
             yield Finding(place, f"{item.shown}: '{feature}' is here twice")
+        seen.add(feature)
 
 
 def _features(item: Item[FeatureService]) -> list[tuple[int, str]]:

@@ -76,7 +76,7 @@ class Declared:
         entities: With what can be read of those that have errors; so are views and services.
         feature_views: The feature views.
         feature_services: The feature services.
-        unnamed: The kinds of which one has no name that could be read; it may be any.
+        unnamed: The kinds of which one has no name that can stay; it may come to be any.
         is_partial: Whether a file or a list could not be read, so that any name may be in it.
         findings: What is wrong so far.
     """
@@ -143,13 +143,14 @@ class Declared:
         shown = f"{kind} {found(str(name))}" if is_named else f"{kind} {int(path[-1]) + 1}"
         made, findings = validate(model, Subject(document, path, data, shown))
         self.findings += findings
-        if not is_named:
-            self.unnamed.add(kind)
         if isinstance(data, dict):
-            if made is None:
-                update = {"name": str(name) if is_named else ""}
-                made = salvage(model, data).model_copy(update=update)
-            to.append(Item(made, shown, data, document, path))
+            read = made or salvage(model, data)
+            if not read.name:
+                self.unnamed.add(kind)
+                read = read.model_copy(update={"name": str(name) if is_named else ""})
+            to.append(Item(read, shown, data, document, path))
+        else:
+            self.unnamed.add(kind)
 
 
 _LISTS = ", ".join(Definitions.model_fields)

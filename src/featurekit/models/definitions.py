@@ -16,6 +16,8 @@ from featurekit.models.plain import Plain, found
 from featurekit.models.scalars import Duration, FieldName, FilledText, Text
 from featurekit.models.sources import BatchSource, StreamSource
 
+_FEATURE = r"[^:.\s]+(:[^:.\s]+)?"
+
 
 def _key_type(text: str) -> str:
     if text not in KEY_TYPES:
@@ -35,7 +37,7 @@ def _tag(text: str) -> str:
 
 def is_feature(text: str) -> bool:
     """Whether a text has the form `view:field`, or `view`."""
-    return re.fullmatch(r"[^:\s]+(:[^:\s]+)?", text) is not None
+    return re.fullmatch(_FEATURE, text) is not None
 
 
 def _feature(text: str) -> str:
@@ -65,7 +67,7 @@ FeatureRef = Annotated[
     Text,
     BeforeValidator(_joined),
     AfterValidator(_feature),
-    _Schema({"type": "string", "pattern": r"^[^:\s]+(:[^:\s]+)?$"}),
+    _Schema({"type": "string", "pattern": f"^{_FEATURE}$"}),
 ]
 FieldEntry = Annotated[
     FieldSpec, BeforeValidator(_longhand, json_schema_input_type=TypeName | FieldSpec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -29,9 +30,17 @@ _INTS = {"int64": 64, "int32": 32}
 _FLOATS = ("float64", "float32")
 _AS_TEXT = ("string", "timestamp", "date", "decimal", "bytes")
 
+
+def _type_name(text: str) -> str:
+    try:
+        return str(parse_dtype(text))
+    except ValueRefusedError as error:
+        raise ValueRefusedError(f"no type named {found(text)}", hint=error.hint) from None
+
+
 TypeName = Annotated[
     FilledText,
-    AfterValidator(lambda text: str(parse_dtype(text))),
+    AfterValidator(_type_name),
     WithJsonSchema(
         {
             "anyOf": [
@@ -156,7 +165,7 @@ class FieldSpec(Described):
         if bound is None:
             raise ValueRefusedError(f"found {found(raw)}, expected {_of(dtype)}")
         if isinstance(bound, int) and dtype.kind in _INTS:
-            _fit(bound, dtype)
+            _fit(bound, dtype, raw)
         least = info.data.get("min")
         if info.field_name == "max" and least is not None and bound < least:
             raise ValueRefusedError(f"{found(raw)} is below min {least}")
@@ -169,8 +178,10 @@ class FieldSpec(Described):
         if dtype is not None and dtype.kind != "string":
             raise _misplaced("a string", dtype)
         try:
-            re.compile(pattern)
-        except re.error as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a pattern that may come to mean something else
+                re.compile(pattern)
+        except (re.error, RecursionError, OverflowError, Warning) as error:
             raise ValueRefusedError(
                 f"found {found(pattern)}, expected a regular expression: {error}"
             ) from None
@@ -207,9 +218,9 @@ def _misplaced(need: str, dtype: DType) -> ValueRefusedError:
     return ValueRefusedError(f"it is for {need}, and this is {_of(dtype)}")
 
 
-def _fit(bound: int, dtype: DType) -> None:
+def _fit(bound: int, dtype: DType, raw: object) -> None:
     if bound >> (_INTS[dtype.kind] - 1) not in {0, -1}:
-        raise ValueRefusedError(f"{bound} is outside {dtype}")
+        raise ValueRefusedError(f"{found(raw)} is outside {dtype}")
 
 
 def _int(raw: object) -> int | None:
