@@ -146,8 +146,11 @@ class Declared:
         if isinstance(data, dict):
             read = made or salvage(model, data)
             if not read.name:
-                self.unnamed.add(kind)
-                read = read.model_copy(update={"name": str(name) if is_named else ""})
+                typo = next(iter(get_close_matches("name", data, n=1)), "")
+                meant = name if is_named else data.get(typo)
+                read = read.model_copy(update={"name": str(meant or "")})
+                if is_named or not read.name:
+                    self.unnamed.add(kind)
             to.append(Item(read, shown, data, document, path))
         else:
             self.unnamed.add(kind)
