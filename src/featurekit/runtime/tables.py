@@ -83,13 +83,25 @@ def _reject(
         raise BadRowError(
             fault.reason,
             where=where,
-            hint="nothing of this row's batch is written; mend the row, or load with on_bad_row=skip",
+            hint=_mend(view, batch, fault.field, whole=len(encoded.bad) == batch.num_rows),
         )
     reasons = [encoded.fault(index) for index in encoded.bad]
     rejects.add(
         batch.take(pa.array(encoded.bad)),
         [f"{fault.field}: {fault.reason}" if fault.field else fault.reason for fault in reasons],
     )
+
+
+def _mend(view: ViewPlan, batch: Any, name: str, *, whole: bool) -> str:
+    """What to do about a row; where the whole batch is bad, its column's type is to blame."""
+    fields = {field.name: field.dtype for field in view.fields}
+    if whole and batch.num_rows > 1 and name in fields and name in batch.schema.names:
+        column = batch.schema.field(name).type
+        return (
+            f"the column is {column} and the field {fields[name]}, and no row of this batch fits; "
+            "mend the column where it is made, or cast it by a source of `type: sql`"
+        )
+    return "nothing of this row's batch is written; mend the row, or load with on_bad_row=skip"
 
 
 def _shown(view: ViewPlan, row: dict[str, object]) -> dict[str, object]:
