@@ -1,0 +1,302 @@
+"""Workers on Redis streams, in this process: what becomes of each kind of event."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError, StreamError, UnknownNameError
+from featurekit.repo.streaming import StreamOptions
+from featurekit.runtime.worker import Pace, StreamReport
+from tests.servers import Server
+from tests.streams.crew import counts, emit, newest, until
+from tests.streams.repos import repository, stored, ttl_ms
+
+QUICK = Pace(wait_s=0.02, interval_s=30.0, first_pause_s=0.01, longest_pause_s=0.05)
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+def drain(store: FeatureStore, view: str = "activity", **options: object) -> StreamReport:
+    """Run a worker until there is nothing left."""
+    how = StreamOptions(once=True, pace=QUICK, **options)  # type: ignore[arg-type]
+    [report] = store.streams.run([view], how)
+    return report
+
+
+def pending(client: redis.Redis) -> int:
+    summary = client.xpending("activity-events", "shop-activity")
+    assert isinstance(summary, dict)
+    return int(summary["pending"])
+
+
+def dead_letters(client: redis.Redis, stream: str) -> list[dict[bytes, bytes]]:
+    entries: Any = client.xrange(stream)
+    return [entry for _, entry in entries]
+
+
+def test_entries_become_fields_and_are_acknowledged(
+    store: FeatureStore, server: Server, client: redis.Redis
+) -> None:
+    emit(client, 0, 1234)
+    report = drain(store)
+    assert (report.read, report.written, report.rejected, report.lag) == (1234, 1234, 0, 0)
+    assert counts(client) == newest(1234)
+    assert 290_000 < ttl_ms(server, "fs:user:u1", "count") <= 300_000
+    assert (pending(client), client.xlen("activity-events")) == (0, 1234)
+    assert drain(store).read == 0
+
+
+def test_reading_all_again_changes_nothing(store: FeatureStore, client: redis.Redis) -> None:
+    emit(client, 0, 500)
+    drain(store)
+    before = stored_all(client)
+    client.xgroup_setid("activity-events", "shop-activity", "0")
+    assert drain(store).read == 500
+    assert stored_all(client) == before
+
+
+def stored_all(client: redis.Redis) -> dict[bytes, object]:
+    return {key: client.hgetall(key) for key in client.scan_iter("fs:*")}
+
+
+def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
+    store: FeatureStore, server: Server, client: redis.Redis
+) -> None:
+    bad: list[dict[bytes, bytes]] = [
+        {b"user_id": b"u1", b"count": b"many"},
+        {b"user_id": b"u1", b"count": b"-1"},
+        {b"count": b"1"},
+        {b"user_id": b"", b"count": b"1"},
+        {b"user_id": b"u1", b"device": b"\xff"},
+        {b"\xff": b"\xfe", b"user_id": b"u1"},
+    ]
+    ids: list[Any] = [client.xadd("activity-events", entry) for entry in bad]  # type: ignore[arg-type]
+    client.xadd("activity-events", {"user_id": "u2", "count": 2, "other": "x"})
+    client.xadd("activity-events", {"user_id": "u3", "other": "x"})
+    client.set("fs:user:u4", "text")
+    bad.append({b"user_id": b"u4", b"count": b"1"})
+    ids.append(client.xadd("activity-events", bad[-1]))  # type: ignore[arg-type]
+    report = drain(store)
+    assert (report.read, report.written, report.rejected, report.ignored) == (9, 1, 7, 1)
+    dead = dead_letters(client, "activity-events:dead")
+    by_id = {entry.pop(b"@id"): (entry.pop(b"@reason"), entry) for entry in dead}
+    assert [by_id[i][1] for i in ids] == bad
+    reasons = [by_id[i][0].decode() for i in ids]
+    assert reasons[0] == "count: 'many' is not an int64"
+    assert reasons[1] == "count: -1 is below the minimum of 0"
+    assert reasons[2] == "user_id: an event without it is of no entity"
+    assert "WRONGTYPE" in reasons[6]
+    assert len(report.reasons) == 3
+    assert (pending(client), stored(server, "fs:user:u2")) == (0, {b"count": b"2"})
+
+
+def test_json_entries_are_mapped_filtered_and_ordered(
+    store: FeatureStore, server: Server, client: redis.Redis
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    events: list[object] = [
+        {"type": "session", "uid": "u1", "at": now_ms, "step": 2, "page": None},
+        {"type": "session", "uid": "u1", "at": now_ms - 1, "step": 1},
+        {"type": "login", "uid": "u1", "at": now_ms + 1, "step": 9},
+        {"type": "session", "uid": "u2", "at": "2026-01-01T00:00:00Z", "step": 3},
+        {"type": "session", "uid": "u3", "at": f"{now_ms}", "score": 1, "more": [1]},
+        {"type": "session", "uid": "u4", "step": 3},
+        {"type": "session", "uid": "u4", "at": now_ms, "step": "3"},
+        [1],
+    ]
+    for event in events:
+        client.xadd("session-events", {"body": json.dumps(event)})
+    client.xadd("session-events", {"body": "{"})
+    client.xadd("session-events", {"text": "{}"})
+    report = drain(store, "session")
+    assert (report.written, report.dropped_older, report.dropped_expired) == (2, 1, 1)
+    assert (report.ignored, report.rejected) == (1, 5)
+    assert stored(server, "fs:user:u1") == {b"step": b"2", b"@session": b"%d" % now_ms}
+    assert stored(server, "fs:user:u3") == {b"score": b"1", b"@session": b"%d" % now_ms}
+    dead = dead_letters(client, "session-events:dead")
+    assert {entry[b"@reason"].decode() for entry in dead} == {
+        "event_timestamp: the view orders events by time, and this one has none",
+        "step: '3' is not an int64",
+        "a JSON object is expected, not [1]",
+        "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        "the entry has no field 'body'",
+    }
+
+
+def test_what_a_dead_consumer_held_is_claimed(store: FeatureStore, client: redis.Redis) -> None:
+    emit(client, 0, 700)
+    client.xgroup_create("activity-events", "shop-activity", "0")
+    client.xreadgroup("shop-activity", "gone", {"activity-events": ">"}, count=600)
+    assert drain(store, claim_after_ms=60_000).read == 100
+    assert pending(client) == 600
+    assert drain(store, claim_after_ms=1).read == 600
+    assert (pending(client), counts(client)[0]) == (0, 500)
+
+
+def test_a_consumer_of_the_same_name_goes_on_with_what_it_held(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 700)
+    client.xgroup_create("activity-events", "shop-activity", "0")
+    client.xreadgroup("shop-activity", "w1", {"activity-events": ">"}, count=600)
+    assert drain(store, consumer="w1").read == 700
+    assert (pending(client), counts(client)) == (0, newest(700))
+
+
+def test_entries_trimmed_while_they_were_pending_hold_nobody_up(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    client.xgroup_create("activity-events", "shop-activity", "0")
+    client.xreadgroup("shop-activity", "w1", {"activity-events": ">"})
+    client.xtrim("activity-events", maxlen=4, approximate=False)
+    assert drain(store, consumer="w1").read == 4
+    assert pending(client) == 0
+
+
+def test_a_consumer_that_leaves_takes_its_name_along(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    drain(store)
+    assert client.xinfo_consumers("activity-events", "shop-activity") == []
+
+
+def test_a_stream_that_is_deleted_is_read_again_from_its_start(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    stop = threading.Event()
+    how = StreamOptions(pace=QUICK)
+    running = threading.Thread(target=lambda: store.streams.run(["activity"], how, stop=stop))
+    running.start()
+    emit(client, 0, 100)
+    until(lambda: counts(client) == newest(100))
+    client.delete("activity-events")
+    emit(client, 100, 100)
+    until(lambda: counts(client) == newest(200))
+    stop.set()
+    running.join()
+
+
+def test_two_workers_share_a_group(store: FeatureStore, client: redis.Redis) -> None:
+    emit(client, 0, 4000)
+    reports: list[StreamReport] = []
+
+    def work(name: str) -> None:
+        how = StreamOptions(consumer=name, once=True, pace=Pace(batch=50, wait_s=0.02))
+        reports.extend(store.streams.run(["activity"], how))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.read for report in reports) == 4000
+    assert all(report.read > 0 for report in reports)
+    assert pending(client) == 0
+
+
+def test_all_views_with_a_source_run_side_by_side(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    reports = store.streams.run(options=StreamOptions(once=True, pace=QUICK))
+    assert {report.view: report.read for report in reports} == {"activity": 10, "session": 0}
+
+
+def test_a_view_that_no_worker_can_feed_is_refused(store: FeatureStore) -> None:
+    for view, kind in (
+        ("profile", RequestError),
+        ("delays", RequestError),
+        ("nope", UnknownNameError),
+    ):
+        with pytest.raises(kind):
+            store.streams.run([view])
+
+
+def test_a_source_that_is_no_stream_ends_the_worker(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    client.set("activity-events", "text")
+    with pytest.raises(StreamError, match="WRONGTYPE"):
+        store.streams.run()
+
+
+def test_a_full_store_makes_the_worker_wait_and_loses_nothing(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 2000)
+    told: list[StreamReport] = []
+    stop = threading.Event()
+    how = StreamOptions(pace=Pace(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    store.stream_writer("activity").write("u1", {"count": 0})
+    client.config_set("maxmemory", 1)
+    try:
+        running = threading.Thread(
+            target=lambda: store.streams.run(["activity"], how, stop=stop, tell=told.append)
+        )
+        running.start()
+        until(lambda: any(report.trouble for report in told))
+    finally:
+        client.config_set("maxmemory", 0)
+    until(lambda: counts(client) == newest(2000))
+    stop.set()
+    running.join()
+    assert client.exists("activity-events:dead") == 0
+    assert told[-1].trouble == ""
+
+
+def test_a_right_that_is_gone_makes_the_worker_wait(
+    server: Server, client: redis.Redis, tmp_path: Path
+) -> None:
+    client.acl_setuser("w", enabled=True, passwords=["+p"], keys="*", commands=["+@all"])
+    url = server.url.replace("unix://", "unix://w:p@")
+    stop = threading.Event()
+    told: list[StreamReport] = []
+    how = StreamOptions(pace=Pace(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    try:
+        with repository(tmp_path / "w", url) as store:
+            running = threading.Thread(
+                target=lambda: store.streams.run(["activity"], how, stop=stop, tell=told.append)
+            )
+            running.start()
+            emit(client, 0, 100)
+            until(lambda: counts(client) == newest(100))
+            has_hsetex = store._door.store.capabilities.hsetex
+            refused = ["hsetex"] if has_hsetex else ["hset", "hpexpire"]
+            client.acl_setuser("w", enabled=True, commands=[f"-{name}" for name in refused])
+            emit(client, 100, 100)
+            until(lambda: any("NOPERM" in report.trouble for report in told))
+            client.acl_setuser("w", enabled=True, commands=[f"+{name}" for name in refused])
+            until(lambda: counts(client) == newest(200))
+            stop.set()
+            running.join()
+    finally:
+        client.acl_deluser("w")
+    assert client.exists("activity-events:dead") == 0
+
+
+def test_reports_tell_rate_lag_and_age(store: FeatureStore, client: redis.Redis) -> None:
+    emit(client, 0, 100)
+    told: list[StreamReport] = []
+    how = StreamOptions(once=True, pace=QUICK)
+    store.streams.run(["activity"], how, tell=told.append)
+    [report] = told
+    document = report.to_dict()
+    assert (document["read"], document["lag"]) == (100, 0)
+    assert isinstance(document["newest_age_ms"], int)
+    assert isinstance(document["events_per_second"], float)
+    assert document["events_per_second"] > 0
