@@ -132,14 +132,16 @@ def immortal(client: redis.Redis) -> list[bytes]:
 def commands(server: Server) -> Iterator[list[list[str]]]:
     """The commands that the server is sent while the block runs, by `MONITOR`."""
     seen: list[list[str]] = []
-    with server.client() as client, server.client() as marker, client.monitor() as monitor:
-        yield seen
-        marker.echo("the end")
-        for told in monitor.listen():
-            parts = str(told["command"]).split()
-            if parts[0] == "ECHO":
-                return
-            seen.append(parts)
+    with server.client() as client, server.client() as marker:
+        marker.ping()
+        with client.monitor() as monitor:
+            yield seen
+            marker.echo("the end")
+            for told in monitor.listen():
+                parts = str(told["command"]).split()
+                if parts[0] == "ECHO":
+                    return
+                seen.append(parts)
 
 
 def names(seen: list[list[str]]) -> dict[str, int]:

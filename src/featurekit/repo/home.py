@@ -8,9 +8,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -74,6 +74,16 @@ class Home(Protocol):
         """The last load of each view."""
 
 
+def _history(runs: Iterable[object]) -> dict[str, Run]:
+    """Runs by their views; what is damaged is forgotten, since the next load writes it anew."""
+    names = {field.name for field in fields(Run)}
+    return {
+        str(run["view"]): Run(**run)
+        for run in runs
+        if isinstance(run, dict) and run.keys() == names
+    }
+
+
 def _conflict() -> RegistryConflictError:
     return RegistryConflictError(
         "somebody else applied in the meantime; nothing was changed",
@@ -122,7 +132,7 @@ class FileHome(Home):
             found = json.loads(self._runs.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}
-        return {name: Run(**run) for name, run in found.items()}
+        return _history(found.values() if isinstance(found, dict) else ())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -165,7 +175,14 @@ class OnlineHome(Home):
     @override
     def load(self) -> Registry | None:
         text = self._call("GET", self._key)
-        return Registry.from_json(text.decode()) if isinstance(text, bytes) else None
+        if not isinstance(text, bytes):
+            return None
+        try:
+            return Registry.from_json(text.decode())
+        except UnicodeDecodeError as error:
+            raise RegistryError(
+                f"the registry cannot be read: {error}", where=self._key
+            ) from error
 
     @override
     def save(self, registry: Registry, expected: Registry | None) -> None:
@@ -182,11 +199,7 @@ class OnlineHome(Home):
         reply = self._call("HGETALL", self._runs)
         if not isinstance(reply, list):
             return {}
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        found = {name: json.loads(run) for name, run in pairs if isinstance(run, bytes)}
-        return {
-            name.decode(): Run(**run) for name, run in found.items() if isinstance(name, bytes)
-        }
+        return _history(json.loads(run) for run in reply[1::2] if isinstance(run, bytes))
 
     def _call(self, *args: str | int | bytes) -> Reply:
         reply = self._store.call(*args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from featurekit.errors import (
     FeatureKitError,
     MissingExtraError,
+    RegistryError,
     RequestError,
     StoreError,
     ValueRefusedError,
@@ -143,7 +144,8 @@ class Load:
                 yield lock, report
             except FeatureKitError as error:
                 good_ms = before.good_ms if before else 0
-                self._record(view, report, time.monotonic() - start, error.message, good_ms)
+                with suppress(StoreError, RegistryError):  # what ended the load matters more
+                    self._record(view, report, time.monotonic() - start, error.message, good_ms)
                 raise
         report.entities = report.rows_written
         report.seconds = time.monotonic() - start

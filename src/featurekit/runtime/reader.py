@@ -114,6 +114,8 @@ class OnlineReader:
         return self._response(columns, await self._ask_async(keys))
 
     def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
+        if isinstance(entities, str | bytes | Mapping):
+            raise RequestError(f"a list of entities is expected, not {entities!r}")
         if len(self._groups) == 1:
             return [list(map(self._groups[0].key, entities))]
         for entity in entities:

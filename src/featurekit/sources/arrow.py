@@ -17,6 +17,8 @@ from featurekit.sources.session import Rows, Session
 from featurekit.sources.spool import spool
 
 _INCOMING = "incoming"
+_LEAST_ROWS = 8192
+"""Fewer rows than this are gathered: DuckDB holds as much memory for a batch of one row."""
 
 
 class ArrowSource(BatchSource):
@@ -99,10 +101,29 @@ def _chained(pa: Any, items: Iterator[object], where: str) -> Any:
         return None
     head = arrow(pa, first, where)
     rest = (arrow(pa, item, where) for item in items)
-    batches = (
-        batch for part in chain([head], rest) if part is not None for batch in _batches(part)
-    )
+    parts = (part for part in chain([head], rest) if part is not None)
+    batches = _gathered(pa, head.schema, (batch for part in parts for batch in _batches(part)))
     return pa.RecordBatchReader.from_batches(head.schema, batches)
+
+
+def _gathered(pa: Any, schema: Any, batches: Iterable[Any]) -> Iterator[Any]:
+    """The same rows in batches that are not small."""
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += len(batch)
+        if rows >= _LEAST_ROWS:
+            yield from _joined(pa, schema, held)
+            held, rows = [], 0
+    yield from _joined(pa, schema, held)
+
+
+def _joined(pa: Any, schema: Any, batches: list[Any]) -> list[Any]:
+    if len(batches) < 2:  # noqa: PLR2004 - one is as it is
+        return batches
+    joined: list[Any] = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
+    return joined
 
 
 def _batches(data: Any) -> Iterable[Any]:

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import (
+    BreakingChangeError,
+    RegistryConflictError,
+    RegistryError,
+    UnknownNameError,
+)
+from tests.promise.repos import FRAUD, applied, write_repo
+from tests.servers import Server
+
+HOMES = ["registry.json", "online"]
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(params=HOMES)
+def home(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_registry_is_read_back_as_it_was_applied(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        assert store.registry == store.declared
+        assert not list(store.plan())
+        with FeatureStore(tmp_path) as again:
+            assert again.repo_plan == store.repo_plan
+            assert not list(again.apply())
+
+
+def test_nothing_works_before_the_first_apply(valkey: Server, tmp_path: Path, home: str) -> None:
+    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=home)) as store:
+        assert store.registry is None
+        with pytest.raises(RegistryError, match="nothing is applied yet"):
+            store.get_online_features("fraud_v1", [{"user_id": "u1"}])
+        with pytest.raises(RegistryError, match="nothing is applied yet"):
+            store.write_batch("profile", {"u1": {}})
+
+
+def test_what_changed_since_this_store_looked_is_a_conflict(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        before = store.registry
+        assert before is not None
+        wider = FRAUD.replace("country: string\n", "country: string\n      city: string\n", 1)
+        with applied(tmp_path, valkey.url, wider, registry=home):
+            with pytest.raises(RegistryConflictError, match="somebody else applied"):
+                store._home.save(store.declared, before)
+            with pytest.raises(RegistryConflictError):
+                store._home.save(before, None)
+
+
+def _apply(path: Path, start: Any, told: Any) -> None:
+    with FeatureStore(path) as store:
+        declared = store.declared
+        start.wait(30)
+        try:
+            store._home.save(declared, None)
+        except RegistryConflictError:
+            told.put("conflict")
+        else:
+            told.put("won")
+
+
+def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    folders = [
+        write_repo(tmp_path / name, valkey.url, FRAUD.replace("sales", name),
+                   registry="online" if home == "online" else "../registry.json")
+        for name in ("one", "two", "three")
+    ]  # fmt: skip
+    start, told = PROCESSES.Barrier(3), PROCESSES.SimpleQueue()
+    processes = [PROCESSES.Process(target=_apply, args=(f, start, told)) for f in folders]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert sorted(told.get() for _ in folders) == ["conflict", "conflict", "won"]
+
+
+def test_an_online_registry_serves_without_yaml(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url, registry="online") as store:
+        store.write_batch("profile", {"u1": {"country": "NO"}})
+    with FeatureStore.from_registry(valkey.url, "shop") as served:
+        row = served.online_reader("fraud_v1").read("u1")
+        assert (row.country, row.tx_count_7d) == ("NO", 0)
+        assert served.write_batch("profile", {"u1": {"country": "SE"}}).rows_written == 1
+        with pytest.raises(RegistryError, match="no definitions"):
+            served.plan()
+        with pytest.raises(UnknownNameError):
+            served.online_reader("nothing")
+    with pytest.raises(RegistryError, match="no registry of project 'other'"):
+        FeatureStore.from_registry(valkey.url, "other")
+
+
+def test_removed_fields_are_remembered_until_they_are_declared_again(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    without = FRAUD.replace("      model: string\n", "").replace(
+        "  - name: activity\n    entity: user\n    stream: {refresh: 1m, ttl: 5m}\n    fields:\n"
+        "      tx_count_5m: {type: int64, default: 0}\n      device: string\n",
+        "",
+    ).replace("[profile, activity]", "[profile]")  # fmt: skip
+    with applied(tmp_path, valkey.url, registry=home):
+        pass
+    with applied(tmp_path, valkey.url, without, registry=home) as store:
+        assert store.repo_plan.entity("user").retired == ("device", "model", "tx_count_5m")
+    thinner = without.replace("      tags: {type: 'array<string>', default: []}\n", "")
+    with applied(tmp_path, valkey.url, thinner, registry=home) as store:
+        assert store.repo_plan.view("profile").retired == (
+            "device",
+            "model",
+            "tags",
+            "tx_count_5m",
+        )
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        assert store.repo_plan.entity("user").retired == ()
+
+
+def test_a_breaking_change_is_refused_and_changes_nothing(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        before = store.registry
+    write_repo(
+        tmp_path, valkey.url, FRAUD.replace("country: string", "country: int64"), registry=home
+    )
+    with FeatureStore(tmp_path) as store:
+        assert store.plan().breaking
+        with pytest.raises(BreakingChangeError, match="profile:country"):
+            store.apply()
+        store.refresh()
+        assert store.registry == before
+        store.apply(allow_breaking=True)
+        assert store.registry == store.declared
+
+
+DAMAGED = ["", "{", "[]", "null", "5", '{"format": 1}', '{"format": 99}', "\ud800", "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_registry_is_told(valkey: Server, tmp_path: Path, home: str, text: str) -> None:
+    with applied(tmp_path, valkey.url, registry=home):
+        pass
+    data = text.encode("utf-8", "surrogatepass")
+    if home == "online":
+        with valkey.client() as client:
+            client.set("featurekit:{shop}:registry", data)
+    else:
+        (tmp_path / home).write_bytes(data)
+    with FeatureStore(tmp_path) as store, pytest.raises(RegistryError):
+        store.plan()
+
+
+@pytest.mark.parametrize("at", range(10))
+def test_a_registry_that_was_cut_or_altered_is_never_taken_for_another(
+    valkey: Server, tmp_path: Path, at: int
+) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        whole = (tmp_path / "registry.json").read_text()
+        before = store.registry
+    at = at * len(whole) // 10
+    for text in (whole[:at], whole[:at] + "~" + whole[at + 1 :]):
+        (tmp_path / "registry.json").write_text(text)
+        with FeatureStore(tmp_path) as store:
+            try:
+                found = store.registry
+            except RegistryError:
+                continue
+            assert found != before
+
+
+def test_a_plan_after_reset_has_nothing_to_do(valkey: Server, tmp_path: Path, home: str) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(2500)})
+        store.write_batch("shop", {7: {"sales": 1}})
+        with valkey.client() as client:
+            client.set("fs:users:not-ours", "x")
+            client.set("fs:user", "x")
+            assert store.reset("user") == 2500
+            assert store.reset() == 1
+            assert client.exists("fs:users:not-ours", "fs:user") == 2
+        assert not list(store.plan())

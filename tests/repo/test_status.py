@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import BadRowError, SourceError, StoreError, StoreUnavailableError
+from featurekit.repo.inspection import ViewStatus
+from tests.promise.repos import FRAUD, applied
+from tests.servers import Server, running, valkey_binary
+
+HOMES = ["registry.json", "online"]
+
+
+def status_of(store: FeatureStore, view: str) -> ViewStatus:
+    return next(status for status in store.status() if status.view == view)
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_view_is_late_until_it_is_loaded_and_once_its_refresh_has_passed(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        never = status_of(store, "profile")
+        assert (never.late, never.last_run_ms, never.age_ms) == (True, None, None)
+        store.write_batch("profile", {"u1": {}, "u2": {}})
+        done = status_of(store, "profile")
+        assert (done.late, done.rows, done.error) == (False, 2, "")
+        assert done.age_ms is not None
+        assert done.age_ms < 5000
+        assert status_of(store, "shop").late
+        assert not status_of(store, "activity").late
+    with applied(
+        tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "1ms, ttl: 24h"), registry=home
+    ) as store:
+        assert status_of(store, "profile").late
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_failed_load_is_remembered_and_leaves_the_last_good_one(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        store.write_batch("profile", {"u1": {}})
+        with pytest.raises(BadRowError):
+            store.write_batch("profile", {"u1": {"tx_count_7d": -5}})
+        failed = status_of(store, "profile")
+        assert "below the minimum" in failed.error
+        assert not failed.late
+        assert failed.age_ms is not None
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_load_whose_server_dies_fails_by_that_and_by_nothing_else(
+    tmp_path: Path, home: str
+) -> None:
+    with running(valkey_binary()) as server:
+        url = f"{server.url}?load_timeout=300ms"
+        with applied(tmp_path, url, registry=home) as store:
+
+            def lines() -> Iterator[str]:
+                for i in range(10_000):
+                    if i == 5000:
+                        server.stop()
+                    yield f'{{"user_id": "u{i}"}}'
+
+            with pytest.raises(StoreUnavailableError) as caught:
+                store.write_lines("profile", lines())
+            assert caught.value.__context__ is not None
+            assert not isinstance(caught.value.__context__, StoreError)
+
+
+def test_a_source_that_cannot_be_read_is_an_error_that_names_it(
+    shop_path: Path, valkey: Server
+) -> None:
+    with applied(shop_path, valkey.url) as store:
+        with pytest.raises(SourceError, match=r"users\.parquet"):
+            store.materialize()
+        pq.write_table(pa.table({"user_id": ["u1"]}), shop_path / "users.parquet")
+        with pytest.raises(SourceError, match="no column"):
+            store.materialize()
+
+
+@pytest.fixture
+def shop_path(tmp_path: Path) -> Path:
+    return tmp_path / "shop"
+
+
+def test_a_history_that_cannot_be_read_is_no_history(shop_path: Path, valkey: Server) -> None:
+    with applied(shop_path, valkey.url) as store:
+        store.write_batch("profile", {"u1": {}})
+        for text in ("", "[]", "{", '{"profile": 5}', '{"profile": {"view": "x"}}'):
+            (shop_path / "registry.runs.json").write_text(text)
+            assert status_of(store, "profile").late
+            store.write_batch("profile", {"u1": {}})
+            assert not status_of(store, "profile").late
+
+
+def test_bad_rows_are_put_aside_with_the_reason(shop_path: Path, valkey: Server) -> None:
+    with applied(shop_path, valkey.url) as store:
+        table = pa.table(
+            {
+                "user_id": ["u1", None, "", "u4"],
+                "country": ["NO"] * 4,
+                "tx_count_7d": [1, 2, 3, -4],
+                "tags": pa.nulls(4, pa.list_(pa.string())),
+                "t": pa.array([1] * 4, pa.timestamp("us")),
+            }
+        )
+        pq.write_table(table, shop_path / "users.parquet")
+        [report] = store.materialize(on_bad_row="skip")
+        assert (report.rows_read, report.rows_written, report.rows_rejected) == (4, 1, 3)
+        assert report.rows_superseded == 0
+        rejects = pq.read_table(report.rejects_path).to_pylist()
+        assert sorted(row["reason"] for row in rejects) == [
+            "tx_count_7d: -4 is below the minimum of 0",
+            "user_id: an empty id is no entity",
+            "user_id: null is no entity",
+        ]
+        with pytest.raises(BadRowError, match=r"users\.parquet, row \d"):
+            store.materialize()
+        shutil.rmtree(shop_path / ".featurekit")

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
+from tests.promise.repos import commands, names
+from tests.servers import Server
+
+FEATURES = ["profile:tx_count_7d", "profile:country", "profile:tags", "activity:device"]
+
+
+def users(*ids: str) -> list[dict[str, str]]:
+    return [{"user_id": user} for user in ids]
+
+
+def test_each_value_has_a_status_and_each_row_knows_whether_it_was_found(
+    shop: FeatureStore,
+) -> None:
+    answer = shop.get_online_features(FEATURES, users("u1", "thin", "nobody"))
+    assert answer.to_dict() == {
+        "user_id": ["u1", "thin", "nobody"],
+        "tx_count_7d": [1, 0, 0],
+        "country": ["NO", "SE", None],
+        "tags": [["a"], [], []],
+        "device": [None, None, None],
+    }
+    assert answer.statuses == {
+        "tx_count_7d": ["present", "default", "default"],
+        "country": ["present", "present", "missing"],
+        "tags": ["present", "default", "default"],
+        "device": ["missing", "missing", "missing"],
+    }
+    assert answer.found == [True, True, False]
+
+
+def test_order_and_repeats_of_the_request_are_kept(shop: FeatureStore) -> None:
+    asked = ["u3", "u1", "nobody", "u3", "u2"]
+    answer = shop.get_online_features(FEATURES, {"user_id": asked})
+    assert answer.to_dict()["user_id"] == asked
+    assert answer.to_dict()["tx_count_7d"] == [3, 1, 0, 3, 2]
+    assert list(answer.to_rows()[0]) == ["user_id", "tx_count_7d", "country", "tags", "device"]
+    assert [row["tx_count_7d"] for row in answer.to_rows()] == [3, 1, 0, 3, 2]
+
+
+def test_a_default_belongs_to_one_row(shop: FeatureStore) -> None:
+    first, second = shop.get_online_features(FEATURES, users("x", "y")).to_dict()["tags"]
+    first.append("mine")
+    assert second == []
+    reader = shop.online_reader(FEATURES)
+    reader.read("x").tags.append("mine")
+    assert reader.read("x").tags == []
+
+
+def test_bytes_that_do_not_decode_spoil_one_value(shop: FeatureStore, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.hset("fs:user:u1", mapping={"tx_count_7d": "many", "tags": "[1]"})
+    reader = shop.online_reader(FEATURES)
+    good, bad = reader.read_many(["u2", "u1"])
+    assert (bad.tx_count_7d, bad.country, bad.tags) == (0, "NO", [])
+    assert bad.statuses["tx_count_7d"] == bad.statuses["tags"] == "invalid"
+    assert bad.statuses["country"] == "present"
+    assert (good.tx_count_7d, good.statuses["tx_count_7d"]) == (2, "present")
+    assert reader.invalid_values == 2
+    answer = reader.get(users("u1", "u2"))
+    assert answer.statuses["tx_count_7d"] == ["invalid", "present"]
+    assert answer.errors == {}
+    assert reader.invalid_values == 4
+
+
+@pytest.mark.parametrize("freshness", [False, True])
+def test_a_key_of_another_type_spoils_one_row(
+    shop: FeatureStore, valkey: Server, *, freshness: bool
+) -> None:
+    with valkey.client() as client:
+        client.set("fs:user:bad", "text")
+    ids = ["u1", "bad", "u2"]
+    answer = shop.get_online_features(FEATURES, users(*ids), freshness=freshness)
+    assert answer.to_dict()["tx_count_7d"] == [1, 0, 2]
+    assert answer.statuses["country"] == ["present", "invalid", "present"]
+    assert answer.found == [True, False, True]
+    assert list(answer.errors) == [1]
+    assert answer.errors[1].startswith("WRONGTYPE")
+    rows = shop.online_reader(FEATURES, freshness=freshness).read_many(ids)
+    assert [row.found for row in rows] == [True, False, True]
+    assert rows[1].error.startswith("WRONGTYPE")
+    assert pickle.loads(pickle.dumps(rows)) == rows
+
+
+def test_one_read_spans_two_entities(shop: FeatureStore, valkey: Server) -> None:
+    rows = [{"user_id": "u1", "merchant_id": 7}, {"merchant_id": 8, "user_id": "u2"}]
+    answer = shop.get_online_features("both", rows)
+    assert answer.to_dict() == {
+        "user_id": ["u1", "u2"],
+        "merchant_id": [7, 8],
+        "tx_count_7d": [1, 2],
+        "sales": [70, None],
+        "profile__country": ["NO", "NO"],
+        "shop__country": ["DK", None],
+    }
+    assert [row.sales for row in shop.online_reader("both").read_many(rows)] == [70, None]
+    with valkey.client() as client:
+        client.set("fs:merchant:9", "text")
+    answer = shop.get_online_features("both", [{"user_id": "u1", "merchant_id": 9}])
+    assert answer.to_dict()["tx_count_7d"] == [1]
+    assert answer.statuses["sales"] == ["invalid"]
+
+
+def test_a_composite_key_is_a_tuple_or_a_dict(shop: FeatureStore) -> None:
+    reader = shop.online_reader(["delays"])
+    assert reader.read(("a:b", "%")).minutes == 1.5
+    assert reader.read({"dest": "%", "origin": "a:b"}).minutes == 1.5
+    asked = {"origin": ["a:b", "a"], "dest": ["%", "b:%"]}
+    assert reader.get(asked).to_dict()["minutes"] == [1.5, None]
+
+
+def test_full_feature_names_name_the_view(shop: FeatureStore) -> None:
+    answer = shop.get_online_features(FEATURES, users("u1"), full_feature_names=True)
+    assert list(answer.to_dict())[1:3] == ["profile__tx_count_7d", "profile__country"]
+
+
+WRONG: list[tuple[Any, Any, type[FeatureKitError], str]] = [
+    ("fraud_v2", users("u1"), UnknownNameError, "did you mean 'fraud_v1'"),
+    (["profil:country"], users("u1"), UnknownNameError, "did you mean 'profile'"),
+    (["profile:contry"], users("u1"), UnknownNameError, "did you mean 'country'"),
+    ([], users("u1"), RequestError, "no features asked for"),
+    ("profile", users("u1"), RequestError, "feature view"),
+    (FEATURES, [{"user": "u1"}], RequestError, "entity row 0: no join key named 'user'"),
+    (FEATURES, [*users("u1"), {}], RequestError, "entity row 1: the join key user_id is lacking"),
+    (FEATURES, [{"user_id": "u1", "x": 1}], RequestError, "entity row 0: no join key named 'x'"),
+    (FEATURES, {"user_id": "u1"}, RequestError, "a list of values is expected"),
+    (FEATURES, {"user": ["u1"]}, RequestError, "no join key named 'user'"),
+    (FEATURES, {}, RequestError, "the join key user_id is lacking"),
+    (FEATURES, "u1", RequestError, "a list of dicts, or a dict of lists"),
+    (FEATURES, "", RequestError, "a list of dicts, or a dict of lists"),
+    (["delays"], iter([{"origin": "a", "dest": "b"}]), RequestError, "a list of dicts"),
+    (FEATURES, None, RequestError, "a list of dicts, or a dict of lists"),
+    (FEATURES, ["u1"], RequestError, "entity row 0: a dict of join keys is expected"),
+    (["delays"], {"origin": ["a"], "dest": []}, RequestError, "differ in length"),
+    (FEATURES, users("u1", ""), ValueRefusedError, "an empty id is no entity"),
+    (FEATURES, [{"user_id": 7}], ValueRefusedError, "join key user_id: 7 is not a string"),
+    (FEATURES, [{"user_id": None}], ValueRefusedError, "user_id: None is not a string"),
+    (["shop"], [{"merchant_id": "7"}], ValueRefusedError, "merchant_id: '7' is not an int64"),
+    (["shop"], [{"merchant_id": True}], ValueRefusedError, "merchant_id: True is not an int64"),
+    ("both", [{"user_id": "u1"}], RequestError, "the join key merchant_id is lacking"),
+]
+
+
+def test_a_wrong_request_is_one_clear_error_before_anything_is_sent(
+    shop: FeatureStore, valkey: Server
+) -> None:
+    with commands(valkey) as seen:
+        for features, rows, error, words in WRONG:
+            with pytest.raises(error, match=words):
+                shop.get_online_features(features, rows)
+        for one in ("u1", b"u1", {"user_id": ["u1"]}):
+            with pytest.raises(RequestError, match="a list of entities is expected"):
+                shop.online_reader(FEATURES).read_many(one)  # type: ignore[arg-type]
+        assert len(shop.get_online_features(FEATURES, [])) == 0
+        assert shop.get_online_features(FEATURES, {"user_id": []}).to_dict()["country"] == []
+        assert shop.online_reader("both").read_many([]) == []
+    assert names(seen) == {}
+
+
+def test_a_request_may_come_by_any_sequence(shop: FeatureStore) -> None:
+    frame = pd.DataFrame({"user_id": ["u1", "u2"]})
+    for asked in (
+        tuple(users("u1", "u2")),
+        {"user_id": frame["user_id"]},
+        {"user_id": ("u1", "u2")},
+    ):
+        assert shop.get_online_features(FEATURES, asked).to_dict()["tx_count_7d"] == [1, 2]
+    merchants = {"merchant_id": pd.Series([7]).to_numpy()}
+    assert shop.get_online_features(["shop"], merchants).to_dict()["sales"] == [70]
+
+
+def test_an_answer_becomes_a_table_or_a_frame(shop: FeatureStore) -> None:
+    answer = shop.get_online_features(FEATURES, users("u1", "nobody"))
+    table = answer.to_arrow()
+    assert table.schema.names == ["user_id", "tx_count_7d", "country", "tags", "device"]
+    assert table.schema.types[1:4] == [pa.int64(), pa.string(), pa.list_(pa.string())]
+    assert table.to_pylist() == answer.to_rows()
+    assert list(answer.to_pandas()["tx_count_7d"]) == [1, 0]
+    none = shop.get_online_features(FEATURES, [])
+    assert none.to_arrow().num_rows == len(none.to_pandas()) == 0
+
+
+async def test_the_asyncio_twins_give_the_same(shop: FeatureStore) -> None:
+    asked = users("u1", "thin", "nobody", "u1")
+    one = shop.get_online_features("fraud_v1", asked, freshness=True)
+    other = await shop.get_online_features_async("fraud_v1", asked, freshness=True)
+    assert other.to_dict() == one.to_dict()
+    assert other.statuses == one.statuses
+    assert other.freshness.keys() == one.freshness.keys()
+    reader = shop.online_reader("fraud_v1")
+    assert await reader.read_async("u1") == reader.read("u1")
+    ids = ["u1", "nobody"]
+    many = await asyncio.gather(*(reader.read_many_async(ids) for _ in range(20)))
+    assert many == [reader.read_many(ids)] * 20
+    assert await reader.read_many_async([]) == []
+    with pytest.raises(RequestError):
+        await shop.get_online_features_async("fraud_v1", [{}])
+    await shop.close_async()
+
+
+def test_each_event_loop_has_connections_of_its_own(shop: FeatureStore) -> None:
+    async def read() -> int:
+        row = await shop.online_reader("fraud_v1").read_async("u7")
+        await shop.close_async()
+        return int(row.tx_count_7d)
+
+    assert [asyncio.run(read()) for _ in range(3)] == [7, 7, 7]
+
+
+def test_stores_readers_and_rows_pickle(shop: FeatureStore) -> None:
+    for reader in (shop.online_reader(FEATURES), shop.online_reader("both", freshness=True)):
+        copy = pickle.loads(pickle.dumps(reader))
+        asked = (
+            "u1" if reader.plan.join_keys == ("user_id",) else {"user_id": "u1", "merchant_id": 7}
+        )
+        row = copy.read(asked)
+        assert pickle.loads(pickle.dumps(row)) == row == reader.read(asked)
+        copy._door.close()
+    answer = shop.get_online_features(FEATURES, users("u1"))
+    assert pickle.loads(pickle.dumps(answer)).to_dict() == answer.to_dict()
+    with pickle.loads(pickle.dumps(shop)) as copy:
+        assert copy.get_online_features(FEATURES, users("u1")).to_dict() == answer.to_dict()
+
+
+def test_readers_survive_fork(shop: FeatureStore) -> None:
+    reader = shop.online_reader("fraud_v1")
+    assert reader.read("u1").tx_count_7d == 1
+    pids = []
+    for child in range(3):
+        pid = os.fork()
+        if not pid:
+            good = all(reader.read(f"u{child}").tx_count_7d == child for _ in range(50))
+            os._exit(0 if good else 1)
+        pids.append(pid)
+    assert all(reader.read("u1").tx_count_7d == 1 for _ in range(50))
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
+
+
+def test_readers_are_safe_in_threads(shop: FeatureStore) -> None:
+    reader = shop.online_reader("fraud_v1")
+
+    def read(worker: int) -> bool:
+        ids = [f"u{(worker + i) % 20}" for i in range(10)]
+        expected = [int(user[1:]) for user in ids]
+        return all(
+            [row.tx_count_7d for row in reader.read_many(ids)] == expected for _ in range(200)
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(8)))
+
+
+def test_a_spawned_process_serves_with_a_pickled_reader(shop: FeatureStore) -> None:
+    reader = shop.online_reader("fraud_v1")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(reader.read, ("u3",)).tx_count_7d == 3
