@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +17,6 @@ from tests.promise.repos import FRAUD, applied, write_repo
 from tests.servers import Server
 
 HOMES = ["registry.json", "online"]
-PROCESSES = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(params=HOMES)
@@ -59,18 +58,6 @@ def test_what_changed_since_this_store_looked_is_a_conflict(
                 store._home.save(before, None)
 
 
-def _apply(path: Path, start: Any, told: Any) -> None:
-    with FeatureStore(path) as store:
-        declared = store.declared
-        start.wait(30)
-        try:
-            store._home.save(declared, None)
-        except RegistryConflictError:
-            told.put("conflict")
-        else:
-            told.put("won")
-
-
 def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
     valkey: Server, tmp_path: Path, home: str
 ) -> None:
@@ -79,13 +66,20 @@ def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
                    registry="online" if home == "online" else "../registry.json")
         for name in ("one", "two", "three")
     ]  # fmt: skip
-    start, told = PROCESSES.Barrier(3), PROCESSES.SimpleQueue()
-    processes = [PROCESSES.Process(target=_apply, args=(f, start, told)) for f in folders]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert sorted(told.get() for _ in folders) == ["conflict", "conflict", "won"]
+    start = threading.Barrier(3)
+
+    def apply(path: Path) -> str:
+        with FeatureStore(path) as store:
+            declared = store.declared
+            start.wait(30)
+            try:
+                store._home.save(declared, None)
+            except RegistryConflictError:
+                return "conflict"
+            return "won"
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(apply, folders)) == ["conflict", "conflict", "won"]
 
 
 def test_an_online_registry_serves_without_yaml(valkey: Server, tmp_path: Path) -> None:
