@@ -44,9 +44,9 @@ FIELDS = {
 
 _TOPS = {"account_age_days": 4000, "tx_count_7d": 60, "tx_count_30d": 250}
 _TTL_MS = 600_000
-_BATCH_ROWS = 16384
+_BATCH_ROWS = 2048
 _PLAIN_ROWS = 500
-_TURN_S = 0.02
+TURN_S = 0.02
 
 Contestants = Mapping[str, Callable[[], object]]
 
@@ -121,18 +121,48 @@ def bench(door: StoreDoor, prefix: str, *, entities: int, seconds: float) -> Ben
         return BenchReport(store.capabilities.server, tuple(reads), load)
 
 
-def race(contestants: Contestants, seconds: float) -> dict[str, list[float]]:
-    """The times in seconds of each contestant, who take short turns until the time is up."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+@dataclass(frozen=True, slots=True)
+class Race:
+    """The times in seconds of each contestant: a list for each of its turns."""
+
+    turns: dict[str, list[list[float]]]
+
+    def times(self, name: str) -> list[float]:
+        """All times of a contestant."""
+        return [each for turn in self.turns[name] for each in turn]
+
+    def median(self, name: str) -> float:
+        """Its median time."""
+        return median(self.times(name))
+
+    def ratio(self, name: str, other: str) -> float:
+        """How long `name` takes for what takes `other` 1.
+
+        Turns that follow each other are compared, since a machine's speed drifts; of these
+        ratios it is the median.
+        """
+        pairs = zip(self.turns[name], self.turns[other], strict=True)
+        return median(median(mine) / median(theirs) for mine, theirs in pairs)
+
+
+def race(contestants: Contestants, seconds: float) -> Race:
+    """Let contestants take short turns, one after the other, until the time is up."""
+    turns: dict[str, list[list[float]]] = {name: [] for name in contestants}
     for act in contestants.values():
         act()
     end = perf_counter() + seconds
-    while not all(times.values()) or perf_counter() < end:
+    while not all(turns.values()) or perf_counter() < end:
         for name, act in contestants.items():
-            turn_ends = perf_counter() + _TURN_S
-            while (start := perf_counter()) < turn_ends:
-                act()
-                times[name].append(perf_counter() - start)
+            turns[name].append(_turn(act))
+    return Race(turns)
+
+
+def _turn(act: Callable[[], object]) -> list[float]:
+    times = []
+    end = perf_counter() + TURN_S
+    while (start := perf_counter()) < end:
+        act()
+        times.append(perf_counter() - start)
     return times
 
 
@@ -190,7 +220,7 @@ def _read_bench(
     keys = [view.key.key([each]) for each in ids]
     data = b"".join(requests_function(list(FIELDS), freshness=False)[0](keys))
     reader, names = OnlineReader(bench_read(view), door), list(FIELDS)
-    times = race(
+    result = race(
         {
             "featurekit": (lambda: reader.read_many(ids))
             if size > 1
@@ -200,13 +230,12 @@ def _read_bench(
         },
         seconds,
     )
-    p50 = {name: median(each) for name, each in times.items()}
     return ReadBench(
         size,
-        p50["featurekit"] * 1000,
-        _p99(times["featurekit"]) * 1000,
-        p50["featurekit"] / p50["prepared"],
-        p50["pipeline"] / p50["featurekit"],
+        result.median("featurekit") * 1000,
+        _p99(result.times("featurekit")) * 1000,
+        result.ratio("featurekit", "prepared"),
+        result.ratio("pipeline", "featurekit"),
     )
 
 
@@ -223,7 +252,7 @@ def _load_bench(
     chunks = [each.chunk for each in prepare()]
     rows = table.to_pylist()
     items = [(view.key.key([row.pop("user_id")]), row) for row in rows]
-    times = race(
+    result = race(
         {
             "featurekit": lambda: send(
                 store, prepare(), MaterializeReport("bench"), skip=False, watch=lambda _: None
@@ -236,9 +265,12 @@ def _load_bench(
         },
         seconds,
     )
-    p50 = {name: median(each) for name, each in times.items()}
-    ours = p50["featurekit"]
-    return LoadBench(len(table), len(table) / ours, p50["prepared"] / ours, p50["pipeline"] / ours)
+    return LoadBench(
+        len(table),
+        len(table) / result.median("featurekit"),
+        result.ratio("prepared", "featurekit"),
+        result.ratio("pipeline", "featurekit"),
+    )
 
 
 def _p99(times: list[float]) -> float:

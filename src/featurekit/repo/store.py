@@ -15,6 +15,7 @@ from featurekit.errors import Problem, RegistryError, RequestError
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.applied import Applied
+from featurekit.repo.bench import BenchReport, bench
 from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.home import OnlineHome
@@ -286,6 +287,10 @@ class FeatureStore(Serving):
     def doctor(self) -> list[Finding]:
         """What is well and what is not: server, registry, views, hashes."""
         return examine(self._door.store, self._applied, self.status, self.project)
+
+    def bench(self, *, entities: int = 10_000, seconds: float = 5.0) -> BenchReport:
+        """What reads and loads cost on this store, under a key prefix deleted afterwards."""
+        return bench(self._door, self.repo_plan.prefix, entities=entities, seconds=seconds)
 
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of an entity, or of all entities of the project; returns how many."""

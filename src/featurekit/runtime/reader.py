@@ -21,7 +21,7 @@ from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import AsyncOnlineStore, OnlineStore
 from featurekit.runtime.freshness import Freshness, measure
-from featurekit.runtime.requests import EntityRows, check_names, columns_function, entities_of
+from featurekit.runtime.requests import EntityRows, check_names, columns_function
 from featurekit.runtime.response import OnlineResponse
 from featurekit.wire import ErrorReply, Reply
 
@@ -56,6 +56,10 @@ class OnlineReader:
         self._names = [column.name for column in plan.columns]
         self._columns_of = columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
+        self._parts = [
+            (reader.key, [join_key.name for join_key in group.key.join_keys])
+            for reader, group in zip(self._groups, plan.groups, strict=True)
+        ]
         self._direct = len(plan.groups) == 1 and not freshness
         self._row = row_function(plan, self._careful_row)
         self._record = record_function(plan, self._careful_record)
@@ -129,8 +133,13 @@ class OnlineReader:
 
     def _keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
-            list(map(reader.key, entities_of(group.key, columns)))
-            for reader, group in zip(self._groups, self.plan.groups, strict=True)
+            list(
+                map(
+                    key,
+                    columns[n[0]] if len(n) == 1 else zip(*(columns[k] for k in n), strict=True),
+                )
+            )
+            for key, n in self._parts
         ]
 
     def _ask(self, keys: list[list[bytes]]) -> list[list[Reply]]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from featurekit.errors import RequestError, nearest
-from featurekit.keys import KeyPlan
 from featurekit.plan import ReadPlan
 
 EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
@@ -83,10 +82,3 @@ def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "")
             where=where,
             hint=f"{plan.name} is read by {', '.join(names)}",
         )
-
-
-def entities_of(key: KeyPlan, columns: Mapping[str, list[object]]) -> list[object]:
-    """One entity's share of a request: values of its join key, or tuples of several."""
-    if len(key.join_keys) == 1:
-        return columns[key.join_keys[0].name]
-    return list(zip(*(columns[k.name] for k in key.join_keys), strict=True))

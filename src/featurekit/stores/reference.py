@@ -68,9 +68,11 @@ class PlainClient:
     def __init__(self, url: StoreUrl) -> None:
         self._client = redis.Redis(**plain_options(url))
 
-    def read(self, keys: Sequence[bytes], fields: list[str]) -> list[Any]:
-        """The fields of each key, by one pipeline."""
-        pipeline = self._client.pipeline(transaction=False)
+    def read(
+        self, keys: Sequence[bytes], fields: list[str], *, transaction: bool = False
+    ) -> list[Any]:
+        """The fields of each key, by one pipeline; in a transaction, as is redis-py's default."""
+        pipeline = self._client.pipeline(transaction=transaction)
         for key in keys:
             pipeline.hmget(key, fields)
         return pipeline.execute()

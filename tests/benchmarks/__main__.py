@@ -1,0 +1,43 @@
+"""Run benchmarks: `python -m tests.benchmarks [reads|loads|starts ...] [--json FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks import loads, reads, starts
+from tests.benchmarks.table import HEAD, Row, line, machine
+
+
+def main() -> None:
+    """Measure what is asked for, or all; print a table as it grows."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", help="reads, loads, starts; all of them by default")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of read")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of a load")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    options = parser.parse_args()
+    parts: dict[str, Callable[[], Iterator[Row]]] = {
+        "starts": starts.measure,
+        "reads": lambda: reads.measure(options.seconds),
+        "loads": lambda: loads.measure(options.rows),
+    }
+    if odd := set(options.parts) - set(parts):
+        parser.error(f"no part named {', '.join(sorted(odd))}")
+    rows: list[Row] = []
+    print(HEAD)
+    for name in options.parts or parts:
+        for row in parts[name]():
+            print(line(row), flush=True)
+            rows.append(row)
+    print(f"\n{machine()}")
+    if options.json:
+        found = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

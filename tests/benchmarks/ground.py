@@ -1,0 +1,84 @@
+"""The ground on which contestants meet: a Valkey without persistence, and a repository on it."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from featurekit import FeatureStore
+from featurekit.repo.bench import FIELDS
+from tests.servers import running, valkey_binary
+
+LOADED = ("country", "segment", "account_age_days", "tx_count_7d", "avg_amount_30d", "risk")
+"""The six fields of the view that is loaded from Parquet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A running server, and a store of a repository on it.
+
+    Attributes:
+        root: The repository's folder.
+        url: The server's URL.
+        store: Applied; its views are `ten` and `six`, its service is `all_ten`.
+    """
+
+    root: Path
+    url: str
+    store: FeatureStore
+
+
+@contextmanager
+def ground(transport: str) -> Iterator[Ground]:
+    """A server on a `unix` socket or on loopback `tcp`, while the block runs."""
+    port = _free_port() if transport == "tcp" else 0
+    with running(valkey_binary(), "--port", str(port)) as server, _folder() as root:
+        url = f"redis://127.0.0.1:{port}" if port else server.url
+        # A benchmark on a busy machine waits: it times the work and not the machine's patience.
+        _declare(root, f"{url}?timeout=10s")
+        with FeatureStore(root) as store:
+            store.apply()
+            yield Ground(root, url, store)
+
+
+def _declare(root: Path, url: str) -> None:
+    (root / "featurerepo.yaml").write_text(
+        "project: benchmarks\ndefinitions: [views.yaml]\nregistry: registry.json\n"
+        f"online_store: {{url: '{url}', key_prefix: b}}\n"
+    )
+    ten = ", ".join(f"{name}: {kind}" for name, kind in FIELDS.items())
+    six = ", ".join(f"{name}: {FIELDS[name]}" for name in LOADED)
+    (root / "views.yaml").write_text(
+        f"""
+entities:
+  - {{name: user, join_keys: {{user_id: string}}}}
+  - {{name: holder, join_keys: {{user_id: string}}}}
+feature_views:
+  - {{name: ten, entity: user, batch: {{refresh: 12h}}, fields: {{{ten}}}}}
+  - name: six
+    entity: holder
+    batch:
+      refresh: 12h
+      source: {{type: parquet, path: rows.parquet, timestamp_field: event_timestamp}}
+    fields: {{{six}}}
+feature_services:
+  - {{name: all_ten, features: [ten]}}
+"""
+    )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fk") as folder:
+        yield Path(folder)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,155 @@
+"""Loads of rows of six fields from Parquet, beside the same bytes built before."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from featurekit.ports import Chunk
+from featurekit.repo.bench import bench_ids
+from featurekit.runtime.tables import prepare_tables
+from featurekit.sources import open_source
+from featurekit.stores import open_store
+from tests.benchmarks.ground import Ground, ground
+from tests.benchmarks.table import Row
+
+ROUNDS = 3
+FIRST_US = 1_700_000_000_000_000
+
+PING = """
+import json, sys, time
+import redis
+client = redis.Redis(unix_socket_path=sys.argv[1])
+times = []
+print("ready", flush=True)
+while True:
+    start = time.perf_counter()
+    client.ping()
+    times.append(time.perf_counter() - start)
+    time.sleep(0.001)
+    if client.exists("done"):
+        break
+times.sort()
+print(json.dumps([times[len(times) // 2] * 1000, times[len(times) * 99 // 100] * 1000]))
+"""
+
+
+def measure(rows: int) -> Iterator[Row]:
+    """The rate, what another client feels meanwhile, and the memory it takes."""
+    for transport in ("unix", "tcp"):
+        with ground(transport) as place:
+            write_rows(place.root / "rows.parquet", rows)
+            yield from _rates(place, transport, rows)
+    with ground("unix") as place:
+        write_rows(place.root / "rows.parquet", rows)
+        yield from _pings(place, rows)
+    for count in (rows, 5 * rows):
+        yield _memory(count)
+
+
+def _rates(place: Ground, transport: str, rows: int) -> Iterator[Row]:
+    store = open_store(place.url, place.root)
+    chunks = _chunks(place)
+    before: list[float] = []
+    ours: list[float] = []
+    for _ in range(ROUNDS):
+        start = perf_counter()
+        for _chunk, refused in store.load(chunks):
+            assert refused is None
+        before.append(rows / (perf_counter() - start))
+        start = perf_counter()
+        [report] = place.store.materialize(["six"])
+        ours.append(rows / (perf_counter() - start))
+        assert report.rows_written == rows
+    store.close()
+    work = f"load {rows:,} rows, {transport}"
+    yield Row(
+        work, "bytes built before", max(before), sorted(before)[ROUNDS // 2], 1, unit="rows/s"
+    )
+    share = max(ours) / max(before)
+    yield Row(work, "materialize", max(ours), sorted(ours)[ROUNDS // 2], share, unit="rows/s")
+
+
+def _chunks(place: Ground) -> list[Chunk]:
+    """The bytes of the whole load, in the chunks and transactions of the load itself."""
+    view = place.store.repo_plan.view("six")
+    assert view.source is not None
+    scan = open_source(view.source, place.root).scan(view, None, None)
+    return [each.chunk for each in prepare_tables(view, scan, None, lambda _: "", hsetex=True)]
+
+
+def _pings(place: Ground, rows: int) -> Iterator[Row]:
+    socket = place.url.removeprefix("unix://")
+    with subprocess.Popen(
+        [sys.executable, "-c", PING, socket], stdout=subprocess.PIPE, text=True
+    ) as pinging:
+        assert pinging.stdout
+        pinging.stdout.readline()
+        place.store.materialize(["six"])
+        with open_client(place.url) as call:
+            call("SET", "done", 1)
+        p50_ms, p99_ms = json.loads(pinging.stdout.readline())
+    work = f"PING of another client, during a load of {rows:,} rows"
+    yield Row(work, "median", p50_ms)
+    yield Row(work, "99th percentile", p99_ms)
+
+
+@contextmanager
+def open_client(url: str) -> Iterator[Any]:
+    """A way to send one command."""
+    store = open_store(url, Path())
+    try:
+        yield store.call
+    finally:
+        store.close()
+
+
+def _memory(rows: int) -> Row:
+    with ground("unix") as place:
+        write_rows(place.root / "rows.parquet", rows)
+        command = [sys.executable, "-m", "featurekit", "--repo", str(place.root), "materialize"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+    unit = 1024 if sys.platform == "linux" else 1
+    work = f"peak memory of `featurekit materialize`, {rows:,} rows"
+    return Row(work, "whole process", usage.ru_maxrss * unit / 1e6, unit="MB")
+
+
+def write_rows(path: Path, count: int) -> None:
+    """A Parquet file of that many entities, a row group at a time."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    draw = np.random.default_rng(count)
+    group = 100_000
+    writer = None
+    for start in range(0, count, group):
+        n = min(group, count - start)
+        table = pa.table(
+            {
+                "user_id": [each.replace("u", f"u{start // group:03d}") for each in bench_ids(n)],
+                "event_timestamp": pa.array(
+                    FIRST_US + draw.integers(0, 10**12, n), pa.timestamp("us", "UTC")
+                ),
+                "country": draw.choice(["NO", "SE", "DK"], n),
+                "segment": draw.choice(["low", "medium", "high"], n),
+                "account_age_days": draw.integers(0, 4000, n),
+                "tx_count_7d": draw.integers(0, 60, n),
+                "avg_amount_30d": draw.integers(0, 100_000, n) / 100,
+                "risk": draw.random(n),
+            }
+        )
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()

@@ -1,0 +1,124 @@
+"""Reads of 1, 100 and 1000 entities of ten fields, beside the same by hand and by redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import redis.asyncio
+
+from featurekit.lower.read import requests_function
+from featurekit.repo.bench import (
+    FIELDS,
+    SIZES,
+    TURN_S,
+    Race,
+    bench_columns,
+    bench_ids,
+    by_hand,
+    race,
+)
+from featurekit.stores.reference import PlainClient, PreparedBytes, plain_options
+from featurekit.stores.url import StoreUrl
+from tests.benchmarks.ground import Ground, ground
+from tests.benchmarks.table import Row, summary
+
+NAMES = list(FIELDS)
+PREFIX = b"b:user:"
+Act = Callable[[], Awaitable[object]]
+
+
+def measure(seconds: float) -> Iterator[Row]:
+    """Each kind of read, over each transport, with each number of entities."""
+    for transport in ("unix", "tcp"):
+        with ground(transport) as place, _filled(place):
+            for size in SIZES:
+                yield from _sync(place, transport, size, seconds)
+            for size in SIZES:
+                yield from asyncio.run(_async(place, transport, size, seconds))
+
+
+@contextmanager
+def _filled(place: Ground) -> Iterator[None]:
+    import pyarrow as pa
+
+    place.store.write_batch("ten", pa.table(bench_columns(max(SIZES))))
+    yield
+
+
+def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[Row]:
+    store, ids = place.store, bench_ids(size)
+    reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
+    keys = [PREFIX + each.encode() for each in ids]
+    data = b"".join(requests_function(NAMES, freshness=False)[0](keys))
+    url = StoreUrl.parse(place.url)
+    prepared, plain = PreparedBytes(url), PlainClient(url)
+    expected = by_hand(prepared.exchange(data, size))
+    assert [tuple(row.to_dict().values()) for row in reader.read_many(ids)] == expected
+    assert by_hand(plain.read(keys, NAMES)) == expected
+    result = race(
+        {
+            "prepared bytes": lambda: by_hand(prepared.exchange(data, size)),
+            "reader": (lambda: reader.read_many(ids)) if size > 1 else lambda: reader.read(ids[0]),
+            "to_dict": lambda: store.get_online_features("all_ten", rows).to_dict(),
+            "pipeline": lambda: by_hand(plain.read(keys, NAMES)),
+            "MULTI pipeline": lambda: by_hand(plain.read(keys, NAMES, transaction=True)),
+        },
+        seconds,
+    )
+    prepared.close()
+    plain.close()
+    yield from summary(f"read {size}, {transport}", result, "prepared bytes", "pipeline")
+
+
+async def _async(place: Ground, transport: str, size: int, seconds: float) -> list[Row]:
+    store, ids = place.store, bench_ids(size)
+    reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
+    keys = [PREFIX + each.encode() for each in ids]
+    options: dict[str, Any] = plain_options(StoreUrl.parse(place.url))
+
+    async with redis.asyncio.Redis(**options) as client:
+
+        async def pipeline() -> object:
+            commands = client.pipeline(transaction=False)
+            for key in keys:
+                commands.hmget(key, NAMES)  # type: ignore[unused-awaitable]  # it is queued
+            return by_hand(await commands.execute())
+
+        async def to_dict() -> object:
+            return (await store.get_online_features_async("all_ten", rows)).to_dict()
+
+        async def one() -> object:
+            return await reader.read_async(ids[0])
+
+        async def many() -> object:
+            return await reader.read_many_async(ids)
+
+        acts: dict[str, Act] = {
+            "reader": many if size > 1 else one,
+            "to_dict": to_dict,
+            "pipeline": pipeline,
+        }
+        result = await _race(acts, seconds)
+    await store.close_async()
+    return list(summary(f"read {size}, {transport}, asyncio", result, "", "pipeline"))
+
+
+async def _race(acts: dict[str, Act], seconds: float) -> Race:
+    """As `featurekit.repo.bench.race`."""
+    turns: dict[str, list[list[float]]] = {name: [] for name in acts}
+    for act in acts.values():
+        await act()
+    end = perf_counter() + seconds
+    while perf_counter() < end:
+        for name, act in acts.items():
+            times = []
+            turn_ends = perf_counter() + TURN_S
+            while (start := perf_counter()) < turn_ends:
+                await act()
+                times.append(perf_counter() - start)
+            turns[name].append(times)
+    return Race(turns)

@@ -1,0 +1,32 @@
+"""What it costs to start: CPU of a whole process, the least of several."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.benchmarks.table import Row
+
+RUNS = 10
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "python -c 'import featurekit'": ["-c", "import featurekit"],
+    "featurekit --help": ["-m", "featurekit", "--help"],
+}
+
+
+def measure() -> Iterator[Row]:
+    """User and system time together."""
+    for name, arguments in COMMANDS.items():
+        times = sorted(_cpu_ms(arguments) for _ in range(RUNS))
+        yield Row(name, "CPU", times[0], times[RUNS // 2])
+
+
+def _cpu_ms(arguments: list[str]) -> float:
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return (usage.ru_utime + usage.ru_stime) * 1000
