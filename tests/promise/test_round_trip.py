@@ -98,6 +98,14 @@ def test_what_a_parquet_file_holds_is_read_back_with_its_types(
                 assert dtype.kind == "vector" or type(found[name]) is type(expected[name])
 
 
+def test_batches_of_one_row_take_no_more_memory_than_others(shop: FeatureStore) -> None:
+    rows = 20_000
+    table = pa.table({"user_id": [f"u{i}" for i in range(rows)], "risk": [0.5] * rows})
+    table = table.append_column("model", pa.nulls(rows, pa.string()))
+    for data in (table.to_reader(max_chunksize=1), iter(table.to_batches(max_chunksize=1))):
+        assert shop.write_batch("scores", data).rows_written == rows
+
+
 def lines_of(rows: Rows) -> list[str]:
     return [
         json.dumps(

@@ -60,10 +60,13 @@ def scan_arrow(
 ) -> Scan:
     """The newest rows of a table, or of a reader, which is spooled first."""
     where = f"feature view {view.name}"
+    pa = session.arrow
+    if not isinstance(data, pa.Table):
+        data = pa.RecordBatchReader.from_batches(data.schema, _gathered(pa, data.schema, data))
     with session.errors(where):
         session.connection.register(_INCOMING, data)
         rows = Rows(session, _INCOMING, "native", where, session.columns(_INCOMING))
-        if not isinstance(data, session.arrow.Table):
+        if not isinstance(data, pa.Table):
             rows = spool(rows, session.connection.sql(f"FROM {_INCOMING}"), view, plan)
             session.connection.unregister(_INCOMING)
     return newest(rows, view, plan, window, batch_rows)
@@ -102,7 +105,7 @@ def _chained(pa: Any, items: Iterator[object], where: str) -> Any:
     head = arrow(pa, first, where)
     rest = (arrow(pa, item, where) for item in items)
     parts = (part for part in chain([head], rest) if part is not None)
-    batches = _gathered(pa, head.schema, (batch for part in parts for batch in _batches(part)))
+    batches = (batch for part in parts for batch in _batches(part))
     return pa.RecordBatchReader.from_batches(head.schema, batches)
 
 
