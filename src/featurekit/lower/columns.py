@@ -93,6 +93,11 @@ class Column:
     dtype: DType
     field: FieldPlan | None = None
 
+    @property
+    def shown(self) -> str:
+        """The column as errors name it."""
+        return self.name if self.field is not None else f"join key {self.name}"
+
 
 class _Native:
     """A column of Arrow values of its own type."""
@@ -149,7 +154,7 @@ def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -
         try:
             column.check(index)
         except ValueRefusedError as error:
-            return Fault(column.of.name, error.message)
+            return Fault(column.of.shown, error.message)
     if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
         return _NO_TIME
     raise AssertionError(f"row {index} was refused by column and fits by value")
