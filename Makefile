@@ -36,7 +36,7 @@ docs: $(VENV)/.dev ## Write docs/yaml.md and docs/cli.md anew from the code.
 	$(BIN)/python -m featurekit.cli.pages docs
 
 bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside plain redis-py.
-	$(BIN)/python -m pytest -q -s tests/benchmarks
+	$(BIN)/python -m tests.benchmarks
 
 clean: ## Stop the examples' servers; delete their data, and all caches. Keeps .venv.
 	@for repo in $(REPOS); do \
