@@ -21,7 +21,7 @@ quickstart: $(VENV)/.quickstart ## Run both examples: YAML to typed features, on
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart.sh
 
 test: $(VENV)/.dev ## Run all tests.
-	$(BIN)/python -m pytest -q -n 2 --ignore tests/benchmarks
+	$(BIN)/python -m pytest -q -n 2
 
 check: $(VENV)/.dev ## Format, lint, types, layers, and whether the generated docs are fresh.
 	$(BIN)/ruff format --check .

@@ -43,6 +43,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Tend",
         {
             "doctor": "Find out whether everything here works together.",
+            "bench": "Measure reads and writes on this machine and store.",
             "embedded": "Start, stop or look at the embedded server.",
             "reset": "Delete stored features.",
         },
