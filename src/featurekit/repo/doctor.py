@@ -118,7 +118,8 @@ def _registry(applied: Applied, project: str) -> tuple[list[Finding], RepoPlan |
     except RegistryError as error:
         return [Finding(FAIL, "registry", error.message, error.hint)], None
     counts = (
-        f"{len(plan.entities)} entities, {len(plan.views)} views, {len(plan.services)} services"
+        f"entities: {len(plan.entities)}, views: {len(plan.views)}, "
+        f"services: {len(plan.services)}"
     )
     found = f"{project} {plan.fingerprint[:12]}: {counts}"
     try:
@@ -148,7 +149,7 @@ def _views(states: list[ViewStatus]) -> Iterator[Finding]:
             )
             yield Finding(WARN, subject, late, f"featurekit materialize {state.view}")
         else:
-            yield Finding(OK, subject, f"loaded {state.age_ms // 1000} s ago, {state.rows} rows")
+            yield Finding(OK, subject, f"loaded {state.age_ms // 1000} s ago, rows: {state.rows}")
 
 
 def _retired(plan: RepoPlan) -> Iterator[Finding]:
