@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -26,6 +28,9 @@ KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
 """`FEATUREKIT_KAFKA_SECURITY_PROTOCOL` is the client's setting `security.protocol`, and so on."""
 
 LOOK_S = 0.2
+END_S = 3.0
+"""How long workers have to end. One that is left behind has acknowledged nothing it did not write."""
+
 ON_BAD_EVENT = ("fail", "skip")
 
 
@@ -90,9 +95,7 @@ class Streaming:
         ]
         for member in crew:
             member.start()
-        for member in crew:
-            while member.is_alive():  # a signal is taken between two looks
-                member.join(LOOK_S)
+        _await(crew, stop)
         for member in crew:
             if member.error is not None:
                 raise member.error
@@ -212,6 +215,16 @@ class _Member(threading.Thread):
             self._stop_all.set()
         finally:
             self._source.close()
+
+
+def _await(crew: Sequence[_Member], stop: threading.Event) -> None:
+    """Wait until all are done; not for one that a silent server keeps once asked to stop."""
+    late = math.inf
+    for member in crew:
+        while member.is_alive() and time.monotonic() < late:
+            member.join(LOOK_S)  # a signal is taken between two looks
+            if stop.is_set():
+                late = min(late, time.monotonic() + END_S)
 
 
 def _untold(_report: StreamReport) -> None:

@@ -50,7 +50,7 @@ class Pace:
     interval_s: float = 10.0
     first_pause_s: float = 0.1
     longest_pause_s: float = 5.0
-    grace_s: float = 3.0
+    grace_s: float = 2.0
 
 
 @dataclass(slots=True)

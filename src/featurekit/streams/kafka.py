@@ -93,7 +93,9 @@ class KafkaTopic(EventSource):
         self._client |= {"bootstrap.servers": topic.servers, "error_cb": self._hear}
         self._joined: Any = None
         self._producer: Any = None
+        self._assigned = False
         self._mine: set[int] = set()
+        self._next: dict[int, int] = {}
         self._trouble: Any = None
 
     @override
@@ -110,8 +112,11 @@ class KafkaTopic(EventSource):
         ]
         faults = [m.error() for m in messages if m.error()]
         if not events and (trouble := next(iter(faults), self._trouble)) is not None:
-            self._trouble = None
+            if self._assigned:
+                self._trouble = None
             raise self._failure("reading", trouble)
+        if not self._assigned:
+            raise self._failure("joining the group", None)
         return events
 
     @override
@@ -154,13 +159,10 @@ class KafkaTopic(EventSource):
 
     @override
     def lag(self) -> int | None:
-        consumer = self._consumer()
-        name = self._topic.name
+        if not self._assigned:
+            return None
         try:
-            told = consumer.list_topics(name, timeout=ANSWER_S).topics[name]
-            places = [TopicPartition(name, number) for number in told.partitions]
-            committed = consumer.committed(places, timeout=ANSWER_S) if places else []
-            return sum(self._left(place) for place in committed)
+            return sum(map(self._left, self._places()))
         except KafkaException as error:
             raise self._failure("asking", error.args[0]) from error
 
@@ -186,23 +188,41 @@ class KafkaTopic(EventSource):
                 raise StreamError(f"the client's settings are wrong: {error}") from error
             self._joined.subscribe(
                 [self._topic.name],
-                on_assign=lambda _, places: self._mine.update(p.partition for p in places),
+                on_assign=self._given,
                 on_revoke=self._taken,
                 on_lost=self._taken,
             )
         return self._joined
 
+    def _given(self, _consumer: Any, places: Sequence[Any]) -> None:
+        self._assigned, self._trouble = True, None
+        self._mine |= {place.partition for place in places}
+
     def _taken(self, _consumer: Any, places: Sequence[Any]) -> None:
-        self._mine -= {place.partition for place in places}
+        taken = {place.partition for place in places}
+        self._mine -= taken
+        self._next = {n: offset for n, offset in self._next.items() if n not in taken}
 
     def _hear(self, error: Any) -> None:
         """Take note of an error that belongs to no call; told when there is nothing to read."""
         if error.fatal() or error.code() in {KafkaError._ALL_BROKERS_DOWN, *FORBIDDEN}:  # noqa: SLF001
             self._trouble = error
 
+    def _places(self) -> list[Any]:
+        """Where each partition is read next: behind what was read here, or what was committed."""
+        name = self._topic.name
+        read = [TopicPartition(name, n, self._next[n]) for n in self._mine if n in self._next]
+        unread = [TopicPartition(name, n) for n in self._mine if n not in self._next]
+        committed = self._consumer().committed(unread, timeout=ANSWER_S) if unread else []
+        return [*read, *committed]
+
     def _left(self, place: Any) -> int:
-        ends: tuple[int, int] = self._consumer().get_watermark_offsets(place, timeout=ANSWER_S)
-        low, high = ends
+        """How much a partition holds from there on, by what the last fetch told of its end."""
+        ends = self._consumer().get_watermark_offsets(place, cached=True)
+        if ends is None or ends[1] < 0:
+            ends = self._consumer().get_watermark_offsets(place, timeout=ANSWER_S)
+        low: int = max(0, ends[0])
+        high: int = max(0, ends[1])
         offset: int = place.offset
         if offset >= 0:
             return max(0, high - max(low, offset))

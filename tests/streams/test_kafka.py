@@ -1,0 +1,265 @@
+"""Kafka topics, on the mock cluster that the client library brings along."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from confluent_kafka import Consumer, Producer
+
+from featurekit import FeatureStore
+from featurekit.errors import StreamUnavailableError
+from featurekit.ports import EventSource
+from featurekit.repo.streaming import StreamOptions
+from featurekit.runtime.worker import Pace, StreamReport
+from featurekit.streams import Consumer as Reader
+from featurekit.streams import open_stream
+from tests.servers import Server
+from tests.streams.crew import counts, forked, until
+from tests.streams.repos import repository
+
+DEFINITIONS = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: activity
+    entity: user
+    stream:
+      refresh: 1m
+      source: {type: kafka, topic: TOPIC, bootstrap_servers: 'SERVERS', columns: {user_id: uid}}
+    fields: {count: int64, price: decimal, device: string}
+"""
+
+SETTINGS = {
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "500",
+    "reconnect.backoff.max.ms": "200",
+}
+PACE = Pace(batch=50, wait_s=0.2, first_pause_s=0.05, longest_pause_s=0.2)
+
+
+class Cluster:
+    """A mock cluster; it lives as long as the producer that hosts it."""
+
+    def __init__(self) -> None:
+        host = {"bootstrap.servers": "x", "test.mock.num.brokers": "1", "linger.ms": "0"}
+        self.producer = Producer({**host, "log_level": "0"})
+        brokers = self.producer.list_topics(timeout=5).brokers.values()
+        self.servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+        self.topics = 0
+
+    def topic(self) -> str:
+        self.topics += 1
+        return f"t{self.topics}"
+
+    def emit(self, topic: str, first: int, count: int) -> None:
+        for i in range(first, first + count):
+            event = {"uid": f"u{i}", "count": i, "device": None}
+            self.send(topic, json.dumps(event).encode())
+        assert self.producer.flush(10) == 0
+
+    def send(self, topic: str, value: bytes | None, key: bytes | None = None) -> None:
+        self.producer.produce(topic, value=value, key=key)
+        self.producer.poll(0)
+
+    def read(self, topic: str, count: int) -> list[Any]:
+        """All messages of a topic."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.servers,
+                "group.id": "look",
+                "auto.offset.reset": "earliest",
+                "log_level": "0",
+            }
+        )
+        consumer.subscribe([topic])
+        found: list[Any] = []
+        late = time.monotonic() + 15
+        while len(found) < count and time.monotonic() < late:
+            found += [m for m in consumer.consume(count, 0.2) if not m.error()]
+        consumer.close()
+        return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def topic(cluster: Cluster) -> str:
+    return cluster.topic()
+
+
+@pytest.fixture
+def store(
+    cluster: Cluster, topic: str, valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FeatureStore]:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(f"FEATUREKIT_KAFKA_{name.replace('.', '_').upper()}", value)
+    definitions = DEFINITIONS.replace("TOPIC", topic).replace("SERVERS", cluster.servers)
+    with repository(tmp_path, valkey.url, definitions) as store:
+        yield store
+
+
+@pytest.fixture
+def client(valkey: Server) -> Iterator[redis.Redis]:
+    with valkey.client() as client:
+        yield client
+
+
+def drain(store: FeatureStore) -> StreamReport:
+    [report] = store.streams.run(options=StreamOptions(once=True, pace=PACE))
+    return report
+
+
+def source(store: FeatureStore) -> EventSource:
+    view = store.repo_plan.view("activity")
+    assert view.stream is not None
+    return open_stream(view, view.stream, Reader("r"), lambda: store._door.store, SETTINGS)
+
+
+def take(source: EventSource, most: int) -> list[Any]:
+    """What comes now; nothing while the group is being joined."""
+    with suppress(StreamUnavailableError):
+        return list(source.read(most, 0.2))
+    return []
+
+
+def read_all(source: EventSource, count: int) -> list[Any]:
+    """Read until there are so many."""
+    events: list[Any] = []
+    while len(events) < count:
+        events += take(source, 100)
+    return events
+
+
+def test_messages_become_fields_and_what_was_committed_is_not_read_again(
+    store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
+) -> None:
+    cluster.emit(topic, 0, 300)
+    report = drain(store)
+    assert (report.read, report.written, report.lag) == (300, 300, 0)
+    assert counts(client, 300) == list(range(300))
+    cluster.emit(topic, 300, 20)
+    assert drain(store).read == 20
+    assert counts(client, 320) == list(range(320))
+
+
+def test_messages_that_do_not_fit_are_buried_as_they_came(
+    store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
+) -> None:
+    bad = [b"{", b"\xff", b"[1]", b"", b'{"uid": "u1", "count": "x"}', b'{"count": 1}']
+    for value in bad:
+        cluster.send(topic, value, b"key")
+    cluster.send(topic, None, b"tomb")
+    cluster.send(topic, b'{"uid": "u2", "count": 2, "price": 12345678901234567.10, "more": {}}')
+    assert cluster.producer.flush(10) == 0
+    report = drain(store)
+    assert (report.written, report.rejected) == (1, 7)
+    assert client.hgetall("fs:user:u2") == {b"count": b"2", b"price": b"12345678901234567.1"}
+    dead = cluster.read(f"{topic}.dead", 7)
+    assert sorted(m.value() or b"" for m in dead) == sorted([*bad, b""])
+    headers = {m.value(): dict(m.headers()) for m in dead if m.key() == b"key"}
+    assert headers[bad[4]]["reason"] == b"count: 'x' is not an int64"
+    assert headers[bad[4]]["position"].startswith(f"{topic}/".encode())
+    assert dead[0].key() in (b"key", b"tomb")
+
+
+def test_what_was_not_acknowledged_is_read_again(
+    store: FeatureStore, cluster: Cluster, topic: str
+) -> None:
+    cluster.emit(topic, 0, 100)
+    first = source(store)
+    events = read_all(first, 100)
+    done = [event for event in events if event.id.startswith(f"{topic}/0/")]
+    first.acknowledge(done)
+    assert first.lag() == 100 - len(done)
+    first.close()
+    second = source(store)
+    again = read_all(second, 100 - len(done))
+    second.acknowledge(again)
+    second.close()
+    assert {e.id for e in again} == {e.id for e in events} - {e.id for e in done}
+
+
+def test_partitions_move_between_workers_without_loss(
+    store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
+) -> None:
+    stop, stop_first = threading.Event(), threading.Event()
+    reports: list[StreamReport] = []
+
+    def work(stop: threading.Event) -> None:
+        how = StreamOptions(pace=PACE)
+        reports.extend(store.streams.run(options=how, stop=stop))
+
+    first = threading.Thread(target=work, args=(stop_first,))
+    first.start()
+    cluster.emit(topic, 0, 500)
+    until(lambda: min(counts(client, 500)) >= 0)
+    second = threading.Thread(target=work, args=(stop,))
+    second.start()
+    for turn in range(1, 8):
+        cluster.emit(topic, turn * 500, 500)
+        time.sleep(0.3)
+    stop_first.set()
+    first.join()
+    cluster.emit(topic, 4000, 500)
+    until(lambda: counts(client, 4500) == list(range(4500)), seconds=30)
+    stop.set()
+    second.join()
+
+
+def test_a_worker_killed_mid_way_loses_nothing(
+    store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
+) -> None:
+    cluster.emit(topic, 0, 3000)
+    with forked(partial(store.streams.run, (), StreamOptions(pace=PACE))):  # type: ignore[arg-type]
+        until(lambda: max(counts(client, 3000)) > 100)
+    until(lambda: drain(store).lag == 0, seconds=30)
+    assert counts(client, 3000) == list(range(3000))
+
+
+def test_a_new_group_may_begin_at_the_end(
+    cluster: Cluster, valkey: Server, tmp_path: Path
+) -> None:
+    topic = cluster.topic()
+    cluster.emit(topic, 0, 10)
+    definitions = DEFINITIONS.replace("TOPIC", f"{topic}, start: latest")
+    with repository(
+        tmp_path, valkey.url, definitions.replace("SERVERS", cluster.servers)
+    ) as store:
+        late = source(store)
+        until(lambda: take(late, 10) == [] and late.lag() == 0)
+        cluster.emit(topic, 10, 5)
+        events = read_all(late, 5)
+        late.close()
+    assert [event.columns["count"] for event in sorted(events, key=lambda e: e.columns["count"])] == [
+        10, 11, 12, 13, 14,
+    ]  # fmt: skip
+
+
+def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: Path) -> None:
+    definitions = DEFINITIONS.replace("TOPIC", "t").replace("SERVERS", "127.0.0.1:1")
+    with repository(tmp_path, valkey.url, definitions) as store:
+        reader = source(store)
+        with pytest.raises(StreamUnavailableError, match="topic t"):
+            reader.read(10, 0.2)
+        reader.close()
+        stop = threading.Event()
+        told: list[StreamReport] = []
+        how = StreamOptions(pace=Pace(wait_s=0.2, interval_s=0.3, grace_s=0.5))
+        thread = threading.Thread(
+            target=lambda: store.streams.run(options=how, stop=stop, tell=told.append)
+        )
+        thread.start()
+        until(lambda: any("brokers" in report.trouble for report in told))
+        stop.set()
+        thread.join()
