@@ -118,8 +118,7 @@ def _registry(applied: Applied, project: str) -> tuple[list[Finding], RepoPlan |
     except RegistryError as error:
         return [Finding(FAIL, "registry", error.message, error.hint)], None
     counts = (
-        f"entities: {len(plan.entities)}, views: {len(plan.views)}, "
-        f"services: {len(plan.services)}"
+        f"entities: {len(plan.entities)}, views: {len(plan.views)}, services: {len(plan.services)}"
     )
     found = f"{project} {plan.fingerprint[:12]}: {counts}"
     try:
