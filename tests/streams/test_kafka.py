@@ -238,12 +238,14 @@ def test_a_new_group_may_begin_at_the_end(
     ) as store:
         late = source(store)
         until(lambda: take(late, 10) == [] and late.lag() == 0)
-        cluster.emit(topic, 10, 5)
-        events = read_all(late, 5)
+        events: list[Any] = []
+        for i in range(10, 200):  # where the end is, is found out when the first is fetched
+            cluster.emit(topic, i, 1)
+            if events := take(late, 10):
+                break
         late.close()
-    assert [event.columns["count"] for event in sorted(events, key=lambda e: e.columns["count"])] == [
-        10, 11, 12, 13, 14,
-    ]  # fmt: skip
+    assert events
+    assert min(event.columns["count"] for event in events) >= 10
 
 
 def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: Path) -> None:

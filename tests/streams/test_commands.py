@@ -1,0 +1,169 @@
+"""`featurekit stream` and `featurekit status`, as a user would run them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import BadEventError, RequestError
+from tests.cli.running import run, run_json
+from tests.servers import Server
+from tests.streams.crew import until
+from tests.streams.repos import repository, stored, ttl_ms
+
+
+@pytest.fixture
+def store(
+    valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FeatureStore]:
+    monkeypatch.chdir(tmp_path)
+    with repository(tmp_path, valkey.url) as store:
+        yield store
+
+
+def lines(*events: object) -> str:
+    return "".join(json.dumps(event) + "\n" for event in events)
+
+
+def test_pushed_lines_become_fields(store: FeatureStore, valkey: Server) -> None:
+    events = lines({"user_id": "u1", "count": 3, "device": None}, {"user_id": "u2", "count": 1})
+    result = run("stream", "push", "activity", "--ttl", "10m", stdin=events + "\n")
+    assert (result.exit_code, result.stdout) == (0, "2 events written\n")
+    assert stored(valkey, "fs:user:u1") == {b"count": b"3"}
+    assert ttl_ms(valkey, "fs:user:u1", "count") > 590_000
+
+
+def test_pushed_lines_may_carry_their_time(store: FeatureStore, valkey: Server) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    events = lines(
+        {"user_id": "u1", "step": 2, "event_timestamp": now_ms},
+        {"user_id": "u1", "step": 1, "event_timestamp": now_ms - 1},
+        {"user_id": "u1", "step": 0, "event_timestamp": "2026-01-01T00:00:00Z"},
+    )
+    report = run_json("stream", "push", "session", stdin=events)
+    assert (report["written"], report["dropped_older"], report["dropped_expired"]) == (1, 1, 1)
+    assert stored(valkey, "fs:user:u1")[b"step"] == b"2"
+
+
+BAD = (
+    {"user_id": "u1", "count": 1},
+    {"user_id": "u1", "count": "x"},
+    {"user_id": "u1", "cuont": 1},
+    {"count": 1},
+    [1],
+    {"user_id": "u9", "count": 9},
+)
+
+
+def test_bad_lines_are_passed_over_and_named(store: FeatureStore, valkey: Server) -> None:
+    result = run("stream", "push", "activity", "--on-bad-event", "skip", stdin=lines(*BAD))
+    assert (result.exit_code, result.stdout) == (1, "2 events written\n")
+    assert "rejected: line 2, count: 'x' is not an int64" in result.stderr
+    assert "rejected: line 3, cuont: no such field in activity" in result.stderr
+    assert "did you mean 'count'?" in result.stderr
+    assert result.stderr.endswith("error: 4 events rejected\n")
+    assert stored(valkey, "fs:user:u9") == {b"count": b"9"}
+
+
+@pytest.mark.parametrize("event", BAD[1:5])
+def test_a_bad_line_ends_it(store: FeatureStore, valkey: Server, event: Any) -> None:
+    with pytest.raises(BadEventError) as caught:
+        store.streams.push("activity", [[json.dumps(BAD[0]), "", json.dumps(event)]])
+    assert caught.value.where.startswith("line 3")
+    assert stored(valkey, "fs:user:u1") == {}
+
+
+def test_a_value_that_breaks_a_constraint_is_named_by_its_line(store: FeatureStore) -> None:
+    batches = [['{"user_id": "u1", "count": 1}'], ["", '{"user_id": "u1", "count": -1}']]
+    with pytest.raises(BadEventError) as caught:
+        store.streams.push("activity", batches)
+    assert caught.value.where == "line 3, count"
+    report = store.streams.push("activity", batches, on_bad_event="skip")
+    assert report.rejected == [(3, "line 3: count: -1 is below the minimum of 0")]
+
+
+def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
+        cwd=store.path,
+        input=b'{"user_id": "\xff", "count": 1}\n',
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith(b"error: line 1: not JSON: 'utf-8' codec can't decode")
+
+
+def test_lines_are_written_as_they_come(store: FeatureStore, valkey: Server) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
+        cwd=store.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    for count in (1, 2):
+        process.stdin.write(lines({"user_id": "u1", "count": count}).encode())
+        process.stdin.flush()
+        expected = b"%d" % count
+        until(lambda expected=expected: stored(valkey, "fs:user:u1").get(b"count") == expected)  # type: ignore[misc]
+    process.stdin.close()
+    assert process.wait() == 0
+
+
+def test_a_batch_view_takes_no_events(store: FeatureStore) -> None:
+    with pytest.raises(RequestError, match="batch view"):
+        store.streams.push("profile", [])
+    with pytest.raises(RequestError, match="on_bad_event"):
+        store.streams.push("activity", [], on_bad_event="ignore")
+
+
+def test_a_duration_that_is_none_is_wrong_usage(store: FeatureStore) -> None:
+    result = run("stream", "push", "activity", "--ttl", "ten")
+    assert result.exit_code == 2
+    assert "invalid value for '--ttl': found 'ten'" in result.stderr
+
+
+def test_a_worker_prints_a_document_a_line(store: FeatureStore, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.xadd("activity-events", {"user_id": "u1", "count": 1})
+    result = run("stream", "run", "activity", "--once", "--json")
+    [document] = map(json.loads, result.stdout.splitlines())
+    assert (document["view"], document["written"], document["lag"]) == ("activity", 1, 0)
+
+
+def test_status_tells_how_fresh_streams_are(store: FeatureStore, valkey: Server) -> None:
+    states = {state["view"]: state["stream"] for state in run_json("status")}
+    assert states["profile"] is None
+    assert states["activity"] == {
+        "sampled": 0,
+        "live_share": None,
+        "newest_ttl_ms": None,
+        "oldest_ttl_ms": None,
+        "lag": None,
+    }
+    store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(10)})
+    writer = store.stream_writer("activity")
+    writer.write("u1", {"count": 1})
+    writer.write("u2", {"count": 1, "failed": 1}, ttl=60_000)
+    with valkey.client() as client:
+        client.xadd("activity-events", {"user_id": "u1", "count": 1})
+        client.xgroup_create("activity-events", "shop-activity", "0")
+    activity = {state["view"]: state["stream"] for state in run_json("status")}["activity"]
+    assert (activity["sampled"], activity["live_share"], activity["lag"]) == (10, 0.2, 1)
+    assert 290_000 < activity["newest_ttl_ms"] <= 300_000
+    assert 50_000 < activity["oldest_ttl_ms"] <= 60_000
+    assert "activity   20%  10  4m 59s left" in run("status").stdout
+
+
+def test_status_does_without_a_store_that_is_away(tmp_path: Path) -> None:
+    with repository(tmp_path, "unix:///nowhere/s") as store:
+        assert [state.stream for state in store.status()] == [None] * 4

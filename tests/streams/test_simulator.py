@@ -1,0 +1,71 @@
+"""The whole path of the example: its simulator, a stream, a worker, and what a reader sees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featurekit import FeatureStore
+from tests.examples.places import featurekit, python, repository
+
+SIMULATOR = "examples/fraud/simulate.py"
+
+
+@pytest.fixture(scope="module")
+def example() -> Iterator[Path]:
+    with repository("featurerepo.yaml", "examples/fraud") as folder:
+        featurekit(folder, "apply", "--yes")
+        yield folder
+
+
+def test_every_user_is_reached(example: Path) -> None:
+    told = python(
+        example, SIMULATOR, "--users", "2000", "--per-tick", "500", "--ticks", "4", "--interval", "0"
+    )  # fmt: skip
+    assert told == "4 ticks, 2,000 events in user-activity\n"
+    assert "2,000 written, lag 0" in featurekit(example, "stream", "run", "--once")
+    with FeatureStore(example) as store:
+        users = [f"u{number:04}" for number in range(1, 2001)]
+        features = ["user_activity"]
+        rows = store.get_online_features(features, {"user_id": users}).to_rows()
+        assert all(row["last_login_ts"] and row["session_country"] for row in rows)
+        [stream] = [state.stream for state in store.status() if state.stream]
+    assert (stream.live_share, stream.sampled, stream.lag) == (1.0, 1000, 0)
+    assert stream.newest_ttl_ms is not None
+    assert 840_000 < stream.newest_ttl_ms <= 900_000
+    shown = featurekit(example, "status")
+    assert "user_activity  100%  1,000  14m" in shown
+
+
+def test_a_signal_pauses_and_resumes(example: Path) -> None:
+    simulator = subprocess.Popen(
+        [sys.executable, SIMULATOR, "--interval", "0.01"],
+        cwd=example,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert simulator.stdout is not None
+    with simulator:
+        try:
+            with FeatureStore(example) as store:
+                wait_for_events(store)
+            for expected in ("paused\n", "resumed\n"):
+                os.kill(simulator.pid, signal.SIGUSR1)
+                assert simulator.stdout.readline() == expected
+            os.kill(simulator.pid, signal.SIGINT)
+            assert "events in user-activity" in simulator.stdout.read()
+        finally:
+            simulator.kill()
+
+
+def wait_for_events(store: FeatureStore) -> None:
+    """Until the simulator has begun."""
+    before = store._door.store.call("XLEN", "user-activity")
+    while store._door.store.call("XLEN", "user-activity") == before:
+        pass
