@@ -146,8 +146,8 @@ class _Events(Model):
     )
     event_timestamp_field: FilledText | None = Field(
         default=None,
-        description="The event's key with the time it became true; the time the broker gave it "
-        "by default; as `event_timestamp_field: at`.",
+        description="The event's key with the time it became true, which `ordering: event_time` "
+        "needs; `event_timestamp` by default; as `event_timestamp_field: at`.",
     )
     dead_letter: FilledText | None = Field(
         default=None,

@@ -116,8 +116,8 @@ class Streaming:
             batches: Lines; each batch is written before the next is asked for.
             ttl: How long the values live, in the place of the declared TTLs; a timedelta, or
                 milliseconds.
-            on_bad_event: `fail` ends it at the first event that does not fit, and nothing of its
-                batch is written. `skip` writes the others and reports the bad ones.
+            on_bad_event: `fail` ends it at the first event that does not fit; those before it may
+                be written. `skip` writes the others and reports the bad ones.
 
         Returns:
             What became of the events; rejected ones by the number of their line.
