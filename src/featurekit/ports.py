@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from featurekit.plan import ViewPlan
 from featurekit.wire import Reply
@@ -169,9 +169,8 @@ class BatchSource(Protocol):
         """Where a row came from, for an error: `users.parquet, row 17`; empty if not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """One event as it came.
+class StreamEvent(NamedTuple):
+    """One event as it came. A tuple, since a worker makes one of each.
 
     Attributes:
         id: What the source knows it by: an entry's id, `topic/partition/offset`.

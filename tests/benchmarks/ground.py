@@ -24,7 +24,7 @@ class Ground:
     Attributes:
         root: The repository's folder.
         url: The server's URL.
-        store: Applied; its views are `ten` and `six`, its service is `all_ten`.
+        store: Applied; its views are `ten`, `six` and `live`, its service is `all_ten`.
     """
 
     root: Path
@@ -57,6 +57,7 @@ def _declare(root: Path, url: str) -> None:
 entities:
   - {{name: user, join_keys: {{user_id: string}}}}
   - {{name: holder, join_keys: {{user_id: string}}}}
+  - {{name: visitor, join_keys: {{user_id: string}}}}
 feature_views:
   - {{name: ten, entity: user, batch: {{refresh: 12h}}, fields: {{{ten}}}}}
   - name: six
@@ -65,6 +66,15 @@ feature_views:
       refresh: 12h
       source: {{type: parquet, path: rows.parquet, timestamp_field: event_timestamp}}
     fields: {{{six}}}
+  - name: live
+    entity: visitor
+    stream: {{refresh: 1m, ttl: 5m, source: {{type: redis_stream, stream: events}}}}
+    fields:
+      last_login_ts: int64
+      last_device_id: string
+      tx_count_5m: int64
+      amount_5m: float64
+      session_country: string
 feature_services:
   - {{name: all_ten, features: [ten]}}
 """

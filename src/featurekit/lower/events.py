@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 from featurekit.lower.build import build
 from featurekit.lower.checks import encode_function
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
 from featurekit.lower.units import Unit, set_commands, transaction
 from featurekit.plan import ViewPlan
 from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
@@ -62,18 +61,8 @@ _SHAPES = 1024
 LOAD_SCRIPT = command(b"SCRIPT", b"LOAD", SCRIPT)
 
 
-@dataclass(frozen=True, slots=True)
-class EventUnit:
-    """One event's commands.
-
-    Attributes:
-        data: The commands, framed.
-        replies: How many replies they get.
-    """
-
-    data: bytes
-    replies: int
-
+EventUnit = tuple[bytes, int]
+"""One event's commands, framed, and how many replies they get. Plain, since each event has one."""
 
 EventOf = Callable[[bytes, Mapping[str, object], int], EventUnit]
 """From a key, an event's values and the call's TTL in ms (0 for none of its own)."""
@@ -103,15 +92,22 @@ def arrival_unit(view: ViewPlan, *, hsetex: bool) -> EventOf:
     if not hsetex:
         return slow
 
-    @lru_cache(maxsize=_SHAPES)
-    def fast_for(ttl_ms: int, *names: str) -> Callable[..., bytes] | None:
-        return _fast(view, names, ttl_ms)
+    shapes: dict[tuple[object, ...], Callable[..., bytes] | None] = {}
 
     def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventUnit:
-        fast = fast_for(ttl_ms, *values)
-        if fast is None or None in values.values():
+        shape = (ttl_ms, *values)
+        try:
+            fast = shapes[shape]
+        except KeyError:
+            if len(shapes) >= _SHAPES:
+                shapes.clear()
+            fast = shapes[shape] = _fast(view, tuple(values), ttl_ms)
+        if fast is None:
             return slow(key, values, ttl_ms)
-        return EventUnit(fast(key, values), 1)
+        try:
+            return fast(key, values), 1
+        except ENCODE_ERRORS:
+            return slow(key, values, ttl_ms)
 
     return unit
 
@@ -135,8 +131,8 @@ def _any_event(view: ViewPlan, *, hsetex: bool) -> EventOf:
         if gone:
             parts.append(command(b"HDEL", key, *gone))
         if len(parts) <= 1:
-            return EventUnit(b"".join(parts), len(parts))
-        return EventUnit(transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2)
+            return b"".join(parts), len(parts)
+        return transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2
 
     return unit
 
@@ -154,20 +150,21 @@ def _fast(
     head = b"*%d\r\n$6\r\nHSETEX\r\n$%%d\r\n%%b\r\n" % (6 + 2 * len(names))
     template = head + bulk(b"PX") + bulk(ttl) + bulk(b"FIELDS") + bulk(count)
     template += b"".join(bulk(name.encode()) + b"$%d\r\n%b\r\n" for name in names)
-    sets = "".join(f" v{i} = E{i}(e[{name!r}])\n" for i, name in enumerate(names))
+    known: dict[str, object] = {"T": template}
+    lines = []
+    for i, name in enumerate(names):
+        source, used = encoder_source(view.field(name), f"E{i}")
+        known |= used
+        lines.append(f" v = e[{name!r}]\n v{i} = {source}\n")
     arguments = "".join(f", len(v{i}), v{i}" for i in range(len(names)))
-    source = f"def unit(k, e):\n{sets} return T % (len(k), k{arguments})\n"
-    encoders = {f"E{i}": encode_function(view.field(name)) for i, name in enumerate(names)}
-    return build("unit", source, {"T": template, **encoders})
+    return build(
+        "unit", f"def unit(k, e):\n{''.join(lines)} return T % (len(k), k{arguments})\n", known
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
-    """An event that is not sent, since all it would write has expired by now."""
-
-
-TimedEventOf = Callable[[bytes, Mapping[str, object], int, int, int], EventUnit | Late]
-"""From a key, an event's values, the call's TTL in ms (0: none), its time and the time now."""
+TimedEventOf = Callable[[bytes, Mapping[str, object], int, int, int], EventUnit | None]
+"""From a key, an event's values, the call's TTL in ms (0: none), its time and the time now. `None`
+is an event that is not sent, since all it would write has expired by now."""
 
 
 def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
@@ -180,13 +177,13 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
 
     def unit(
         key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
-    ) -> EventUnit | Late:
+    ) -> EventUnit | None:
         encoded = encode(values)
         if not encoded:
-            return EventUnit(b"", 0)
+            return b"", 0
         clock_deadline = event_ms + max(ttl_ms, longest)
         if clock_deadline <= now_ms:
-            return Late()
+            return None
         time = b"%d" % event_ms
         groups: dict[int, list[bytes]] = {clock_deadline: [clock, time]}
         gone: list[bytes] = []
@@ -199,11 +196,11 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
             else:  # deleted, or expired by now: what is there is older still
                 gone.append(name.encode())
         if not alive:
-            return Late()
+            return None
         parts = [b"EVALSHA", SHA, b"1", key, clock, time, flag, b"%d" % len(groups)]
         for deadline, pairs in groups.items():
             parts += [b"%d" % deadline, b"%d" % (len(pairs) // 2), *pairs]
-        return EventUnit(command(*parts, *gone), 1)
+        return command(*parts, *gone), 1
 
     return unit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from featurekit.codec import Codec, codec_of
 from featurekit.dtypes import DType
@@ -21,9 +21,11 @@ Translate = Callable[[StreamEvent], Event | None]
 
 _Read = Callable[[object], object]
 
+_SHORT = 18
+"""Digits that every int64 has room for."""
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+
+class _Column(NamedTuple):
     """One column of an event: a join key's or a field's, and how its value is read."""
 
     name: str
@@ -54,10 +56,17 @@ def translator(view: ViewPlan) -> Translate:
             if key not in columns or _text(columns[key]) != text:
                 return None
         is_json = event.form == "json"
-        parts = tuple(_part(column, columns, is_json=is_json) for column in keys)
-        values = {
-            c.name: _value(c, columns[c.key], is_json=is_json) for c in fields if c.key in columns
-        }
+        parts = tuple([_part(column, columns, is_json=is_json) for column in keys])
+        values = {}
+        for name, key, from_text, from_json in fields:
+            if key in columns:
+                given = columns[key]
+                try:
+                    values[name] = (
+                        None if given is None else (from_json if is_json else from_text)(given)
+                    )
+                except ValueRefusedError as error:
+                    raise ValueRefusedError(error.message, where=key, hint=error.hint) from error
         entity = parts if len(parts) > 1 else parts[0]
         return (entity, values, _time(columns.get(clock), clock)) if timed else (entity, values)
 
@@ -84,7 +93,18 @@ def _text_reader(codec: Codec) -> _Read:
     def read(data: object) -> object:
         return codec.parse(_utf8(data))
 
-    return read
+    def read_int(data: object) -> object:
+        # Digits alone, as nearly all are, need no pattern; the writer minds the range.
+        if data.isdigit() and len(data) <= _SHORT:  # type: ignore[attr-defined,arg-type]
+            return int(data)  # type: ignore[call-overload]
+        return read(data)
+
+    def read_string(data: object) -> object:
+        return _utf8(data)
+
+    return {"int64": read_int, "int32": read_int, "string": read_string}.get(
+        codec.dtype.kind, read
+    )
 
 
 def _utf8(data: object) -> str:
@@ -95,14 +115,9 @@ def _utf8(data: object) -> str:
 
 
 def _part(column: _Column, columns: Mapping[str, object], *, is_json: bool) -> object:
-    if columns.get(column.key) is None:
-        raise ValueRefusedError("an event without it is of no entity", where=column.key)
-    return _value(column, columns[column.key], is_json=is_json)
-
-
-def _value(column: _Column, given: object, *, is_json: bool) -> object:
+    given = columns.get(column.key)
     if given is None:
-        return None
+        raise ValueRefusedError("an event without it is of no entity", where=column.key)
     try:
         return column.json(given) if is_json else column.text(given)
     except ValueRefusedError as error:

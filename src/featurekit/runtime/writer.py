@@ -21,8 +21,6 @@ from featurekit.errors import (
 )
 from featurekit.lower.events import (
     LOAD_SCRIPT,
-    EventUnit,
-    Late,
     arrival_unit,
     fault_of,
     lacks_script,
@@ -147,12 +145,10 @@ class StreamWriter:
         self._ready()
         unit = self._unit_of((entity, values, event_timestamp), _ttl_ms(ttl))
         report = WriteReport()
-        if isinstance(unit, Late):
+        if unit is None:
             report.dropped_expired = 1
-        elif unit[1].replies:
-            key, event = unit
-            replies = self._run(key, event)
-            self._count(0, key, replies, report)
+        elif unit[2]:
+            self._count(0, unit[0], self._run(*unit), report)
         self.total.add(report)
         if report.rejected:
             raise StoreError(report.rejected[0][1], where=self.plan.name)
@@ -182,9 +178,10 @@ class StreamWriter:
         Args:
             events: `(entity, values)`, or `(entity, values, event_timestamp)`.
             ttl: As in `write`, for all of them.
-            on_bad_event: `fail` raises at the first event that does not fit, and none is sent.
-                `skip` writes the others and reports the bad ones. An event that the store
-                refuses is reported, or raised once all are sent.
+            on_bad_event: `fail` raises at the first event that does not fit: nothing of its
+                slice of 128 events is sent, nor anything after it. `skip` writes the others and
+                reports the bad ones. An event that the store refuses is reported, or raised once
+                all are sent.
 
         Raises:
             BadEventError: An event does not fit; names its index, field and value.
@@ -194,9 +191,7 @@ class StreamWriter:
         self._ready()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        units = self._units(events, _ttl_ms(ttl), report, skip=skip)
-        source = units if skip else iter(list(units))
-        self._send(source, report)
+        self._send(self._slices(events, _ttl_ms(ttl), report, skip=skip), report)
         return self._done(report, skip=skip)
 
     async def write_many_async(
@@ -212,21 +207,22 @@ class StreamWriter:
             await asyncio.to_thread(self._ready)
         skip = _skips(on_bad_event)
         report = WriteReport()
-        units = list(self._units(events, _ttl_ms(ttl), report, skip=skip))
+        slices = self._slices(events, _ttl_ms(ttl), report, skip=skip)
+        units = [unit for part in slices for unit in part]
         if not units:
             return self._done(report, skip=skip)
         preface = [self._preface] if self._preface else []
-        keys = [units[0][1]] * len(preface) + [key for _, key, _ in units]
-        requests = preface + [unit.data for _, _, unit in units]
-        widths = [1] * len(preface) + [unit.replies for _, _, unit in units]
+        keys = [units[0][1]] * len(preface) + [key for _, key, _, _ in units]
+        requests = preface + [data for _, _, data, _ in units]
+        widths = [1] * len(preface) + [count for _, _, _, count in units]
         replies = await store.run(keys, requests, widths)
         if lacks_script(replies):
             # What was written before the script was lost is written again, to the same effect.
             replies = await store.run(keys, requests, widths)
         at = len(preface)
-        for index, key, unit in units:
-            self._count(index, key, replies[at : at + unit.replies], report)
-            at += unit.replies
+        for index, key, _, count in units:
+            self._count(index, key, replies[at : at + count], report)
+            at += count
         return self._done(report, skip=skip)
 
     def _ready(self) -> None:
@@ -239,70 +235,76 @@ class StreamWriter:
         make = timed_unit if self._timed else arrival_unit
         self._unit = make(self.plan, hsetex=hsetex)
 
-    def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, EventUnit] | Late:
+    def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         try:
-            entity, values, *rest = event
+            entity, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
         except (TypeError, ValueError):
             raise ValueRefusedError(f"an event is (entity, values), not {event!r}") from None
-        time = rest[0] if rest else None
         if values.__class__ is not dict and not isinstance(values, Mapping):
             raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
         if self._timed:
             now_ms = self._door.now_ms()
             key, event_ms = self._key(entity), _event_ms(time, now_ms)
             unit = self._unit(key, values, ttl_ms, event_ms, now_ms)
-            return unit if isinstance(unit, Late) else (key, unit)
+            return None if unit is None else (key, *unit)
         if time is not None:
             raise ValueRefusedError(
                 f"feature view '{self.plan.name}' orders events by arrival and takes no time",
                 where="event_timestamp",
             )
         key = self._key(entity)
-        return key, self._unit(key, values, ttl_ms)
+        return (key, *self._unit(key, values, ttl_ms))
 
-    def _units(
+    def _slices(
         self, events: Iterable[Event], ttl_ms: int, report: WriteReport, *, skip: bool
-    ) -> Iterator[_Unit]:
-        unit_of = self._unit_of
-        for index, event in enumerate(events):
-            try:
-                unit = unit_of(event, ttl_ms)
-            except FeatureKitError as error:
-                if not skip:
-                    where = ", ".join(
-                        p for p in (self.plan.name, f"event {index}", error.where) if p
-                    )
-                    raise BadEventError(
-                        error.message, where=where, hint=error.hint, index=index
-                    ) from error
-                where = f"{error.where}: " if error.where else ""
-                report.rejected.append((index, where + error.message))
-                continue
-            if isinstance(unit, Late):
-                report.dropped_expired += 1
-            elif unit[1].replies:
-                yield (index, *unit)
+    ) -> Iterator[list[_Unit]]:
+        """The units of the events, slice by slice."""
+        source = enumerate(events)
+        while part := list(islice(source, SLICE)):
+            units: list[_Unit] = []
+            for index, event in part:
+                try:
+                    unit = self._unit_of(event, ttl_ms)
+                except FeatureKitError as error:
+                    self._bad(index, error, report, skip=skip)
+                    continue
+                if unit is None:
+                    report.dropped_expired += 1
+                elif unit[2]:
+                    units.append((index, *unit))
+            if units:
+                yield units
 
-    def _run(self, key: bytes, unit: EventUnit) -> list[Reply]:
+    def _bad(self, index: int, error: FeatureKitError, report: WriteReport, *, skip: bool) -> None:
+        if not skip:
+            where = ", ".join(p for p in (self.plan.name, f"event {index}", error.where) if p)
+            raise BadEventError(
+                error.message, where=where, hint=error.hint, index=index
+            ) from error
+        where = f"{error.where}: " if error.where else ""
+        report.rejected.append((index, where + error.message))
+
+    def _run(self, key: bytes, data: bytes, count: int) -> list[Reply]:
         store = self._door.store
-        replies = store.run((key,), (unit.data,), unit.replies)
+        replies = store.run((key,), (data,), count)
         if lacks_script(replies):
             store.run((key,), (LOAD_SCRIPT,))
-            replies = store.run((key,), (unit.data,), unit.replies)
+            replies = store.run((key,), (data,), count)
         return replies
 
-    def _send(self, units: Iterator[_Unit], report: WriteReport) -> None:
+    def _send(self, slices: Iterator[list[_Unit]], report: WriteReport) -> None:
         """Send slices of events, encoding the next while the server works on the last."""
         under_way: deque[list[_Unit]] = deque()
         ahead = 1 if self._preface else 0
 
         def chunks() -> Iterator[Chunk]:
-            while part := list(islice(units, SLICE)):
+            for part in slices:
                 under_way.append(part)
-                single = not self._timed and all(unit.replies == 1 for _, _, unit in part)
+                count = sum([count for _, _, _, count in part])
+                single = not self._timed and count == len(part)
                 yield Chunk(
-                    data=self._preface + b"".join([unit.data for _, _, unit in part]),
-                    replies=ahead + sum([unit.replies for _, _, unit in part]),
+                    data=self._preface + b"".join([data for _, _, data, _ in part]),
+                    replies=ahead + count,
                     # Where the replies themselves matter, they are wanted whatever they are.
                     lines=len(part) if single else -1,
                     rows=len(part),
@@ -314,10 +316,12 @@ class StreamWriter:
                 report.written += len(part)
                 continue
             at = ahead
-            for index, key, unit in part:
-                own = replies[at : at + unit.replies]
-                at += unit.replies
-                self._count(index, key, self._run(key, unit) if lacks_script(own) else own, report)
+            for index, key, data, count in part:
+                own = replies[at : at + count]
+                at += count
+                if lacks_script(own):
+                    own = self._run(key, data, count)
+                self._count(index, key, own, report)
 
     def _count(
         self, index: int, key: bytes, replies: Sequence[Reply], report: WriteReport
@@ -341,8 +345,8 @@ class StreamWriter:
         return report
 
 
-_Unit = tuple[int, bytes, EventUnit]
-"""An event's index, its key, and its commands."""
+_Unit = tuple[int, bytes, bytes, int]
+"""An event's index, its key, its commands, and how many replies they get."""
 
 
 def _skips(on_bad_event: str) -> bool:

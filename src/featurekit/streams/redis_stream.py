@@ -32,6 +32,8 @@ GONE = {"NOGROUP", "UNBLOCKED"}
 PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
 PASSING |= {"READONLY", "TRYAGAIN"}
 
+MOST_NAMES = 10_000
+
 CLAIM_EVERY_S = 5.0
 """How often a consumer that has new events looks for what others left."""
 
@@ -70,6 +72,7 @@ class RedisStream(EventSource):
         self._stream = stream
         self._consumer = consumer
         self._read_object = read
+        self._names = _Names()
         self._joined = False
         self._behind = True
         self._cursor: bytes = b"0-0"
@@ -165,24 +168,25 @@ class RedisStream(EventSource):
 
     def _events(self, entries: Reply) -> Iterator[StreamEvent]:
         trimmed: list[bytes] = []
-        for entry_id, flat in map(_listed, _listed(entries)):
-            if not isinstance(entry_id, bytes):
-                continue
-            if isinstance(flat, list):
-                yield self._event(entry_id.decode(), flat)
-            else:
+        entry: Any
+        for entry in _listed(entries):
+            entry_id, flat = entry
+            if flat is None:
                 trimmed.append(entry_id)
+            else:
+                yield self._event(entry_id.decode(), flat)
         if trimmed:  # the producer took them away while they waited here
             self._call("XACK", self._stream.key, self._stream.group, *trimmed)
 
-    def _event(self, entry_id: str, flat: list[Reply]) -> StreamEvent:
-        arrived_ms = int(entry_id.partition("-")[0])
-        raw: dict[Any, Any] = dict(zip(flat[::2], flat[1::2], strict=True))
+    def _event(self, entry_id: str, flat: list[Any]) -> StreamEvent:
+        arrived_ms = int(entry_id[: entry_id.index("-")])
+        names, values = flat[::2], flat[1::2]
+        raw = dict(zip(names, values, strict=True))
         try:
             if self._stream.member:
                 columns: dict[str, object] = self._object(raw)
                 return StreamEvent(entry_id, columns, "json", arrived_ms, raw)
-            columns = {name.decode(): data for name, data in raw.items()}
+            columns = dict(zip(map(self._names.__getitem__, names), values, strict=True))
         except UnicodeDecodeError:
             fault = "the name of a field is not UTF-8"
         except ValueRefusedError as error:
@@ -227,3 +231,13 @@ class RedisStream(EventSource):
 
 def _listed(reply: Reply) -> list[Reply]:
     return reply if isinstance(reply, list) else []
+
+
+class _Names(dict[bytes, str]):
+    """The names of fields, decoded once each; a stream has few."""
+
+    def __missing__(self, name: bytes) -> str:
+        if len(self) > MOST_NAMES:
+            self.clear()
+        text = self[name] = name.decode()
+        return text

@@ -1,0 +1,108 @@
+"""Stream writes of five fields, beside prepared bytes and redis-py; and a worker beside its writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+from featurekit.lower.events import arrival_unit
+from featurekit.lower.keys import key_function
+from featurekit.repo.bench import race
+from featurekit.repo.streaming import StreamOptions
+from featurekit.runtime.worker import Pace
+from featurekit.stores.reference import PreparedBytes, plain_options
+from featurekit.stores.url import StoreUrl
+from featurekit.wire import EXEC, MULTI, command
+from tests.benchmarks.ground import Ground, ground
+from tests.benchmarks.table import Row, summary
+
+TTL_S = 300
+EVENTS = 1000
+STREAMED = 50_000
+
+
+def measure(seconds: float) -> Iterator[Row]:
+    """One write, a thousand at once, and a worker that reads a Redis stream."""
+    for transport in ("unix", "tcp"):
+        with ground(transport) as place:
+            yield from _writes(place, transport, seconds)
+    with ground("unix") as place:
+        yield from _worker(place)
+
+
+def event(number: int) -> dict[str, object]:
+    """Five fields of a user's last minutes."""
+    return {
+        "last_login_ts": 1_716_998_413_541 + number,
+        "last_device_id": f"ios-{number % 5000:04x}",
+        "tx_count_5m": number % 12,
+        "amount_5m": number % 977 / 4,
+        "session_country": ("NO", "SE", "DK")[number % 3],
+    }
+
+
+def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
+    import redis
+
+    url = StoreUrl.parse(place.url)
+    writer = place.store.stream_writer("live")
+    events = [(f"u{n:07d}", event(n)) for n in range(EVENTS)]
+    unit, key = arrival_unit(writer.plan, hsetex=True), key_function(writer.plan.key)
+    built = [unit(key(entity), values, 0)[0] for entity, values in events]
+    prepared, everything = PreparedBytes(url), b"".join(built)
+    with redis.Redis(**plain_options(url)) as plain:
+        keys = [key(entity) for entity, _ in events]
+
+        def pipeline(count: int) -> Any:
+            commands = plain.pipeline()
+            for name, (_, values) in zip(keys[:count], events, strict=False):
+                commands.hset(name, mapping=values)
+                commands.hexpire(name, TTL_S, *values)
+            return commands.execute()
+
+        one = race(
+            {
+                "prepared bytes": lambda: prepared.exchange(built[0], 1),
+                "write": lambda: writer.write(*events[0]),
+                "HSET + HEXPIRE": lambda: pipeline(1),
+            },
+            seconds,
+        )
+        many = race(
+            {
+                "prepared bytes": lambda: prepared.exchange(everything, EVENTS),
+                "write_many": lambda: writer.write_many(events),
+                "HSET + HEXPIRE": lambda: pipeline(EVENTS),
+            },
+            seconds,
+        )
+    prepared.close()
+    yield from summary(f"write 1 event, {transport}", one, "prepared bytes", "HSET + HEXPIRE")
+    yield from summary(f"write {EVENTS}, {transport}", many, "prepared bytes", "HSET + HEXPIRE")
+
+
+def _worker(place: Ground) -> Iterator[Row]:
+    """Rates of a worker and of the writer it uses, on the same events."""
+    link = PreparedBytes(StoreUrl.parse(place.url))
+    entries = []
+    for number in range(STREAMED):
+        fields = {"user_id": f"u{number % 5000:07d}", **event(number)}
+        flat = [str(part).encode() for pair in fields.items() for part in pair]
+        entries.append(command(b"XADD", b"events", b"*", *flat))
+    for at in range(0, STREAMED, EVENTS):
+        some = entries[at : at + EVENTS]
+        link.exchange(MULTI + b"".join(some) + EXEC, len(some) + 2)
+    link.close()
+    writer = place.store.stream_writer("live")
+    events = [(f"u{n % 5000:07d}", event(n)) for n in range(STREAMED)]
+    start = perf_counter()
+    for at in range(0, STREAMED, EVENTS):
+        writer.write_many(events[at : at + EVENTS])
+    alone = STREAMED / (perf_counter() - start)
+    start = perf_counter()
+    [report] = place.store.streams.run(["live"], StreamOptions(once=True, pace=Pace(wait_s=0.05)))
+    fed = report.written / (perf_counter() - start)
+    assert report.written == STREAMED
+    yield Row("write_many", "50,000 events", alone, unit="events/s")
+    yield Row("stream run", "50,000 events", fed, unit="events/s", of_least=fed / alone)
