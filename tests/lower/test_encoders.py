@@ -1,0 +1,64 @@
+"""The encoder as an expression is the checked encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurekit.dtypes import DType
+from featurekit.errors import ValueRefusedError
+from featurekit.lower.build import build
+from featurekit.lower.checks import encode_function
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
+from featurekit.plan import Checks, FieldPlan
+
+KINDS = ["int64", "int32", "float64", "float32", "string", "bool", "bytes"]
+CHECKS = [Checks(), Checks(min=0), Checks(min=-3, max=7), Checks(allow_nan=True)]
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(), st.text(), st.binary()
+)
+
+
+def bounded(kind: str, checks: Checks) -> Checks:
+    numeric = kind.startswith(("int", "float"))
+    return checks if numeric and (kind.startswith("float") or not checks.allow_nan) else Checks()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(value=VALUES, checks=st.sampled_from(CHECKS))
+def test_an_expression_gives_what_the_reference_gives(
+    kind: str, value: Any, checks: Checks
+) -> None:
+    field = FieldPlan("f", DType(kind), bounded(kind, checks))
+    source, names = encoder_source(field, "E")
+    encode = build("encode", f"def encode(v):\n return {source}\n", names)
+    expected = outcome(encode_function(field), value)
+    assert outcome(encode, value) in (expected, LEFT_TO_REFERENCE)
+    if not isinstance(expected, str):
+        assert outcome(encode, value) == expected
+
+
+LEFT_TO_REFERENCE = "left to the reference"
+
+
+def outcome(encode: Callable[[Any], object], value: Any) -> object:
+    """The bytes, or why there are none."""
+    try:
+        return encode(value)
+    except ValueRefusedError as error:
+        return str(error)
+    except ENCODE_ERRORS:
+        return LEFT_TO_REFERENCE
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_expression_minds_what_is_not_finite(value: float) -> None:
+    source, names = encoder_source(FieldPlan("f", DType("float64")), "E")
+    encode = build("encode", f"def encode(v):\n return {source}\n", names)
+    with pytest.raises(ValueRefusedError, match="not finite"):
+        encode(value)
