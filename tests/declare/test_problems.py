@@ -185,6 +185,16 @@ WRONG_VIEWS = {
         "f.yaml:9:22: field 'v:a': a ttl of its own cannot act, since the view expires by its key"
         " | remove it, or write `expires: field` under `batch`",
     ),
+    "time that nothing reads": (
+        VIEW.replace(
+            "batch: {refresh: 1h}",
+            "stream: {refresh: 1m, source: {type: redis_stream, stream: s, event_timestamp_field: at}}",
+        )
+        + "  fields: {a: int64}\n",
+        "f.yaml:7:65: feature view 'v': event_timestamp_field: nothing reads it, since the view"
+        " orders events by arrival"
+        " | remove it, or write `ordering: event_time` under `stream`",
+    ),
     "two owners": (
         VIEW + "  fields: {a: int64}\n"
         "- name: w\n  entity: user\n  batch: {refresh: 1h}\n  fields: {b: int64}\n",

@@ -29,6 +29,7 @@ def cross_check(declared: Declared) -> None:
         findings += _entity_reference(declared, view)
         findings += value_findings(view)
         findings += _field_ttls(view)
+        findings += _unread_times(view)
         if (about := entities.get(view.model.entity)) is not None:
             findings += _join_keys(view, about)
             findings += _columns(view, about)
@@ -91,6 +92,20 @@ def _field_ttls(item: Item[FeatureView]) -> Iterator[Finding]:
                 "expires by its key",
                 "remove it, or write `expires: field` under `batch`",
             )
+
+
+def _unread_times(item: Item[FeatureView]) -> Iterator[Finding]:
+    stream = item.model.stream
+    source = stream.source if stream else None
+    if stream is None or source is None or source.event_timestamp_field is None:
+        return
+    if stream.ordering != "event_time":
+        yield Finding(
+            item.key_at("stream", "source", "event_timestamp_field"),
+            f"{item.shown}: event_timestamp_field: nothing reads it, since the view orders events "
+            "by arrival",
+            "remove it, or write `ordering: event_time` under `stream`",
+        )
 
 
 def _join_keys(item: Item[FeatureView], entity: Item[Entity]) -> Iterator[Finding]:
