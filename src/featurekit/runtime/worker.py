@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -23,7 +23,7 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from featurekit.ports import EventSource, StreamEvent
-from featurekit.runtime.translate import translator
+from featurekit.runtime.translate import Translate, translator
 from featurekit.runtime.writer import Event, StreamWriter, WriteReport
 
 T = TypeVar("T")
@@ -107,6 +107,33 @@ class _GivingUpError(Exception):
     """The worker was asked to stop, and what it tries does not succeed."""
 
 
+class _Batch:
+    """Events that are translated as they are taken, so that the store works meanwhile.
+
+    Attributes:
+        wanted: The events that were translated to something, in order.
+        bad: Those that could not be, and why.
+    """
+
+    def __init__(self, events: Sequence[StreamEvent], translate: Translate) -> None:
+        self._events = events
+        self._translate = translate
+        self.wanted: list[StreamEvent] = []
+        self.bad: list[tuple[StreamEvent, str]] = []
+
+    def __iter__(self) -> Iterator[Event]:
+        self.wanted, self.bad = [], []
+        for event in self._events:
+            try:
+                translated = self._translate(event)
+            except ValueRefusedError as error:
+                self.bad.append((event, _reason(error)))
+                continue
+            if translated is not None:
+                self.wanted.append(event)
+                yield translated
+
+
 class Worker:
     """Feeds one stream view from its source, in one thread.
 
@@ -173,25 +200,16 @@ class Worker:
 
     def _handle(self, events: Sequence[StreamEvent]) -> None:
         """Write a batch, bury what does not fit, and only then acknowledge it."""
-        wanted: list[tuple[StreamEvent, Event]] = []
-        bad: list[tuple[StreamEvent, str]] = []
-        for event in events:
-            try:
-                translated = self._translate(event)
-            except ValueRefusedError as error:
-                bad.append((event, _reason(error)))
-                continue
-            if translated is not None:
-                wanted.append((event, translated))
-        written = self._insist(partial(self._write, [event for _, event in wanted]))
-        bad += [(wanted[index][0], reason) for index, reason in written.rejected]
+        batch = _Batch(events, self._translate)
+        written = self._insist(partial(self._write, batch))
+        bad = batch.bad + [(batch.wanted[index], reason) for index, reason in written.rejected]
         for event, reason in bad:
             self._insist(partial(self._source.bury, event, reason))
         self._insist(partial(self._source.acknowledge, events))
         self._count(events, written, bad)
 
-    def _write(self, events: list[Event]) -> WriteReport:
-        report = self._writer.write_many(events, on_bad_event="skip")
+    def _write(self, batch: _Batch) -> WriteReport:
+        report = self._writer.write_many(batch, on_bad_event="skip")
         if report.refusal:
             raise StoreUnavailableError(f"the store takes no writes now: {report.refusal}")
         return report

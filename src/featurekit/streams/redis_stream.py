@@ -93,7 +93,9 @@ class RedisStream(EventSource):
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
         if events:
-            self._call("XACK", self._stream.key, self._stream.group, *(e.id for e in events))
+            self._call(
+                "XACK", self._stream.key, self._stream.group, *[e.id.encode() for e in events]
+            )
 
     @override
     def bury(self, event: StreamEvent, reason: str) -> None:
