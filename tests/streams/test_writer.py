@@ -167,7 +167,7 @@ async def test_the_asyncio_side_does_the_same(store: FeatureStore, server: Serve
     events = [(f"u{i}", {"count": i}) for i in range(300)]
     report = await writer.write_many_async(events)
     assert report.written == 300
-    with pytest.raises(BadEventError):
+    with pytest.raises(ValueRefusedError):
         await writer.write_async("u1", {"count": -1})
     report = await writer.write_many_async([("u1", {"nope": 1})], on_bad_event="skip")
     assert len(report.rejected) == 1

@@ -11,7 +11,8 @@ from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
-from featurekit.runtime.writer import Event, Timestamp
+from featurekit.runtime.times import Timestamp
+from featurekit.runtime.writer import Event
 
 TIMESTAMP = "event_timestamp"
 """The column with an event's time, unless the stream names another."""

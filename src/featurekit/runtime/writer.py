@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -30,20 +30,13 @@ from featurekit.lower.events import (
 from featurekit.lower.keys import key_function
 from featurekit.plan import ViewPlan
 from featurekit.ports import AsyncOnlineStore, Chunk, OnlineStore
+from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
 from featurekit.wire import Reply
 
 SLICE = 128
 """Events encoded while the server works on those before them."""
 
-MAX_AHEAD_MS = 24 * 3600 * 1000
-"""How far in the future an event's time may be: more is a wrong unit or a wrong clock."""
-
-MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 Values = Mapping[str, object]
-Timestamp = datetime | int | str | None
 Event = tuple[object, Values] | tuple[object, Values, Timestamp]
 """An entity, its values, and the event's time where the view is ordered by it."""
 
@@ -143,16 +136,13 @@ class StreamWriter:
             StoreUnavailableError: No reply. It is safe to write the event again.
         """
         self._ready()
-        unit = self._unit_of((entity, values, event_timestamp), _ttl_ms(ttl))
+        unit = self._unit_of((entity, values, event_timestamp), ttl_ms_of(ttl))
         report = WriteReport()
         if unit is None:
             report.dropped_expired = 1
         elif unit[2]:
             self._count(0, unit[0], self._run(*unit), report)
-        self.total.add(report)
-        if report.rejected:
-            raise StoreError(report.rejected[0][1], where=self.plan.name)
-        return report.written == 1
+        return self._done_one(report)
 
     async def write_async(
         self,
@@ -163,8 +153,14 @@ class StreamWriter:
         event_timestamp: Timestamp = None,
     ) -> bool:
         """As `write`, without blocking the event loop."""
-        report = await self.write_many_async([(entity, values, event_timestamp)], ttl=ttl)
-        return report.written == 1
+        await self._ready_async()
+        unit = self._unit_of((entity, values, event_timestamp), ttl_ms_of(ttl))
+        report = WriteReport()
+        if unit is None:
+            report.dropped_expired = 1
+        elif unit[2]:
+            await self._send_async([(0, *unit)], report)
+        return self._done_one(report)
 
     def write_many(
         self,
@@ -191,7 +187,7 @@ class StreamWriter:
         self._ready()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        self._send(self._slices(events, _ttl_ms(ttl), report, skip=skip), report)
+        self._send(self._slices(events, ttl_ms_of(ttl), report, skip=skip), report)
         return self._done(report, skip=skip)
 
     async def write_many_async(
@@ -202,15 +198,20 @@ class StreamWriter:
         on_bad_event: str = "fail",
     ) -> WriteReport:
         """As `write_many`, without blocking the event loop."""
-        store = self._door.running()
-        if self._unit is None:
-            await asyncio.to_thread(self._ready)
+        await self._ready_async()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        slices = self._slices(events, _ttl_ms(ttl), report, skip=skip)
-        units = [unit for part in slices for unit in part]
-        if not units:
-            return self._done(report, skip=skip)
+        for part in self._slices(events, ttl_ms_of(ttl), report, skip=skip):
+            await self._send_async(part, report)
+        return self._done(report, skip=skip)
+
+    async def _ready_async(self) -> None:
+        if self._unit is None:
+            await asyncio.to_thread(self._ready)
+
+    async def _send_async(self, units: list[_Unit], report: WriteReport) -> None:
+        """Send one slice of events and count what became of it."""
+        store = self._door.running()
         preface = [self._preface] if self._preface else []
         keys = [units[0][1]] * len(preface) + [key for _, key, _, _ in units]
         requests = preface + [data for _, _, data, _ in units]
@@ -223,7 +224,6 @@ class StreamWriter:
         for index, key, _, count in units:
             self._count(index, key, replies[at : at + count], report)
             at += count
-        return self._done(report, skip=skip)
 
     def _ready(self) -> None:
         """Prove the store once, and lower the plan to what its server can do."""
@@ -244,7 +244,7 @@ class StreamWriter:
             raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
         if self._timed:
             now_ms = self._door.now_ms()
-            key, event_ms = self._key(entity), _event_ms(time, now_ms)
+            key, event_ms = self._key(entity), event_ms_of(time, now_ms)
             unit = self._unit(key, values, ttl_ms, event_ms, now_ms)
             return None if unit is None else (key, *unit)
         if time is not None:
@@ -334,6 +334,12 @@ class StreamWriter:
         else:
             report.written += 1
 
+    def _done_one(self, report: WriteReport) -> bool:
+        self.total.add(report)
+        if report.rejected:
+            raise StoreError(report.rejected[0][1], where=self.plan.name)
+        return report.written == 1
+
     def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:
         self.total.add(report)
         if report.rejected and not skip:
@@ -353,47 +359,3 @@ def _skips(on_bad_event: str) -> bool:
     if on_bad_event not in ("fail", "skip"):
         raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
     return on_bad_event == "skip"
-
-
-def _ttl_ms(ttl: timedelta | int | None) -> int:
-    """A call's TTL in milliseconds; 0 for none of its own."""
-    if ttl is None:
-        return 0
-    ttl_ms = ttl // timedelta(milliseconds=1) if isinstance(ttl, timedelta) else ttl
-    if type(ttl_ms) is not int or not 0 < ttl_ms < MAX_TTL_MS:
-        raise ValueRefusedError(
-            f"{ttl!r} is no TTL",
-            where="ttl",
-            hint="give a timedelta, or whole milliseconds above 0",
-        )
-    return ttl_ms
-
-
-def _event_ms(time: Timestamp, now_ms: int) -> int:
-    """The time of an event in milliseconds since the epoch."""
-    if time is None:
-        raise ValueRefusedError(
-            "the view orders events by time, and this one has none", where="event_timestamp"
-        )
-    if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time)
-        except ValueError as error:
-            raise ValueRefusedError(f"'{time}' is no time", where="event_timestamp") from error
-    if isinstance(time, datetime):
-        if time.tzinfo is None:
-            raise ValueRefusedError(
-                f"{time.isoformat()} has no time zone", where="event_timestamp"
-            )
-        event_ms = (time - EPOCH) // timedelta(milliseconds=1)
-    else:
-        event_ms = time
-    if type(event_ms) is not int or event_ms < 0:
-        raise ValueRefusedError(f"{time!r} is no time", where="event_timestamp")
-    if event_ms > now_ms + MAX_AHEAD_MS:
-        raise ValueRefusedError(
-            f"{time} is more than a day in the future",
-            where="event_timestamp",
-            hint="times are milliseconds since the epoch, not micro- or nanoseconds",
-        )
-    return event_ms
