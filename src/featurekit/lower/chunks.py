@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -110,58 +110,54 @@ def _set_commands(
     framed: Any, items: list[tuple[str, Any]], ttl_ms: int, *, hsetex: bool
 ) -> list[_Command]:
     """What sets the fields of one TTL: `HSET`, or `HSETEX`, or `HSET` and `HPEXPIRE`."""
-    n = len(framed)
-    names = [name.encode() for name, _ in items]
     nullable = [values for _, values in items if values.null_count]
-    fixed = len(items) - len(nullable)
-    count = _count(fixed, [values.is_valid() for values in nullable])
+    count = _count(len(items) - len(nullable), [values.is_valid() for values in nullable])
     pairs = [
         piece
-        for name, (_, values) in zip(names, items, strict=True)
-        for piece in (_framed_lengths(b"\r\n" + bulk(name), pc.binary_length(values)), values)
+        for name, values in items
+        for piece in (
+            _framed_lengths(b"\r\n" + bulk(name.encode()), pc.binary_length(values)),
+            values,
+        )
     ]
+    n = len(framed)
+    plain = partial(_command, n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k))
     if not ttl_ms:
-        return [
-            _command(
-                n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs
-            )
-        ]
+        return [plain(None, pairs)]
     ttl = bulk(b"%d" % ttl_ms)
 
     def fields(k: int) -> bytes:
         return bulk(b"FIELDS") + b"$%d\r\n%d" % (len(b"%d" % k), k)
 
     if hsetex:
+
+        def head(k: int) -> bytes:
+            return b"*%d\r\n$6\r\nHSETEX\r\n" % (6 + 2 * k)
+
         return [
             _command(
-                n,
-                framed,
-                count,
-                lambda k: b"*%d\r\n$6\r\nHSETEX\r\n" % (6 + 2 * k),
-                lambda k: b"\r\n" + bulk(b"PX") + ttl + fields(k),
-                pairs,
+                n, framed, count, head, lambda k: b"\r\n" + bulk(b"PX") + ttl + fields(k), pairs
             )
         ]
-    named = [
-        _where(values.is_valid(), b"\r\n" + bulk(name)[:-2])
-        if values.null_count
-        else b"\r\n" + bulk(name)[:-2]
-        for name, (_, values) in zip(names, items, strict=True)
-    ]
+    return [plain(None, pairs), _expire_command(framed, items, count, lambda k: ttl + fields(k))]
+
+
+def _expire_command(
+    framed: Any, items: list[tuple[str, Any]], count: Any, middle: Callable[[int], bytes]
+) -> _Command:
+    """`HPEXPIRE` of the fields that were set; `middle` is its TTL and its count of fields."""
+    names = [(b"\r\n" + bulk(name.encode())[:-2], values) for name, values in items]
     expire = _command(
-        n,
+        len(framed),
         framed,
         count,
         lambda k: b"*%d\r\n$8\r\nHPEXPIRE\r\n" % (5 + k),
-        lambda k: b"\r\n" + ttl + fields(k),
-        named,
+        lambda k: b"\r\n" + middle(k),
+        [_where(values.is_valid(), name) if values.null_count else name for name, values in names],
     )
     # Its reply is an array: one more line for each field.
-    expire.lines += count * n if isinstance(count, int) else pc.sum(count).as_py()
-    return [
-        _command(n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k), None, pairs),
-        expire,
-    ]
+    expire.lines += count * len(framed) if isinstance(count, int) else pc.sum(count).as_py()
+    return expire
 
 
 def _delete_command(
