@@ -178,7 +178,7 @@ class StreamEvent(NamedTuple):
             values (`form` is `json`). Empty if it could not be taken apart; then `fault` says why.
         form: `text` or `json`.
         arrived_ms: When the source took it in, in milliseconds since the epoch.
-        raw: Its original bytes, by name, for the dead letters.
+        raw: Its original bytes, names and values in turn, for the dead letters.
         fault: Why it is no event; empty if it is one.
     """
 
@@ -186,7 +186,7 @@ class StreamEvent(NamedTuple):
     columns: Mapping[str, object]
     form: str
     arrived_ms: int
-    raw: Mapping[bytes, bytes]
+    raw: Sequence[bytes]
     fault: str = ""
 
 

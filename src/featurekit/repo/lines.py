@@ -72,7 +72,7 @@ def line_reader(view: ViewPlan) -> Callable[[str], Event]:
             raise ValueRefusedError(
                 f"no such field in {view.name}", where=name, hint=nearest(name, known)
             )
-        translated = translate(StreamEvent("", columns, "json", 0, {}))
+        translated = translate(StreamEvent("", columns, "json", 0, ()))
         if translated is None:
             raise ValueRefusedError("it is left out")
         return translated

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from featurekit.codec import Codec, codec_of
 from featurekit.dtypes import DType
@@ -20,7 +20,7 @@ TIMESTAMP = "event_timestamp"
 Translate = Callable[[StreamEvent], Event | None]
 """From an event to what is to be written; `None` for one that the view does not want."""
 
-_Read = Callable[[object], object]
+_Read = Callable[[Any], object]
 
 _SHORT = 18
 """Digits that every int64 has room for."""
@@ -57,21 +57,60 @@ def translator(view: ViewPlan) -> Translate:
             if key not in columns or _text(columns[key]) != text:
                 return None
         is_json = event.form == "json"
-        parts = tuple([_part(column, columns, is_json=is_json) for column in keys])
-        values = {}
-        for name, key, from_text, from_json in fields:
-            if key in columns:
-                given = columns[key]
-                try:
-                    values[name] = (
-                        None if given is None else (from_json if is_json else from_text)(given)
-                    )
-                except ValueRefusedError as error:
-                    raise ValueRefusedError(error.message, where=key, hint=error.hint) from error
+        try:
+            parts, values = _read(columns, keys, fields, is_json=is_json)
+        except (ValueError, KeyError, TypeError):
+            parts, values = _read_carefully(columns, keys, fields, is_json=is_json)
         entity = parts if len(parts) > 1 else parts[0]
         return (entity, values, _time(columns.get(clock), clock)) if timed else (entity, values)
 
     return translate
+
+
+_Parts = tuple[tuple[object, ...], dict[str, object]]
+"""An event's join keys and its values."""
+
+
+def _read(
+    columns: Mapping[str, Any], keys: list[_Column], fields: list[_Column], *, is_json: bool
+) -> _Parts:
+    """The values of an event that is as it should be, which nearly all are."""
+    if is_json:
+        return (
+            tuple([from_json(columns[key]) for _, key, _, from_json in keys]),
+            {
+                name: from_json(columns[key])
+                for name, key, _, from_json in fields
+                if key in columns
+            },
+        )
+    return (
+        tuple([from_text(columns[key]) for _, key, from_text, _ in keys]),
+        {name: from_text(columns[key]) for name, key, from_text, _ in fields if key in columns},
+    )
+
+
+def _read_carefully(
+    columns: Mapping[str, Any], keys: list[_Column], fields: list[_Column], *, is_json: bool
+) -> _Parts:
+    """The same, one by one: nulls are nulls, and what is wrong is named."""
+
+    def value(column: _Column) -> object:
+        given = columns[column.key]
+        if given is None:
+            return None
+        try:
+            return column.json(given) if is_json else column.text(given)
+        except UnicodeDecodeError as error:
+            raise ValueRefusedError(f"{given!r} is not UTF-8", where=column.key) from error
+        except ValueRefusedError as error:
+            raise ValueRefusedError(error.message, where=column.key, hint=error.hint) from error
+
+    for column in keys:
+        if columns.get(column.key) is None:
+            raise ValueRefusedError("an event without it is of no entity", where=column.key)
+    values = {column.name: value(column) for column in fields if column.key in columns}
+    return tuple(map(value, keys)), values
 
 
 def _column(options: Mapping[str, str], name: str, dtype: DType) -> _Column:
@@ -81,9 +120,9 @@ def _column(options: Mapping[str, str], name: str, dtype: DType) -> _Column:
 
 
 def _bytes_reader(codec: Codec) -> _Read:
-    def read(data: object) -> object:
+    def read(data: bytes) -> object:
         try:
-            return codec.decode(data)  # type: ignore[arg-type]  # the form `text` is bytes
+            return codec.decode(data)
         except ValueError:
             raise codec.refusal(data) from None
 
@@ -91,21 +130,23 @@ def _bytes_reader(codec: Codec) -> _Read:
 
 
 def _text_reader(codec: Codec) -> _Read:
-    def read(data: object) -> object:
-        return codec.parse(_utf8(data))
+    def read(data: bytes) -> object:
+        return codec.parse(data.decode())
 
-    def read_int(data: object) -> object:
+    def read_int(data: bytes) -> object:
         # Digits alone, as nearly all are, need no pattern; the writer minds the range.
-        if data.isdigit() and len(data) <= _SHORT:  # type: ignore[attr-defined,arg-type]
-            return int(data)  # type: ignore[call-overload]
-        return read(data)
+        return int(data) if data.isdigit() and len(data) <= _SHORT else read(data)
 
-    def read_string(data: object) -> object:
-        return _utf8(data)
+    def read_float(data: bytes) -> object:
+        return read(data) if data.translate(None, b"0123456789.") else float(data)
 
-    return {"int64": read_int, "int32": read_int, "string": read_string}.get(
-        codec.dtype.kind, read
-    )
+    quick: dict[str, _Read] = {
+        "int64": read_int,
+        "int32": read_int,
+        "float64": read_float,
+        "string": bytes.decode,
+    }
+    return quick.get(codec.dtype.kind, read)
 
 
 def _utf8(data: object) -> str:
@@ -113,16 +154,6 @@ def _utf8(data: object) -> str:
         return data.decode()  # type: ignore[attr-defined,no-any-return]  # the form `text` is bytes
     except UnicodeDecodeError:
         raise ValueRefusedError(f"{data!r} is not UTF-8") from None
-
-
-def _part(column: _Column, columns: Mapping[str, object], *, is_json: bool) -> object:
-    given = columns.get(column.key)
-    if given is None:
-        raise ValueRefusedError("an event without it is of no entity", where=column.key)
-    try:
-        return column.json(given) if is_json else column.text(given)
-    except ValueRefusedError as error:
-        raise ValueRefusedError(error.message, where=column.key, hint=error.hint) from error
 
 
 def _time(given: object, where: str) -> Timestamp:

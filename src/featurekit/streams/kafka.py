@@ -144,10 +144,11 @@ class KafkaTopic(EventSource):
         if self._producer is None:
             self._producer = Producer({**self._client, "linger.ms": "0"})
         producer = self._producer
+        raw = dict(zip(event.raw[::2], event.raw[1::2], strict=True))
         producer.produce(
             self._topic.dead,
-            value=event.raw.get(b"value"),
-            key=event.raw.get(b"key"),
+            value=raw.get(b"value"),
+            key=raw.get(b"key"),
             headers={"reason": reason.encode(), "position": event.id.encode()},
             on_delivery=lambda fault, _message: faults.append(fault),
         )
@@ -240,7 +241,8 @@ class KafkaTopic(EventSource):
                 columns = self._read_object(raw[b"value"])
         except ValueRefusedError as error:
             fault = error.message
-        return StreamEvent(place, columns, "json", at_ms if kind else 0, raw, fault)
+        flat = [part for pair in raw.items() for part in pair]
+        return StreamEvent(place, columns, "json", at_ms if kind else 0, flat, fault)
 
     def _failure(self, doing: str, error: Any) -> StreamError:
         where = f"topic {self._topic.name}"

@@ -99,9 +99,8 @@ class RedisStream(EventSource):
 
     @override
     def bury(self, event: StreamEvent, reason: str) -> None:
-        fields = [part for pair in event.raw.items() for part in pair]
         self._call(
-            "XADD", self._stream.dead, "*", *fields, "@reason", reason.encode(), "@id", event.id
+            "XADD", self._stream.dead, "*", *event.raw, "@reason", reason.encode(), "@id", event.id
         )
 
     @override
@@ -183,19 +182,18 @@ class RedisStream(EventSource):
     def _event(self, entry_id: str, flat: list[Any]) -> StreamEvent:
         arrived_ms = int(entry_id[: entry_id.index("-")])
         names, values = flat[::2], flat[1::2]
-        raw = dict(zip(names, values, strict=True))
         try:
             if self._stream.member:
-                columns: dict[str, object] = self._object(raw)
-                return StreamEvent(entry_id, columns, "json", arrived_ms, raw)
+                columns: dict[str, object] = self._object(dict(zip(names, values, strict=True)))
+                return StreamEvent(entry_id, columns, "json", arrived_ms, flat)
             columns = dict(zip(map(self._names.__getitem__, names), values, strict=True))
         except UnicodeDecodeError:
             fault = "the name of a field is not UTF-8"
         except ValueRefusedError as error:
             fault = error.message
         else:
-            return StreamEvent(entry_id, columns, "text", arrived_ms, raw)
-        return StreamEvent(entry_id, {}, "text", arrived_ms, raw, fault)
+            return StreamEvent(entry_id, columns, "text", arrived_ms, flat)
+        return StreamEvent(entry_id, {}, "text", arrived_ms, flat, fault)
 
     def _object(self, raw: Mapping[bytes, bytes]) -> dict[str, object]:
         data = raw.get(self._stream.member.encode())
