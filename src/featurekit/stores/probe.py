@@ -27,7 +27,11 @@ NEEDED = (
 )
 PROBE_TTL_MS = 60_000
 NEEDS = "needs Redis 7.4 or newer, or Valkey 9 or newer"
-RIGHTS = "+hset +hdel +hmget +hsetex +expire +pexpire +pexpireat +hpexpire +hpexpireat +hpttl +pttl +unlink +multi +exec"
+RIGHTS = (
+    "+hset +hdel +hsetex +pexpire +hpexpire +hpexpireat +pttl +unlink +multi +exec "
+    "+hget +evalsha +script|load +set +get +del +eval"
+)
+"""What writers of all kinds need; docs/wire-format.md tells which needs what."""
 
 REFUSALS: dict[str, tuple[type[StoreError], str]] = {
     "LOADING": (

@@ -1,0 +1,130 @@
+"""The rights that the documents list are all that a user needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.repo.streaming import StreamOptions
+from featurekit.stores.probe import RIGHTS
+from tests.promise.repos import write_repo
+from tests.servers import Server
+from tests.streams.repos import DEFINITIONS
+
+DOCS = Path(__file__).parents[2] / "docs"
+FEATURES = ["profile:country", "activity:count", "session:step"]
+USER = [{"user_id": "u1"}]
+NOT_MISSED = {"ping", "info"}
+"""Asked for, and done without."""
+
+Act = Callable[[FeatureStore], Any]
+
+
+def rights(told: str) -> set[str]:
+    """The rights in a text of the documents."""
+    return set(re.findall(r"\+[a-z|]+", told.replace("\\|", "|")))
+
+
+def rows() -> dict[str, set[str]]:
+    """What docs/wire-format.md lists for each use; a stream writer's rights are built upon."""
+    page = (DOCS / "wire-format.md").read_text().partition("## Rights")[2]
+    listed = {
+        name: rights(told)
+        for name, told in re.findall(r"^\| (.+?) \| (.*\+.*) \|$", page, re.MULTILINE)
+    }
+    stream = listed["writing a stream view"]
+    return {n: own | stream if n.startswith("writing") else own for n, own in listed.items()}
+
+
+def write_stream(store: FeatureStore) -> None:
+    writer = store.stream_writer("activity")
+    assert writer.write("u1", {"count": 1, "device": None, "failed": 2, "kind": "x"})
+    assert writer.write_many([("u1", {"count": 1, "kind": "x"})]).written == 1
+
+
+def write_timed(store: FeatureStore) -> None:
+    writer, now_ms = store.stream_writer("session"), store._door.now_ms()
+    assert writer.write("u1", {"step": 1, "page": "x", "score": None}, event_timestamp=now_ms)
+    assert writer.write_many([("u1", {"step": 1}, now_ms)]).written == 1
+
+
+ACTS: dict[str, Act] = {
+    "reading": lambda store: store.get_online_features(FEATURES, USER),
+    "reading with freshness": lambda store: store.get_online_features(
+        FEATURES, USER, freshness=True
+    ),
+    "writing a stream view": write_stream,
+    "writing one with `ordering: event_time`": write_timed,
+    "writing a batch view": lambda store: store.write_batch("profile", {"u1": {"country": "NO"}}),
+    "`inspect`": lambda store: store.inspect("user", "u1"),
+    "`reset`": lambda store: store.reset(),
+}
+
+
+def denied(
+    server: Server, folder: Path, granted: set[str], act: Act, *, registry: str = "registry.json"
+) -> set[str]:
+    """What a user with just these rights was refused while doing something."""
+
+    def repo(url: str) -> Path:
+        return write_repo(folder, url, DEFINITIONS, registry=registry)
+
+    keys = ["~fs:*", "~activity-events*", *(["~featurekit:*"] if registry == "online" else [])]
+    with server.client() as client:
+        with FeatureStore(repo(server.url)) as store:
+            store.apply()
+        client.execute_command("ACL", "LOG", "RESET")
+        client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", *keys, *granted)
+        with FeatureStore(repo(f"unix://u:p@{server.socket}")) as store:
+            act(store)
+        log: Any = client.execute_command("ACL", "LOG")
+        client.execute_command("ACL", "DELUSER", "u")
+        return {entry[b"object"].decode() for entry in log} - NOT_MISSED
+
+
+@pytest.mark.parametrize("use", ACTS)
+def test_the_rights_listed_suffice(server: Server, tmp_path: Path, use: str) -> None:
+    if use == "`inspect`":
+        with FeatureStore(write_repo(tmp_path, server.url, DEFINITIONS)) as store:
+            store.apply()
+            write_stream(store)
+    assert denied(server, tmp_path, rows()[use], ACTS[use]) == set()
+
+
+def test_the_rights_listed_suffice_for_status(server: Server, tmp_path: Path) -> None:
+    granted = rows()["`status` of stream views"]
+    assert denied(server, tmp_path, granted, lambda s: s.status()) <= {"xinfo|groups"}
+
+
+def test_the_rights_listed_suffice_for_an_online_registry(server: Server, tmp_path: Path) -> None:
+    def load(store: FeatureStore) -> None:
+        store.apply()
+        ACTS["writing a batch view"](store)
+
+    page = (DOCS / "wire-format.md").read_text()
+    granted = rights(page.partition("- `registry: online`")[2].partition("\n- ")[0])
+    wanted = rows()["writing a batch view"] | granted
+    assert denied(server, tmp_path, wanted, load, registry="online") == set()
+
+
+def test_the_rights_listed_suffice_for_a_worker(server: Server, tmp_path: Path) -> None:
+    def run(store: FeatureStore) -> None:
+        [report] = store.streams.run(["activity"], StreamOptions(once=True))
+        assert (report.written, report.rejected) == (1, 1)
+
+    with server.client() as client:
+        client.xadd("activity-events", {"user_id": "u1", "count": "1", "kind": "x"})
+        client.xadd("activity-events", {"user_id": "u1", "count": "one"})
+    page = (DOCS / "streaming.md").read_text().partition("## Rights")[2]
+    wanted = rows()["writing a stream view"] | rights(page.partition("\n## ")[0])
+    assert denied(server, tmp_path, wanted, run) == set()
+
+
+def test_the_hint_to_a_user_who_may_not_write_names_what_loads_need() -> None:
+    listed = rows()["writing a batch view"] | rows()["writing one with `ordering: event_time`"]
+    assert rights(RIGHTS) == listed - {"+command|info"}
