@@ -1,0 +1,224 @@
+"""Every key that YAML accepts is obeyed: it changes a plan, or what the plan is carried out on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from featurekit.compiler import compile_repo
+from featurekit.models.config import RepoConfig
+from featurekit.models.model import Described, Model
+from featurekit.plan import RepoPlan
+from featurekit.registry import Registry
+from featurekit.repo.home import FileHome, OnlineHome
+from featurekit.repo.parts import Parts
+from tests.declare.conftest import REPO, Load
+
+DECLARED = """
+entities:
+  - name: person
+    join_keys: {person_id: string, region: string}
+    hash_tag: {join_key: region}
+    description: described
+    owner: owned
+    tags: {tier: tagged}
+    deprecated: outdated
+  - name: shop
+    join_keys: {shop_id: string}
+    hash_tag: {literal: vip}
+feature_services:
+  - {name: model_v1, features: [checked]}
+feature_views:
+  - name: checked
+    entity: shop
+    stream: {refresh: 3m}
+    fields:
+      score: {type: float64, default: 0.5, min: 0.25, max: 9.5, allow_nan: true, required: true}
+      country: {type: string, one_of: [NO, SE], pattern: '[A-Z]+', max_length: 64, ttl: 21m}
+"""
+
+BATCH = """
+  - name: loaded
+    entity: person
+    batch:
+      refresh: 24h
+      ttl: 50h
+      expires: field
+      source: {timestamp_field: at, created_timestamp_field: made, columns: {person_id: pid}, OWN}
+    fields: {age: int64}
+"""
+
+STREAM = """
+  - name: streamed
+    entity: person
+    stream:
+      refresh: 1m
+      ttl: 7m
+      ordering: event_time
+      source: {group: readers, columns: {person_id: pid}, where: {kind: login}, event_timestamp_field: at, dead_letter: refused, OWN}
+    fields: {clicks: int64}
+"""
+
+SOURCES = {
+    "ParquetSource": (BATCH, "type: parquet, path: rows.x, hive_partitioning: true"),
+    "CsvSource": (
+        BATCH,
+        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': NA",
+    ),
+    "JsonlSource": (BATCH, "type: jsonl, path: rows.x, hive_partitioning: true"),
+    "SqlSource": (BATCH, "type: sql, query: select 1"),
+    "PythonSource": (BATCH, "type: python, callable: rows:make"),
+    "RedisStreamSource": (
+        STREAM,
+        "type: redis_stream, stream: events, format: json, field: body",
+    ),
+    "KafkaSource": (
+        STREAM,
+        "type: kafka, topic: clicks, bootstrap_servers: 'broker:1', start: latest",
+    ),
+}
+
+
+CHANGES = {
+    "Entity.name": (": shop", ": store"),
+    "Entity.join_keys": ("shop_id: string", "shop_id: int64"),
+    "Entity.hash_tag": ("hash_tag: {literal: vip}", "owner: none"),
+    "HashTag.literal": ("vip", "all"),
+    "HashTag.join_key": ("join_key: region", "join_key: person_id"),
+    "FeatureService.name": ("model_v1", "model_v2"),
+    "FeatureService.features": ("[checked]", "['checked:score']"),
+    "FeatureView.name": ("checked", "judged"),
+    "FeatureView.entity": ("entity: shop", "entity: person"),
+    "FeatureView.batch": ("stream: {refresh: 3m}", "batch: {refresh: 3m, expires: field}"),
+    "FeatureView.stream": ("stream: {refresh: 3m}", "batch: {refresh: 3m, expires: field}"),
+    "FeatureView.fields": ("country:", "land:"),
+    "Batch.refresh": ("24h", "12h"),
+    "Batch.ttl": ("50h", "60h"),
+    "Batch.expires": ("expires: field", "expires: key"),
+    "Batch.source": ("source:", "# source:"),
+    "Stream.refresh": ("3m", "4m"),
+    "Stream.ttl": ("7m", "8m"),
+    "Stream.ordering": ("{refresh: 3m}", "{refresh: 3m, ordering: event_time}"),
+    "Stream.source": ("source:", "# source:"),
+    "FieldSpec.type": ("float64", "float32"),
+    "FieldSpec.default": ("default: 0.5", "default: 1.5"),
+    "FieldSpec.min": ("min: 0.25", "min: 0.125"),
+    "FieldSpec.max": ("max: 9.5", "max: 8.5"),
+    "FieldSpec.one_of": ("SE", "DK"),
+    "FieldSpec.pattern": ("A-Z", "A-Y"),
+    "FieldSpec.max_length": ("max_length: 64", "max_length: 65"),
+    "FieldSpec.required": ("required: true", "required: false"),
+    "FieldSpec.allow_nan": ("allow_nan: true", "allow_nan: false"),
+    "FieldSpec.ttl": ("21m", "22m"),
+    "CsvSource.delimiter": ("';'", "'|'"),
+    "CsvSource.null": ("NA", "nil"),
+    "SqlSource.query": ("select 1", "select 2"),
+    "SqlSource.query_file": ("query: select 1", "query_file: two.sql"),
+    "PythonSource.callable": ("rows:make", "rows:build"),
+    "RedisStreamSource.stream": ("stream: events", "stream: others"),
+    "RedisStreamSource.format": ("format: json, field: body", "format: fields"),
+    "RedisStreamSource.field": ("field: body", "field: text"),
+    "KafkaSource.topic": ("topic: clicks", "topic: visits"),
+    "KafkaSource.bootstrap_servers": ("broker:1", "broker:2"),
+    "KafkaSource.start": ("latest", "earliest"),
+}
+for name, (shape, own) in SOURCES.items():
+    CHANGES |= {f"{name}.columns": ("pid", "uid")}
+    if shape is BATCH:
+        CHANGES |= {
+            f"{name}.timestamp_field": ("{timestamp_field: at", "{timestamp_field: then"),
+            f"{name}.created_timestamp_field": ("made", "built"),
+        }
+    else:
+        CHANGES |= {
+            f"{name}.group": ("readers", "others"),
+            f"{name}.where": ("login", "logout"),
+            f"{name}.event_timestamp_field": ("field: at", "field: then"),
+            f"{name}.dead_letter": ("refused", "buried"),
+        }
+    if "path" in own:
+        CHANGES |= {
+            f"{name}.path": ("rows.x", "others.x"),
+            f"{name}.hive_partitioning": ("partitioning: true", "partitioning: false"),
+        }
+"""A text of the definitions and what takes its place, for each key."""
+
+
+def keys_of(model: type[Model]) -> Iterator[str]:
+    """The keys of all models below, without those that are descriptive or choose the model."""
+    for below in model.__subclasses__():
+        yield from keys_of(below)
+        for name, info in below.model_fields.items():
+            chooses = name == "type" and below.__name__ in SOURCES
+            if name not in Described.model_fields and not chooses:
+                yield f"{below.__name__}.{info.alias or name}"
+
+
+def declared_for(key: str) -> str:
+    model = key.partition(".")[0]
+    shape, own = (
+        SOURCES.get(model) or SOURCES["RedisStreamSource" if model == "Stream" else "CsvSource"]
+    )
+    return DECLARED + shape.replace("OWN", own)
+
+
+def compiled(load: Load, text: str, repo: str = REPO) -> RepoPlan:
+    plan = compile_repo(Registry.from_loaded(load(text, repo), None))
+    return replace(plan, fingerprint="")
+
+
+def test_each_key_is_looked_at() -> None:
+    of_files = {
+        "Named.name",
+        "Definitions.entities",
+        "Definitions.feature_views",
+        "Definitions.feature_services",
+    }
+    bases = {key for key in keys_of(Model) if key.startswith("_")}
+    of_repo = {f"RepoConfig.{name}" for name in RepoConfig.model_fields}
+    of_store = {"OnlineStoreConfig.url", "OnlineStoreConfig.key_prefix"}
+    assert {*keys_of(Model)} - bases - of_files == {*CHANGES} | of_repo | of_store
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_key_changes_the_plan(load: Load, tmp_path: Path, key: str) -> None:
+    (tmp_path / "two.sql").write_text("select 2")
+    before, (old, new) = declared_for(key), CHANGES[key]
+    assert old in before
+    assert compiled(load, before) != compiled(load, before.replace(old, new))
+
+
+@pytest.mark.parametrize("told", ["described", "owned", "tagged", "outdated"])
+def test_a_descriptive_key_changes_no_plan(load: Load, told: str) -> None:
+    before = declared_for("")
+    assert told in before
+    assert compiled(load, before) == compiled(load, before.replace(told, "other"))
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [REPO.replace("fraud", "shop"), REPO + "online_store: {key_prefix: features}\n"],
+    ids=["project", "key_prefix"],
+)
+def test_the_repository_changes_the_plan(load: Load, repo: str) -> None:
+    assert compiled(load, DECLARED) != compiled(load, DECLARED, repo)
+
+
+def test_the_repository_chooses_files_store_and_registry(load: Load, tmp_path: Path) -> None:
+    load(DECLARED, REPO)
+    by_default = Parts.of(tmp_path)
+    assert isinstance(by_default.home, FileHome)
+    (tmp_path / "none.yaml").write_text("{}")
+    load(
+        DECLARED,
+        "project: fraud\ndefinitions: none.yaml\nregistry: online\nonline_store: {url: 'memory://obeyed'}\n",
+    )
+    chosen = Parts.of(tmp_path)
+    assert isinstance(chosen.home, OnlineHome)
+    assert chosen.door.url == "memory://obeyed" != by_default.door.url
+    assert chosen.loaded is not None
+    assert chosen.loaded.entities == ()
+    chosen.door.close()
