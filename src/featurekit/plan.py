@@ -210,7 +210,6 @@ class ReadColumn:
         field: What it is.
         group: Index into `ReadPlan.groups`: whose hash it is in.
         slot: Index into that group's fields.
-        by_field: Whether its remaining life is the field's TTL (else the key's).
         clock_field: The hash field with the view's newest event time; empty for none.
     """
 
@@ -219,7 +218,6 @@ class ReadColumn:
     field: FieldPlan
     group: int
     slot: int
-    by_field: bool
     clock_field: str = ""
 
 

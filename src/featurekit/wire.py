@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-CRLF = b"\r\n"
-
 
 class ErrorReply(Exception):  # noqa: N818 - it is a reply, and raised by nobody
     """An error that the server gave as the reply to one command.

@@ -149,7 +149,6 @@ def test_a_service_reads_its_features_in_order(repo: RepoPlan) -> None:
     read = compile_read(repo, "fraud_v1")
     assert read.name == "fraud_v1"
     assert names(read) == ["tx_count_7d", "tx_count_5m", "failed_logins_15m"]
-    assert [c.by_field for c in read.columns] == [False, True, True]
     assert [group.fields for group in read.groups] == [tuple(names(read))]
     assert read.fingerprint == repo.fingerprint
 

@@ -103,15 +103,6 @@ def test_aliases_are_spelled_out(load: Load) -> None:
     assert loaded.entities[1].join_keys == {"id": "string"}
 
 
-def test_each_declaration_has_its_origin(load: Load, fraud: str) -> None:
-    assert load(fraud).origins == {
-        "entity user": "f.yaml:2:5",
-        "feature view user_profile": "f.yaml:6:5",
-        "feature view user_activity": "f.yaml:17:5",
-        "feature service fraud_v1": "f.yaml:26:5",
-    }
-
-
 def test_the_repository_is_found_from_a_folder_below(tmp_path: Path) -> None:
     (tmp_path / "featurerepo.yaml").write_text(REPO)
     below = tmp_path / "a" / "b"

@@ -46,7 +46,6 @@ def compile_read(
                 field=field,
                 group=group,
                 slot=fields[group].setdefault(field.name, len(fields[group])),
-                by_field=view.expires == "field",
                 clock_field=view.clock_field,
             )
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featurekit.errors import DefinitionError
 from featurekit.loader.crosscheck import cross_check
-from featurekit.loader.declared import KINDS, Declared, Item
+from featurekit.loader.declared import Declared
 from featurekit.loader.document import Document
 from featurekit.loader.environment import expand
 from featurekit.loader.files import REPO_FILE, find_repo, matching, read_file, where_looked
@@ -18,7 +18,6 @@ from featurekit.loader.queries import with_queries
 from featurekit.loader.validation import Subject, validate
 from featurekit.models.config import RepoConfig
 from featurekit.models.loaded import LoadedRepo
-from featurekit.models.model import Named
 from featurekit.models.plain import Plain, found
 
 
@@ -49,7 +48,6 @@ def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
         entities=tuple(item.model for item in declared.entities),
         feature_views=tuple(item.model for item in declared.feature_views),
         feature_services=tuple(item.model for item in declared.feature_services),
-        origins=_origins(declared),
         warnings=as_problems(warnings_of(declared)),
     )
 
@@ -93,12 +91,3 @@ def _patterns(data: object) -> list[str]:
     if not isinstance(patterns, list):
         return []
     return [pattern for pattern in patterns if isinstance(pattern, str) and pattern.strip()]
-
-
-def _origins(declared: Declared) -> dict[str, str]:
-    items: list[Item[Named]] = [
-        *declared.entities,  # type: ignore[list-item]
-        *declared.feature_views,  # type: ignore[list-item]
-        *declared.feature_services,  # type: ignore[list-item]
-    ]
-    return {f"{KINDS[type(item.model)]} {item.model.name}": str(item.at()) for item in items}

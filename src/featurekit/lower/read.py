@@ -23,7 +23,6 @@ Raw = Sequence[Cell]
 """One row as it came: the fields of all groups, one after another."""
 
 RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
-Decode = Callable[[Sequence[bytes | None]], tuple[object, ...]]
 TakeRow = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""
 
@@ -80,17 +79,6 @@ def requests_function(names: Sequence[str], *, freshness: bool) -> tuple[Request
     arguments = ", ".join(["len(k), k"] * len(shapes))
     source = f"def requests(keys):\n return [T % ({arguments}) for k in keys]\n"
     return build("requests", source, {"T": template}), len(shapes)
-
-
-def decode_function(plan: ReadPlan) -> Decode:
-    """The generated function from a row's raw values to its features, in the plan's order.
-
-    Raises (the function):
-        One of `codec.DECODE_ERRORS`, if some value does not decode: see `decode_carefully`.
-    """
-    terms, names = decoder_terms(plan)
-    body = ",\n  ".join(terms)
-    return build("decode", f"def decode(r):\n return (\n  {body},\n )\n", names)
 
 
 def row_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:

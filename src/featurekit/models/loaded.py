@@ -1,8 +1,7 @@
-"""What a loader hands on: a repository's definitions, checked, with where each came from."""
+"""What a loader hands on: a repository's definitions, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,6 @@ class LoadedRepo:
         entities: In the order of the files; so are views and services.
         feature_views: The feature views.
         feature_services: The feature services.
-        origins: Where each was declared: `feature view user_profile` to `features/user.yaml:12:5`.
         warnings: What is allowed and likely wrong.
     """
 
@@ -30,5 +28,4 @@ class LoadedRepo:
     entities: tuple[Entity, ...]
     feature_views: tuple[FeatureView, ...]
     feature_services: tuple[FeatureService, ...]
-    origins: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()

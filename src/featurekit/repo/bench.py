@@ -176,8 +176,7 @@ def bench_view(prefix: str) -> ViewPlan:
 def bench_read(view: ViewPlan) -> ReadPlan:
     """All fields of the view."""
     columns = tuple(
-        ReadColumn(field.name, view.name, field, 0, slot, by_field=False)
-        for slot, field in enumerate(view.fields)
+        ReadColumn(field.name, view.name, field, 0, slot) for slot, field in enumerate(view.fields)
     )
     return ReadPlan("bench", (ReadGroup(view.key, tuple(FIELDS)),), columns)
 
