@@ -102,6 +102,39 @@ def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:
     assert process.stderr.startswith(b"error: line 1: not JSON: 'utf-8' codec can't decode")
 
 
+def test_names_that_are_half_of_a_pair_are_told_as_documents_too(store: FeatureStore) -> None:
+    push = ("stream", "push", "activity", "--on-bad-event", "skip", "--json")
+    result = run(*push, stdin='{"user_id": "u1", "\\ud800": 1}\n')
+    [rejected] = json.loads(result.stdout)["rejected"]
+    assert rejected["reason"].startswith("line 1, \\ud800: no such field in activity")
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(store: FeatureStore) -> None:
+    with Path("/dev/zero").open("rb") as endless:
+        process = subprocess.run(
+            [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
+            cwd=store.path,
+            stdin=endless,
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+    assert process.returncode == 1
+    assert process.stderr.startswith(b"error: a line of more than 128 MB is no event")
+
+
+def test_a_closed_standard_input_is_named(store: FeatureStore) -> None:
+    process = subprocess.run(
+        f"{sys.executable} -m featurekit stream push activity <&-",
+        shell=True,
+        cwd=store.path,
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith(b"error: standard input is closed")
+
+
 def test_lines_are_written_as_they_come(store: FeatureStore, valkey: Server) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "featurekit", "stream", "push", "activity"],

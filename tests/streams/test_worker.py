@@ -103,6 +103,38 @@ def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
     assert (pending(client), stored(server, "fs:user:u2")) == (0, {b"count": b"2"})
 
 
+@pytest.mark.parametrize("score", ["", ".", "1.2.3", "9" * 400, "9" * 5000, "nan", "1e999"])
+def test_texts_that_look_like_numbers_are_buried(
+    tmp_path: Path, server: Server, client: redis.Redis, score: str
+) -> None:
+    with repository(tmp_path, server.url, ORDERED) as store:
+        client.xadd("scores", {"user_id": "u1", "event_timestamp": "1", "score": score})
+        client.xadd("scores", {"user_id": "u1", "event_timestamp": score, "score": "1"})
+        report = drain(store, "scores")
+        assert (report.read, report.rejected) == (2, 2)
+
+
+ORDERED = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: scores
+    entity: user
+    stream:
+      refresh: 1m
+      ordering: event_time
+      source: {type: redis_stream, stream: scores}
+    fields: {score: float64}
+"""
+
+
+def test_a_time_that_is_half_of_a_pair_is_buried(store: FeatureStore, client: redis.Redis) -> None:
+    body = '{"uid": "u1", "type": "session", "at": "\\ud800", "step": 1}'
+    client.xadd("session-events", {"body": body})
+    assert drain(store, "session").rejected == 1
+    [dead] = dead_letters(client, "session-events:dead")
+    assert dead[b"@reason"] == b"event_timestamp: '\\ud800' is no time"
+
+
 def test_json_entries_are_mapped_filtered_and_ordered(
     store: FeatureStore, server: Server, client: redis.Redis
 ) -> None:

@@ -68,7 +68,7 @@ def line_reader(view: ViewPlan) -> Callable[[str], Event]:
     def event(line: str) -> Event:
         columns = read(line.encode(errors="surrogateescape"))
         if odd := columns.keys() - known:
-            name = min(odd)
+            name = min(odd).encode(errors="backslashreplace").decode()
             raise ValueRefusedError(
                 f"no such field in {view.name}", where=name, hint=nearest(name, known)
             )

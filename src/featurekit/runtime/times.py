@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from featurekit.codec.contract import shown
 from featurekit.errors import ValueRefusedError
 
 MAX_AHEAD_MS = 24 * 3600 * 1000
@@ -32,6 +33,7 @@ def ttl_ms_of(ttl: timedelta | int | None) -> int:
 
 def event_ms_of(time: Timestamp, now_ms: int) -> int:
     """The time of an event in milliseconds since the epoch."""
+    given = time
     if time is None:
         raise ValueRefusedError(
             "the view orders events by time, and this one has none", where="event_timestamp"
@@ -40,7 +42,9 @@ def event_ms_of(time: Timestamp, now_ms: int) -> int:
         try:
             time = datetime.fromisoformat(time)
         except ValueError as error:
-            raise ValueRefusedError(f"'{time}' is no time", where="event_timestamp") from error
+            raise ValueRefusedError(
+                f"{shown(time)} is no time", where="event_timestamp"
+            ) from error
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise ValueRefusedError(
@@ -50,10 +54,10 @@ def event_ms_of(time: Timestamp, now_ms: int) -> int:
     else:
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
-        raise ValueRefusedError(f"{time!r} is no time", where="event_timestamp")
+        raise ValueRefusedError(f"{shown(time)} is no time", where="event_timestamp")
     if event_ms > now_ms + MAX_AHEAD_MS:
         raise ValueRefusedError(
-            f"{time} is more than a day in the future",
+            f"{shown(given)} is more than a day in the future",
             where="event_timestamp",
             hint="times are milliseconds since the epoch, not micro- or nanoseconds",
         )

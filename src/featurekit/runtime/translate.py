@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from featurekit.codec import Codec, codec_of
+from featurekit.codec.contract import shown
 from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
@@ -138,7 +139,8 @@ def _text_reader(codec: Codec) -> _Read:
         return int(data) if data.isdigit() and len(data) <= _SHORT else read(data)
 
     def read_float(data: bytes) -> object:
-        return read(data) if data.translate(None, b"0123456789.") else float(data)
+        short = len(data) <= _SHORT and data.replace(b".", b"", 1).isdigit()
+        return float(data) if short else read(data)
 
     quick: dict[str, _Read] = {
         "int64": read_int,
@@ -149,22 +151,22 @@ def _text_reader(codec: Codec) -> _Read:
     return quick.get(codec.dtype.kind, read)
 
 
-def _utf8(data: object) -> str:
+def _utf8(data: bytes, where: str) -> str:
     try:
-        return data.decode()  # type: ignore[attr-defined,no-any-return]  # the form `text` is bytes
+        return data.decode()
     except UnicodeDecodeError:
-        raise ValueRefusedError(f"{data!r} is not UTF-8") from None
+        raise ValueRefusedError(f"{data!r} is not UTF-8", where=where) from None
 
 
 def _time(given: object, where: str) -> Timestamp:
     """The time of an event: milliseconds since the epoch as a number or in digits, or RFC 3339."""
     if isinstance(given, bytes):
-        given = _utf8(given)
-    if isinstance(given, str) and given.isascii() and given.isdigit():
+        given = _utf8(given, where)
+    if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) <= _SHORT:
         return int(given)
     if given is None or isinstance(given, str) or type(given) is int:
         return given
-    raise ValueRefusedError(f"{given!r} is no time", where=where)
+    raise ValueRefusedError(f"{shown(given)} is no time", where=where)
 
 
 def _text(value: object) -> str | None:

@@ -17,7 +17,7 @@ import click
 from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note
 from featurekit.cli.session import Session, session_command
 from featurekit.cli.words import count, counted, span
-from featurekit.errors import ValueRefusedError
+from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.models.scalars import parse_duration
 from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import StreamOptions
@@ -25,6 +25,7 @@ from featurekit.runtime.worker import Pace, StreamReport
 from featurekit.runtime.writer import WriteReport
 
 READ_BYTES = 1 << 16
+LONGEST_LINE = 1 << 27
 SHOWN = 3
 
 
@@ -63,6 +64,8 @@ def push(session: Session, view: str, ttl: int | None, on_bad_event: str) -> int
     event_time` takes the time from `event_timestamp`. Lines are written as they come. Exits with 1
     if events were rejected.
     """
+    if sys.stdin is None:
+        raise RequestError("standard input is closed", hint="pipe JSON objects in, one a line")
     if sys.stdin.isatty():
         click.echo("reading JSON objects, one a line, until Ctrl-D", err=True)
     life = timedelta(milliseconds=ttl) if ttl is not None else None
@@ -116,11 +119,18 @@ for subcommand in (push, run):
 
 def _arriving() -> Iterator[list[str]]:
     """The lines of standard input, as many at once as have come."""
-    rest = b""
+    rest = bytearray()
     stdin: Any = sys.stdin.buffer
     while came := stdin.read1(READ_BYTES):
-        *lines, rest = (rest + came).split(b"\n")
-        yield [line.decode(errors="surrogateescape") for line in lines]
+        rest += came
+        if b"\n" in came:
+            *lines, rest = rest.split(b"\n")
+            yield [line.decode(errors="surrogateescape") for line in lines]
+        elif len(rest) > LONGEST_LINE:
+            raise RequestError(
+                f"a line of more than {LONGEST_LINE >> 20} MB is no event",
+                hint="give one JSON object a line",
+            )
     yield [rest.decode(errors="surrogateescape")]
 
 
