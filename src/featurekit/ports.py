@@ -1,6 +1,6 @@
 """Ports: what the runtime needs from the world, and what each side may count on.
 
-Adapters are in `stores` and `sources`; only `repo` chooses among them.
+Adapters are in `stores`, `sources` and `streams`; only `repo` chooses among them, and has the `Door`.
 """
 
 from __future__ import annotations
@@ -135,6 +135,20 @@ class AsyncOnlineStore(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+class Door(Protocol):
+    """The way to one online store, for threads and for event loops. Pickles without connections."""
+
+    @property
+    def store(self) -> OnlineStore:
+        """The store for threads."""
+
+    def running(self) -> AsyncOnlineStore:
+        """The store of the running event loop."""
+
+    def now_ms(self) -> int:
+        """The time, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 
 from typing_extensions import override
 
-from featurekit.ports import AsyncOnlineStore, OnlineStore
+from featurekit.ports import AsyncOnlineStore, Door, OnlineStore
 from featurekit.stores import open_async_store, open_store
 
 
-class StoreDoor:
+class StoreDoor(Door):
     """Opens a store by its URL. Pickles as that URL; connections stay where they are.
 
     Attributes:
@@ -31,12 +31,14 @@ class StoreDoor:
         )
 
     @property
+    @override
     def store(self) -> OnlineStore:
         """The store for threads."""
         if self._store is None:
             self._store = open_store(self.url, self.root, os.environ)
         return self._store
 
+    @override
     def running(self) -> AsyncOnlineStore:
         """The store of the running event loop."""
         loop = asyncio.get_running_loop()
@@ -45,6 +47,7 @@ class StoreDoor:
             store = self._loops[loop] = open_async_store(self.url, self.root, os.environ)
         return store
 
+    @override
     def now_ms(self) -> int:
         """The time, in milliseconds since the epoch."""
         return now_ms()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
 
@@ -19,25 +19,11 @@ from featurekit.lower.read import (
 )
 from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadPlan
-from featurekit.ports import AsyncOnlineStore, OnlineStore
+from featurekit.ports import Door
 from featurekit.runtime.freshness import Freshness, measure
 from featurekit.runtime.requests import EntityRows, check_names, columns_function
 from featurekit.runtime.response import OnlineResponse
 from featurekit.wire import ErrorReply, Reply
-
-
-class Door(Protocol):
-    """The way to one online store, for threads and for event loops. Pickles without connections."""
-
-    @property
-    def store(self) -> OnlineStore:
-        """The store for threads."""
-
-    def running(self) -> AsyncOnlineStore:
-        """The store of the running event loop."""
-
-    def now_ms(self) -> int:
-        """The time, in milliseconds since the epoch."""
 
 
 class OnlineReader:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from typing_extensions import override
 
@@ -29,7 +29,7 @@ from featurekit.lower.events import (
 )
 from featurekit.lower.keys import key_function
 from featurekit.plan import ViewPlan
-from featurekit.ports import AsyncOnlineStore, Chunk, OnlineStore
+from featurekit.ports import Chunk, Door
 from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
 from featurekit.wire import Reply
 
@@ -39,20 +39,6 @@ SLICE = 128
 Values = Mapping[str, object]
 Event = tuple[object, Values] | tuple[object, Values, Timestamp]
 """An entity, its values, and the event's time where the view is ordered by it."""
-
-
-class WriterDoor(Protocol):
-    """What a writer needs of the way to its store. Pickles without connections."""
-
-    @property
-    def store(self) -> OnlineStore:
-        """The store for threads."""
-
-    def running(self) -> AsyncOnlineStore:
-        """The store of the running event loop."""
-
-    def now_ms(self) -> int:
-        """The time, in milliseconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -89,7 +75,7 @@ class StreamWriter:
         total: All that this writer did, without the reasons of rejects.
     """
 
-    def __init__(self, plan: ViewPlan, door: WriterDoor) -> None:
+    def __init__(self, plan: ViewPlan, door: Door) -> None:
         if plan.kind != "stream":
             raise RequestError(
                 f"feature view '{plan.name}' is a batch view", hint="write it with write_batch()"
