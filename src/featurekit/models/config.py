@@ -52,8 +52,8 @@ class OnlineStoreConfig(Model):
     url: Annotated[Text, AfterValidator(_url)] = Field(
         default="embedded://.featurekit/online",
         repr=False,
-        description="The store's URL: redis://, rediss://, unix://, redis+cluster://, "
-        "redis+sentinel://, embedded:// or memory://; secrets come from the environment; "
+        description="The store's URL: redis://, rediss://, unix://, embedded:// or memory://; "
+        "secrets come from the environment; "
         "as `url: ${FEATUREKIT_ONLINE_URL:-embedded://.featurekit/online}`.",
     )
     key_prefix: Annotated[Text, AfterValidator(_prefix)] = Field(
