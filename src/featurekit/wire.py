@@ -52,3 +52,11 @@ def first_error(replies: Sequence[Reply]) -> ErrorReply | None:
         if isinstance(reply, list) and (inner := first_error(reply)) is not None:
             return inner
     return None
+
+
+def info_of(reply: Reply) -> dict[str, str]:
+    """The names and values in a reply to `INFO`; none if it is no such reply."""
+    if not isinstance(reply, bytes):
+        return {}
+    lines = reply.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -14,7 +14,7 @@ from featurekit.plan import EntityPlan, RepoPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.applied import Applied
 from featurekit.repo.inspection import ViewStatus
-from featurekit.wire import Reply, command
+from featurekit.wire import command, info_of
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -82,7 +82,7 @@ def _latency(store: OnlineStore) -> Finding:
 
 
 def _eviction(store: OnlineStore) -> Finding:
-    memory = _info(store.call("INFO", "memory"))
+    memory = info_of(store.call("INFO", "memory"))
     policy, limit = memory.get("maxmemory_policy", ""), int(memory.get("maxmemory", "0"))
     if not policy:
         return Finding(OK, "eviction", "the server does not tell its maxmemory-policy")
@@ -95,13 +95,6 @@ def _eviction(store: OnlineStore) -> Finding:
         f"{message}: it may evict features that have not expired",
         "set maxmemory-policy noeviction, and watch the memory",
     )
-
-
-def _info(reply: Reply) -> dict[str, str]:
-    if not isinstance(reply, bytes):
-        return {}
-    lines = reply.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def _writable(store: OnlineStore, plan: RepoPlan) -> Finding:

@@ -27,6 +27,7 @@ from featurekit.runtime.load import progress_of, send
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
+from featurekit.wire import info_of
 
 ON_BAD_ROW = ("fail", "skip")
 
@@ -224,7 +225,5 @@ def _server_seconds(store: OnlineStore) -> float:
         reply = store.call("INFO", "cpu")
     except StoreError:
         return 0.0
-    if not isinstance(reply, bytes):
-        return 0.0
-    lines = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
-    return sum(float(lines.get(name, 0)) for name in ("used_cpu_user", "used_cpu_sys"))
+    told = info_of(reply)
+    return sum(float(told.get(name, 0)) for name in ("used_cpu_user", "used_cpu_sys"))

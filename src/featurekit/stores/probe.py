@@ -9,7 +9,7 @@ from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from featurekit.ports import Capabilities
 from featurekit.stores.link import user_of
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, first_error, text_command
+from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, first_error, info_of, text_command
 
 Exchange = Callable[[bytes, int], list[Reply]]
 
@@ -160,6 +160,6 @@ def _from_hello(reply: Reply) -> str:
 def _from_info(reply: Reply) -> str:
     if not isinstance(reply, bytes):
         return ""
-    told = dict(line.split(":", 1) for line in reply.decode().splitlines() if ":" in line)
+    told = info_of(reply)
     name = told.get("server_name", "redis")
     return f"{name} {told.get(f'{name}_version', told.get('redis_version', ''))}".strip()
