@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
+
+import featurekit
 
 CLIENTS = {"redis", "hiredis", "pydantic", "yaml", "rich", "click"}
 TABLES = {"pyarrow", "duckdb", "pandas", "polars", "numpy"}
@@ -28,3 +32,9 @@ def test_names_are_there_when_they_are_first_used(name: str) -> None:
 
 def test_serving_imports_no_library_of_tables() -> None:
     assert not imported("from featurekit import FeatureStore") & TABLES
+
+
+def test_a_type_checker_sees_the_names_that_are_there() -> None:
+    stub = files("featurekit").joinpath("__init__.pyi").read_text()
+    assert re.findall(r"^from \S+ import (\w+) as \1$", stub, re.MULTILINE) == featurekit.__all__
+    assert files("featurekit").joinpath("py.typed").is_file()
