@@ -53,6 +53,8 @@ def test_pushed_lines_may_carry_their_time(store: FeatureStore, valkey: Server) 
     assert stored(valkey, "fs:user:u1")[b"step"] == b"2"
 
 
+PUSH_ALL = ("stream", "push", "activity", "--on-bad-event", "skip")
+
 BAD = (
     {"user_id": "u1", "count": 1},
     {"user_id": "u1", "count": "x"},
@@ -64,7 +66,7 @@ BAD = (
 
 
 def test_bad_lines_are_passed_over_and_named(store: FeatureStore, valkey: Server) -> None:
-    result = run("stream", "push", "activity", "--on-bad-event", "skip", stdin=lines(*BAD))
+    result = run(*PUSH_ALL, stdin=lines(*BAD))
     assert (result.exit_code, result.stdout) == (1, "2 events written\n")
     assert "rejected: line 2, count: 'x' is not an int64" in result.stderr
     assert "rejected: line 3, cuont: no such field in activity" in result.stderr
@@ -103,8 +105,7 @@ def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:
 
 
 def test_names_that_are_half_of_a_pair_are_told_as_documents_too(store: FeatureStore) -> None:
-    push = ("stream", "push", "activity", "--on-bad-event", "skip", "--json")
-    result = run(*push, stdin='{"user_id": "u1", "\\ud800": 1}\n')
+    result = run(*PUSH_ALL, "--json", stdin='{"user_id": "u1", "\\ud800": 1}\n')
     [rejected] = json.loads(result.stdout)["rejected"]
     assert rejected["reason"].startswith("line 1, \\ud800: no such field in activity")
 
@@ -150,6 +151,26 @@ def test_lines_are_written_as_they_come(store: FeatureStore, valkey: Server) -> 
         until(lambda expected=expected: stored(valkey, "fs:user:u1").get(b"count") == expected)  # type: ignore[misc]
     process.stdin.close()
     assert process.wait() == 0
+
+
+def test_bad_lines_are_named_as_they_come(store: FeatureStore) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "featurekit", *PUSH_ALL],
+        cwd=store.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for number in (1, 2, 3, 4, 5):
+            process.stdin.write(b"[]\n")
+            process.stdin.flush()
+            told = process.stderr.readline()
+            assert told.startswith(b"rejected: line %d: a JSON object" % number)
+        process.stdin.close()
+        assert process.stderr.read() == b"error: 5 events rejected\n"
+    assert process.returncode == 1
 
 
 def test_a_batch_view_takes_no_events(store: FeatureStore) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -108,6 +108,7 @@ class Streaming:
         *,
         ttl: timedelta | int | None = None,
         on_bad_event: str = "fail",
+        tell: Callable[[str], None] | None = None,
     ) -> WriteReport:
         """Write events given as lines of JSON: an object of join keys and fields each.
 
@@ -118,6 +119,8 @@ class Streaming:
                 milliseconds.
             on_bad_event: `fail` ends it at the first event that does not fit; those before it may
                 be written. `skip` writes the others and reports the bad ones.
+            tell: Called with the line and reason of each bad event of a batch once that is written,
+                in the place of keeping them for the report: lines may come for ever.
 
         Returns:
             What became of the events; rejected ones by the number of their line.
@@ -139,6 +142,10 @@ class Streaming:
                 parsed.add(number, line, read)
             parsed.write(writer, ttl)
             first += len(lines)
+            if tell is not None:
+                for _, reason in sorted(report.rejected):
+                    tell(reason)
+                report.rejected.clear()
         return report
 
     def lag(self, view: ViewPlan) -> int | None:

@@ -95,7 +95,6 @@ class KafkaTopic(EventSource):
         self._producer: Any = None
         self._assigned = False
         self._mine: set[int] = set()
-        self._next: dict[int, int] = {}
         self._trouble: Any = None
 
     @override
@@ -200,9 +199,7 @@ class KafkaTopic(EventSource):
         self._mine |= {place.partition for place in places}
 
     def _taken(self, _consumer: Any, places: Sequence[Any]) -> None:
-        taken = {place.partition for place in places}
-        self._mine -= taken
-        self._next = {n: offset for n, offset in self._next.items() if n not in taken}
+        self._mine -= {place.partition for place in places}
 
     def _hear(self, error: Any) -> None:
         """Take note of an error that belongs to no call; told when there is nothing to read."""
@@ -210,12 +207,9 @@ class KafkaTopic(EventSource):
             self._trouble = error
 
     def _places(self) -> list[Any]:
-        """Where each partition is read next: behind what was read here, or what was committed."""
-        name = self._topic.name
-        read = [TopicPartition(name, n, self._next[n]) for n in self._mine if n in self._next]
-        unread = [TopicPartition(name, n) for n in self._mine if n not in self._next]
-        committed = self._consumer().committed(unread, timeout=ANSWER_S) if unread else []
-        return [*read, *committed]
+        """What was committed for each partition that this consumer has."""
+        places = [TopicPartition(self._topic.name, n) for n in self._mine]
+        return list(self._consumer().committed(places, timeout=ANSWER_S)) if places else []
 
     def _left(self, place: Any) -> int:
         """How much a partition holds from there on, by what the last fetch told of its end."""

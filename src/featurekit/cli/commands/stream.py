@@ -26,7 +26,6 @@ from featurekit.runtime.writer import WriteReport
 
 READ_BYTES = 1 << 16
 LONGEST_LINE = 1 << 27
-SHOWN = 3
 
 
 @click.group("stream")
@@ -69,9 +68,22 @@ def push(session: Session, view: str, ttl: int | None, on_bad_event: str) -> int
     if sys.stdin.isatty():
         click.echo("reading JSON objects, one a line, until Ctrl-D", err=True)
     life = timedelta(milliseconds=ttl) if ttl is not None else None
+    rejected = 0
+
+    def tell(reason: str) -> None:
+        nonlocal rejected
+        rejected += 1
+        show_note("rejected", reason, BAD)
+
     with FeatureStore(session.repo) as store:
-        report = store.streams.push(view, _arriving(), ttl=life, on_bad_event=on_bad_event)
-    return _show_push(session, report)
+        report = store.streams.push(
+            view,
+            _arriving(),
+            ttl=life,
+            on_bad_event=on_bad_event,
+            tell=None if session.json else tell,
+        )
+    return _show_push(session, report, rejected or len(report.rejected))
 
 
 @session_command("run")
@@ -134,7 +146,7 @@ def _arriving() -> Iterator[list[str]]:
     yield [rest.decode(errors="surrogateescape")]
 
 
-def _show_push(session: Session, report: WriteReport) -> int:
+def _show_push(session: Session, report: WriteReport, rejected: int) -> int:
     if session.json:
         document = asdict(report)
         document["rejected"] = [{"line": n, "reason": reason} for n, reason in report.rejected]
@@ -143,11 +155,9 @@ def _show_push(session: Session, report: WriteReport) -> int:
         dropped = report.dropped_older + report.dropped_expired
         told = f", {count(dropped)} dropped as too old" if dropped else ""
         show_line(f"{counted(report.written, 'event')} written{told}")
-    for _, reason in report.rejected[:SHOWN]:
-        show_note("rejected", reason, BAD)
-    if report.rejected:
-        show_note("error", f"{counted(len(report.rejected), 'event')} rejected", BAD)
-    return 1 if report.rejected else 0
+    if rejected:
+        show_note("error", f"{counted(rejected, 'event')} rejected", BAD)
+    return 1 if rejected else 0
 
 
 def _tell(session: Session, report: StreamReport) -> None:
