@@ -25,7 +25,7 @@ from featurekit.repo.loading import ON_BAD_ROW, Load
 from featurekit.repo.parts import Parts
 from featurekit.repo.serving import Serving
 from featurekit.repo.streaming import Streaming
-from featurekit.repo.times import Time, to_ms
+from featurekit.repo.times import Time, to_window
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.writer import StreamWriter
 
@@ -197,7 +197,7 @@ class FeatureStore(Serving):
         chosen = [load.plan.view(name) for name in names]
         if not chosen:
             raise RequestError("no feature view has a batch source to materialize from")
-        start_ms, end_ms = to_ms(start, where="start"), to_ms(end, where="end")
+        start_ms, end_ms = to_window(start, end)
         for view in chosen:
             yield load.materialize(view, start_ms, end_ms)
 
