@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featurekit.codec.arrow import python_value
+from featurekit.dtypes import DType
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import BLOCK, build_chunk
-from featurekit.lower.columns import Encoded, encode_batch
+from featurekit.lower.columns import EVENT_TIMESTAMP, Encoded, encode_batch
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, Scan
 from featurekit.runtime.load import Prepared
@@ -77,7 +79,7 @@ def _reject(
 ) -> None:
     if rejects is None:
         fault = encoded.fault(encoded.bad[0])
-        row = _shown(view, batch.slice(encoded.bad[0], 1).to_pylist()[0])
+        row = _shown(view, batch, encoded.bad[0])
         keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
         where = ", ".join(part for part in (view.name, locate(row), keys, fault.field) if part)
         raise BadRowError(
@@ -104,14 +106,21 @@ def _mend(view: ViewPlan, batch: Any, name: str, *, whole: bool) -> str:
     return "nothing of this row's batch is written; mend the row, or load with on_bad_row=skip"
 
 
-def _shown(view: ViewPlan, row: dict[str, object]) -> dict[str, object]:
+def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     """A row by its join keys; one of a JSON file is taken apart first, as far as it can be."""
+    kinds = {k.name: k.dtype for k in view.key.join_keys}
+    kinds |= {"json": DType("string"), EVENT_TIMESTAMP: DType("timestamp")}
+    row = {
+        name: python_value(dtype, batch.column(name)[index])
+        for name, dtype in kinds.items()
+        if name in batch.schema.names
+    }
     text = row.get("json")
     if not isinstance(text, str):
         return row
     try:
         members = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return row
     source = view.source.column if view.source else str
     if not isinstance(members, dict):

@@ -18,8 +18,8 @@ Find = Callable[[Sequence[str]], Rows]
 def find(
     view: ViewPlan, plan: SourcePlan, open_rows: Find, files: Sequence[str], row: dict[str, object]
 ) -> tuple[str, int] | None:
-    """The file and number, from 1, of the newest row with these join keys and time."""
-    if any(k.name not in row for k in view.key.join_keys):
+    """The file and number, from 1, of the newest row with these join keys and time, or with this line."""
+    if "json" not in row and any(k.name not in row for k in view.key.join_keys):
         return None
     found = _newest(view, plan, open_rows(files), row)
     if found is None or len(files) == 1:
@@ -49,6 +49,8 @@ def _newest(
 
 def _matches(view: ViewPlan, selection: Selection, row: dict[str, object]) -> str:
     """The condition of the row."""
+    if "json" in row:
+        return f"json = {text(str(row['json']))}"
     parts = [
         _equals(key, row[k.name])
         for k, key in zip(view.key.join_keys, selection.keys, strict=True)

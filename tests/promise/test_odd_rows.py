@@ -1,0 +1,61 @@
+"""Rows so odd that even showing them is hard: one error, with their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import BadRowError
+from tests.servers import Server
+
+DEFINITIONS = """
+entities:
+  - name: user
+    join_keys: {{user_id: string}}
+feature_views:
+  - name: profile
+    entity: user
+    batch: {{refresh: 1h, source: {source}}}
+    fields: {{seen: timestamp, day: date, more: json}}
+"""
+
+
+def load(folder: Path, server: Server, source: str) -> None:
+    (folder / "featurerepo.yaml").write_text(
+        f"project: odd\ndefinitions: [users.yaml]\nonline_store: {{url: '{server.url}'}}\n"
+    )
+    (folder / "users.yaml").write_text(DEFINITIONS.format(source=source))
+    with FeatureStore(folder) as store:
+        store.apply()
+        store.materialize()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[1]", "null", '{"user_id": "a", "more": ' + "[" * 5000 + "]" * 5000 + "}"],
+    ids=["list", "null", "deep"],
+)
+def test_a_line_without_a_join_key_is_named_by_its_number(
+    tmp_path: Path, valkey: Server, line: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"user_id": "a"}\n\n' + line + "\n")
+    with pytest.raises(BadRowError, match=r"^profile, rows\.jsonl, line 3: .*JSON"):
+        load(tmp_path, valkey, "{type: jsonl, path: rows.jsonl}")
+
+
+@pytest.mark.parametrize(
+    "column", ["'infinity'::TIMESTAMPTZ AS seen", "'0044-03-15 (BC)'::DATE AS day"]
+)
+def test_times_that_python_does_not_have_are_refused(
+    tmp_path: Path, valkey: Server, column: str
+) -> None:
+    query = f"SELECT * FROM (SELECT 'a' AS user_id, {column}) LEFT JOIN (SELECT 'a' AS user_id, "
+    others = {"seen": "NULL::TIMESTAMPTZ", "day": "NULL::DATE", "more": "NULL::VARCHAR"}
+    others.pop(column.rpartition(" ")[2])
+    query += ", ".join(f"{value} AS {name}" for name, value in others.items())
+    with pytest.raises(
+        BadRowError, match=r"user_id='a', (seen|day): .* is not a (timestamp|date)"
+    ):
+        load(tmp_path, valkey, f'{{type: sql, query: "{query}) USING (user_id)"}}')
