@@ -98,6 +98,21 @@ def parts(start, end):
 def nothing():
     return iter(())
 
+def fails():
+    raise ValueError("no luck")
+
+def fails_late():
+    yield pa.record_batch({"user_id": ["a"], "n": [1]})
+    fails()
+
+def another_type():
+    yield pa.record_batch({"user_id": ["a"], "n": [1]})
+    yield pa.record_batch({"user_id": ["a"], "n": ["x"]})
+
+def another_order():
+    yield pa.record_batch({"user_id": ["a"], "n": [1]})
+    yield pa.record_batch({"n": [2], "user_id": ["b"]})
+
 def words():
     return "words"
 
@@ -119,6 +134,7 @@ def test_a_function_gets_the_arguments_it_declares(repo: Any, module: Any) -> No
     assert repo.read(module("table"), start_ms=5).rows == [{"user_id": "a", "n": 5}]
     assert repo.read(module("parts")).rows == [{"user_id": "a", "n": 2}]
     assert repo.read(module("nothing")).rows == []
+    assert repo.read(module("another_order")).rows[1] == {"user_id": "b", "n": 2}
     assert sys.path == before
 
 
@@ -128,6 +144,9 @@ def test_a_function_gets_the_arguments_it_declares(repo: Any, module: Any) -> No
         ("tabel", "no function 'tabel'"),
         ("words", "found str, expected Arrow data"),
         ("mixed", "found int, expected Arrow data"),
+        ("fails", r"rows_of_users:fails, rows_of_users.py:\d+: ValueError: no luck"),
+        ("fails_late", r"rows_of_users:fails_late, rows_of_users.py:\d+: ValueError: no luck"),
+        ("another_type", "column 'n' is string, and int64 in the first batch"),
     ],
 )
 def test_a_function_that_gives_no_rows_says_why(

@@ -231,3 +231,61 @@ def test_flights_of_new_york_keep_their_nulls(repo: Any) -> None:
     assert sum(row["dep_delay"] is None for row in read.rows if row["tailnum"]) == int(
         newest.dep_delay.isna().sum()
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (pa.array([2**53 + 1]), pa.array([0.5])),
+        (pa.array([1]), pa.array(["x"])),
+        (pa.array([1], pa.timestamp("us")), pa.array([1], pa.timestamp("us", "UTC"))),
+        (pa.array([{"n": 1}]), pa.array([{"n": "x"}])),
+    ],
+)
+def test_files_that_differ_in_a_type_are_refused_not_cast(repo: Any, one: Any, two: Any) -> None:
+    put(repo, "1.parquet", user_id=["a"], n=one)
+    put(repo, "2.parquet", n=two, user_id=["b"])
+    with pytest.raises(SourceError, match=r"column 'n' is .* in 2.parquet and .* in 1.parquet"):
+        repo.read(SourcePlan("parquet", ("*.parquet",)))
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (pa.array([1], pa.int32()), pa.array([2])),
+        (pa.array([1], pa.uint64()), pa.array([2])),
+        (pa.nulls(1), pa.array([2])),
+    ],
+)
+def test_files_that_differ_in_the_width_of_a_type_are_read(repo: Any, one: Any, two: Any) -> None:
+    put(repo, "1.parquet", user_id=["a"], n=one, s=[{"n": "a member is no column"}])
+    put(repo, "2.parquet", user_id=["b"], n=two)
+    read = repo.read(SourcePlan("parquet", ("*.parquet",)))
+    assert [row["n"] for row in read.rows] == [one[0].as_py(), 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user_id,n\r\na,1\nb,2\r\n", r"rows\.csv: lines end in two ways"),
+        ("user_id,n,N\na,1,2\n", r"rows\.csv: the columns 'n' and 'N' differ by case alone"),
+        ('user_id,n\na,1\nb,"2\nc,3\n', r"rows\.csv:3: Value with unterminated quote"),
+    ],
+)
+def test_an_odd_csv_says_what_is_odd(repo: Any, text: str, message: str) -> None:
+    (repo.root / "rows.csv").write_bytes(text.encode())
+    with pytest.raises(SourceError, match=message):
+        repo.read(SourcePlan("csv", ("rows.csv",)))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"user_id": "\\ud800"}', "half of a surrogate pair"),
+        (b'{"user_id": "caf\xe9"}', "Invalid unicode"),
+    ],
+)
+def test_text_that_is_no_unicode_names_its_line(repo: Any, line: bytes, message: str) -> None:
+    (repo.root / "rows.jsonl").write_bytes(b'{"user_id": "a"}\n' + line + b"\n")
+    with pytest.raises(SourceError, match=rf"rows\.jsonl:2: {message}"):
+        repo.read(SourcePlan("jsonl", ("rows.jsonl",)))

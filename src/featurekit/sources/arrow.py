@@ -61,15 +61,31 @@ def scan_arrow(
     """The newest rows of a table, or of a reader, which is spooled first."""
     where = f"feature view {view.name}"
     pa = session.arrow
+    raised: list[Exception] = []
     if not isinstance(data, pa.Table):
-        data = pa.RecordBatchReader.from_batches(data.schema, _gathered(pa, data.schema, data))
-    with session.errors(where):
-        session.connection.register(_INCOMING, data)
-        rows = Rows(session, _INCOMING, "native", where, session.columns(_INCOMING))
-        if not isinstance(data, pa.Table):
-            rows = spool(rows, session.connection.sql(f"FROM {_INCOMING}"), view, plan)
-            session.connection.unregister(_INCOMING)
+        batches = _gathered(pa, data.schema, _remembering(data, raised))
+        data = pa.RecordBatchReader.from_batches(data.schema, batches)
+    try:
+        with session.errors(where):
+            session.connection.register(_INCOMING, data)
+            rows = Rows(session, _INCOMING, "native", where, session.columns(_INCOMING))
+            if not isinstance(data, pa.Table):
+                rows = spool(rows, session.connection.sql(f"FROM {_INCOMING}"), view, plan)
+                session.connection.unregister(_INCOMING)
+    except SourceError:
+        if raised:
+            raise raised[0] from None
+        raise
     return newest(rows, view, plan, window, batch_rows)
+
+
+def _remembering(batches: Iterable[Any], raised: list[Exception]) -> Iterator[Any]:
+    """The same batches; what they raise is kept, since DuckDB makes a text of it."""
+    try:
+        yield from batches
+    except Exception as error:
+        raised.append(error)
+        raise
 
 
 def arrow(pa: Any, data: object, where: str) -> Any:
@@ -105,8 +121,28 @@ def _chained(pa: Any, items: Iterator[object], where: str) -> Any:
     head = arrow(pa, first, where)
     rest = (arrow(pa, item, where) for item in items)
     parts = (part for part in chain([head], rest) if part is not None)
-    batches = (batch for part in parts for batch in _batches(part))
+    batches = (_alike(head.schema, batch, where) for part in parts for batch in _batches(part))
     return pa.RecordBatchReader.from_batches(head.schema, batches)
+
+
+def _alike(schema: Any, batch: Any, where: str) -> Any:
+    """A batch with its columns in the order of the first one's.
+
+    Raises:
+        SourceError: It has other columns, or of other types.
+    """
+    if batch.schema.equals(schema):
+        return batch
+    ours, theirs = ({c.name: str(c.type) for c in columns} for columns in (schema, batch.schema))
+    odd = min(dict(ours.items() ^ theirs.items()), default="")
+    if odd or len(schema) != len(batch.schema):
+        raise SourceError(
+            f"column '{odd}' is {theirs.get(odd, 'lacking')}, "
+            f"and {ours.get(odd, 'lacking')} in the first batch",
+            where=where,
+            hint="all batches have the same columns, of the same types",
+        )
+    return batch.select(schema.names)
 
 
 def _gathered(pa: Any, schema: Any, batches: Iterable[Any]) -> Iterator[Any]:

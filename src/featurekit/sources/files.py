@@ -16,6 +16,7 @@ from featurekit.sources.newest import newest
 from featurekit.sources.place import find
 from featurekit.sources.selection import columns_of
 from featurekit.sources.session import Rows, Session
+from featurekit.sources.together import check_together
 
 FORMATS: dict[str, Format] = {"parquet": PARQUET, "csv": CSV, "jsonl": JSONL}
 
@@ -48,6 +49,8 @@ class FileSource(BatchSource):
             source = self.format.source(files, options, named=named)
             columns = session.columns(source)
             used = [column for _, column in columns_of(view, self.plan)]
+            if self.plan.type == "parquet" and len(files) > 1:
+                check_together(session, files, used, where)
             wide_bytes = self.format.wide_bytes(session, files, used)
         return Rows(session, source, self.format.form, where, columns, wide_bytes)
 

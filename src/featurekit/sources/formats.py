@@ -119,16 +119,14 @@ class _Csv(Format):
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
-        line = re.search(r"CSV Error on Line: (\d+)", message)
-        if not line:
-            return None
-        file = re.search(r"^\s*file\s*=\s*(.+)$", message, re.MULTILINE)
-        name = Path(file[1].strip()).name if file else Path(files[0]).name
+        if "invalid state" in message:
+            place = next((Path(f).name for f in files if _has_two_line_ends(f)), "")
+            return place, "lines end in two ways, in CR LF and in LF, or a quote is out of place"
+        place = _line_of(message, files)
         width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
-        if width:
-            return f"{name}:{line[1]}", f"{width[2]} columns, not {width[1]} as in the header"
-        facts = [part for part in message.splitlines()[1:] if part and "Original Line" not in part]
-        return f"{name}:{line[1]}", facts[0] if facts else "not CSV"
+        if not place or not width:
+            return (place, _fact_of(message)) if place else None
+        return place, f"{width[2]} columns, not {width[1]} as in the header"
 
     @override
     def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
@@ -168,17 +166,15 @@ class _Jsonl(Format):
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
+        if place := _line_of(message, files):
+            return place, _fact_of(message)
         if "JSON" not in message:
             return None
         for file in files:
             with _opened(file) as lines:
                 for number, line in enumerate(lines, 1):
-                    try:
-                        found = json.loads(line) if line.strip() else {}
-                    except ValueError as error:
-                        return f"{Path(file).name}:{number}", f"not JSON: {error}"
-                    if not isinstance(found, dict):
-                        return f"{Path(file).name}:{number}", "not a JSON object"
+                    if fault := _fault_in_json(line):
+                        return f"{Path(file).name}:{number}", fault
         return None
 
     @override
@@ -210,6 +206,40 @@ def _opened(file: str) -> Iterator[TextIO]:
         yield lines
 
 
+def _line_of(message: str, files: Sequence[str]) -> str:
+    """The file and line that DuckDB's reader of CSV stumbled over."""
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    file = re.search(r"^\s*file\s*=\s*(.+)$", message, re.MULTILINE)
+    name = Path(file[1].strip() if file else files[0]).name
+    return f"{name}:{line[1]}" if line else ""
+
+
+def _fact_of(message: str) -> str:
+    known = re.search(
+        r"^(Value with|Invalid unicode|Maximum line size)[^.]*", message, re.MULTILINE
+    )
+    return known[0] if known else "not as the lines before it"
+
+
+def _has_two_line_ends(file: str) -> bool:
+    if "://" in file:
+        return False
+    with _opened(file) as lines:
+        return len({line.endswith("\r\n") for line in lines if line.endswith("\n")}) > 1
+
+
+def _fault_in_json(line: str) -> str:
+    """Why a line is no JSON object; empty if it is one, or blank."""
+    try:
+        found = json.loads(line) if line.strip() else {}
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair"
+    except (ValueError, RecursionError) as error:
+        return f"not JSON: {error}"
+    return "" if isinstance(found, dict) else "not a JSON object"
+
+
 def _header(file: str, delimiter: str) -> tuple[str, ...]:
     """The columns of a CSV file; none of a file that only DuckDB can open."""
     if "://" in file or file.endswith(".zst"):
@@ -218,9 +248,15 @@ def _header(file: str, delimiter: str) -> tuple[str, ...]:
         header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))
     if not header:
         raise SourceError("no header line", where=Path(file).name)
-    twice = [column for column in header if header.count(column) > 1]
+    folded = [column.lower() for column in header]
+    twice = [c for c, same in zip(header, folded, strict=True) if folded.count(same) > 1]
     if twice:
-        raise SourceError(f"two columns are named '{twice[0]}'", where=Path(file).name)
+        raise SourceError(
+            f"two columns are named '{twice[0]}'"
+            if header.count(twice[0]) > 1
+            else f"the columns '{twice[0]}' and '{twice[1]}' differ by case alone",
+            where=Path(file).name,
+        )
     return header
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from featurekit.errors import SourceError, nearest
+from featurekit.errors import FeatureKitError, SourceError, nearest
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow import arrow, scan_arrow
@@ -26,7 +27,7 @@ class PythonSource(BatchSource):
     """A function, called anew for each scan with those of our arguments that it declares.
 
     These are `view` (the view's name), `start_ms` and `end_ms` (int or None), and `start` and
-    `end` (aware datetimes or None). What the function raises is its own, and passes unchanged.
+    `end` (aware datetimes or None). What the function raises is the cause of a `SourceError`.
     """
 
     def __init__(self, plan: SourcePlan, root: Path, batch_rows: int) -> None:
@@ -45,7 +46,7 @@ class PythonSource(BatchSource):
             "start": _moment(start_ms),
             "end": _moment(end_ms),
         }
-        with _importing_from(self.root):
+        with _importing_from(self.root), _failing_as_source(where, self.root):
             function = _function(self.plan.callable, where)
             result = function(**_declared(function, arguments))
             with session.errors(where):
@@ -69,6 +70,24 @@ def _importing_from(root: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+@contextmanager
+def _failing_as_source(where: str, root: Path) -> Iterator[None]:
+    """Make a `SourceError` of whatever the function, or its module, raises."""
+    try:
+        yield
+    except FeatureKitError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if Path(f.filename).is_relative_to(root)]
+        places = [f"{Path(f.filename).relative_to(root)}:{f.lineno}" for f in theirs[-1:]]
+        raise SourceError(
+            f"{type(error).__name__}: {error}",
+            where=", ".join([where, *places]),
+            hint="the function itself, or its module, raised this",
+        ) from error
 
 
 def _function(spelled: str, where: str) -> Callable[..., object]:
