@@ -28,6 +28,18 @@ def span(duration_ms: float) -> str:
     return " ".join(piece for piece in pieces[:2] if piece)
 
 
+def percent(share: float) -> str:
+    """A share; 0% is none and 100% is all.
+
+    Examples:
+        >>> percent(0), percent(0.003), percent(0.5), percent(0.999), percent(1)
+        ('0%', '<1%', '50%', '>99%', '100%')
+    """
+    if 0 < share < 0.01:  # noqa: PLR2004 - what would be 0% or 100%, and is not
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{share:.0%}"  # noqa: PLR2004 - the same
+
+
 def ago(duration_ms: int | None) -> str:
     """How long ago something was.
 

@@ -16,7 +16,7 @@ from featurekit.cli.screen import (
     show_table,
 )
 from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import ago, count, seconds, span
+from featurekit.cli.words import ago, count, percent, seconds, span
 from featurekit.repo import FeatureStore
 from featurekit.repo.inspection import StreamFreshness, ViewStatus
 
@@ -67,7 +67,7 @@ def _stream_row(view: str, stream: StreamFreshness) -> list[Piece]:
     share, newest, oldest = stream.live_share, stream.newest_ttl_ms, stream.oldest_ttl_ms
     return [
         view,
-        Styled("-", DIM) if share is None else f"{share:.0%}",
+        Styled("-", DIM) if share is None else percent(share),
         count(stream.sampled),
         Styled("-", DIM) if newest is None else f"{span(newest)} left",
         Styled("-", DIM) if oldest is None else f"{span(oldest)} left",
