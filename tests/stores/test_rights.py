@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.errors import StoreUnfitError
 from featurekit.repo.streaming import StreamOptions
 from featurekit.stores.probe import RIGHTS
 from tests.promise.repos import write_repo
@@ -94,6 +95,19 @@ def test_the_rights_listed_suffice(server: Server, tmp_path: Path, use: str) -> 
             store.apply()
             write_stream(store)
     assert denied(server, tmp_path, rows()[use], ACTS[use]) == set()
+
+
+def test_a_user_who_may_not_renew_a_lock_is_told_before_anything_is_written(
+    server: Server, tmp_path: Path
+) -> None:
+    def load(store: FeatureStore) -> None:
+        with pytest.raises(StoreUnfitError, match="may not hold the lock"):
+            store.write_batch("profile", {"u1": {"country": "NO"}})
+
+    granted = rows()["writing a batch view"] - {"+eval"}
+    assert denied(server, tmp_path, granted, load) == {"eval"}
+    with server.client() as client:
+        assert client.keys("*") == []
 
 
 def test_the_rights_listed_suffice_for_status(server: Server, tmp_path: Path) -> None:

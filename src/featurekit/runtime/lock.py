@@ -15,7 +15,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from featurekit.errors import LockedError, StoreError
+from featurekit.errors import LockedError, StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
 from featurekit.wire import ErrorReply
 
@@ -52,8 +52,19 @@ class ViewLock:
                 if alive or self._is_renewed() or time.monotonic() > deadline:
                     raise self._locked(holder)
             time.sleep(0.2)
+        self._prove_renewable()
         self._renewer.start()
         return self
+
+    def _prove_renewable(self) -> None:
+        """Renew the lock once, so that a user who may not is told before anything is loaded."""
+        reply = self._store.call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS)
+        if isinstance(reply, ErrorReply):
+            self._store.call("UNLINK", self._key)
+            raise StoreUnfitError(
+                f"this user may not hold the lock of a load: {reply}",
+                hint="it needs +set +get +del +pttl +eval; docs/wire-format.md lists all rights",
+            )
 
     def __exit__(
         self,
