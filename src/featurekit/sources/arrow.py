@@ -61,6 +61,8 @@ def scan_arrow(
     """The newest rows of a table, or of a reader, which is spooled first."""
     where = f"feature view {view.name}"
     pa = session.arrow
+    if twice := [c for c in data.schema.names if data.schema.names.count(c) > 1]:
+        raise SourceError(f"two columns are named '{twice[0]}'", where=where)
     raised: list[Exception] = []
     if not isinstance(data, pa.Table):
         batches = _gathered(pa, data.schema, _remembering(data, raised))
