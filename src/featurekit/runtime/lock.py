@@ -24,6 +24,7 @@ TTL_MS = 10_000
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) else return 0 end"
 _RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
+_PROVE = _IF_MINE.format("'PTTL', KEYS[1]")
 _RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
 
 
@@ -57,8 +58,8 @@ class ViewLock:
         return self
 
     def _prove_renewable(self) -> None:
-        """Renew the lock once, so that a user who may not is told before anything is loaded."""
-        reply = self._store.call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS)
+        """Run a script on the lock, so that a user who may not is told before anything is loaded."""
+        reply = self._store.call("EVAL", _PROVE, 1, self._key, self._token)
         if isinstance(reply, ErrorReply):
             self._store.call("UNLINK", self._key)
             raise StoreUnfitError(

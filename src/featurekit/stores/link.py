@@ -259,4 +259,8 @@ def _remedy(url: StoreUrl, text: str, error: Exception) -> str:
         return "if the port does not speak TLS, write redis://"
     if url.scheme == "redis" and isinstance(error, (ConnectionError, GarbledReplyError)):
         return "if the port speaks TLS, write rediss://"
+    if isinstance(error, (redis.TimeoutError, TimeoutError)):
+        return (
+            "is the server running? If it is: ask for less at once, or raise timeout= in the URL"
+        )
     return "is the server running, and is this its address?"
