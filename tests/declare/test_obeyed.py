@@ -150,6 +150,8 @@ for name, (shape, own) in SOURCES.items():
 def keys_of(model: type[Model]) -> Iterator[str]:
     """The keys of all models below, without those that are descriptive or choose the model."""
     for below in model.__subclasses__():
+        if not below.__module__.startswith("featurekit.models"):
+            continue  # made by the loader, out of a model, for what it salvages
         yield from keys_of(below)
         for name, info in below.model_fields.items():
             chooses = name == "type" and below.__name__ in SOURCES
