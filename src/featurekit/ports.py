@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from featurekit.plan import ViewPlan
 from featurekit.wire import Reply
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,24 @@ class Chunk:
     replies: int
     lines: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms a read is made.
+
+    Attributes:
+        timeout_s: The bound of the whole call, in which waiting for a connection and retries are
+            counted; 0 for the store's own bound on each try.
+        partial: Whether a request whose server is away is answered by an `ErrorReply` with the
+            code `UNAVAILABLE`, once for each of its replies, in the place of the call failing.
+    """
+
+    timeout_s: float = 0.0
+    partial: bool = False
+
+
+TERMS = Terms()
 
 
 class OnlineStore(Protocol):
@@ -81,11 +97,24 @@ class OnlineStore(Protocol):
         """
 
     def read(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
-    ) -> list[T]:
-        """As `run` with one reply to each request, each given to `take` as soon as it is there.
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Callable[[Reply], Any] | None = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
+        """As `run`, for requests that only read: a store may have replicas answer them.
 
-        So the work of `take`, which must not raise, is done while the server still answers.
+        Args:
+            keys: As of `run`.
+            requests: As of `run`.
+            take: Is given each reply as soon as it is there, and what it returns is returned in
+                the reply's place. So its work, which must not raise, is done while the server
+                still answers.
+            width: Replies to each request.
+            terms: On which terms.
         """
 
     def call(self, *args: str | int | bytes) -> Reply:
@@ -129,8 +158,14 @@ class AsyncOnlineStore(Protocol):
         """As `OnlineStore.run`."""
 
     async def read(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
-    ) -> list[T]:
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Callable[[Reply], Any] | None = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
         """As `OnlineStore.read`."""
 
     async def close(self) -> None:

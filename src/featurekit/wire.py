@@ -40,6 +40,9 @@ def text_command(*parts: str | int | bytes) -> bytes:
     return command(*(p if isinstance(p, bytes) else str(p).encode() for p in parts))
 
 
+UNAVAILABLE = "UNAVAILABLE"
+"""The code of the reply that stands for the answer of a server that is away."""
+
 MULTI = command(b"MULTI")
 EXEC = command(b"EXEC")
 

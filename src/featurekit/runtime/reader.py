@@ -133,13 +133,13 @@ class OnlineReader:
         if not keys[0]:
             return [[] for _ in keys]
         width = self._groups[0].width
-        return _apart(self._door.store.run(*self._together(keys), width), len(keys))
+        return _apart(self._door.store.read(*self._together(keys), width=width), len(keys))
 
     async def _ask_async(self, keys: list[list[bytes]]) -> list[list[Reply]]:
         if not keys[0]:
             return [[] for _ in keys]
         width = self._groups[0].width
-        replies = await self._door.running().run(*self._together(keys), width)
+        replies = await self._door.running().read(*self._together(keys), width=width)
         return _apart(replies, len(keys))
 
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import AsyncOnlineStore, T
+from featurekit.ports import TERMS, AsyncOnlineStore, Terms
 from featurekit.stores.link import (
     NOT_YET,
     PING,
@@ -30,6 +30,7 @@ from featurekit.stores.link import (
     check_greeting,
     connection_options,
     reply_reader,
+    unanswered,
     unavailable,
     unconnected,
 )
@@ -186,9 +187,23 @@ class AsyncRedisStore(AsyncOnlineStore):
 
     @override
     async def read(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
-    ) -> list[T]:
-        return await self._exchange(b"".join(requests), len(requests), take) if requests else []
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Take = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
+        if not requests:
+            return []
+        count = len(requests) * width
+        try:
+            return await self._exchange(b"".join(requests), count, take)
+        except StoreUnavailableError as error:
+            if not terms.partial:
+                raise
+            return unanswered(error, count, take)
 
     async def _exchange(self, data: bytes, count: int, take: Take = None) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""

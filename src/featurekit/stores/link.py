@@ -27,7 +27,7 @@ from redis.retry import Retry
 
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores.url import PASSWORD_VARIABLE, SSL_FILES, StoreUrl
-from featurekit.wire import ErrorReply, Reply, command
+from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
 NOT_YET = object()
 PING = command(b"PING")
@@ -250,6 +250,12 @@ def unavailable(
     else:
         fact = f"the connection to {url} broke while {doing}"
     return StoreUnavailableError(fact, hint=_remedy(url, text, error))
+
+
+def unanswered(error: StoreUnavailableError, count: int, take: Take) -> list[Any]:
+    """What stands in the place of the replies of a server that is away."""
+    reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
+    return [take(reply) if take else reply for _ in range(count)]
 
 
 def _remedy(url: StoreUrl, text: str, error: Exception) -> str:

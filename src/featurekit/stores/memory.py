@@ -6,14 +6,14 @@ fields at once, is never out of memory, and rounds TTLs down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import AsyncOnlineStore, Chunk, T
+from featurekit.ports import TERMS, AsyncOnlineStore, Chunk, Terms
 from featurekit.stores.link import Link, Take
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
@@ -81,9 +81,15 @@ class AsyncMemoryStore(AsyncOnlineStore):
 
     @override
     async def read(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
-    ) -> list[T]:
-        return self._store.read(keys, requests, take)
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Take = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
+        return self._store.read(keys, requests, take, width=width, terms=terms)
 
     @override
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -14,9 +14,9 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.ports import Capabilities, Chunk, OnlineStore, T
+from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms
 from featurekit.stores.flow import Flow
-from featurekit.stores.link import Link, Take, connect, unavailable
+from featurekit.stores.link import Link, Take, connect, unanswered, unavailable
 from featurekit.stores.probe import ask_capabilities, prove_writable
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, text_command
@@ -79,12 +79,24 @@ class RedisStore(OnlineStore):
 
     @override
     def read(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], take: Callable[[Reply], T]
-    ) -> list[T]:
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Take = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
         if not requests:
             return []
-        url = self.url
-        return self._exchange(b"".join(requests), len(requests), url.timeout_s, url.retries, take)
+        url, count = self.url, len(requests) * width
+        timeout_s = terms.timeout_s or url.timeout_s
+        try:
+            return self._exchange(b"".join(requests), count, timeout_s, url.retries, take)
+        except StoreUnavailableError as error:
+            if not terms.partial:
+                raise
+            return unanswered(error, count, take)
 
     @override
     def call(self, *args: str | int | bytes) -> Reply:
