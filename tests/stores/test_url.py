@@ -30,6 +30,13 @@ def refusal(text: str) -> str:
         ("redis://:pw@db.example", "redis://db.example:6379"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock/2"),
         ("unix://ann:pw@/run/redis.sock", "unix://ann@/run/redis.sock"),
+        (
+            "redis+cluster://ann:pw@a:7000,b,[::1]:7002",
+            "redis+cluster://ann@a:7000,b:6379,[::1]:7002",
+        ),
+        ("rediss+cluster://a:7000/0", "rediss+cluster://a:7000"),
+        ("redis+sentinel://:pw@a,b:7001/main", "redis+sentinel://a:26379,b:7001/main"),
+        ("redis+sentinel://a/main/3?sentinel_password=pw", "redis+sentinel://a:26379/main/3"),
         ("embedded://.featurekit/online", "embedded://.featurekit/online"),
         ("memory://tests", "memory://tests"),
     ],
@@ -65,6 +72,22 @@ def test_tls_options_are_obeyed() -> None:
     assert url.tls == (("ssl_ca_certs", "/repo/ca.pem"), ("ssl_check_hostname", False))
 
 
+def test_a_server_of_several_has_their_login_and_options() -> None:
+    url = StoreUrl.parse("rediss+sentinel://ann:pw@a:1,b:2/main/3?read_from=replica&timeout=1s")
+    assert (url.hosts, url.service, url.read_from) == ((("a", 1), ("b", 2)), "main", "replica")
+    one = url.at("c", 6380)
+    assert str(one) == "rediss://ann@c:6380/3"
+    assert (one.password, one.timeout_s) == ("pw", 1.0)
+
+
+def test_the_environment_gives_the_login_of_sentinels_apart() -> None:
+    env = {"FEATUREKIT_ONLINE_PASSWORD": "pw", "FEATUREKIT_SENTINEL_PASSWORD": "other"}
+    url = StoreUrl.parse("redis+sentinel://a/main").with_secrets(env)
+    assert (url.password, url.sentinel_username, url.sentinel_password) == ("pw", "", "other")
+    assert "pw" not in repr(url)
+    assert "other" not in repr(url)
+
+
 def test_relative_paths_are_relative_to_the_root() -> None:
     root = Path("/repo")
     assert StoreUrl.parse("embedded://.fk/online").within(root).path == "/repo/.fk/online"
@@ -86,8 +109,13 @@ def test_the_environment_gives_a_password_where_the_url_has_none() -> None:
         ("reddis://h", "did you mean 'redis'?"),
         ("localhost:6379", "has no scheme"),
         ("", "has no scheme"),
-        ("redis+cluster://a:1,b:2", "redis+cluster:// is not supported yet"),
-        ("redis+sentinel://a:1/main", "redis+sentinel:// is not supported yet"),
+        ("redis+cluster://a:1,b:2/3", "a cluster has no database 3"),
+        ("redis+cluster://a:1,b:two", "'two' is not a port"),
+        ("redis+cluster://a?sentinel_password=x", "no option 'sentinel_password'"),
+        ("redis+sentinel://a:1,b:2", "needs the name of the service"),
+        ("redis+sentinel://a:1/main/one", "'one' is not a db"),
+        ("redis://h?read_from=replica", "no option 'read_from'"),
+        ("redis+cluster://h?read_from=nearest", "primary or replica"),
         ("redis://h?timout=1s", "did you mean 'timeout'?"),
         ("redis://h?ssl_ca_certs=x", "no option 'ssl_ca_certs'"),
         ("redis://h?timeout=soon", "'soon' is not a time"),

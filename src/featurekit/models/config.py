@@ -17,7 +17,9 @@ URL_SCHEMES = (
     "rediss",
     "unix",
     "redis+cluster",
+    "rediss+cluster",
     "redis+sentinel",
+    "rediss+sentinel",
     "embedded",
     "memory",
 )
@@ -52,8 +54,8 @@ class OnlineStoreConfig(Model):
     url: Annotated[Text, AfterValidator(_url)] = Field(
         default="embedded://.featurekit/online",
         repr=False,
-        description="The store's URL: redis://, rediss://, unix://, embedded:// or memory://; "
-        "secrets come from the environment; "
+        description="The store's URL: redis://, redis+cluster://, redis+sentinel://, each with "
+        "rediss for TLS, unix://, embedded:// or memory://; secrets come from the environment; "
         "as `url: ${FEATUREKIT_ONLINE_URL:-embedded://.featurekit/online}`.",
     )
     key_prefix: Annotated[Text, AfterValidator(_prefix)] = Field(

@@ -26,7 +26,8 @@ from redis.connection import (
 from redis.retry import Retry
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.url import PASSWORD_VARIABLE, SSL_FILES, StoreUrl
+from featurekit.stores.options import SSL_FILES
+from featurekit.stores.url import PASSWORD_VARIABLE, StoreUrl
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
 NOT_YET = object()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurekit.ports import AsyncOnlineStore, OnlineStore
-from featurekit.stores.url import StoreUrl
+from featurekit.stores.url import CLUSTERS, SENTINELS, StoreUrl
 
 
 def open_store(url: str, root: Path, env: Mapping[str, str] | None = None) -> OnlineStore:
@@ -31,6 +31,14 @@ def open_store(url: str, root: Path, env: Mapping[str, str] | None = None) -> On
         from featurekit.stores.embedded import EmbeddedStore
 
         return EmbeddedStore(place)
+    if place.scheme in CLUSTERS:
+        from featurekit.stores.cluster import ClusterStore
+
+        return ClusterStore(place)
+    if place.scheme in SENTINELS:
+        from featurekit.stores.sentinel import SentinelStore
+
+        return SentinelStore(place)
     from featurekit.stores.redis import RedisStore
 
     return RedisStore(place)
@@ -49,6 +57,14 @@ def open_async_store(
         from featurekit.stores.embedded_aio import AsyncEmbeddedStore
 
         return AsyncEmbeddedStore(place)
+    if place.scheme in CLUSTERS:
+        from featurekit.stores.cluster import AsyncClusterStore
+
+        return AsyncClusterStore(place)
+    if place.scheme in SENTINELS:
+        from featurekit.stores.sentinel_aio import AsyncSentinelStore
+
+        return AsyncSentinelStore(place)
     from featurekit.stores.aio import AsyncRedisStore
 
     return AsyncRedisStore(place)

@@ -33,6 +33,8 @@ RIGHTS = (
 )
 """What writers of all kinds need; docs/wire-format.md tells which needs what."""
 
+NODE_OF_CLUSTER = "this is one node of a cluster: write redis+cluster:// in the place of redis://"
+
 REFUSALS: dict[str, tuple[type[StoreError], str]] = {
     "LOADING": (
         StoreUnavailableError,
@@ -41,11 +43,8 @@ REFUSALS: dict[str, tuple[type[StoreError], str]] = {
     "MASTERDOWN": (StoreUnavailableError, "the replica has lost its primary"),
     "READONLY": (StoreError, "this is a replica: give the address of the primary"),
     "OOM": (StoreError, "the server's memory is full: raise maxmemory, or delete"),
-    "MOVED": (StoreUnfitError, "this is one node of a cluster: clusters are not supported yet"),
-    "CLUSTERDOWN": (
-        StoreUnfitError,
-        "this is one node of a cluster: clusters are not supported yet",
-    ),
+    "MOVED": (StoreUnfitError, NODE_OF_CLUSTER),
+    "CLUSTERDOWN": (StoreUnfitError, NODE_OF_CLUSTER),
 }
 
 

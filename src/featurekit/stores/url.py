@@ -1,6 +1,8 @@
 """Store URLs: where an online store is and how it is talked to, read from one line of text.
 
     redis://[user[:password]@]host[:port][/db]      rediss:// for TLS
+    redis+cluster://[user[:password]@]host[:port][,...]      rediss+cluster:// for TLS
+    redis+sentinel://[user[:password]@]host[:port][,...]/service[/db]      rediss+sentinel:// for TLS
     unix://[user[:password]@]/path/to/socket
     embedded://FOLDER        memory://NAME
 
@@ -9,21 +11,26 @@ A password is held but never shown: `str` and `repr` of a `StoreUrl` leave it ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from typing_extensions import override
 
 from featurekit.errors import StoreError, nearest
+from featurekit.stores.options import PRIMARY, SSL_FILES, WHERE, parse_options, whole
 
-SCHEMES = ("redis", "rediss", "unix", "embedded", "memory")
-SERVERS = ("redis", "rediss", "unix")
-PLANNED = {"redis+cluster": "a cluster", "redis+sentinel": "Sentinel"}
+CLUSTERS = ("redis+cluster", "rediss+cluster")
+SENTINELS = ("redis+sentinel", "rediss+sentinel")
+SERVERS = ("redis", "rediss", "unix", *CLUSTERS, *SENTINELS)
+SCHEMES = (*SERVERS, "embedded", "memory")
+PORT, SENTINEL_PORT = 6379, 26379
 USERNAME_VARIABLE = "FEATUREKIT_ONLINE_USERNAME"
 PASSWORD_VARIABLE = "FEATUREKIT_ONLINE_PASSWORD"  # noqa: S105  (a name, not a password)
-SSL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+SENTINEL_USERNAME_VARIABLE = "FEATUREKIT_SENTINEL_USERNAME"
+SENTINEL_PASSWORD_VARIABLE = "FEATUREKIT_SENTINEL_PASSWORD"  # noqa: S105  (a name)
+Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +41,15 @@ class StoreUrl:
         scheme: One of `SCHEMES`.
         host: Of `redis` and `rediss`.
         port: Of `redis` and `rediss`.
+        hosts: Of clusters and Sentinel: the nodes or sentinels to ask first.
+        service: Of Sentinel: the name that the sentinels know the primary by.
         path: The socket of `unix`, the folder of `embedded`, the name of `memory`.
         db: The database's number.
         username: Empty for the default user.
         password: Empty for none.
+        sentinel_username: The same for the sentinels, which have users of their own.
+        sentinel_password: Empty for none.
+        read_from: Of clusters and Sentinel: `primary`, or `replica`.
         timeout_s: How long one try of a read or write waits for its replies.
         connect_timeout_s: How long connecting may take, TLS and AUTH each.
         load_timeout_s: How long a load, or a command of upkeep, waits for the next reply.
@@ -49,10 +61,15 @@ class StoreUrl:
     scheme: str
     host: str = ""
     port: int = 0
+    hosts: tuple[Address, ...] = ()
+    service: str = ""
     path: str = ""
     db: int = 0
     username: str = ""
     password: str = field(default="", repr=False)
+    sentinel_username: str = ""
+    sentinel_password: str = field(default="", repr=False)
+    read_from: str = PRIMARY
     timeout_s: float = 0.25
     connect_timeout_s: float = 0.5
     load_timeout_s: float = 10.0
@@ -70,7 +87,7 @@ class StoreUrl:
         scheme, found, rest = text.partition("://")
         _check_scheme(scheme if found else "")
         rest, _, query = rest.partition("?")
-        settings = _options(scheme, query)
+        settings = parse_options(scheme, query)
         if scheme == "embedded" and not rest:
             raise StoreError(
                 "an embedded:// URL needs a folder", hint="embedded://.featurekit/online"
@@ -79,31 +96,33 @@ class StoreUrl:
             return replace(cls(scheme, path=unquote(rest)), **settings)  # type: ignore[arg-type]
         user, _, place = rest.rpartition("@")
         username, _, password = user.partition(":")
-        where = {"path": unquote(place)} if scheme == "unix" else _host_port_db(place)
-        if scheme == "unix" and not place:
+        login = {"username": unquote(username), "password": unquote(password)}
+        url = replace(cls(scheme), **_place(scheme, place) | login | settings)  # type: ignore[arg-type]
+        if scheme in CLUSTERS and url.db:
             raise StoreError(
-                "a unix:// URL needs the path of a socket", hint="unix:///run/redis.sock"
+                f"a cluster has no database {url.db}", where=WHERE, hint="a cluster has only db 0"
             )
-        known = where | {"username": unquote(username), "password": unquote(password)} | settings
-        return replace(cls(scheme), **known)  # type: ignore[arg-type]
+        return url
 
     @override
     def __str__(self) -> str:
         if self.scheme not in SERVERS:
             return f"{self.scheme}://{self.path}"
         user = f"{self.username}@" if self.username else ""
-        place = self.path if self.scheme == "unix" else self.address
-        return (
-            f"{self.scheme}://{user}{place}/{self.db}"
-            if self.db
-            else f"{self.scheme}://{user}{place}"
-        )
+        service = f"/{self.service}" if self.service else ""
+        db = f"/{self.db}" if self.db else ""
+        return f"{self.scheme}://{user}{self.address}{service}{db}"
 
     @property
     def address(self) -> str:
-        """`host:port`, or the path of a socket, a folder or a name."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}" if self.host else self.path
+        """`host:port`, several of them, or the path of a socket, a folder or a name."""
+        hosts = self.hosts or (((self.host, self.port),) if self.host else ())
+        return ",".join(shown(*host) for host in hosts) or self.path
+
+    def at(self, host: str, port: int) -> StoreUrl:
+        """One server of a cluster, or one that Sentinel named, with the same login and options."""
+        scheme = self.scheme.partition("+")[0]
+        return replace(self, scheme=scheme, host=host, port=port, hosts=(), service="")
 
     def within(self, root: Path) -> StoreUrl:
         """The same with paths made absolute, relative ones being relative to `root`."""
@@ -115,19 +134,28 @@ class StoreUrl:
         return replace(self, path=str(root / self.path) if on_disk else self.path, tls=files)
 
     def with_secrets(self, env: Mapping[str, str]) -> StoreUrl:
-        """The same with the user and password that the environment names, where the URL has none."""
-        if self.scheme not in SERVERS or self.password or PASSWORD_VARIABLE not in env:
-            return self
-        username = self.username or env.get(USERNAME_VARIABLE, "")
-        return replace(self, username=username, password=env[PASSWORD_VARIABLE])
+        """The same with the users and passwords that the environment names, where it has none."""
+        url = self
+        if url.scheme in SERVERS and not url.password and PASSWORD_VARIABLE in env:
+            username = url.username or env.get(USERNAME_VARIABLE, "")
+            url = replace(url, username=username, password=env[PASSWORD_VARIABLE])
+        if (
+            url.scheme in SENTINELS
+            and not url.sentinel_password
+            and SENTINEL_PASSWORD_VARIABLE in env
+        ):
+            username = url.sentinel_username or env.get(SENTINEL_USERNAME_VARIABLE, "")
+            password = env[SENTINEL_PASSWORD_VARIABLE]
+            url = replace(url, sentinel_username=username, sentinel_password=password)
+        return url
+
+
+def shown(host: str, port: int) -> str:
+    """An address, for people: `db.example:6379`, `[::1]:6379`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_scheme(scheme: str) -> None:
-    if scheme in PLANNED:
-        raise StoreError(
-            f"{scheme}:// is not supported yet: featurekit cannot talk to {PLANNED[scheme]}",
-            hint="give the address of one server: redis://host:port",
-        )
     if scheme not in SCHEMES:
         raise StoreError(
             f"'{scheme}://' is not a kind of online store"
@@ -137,96 +165,37 @@ def _check_scheme(scheme: str) -> None:
         )
 
 
-def _host_port_db(place: str) -> dict[str, object]:
-    """The server and database of `host[:port][/db]`; a host may be a bracketed IPv6 address."""
-    location, _, db = place.partition("/")
+def _place(scheme: str, place: str) -> dict[str, object]:
+    """What the part between `@` and `?` tells."""
+    if scheme == "unix":
+        if not place:
+            raise StoreError(
+                "a unix:// URL needs the path of a socket", hint="unix:///run/redis.sock"
+            )
+        return {"path": unquote(place)}
+    locations, _, rest = place.partition("/")
+    if scheme in SENTINELS:
+        service, _, db = rest.partition("/")
+        if not service:
+            raise StoreError(
+                f"a {scheme}:// URL needs the name of the service that the sentinels watch",
+                hint=f"{scheme}://host1:26379,host2:26379/mymaster",
+            )
+        hosts = _hosts(locations, SENTINEL_PORT)
+        return {"hosts": hosts, "service": unquote(service), "db": whole("db", db or "0", 2**31)}
+    if scheme in CLUSTERS:
+        return {"hosts": _hosts(locations, PORT), "db": whole("db", rest or "0", 2**31)}
+    host, port = _host_port(locations, PORT)
+    return {"host": host, "port": port, "db": whole("db", rest or "0", 2**31)}
+
+
+def _hosts(locations: str, default: int) -> tuple[Address, ...]:
+    return tuple(_host_port(location, default) for location in locations.split(","))
+
+
+def _host_port(location: str, default: int) -> Address:
+    """The server of `host[:port]`; a host may be a bracketed IPv6 address."""
     host, colon, port = location.rpartition(":")
     if not colon or port.endswith("]"):
-        host, port = location, "6379"
-    return {
-        "host": unquote(host).strip("[]") or "localhost",
-        "port": _whole("port", port, 65535),
-        "db": _whole("db", db or "0", 2**31),
-    }
-
-
-def _options(scheme: str, query: str) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    tls: list[tuple[str, str | bool]] = []
-    known = (OPTIONS | TLS_OPTIONS) if scheme == "rediss" else OPTIONS
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known:
-            raise StoreError(
-                f"a {scheme}:// URL has no option '{name}'", hint=nearest(name, known)
-            )
-        if name in OPTIONS:
-            attribute, read = OPTIONS[name]
-            settings[attribute] = read(name, value)
-        else:
-            tls.append((name, TLS_OPTIONS[name](name, value)))
-    return settings | ({"tls": tuple(tls)} if tls else {})
-
-
-def _whole(name: str, text: str, most: int = 1_000_000) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= most):
-        raise StoreError(
-            f"'{text}' is not a {name}",
-            where="online store URL",
-            hint=f"a whole number up to {most}",
-        )
-    return int(text)
-
-
-def _seconds(name: str, text: str) -> float:
-    unit = next((unit for unit in ("ms", "s") if text.endswith(unit)), "")
-    try:
-        seconds = float(text.removesuffix(unit)) / (1000 if unit == "ms" else 1)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= 3600:  # noqa: PLR2004
-        raise StoreError(
-            f"{name}: '{text}' is not a time",
-            where="online store URL",
-            hint="250ms, 2s, or 0.25 (seconds), above 0",
-        )
-    return seconds
-
-
-def _text(name: str, text: str) -> str:
-    if not text:
-        raise StoreError(f"{name} is empty", where="online store URL")
-    return text
-
-
-def _yes(name: str, text: str) -> bool:
-    if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
-        raise StoreError(f"{name}: '{text}' is neither true nor false", where="online store URL")
-    return text.lower() in {"true", "1", "yes"}
-
-
-def _cert_reqs(name: str, text: str) -> str:
-    if text not in {"none", "optional", "required"}:
-        raise StoreError(
-            f"{name}: '{text}' is not known",
-            where="online store URL",
-            hint="required, optional or none",
-        )
-    return text
-
-
-OPTIONS: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    "timeout": ("timeout_s", _seconds),
-    "connect_timeout": ("connect_timeout_s", _seconds),
-    "load_timeout": ("load_timeout_s", _seconds),
-    "retries": ("retries", _whole),
-    "max_connections": ("max_connections", _whole),
-    "db": ("db", _whole),
-}
-
-TLS_OPTIONS: dict[str, Callable[[str, str], str | bool]] = {
-    "ssl_ca_certs": _text,
-    "ssl_certfile": _text,
-    "ssl_keyfile": _text,
-    "ssl_cert_reqs": _cert_reqs,
-    "ssl_check_hostname": _yes,
-}
+        host, port = location, str(default)
+    return unquote(host).strip("[]") or "localhost", whole("port", port, 65535)
