@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from featurekit.cli.screen import BAD, DIM, Piece, Styled, fits, show_line, show_table
-from featurekit.cli.values import value_json, value_text
+from featurekit.cli.values import value_json
 from featurekit.cli.words import span
+from featurekit.codec.shown import value_text
 from featurekit.dtypes import DType
 from featurekit.plan import ReadPlan
 from featurekit.runtime.response import OnlineResponse

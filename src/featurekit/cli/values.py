@@ -13,21 +13,6 @@ from featurekit.dtypes import DType
 from featurekit.errors import RequestError, ValueRefusedError, nearest
 from featurekit.plan import ReadPlan
 
-_SHOWN = 4
-"""Numbers of a vector that people are shown."""
-
-
-def value_text(dtype: DType, value: object) -> str:
-    """A value as people are shown it: its bytes in the hash, where those are text."""
-    codec = codec_of(dtype)
-    if dtype.kind == "vector":
-        numbers = codec.to_json(value)
-        head = ", ".join(f"{number:g}" for number in numbers[:_SHOWN])  # type: ignore[index]
-        return f"[{head}, … {dtype.size} numbers]" if dtype.size > _SHOWN else f"[{head}]"
-    if dtype.kind == "bytes":
-        return repr(value)
-    return codec.encode(value).decode()
-
 
 def value_json(dtype: DType, value: object) -> object:
     """A value as the JSON value that a row of JSON would carry; `None` for none."""

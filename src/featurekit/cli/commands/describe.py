@@ -6,8 +6,16 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from featurekit.cli.definitions import (
-    applied_registry,
+from featurekit.cli.applied import applied_registry
+from featurekit.cli.screen import DIM, Piece, Styled, show_json, show_line, show_pairs, show_table
+from featurekit.cli.session import Session, session_command
+from featurekit.errors import UnknownNameError
+from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+from featurekit.models.model import Described
+from featurekit.plan import RepoPlan
+from featurekit.registry import Registry
+from featurekit.repo import FeatureStore
+from featurekit.repo.definitions import (
     default_text,
     described,
     document_of,
@@ -20,14 +28,6 @@ from featurekit.cli.definitions import (
     source_text,
     ttl_text,
 )
-from featurekit.cli.screen import DIM, Piece, Styled, show_json, show_line, show_pairs, show_table
-from featurekit.cli.session import Session, session_command
-from featurekit.errors import UnknownNameError
-from featurekit.models import Entity, FeatureService, FeatureView, format_duration
-from featurekit.models.model import Described
-from featurekit.plan import RepoPlan
-from featurekit.registry import Registry
-from featurekit.repo import FeatureStore
 
 FIELD_HEADINGS = ("field", "type", "default", "ttl", "rules", "")
 

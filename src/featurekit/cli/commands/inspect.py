@@ -16,8 +16,9 @@ from featurekit.cli.screen import (
     show_table,
 )
 from featurekit.cli.session import Session, session_command
-from featurekit.cli.values import value_json, value_text
+from featurekit.cli.values import value_json
 from featurekit.cli.words import span
+from featurekit.codec.shown import value_text
 from featurekit.dtypes import parse_dtype
 from featurekit.repo import FeatureStore
 from featurekit.repo.inspection import InspectedField, Inspection

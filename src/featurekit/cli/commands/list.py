@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 import click
 
-from featurekit.cli.definitions import (
-    applied_registry,
+from featurekit.cli.applied import applied_registry
+from featurekit.cli.screen import Piece, show_json, show_line, show_table
+from featurekit.cli.session import Session, session_command
+from featurekit.models import format_duration
+from featurekit.registry import Registry
+from featurekit.repo import FeatureStore
+from featurekit.repo.definitions import (
     default_text,
     document_of,
     join_keys_text,
     kind_of,
     ttl_text,
 )
-from featurekit.cli.screen import Piece, show_json, show_line, show_table
-from featurekit.cli.session import Session, session_command
-from featurekit.models import format_duration
-from featurekit.registry import Registry
-from featurekit.repo import FeatureStore
 
 Row = tuple[dict[str, object], list[Piece]]
 

@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from featurekit.cli.screen import Piece
-from featurekit.errors import RegistryError
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described, Model
 from featurekit.registry import Registry
-from featurekit.repo import FeatureStore
 
 RULES = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
-
-
-def applied_registry(store: FeatureStore) -> Registry:
-    """What is applied.
-
-    Raises:
-        RegistryError: Nothing is.
-    """
-    if store.registry is None:
-        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
-    return store.registry
 
 
 def document_of(kind: str, model: Model, **more: object) -> dict[str, object]:
@@ -33,7 +19,7 @@ def document_of(kind: str, model: Model, **more: object) -> dict[str, object]:
     return {"kind": kind, **data, **more}
 
 
-def described(model: Described) -> list[tuple[str, Piece]]:
+def described(model: Described) -> list[tuple[str, str]]:
     """The descriptive keys but the description."""
     reason = "yes" if model.deprecated is True else model.deprecated or ""
     return [
