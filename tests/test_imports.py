@@ -12,6 +12,7 @@ import pytest
 import featurekit
 
 CLIENTS = {"redis", "hiredis", "pydantic", "yaml", "rich", "click"}
+SERVER = {"starlette", "uvicorn", "orjson", "prometheus_client"}
 TABLES = {"pyarrow", "duckdb", "pandas", "polars", "numpy"}
 
 
@@ -22,7 +23,7 @@ def imported(code: str) -> set[str]:
 
 
 def test_importing_featurekit_imports_no_library() -> None:
-    assert not imported("import featurekit") & (CLIENTS | TABLES)
+    assert not imported("import featurekit") & (CLIENTS | TABLES | SERVER)
 
 
 @pytest.mark.parametrize("name", ["FeatureStore", "FeatureKitError"])
@@ -30,8 +31,12 @@ def test_names_are_there_when_they_are_first_used(name: str) -> None:
     assert "featurekit" in imported(f"from featurekit import {name}")
 
 
-def test_serving_imports_no_library_of_tables() -> None:
-    assert not imported("from featurekit import FeatureStore") & TABLES
+def test_reading_imports_no_library_of_tables_or_of_http() -> None:
+    assert not imported("from featurekit import FeatureStore") & (TABLES | SERVER)
+
+
+def test_the_server_imports_no_library_of_tables() -> None:
+    assert not imported("import featurekit.server.run") & TABLES
 
 
 def test_a_type_checker_sees_the_names_that_are_there() -> None:

@@ -1,0 +1,60 @@
+"""The application: the routes of one site put together.
+
+Plain Starlette without middleware of our own: on the hot path a framework's work is most of the
+cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from featurekit.server.answers import refusal
+from featurekit.server.routing import route
+from featurekit.server.site import Site
+
+
+def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
+    """The ASGI application of a site.
+
+    Args:
+        site: What it serves, and on which terms.
+        extra: Further routes, as those of the console.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await site.store.close_async()
+        site.store.close()
+
+    async def health(_request: Request) -> Response:
+        return Response()
+
+    return Starlette(
+        routes=[route("/health", health, site=site, scope=None), *extra],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+        lifespan=lifespan,
+    )
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    """An error of HTTP itself: an unknown path, a wrong method, a body too large."""
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = detail.lower()
+    return refusal(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """A bug: Starlette raises it again after this answer, so that uvicorn logs it."""
+    return refusal(500, "the server failed; its log tells why")

@@ -1,0 +1,40 @@
+"""The site: what all routes of one server share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from featurekit.repo import FeatureStore
+from featurekit.server.auth import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may cost at most.
+
+    Attributes:
+        body_bytes: Bytes of its body.
+        entities: Entities, rows or events in it.
+        body_timeout_s: Seconds that its body may take to arrive.
+    """
+
+    body_bytes: int = 4 * 1024 * 1024
+    entities: int = 10_000
+    body_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all routes of one server share.
+
+    Attributes:
+        store: The feature store that is served.
+        limits: What a request may cost.
+        tokens: Who may do what; empty for everybody and everything.
+        allow_writes: Whether the console offers what changes or destroys things.
+    """
+
+    store: FeatureStore
+    limits: Limits = field(default_factory=Limits)
+    tokens: Tokens = field(default_factory=Tokens)
+    allow_writes: bool = False

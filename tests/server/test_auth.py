@@ -1,0 +1,84 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError
+from featurekit.server.answers import json_response
+from featurekit.server.app import create_app
+from featurekit.server.auth import Tokens
+from featurekit.server.routing import route
+from featurekit.server.site import Site
+
+TOKENS = "read:r3ad,write:wr1te,read:other"
+
+
+async def answer(_request: Request) -> Response:
+    return json_response("done")
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> TestClient:
+    site = Site(store, tokens=Tokens.parse(TOKENS))
+    routes = [
+        route("/read", answer, site=site),
+        route("/write", answer, site=site, scope="write", methods=["POST"]),
+        route("/open", answer, site=site, scope=None),
+    ]
+    return TestClient(create_app(site, routes))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer(""), {"Authorization": "r3ad"}])
+def test_without_a_valid_token_the_way_to_get_in_is_told(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    told = client.get("/read", headers=headers)
+    assert (told.status_code, told.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize("token", ["r3ad", "wr1te", "other"])
+def test_every_token_may_read(client: TestClient, token: str) -> None:
+    assert client.get("/read", headers=bearer(token)).json() == "done"
+
+
+def test_a_token_for_reading_may_not_write(client: TestClient) -> None:
+    told = client.post("/write", headers=bearer("r3ad"))
+    assert told.status_code == 403
+    assert "insufficient_scope" in told.headers["www-authenticate"]
+    assert client.post("/write", headers=bearer("wr1te")).status_code == 200
+
+
+def test_an_open_route_asks_for_no_token(client: TestClient) -> None:
+    assert client.get("/open").status_code == client.get("/health").status_code == 200
+
+
+def test_a_page_of_another_site_may_not_write(client: TestClient) -> None:
+    there = {**bearer("wr1te"), "Origin": "https://elsewhere.example"}
+    here = {**bearer("wr1te"), "Origin": "http://testserver"}
+    assert client.post("/write", headers=there).status_code == 403
+    assert client.post("/write", headers=here).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["s3cret", "admin:s3cret", "read:", "read:s3 cret", "read:é"])
+def test_what_are_no_tokens_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        Tokens.parse(text)
+    assert "cret" not in str(refused.value)
+
+
+def test_tokens_are_not_shown() -> None:
+    assert "r3ad" not in repr(Tokens.parse(TOKENS))
+
+
+def test_a_token_named_for_both_may_write() -> None:
+    for text in ("read:a,write:a", "write:a,read:a"):
+        assert Tokens.parse(text).scope_of("Bearer a") == "write"

@@ -1,0 +1,66 @@
+"""Bodies: as large and as slow as they may be, and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.answers import json_response
+from featurekit.server.app import create_app
+from featurekit.server.bodies import json_body
+from featurekit.server.routing import route
+from featurekit.server.site import Limits, Site
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> TestClient:
+    site = Site(store, Limits(body_bytes=100))
+
+    async def echo(request: Request) -> Response:
+        return json_response(await json_body(request, site))
+
+    return TestClient(create_app(site, [route("/echo", echo, site=site, methods=["POST"])]))
+
+
+def test_json_is_read_with_its_content_type_or_without(client: TestClient) -> None:
+    for headers in (
+        {},
+        {"Content-Type": "application/json; charset=utf-8"},
+        {"Content-Type": "application/ld+json"},
+    ):
+        assert client.post("/echo", content=b'{"a": 1}', headers=headers).json() == {"a": 1}
+
+
+def test_a_body_of_another_type_is_refused(client: TestClient) -> None:
+    told = client.post("/echo", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert (told.status_code, told.json()["error"]["class"]) == (415, "HTTPError")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"nul", b"NaN", b"\xff", b'"\\ud800"', b"[" * 5000, b'{"a": 1}x'],
+)
+def test_what_is_not_json_is_refused(client: TestClient, body: bytes) -> None:
+    told = client.post("/echo", content=body[:100])
+    assert told.status_code == 400
+    assert told.json()["error"]["message"].startswith("the body is not JSON")
+
+
+def test_a_body_too_large_is_refused_by_what_it_says_or_is(client: TestClient) -> None:
+    def parts() -> Iterator[bytes]:
+        yield from [b'"' + b"x" * 60] * 2
+
+    assert client.post("/echo", content=b"x" * 101).status_code == 413
+    assert client.post("/echo", content=parts()).status_code == 413
+
+
+def test_an_unknown_path_and_a_wrong_method_are_told_in_json(client: TestClient) -> None:
+    assert client.get("/nowhere").json()["error"]["message"] == "not found"
+    told = client.get("/echo")
+    assert (told.status_code, told.headers["allow"]) == (405, "POST")
+    assert told.json()["error"]["message"] == "method not allowed"
