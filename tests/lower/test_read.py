@@ -53,6 +53,8 @@ def test_each_value_has_its_status() -> None:
     assert decode_carefully(plan, [b"x", b""]) == ((0, None), ("invalid", "invalid"))
     wrong = ErrorReply("WRONGTYPE")
     assert decode_carefully(plan, [wrong, wrong]) == ((0, None), ("invalid", "invalid"))
+    away = ErrorReply("UNAVAILABLE no answer")
+    assert decode_carefully(plan, [away, away]) == ((0, None), ("unavailable", "unavailable"))
 
 
 def test_a_list_default_belongs_to_one_row() -> None:

@@ -13,7 +13,13 @@ from featurekit.dtypes import DType
 from featurekit.plan import ReadPlan
 from featurekit.runtime.response import OnlineResponse
 
-STATUS_STYLES = {"present": "", "default": DIM, "missing": DIM, "invalid": BAD}
+STATUS_STYLES = {
+    "present": "",
+    "default": DIM,
+    "missing": DIM,
+    "invalid": BAD,
+    "unavailable": BAD,
+}
 
 
 def answer_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, object]:

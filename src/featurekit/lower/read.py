@@ -14,6 +14,7 @@ from featurekit.codec import DECODE_ERRORS, codec_of
 from featurekit.lower.build import build
 from featurekit.lower.keys import KeyOf, key_function
 from featurekit.plan import FieldPlan, ReadPlan
+from featurekit.wire import UNAVAILABLE as AWAY
 from featurekit.wire import ErrorReply, bulk, command
 
 Cell = bytes | ErrorReply | None
@@ -26,7 +27,8 @@ RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
 TakeRow = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""
 
-PRESENT, DEFAULT, MISSING, INVALID = "present", "default", "missing", "invalid"
+PRESENT, DEFAULT, MISSING = "present", "default", "missing"
+INVALID, UNAVAILABLE = "invalid", "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +134,15 @@ def decode_carefully(plan: ReadPlan, raw: Raw) -> tuple[tuple[object, ...], tupl
 def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
     """One value and its status: the reference of the generated decoder."""
     codec = codec_of(field.dtype)
-    absent = MISSING
+    status = MISSING if field.default is None else DEFAULT
     if isinstance(cell, ErrorReply):
-        absent = INVALID
+        status = UNAVAILABLE if cell.code == AWAY else INVALID
     elif cell is not None:
         try:
             return codec.decode(cell), PRESENT
         except DECODE_ERRORS:
-            absent = INVALID
-    if field.default is None:
-        return None, absent
-    return codec.decode(field.default), INVALID if absent == INVALID else DEFAULT
+            status = INVALID
+    return None if field.default is None else codec.decode(field.default), status
 
 
 def inspect_requests(key: bytes, fields: Sequence[str]) -> list[bytes]:

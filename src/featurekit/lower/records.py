@@ -18,8 +18,8 @@ from featurekit.wire import ErrorReply
 class Record:
     """One row of features: `row.tx_count_7d`, or `row["tx_count_7d"]`.
 
-    A feature that is missing or invalid has its default, or else `None`. A feature whose name
-    is also a name of this class is reached by `row["..."]` alone.
+    A feature that is not `present` has its default, or else `None`. A feature whose name is also a
+    name of this class is reached by `row["..."]` alone.
     """
 
     __slots__ = ("_freshness", "_raw")
@@ -37,12 +37,12 @@ class Record:
 
     @property
     def error(self) -> str:
-        """Why the row could not be read, as a key of another type; empty if it could."""
+        """Why the row could not be read, as a server that is away; empty if it could."""
         return next((str(cell) for cell in self._raw if isinstance(cell, ErrorReply)), "")
 
     @property
     def statuses(self) -> dict[str, str]:
-        """For each feature `present`, `default`, `missing` or `invalid`."""
+        """For each feature its status, as those of `OnlineResponse.statuses`."""
         _, statuses = decode_carefully(self._plan, self._raw)
         return dict(zip(self._names, statuses, strict=True))
 

@@ -8,7 +8,7 @@ from featurekit.compiler import compile_read
 from featurekit.repo.applied import Applied
 from featurekit.repo.door import StoreDoor
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.requests import EntityRows
+from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
 
 Features = str | Sequence[str]
@@ -42,6 +42,8 @@ class Serving:
         *,
         full_feature_names: bool = False,
         freshness: bool = False,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> OnlineResponse:
         """The features of some entities, in one round trip per server.
 
@@ -51,16 +53,19 @@ class Serving:
                 Order and repeats are kept.
             full_feature_names: Whether answers are named `view__field`.
             freshness: Whether to ask how long each value has to live, too.
+            timeout: The bound of the whole call, with waits and retries: seconds, or a timedelta.
+                Without it, each try has the store's own timeout.
+            partial: Whether rows whose server is away are given with the status `unavailable`, in
+                the place of the call failing.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
             RequestError: A join key is lacking or unknown, or nothing is asked for.
             ValueRefusedError: A join key has another type.
-            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+            StoreUnavailableError: No reply in time. Safe to call again.
         """
-        return self._reader(features, full=full_feature_names, freshness=freshness).get(
-            entity_rows
-        )
+        reader = self._reader(features, full=full_feature_names, freshness=freshness)
+        return reader.get(entity_rows, timeout=timeout, partial=partial)
 
     async def get_online_features_async(
         self,
@@ -69,10 +74,12 @@ class Serving:
         *,
         full_feature_names: bool = False,
         freshness: bool = False,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> OnlineResponse:
         """As `get_online_features`, without blocking the event loop."""
         reader = self._reader(features, full=full_feature_names, freshness=freshness)
-        return await reader.get_async(entity_rows)
+        return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
 
     def online_reader(
         self, features: Features, *, full_feature_names: bool = False, freshness: bool = False

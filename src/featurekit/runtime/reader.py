@@ -19,9 +19,15 @@ from featurekit.lower.read import (
 )
 from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadPlan
-from featurekit.ports import Door
+from featurekit.ports import Door, Terms
 from featurekit.runtime.freshness import Freshness, measure
-from featurekit.runtime.requests import EntityRows, check_names, columns_function
+from featurekit.runtime.requests import (
+    EntityRows,
+    Timeout,
+    check_names,
+    columns_function,
+    terms_of,
+)
 from featurekit.runtime.response import OnlineResponse
 from featurekit.wire import ErrorReply, Reply
 
@@ -54,54 +60,69 @@ class OnlineReader:
     def __reduce__(self) -> tuple[object, ...]:
         return _reader, (self.plan, self._door, self._freshness)
 
-    def read(self, entity: object) -> Any:
+    def read(self, entity: object, *, timeout: Timeout = None, partial: bool = False) -> Any:
         """The features of one entity, as a row: `reader.read("u0001").tx_count_7d`.
 
         Args:
             entity: The value of the join key; a tuple or dict if there are several.
+            timeout: The bound of the whole call, with waits and retries: seconds, or a timedelta.
+                Without it, each try has the store's own timeout.
+            partial: Whether a row whose server is away is given with the status `unavailable`,
+                in the place of the call failing.
 
         Raises:
             RequestError: The entity lacks a join key, or names one that is not there.
             ValueRefusedError: A join key has another type, or is empty.
-            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+            StoreUnavailableError: No reply in time. Safe to call again.
         """
-        return self.read_many((entity,))[0]
+        return self.read_many((entity,), timeout=timeout, partial=partial)[0]
 
-    def read_many(self, entities: Sequence[object]) -> list[Any]:
-        """The features of `n` entities, as `n` rows in their order. Raises as `read`."""
-        keys = self._keys_of(entities)
+    def read_many(
+        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
+    ) -> list[Any]:
+        """The features of `n` entities, as `n` rows in their order. Otherwise as `read`."""
+        keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
         if self._direct:
-            return self._door.store.read(*self._together(keys), self._record)
-        return self._records(self._ask(keys))
+            return self._door.store.read(*self._together(keys), self._record, terms=terms)
+        return self._records(self._ask(keys, terms))
 
-    async def read_async(self, entity: object) -> Any:
+    async def read_async(
+        self, entity: object, *, timeout: Timeout = None, partial: bool = False
+    ) -> Any:
         """As `read`, without blocking the event loop."""
-        return (await self.read_many_async((entity,)))[0]
+        return (await self.read_many_async((entity,), timeout=timeout, partial=partial))[0]
 
-    async def read_many_async(self, entities: Sequence[object]) -> list[Any]:
+    async def read_many_async(
+        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
+    ) -> list[Any]:
         """As `read_many`, without blocking the event loop."""
-        keys = self._keys_of(entities)
+        keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
         if self._direct:
-            return await self._door.running().read(*self._together(keys), self._record)
-        return self._records(await self._ask_async(keys))
+            store = self._door.running()
+            return await store.read(*self._together(keys), self._record, terms=terms)
+        return self._records(await self._ask_async(keys, terms))
 
-    def get(self, entity_rows: EntityRows) -> OnlineResponse:
-        """The features of `n` entity rows. Raises as `read`."""
-        columns = self._columns_of(entity_rows)
+    def get(
+        self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
+    ) -> OnlineResponse:
+        """The features of `n` entity rows. Otherwise as `read`."""
+        columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
-            rows = self._door.store.read(*self._together(keys), self._row)
+            rows = self._door.store.read(*self._together(keys), self._row, terms=terms)
             return OnlineResponse(self.plan, self._names, columns, rows)
-        return self._response(columns, self._ask(keys))
+        return self._response(columns, self._ask(keys, terms))
 
-    async def get_async(self, entity_rows: EntityRows) -> OnlineResponse:
+    async def get_async(
+        self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
+    ) -> OnlineResponse:
         """As `get`, without blocking the event loop."""
-        columns = self._columns_of(entity_rows)
+        columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
-            rows = await self._door.running().read(*self._together(keys), self._row)
+            rows = await self._door.running().read(*self._together(keys), self._row, terms=terms)
             return OnlineResponse(self.plan, self._names, columns, rows)
-        return self._response(columns, await self._ask_async(keys))
+        return self._response(columns, await self._ask_async(keys, terms))
 
     def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
         if isinstance(entities, str | bytes | Mapping):
@@ -128,18 +149,18 @@ class OnlineReader:
             for key, n in self._parts
         ]
 
-    def _ask(self, keys: list[list[bytes]]) -> list[list[Reply]]:
+    def _ask(self, keys: list[list[bytes]], terms: Terms) -> list[list[Reply]]:
         """The replies of each group, all asked for at once; nothing is sent for no keys."""
         if not keys[0]:
             return [[] for _ in keys]
-        width = self._groups[0].width
-        return _apart(self._door.store.read(*self._together(keys), width=width), len(keys))
+        width, store = self._groups[0].width, self._door.store
+        return _apart(store.read(*self._together(keys), width=width, terms=terms), len(keys))
 
-    async def _ask_async(self, keys: list[list[bytes]]) -> list[list[Reply]]:
+    async def _ask_async(self, keys: list[list[bytes]], terms: Terms) -> list[list[Reply]]:
         if not keys[0]:
             return [[] for _ in keys]
-        width = self._groups[0].width
-        replies = await self._door.running().read(*self._together(keys), width=width)
+        width, store = self._groups[0].width, self._door.running()
+        replies = await store.read(*self._together(keys), width=width, terms=terms)
         return _apart(replies, len(keys))
 
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:

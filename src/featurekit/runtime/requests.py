@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from featurekit.errors import RequestError, nearest
 from featurekit.plan import ReadPlan
+from featurekit.ports import TERMS, Terms
+
+Timeout = float | timedelta | None
+"""The bound of a whole call: seconds, or a timedelta; `None` for the store's own timeouts."""
+
+MAX_TIMEOUT_S = 3600
 
 EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 """Entities as rows, `[{"user_id": "u0001"}]`, or as columns, `{"user_id": ["u0001"]}`."""
 
 
+_PARTIAL = Terms(partial=True)
+
 ColumnsOf = Callable[[EntityRows], dict[str, list[object]]]
+
+
+def terms_of(timeout: Timeout, *, partial: bool) -> Terms:
+    """What a caller says about time and servers that are away, as the store takes it.
+
+    Raises:
+        RequestError: The timeout is no span of time, is not above zero, or is over an hour.
+    """
+    if timeout is None:
+        return _PARTIAL if partial else TERMS
+    seconds: Any = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= MAX_TIMEOUT_S:
+        raise RequestError(
+            f"{timeout!r} is no timeout",
+            where="timeout",
+            hint="give seconds, as 0.05, or a timedelta: above zero, an hour at most",
+        )
+    return Terms(float(seconds), partial)
 
 
 def columns_function(plan: ReadPlan) -> ColumnsOf:

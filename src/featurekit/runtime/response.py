@@ -67,7 +67,11 @@ class OnlineResponse:
 
     @property
     def statuses(self) -> dict[str, list[str]]:
-        """For each feature `n` statuses: `present`, `default`, `missing` or `invalid`."""
+        """For each feature `n` statuses.
+
+        `present`; `default` or `missing` where nothing is stored; `invalid` where what is stored
+        cannot be read; `unavailable` where the server is away (`partial=True`).
+        """
         return self._columns([decode_carefully(self._plan, raw)[1] for *_, raw in self._rows])
 
     @property

@@ -1,0 +1,113 @@
+"""The terms of a read: how long it may take, and what to do about a server that is away."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError, StoreUnavailableError
+from featurekit.ports import TERMS, Terms
+from featurekit.runtime.requests import terms_of
+from tests.promise.repos import applied, commands
+from tests.servers import Server, running, valkey_binary
+
+FEATURES = ["profile:tx_count_7d", "profile:country", "activity:device"]
+USERS = {"user_id": ["u1", "u2"]}
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[FeatureStore]:
+    """A store whose server held a user, and has died."""
+    with running(valkey_binary()) as server, applied(tmp_path, server.url) as store:
+        store.write_batch("profile", {"u1": {"country": "NO", "tx_count_7d": 5}})
+        server.stop()
+        yield store
+
+
+@pytest.mark.parametrize("freshness", [False, True])
+def test_rows_of_a_server_that_is_away_are_given_as_unavailable(
+    away: FeatureStore, *, freshness: bool
+) -> None:
+    answer = away.get_online_features(FEATURES, USERS, partial=True, freshness=freshness)
+    assert answer.to_dict() == USERS | {
+        "tx_count_7d": [0, 0],
+        "country": [None, None],
+        "device": [None, None],
+    }
+    assert set(answer.statuses) == {"tx_count_7d", "country", "device"}
+    assert all(told == ["unavailable"] * 2 for told in answer.statuses.values())
+    assert answer.found == [False, False]
+    assert list(answer.errors) == [0, 1]
+    assert "nothing listens at" in answer.errors[1]
+    assert answer.to_arrow().num_rows == 2
+
+
+@pytest.mark.parametrize("features", [FEATURES, "both"])
+def test_a_record_of_a_server_that_is_away_says_so(away: FeatureStore, features: Any) -> None:
+    reader = away.online_reader(features)
+    row = (
+        reader.read({"user_id": "u1", "merchant_id": 7}, partial=True)
+        if (features == "both")
+        else reader.read("u1", partial=True)
+    )
+    assert (row.tx_count_7d, row.found) == (0, False)
+    assert set(row.statuses.values()) == {"unavailable"}
+    assert row.error.startswith("UNAVAILABLE")
+    assert pickle.loads(pickle.dumps(row)) == row
+
+
+async def test_the_asyncio_twins_do_the_same(away: FeatureStore) -> None:
+    answer = await away.get_online_features_async(FEATURES, USERS, partial=True)
+    assert answer.statuses["country"] == ["unavailable"] * 2
+    row = await away.online_reader("fraud_v1").read_async("u1", partial=True)
+    assert row.error == answer.errors[0]
+    await away.close_async()
+
+
+def test_without_partial_the_call_fails(away: FeatureStore) -> None:
+    with pytest.raises(StoreUnavailableError):
+        away.get_online_features(FEATURES, USERS)
+    with pytest.raises(StoreUnavailableError):
+        away.online_reader(FEATURES).read("u1", timeout=0.1)
+
+
+def test_a_timeout_bounds_the_call(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, f"{valkey.url}?retries=0") as shop, valkey.client() as client:
+        shop.get_online_features(FEATURES, USERS)
+        client.execute_command("CLIENT", "PAUSE", 300)
+        with pytest.raises(StoreUnavailableError, match="within 20 ms"):
+            shop.get_online_features(FEATURES, USERS, timeout=timedelta(milliseconds=20))
+        assert shop.get_online_features(FEATURES, USERS, timeout=5).errors == {}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "partial", "terms"),
+    [
+        (None, False, TERMS),
+        (None, True, Terms(0.0, partial=True)),
+        (0.05, False, Terms(0.05)),
+        (2, True, Terms(2.0, partial=True)),
+        (timedelta(milliseconds=50), False, Terms(0.05)),
+        (3600, False, Terms(3600.0)),
+    ],
+)
+def test_a_timeout_is_seconds_or_a_timedelta(timeout: Any, *, partial: bool, terms: Terms) -> None:
+    assert terms_of(timeout, partial=partial) == terms
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [0, -1, 3601, "50ms", True, float("nan"), float("inf"), timedelta(0), timedelta(days=1), [1]],
+)
+def test_what_is_no_timeout_is_refused_before_anything_is_sent(
+    shop: FeatureStore, valkey: Server, timeout: Any
+) -> None:
+    with commands(valkey) as seen, pytest.raises(RequestError, match="is no timeout"):
+        shop.get_online_features(FEATURES, USERS, timeout=timeout)
+    assert seen == []
