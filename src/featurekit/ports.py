@@ -239,6 +239,24 @@ class StreamEvent(NamedTuple):
     fault: str = ""
 
 
+class DeadLetter(NamedTuple):
+    """An event that did not fit its view, as it was buried.
+
+    Attributes:
+        id: What the dead letters know it by.
+        at_ms: When it was buried, in milliseconds since the epoch.
+        reason: Why; empty if whoever put it there did not say.
+        event_id: What its source knew it by.
+        fields: Its original columns as text; what is not UTF-8 is escaped.
+    """
+
+    id: str
+    at_ms: int
+    reason: str
+    event_id: str
+    fields: Mapping[str, str]
+
+
 class EventSource(Protocol):
     """Somewhere that events come from, at least once, to one of the consumers of a group."""
 
@@ -257,6 +275,14 @@ class EventSource(Protocol):
 
     def bury(self, event: StreamEvent, reason: str) -> None:
         """Put an event that does not fit among the dead letters, with the reason."""
+
+    def buried(self, most: int) -> Sequence[DeadLetter]:
+        """Up to `most` of the dead letters, newest first.
+
+        Raises:
+            StreamUnavailableError: They are away.
+            StreamError: They cannot be read here.
+        """
 
     def lag(self) -> int | None:
         """Events that this group has yet to read; `None` if the source does not tell."""

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from featurekit import FeatureStore
+from featurekit.repo.beats import Pulse
+from featurekit.runtime.worker import Pace, Worker
 from tests.cli.running import run, run_json
 from tests.servers import Server
+from tests.streams.crew import until
 
 
 def test_list_shows_entities_views_and_services(filled: Path) -> None:
@@ -20,7 +24,7 @@ def test_list_shows_entities_views_and_services(filled: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("what", ["entities", "views", "services", "fields"])
+@pytest.mark.parametrize("what", ["entities", "views", "services", "fields", "loads", "applies"])
 def test_list_of_one_kind_is_a_list_and_a_line_each(filled: Path, what: str) -> None:
     assert len(run("list", what).stdout.splitlines()) == len(run_json("list", what)) + 1
 
@@ -69,6 +73,28 @@ def test_status_tells_late_from_on_time(folder: Path) -> None:
     run("materialize")
     assert run("status").stdout.splitlines()[2].split()[-2:] == ["on", "time"]
     assert [state["late"] for state in run_json("status")] == [False, False]
+
+
+def test_list_tells_the_last_loads_and_applies(folder: Path) -> None:
+    run("apply")
+    assert run_json("list", "loads") == []
+    run("materialize")
+    [load], [apply] = run_json("list", "loads"), run_json("list", "applies")
+    assert (load["view"], load["rows_written"], load["error"]) == ("user_profile", 17, "")
+    assert {"kind": "add", "subject": "entity user", "detail": ""} in apply["changes"]
+    assert "user_profile  just now" in run("list", "loads").stdout
+    assert "add entity user; " in run("list", "applies").stdout
+
+
+def test_status_tells_of_the_workers_that_live(folder: Path, valkey: Server) -> None:
+    run("apply")
+    with FeatureStore(folder) as store:
+        worker = Worker(store.stream_writer("user_activity"), None, Pace(), print, lambda: 0)  # type: ignore[arg-type]
+        with Pulse(store._door.store, store.project, "w1", [worker]):
+            until(lambda: any(view["workers"] for view in run_json("status")))
+            [told] = next(v["workers"] for v in run_json("status") if v["kind"] == "stream")
+            assert (told["name"], told["view"], told["read"]) == ("w1", "user_activity", 0)
+            assert "w1      user_activity" in run("status").stdout
 
 
 def test_doctor_finds_nothing_wrong_with_a_sound_store(filled: Path) -> None:

@@ -75,7 +75,7 @@ def denied(
     def repo(url: str) -> Path:
         return write_repo(folder, url, DEFINITIONS, registry=registry)
 
-    keys = ["~fs:*", "~activity-events*", *(["~featurekit:*"] if registry == "online" else [])]
+    keys = ["~fs:*", "~activity-events*", "~featurekit:*"]
     with server.client() as client:
         with FeatureStore(repo(server.url)) as store:
             store.apply()
@@ -137,6 +137,18 @@ def test_the_rights_listed_suffice_for_a_worker(server: Server, tmp_path: Path) 
     page = (DOCS / "streaming.md").read_text().partition("## Rights")[2]
     wanted = rows()["writing a stream view"] | rights(page.partition("\n## ")[0])
     assert denied(server, tmp_path, wanted, run) == set()
+
+
+def test_the_rights_listed_suffice_to_see_workers_and_dead_letters(
+    server: Server, tmp_path: Path
+) -> None:
+    def look(store: FeatureStore) -> None:
+        assert store.streams.workers() == []
+        assert store.streams.dead_letters("activity") == []
+
+    page = (DOCS / "wire-format.md").read_text()
+    granted = rights(page.partition("- The workers of streams")[2].partition("\n- ")[0])
+    assert denied(server, tmp_path, granted, look) == set()
 
 
 def test_the_hint_to_a_user_who_may_not_write_names_what_loads_need() -> None:

@@ -21,7 +21,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "materialize": "Fill the online store from batch sources.",
             "write": "Write rows of JSON from standard input into a batch view.",
-            "stream": "Push events into stream views, or run the workers that do.",
+            "stream": "Push events into stream views, run the workers that do, or see what did not fit.",
         },
     ),
     (
@@ -34,7 +34,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Look",
         {
-            "list": "List entities, views, services or fields.",
+            "list": "List entities, views, services or fields, or the last loads or applies.",
             "describe": "Tell everything about an entity, view, service or field.",
             "status": "Show when each view was last written, and which are late.",
         },

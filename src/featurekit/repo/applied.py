@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
+from contextlib import suppress
+
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_repo
-from featurekit.errors import BreakingChangeError, RegistryConflictError, RegistryError
+from featurekit.errors import (
+    BreakingChangeError,
+    RegistryConflictError,
+    RegistryError,
+    StoreError,
+)
 from featurekit.models.loaded import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
+from featurekit.repo.door import now_ms
+from featurekit.repo.history import Apply
 from featurekit.repo.home import Home
 
 
@@ -70,5 +82,25 @@ class Applied:
         declared, before = self.declared, self.registry
         if before is None or declared.fingerprint != before.fingerprint:
             self._home.save(declared, before)
+            self._remember(before, declared, changes)
         self.refresh()
         return changes
+
+    def _remember(self, before: Registry | None, after: Registry, changes: Changes) -> None:
+        apply = Apply(
+            at_ms=now_ms(),
+            who=f"{_user()}@{socket.gethostname()}",
+            before=before.fingerprint if before is not None else "",
+            after=after.fingerprint,
+            changes=changes.changes,
+        )
+        with suppress(StoreError, RegistryError):  # it is applied, and that is what was asked for
+            self._home.history.record_apply(apply)
+
+
+def _user() -> str:
+    """Who runs this process; by number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -11,7 +11,7 @@ from featurekit.lower.keys import entity_of_text, key_function
 from featurekit.lower.read import decode_cell, inspect_requests
 from featurekit.plan import FieldPlan, RepoPlan
 from featurekit.ports import OnlineStore
-from featurekit.repo.home import Run
+from featurekit.repo.history import Run
 from featurekit.wire import ErrorReply, Reply, command
 
 UNKNOWN = "unknown"
@@ -189,7 +189,15 @@ def _status_of(view: str, kind: str, refresh_ms: int, run: Run | None, now_ms: i
     if run is None:
         return ViewStatus(view, kind, refresh_ms, None, 0, 0.0, "", age_ms, late)
     return ViewStatus(
-        view, kind, refresh_ms, run.ended_ms, run.rows, run.seconds, run.error, age_ms, late
+        view,
+        kind,
+        refresh_ms,
+        run.ended_ms,
+        run.rows_written,
+        run.seconds,
+        run.error,
+        age_ms,
+        late,
     )
 
 

@@ -22,7 +22,7 @@ from featurekit.lower.rows import json_reader
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, OnlineStore, Scan
 from featurekit.repo.door import now_ms
-from featurekit.repo.home import Home, Run
+from featurekit.repo.history import History, Run
 from featurekit.runtime.load import progress_of, send
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
@@ -39,7 +39,7 @@ class Load:
     Attributes:
         plan: The applied repository.
         store: Where rows go.
-        home: Where the history of loads is kept.
+        history: Where loads are remembered.
         root: The repository's folder.
         skip: Whether rows that do not fit are put aside instead of ending the load.
         rejects: The file that those go to; `None` for one named after the view and the time.
@@ -48,7 +48,7 @@ class Load:
 
     plan: RepoPlan
     store: OnlineStore
-    home: Home
+    history: History
     root: Path
     skip: bool = False
     rejects: Path | None = None
@@ -96,9 +96,9 @@ class Load:
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(seen))
             report.rows_written -= report.rows_superseded
-        if refused is not None and refused.rows:
-            report.reasons += refused.reasons[:20]
-            report.rejects_path = str(self._keep(view, refused))
+            if refused is not None and refused.rows:
+                report.reasons += refused.reasons[:20]
+                report.rejects_path = str(self._keep(view, refused))
         return report
 
     def _tables(
@@ -137,26 +137,43 @@ class Load:
                 hint="a batch write into it would leave its fields without their expiry",
             )
         self.store.check_writable(self.plan.prefix)
-        report = MaterializeReport(view.name)
-        before = self.home.runs().get(view.name)
+        report, started_ms = MaterializeReport(view.name), now_ms()
+        before = self.history.last([view.name]).get(view.name)
         start, cpu = time.monotonic(), _server_seconds(self.store)
-        with ViewLock(self.store, self.plan.prefix, view.name, now_ms()) as lock:
+        with ViewLock(self.store, self.plan.prefix, view.name, started_ms) as lock:
             try:
                 yield lock, report
             except FeatureKitError as error:
+                report.seconds = time.monotonic() - start
                 good_ms = before.good_ms if before else 0
                 with suppress(StoreError, RegistryError):  # what ended the load matters more
-                    self._record(view, report, time.monotonic() - start, error.message, good_ms)
+                    self._record(report, started_ms, error.message, good_ms)
                 raise
         report.entities = report.rows_written
         report.seconds = time.monotonic() - start
         report.server_seconds = max(0.0, _server_seconds(self.store) - cpu)
-        self._record(view, report, report.seconds, "", now_ms())
+        self._record(report, started_ms)
 
     def _record(
-        self, view: ViewPlan, report: MaterializeReport, seconds: float, error: str, good_ms: int
+        self, report: MaterializeReport, started_ms: int, error: str = "", good_ms: int = 0
     ) -> None:
-        self.home.record(Run(view.name, now_ms(), report.rows_written, seconds, error, good_ms))
+        ended_ms = now_ms()
+        run = Run(
+            view=report.view,
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            rows_read=report.rows_read,
+            rows_written=report.rows_written,
+            rows_rejected=report.rows_rejected,
+            rows_superseded=report.rows_superseded,
+            size_bytes=report.size_bytes,
+            seconds=report.seconds,
+            server_seconds=report.server_seconds,
+            error=error,
+            rejects_path=report.rejects_path,
+            good_ms=good_ms if error else ended_ms,
+        )
+        self.history.record(run)
 
     def _rejects_path(self, view: ViewPlan) -> Path:
         if self.rejects is not None:

@@ -18,6 +18,7 @@ from featurekit.repo.applied import Applied
 from featurekit.repo.bench import BenchReport, bench
 from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
+from featurekit.repo.history import Apply, Run
 from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
 from featurekit.repo.live import with_streams
@@ -244,7 +245,7 @@ class FeatureStore(Serving):
         return Load(
             plan=self.repo_plan,
             store=self._door.store,
-            home=self._home,
+            history=self._home.history,
             root=self.path,
             skip=on_bad_row == "skip",
             rejects=Path(rejects) if rejects is not None else None,
@@ -281,8 +282,22 @@ class FeatureStore(Serving):
 
     def status(self) -> list[ViewStatus]:
         """How each view does: its last load and whether it is late, or how fresh its stream is."""
-        states = status(self.repo_plan, self._home.runs(), self._door.now_ms())
+        runs = self._home.history.last([view.name for view in self.repo_plan.views])
+        states = status(self.repo_plan, runs, self._door.now_ms())
         return with_streams(states, self.repo_plan, self._door.store, self.streams.lag)
+
+    def load_history(self, view: str | None = None) -> list[Run]:
+        """The last loads of a view, or of all views, newest first: up to 50 of each.
+
+        Raises:
+            UnknownNameError: There is no such view.
+        """
+        views = self.repo_plan.views if view is None else [self.repo_plan.view(view)]
+        return self._home.history.loads([each.name for each in views])
+
+    def apply_history(self) -> list[Apply]:
+        """The last 100 applies that changed the registry, newest first."""
+        return self._home.history.applies()
 
     def doctor(self) -> list[Finding]:
         """What is well and what is not: server, registry, views, hashes."""

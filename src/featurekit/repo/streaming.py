@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.plan import RepoPlan, StreamPlan, ViewPlan
-from featurekit.ports import EventSource
+from featurekit.ports import DeadLetter, EventSource
+from featurekit.repo.beats import Pulse, WorkerState, workers
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.lines import Lines, line_reader
 from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
@@ -95,7 +96,14 @@ class Streaming:
         ]
         for member in crew:
             member.start()
-        _await(crew, stop)
+        pulse = Pulse(
+            self.door.store,
+            self.plan.project,
+            _name(options),
+            [member.worker for member in crew],
+        )
+        with pulse:
+            _await(crew, stop)
         for member in crew:
             if member.error is not None:
                 raise member.error
@@ -148,6 +156,36 @@ class Streaming:
                 report.rejected.clear()
         return report
 
+    def workers(self) -> list[WorkerState]:
+        """The workers that feed this project's stream views now, wherever they run.
+
+        One that ends is gone at once, one that dies is gone within 10 seconds.
+
+        Raises:
+            StoreError: The store is away, or this user may not read them.
+        """
+        return workers(self.door.store, self.plan.project)
+
+    def dead_letters(self, view: str, count: int = 20) -> list[DeadLetter]:
+        """The newest events that did not fit a stream view, newest first, with the reasons.
+
+        Views that read one stream share its dead letters, unless they say `dead_letter:`.
+
+        Args:
+            view: A stream view with a source.
+            count: Most of them.
+
+        Raises:
+            RequestError: The view has no source.
+            StreamError: They cannot be read, as those of Kafka topics.
+        """
+        plan = self.plan.view(view)
+        source = self._source(plan, _stream_of(plan), StreamOptions())
+        try:
+            return list(source.buried(count)) if count > 0 else []
+        finally:
+            source.close()
+
     def lag(self, view: ViewPlan) -> int | None:
         """Events that a view's workers have yet to read; `None` where that is not known.
 
@@ -173,12 +211,11 @@ class Streaming:
         return views
 
     def _source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
-        name = options.consumer or f"{socket.gethostname()}-{os.getpid()}"
         door = self.door
         return open_stream(
             view,
             plan,
-            Consumer(name, options.claim_after_ms),
+            Consumer(_name(options), options.claim_after_ms),
             lambda: open_store(door.url, door.root, os.environ),
             _kafka_settings(),
         )
@@ -211,12 +248,13 @@ class _Member(threading.Thread):
         super().__init__(daemon=True)
         self.report: StreamReport | None = None
         self.error: BaseException | None = None
-        self._worker, self._source, self._stop_all, self._once = worker, source, stop, once
+        self.worker = worker
+        self._source, self._stop_all, self._once = source, stop, once
 
     @override
     def run(self) -> None:
         try:
-            self.report = self._worker.run(self._stop_all, once=self._once)
+            self.report = self.worker.run(self._stop_all, once=self._once)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self.error = error
             self._stop_all.set()
@@ -232,6 +270,10 @@ def _await(crew: Sequence[_Member], stop: threading.Event) -> None:
             member.join(LOOK_S)  # a signal is taken between two looks
             if stop.is_set():
                 late = min(late, time.monotonic() + END_S)
+
+
+def _name(options: StreamOptions) -> str:
+    return options.consumer or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _untold(_report: StreamReport) -> None:

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -143,6 +143,10 @@ class Worker:
         pace: How to go about it.
         tell: Called with a report once in each interval, and at the end.
         now_ms: The clock.
+
+    Attributes:
+        view: The view's name.
+        last_error: The last thing that went wrong, over or not; empty if nothing did.
     """
 
     def __init__(
@@ -153,6 +157,8 @@ class Worker:
         tell: Tell,
         now_ms: Callable[[], int],
     ) -> None:
+        self.view = writer.plan.name
+        self.last_error = ""
         self._writer = writer
         self._source = source
         self._pace = pace
@@ -164,6 +170,7 @@ class Worker:
         self._since = time.monotonic()
         self._newest_ms = 0
         self._stop = threading.Event()
+        self._counting = threading.Lock()
 
     def run(self, stop: threading.Event, *, once: bool = False) -> StreamReport:
         """Work until asked to stop; what was read by then is written and acknowledged.
@@ -194,6 +201,15 @@ class Worker:
         finally:
             self._tell_now()
         return self._total
+
+    def standing(self) -> StreamReport:
+        """All that it did so far, and how things stand. For other threads to ask."""
+        with self._counting:
+            standing = StreamReport(self.view)
+            standing.add(self._total)
+            standing.add(replace(self._report, lag=self._total.lag))
+        standing.newest_age_ms = self._newest_age_ms()
+        return standing
 
     def _wait_s(self) -> float:
         return min(self._pace.wait_s, self._pace.interval_s)
@@ -230,6 +246,8 @@ class Worker:
         report.ignored += len(events) - done
         room = SHOWN - len(report.reasons)
         report.reasons += [f"{event.id}: {reason}" for event, reason in bad[:room]]
+        if bad:
+            self.last_error = f"{bad[-1][0].id}: {bad[-1][1]}"
         self._newest_ms = max(self._newest_ms, *(event.arrived_ms for event in events))
 
     def _insist(self, act: Callable[[], T]) -> T:
@@ -240,7 +258,7 @@ class Worker:
             try:
                 done = act()
             except (StoreUnavailableError, StreamUnavailableError) as error:
-                self._report.trouble = error.message
+                self._report.trouble = self.last_error = error.message
             else:
                 self._report.trouble = ""
                 return done
@@ -262,11 +280,15 @@ class Worker:
         report, now = self._report, time.monotonic()
         report.seconds = now - self._since
         report.lag = self._lag()
-        report.newest_age_ms = self._now_ms() - self._newest_ms if self._newest_ms else None
-        self._total.add(report)
-        self._report = StreamReport(report.view, trouble=report.trouble)
+        report.newest_age_ms = self._newest_age_ms()
+        with self._counting:
+            self._total.add(report)
+            self._report = StreamReport(report.view, trouble=report.trouble)
         self._since = now
         self._tell(report)
+
+    def _newest_age_ms(self) -> int | None:
+        return self._now_ms() - self._newest_ms if self._newest_ms else None
 
     def _lag(self) -> int | None:
         if self._report.trouble:

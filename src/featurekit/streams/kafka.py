@@ -19,7 +19,7 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
-from featurekit.ports import EventSource, StreamEvent
+from featurekit.ports import DeadLetter, EventSource, StreamEvent
 from featurekit.streams.objects import ObjectReader
 
 try:
@@ -156,6 +156,13 @@ class KafkaTopic(EventSource):
             producer.flush(0)
         if not faults or faults[0] is not None:
             raise self._failure("burying", next(iter(faults), None))
+
+    @override
+    def buried(self, most: int) -> Sequence[DeadLetter]:
+        raise StreamError(
+            f"the dead letters of a Kafka topic are not read here; they are in {self._topic.dead}",
+            hint="read that topic with a Kafka consumer; reason and position are headers",
+        )
 
     @override
     def lag(self) -> int | None:

@@ -21,7 +21,7 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
-from featurekit.ports import EventSource, OnlineStore, StreamEvent
+from featurekit.ports import DeadLetter, EventSource, OnlineStore, StreamEvent
 from featurekit.streams.consumer import Consumer
 from featurekit.streams.objects import ObjectReader
 from featurekit.wire import ErrorReply, Reply
@@ -102,6 +102,11 @@ class RedisStream(EventSource):
         self._call(
             "XADD", self._stream.dead, "*", *event.raw, "@reason", reason.encode(), "@id", event.id
         )
+
+    @override
+    def buried(self, most: int) -> Sequence[DeadLetter]:
+        entries = self._call("XREVRANGE", self._stream.dead, "+", "-", "COUNT", most)
+        return [_letter(*pair) for pair in map(_listed, _listed(entries))]
 
     @override
     def lag(self) -> int | None:
@@ -231,6 +236,21 @@ class RedisStream(EventSource):
 
 def _listed(reply: Reply) -> list[Reply]:
     return reply if isinstance(reply, list) else []
+
+
+def _letter(entry_id: Any, flat: Any) -> DeadLetter:
+    """A dead letter of its entry; its last two fields are those that `bury` adds."""
+    texts = [part.decode(errors="backslashreplace") for part in flat]
+    told = dict(zip(texts[-4::2], texts[-3::2], strict=True))
+    own = texts[:-4] if told.keys() == {"@reason", "@id"} else texts
+    marks = told if own is not texts else {}
+    return DeadLetter(
+        id=entry_id.decode(),
+        at_ms=int(entry_id[: entry_id.index(b"-")]),
+        reason=marks.get("@reason", ""),
+        event_id=marks.get("@id", ""),
+        fields=dict(zip(own[::2], own[1::2], strict=True)),
+    )
 
 
 class _Names(dict[bytes, str]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from featurekit.cli.screen import (
     BAD,
@@ -17,9 +19,12 @@ from featurekit.cli.screen import (
 )
 from featurekit.cli.session import Session, session_command
 from featurekit.cli.words import ago, count, percent, seconds, span
+from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
+from featurekit.repo.beats import WorkerState
 from featurekit.repo.inspection import StreamFreshness, ViewStatus
 
+WORKERS = ("worker", "of", "events/s", "read", "dropped", "rejected", "lag", "told", "")
 STREAM = ("stream", "live", "of", "newest", "oldest", "lag")
 
 
@@ -29,12 +34,14 @@ def command(session: Session) -> None:
 
     A batch view is late if no load of it ended well within its `refresh`. Of stream views it tells
     the share of entities that have live fields, how long the newest and the oldest of these still
-    live, from a sample of up to 1000 entities, and how many events wait for a worker.
+    live, from a sample of up to 1000 entities, and how many events wait for a worker; and of the
+    workers that live what they did since they started.
     """
     with FeatureStore(session.repo) as store:
         states = store.status()
+        crew = _crew(store)
     if session.json:
-        show_json(states)
+        show_json([asdict(s) | {"workers": _of(crew, s.view)} for s in states])
         return
     now_ms = time.time_ns() // 1_000_000
     headings = ("view", "kind", "every", "last run", "rows", "took", "state")
@@ -43,9 +50,38 @@ def command(session: Session) -> None:
     if streams:
         show_line()
         show_table(STREAM, [_stream_row(*stream) for stream in streams], right=STREAM[1:])
+    if crew:
+        show_line()
+        show_table(WORKERS, [_worker_row(worker) for worker in crew], right=WORKERS[2:-2])
     for state in states:
         if state.error:
             show_line(Styled(f"{state.view}: ", BAD), state.error)
+
+
+def _crew(store: FeatureStore) -> list[WorkerState]:
+    """The workers; none if the store is away, or does not tell this user."""
+    try:
+        return store.streams.workers()
+    except StoreError:
+        return []
+
+
+def _of(crew: Sequence[WorkerState], view: str) -> list[WorkerState]:
+    return [worker for worker in crew if worker.view == view]
+
+
+def _worker_row(worker: WorkerState) -> list[Piece]:
+    return [
+        worker.name,
+        worker.view,
+        count(worker.events_per_second),
+        count(worker.read),
+        count(worker.dropped_older + worker.dropped_expired),
+        Styled(count(worker.rejected), BAD if worker.rejected else ""),
+        Styled("-", DIM) if worker.lag is None else count(worker.lag),
+        ago(worker.age_ms),
+        Styled(worker.trouble, ODD),
+    ]
 
 
 def _row(state: ViewStatus, now_ms: int) -> list[Piece]:

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,9 +15,9 @@ from typing import Any
 
 import click
 
-from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note
+from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note, show_table
 from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import count, counted, span
+from featurekit.cli.words import ago, count, counted, span
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.models.scalars import parse_duration
 from featurekit.repo import FeatureStore
@@ -30,7 +31,7 @@ LONGEST_LINE = 1 << 27
 
 @click.group("stream")
 def command() -> None:
-    """Push events into stream views, or run the workers that do.
+    """Push events into stream views, run the workers that do, or see what did not fit.
 
     Each field of an event is written with its own expiry, and expires by itself when its stream
     stops.
@@ -125,7 +126,38 @@ def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
         store.streams.run(views, how, stop=stop, tell=lambda report: _tell(session, report))
 
 
-for subcommand in (push, run):
+@session_command("dead")
+@click.argument("view")
+@click.option(
+    "--count",
+    "most",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="Most events shown.",
+)
+def dead(session: Session, view: str, most: int) -> None:
+    """Show the newest dead letters of a stream view: events that did not fit it, and why.
+
+    Of views fed from Redis streams. Those of Kafka are in a topic of their own.
+    """
+    with FeatureStore(session.repo) as store:
+        letters = store.streams.dead_letters(view, most)
+    if session.json:
+        show_json([letter._asdict() for letter in letters])
+        return
+    now_ms = time.time_ns() // 1_000_000
+    rows = [
+        [ago(max(0, now_ms - each.at_ms)), each.event_id, each.reason, json.dumps({**each.fields})]
+        for each in letters
+    ]
+    if rows:
+        show_table(("buried", "event", "reason", "fields"), rows)
+    else:
+        show_line("no dead letters")
+
+
+for subcommand in (push, run, dead):
     command.add_command(subcommand)
 
 

@@ -1,0 +1,126 @@
+"""What is remembered of loads and applies, in files and online."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.changes import Change
+from featurekit.errors import BadRowError, UnknownNameError
+from featurekit.repo.history import APPLIES, LOADS, Apply, Run
+from tests.promise.repos import FRAUD, applied
+from tests.servers import Server
+
+HOMES = ["registry.json", "online"]
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_loads_are_remembered_newest_first_with_what_they_did(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        store.write_batch("profile", {"u1": {}, "u2": {}})
+        rows = {"u1": {"tx_count_7d": -5}, "u2": {}}
+        report = store.write_batch("profile", rows, on_bad_row="skip")
+        with pytest.raises(BadRowError):
+            store.write_batch("profile", rows)
+        failed, second, first = store.load_history("profile")
+    assert "below the minimum" in failed.error
+    assert failed.good_ms == second.ended_ms
+    assert (second.rows_read, second.rows_written, second.rows_rejected) == (2, 1, 1)
+    assert second.rejects_path == report.rejects_path != ""
+    assert (first.rows_written, first.error, first.size_bytes > 0) == (2, "", True)
+    assert 0 < first.started_ms <= first.ended_ms <= second.started_ms
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_no_view_is_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        history = store._home.history
+        for number in range(LOADS + 5):
+            history.record(Run("profile", ended_ms=number, rows_read=number))
+        history.record(Run("shop", ended_ms=LOADS))
+        runs = store.load_history("profile")
+        assert [run.rows_read for run in runs] == list(range(LOADS + 4, 4, -1))
+        assert len(store.load_history()) == LOADS + 1
+        with pytest.raises(UnknownNameError):
+            store.load_history("nope")
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_loads_that_end_together_are_all_remembered(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        history = store._home.history
+
+        def record(view: str) -> None:
+            for number in range(10):
+                history.record(Run(view, ended_ms=number))
+
+        threads = [threading.Thread(target=record, args=(v,)) for v in ("profile", "shop") * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(store.load_history()) == 40
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_applies_are_remembered_with_who_and_what(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        [first] = store.apply_history()
+        assert (first.before, first.after) == ("", _fingerprint(store))
+        assert Change("add", "entity user") in first.changes
+        assert "@" in first.who
+        store.apply()
+        assert len(store.apply_history()) == 1
+    again = FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h")
+    with applied(tmp_path, valkey.url, again, registry=home) as store:
+        second, first = store.apply_history()
+        assert (second.before, second.after) == (first.after, _fingerprint(store))
+        assert [change.kind for change in second.changes] == ["ttl"]
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_applies_are_not_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        for number in range(APPLIES + 5):
+            store._home.history.record_apply(Apply(number))
+        assert [each.at_ms for each in store.apply_history()] == list(range(APPLIES + 4, 4, -1))
+
+
+WHOLE: dict[str, Any] = {"view": "profile", "ended_ms": 5}
+DAMAGED: list[Any] = [
+    None, 5, "x", [], {}, {"ended_ms": 5}, WHOLE | {"ended_ms": "5"}, WHOLE | {"error": None},
+    WHOLE | {"seconds": [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_what_is_damaged_is_forgotten_and_the_rest_is_not(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=home) as store:
+        if home == "online":
+            with valkey.client() as client:
+                texts = [json.dumps(document) for document in [*DAMAGED, WHOLE]]
+                client.lpush("featurekit:{shop}:runs:profile", "{", b"\xff", *texts)
+        else:
+            runs = {"profile": [*DAMAGED, WHOLE], "shop": {"view": "shop"}}
+            (tmp_path / "registry.runs.json").write_text(json.dumps(runs))
+        assert store.load_history() == [Run("profile", ended_ms=5)]
+        store.write_batch("profile", {"u1": {}})
+        assert len(store.load_history("profile")) == 2
+
+
+def _fingerprint(store: FeatureStore) -> str:
+    assert store.registry is not None
+    return store.registry.fingerprint

@@ -1,0 +1,150 @@
+"""What workers tell of themselves while they live, and what they buried."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError, StoreError, StreamError
+from featurekit.plan import StreamPlan
+from featurekit.repo import beats
+from featurekit.repo.streaming import StreamOptions
+from featurekit.runtime.worker import Pace
+from tests.servers import Server
+from tests.streams.crew import emit, ended, until, worker
+from tests.streams.repos import repository
+
+KEY = "featurekit:{shop}:workers"
+QUICK = StreamOptions("w1", pace=Pace(wait_s=0.02, interval_s=0.1))
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats that a test need not wait for."""
+    monkeypatch.setattr(beats, "BEAT_S", 0.05)
+
+
+@contextmanager
+def working(store: FeatureStore) -> Iterator[None]:
+    """Workers in this process while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: store.streams.run(options=QUICK, stop=stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.usefixtures("often")
+def test_workers_tell_what_they_did_and_are_gone_when_they_end(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    client.xadd("activity-events", {"user_id": "u1", "count": "x"})
+    with working(store):
+        until(lambda: [w.read for w in store.streams.workers()] == [11, 0])
+        activity, session = store.streams.workers()
+        assert (activity.view, session.view, activity.name) == ("activity", "session", "w1")
+        assert (activity.host, activity.pid) == (socket.gethostname(), os.getpid())
+        assert (activity.written, activity.rejected, activity.trouble) == (10, 1, "")
+        assert "count: " in activity.error
+        assert activity.started_ms <= activity.at_ms
+        assert activity.age_ms < 5000
+        until(lambda: store.streams.workers()[0].lag == 0)
+    assert store.streams.workers() == []
+    assert client.exists(KEY) == 0
+
+
+def test_a_worker_that_dies_is_gone_by_its_own_expiry(
+    store: FeatureStore, client: redis.Redis, tmp_path: Path
+) -> None:
+    with worker(tmp_path, "--consumer", "a") as first, worker(tmp_path, "--consumer", "b") as two:
+        until(lambda: len(store.streams.workers()) == 4)
+        ttls = client.hpttl(KEY, "activity@a", "session@a")
+        assert all(0 < ttl <= beats.TTL_MS for ttl in ttls)
+        two.send_signal(signal.SIGKILL)
+        assert ended(first)[0] == 0
+        assert {w.name for w in store.streams.workers()} == {"b"}
+
+
+@pytest.mark.usefixtures("often")
+def test_what_is_wrong_with_a_worker_is_told(store: FeatureStore, client: redis.Redis) -> None:
+    with working(store):
+        until(lambda: len(store.streams.workers()) == 2)
+        client.delete("activity-events")
+        until(lambda: "was deleted" in store.streams.workers()[0].error)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_worker_that_may_not_tell_of_itself_works_all_the_same(
+    server: Server, client: redis.Redis, tmp_path: Path
+) -> None:
+    keys = ["fs:*", "activity-events*", "session-events*"]
+    client.acl_setuser("shy", enabled=True, passwords=["+p"], keys=keys, commands=["+@all"])
+    url = server.url.replace("unix://", "unix://shy:p@")
+    emit(client, 0, 10)
+    with repository(tmp_path, url) as store, working(store):
+        until(lambda: client.exists("fs:user:u9"))
+        with pytest.raises(StoreError, match="workers cannot be read"):
+            store.streams.workers()
+    client.acl_deluser("shy")
+    assert client.exists(KEY) == 0
+
+
+def test_what_another_version_told_is_passed_over(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    client.hset(KEY, mapping={"a": "{", "b": "[]", "c": "5", "d": '{"name": "x"}', "e": b"\xff"})
+    assert store.streams.workers() == []
+
+
+def test_dead_letters_come_newest_first_with_reason_and_original_fields(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    ids = [
+        client.xadd("activity-events", {"user_id": "u1", "count": "x", "@id": "7"}),
+        client.xadd("activity-events", {"user_id": "u2", b"\xff": b"\xfe"}),
+    ]
+    store.streams.run(["activity"], StreamOptions(once=True))
+    client.xadd("activity-events:dead", {"by": "hand"})
+    hand, second, first = store.streams.dead_letters("activity")
+    assert (hand.reason, hand.event_id, hand.fields) == ("", "", {"by": "hand"})
+    assert second.fields == {"user_id": "u2", "\\xff": "\\xfe"}
+    assert first.fields == {"user_id": "u1", "count": "x", "@id": "7"}
+    assert [first.event_id.encode(), second.event_id.encode()] == ids
+    assert "count: " in first.reason
+    assert int(first.id.split("-")[0]) == first.at_ms
+    assert store.streams.dead_letters("activity", 1) == [hand]
+    assert store.streams.dead_letters("session") == []
+
+
+def test_dead_letters_that_cannot_be_read_here_are_an_error_that_says_where(
+    store: FeatureStore,
+) -> None:
+    with pytest.raises(RequestError, match="no stream to read"):
+        store.streams.dead_letters("delays")
+    options = {"topic": "t", "group": "g", "bootstrap_servers": "b:1", "start": "earliest"}
+    kafka = StreamPlan("kafka", tuple(options.items()))
+    plan = store.repo_plan
+    views = tuple(replace(view, stream=kafka) for view in plan.views if view.kind == "stream")
+    streams = replace(store.streams, plan=replace(plan, views=views))
+    with pytest.raises(StreamError, match=r"they are in t\.dead"):
+        streams.dead_letters("activity")
