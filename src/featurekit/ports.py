@@ -9,21 +9,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from featurekit.lower.units import Dialect
 from featurekit.plan import ViewPlan
 from featurekit.wire import Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities(Dialect):
     """What a server can do, asked of it by `COMMAND INFO` and never guessed from its version.
 
     Attributes:
-        hsetex: Whether it has `HSETEX` (Redis 8, Valkey 9).
         server: Its name and version, for people: `valkey 9.1.2`.
     """
 
-    hsetex: bool
     server: str
+
+
+Apart = tuple[Sequence[bytes], Sequence[int]]
+"""The keys of some rows, and where the bytes of each end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,15 @@ class Chunk:
         lines: How many lines those replies take if nothing is refused; -1 if the replies are
             wanted whatever they are.
         rows: How many rows they write.
+        apart: From nothing to each row's key and where its bytes end, for a store of several
+            servers. Each row is then one command with one reply.
     """
 
     data: bytes | memoryview
     replies: int
     lines: int
     rows: int
+    apart: Callable[[], Apart] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +123,12 @@ class OnlineStore(Protocol):
             terms: On which terms.
         """
 
-    def call(self, *args: str | int | bytes) -> Reply:
-        """Send one command and return its reply; never sent twice.
+    def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
+        """Send one command and return its reply; never carried out twice.
+
+        Args:
+            args: The command.
+            key: The key that it is about, if it is about one: where it is routed.
 
         Raises:
             StoreUnavailableError: No reply within the store's timeout. It may have been carried out.
@@ -142,8 +152,11 @@ class OnlineStore(Protocol):
             StoreUnavailableError: The server went away and did not come back within the retries.
         """
 
+    def info(self, section: str) -> list[dict[str, str]]:
+        """What each server tells in a section of `INFO`; nothing if this user may not ask."""
+
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        """The keys that match a glob, in pages; a key may come twice."""
+        """The keys that match a glob, in pages, some of them empty; a key may come twice."""
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

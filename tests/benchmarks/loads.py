@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from featurekit.lower.units import Dialect
 from featurekit.ports import Chunk
 from featurekit.repo.bench import bench_ids
 from featurekit.runtime.tables import prepare_tables
@@ -90,7 +91,9 @@ def _chunks(place: Ground) -> list[Chunk]:
     view = place.store.repo_plan.view("six")
     assert view.source is not None
     scan = open_source(view.source, place.root).scan(view, None, None)
-    return [each.chunk for each in prepare_tables(view, scan, None, lambda _: "", hsetex=True)]
+    return [
+        each.chunk for each in prepare_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
+    ]
 
 
 def _pings(place: Ground, rows: int) -> Iterator[Row]:

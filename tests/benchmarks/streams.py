@@ -8,6 +8,7 @@ from typing import Any
 
 from featurekit.lower.events import arrival_unit
 from featurekit.lower.keys import key_function
+from featurekit.lower.units import Dialect
 from featurekit.repo.bench import race
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace
@@ -48,7 +49,7 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
     url = StoreUrl.parse(place.url)
     writer = place.store.stream_writer("live")
     events = [(f"u{n:07d}", event(n)) for n in range(EVENTS)]
-    unit, key = arrival_unit(writer.plan, hsetex=True), key_function(writer.plan.key)
+    unit, key = arrival_unit(writer.plan, Dialect(hsetex=True)), key_function(writer.plan.key)
     built = [unit(key(entity), values, 0)[0] for entity, values in events]
     prepared, everything = PreparedBytes(url), b"".join(built)
     with redis.Redis(**plain_options(url)) as plain:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
@@ -7,8 +9,8 @@ from hypothesis import given
 
 from featurekit.dtypes import DType
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.lower.chunks import BLOCK, build_chunk
-from featurekit.lower.units import batch_unit, faults_by_row
+from featurekit.lower.chunks import BLOCK, Built, build_chunk
+from featurekit.lower.units import Dialect, batch_unit, faults_by_row
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply
 from tests.lower.strategies import cells, ids, views
@@ -19,24 +21,26 @@ KEY = KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),))
 OWNER = ViewPlan("v", "batch", KEY, (FieldPlan("a", DType("int64")),), "key", 1000, 500)
 
 
-def by_row(view: ViewPlan, rows: list[Row], *, hsetex: bool) -> tuple[bytes, int, int, list[int]]:
+def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
     """The reference: units in transactions, one row after another."""
-    unit_of = batch_unit(view, hsetex=hsetex)
+    unit_of = batch_unit(view, dialect)
     units = [unit_of(key, row) for key, row in rows]
     blocks = [units[i : i + BLOCK] for i in range(0, len(units), BLOCK)]
     data = b"".join(MULTI + b"".join(u.data for u in block) + EXEC for block in blocks)
     replies = sum(u.commands for u in units) + 2 * len(blocks)
     lines = replies + sum(u.lines for u in units)
-    return data, replies, lines, [u.commands for u in units]
+    return data, replies, lines
 
 
-def by_column(
-    view: ViewPlan, rows: list[Row], *, hsetex: bool
-) -> tuple[bytes, int, int, list[int]]:
+def built_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> Built:
     keys = pa.array([key for key, _ in rows], pa.binary())
     values = [pa.array([row[f.name] for _, row in rows], pa.binary()) for f in view.fields]
-    built = build_chunk(view, keys, values, hsetex=hsetex)
-    return bytes(built.data), built.replies, built.lines, built.commands()
+    return build_chunk(view, keys, values, dialect)
+
+
+def by_column(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
+    built = built_of(view, rows, dialect)
+    return bytes(built.data), built.replies, built.lines
 
 
 @st.composite
@@ -52,13 +56,35 @@ def loads(draw: st.DrawFn) -> tuple[ViewPlan, list[Row]]:
 def test_a_chunk_is_its_rows_units_in_transactions(load: tuple[ViewPlan, list[Row]]) -> None:
     view, rows = load
     for hsetex in (True, False):
-        assert by_column(view, rows, hsetex=hsetex) == by_row(view, rows, hsetex=hsetex)
+        dialect = Dialect(hsetex=hsetex)
+        assert by_column(view, rows, dialect) == by_row(view, rows, dialect)
+
+
+@given(loads())
+def test_without_transactions_a_chunk_is_one_command_for_each_row(
+    load: tuple[ViewPlan, list[Row]],
+) -> None:
+    view, rows = load
+    for hsetex in (True, False):
+        dialect = Dialect(hsetex=hsetex, transactions=False)
+        unit_of, built = batch_unit(view, dialect), built_of(view, rows, dialect)
+        units = [unit_of(key, row) for key, row in rows]
+        starts = [0, *built.ends()]
+        assert [bytes(built.data[a:b]) for a, b in pairwise(starts)] == [u.data for u in units]
+        assert (built.replies, built.lines) == (len(rows), len(rows))
+        assert {(u.commands, u.lines) for u in units} == {(1, 1)}
+
+
+def test_of_rows_of_one_command_those_with_an_error_are_at_fault() -> None:
+    dialect = Dialect(hsetex=True, transactions=False)
+    built = built_of(OWNER, [(b"fs:user:1", {"a": b"1"})] * 3, dialect)
+    assert built.faults([1, ErrorReply("WRONGTYPE no hash"), 1]) == {1: "WRONGTYPE no hash"}
 
 
 @pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
 def test_a_transaction_ends_with_the_block(n: int) -> None:
     rows: list[Row] = [(b"fs:user:%d" % i, {"a": b"1"}) for i in range(n)]
-    data, replies, _, _ = by_column(OWNER, rows, hsetex=True)
+    data, replies, _ = by_column(OWNER, rows, Dialect(hsetex=True))
     assert data.count(MULTI) == data.count(EXEC) == -(-n // BLOCK)
     assert replies == 2 * n + 2 * data.count(EXEC)
 

@@ -1,8 +1,8 @@
 """Chunks: a whole record batch as RESP, built by Arrow compute.
 
-The bytes are those of `units`, row by row and in transactions of a few rows, without a value
-passing through Python. Nulls drop out of a join of pieces, so a null field costs nothing and
-leaves an `HDEL`. Rows are kept apart by `MULTI` and `EXEC` around each block.
+The bytes are those of `units`, row by row, without a value passing through Python. Nulls drop out
+of a join of pieces, so a null field costs nothing and leaves an `HDEL`. There is `MULTI` and `EXEC`
+around each block of a few rows; where there are no transactions, each row is one command.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.lower.units import lives_of
+from featurekit.lower.scripts import ROW
+from featurekit.lower.units import (
+    Dialect,
+    faults_by_row,
+    faults_of_commands,
+    key_ttl_ms_of,
+    lives_of,
+)
 from featurekit.plan import ViewPlan
-from featurekit.wire import EXEC, MULTI, bulk
+from featurekit.wire import EXEC, MULTI, Reply, bulk
 
 BLOCK = 32
 """Rows in one transaction: enough that `MULTI` costs little, few enough that no other client waits."""
@@ -31,16 +38,18 @@ class Built:
     """A chunk's bytes and what its replies will look like.
 
     Attributes:
-        data: Complete transactions.
+        data: Complete transactions, or a command for each row.
         replies: How many replies they get.
         lines: How many lines those take if nothing is refused.
-        commands: From nothing to the number of commands of each row; for tracing errors.
+        faults: From all replies to which rows were refused, and why.
+        ends: From nothing to where each row's bytes end; for rows of one command alone.
     """
 
     data: memoryview
     replies: int
     lines: int
-    commands: Callable[[], list[int]]
+    faults: Callable[[list[Reply]], dict[int, str]]
+    ends: Callable[[], Sequence[int]]
 
 
 @dataclass(slots=True)
@@ -58,20 +67,23 @@ class _Command:
     lines: int
 
 
-def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], *, hsetex: bool) -> Built:
+def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect) -> Built:
     """The commands that write `n` rows of a batch view.
 
     Args:
         view: The compiled view.
         keys: `n` keys, a binary array without nulls.
         values: For each field of the view, `n` values as bytes in the hash; null deletes.
-        hsetex: Whether the server has `HSETEX`.
+        dialect: How the server is told what belongs together.
     """
     columns = dict(zip([f.name for f in view.fields], values, strict=True))
     framed = _join([_framed_lengths(b"", pc.binary_length(keys)), keys])
+    if not dialect.transactions:
+        return _row_commands(view, framed, columns, dialect)
     commands: list[_Command] = []
     for ttl_ms, names in lives_of(view).items():
-        commands += _set_commands(framed, [(n, columns[n]) for n in names], ttl_ms, hsetex=hsetex)
+        items = [(n, columns[n]) for n in names]
+        commands += _set_commands(framed, items, ttl_ms, hsetex=dialect.hsetex)
     if (gone := _delete_command(framed, columns, view.retired)) is not None:
         commands.append(gone)
     if view.expires == "key":
@@ -81,10 +93,34 @@ def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], *, hsetex: boo
     return _assemble(len(keys), commands)
 
 
+def _row_commands(view: ViewPlan, framed: Any, columns: dict[str, Any], dialect: Dialect) -> Built:
+    """Each row as one call of the script `ROW`: the bytes of `units.row_command`."""
+    groups: list[Any] = []
+    body: list[Any] = []
+    for ttl_ms, names in lives_of(view).items():
+        items = [(n, columns[n]) for n in names]
+        groups.append(_set_count(items))
+        body += [_by_count(groups[-1], partial(_group_head, ttl_ms)), *_pairs(items)]
+    gone, names_gone = _gone(columns, view.retired)
+    filled = [_by_count(count, lambda k: int(k > 0), pa.int32()) for count in groups]
+    size = _sum(8, gone, *filled, *filled, *groups, *groups)
+    constant = _argument(key_ttl_ms_of(view)) + _argument(int(dialect.hsetex))
+    pieces = [
+        _by_count(size, lambda k: b"*%d\r\n" % k + bulk(b"EVALSHA") + bulk(ROW.sha) + bulk(b"1")),
+        *(framed, constant, _by_count(_sum(0, *filled), _argument), _by_count(gone, _argument)),
+        *(*body, *names_gone, b"\r\n"),
+    ]
+    joined, n = _join(pieces), len(framed)
+    return Built(_data(joined), n, n, faults_of_commands, partial(_ends, joined))
+
+
+def _group_head(ttl_ms: int, size: int) -> bytes | None:
+    return _argument(ttl_ms) + _argument(size) if size else None
+
+
 def _assemble(n: int, commands: list[_Command]) -> Built:
     first, last = _marks(n)
     joined = _join([first, *(p for c in commands for p in c.pieces), last])
-    total = pc.sum(pc.binary_length(joined)).as_py() or 0
     blocks = -(-n // BLOCK)
     queued = sum(
         c.present * n if isinstance(c.present, int) else pc.sum(c.present).as_py()
@@ -99,28 +135,30 @@ def _assemble(n: int, commands: list[_Command]) -> Built:
         return per_row
 
     return Built(
-        data=memoryview(joined.buffers()[2] or b"")[:total],
+        data=_data(joined),
         replies=queued + 2 * blocks,
         lines=queued + 2 * blocks + sum(c.lines for c in commands),
-        commands=counts,
+        faults=lambda replies: faults_by_row(replies, counts(), BLOCK),
+        ends=partial(_ends, joined),
     )
+
+
+def _data(joined: Any) -> memoryview:
+    """The bytes of all rows, one after another."""
+    total = pc.sum(pc.binary_length(joined)).as_py() or 0
+    return memoryview(joined.buffers()[2] or b"")[:total]
+
+
+def _ends(joined: Any) -> Sequence[int]:
+    """Where each row ends in those bytes: a fresh array's own offsets."""
+    return memoryview(joined.buffers()[1]).cast("i")[1 : len(joined) + 1]
 
 
 def _set_commands(
     framed: Any, items: list[tuple[str, Any]], ttl_ms: int, *, hsetex: bool
 ) -> list[_Command]:
     """What sets the fields of one TTL: `HSET`, or `HSETEX`, or `HSET` and `HPEXPIRE`."""
-    nullable = [values for _, values in items if values.null_count]
-    count = _count(len(items) - len(nullable), [values.is_valid() for values in nullable])
-    pairs = [
-        piece
-        for name, values in items
-        for piece in (
-            _framed_lengths(b"\r\n" + bulk(name.encode()), pc.binary_length(values)),
-            values,
-        )
-    ]
-    n = len(framed)
+    count, pairs, n = _set_count(items), _pairs(items), len(framed)
     plain = partial(_command, n, framed, count, lambda k: b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * k))
     if not ttl_ms:
         return [plain(None, pairs)]
@@ -142,11 +180,29 @@ def _set_commands(
     return [plain(None, pairs), _expire_command(framed, items, count, lambda k: ttl + fields(k))]
 
 
+def _set_count(items: list[tuple[str, Any]]) -> Any:
+    """How many of the fields a row sets."""
+    nullable = [values for _, values in items if values.null_count]
+    return _sum(len(items) - len(nullable), *(values.is_valid() for values in nullable))
+
+
+def _pairs(items: list[tuple[str, Any]]) -> list[Any]:
+    """Names and values, framed, as pieces; nothing where the value is null."""
+    return [
+        piece
+        for name, values in items
+        for piece in (
+            _framed_lengths(b"\r\n" + bulk(name.encode()), pc.binary_length(values)),
+            values,
+        )
+    ]
+
+
 def _expire_command(
     framed: Any, items: list[tuple[str, Any]], count: Any, middle: Callable[[int], bytes]
 ) -> _Command:
     """`HPEXPIRE` of the fields that were set; `middle` is its TTL and its count of fields."""
-    names = [(b"\r\n" + bulk(name.encode())[:-2], values) for name, values in items]
+    names = [(_argument(name.encode()), values) for name, values in items]
     expire = _command(
         len(framed),
         framed,
@@ -164,18 +220,19 @@ def _delete_command(
     framed: Any, columns: dict[str, Any], retired: Sequence[str]
 ) -> _Command | None:
     """`HDEL` of what is null and of what is retired, in the rows that have any of it."""
-    names = {name: values for name, values in columns.items() if values.null_count}
-    if not names and not retired:
+    count, names = _gone(columns, retired)
+    if not names:
         return None
-    gone = [
-        _where(values.is_null(), b"\r\n" + bulk(name.encode())[:-2])
-        for name, values in names.items()
-    ]
-    gone += [b"\r\n" + bulk(name.encode())[:-2] for name in retired]
-    count = _count(len(retired), [values.is_null() for values in names.values()])
     return _command(
-        len(framed), framed, count, lambda k: b"*%d\r\n$4\r\nHDEL\r\n" % (2 + k), None, gone
+        len(framed), framed, count, lambda k: b"*%d\r\n$4\r\nHDEL\r\n" % (2 + k), None, names
     )
+
+
+def _gone(columns: dict[str, Any], retired: Sequence[str]) -> tuple[Any, list[Any]]:
+    """How many fields a row deletes, and their names, framed, as pieces."""
+    nulls = {name: values.is_null() for name, values in columns.items() if values.null_count}
+    names = [_where(mask, _argument(name.encode())) for name, mask in nulls.items()]
+    return _sum(len(retired), *nulls.values()), names + [_argument(n.encode()) for n in retired]
 
 
 def _command(
@@ -206,12 +263,28 @@ def _command(
     return _Command(pieces, present, n if has_all else pc.sum(present).as_py())
 
 
-def _count(fixed: int, present: list[Any]) -> Any:
-    """How many arguments: one number if it is the same for all rows, else an array."""
-    count: Any = fixed
-    for mask in present:
-        count = pc.add(mask.cast(pa.int32()), count)
-    return count
+def _sum(fixed: int, *terms: Any) -> Any:
+    """The sum of numbers and of arrays of them: one number if it is the same for all rows."""
+    total: Any = fixed
+    for term in terms:
+        if isinstance(term, int):
+            total = total + term if isinstance(total, int) else pc.add(total, term)
+        else:
+            total = pc.add(term.cast(pa.int32()), total)
+    return total
+
+
+def _by_count(count: Any, of: Callable[[int], Any], kind: Any = None) -> Any:
+    """What `of` gives for a number, or for each row's; a null is no bytes."""
+    if isinstance(count, int):
+        return of(count)
+    return pa.array(map(of, range(pc.max(count).as_py() + 1)), kind or pa.binary()).take(count)
+
+
+def _argument(value: bytes | int) -> bytes:
+    """One argument, framed, with the line's end before it in the place of after it."""
+    data = value if isinstance(value, bytes) else b"%d" % value
+    return b"\r\n$%d\r\n%b" % (len(data), data)
 
 
 def _where(mask: Any, data: bytes) -> Any:

@@ -1,64 +1,29 @@
 """Events: the commands that write one event of a stream view, which apply together or not at all.
 
 With `ordering: arrival` an event is one `HSETEX` where the server has it and one TTL is
-involved; else a transaction. With `ordering: event_time` it is one call of a script, which
-compares the event's time with the newest one seen and writes in the same step. Expiry then
-counts from the event, so that an old log played again makes nothing look fresh.
+involved; else a transaction, or a call of a script where there are none. With `ordering:
+event_time` it is one call of a script, which compares the event's time with the newest one seen
+and writes in the same step. Expiry then counts from the event, so that an old log played again
+makes nothing look fresh.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 from featurekit.lower.build import build
 from featurekit.lower.checks import encode_function
 from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
-from featurekit.lower.units import Unit, set_commands, transaction
+from featurekit.lower.scripts import EVENT
+from featurekit.lower.units import Dialect, Unit, flag_of, row_command, set_commands, transaction
 from featurekit.plan import ViewPlan
 from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
 
 Encoded = Mapping[str, bytes | None]
 """The fields of an event as bytes; `None` deletes, an absent field is left alone."""
 
-SCRIPT = b"""
-local key, clock, time = KEYS[1], ARGV[1], ARGV[2]
-local seen = redis.call('HGET', key, clock)
-if seen and tonumber(seen) > tonumber(time) then return 0 end
-local function set(deadline, from, n)
-  local pairs_, names = {}, {}
-  for i = from, from + 2 * n - 1, 2 do
-    pairs_[#pairs_ + 1], pairs_[#pairs_ + 2], names[#names + 1] = ARGV[i], ARGV[i + 1], ARGV[i]
-  end
-  if ARGV[3] == '1' then
-    redis.call('HSETEX', key, 'PXAT', deadline, 'FIELDS', n, unpack(pairs_))
-    return
-  end
-  redis.call('HSET', key, unpack(pairs_))
-  local done = redis.pcall('HPEXPIREAT', key, deadline, 'FIELDS', n, unpack(names))
-  if done.err then
-    redis.call('HDEL', key, unpack(names))
-    error(done.err)
-  end
-end
-local at = 5
-for _ = 1, tonumber(ARGV[4]) do
-  local n = tonumber(ARGV[at + 1])
-  set(ARGV[at], at + 2, n)
-  at = at + 2 + 2 * n
-end
-for i = at, #ARGV do redis.call('HDEL', key, ARGV[i]) end
-return 1
-"""
-"""KEYS: the hash. ARGV: clock field, event time, whether there is HSETEX, groups; for each group
-its deadline, its size and its pairs; then the fields to delete. The clock is set as one of them."""
-
-SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
-
 _SHAPES = 1024
 """Subsets of fields that a function is kept for."""
-
-LOAD_SCRIPT = command(b"SCRIPT", b"LOAD", SCRIPT)
 
 
 EventUnit = tuple[bytes, int]
@@ -86,10 +51,10 @@ def event_encoder(view: ViewPlan) -> Callable[[Mapping[str, object]], dict[str, 
     return encode
 
 
-def arrival_unit(view: ViewPlan, *, hsetex: bool) -> EventOf:
+def arrival_unit(view: ViewPlan, dialect: Dialect) -> EventOf:
     """The function that makes the unit of an event whose expiry counts from its arrival."""
-    slow = _any_event(view, hsetex=hsetex)
-    if not hsetex:
+    slow = _any_event(view, dialect)
+    if not dialect.hsetex:
         return slow
 
     shapes: dict[tuple[object, ...], Callable[..., bytes] | None] = {}
@@ -112,7 +77,7 @@ def arrival_unit(view: ViewPlan, *, hsetex: bool) -> EventOf:
     return unit
 
 
-def _any_event(view: ViewPlan, *, hsetex: bool) -> EventOf:
+def _any_event(view: ViewPlan, dialect: Dialect) -> EventOf:
     """The plain form, for events of any fields, TTLs and deletions."""
     encode = event_encoder(view)
     lives = {field.name: field.ttl_ms for field in view.fields}
@@ -127,11 +92,13 @@ def _any_event(view: ViewPlan, *, hsetex: bool) -> EventOf:
                 groups.setdefault(ttl_ms or lives[name], []).append((name.encode(), data))
         parts: list[bytes] = []
         for ttl, items in groups.items():
-            parts += set_commands(key, items, ttl, hsetex=hsetex)
+            parts += set_commands(key, items, ttl, hsetex=dialect.hsetex)
         if gone:
             parts.append(command(b"HDEL", key, *gone))
         if len(parts) <= 1:
             return b"".join(parts), len(parts)
+        if not dialect.transactions:
+            return row_command(key, groups, gone, 0, hsetex=dialect.hsetex), 1
         return transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2
 
     return unit
@@ -167,13 +134,13 @@ TimedEventOf = Callable[[bytes, Mapping[str, object], int, int, int], EventUnit 
 is an event that is not sent, since all it would write has expired by now."""
 
 
-def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
+def timed_unit(view: ViewPlan, dialect: Dialect) -> TimedEventOf:
     """The function that makes the unit of an event which is ordered by its time."""
     encode = event_encoder(view)
     lives = {field.name: field.ttl_ms for field in view.fields}
     clock = view.clock_field.encode()
     longest = max([view.ttl_ms, *lives.values()])
-    flag = b"1" if hsetex else b"0"
+    flag = flag_of(hsetex=dialect.hsetex)
 
     def unit(
         key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
@@ -197,7 +164,7 @@ def timed_unit(view: ViewPlan, *, hsetex: bool) -> TimedEventOf:
                 gone.append(name.encode())
         if not alive:
             return None
-        parts = [b"EVALSHA", SHA, b"1", key, clock, time, flag, b"%d" % len(groups)]
+        parts = [b"EVALSHA", EVENT.sha, b"1", key, clock, time, flag, b"%d" % len(groups)]
         for deadline, pairs in groups.items():
             parts += [b"%d" % deadline, b"%d" % (len(pairs) // 2), *pairs]
         return command(*parts, *gone), 1

@@ -6,17 +6,19 @@ The rules of expiry are here and nowhere else (docs/wire-format.md, "Expiry"):
   the key's TTL.
 - A view that expires by field gives each field it sets that field's own TTL: by `HSETEX`
   where the server has it, else by `HSET` and `HPEXPIRE`.
+- Where transactions cannot be had, a row is one call of a script that does the same.
 - `HPEXPIRE` alone, `KEEPTTL` and increments are never sent: on some servers they bring
   expired values back, or lose their expiry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from featurekit.lower.scripts import ROW
 from featurekit.plan import ViewPlan
-from featurekit.wire import EXEC, MULTI, Reply, command, first_error
+from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, command, first_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +40,53 @@ UnitOf = Callable[[bytes, Mapping[str, bytes | None]], Unit]
 """From a key and its fields' bytes to the unit that writes them; `None` deletes a field."""
 
 
-def batch_unit(view: ViewPlan, *, hsetex: bool) -> UnitOf:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a server is to be told that commands belong together.
+
+    Attributes:
+        hsetex: Whether it has `HSETEX` (Redis 8, Valkey 9).
+        transactions: Whether `MULTI` may be sent. Not to a cluster, where it fails while its slot
+            moves: there a unit is one command.
+    """
+
+    hsetex: bool
+    transactions: bool = True
+
+
+def batch_unit(view: ViewPlan, dialect: Dialect) -> UnitOf:
     """The function that makes units for a batch view: fields that are not given are deleted."""
     names = [field.name for field in view.fields]
     lives = lives_of(view)
     retired = [name.encode() for name in view.retired]
+    key_ttl_ms = key_ttl_ms_of(view)
 
     def unit(key: bytes, row: Mapping[str, bytes | None]) -> Unit:
+        groups = {
+            ttl_ms: [(n.encode(), v) for n in group if (v := row.get(n)) is not None]
+            for ttl_ms, group in lives.items()
+        }
+        gone = [n.encode() for n in names if row.get(n) is None] + retired
+        if not dialect.transactions:
+            return Unit(row_command(key, groups, gone, key_ttl_ms, hsetex=dialect.hsetex), 1, 1)
         parts: list[bytes] = []
         lines = 0
-        for ttl_ms, group in lives.items():
-            items = [(n.encode(), v) for n in group if (v := row.get(n)) is not None]
-            parts += set_commands(key, items, ttl_ms, hsetex=hsetex)
+        for ttl_ms, items in groups.items():
+            parts += set_commands(key, items, ttl_ms, hsetex=dialect.hsetex)
             # HPEXPIRE answers with a line for each field.
-            lines += len(items) if ttl_ms and not hsetex else 0
-        if gone := [n.encode() for n in names if row.get(n) is None] + retired:
+            lines += len(items) if ttl_ms and not dialect.hsetex else 0
+        if gone:
             parts.append(command(b"HDEL", key, *gone))
-        if view.expires == "key":
-            parts.append(command(b"PEXPIRE", key, b"%d" % view.ttl_ms))
+        if key_ttl_ms:
+            parts.append(command(b"PEXPIRE", key, b"%d" % key_ttl_ms))
         return Unit(b"".join(parts), len(parts), len(parts) + lines)
 
     return unit
+
+
+def key_ttl_ms_of(view: ViewPlan) -> int:
+    """The TTL in ms that a write of the view gives to the key; 0 if it gives none."""
+    return view.ttl_ms if view.expires == "key" else 0
 
 
 def lives_of(view: ViewPlan) -> dict[int, list[str]]:
@@ -88,9 +116,43 @@ def set_commands(
     ]
 
 
+def row_command(
+    key: bytes,
+    groups: Mapping[int, Sequence[tuple[bytes, bytes]]],
+    gone: Sequence[bytes],
+    key_ttl_ms: int,
+    *,
+    hsetex: bool,
+) -> bytes:
+    """The one command that writes a row: a call of the script `ROW`, which answers 1.
+
+    Args:
+        key: The hash.
+        groups: Fields and their bytes by the TTL in ms they get; 0 is the key's.
+        gone: Fields to delete.
+        key_ttl_ms: The TTL that the key gets; 0 for none.
+        hsetex: Whether the server has `HSETEX`.
+    """
+    filled = {ttl_ms: items for ttl_ms, items in groups.items() if items}
+    parts = [b"%d" % key_ttl_ms, flag_of(hsetex=hsetex), b"%d" % len(filled), b"%d" % len(gone)]
+    for ttl_ms, items in filled.items():
+        parts += [b"%d" % ttl_ms, b"%d" % len(items), *(part for item in items for part in item)]
+    return command(b"EVALSHA", ROW.sha, b"1", key, *parts, *gone)
+
+
+def flag_of(*, hsetex: bool) -> bytes:
+    """Whether there is `HSETEX`, as scripts are told."""
+    return b"1" if hsetex else b"0"
+
+
 def transaction(unit: Unit) -> bytes:
     """A unit between `MULTI` and `EXEC`: two more replies, each command's twice in lines."""
     return MULTI + unit.data + EXEC
+
+
+def faults_of_commands(replies: Sequence[Reply]) -> dict[int, str]:
+    """As `faults_by_row`, where each row is one command."""
+    return {i: str(reply) for i, reply in enumerate(replies) if isinstance(reply, ErrorReply)}
 
 
 def faults_by_row(replies: list[Reply], commands: list[int], block: int) -> dict[int, str]:

@@ -246,7 +246,7 @@ def _load_bench(
     def prepare() -> Iterator[Any]:
         batches = iter(table.to_batches(_BATCH_ROWS))
         scan = Scan("native", batches, len(table))
-        return prepare_tables(view, scan, None, lambda _: "", hsetex=store.capabilities.hsetex)
+        return prepare_tables(view, scan, None, lambda _: "", store.capabilities)
 
     chunks = [each.chunk for each in prepare()]
     rows = table.to_pylist()

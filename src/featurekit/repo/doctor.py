@@ -14,7 +14,7 @@ from featurekit.plan import EntityPlan, RepoPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.applied import Applied
 from featurekit.repo.inspection import ViewStatus
-from featurekit.wire import command, info_of
+from featurekit.wire import command
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -82,12 +82,14 @@ def _latency(store: OnlineStore) -> Finding:
 
 
 def _eviction(store: OnlineStore) -> Finding:
-    memory = info_of(store.call("INFO", "memory"))
-    policy, limit = memory.get("maxmemory_policy", ""), int(memory.get("maxmemory", "0"))
-    if not policy:
+    servers = store.info("memory")
+    policies = sorted({told.get("maxmemory_policy", "") for told in servers})
+    limits = sorted({int(told.get("maxmemory", "0")) for told in servers})
+    if "" in policies:
         return Finding(OK, "eviction", "the server does not tell its maxmemory-policy")
-    message = f"maxmemory-policy is {policy}, maxmemory {limit or 'unlimited'}"
-    if policy == "noeviction":
+    shown = " and ".join(str(limit or "unlimited") for limit in limits)
+    message = f"maxmemory-policy is {' and '.join(policies)}, maxmemory {shown}"
+    if policies == ["noeviction"]:
         return Finding(OK, "eviction", message)
     return Finding(
         WARN,

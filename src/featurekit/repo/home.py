@@ -118,7 +118,7 @@ class OnlineHome(Home):
             raise _conflict()
 
     def _call(self, *args: str | int | bytes) -> Reply:
-        reply = self._store.call(*args)
+        reply = self._store.call(*args, key=self._key)
         if isinstance(reply, ErrorReply):
             raise StoreError(f"the registry cannot be used: {reply}", where=self._key)
         return reply

@@ -41,14 +41,9 @@ def with_streams(
 def _sample(store: OnlineStore, pattern: str) -> list[bytes]:
     """Keys that match, some of them if there are many."""
     keys: dict[bytes, None] = {}
-    cursor: Reply = b"0"
-    for _ in range(PAGES):
-        reply = store.call("SCAN", _bytes(cursor), "MATCH", pattern, "COUNT", SAMPLE)
-        if not isinstance(reply, list) or not isinstance(page := reply[1], list):
-            break
-        keys |= dict.fromkeys(map(_bytes, page))
-        cursor = reply[0]
-        if cursor == b"0" or len(keys) >= SAMPLE:
+    for page in islice(store.scan(pattern), PAGES):
+        keys |= dict.fromkeys(page)
+        if len(keys) >= SAMPLE:
             break
     return list(islice(keys, SAMPLE))
 

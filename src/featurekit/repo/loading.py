@@ -27,7 +27,6 @@ from featurekit.runtime.load import progress_of, send
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
-from featurekit.wire import info_of
 
 ON_BAD_ROW = ("fail", "skip")
 
@@ -88,10 +87,9 @@ class Load:
         """Load a view from rows in Python; of several rows of one entity the last one stays."""
         refused = Rejects() if self.skip else None
         seen: Seen = set()
-        hsetex = self.store.capabilities.hsetex
         with self._run(view) as (lock, report):
             watch = progress_of(view.name, 0, self.on_progress, lock.check)
-            prepared = prepare_rows(view, rows, refused, seen, hsetex=hsetex)
+            prepared = prepare_rows(view, rows, refused, seen, self.store.capabilities)
             send(self.store, prepared, report, skip=self.skip, watch=watch)
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(seen))
@@ -119,7 +117,7 @@ class Load:
                 scan,
                 refused if self.skip else None,
                 lambda row: source.locate(view, row),
-                hsetex=self.store.capabilities.hsetex,
+                self.store.capabilities,
             )
             watch = progress_of(view.name, scan.rows_read, self.on_progress, lock.check)
             send(self.store, prepared, report, skip=self.skip, watch=watch)
@@ -237,10 +235,10 @@ def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[Given]:
 
 
 def _server_seconds(store: OnlineStore) -> float:
-    """CPU seconds that the server has used so far; 0 if it does not tell."""
+    """CPU seconds that the servers have used so far; 0 if they do not tell."""
     try:
-        reply = store.call("INFO", "cpu")
+        servers = store.info("cpu")
     except StoreError:
         return 0.0
-    told = info_of(reply)
-    return sum(float(told.get(name, 0)) for name in ("used_cpu_user", "used_cpu_sys"))
+    names = ("used_cpu_user", "used_cpu_sys")
+    return sum(float(told.get(name, 0)) for told in servers for name in names)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.lower.units import faults_by_row
 from featurekit.ports import Chunk, OnlineStore
 from featurekit.runtime.report import MaterializeReport, OnProgress, Progress
 from featurekit.wire import Reply
@@ -33,15 +32,13 @@ class Prepared:
 
     Attributes:
         chunk: Their bytes.
-        block: Rows in a transaction.
-        commands: From nothing to the number of commands of each row.
+        faults: From all replies to which rows the server refused, by their index, and why.
         key: From a row's index to its key, for errors.
         rejected: How many further rows of the same batch were refused before.
     """
 
     chunk: Chunk
-    block: int
-    commands: Callable[[], list[int]]
+    faults: Callable[[list[Reply]], dict[int, str]]
     key: Callable[[int], str]
     rejected: int = 0
 
@@ -79,18 +76,12 @@ def send(
     for chunk, replies in store.load(chunks()):
         prepared = under_way.popleft()
         report.size_bytes += len(chunk.data)
-        faults = _faults(prepared, replies)
+        faults = prepared.faults(replies) if replies is not None else {}
         report.rows_written += chunk.rows - len(faults)
         report.rows_rejected += len(faults)
         if faults:
             _refused(prepared, faults, report, skip=skip)
         watch(report.rows_written + report.rows_rejected)
-
-
-def _faults(prepared: Prepared, replies: list[Reply] | None) -> dict[int, str]:
-    return (
-        faults_by_row(replies, prepared.commands(), prepared.block) if replies is not None else {}
-    )
 
 
 def _refused(

@@ -17,7 +17,7 @@ from typing import Self
 
 from featurekit.errors import LockedError, StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
-from featurekit.wire import ErrorReply
+from featurekit.wire import ErrorReply, Reply
 
 TTL_MS = 10_000
 """How long a lock outlives its owner."""
@@ -44,11 +44,11 @@ class ViewLock:
     def __enter__(self) -> Self:
         deadline = time.monotonic() + TTL_MS / 1000 + 2
         while not self._taken():
-            holder = self._store.call("GET", self._key)
+            holder = self._call("GET", self._key)
             if isinstance(holder, bytes):
                 alive = _is_alive(holder)
                 if alive is False:
-                    self._store.call("EVAL", _RELEASE, 1, self._key, holder)
+                    self._call("EVAL", _RELEASE, 1, self._key, holder)
                     continue
                 if alive or self._is_renewed() or time.monotonic() > deadline:
                     raise self._locked(holder)
@@ -59,9 +59,9 @@ class ViewLock:
 
     def _prove_renewable(self) -> None:
         """Run a script on the lock, so that a user who may not is told before anything is loaded."""
-        reply = self._store.call("EVAL", _PROVE, 1, self._key, self._token)
+        reply = self._call("EVAL", _PROVE, 1, self._key, self._token)
         if isinstance(reply, ErrorReply):
-            self._store.call("UNLINK", self._key)
+            self._call("UNLINK", self._key)
             raise StoreUnfitError(
                 f"this user may not hold the lock of a load: {reply}",
                 hint="it needs +set +get +del +pttl +eval; docs/wire-format.md lists all rights",
@@ -76,7 +76,7 @@ class ViewLock:
         self._stop.set()
         self._renewer.join()
         try:
-            self._store.call("EVAL", _RELEASE, 1, self._key, self._token)
+            self._call("EVAL", _RELEASE, 1, self._key, self._token)
         except StoreError:
             if error is None:
                 raise
@@ -89,19 +89,22 @@ class ViewLock:
                 hint="run the same command again; every row is written as one unit",
             )
 
+    def _call(self, *args: str | int | bytes) -> Reply:
+        return self._store.call(*args, key=self._key)
+
     def _taken(self) -> bool:
-        reply = self._store.call("SET", self._key, self._token, "NX", "PX", TTL_MS)
+        reply = self._call("SET", self._key, self._token, "NX", "PX", TTL_MS)
         if isinstance(reply, ErrorReply):
             raise StoreError(f"the lock of '{self._view}' cannot be taken: {reply}")
         return reply is not None
 
     def _is_renewed(self) -> bool:
         """Whether the holder is alive elsewhere: the lock's TTL goes up when it renews."""
-        before = self._store.call("PTTL", self._key)
+        before = self._call("PTTL", self._key)
         patience = time.monotonic() + TTL_MS / 1000 / 2
         while time.monotonic() < patience:
             time.sleep(0.2)
-            after = self._store.call("PTTL", self._key)
+            after = self._call("PTTL", self._key)
             if not isinstance(after, int) or not isinstance(before, int) or after < 0:
                 return False
             if after > before:
@@ -119,7 +122,7 @@ class ViewLock:
     def _renew(self) -> None:
         while not self._stop.wait(TTL_MS / 1000 / 5):
             try:
-                reply = self._store.call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS)
+                reply = self._call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS)
             except StoreError:
                 continue  # the server may come back; if the lock ends meanwhile, the next turn tells
             if reply != 1:

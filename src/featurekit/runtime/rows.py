@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 
 from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError
 from featurekit.lower.rows import Row, row_encoder
-from featurekit.lower.units import Unit, batch_unit, transaction
+from featurekit.lower.units import (
+    Dialect,
+    Unit,
+    batch_unit,
+    faults_by_row,
+    faults_of_commands,
+    transaction,
+)
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk
 from featurekit.runtime.load import Prepared
@@ -38,7 +45,7 @@ class Given:
 
 
 def prepare_rows(
-    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, seen: Seen, *, hsetex: bool
+    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, seen: Seen, dialect: Dialect
 ) -> Iterator[Prepared]:
     """Encode rows and yield them in batches.
 
@@ -48,13 +55,14 @@ def prepare_rows(
         rejects: Takes the rows that do not fit; without it the first one raises, and nothing
             of its batch is written.
         seen: Takes the keys.
-        hsetex: Whether the server has `HSETEX`.
+        dialect: How the server is told what belongs together.
 
     Raises:
         BadRowError: A row does not fit and there is nowhere to put it.
     """
     encode = row_encoder(view)
-    unit_of = batch_unit(view, hsetex=hsetex)
+    unit_of = batch_unit(view, dialect)
+    prepared = _in_transactions if dialect.transactions else _in_commands
     source = iter(rows)
     while batch := list(islice(source, _ROWS)):
         units: list[tuple[bytes, Unit]] = []
@@ -70,7 +78,7 @@ def prepare_rows(
             else:
                 seen.add(key)
                 units.append((key, unit_of(key, fields)))
-        yield _prepared(units, bad)
+        yield prepared(units, bad)
 
 
 def _reject(
@@ -83,7 +91,10 @@ def _reject(
     rejects.reasons.append(f"{where}: {error.message}")
 
 
-def _prepared(units: list[tuple[bytes, Unit]], bad: int) -> Prepared:
+_Units = list[tuple[bytes, Unit]]
+
+
+def _in_transactions(units: _Units, bad: int) -> Prepared:
     # One row to a transaction: rows that come as dicts are few, and one refused row is one row.
     chunk = Chunk(
         data=b"".join(transaction(unit) for _, unit in units),
@@ -93,8 +104,19 @@ def _prepared(units: list[tuple[bytes, Unit]], bad: int) -> Prepared:
     )
     return Prepared(
         chunk,
-        1,
-        lambda: [unit.commands for _, unit in units],
+        lambda replies: faults_by_row(replies, [unit.commands for _, unit in units], 1),
+        lambda row: units[row][0].decode(errors="replace"),
+        bad,
+    )
+
+
+def _in_commands(units: _Units, bad: int) -> Prepared:
+    n = len(units)
+    ends = list(accumulate(len(unit.data) for _, unit in units))
+    data = b"".join(unit.data for _, unit in units)
+    return Prepared(
+        Chunk(data, n, n, n, lambda: ([key for key, _ in units], ends)),
+        faults_of_commands,
         lambda row: units[row][0].decode(errors="replace"),
         bad,
     )

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from featurekit.codec.arrow import python_value
 from featurekit.dtypes import DType
 from featurekit.errors import BadRowError
-from featurekit.lower.chunks import BLOCK, build_chunk
+from featurekit.lower.chunks import build_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, Encoded, encode_batch
+from featurekit.lower.units import Dialect, faults_of_commands
 from featurekit.plan import ViewPlan
-from featurekit.ports import Chunk, Scan
+from featurekit.ports import Apart, Chunk, Scan
 from featurekit.runtime.load import Prepared
 
 Locate = Callable[[dict[str, object]], str]
@@ -52,7 +53,7 @@ class RejectsFile:
 
 
 def prepare_tables(
-    view: ViewPlan, scan: Scan, rejects: RejectsFile | None, locate: Locate, *, hsetex: bool
+    view: ViewPlan, scan: Scan, rejects: RejectsFile | None, locate: Locate, dialect: Dialect
 ) -> Iterator[Prepared]:
     """Encode a scan's batches.
 
@@ -62,7 +63,7 @@ def prepare_tables(
         rejects: Takes the rows that do not fit; without it the first one raises, and nothing
             of its batch is written.
         locate: Tells where a row came from.
-        hsetex: Whether the server has `HSETEX`.
+        dialect: How the server is told what belongs together.
 
     Raises:
         BadRowError: A row does not fit and there is nowhere to put it.
@@ -71,7 +72,7 @@ def prepare_tables(
         encoded = encode_batch(view, scan.form, batch)
         if encoded.bad:
             _reject(view, batch, encoded, rejects, locate)
-        yield _prepared(view, encoded, hsetex=hsetex)
+        yield _prepared(view, encoded, dialect)
 
 
 def _reject(
@@ -128,14 +129,17 @@ def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     return row | {k.name: members.get(source(k.name)) for k in view.key.join_keys}
 
 
-def _prepared(view: ViewPlan, encoded: Encoded, *, hsetex: bool) -> Prepared:
+def _prepared(view: ViewPlan, encoded: Encoded, dialect: Dialect) -> Prepared:
     if not len(encoded.keys):
-        return Prepared(Chunk(b"", 0, 0, 0), BLOCK, list, str, len(encoded.bad))
-    built = build_chunk(view, encoded.keys, encoded.values, hsetex=hsetex)
+        return Prepared(Chunk(b"", 0, 0, 0), faults_of_commands, str, len(encoded.bad))
+    built = build_chunk(view, encoded.keys, encoded.values, dialect)
+
+    def apart() -> Apart:
+        return encoded.keys.to_pylist(), built.ends()
+
     return Prepared(
-        Chunk(built.data, built.replies, built.lines, len(encoded.keys)),
-        BLOCK,
-        built.commands,
+        Chunk(built.data, built.replies, built.lines, len(encoded.keys), apart),
+        built.faults,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
         len(encoded.bad),
     )

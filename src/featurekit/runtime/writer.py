@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from functools import partial
+from itertools import accumulate, islice
 from typing import Any
 
 from typing_extensions import override
@@ -20,7 +21,6 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from featurekit.lower.events import (
-    LOAD_SCRIPT,
     arrival_unit,
     fault_of,
     lacks_script,
@@ -28,8 +28,9 @@ from featurekit.lower.events import (
     timed_unit,
 )
 from featurekit.lower.keys import key_function
+from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
-from featurekit.ports import Chunk, Door
+from featurekit.ports import Apart, Chunk, Door
 from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
 from featurekit.wire import Reply
 
@@ -84,8 +85,7 @@ class StreamWriter:
         self.total = WriteReport()
         self._door = door
         self._timed = plan.ordering == "event_time"
-        # Events that are under way together stay in their order if none finds the script missing.
-        self._preface = LOAD_SCRIPT if self._timed else b""
+        self._preface = b""
         self._key = key_function(plan.key)
         self._unit: Any = None
 
@@ -217,9 +217,12 @@ class StreamWriter:
             return
         store = self._door.store
         store.check_writable(self.plan.key.prefix)
-        hsetex = store.capabilities.hsetex
+        dialect = store.capabilities
         make = timed_unit if self._timed else arrival_unit
-        self._unit = make(self.plan, hsetex=hsetex)
+        # Events that are under way together stay in their order if none finds the script missing.
+        # Where there is a server for each key, the store sees to that.
+        self._preface = EVENT.load if self._timed and dialect.transactions else b""
+        self._unit = make(self.plan, dialect)
 
     def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         try:
@@ -274,7 +277,7 @@ class StreamWriter:
         store = self._door.store
         replies = store.run((key,), (data,), count)
         if lacks_script(replies):
-            store.run((key,), (LOAD_SCRIPT,))
+            store.run((key,), (EVENT.load,))
             replies = store.run((key,), (data,), count)
         return replies
 
@@ -294,6 +297,7 @@ class StreamWriter:
                     # Where the replies themselves matter, they are wanted whatever they are.
                     lines=len(part) if single else -1,
                     rows=len(part),
+                    apart=partial(_apart, part),
                 )
 
         for _, replies in self._door.store.load(chunks()):
@@ -339,6 +343,11 @@ class StreamWriter:
 
 _Unit = tuple[int, bytes, bytes, int]
 """An event's index, its key, its commands, and how many replies they get."""
+
+
+def _apart(units: list[_Unit]) -> Apart:
+    ends = accumulate(len(data) for _, _, data, _ in units)
+    return [key for _, key, _, _ in units], list(ends)
 
 
 def _skips(on_bad_event: str) -> bool:

@@ -19,7 +19,7 @@ from featurekit.stores.flow import Flow
 from featurekit.stores.link import Link, Take, connect, unanswered, unavailable
 from featurekit.stores.probe import ask_capabilities, prove_writable
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, Reply, text_command
+from featurekit.wire import ErrorReply, Reply, info_of, text_command
 
 SCAN_PAGE = 1000
 GRACE_S = 0.05
@@ -99,7 +99,7 @@ class RedisStore(OnlineStore):
             return unanswered(error, count, take)
 
     @override
-    def call(self, *args: str | int | bytes) -> Reply:
+    def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
         self._drop_idle(stale_only=True)
         reply: Reply = self._exchange(text_command(*args), 1, self.url.load_timeout_s, 0)[0]
         return reply
@@ -125,6 +125,10 @@ class RedisStore(OnlineStore):
                 self._idle.append(link)
 
     @override
+    def info(self, section: str) -> list[dict[str, str]]:
+        return [info_of(self.call("INFO", section))]
+
+    @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
         cursor: Reply = b"0"
         while True:
@@ -135,8 +139,7 @@ class RedisStore(OnlineStore):
                 raise StoreError(f"{self.describe()} refused SCAN: {reply}") from reply
             if not isinstance(reply, list) or not isinstance(keys := reply[1], list):
                 raise StoreError(f"{self.describe()} answered SCAN with something else")
-            if keys:
-                yield [_bytes(key) for key in keys]
+            yield [_bytes(key) for key in keys]
             cursor = reply[0]
             if cursor == b"0":
                 return

@@ -100,7 +100,10 @@ class RedisStream(EventSource):
     @override
     def bury(self, event: StreamEvent, reason: str) -> None:
         self._call(
-            "XADD", self._stream.dead, "*", *event.raw, "@reason", reason.encode(), "@id", event.id
+            *("XADD", self._stream.dead, "*"),
+            *event.raw,
+            *("@reason", reason.encode(), "@id", event.id),
+            key=self._stream.dead,
         )
 
     @override
@@ -206,10 +209,10 @@ class RedisStream(EventSource):
             raise ValueRefusedError(f"the entry has no field '{self._stream.member}'")
         return self._read_object(data)
 
-    def _call(self, *args: str | int | bytes) -> Reply:
+    def _call(self, *args: str | int | bytes, key: str = "") -> Reply:
         """Send one command. Whatever goes wrong, what was handed out is asked for again."""
         try:
-            reply = self._store.call(*args)
+            reply = self._store.call(*args, key=key or self._stream.key)
         except StoreUnavailableError as error:
             self._behind = True
             raise StreamUnavailableError(

@@ -1,0 +1,103 @@
+"""Scripts: what a server does in one step, where one command must write a whole row.
+
+A script is atomic and does not roll back. So it writes first what may be refused for want of
+memory or for the key's type, and asks beforehand whether the user may do what comes after that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from featurekit.wire import command
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and the commands about it."""
+
+    text: bytes
+
+    @cached_property
+    def sha(self) -> bytes:
+        """What `EVALSHA` calls it by."""
+        return hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+    @cached_property
+    def load(self) -> bytes:
+        """The command that makes it known to a server."""
+        return command(b"SCRIPT", b"LOAD", self.text)
+
+
+EVENT = Script(b"""
+local key, clock, time = KEYS[1], ARGV[1], ARGV[2]
+local seen = redis.call('HGET', key, clock)
+if seen and tonumber(seen) > tonumber(time) then return 0 end
+local function set(deadline, from, n)
+  local pairs_, names = {}, {}
+  for i = from, from + 2 * n - 1, 2 do
+    pairs_[#pairs_ + 1], pairs_[#pairs_ + 2], names[#names + 1] = ARGV[i], ARGV[i + 1], ARGV[i]
+  end
+  if ARGV[3] == '1' then
+    redis.call('HSETEX', key, 'PXAT', deadline, 'FIELDS', n, unpack(pairs_))
+    return
+  end
+  redis.call('HSET', key, unpack(pairs_))
+  local done = redis.pcall('HPEXPIREAT', key, deadline, 'FIELDS', n, unpack(names))
+  if done.err then
+    redis.call('HDEL', key, unpack(names))
+    error(done.err)
+  end
+end
+local at = 5
+for _ = 1, tonumber(ARGV[4]) do
+  local n = tonumber(ARGV[at + 1])
+  set(ARGV[at], at + 2, n)
+  at = at + 2 + 2 * n
+end
+for i = at, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+return 1
+""")
+"""Writes an event that is ordered by its time. KEYS: the hash. ARGV: clock field, event time, whether
+there is HSETEX, groups; for each group its deadline, its size and its pairs; then the fields to
+delete. The clock is set as one of them."""
+
+ROW = Script(b"""
+local key, ttl, hsetex = KEYS[1], ARGV[1], ARGV[2] == '1'
+local groups, gone = tonumber(ARGV[3]), tonumber(ARGV[4])
+local function ask(...)
+  if not redis.acl_check_cmd(...) then error({err = 'NOPERM this user may not run ' .. ...}) end
+end
+if ttl ~= '0' then ask('PEXPIRE', key, ttl)
+elseif groups > 0 and not hsetex then ask('HPEXPIRE', key, 1, 'FIELDS', 1, 'f') end
+if gone > 0 then ask('HDEL', key, 'f') end
+local at = 5
+for _ = 1, groups do
+  local life, n, last = ARGV[at], ARGV[at + 1], at + 1 + 2 * ARGV[at + 1]
+  if life ~= '0' and hsetex then
+    redis.call('HSETEX', key, 'PX', life, 'FIELDS', n, unpack(ARGV, at + 2, last))
+  else
+    redis.call('HSET', key, unpack(ARGV, at + 2, last))
+  end
+  if life ~= '0' and not hsetex then
+    local names = {}
+    for i = at + 2, last, 2 do names[#names + 1] = ARGV[i] end
+    for _, code in ipairs(redis.call('HPEXPIRE', key, life, 'FIELDS', n, unpack(names))) do
+      if code ~= 1 then
+        redis.call('HDEL', key, unpack(names))
+        error({err = 'ERR HPEXPIRE answered ' .. code})
+      end
+    end
+  end
+  at = last + 1
+end
+if gone > 0 then redis.call('HDEL', key, unpack(ARGV, at)) end
+if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) end
+return 1
+""")
+"""Writes a row. KEYS: the hash. ARGV: the key's TTL in ms (0 for none to be set), whether there is
+HSETEX, groups, how many fields to delete; for each group its TTL in ms (0 for the key's), its size
+and its pairs; then the fields to delete."""
+
+SCRIPTS = (ROW, EVENT)
