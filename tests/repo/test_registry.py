@@ -185,3 +185,32 @@ def test_a_plan_after_reset_has_nothing_to_do(valkey: Server, tmp_path: Path, ho
             assert store.reset() == 1
             assert client.exists("fs:users:not-ours", "fs:user") == 2
         assert not list(store.plan())
+
+
+def test_a_store_takes_over_what_was_applied_elsewhere(
+    valkey: Server, tmp_path: Path, home: str
+) -> None:
+    wider = FRAUD.replace("country: string\n", "country: string\n      city: string\n", 1)
+    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=home)) as store:
+        assert not store.reload()
+        with applied(tmp_path, valkey.url, registry=home):
+            assert store.reload()
+            assert not store.reload()
+        reader = store.online_reader(["profile:country"])
+        with applied(tmp_path, valkey.url, wider, registry=home):
+            assert store.reload()
+        assert store.online_reader(["profile:city", "profile:country"]).plan != reader.plan
+        assert store.online_reader(["profile:country"]) is not reader
+
+
+@pytest.mark.parametrize("damage", ["{}", "", None])
+def test_what_cannot_be_taken_over_leaves_what_was_read(
+    valkey: Server, tmp_path: Path, damage: str | None
+) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        reader = store.online_reader("fraud_v1")
+        file = tmp_path / "registry.json"
+        file.unlink() if damage is None else file.write_text(damage)
+        with pytest.raises(RegistryError):
+            store.reload()
+        assert store.online_reader("fraud_v1") is reader

@@ -32,6 +32,12 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         },
     ),
     (
+        "Serve",
+        {
+            "serve": "Serve features over HTTP, until interrupted.",
+        },
+    ),
+    (
         "Look",
         {
             "list": "List entities, views, services or fields, or the last loads or applies.",

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from contextlib import suppress
+from typing import NamedTuple
 
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_repo
@@ -23,20 +24,31 @@ from featurekit.repo.history import Apply
 from featurekit.repo.home import Home
 
 
+class _Read(NamedTuple):
+    """The registry as it was read: its text, what that says, and what comes of it."""
+
+    text: str
+    registry: Registry
+    plan: RepoPlan
+
+
 class Applied:
-    """The registry as applied, read once and compiled, beside the definitions as loaded."""
+    """The registry as applied, read once and compiled, beside the definitions as loaded.
+
+    Thread-safe: what was read is put in the place of what was before as a whole, and only once
+    it is compiled.
+    """
 
     def __init__(self, home: Home, loaded: LoadedRepo | None) -> None:
         self._home = home
         self._loaded = loaded
-        self._now: tuple[Registry, RepoPlan] | None = None
+        self._now: _Read | None = None
 
     @property
     def registry(self) -> Registry | None:
         """The registry as applied; `None` before the first `apply`."""
-        if self._now is None and (registry := self._home.load()) is not None:
-            self._now = (registry, compile_repo(registry))
-        return self._now[0] if self._now is not None else None
+        now = self._known()
+        return now.registry if now is not None else None
 
     @property
     def plan(self) -> RepoPlan:
@@ -45,9 +57,10 @@ class Applied:
         Raises:
             RegistryError: Nothing is applied yet.
         """
-        if self.registry is None or self._now is None:
+        now = self._now or self._known()
+        if now is None:
             raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
-        return self._now[1]
+        return now.plan
 
     @property
     def declared(self) -> Registry:
@@ -60,11 +73,34 @@ class Applied:
         """Read the registry anew at the next call."""
         self._now = None
 
+    def reload(self) -> bool:
+        """Take over what was applied since it was read; whether there was anything.
+
+        Raises:
+            RegistryError: It cannot be read, or is gone; what was read before stays.
+            StoreError: The online store, which keeps it, failed; likewise.
+        """
+        before, text = self._now, self._home.text()
+        if text is None:
+            if before is None:
+                return False
+            raise RegistryError("the registry is gone", hint="run `featurekit apply`")
+        if before is not None and before.text == text:
+            return False
+        self._now = _read(text)
+        return True
+
+    def _known(self) -> _Read | None:
+        now = self._now
+        if now is None and (text := self._home.text()) is not None:
+            now = self._now = _read(text)
+        return now
+
     def changes(self) -> Changes:
         """What `apply` would change."""
-        self.refresh()
-        before = self.plan if self.registry is not None else None
-        return diff(before, compile_repo(self.declared))
+        text = self._home.text()
+        self._now = before = _read(text) if text is not None else None
+        return diff(before.plan if before else None, compile_repo(self.declared))
 
     def apply(self, shown: Changes | None, *, allow_breaking: bool) -> Changes:
         """Make the definitions the registry. See `FeatureStore.apply`."""
@@ -96,6 +132,11 @@ class Applied:
         )
         with suppress(StoreError, RegistryError):  # it is applied, and that is what was asked for
             self._home.history.record_apply(apply)
+
+
+def _read(text: str) -> _Read:
+    registry = Registry.from_json(text)
+    return _Read(text, registry, compile_repo(registry))
 
 
 def _user() -> str:

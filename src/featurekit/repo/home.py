@@ -28,12 +28,21 @@ return 1
 class Home(Protocol):
     """Where a registry is kept."""
 
+    def text(self) -> str | None:
+        """The applied registry as canonical JSON, or `None` before the first apply.
+
+        Raises:
+            RegistryError: It cannot be read.
+        """
+
     def load(self) -> Registry | None:
         """The applied registry, or `None` before the first apply.
 
         Raises:
             RegistryError: What is there is no registry.
         """
+        text = self.text()
+        return None if text is None else Registry.from_json(text)
 
     def save(self, registry: Registry, expected: Registry | None) -> None:
         """Put `registry` in the place of `expected`.
@@ -67,9 +76,9 @@ class FileHome(Home):
         return self._history
 
     @override
-    def load(self) -> Registry | None:
+    def text(self) -> str | None:
         try:
-            return Registry.from_json(self._path.read_text(encoding="utf-8"))
+            return self._path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -100,12 +109,12 @@ class OnlineHome(Home):
         return self._history
 
     @override
-    def load(self) -> Registry | None:
+    def text(self) -> str | None:
         text = self._call("GET", self._key)
         if not isinstance(text, bytes):
             return None
         try:
-            return Registry.from_json(text.decode())
+            return text.decode()
         except UnicodeDecodeError as error:
             raise RegistryError(
                 f"the registry cannot be read: {error}", where=self._key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from featurekit.compiler import compile_read
+from featurekit.plan import ReadPlan
 from featurekit.repo.applied import Applied
 from featurekit.repo.door import StoreDoor
 from featurekit.runtime.reader import OnlineReader
@@ -34,6 +35,20 @@ class Serving:
         """Forget the registry as read, so that the next call sees what was applied since."""
         self._applied.refresh()
         self._readers = {}
+
+    def reload(self) -> bool:
+        """Take over what was applied since the registry was read; whether there was anything.
+
+        Reads that are under way end as they began.
+
+        Raises:
+            RegistryError: It cannot be read, or is gone; what was read before stays.
+            StoreError: The online store, which keeps it, failed; likewise.
+        """
+        if not self._applied.reload():
+            return False
+        self._readers = {}
+        return True
 
     def get_online_features(
         self,
@@ -87,13 +102,18 @@ class Serving:
         """A reader of these features, compiled once and used for ever. Raises as above."""
         return self._reader(features, full=full_feature_names, freshness=freshness)
 
+    def reader_of(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:
+        """A reader of what the caller compiled, as with columns of its own; kept nowhere."""
+        return OnlineReader(plan, self._door, freshness=freshness)
+
     def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
         wanted = features if isinstance(features, str) else tuple(features)
-        made = self._readers.get((wanted, full, freshness))
+        readers = self._readers  # before the plan: what comes of an old plan is kept nowhere
+        made = readers.get((wanted, full, freshness))
         if made is None:
             plan = compile_read(self._applied.plan, wanted, full_feature_names=full)
-            if len(self._readers) >= _READERS:
-                self._readers.clear()
-            made = OnlineReader(plan, self._door, freshness=freshness)
-            self._readers[wanted, full, freshness] = made
+            if len(readers) >= _READERS:
+                readers.clear()
+            made = self.reader_of(plan, freshness=freshness)
+            readers[wanted, full, freshness] = made
         return made

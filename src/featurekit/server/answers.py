@@ -117,4 +117,6 @@ def _plain(value: Any) -> object:
             return form(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    if hasattr(value, "tolist"):  # of numpy, where orjson had to give up on the document
+        return orjson.loads(orjson.dumps(value, lambda v: v.tolist(), _OPTIONS))
+    return str(value)

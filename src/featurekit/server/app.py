@@ -17,8 +17,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.server.answers import refusal
+from featurekit.server.feast.reading import feast_reading_routes
+from featurekit.server.following import Following
 from featurekit.server.routing import route
 from featurekit.server.site import Site
+from featurekit.server.v1.reading import v1_reading_routes
 
 
 def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
@@ -28,10 +31,12 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
         site: What it serves, and on which terms.
         extra: Further routes, as those of the console.
     """
+    following = Following(site.store)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
+        async with following.running():
+            yield
         await site.store.close_async()
         site.store.close()
 
@@ -39,7 +44,12 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
         return Response()
 
     return Starlette(
-        routes=[route("/health", health, site=site, scope=None), *extra],
+        routes=[
+            *feast_reading_routes(site),
+            *v1_reading_routes(site),
+            route("/health", health, site=site, scope=None),
+            *extra,
+        ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
         lifespan=lifespan,
     )

@@ -16,11 +16,14 @@ class Limits:
         body_bytes: Bytes of its body.
         entities: Entities, rows or events in it.
         body_timeout_s: Seconds that its body may take to arrive.
+        read_timeout_s: Seconds that a read may take that names no bound of its own; `None` for
+            the store's own timeouts.
     """
 
     body_bytes: int = 4 * 1024 * 1024
     entities: int = 10_000
     body_timeout_s: float = 10.0
+    read_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

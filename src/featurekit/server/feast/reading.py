@@ -1,0 +1,193 @@
+"""`POST /get-online-features`: Feast's columnar answer, from the same compiled readers.
+
+A status tells what is stored, a value what to use: a default stands in its column under
+NULL_VALUE or NOT_FOUND, so that nobody takes it for a value that was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from featurekit.errors import RequestError, UnknownNameError
+from featurekit.plan import ReadColumn, RepoPlan
+from featurekit.runtime.response import OnlineResponse
+from featurekit.server.answers import json_response
+from featurekit.server.bodies import json_body
+from featurekit.server.feast.errors import unknown_name, unknown_service, unknown_view
+from featurekit.server.reading import Asked, Reading, Readings, clock_name
+from featurekit.server.routing import route
+from featurekit.server.site import Site
+from featurekit.server.spelling import FEAST, spelled
+
+EPOCH = "1970-01-01T00:00:00Z"
+"""The time of what keeps none, as Feast writes it for join keys."""
+
+STATUSES = {
+    "present": "PRESENT",
+    "stale": "OUTSIDE_MAX_AGE",
+    "invalid": "INVALID",
+    "unavailable": "INVALID",
+}
+"""Ours to Feast's; where nothing is stored it depends on whether the entity was found."""
+
+_STORED = frozenset({"present", "stale", "invalid"})
+_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Question(NamedTuple):
+    """A request for features, taken apart."""
+
+    asked: Asked
+    entities: dict[str, list[Any]]
+    full_names: bool
+    with_views: bool
+
+
+def feast_reading_routes(site: Site) -> list[BaseRoute]:
+    """The route that reads."""
+    readings = Readings(site, FEAST, clocks=True)
+
+    async def get_online_features(request: Request) -> Response:
+        question = question_of(await json_body(request, site))
+        try:
+            reading = readings.of(question.asked, full_names=question.full_names)
+        except UnknownNameError as error:
+            return _unknown(site.store.repo_plan, question.asked, error)
+        columns = question.entities
+        readings.check_count(max(map(len, columns.values()), default=0))
+        if reading.dates:
+            columns = {name: reading.column_of(name, v) for name, v in columns.items()}
+        response = await reading.reader.get_async(columns, timeout=site.limits.read_timeout_s)
+        return json_response(document_of(reading, response, question))
+
+    return [
+        route(
+            "/get-online-features", get_online_features, site=site, scope="read", methods=["POST"]
+        )
+    ]
+
+
+def question_of(body: Any) -> Question:
+    """What a body asks for; members that are not known are passed over, as Feast does.
+
+    Raises:
+        RequestError: It has not Feast's form.
+    """
+    if not isinstance(body, dict):
+        raise RequestError("the body is no JSON object")
+    entities, service = body.get("entities"), body.get("feature_service")
+    features = body.get("features") or []
+    if not isinstance(entities, dict) or not all(isinstance(v, list) for v in entities.values()):
+        raise RequestError(
+            'an object of columns is expected, as {"user_id": ["u1", "u2"]}',
+            where="entities",
+        )
+    if service is not None and not isinstance(service, str):
+        raise RequestError("text is expected", where="feature_service")
+    if not isinstance(features, list) or not all(isinstance(f, str) for f in features):
+        raise RequestError("a list of view:field is expected", where="features")
+    return Question(
+        asked=tuple(features) if service is None else service,
+        entities=entities,
+        full_names=_flag(body, "full_feature_names"),
+        with_views=_flag(body, "include_feature_view_version_metadata"),
+    )
+
+
+def document_of(reading: Reading, response: OnlineResponse, question: Question) -> dict[str, Any]:
+    """The answer: one result for each column, join keys first."""
+    count = len(response)
+    columns, statuses = response.to_dict(), response.statuses
+    epochs = [EPOCH] * count
+    keys = list(response.entities)
+    results = [
+        {
+            "values": question.entities[name],
+            "statuses": ["PRESENT"] * count,
+            "event_timestamps": epochs,
+        }
+        for name in keys
+    ]
+    told = feast_statuses(reading.columns, statuses)
+    times = {
+        view: _times(columns[clock_name(view)])
+        for view in {column.view for column in reading.columns if column.clock_field}
+    }
+    for column, spell, status in zip(reading.columns, reading.spells, told, strict=True):
+        results.append(
+            {
+                "values": spelled(spell, columns[column.name]),
+                "statuses": status,
+                "event_timestamps": times.get(column.view, epochs),
+            }
+        )
+    names = [*keys, *(column.name for column in reading.columns)]
+    metadata: dict[str, Any] = {"feature_names": names}
+    if question.with_views:
+        views = dict.fromkeys(column.view for column in reading.columns)
+        metadata["feature_view_metadata"] = [{"name": name} for name in views]
+    return {"results": results, "metadata": metadata}
+
+
+def feast_statuses(
+    columns: Sequence[ReadColumn], statuses: dict[str, list[str]]
+) -> list[list[str]]:
+    """The statuses of each column, in Feast's words."""
+    found = _found(columns, statuses)
+    told = []
+    for column in columns:
+        own = statuses[column.name]
+        if set(own) <= {"present"}:
+            told.append(["PRESENT"] * len(own))
+            continue
+        absent = ["NULL_VALUE" if there else "NOT_FOUND" for there in found[column.group]]
+        told.append([STATUSES.get(s, a) for s, a in zip(own, absent, strict=True)])
+    return told
+
+
+def _found(columns: Sequence[ReadColumn], statuses: dict[str, list[str]]) -> dict[int, list[bool]]:
+    """For each entity of the request, by row, whether anything asked for is stored of it."""
+    groups: dict[int, list[list[str]]] = {}
+    for column in columns:
+        groups.setdefault(column.group, []).append(statuses[column.name])
+    return {
+        group: [not _STORED.isdisjoint(row) for row in zip(*own, strict=True)]
+        for group, own in groups.items()
+    }
+
+
+def _times(clocks: list[int | None]) -> list[str]:
+    """Event times as Feast writes them: RFC 3339, to the millisecond where there are any."""
+    return [EPOCH if ms is None else _time(ms) for ms in clocks]
+
+
+def _time(ms: int) -> str:
+    try:
+        moment = _ZERO + timedelta(milliseconds=ms)
+    except OverflowError:
+        return EPOCH
+    precision = "milliseconds" if ms % 1000 else "seconds"
+    return moment.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestError("true or false is expected", where=name)
+    return bool(value)
+
+
+def _unknown(repo: RepoPlan, asked: Asked, error: UnknownNameError) -> Response:
+    if isinstance(asked, str):
+        return unknown_service(repo, asked)
+    views = {view.name for view in repo.views}
+    for feature in asked:
+        if (view := feature.partition(":")[0]) not in views:
+            return unknown_view(repo, view)
+    return unknown_name(error)

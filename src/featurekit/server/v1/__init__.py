@@ -1,0 +1,1 @@
+"""Our own REST interface, under `/v1`: rows of values with their statuses, and the registry."""

@@ -1,0 +1,99 @@
+"""`POST /v1/services/{name}/read` and `POST /v1/features/read`: rows of values and statuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from featurekit.runtime.response import OnlineResponse
+from featurekit.server.answers import json_response
+from featurekit.server.bodies import json_body
+from featurekit.server.reading import Asked, Reading, Readings
+from featurekit.server.routing import route
+from featurekit.server.shapes import as_object, member, texts
+from featurekit.server.site import Site
+from featurekit.server.spelling import OURS, spelled
+
+MEMBERS = ("entities", "full_feature_names", "freshness", "timeout_s", "partial")
+"""What a request to read may say besides which features."""
+
+
+def v1_reading_routes(site: Site) -> list[BaseRoute]:
+    """The routes that read."""
+    readings = Readings(site, OURS)
+
+    async def read_service(request: Request) -> Response:
+        body = as_object(await json_body(request, site), MEMBERS)
+        return await answer(request.path_params["name"], body)
+
+    async def read_features(request: Request) -> Response:
+        body = as_object(await json_body(request, site), ("features", *MEMBERS))
+        return await answer(texts(body, "features"), body)
+
+    async def answer(asked: Asked, body: dict[str, Any]) -> Response:
+        freshness = member(body, "freshness", bool, default=False)
+        reading = readings.of(
+            asked,
+            full_names=member(body, "full_feature_names", bool, default=False),
+            freshness=freshness,
+        )
+        entities = member(body, "entities", list)
+        readings.check_count(len(entities))
+        response = await reading.reader.get_async(
+            rows_of(reading, entities),
+            timeout=body.get("timeout_s", site.limits.read_timeout_s),
+            partial=member(body, "partial", bool, default=False),
+        )
+        return json_response({"rows": rows_document(reading, response, entities)})
+
+    return [
+        route("/v1/services/{name}/read", read_service, site=site, methods=["POST"]),
+        route("/v1/features/read", read_features, site=site, methods=["POST"]),
+    ]
+
+
+def rows_of(reading: Reading, entities: list[Any]) -> list[Any]:
+    """Entities as the reader takes them, from how JSON has them."""
+    for name in reading.dates:
+        if all(isinstance(row, dict) and name in row for row in entities):
+            values = reading.column_of(name, [row[name] for row in entities])
+            entities = [row | {name: value} for row, value in zip(entities, values, strict=True)]
+    return entities
+
+
+def rows_document(
+    reading: Reading, response: OnlineResponse, entities: list[Any]
+) -> list[dict[str, Any]]:
+    """The rows of an answer, one for each entity in order."""
+    columns, statuses = response.to_dict(), response.statuses
+    cells: list[Iterable[dict[str, Any]]] = []
+    for column, spell in zip(reading.columns, reading.spells, strict=True):
+        values = spelled(spell, columns[column.name])
+        pairs = zip(values, statuses[column.name], strict=True)
+        cells.append([{"value": value, "status": status} for value, status in pairs])
+    if response.freshness:
+        _add_times(cells, response)
+    names = [column.name for column in reading.columns]
+    rows = [
+        {"entity": entity, "found": found, "features": dict(zip(names, row, strict=True))}
+        for entity, found, row in zip(
+            entities, response.found, zip(*cells, strict=True), strict=True
+        )
+    ]
+    for index, reason in response.errors.items():
+        rows[index]["error"] = reason
+    return rows
+
+
+def _add_times(cells: list[Iterable[dict[str, Any]]], response: OnlineResponse) -> None:
+    for own, lives, ages in zip(
+        cells, response.freshness.values(), response.ages.values(), strict=True
+    ):
+        for cell, life, age in zip(own, lives, ages, strict=True):
+            cell["ttl_s"] = life if life is None or math.isfinite(life) else None
+            cell["age_s"] = age

@@ -1,0 +1,113 @@
+"""A server in a process of its own, as `featurekit serve` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import uvicorn
+
+from featurekit.server.app import create_app
+from featurekit.server.run import Options, config_of
+from featurekit.server.site import Site
+
+_COMMAND = (sys.executable, "-m", "featurekit", "serve")
+
+
+class Served:
+    """A server that runs.
+
+    Attributes:
+        url: Where it is.
+        started: What it told when it listened.
+        process: Its process.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.folder = folder
+        self._log = folder / "serve.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*_COMMAND, "--repo", str(folder), "--port", "0", "--json", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | environment,
+            )
+        self.started = self._told()
+        self.url = str(self.started["url"])
+        self.client = httpx2.Client(base_url=self.url, verify=False, timeout=20)
+
+    def _told(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        text = ""
+        while not text.endswith("}\n"):
+            line = self.process.stdout.readline().decode()
+            if not line:
+                raise AssertionError(self.log)
+            text += line
+        document: dict[str, Any] = json.loads(text)
+        return document
+
+    @property
+    def log(self) -> str:
+        """What it wrote on standard error."""
+        return self._log.read_text()
+
+    def connect(self) -> socket.socket:
+        """A plain connection to it."""
+        place = urlsplit(self.url)
+        return socket.create_connection((place.hostname or "", place.port or 0), timeout=20)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop; gives its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@contextmanager
+def listening(site: Site) -> Iterator[tuple[str, int]]:
+    """A site behind uvicorn in a thread, while the block runs; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        server = uvicorn.Server(config_of(Options(), lambda: create_app(site)))
+        thread = threading.Thread(target=server.run, args=([place],))
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield place.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def served(folder: Path, *arguments: str, **environment: str) -> Iterator[Served]:
+    """A server while the block runs."""
+    server = Served(folder, *arguments, **environment)
+    try:
+        yield server
+    finally:
+        server.client.close()
+        if server.process.poll() is None:
+            server.stop(signal.SIGTERM)
+        if server.process.stdout is not None:
+            server.process.stdout.close()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something to come true."""
+    late = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < late, "it did not come true in time"
+        time.sleep(0.02)

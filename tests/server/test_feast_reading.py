@@ -1,0 +1,254 @@
+"""`POST /get-online-features`: Feast's shapes, as its client sends and reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.app import create_app
+from featurekit.server.site import Limits, Site
+from tests.promise.repos import ALL_TYPES, applied
+from tests.servers import Server
+from tests.streams.repos import repository
+
+EPOCH = "1970-01-01T00:00:00Z"
+PATH = "/get-online-features"
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> TestClient:
+    store.write_batch(
+        "profile", {"u1": {"country": "NO", "tx_count_7d": 3}, "u2": {"country": "SE"}}
+    )
+    store.write_batch("shop", {7: {"sales": 12}})
+    return TestClient(create_app(Site(store, Limits(entities=5))))
+
+
+def ask(client: TestClient, entities: Any, features: Any, **more: Any) -> Any:
+    which = "feature_service" if isinstance(features, str) else "features"
+    answer = client.post(PATH, json={"entities": entities, which: features, **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def error(client: TestClient, body: Any) -> tuple[int, Any]:
+    answer = client.post(PATH, json=body)
+    return answer.status_code, answer.json()
+
+
+def test_the_answer_has_a_result_for_each_column_join_keys_first(client: TestClient) -> None:
+    features = ["profile:country", "profile:tx_count_7d"]
+    answer = ask(
+        client,
+        {"user_id": ["u1", "u2", "nobody"]},
+        features,
+        full_feature_names=False,
+        include_feature_view_version_metadata=True,
+    )
+    times = [EPOCH] * 3
+    assert answer == {
+        "results": [
+            {
+                "values": ["u1", "u2", "nobody"],
+                "statuses": ["PRESENT", "PRESENT", "PRESENT"],
+                "event_timestamps": times,
+            },
+            {
+                "values": ["NO", "SE", None],
+                "statuses": ["PRESENT", "PRESENT", "NOT_FOUND"],
+                "event_timestamps": times,
+            },
+            {
+                "values": [3, 0, 0],
+                "statuses": ["PRESENT", "NULL_VALUE", "NOT_FOUND"],
+                "event_timestamps": times,
+            },
+        ],
+        "metadata": {
+            "feature_names": ["user_id", "country", "tx_count_7d"],
+            "feature_view_metadata": [{"name": "profile"}],
+        },
+    }
+
+
+def test_a_service_is_asked_for_by_name(client: TestClient) -> None:
+    answer = ask(client, {"user_id": ["u1"], "merchant_id": [7]}, "both")
+    names = answer["metadata"]["feature_names"]
+    assert names[:2] == ["user_id", "merchant_id"]
+    assert names[2:] == ["tx_count_7d", "sales", "profile__country", "shop__country"]
+    assert [result["values"] for result in answer["results"]] == [
+        ["u1"],
+        [7],
+        [3],
+        [12],
+        ["NO"],
+        [None],
+    ]
+
+
+def test_each_entity_of_a_request_is_found_or_not_by_itself(client: TestClient) -> None:
+    answer = ask(client, {"user_id": ["u1"], "merchant_id": [8]}, "both")
+    statuses = [result["statuses"][0] for result in answer["results"][2:]]
+    assert statuses == ["PRESENT", "NOT_FOUND", "PRESENT", "NOT_FOUND"]
+
+
+def test_full_names_carry_the_view(client: TestClient) -> None:
+    answer = ask(client, {"user_id": ["u1"]}, ["profile:country"], full_feature_names=True)
+    assert answer["metadata"]["feature_names"] == ["user_id", "profile__country"]
+
+
+def test_no_entities_are_an_answer(client: TestClient) -> None:
+    answer = ask(client, {"user_id": []}, ["profile:country"])
+    empty: dict[str, list[object]] = {"values": [], "statuses": [], "event_timestamps": []}
+    assert answer["results"] == [empty, empty]
+
+
+def test_what_cannot_be_read_is_invalid(client: TestClient, valkey: Server) -> None:
+    with valkey.client() as there:
+        there.hset("fs:user:u1", "tx_count_7d", "three")
+        there.set("fs:user:u3", "no hash")
+    answer = ask(client, {"user_id": ["u1", "u3"]}, ["profile:tx_count_7d"])
+    assert answer["results"][1]["statuses"] == ["INVALID", "INVALID"]
+    assert answer["results"][1]["values"] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        ({"features": ["profil:country"]}, "FeatureViewNotFoundException", "Feature view profil does not exist in project shop"),
+        ({"feature_service": "fraud"}, "FeatureServiceNotFoundException", "Feature service fraud does not exist in project shop"),
+        ({"features": ["profile:county"]}, "FeastObjectNotFoundException", "no field named 'county'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_feasts_own_error(
+    client: TestClient, body: dict[str, Any], kind: str, text: str
+) -> None:
+    status, told = error(client, {"entities": {"user_id": ["u1"]}} | body)
+    detail = json.loads(told)
+    assert (status, detail["module"], detail["class"]) == (404, "feast.errors", kind)
+    assert text in detail["message"]
+    assert "did you mean" in detail["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"entities": {"user_id": ["u1"]}},
+        {"entities": [{"user_id": "u1"}], "features": ["profile:country"]},
+        {"entities": {"user_id": "u1"}, "features": ["profile:country"]},
+        {"entities": {"user_id": ["u1"]}, "features": "profile:country"},
+        {"entities": {"user_id": ["u1"]}, "features": [1]},
+        {"entities": {"user_id": ["u1"]}, "features": [":"]},
+        {"entities": {"user_id": ["u1"]}, "feature_service": 1},
+        {"entities": {"user_id": ["u1"]}, "feature_service": "profile:country"},
+        {"entities": {"user_id": ["u1"]}, "feature_service": "both", "full_feature_names": "no"},
+        {"entities": {"user": ["u1"]}, "features": ["profile:country"]},
+        {"entities": {}, "features": ["profile:country"]},
+        {"entities": {"user_id": ["u1"], "x": ["u1"]}, "features": ["profile:country"]},
+        {"entities": {"user_id": [7]}, "features": ["profile:country"]},
+        {"entities": {"user_id": [None]}, "features": ["profile:country"]},
+        {"entities": {"user_id": [""]}, "features": ["profile:country"]},
+        {"entities": {"merchant_id": [2**70]}, "features": ["shop:sales"]},
+        {"entities": {"merchant_id": [True]}, "features": ["shop:sales"]},
+        {"entities": {"origin": ["OSL"], "dest": []}, "features": ["delays:minutes"]},
+        {"entities": {"user_id": ["u"] * 6}, "features": ["profile:country"]},
+    ],
+)
+def test_what_a_caller_does_wrong_is_4xx(client: TestClient, body: Any) -> None:
+    status, told = error(client, body)
+    assert status in (404, 422)
+    assert status == 404 or told["error"]["message"]
+
+
+def test_the_store_being_away_is_503(store: FeatureStore, valkey: Server) -> None:
+    client = TestClient(create_app(Site(store)))
+    valkey.stop()
+    try:
+        answer = client.post(
+            PATH, json={"entities": {"user_id": ["u1"]}, "features": ["profile:country"]}
+        )
+    finally:
+        valkey.start()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["error"]["class"] == "StoreUnavailableError"
+
+
+def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: Server) -> None:
+    values = {
+        "a_string": "é",
+        "a_int64": 2**60,
+        "a_float64": float("-inf"),
+        "a_float32": 0.1,
+        "a_bytes": b"\xff",
+        "a_json": {"n": [2**70]},
+    }
+    with applied(tmp_path, valkey.url, ALL_TYPES.replace(", source: SOURCE", "")) as store:
+        store.write_lines(
+            "everything",
+            [
+                json.dumps(
+                    {
+                        "user_id": "u1",
+                        **values,
+                        "a_bytes": "/w==",
+                        "a_float64": "-inf",
+                        "a_decimal": "1.50",
+                        "a_timestamp": "2026-11-22T10:00:00+02:00",
+                        "a_date": "2026-11-22",
+                        "b_float64": [0.5, 1],
+                        "b_date": ["2026-11-22"],
+                        "c_vector": [0.1, 1, 2],
+                    }
+                )
+            ],
+        )
+        answer = ask(TestClient(create_app(Site(store))), {"user_id": ["u1"]}, "all")
+    names = answer["metadata"]["feature_names"]
+    got = {n: r["values"][0] for n, r in zip(names, answer["results"], strict=True)}
+    expected = values | {
+        "user_id": "u1",
+        "a_bytes": "/w==",
+        "a_float64": "-Infinity",
+        "a_decimal": "1.5",
+        "a_timestamp": "2026-11-22T08:00:00Z",
+        "a_date": "2026-11-22",
+        "b_float64": [0.5, 1.0],
+        "b_date": ["2026-11-22"],
+        "c_vector": [0.1, 1.0, 2.0],
+    }
+    assert {n: v for n, v in got.items() if v is not None} == expected
+
+
+def test_a_view_that_keeps_event_time_tells_it(tmp_path: Path, valkey: Server) -> None:
+    with repository(tmp_path, valkey.url) as store:
+        now_ms = store._door.now_ms()
+        at_ms = now_ms - now_ms % 1000 - 877
+        store.stream_writer("session").write("u1", {"step": 1}, event_timestamp=at_ms)
+        client = TestClient(create_app(Site(store)))
+        answer = ask(client, {"user_id": ["u1", "u2"]}, ["session:step", "activity:count"])
+    assert answer["metadata"]["feature_names"] == ["user_id", "step", "count"]
+    step, count = answer["results"][1:]
+    assert step["event_timestamps"][0].endswith(".123Z")
+    assert step["event_timestamps"][1] == EPOCH
+    assert count["event_timestamps"] == [EPOCH, EPOCH]
+
+
+def test_join_keys_that_are_dates_come_as_text(tmp_path: Path, valkey: Server) -> None:
+    definitions = """
+entities: [{name: day, join_keys: {day: date}}]
+feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain: float64}}]
+"""
+    with applied(tmp_path, valkey.url, definitions) as store:
+        store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
+        client = TestClient(create_app(Site(store)))
+        answer = ask(client, {"day": ["2026-11-22"]}, ["weather:rain"])
+        assert [result["values"] for result in answer["results"]] == [["2026-11-22"], [0.5]]
+        body = {"entities": {"day": ["22.11."]}, "features": ["weather:rain"]}
+        assert error(client, body)[0] == 422

@@ -1,0 +1,152 @@
+"""The server as a process: how it starts, follows what is applied, bounds clients, and stops."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from featurekit import FeatureStore
+from tests.cli.running import run
+from tests.promise.repos import FRAUD, write_repo
+from tests.server.running import Served, served, wait_until
+from tests.servers import Server, running, valkey_binary
+
+READ: dict[str, Any] = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
+
+
+@pytest.fixture(scope="module")
+def store_server() -> Iterator[Server]:
+    with running(valkey_binary()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, store_server: Server) -> Path:
+    return write_repo(tmp_path_factory.mktemp("repo"), store_server.url, FRAUD)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Served]:
+    with served(folder, "--max-body", "1024") as server:
+        yield server
+
+
+def status(server: Served, body: dict[str, Any] = READ) -> int:
+    return server.client.post("/v1/features/read", json=body).status_code
+
+
+def test_it_starts_before_anything_is_applied_and_follows_what_is(
+    server: Served, folder: Path
+) -> None:
+    assert server.started["notes"] == [
+        "nothing is applied yet: requests get 503 until `featurekit apply`"
+    ]
+    assert server.client.get("/health").status_code == 200
+    assert status(server) == 503
+    with FeatureStore(folder) as store:
+        store.apply()
+    wait_until(lambda: status(server) == 200, 3)
+
+
+def test_it_serves_the_last_good_registry_when_the_next_cannot_be_read(
+    server: Served, folder: Path
+) -> None:
+    file = folder / "registry.json"
+    good = file.read_text()
+    file.write_text("{")
+    wait_until(lambda: "cannot be taken over" in server.log, 3)
+    assert status(server) == 200
+    file.write_text(good)
+
+
+def test_heads_without_end_are_refused(server: Served) -> None:
+    with server.connect() as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000)
+        assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_giant_body_is_refused_before_it_is_sent(server: Served) -> None:
+    with server.connect() as client:
+        client.sendall(
+            b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n"
+        )
+        answer = client.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answer.lower()
+
+
+def test_what_is_not_http_is_refused(server: Served) -> None:
+    with server.connect() as client:
+        client.sendall(b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_head_request_has_no_body(server: Served) -> None:
+    answer = server.client.head("/health")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_request_under_way_is_answered_before_it_stops(
+    folder: Path, store_server: Server
+) -> None:
+    with served(folder) as server:
+        with server.connect() as client:
+            head = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+            client.sendall(head + b"{")
+            wait_until(lambda: server.client.get("/health").status_code == 200)
+            server.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: _refuses(server))
+            client.sendall(b"}")
+            assert client.recv(1000).startswith(b"HTTP/1.1 422 ")
+        assert server.process.wait(20) == 0
+
+
+def _refuses(server: Served) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_workers_share_the_port_and_stop_together(folder: Path) -> None:
+    tokens = {"FEATUREKIT_SERVER_TOKENS": "read:abc"}
+    with served(folder, "--workers", "2", **tokens) as server:
+        assert server.started["workers"] == 2
+        assert status(server) == 401
+        server.client.headers["Authorization"] = "Bearer abc"
+        assert status(server) == 200
+        assert server.stop() == 0
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{server.url}/health")
+
+
+def test_a_port_that_is_taken_is_one_message(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        outcome = run("--repo", str(folder), "serve", "--port", port)
+    assert outcome.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--ssl-keyfile", "features.yaml"], "a key without its certificate"),
+        (["--ssl-certfile", "features.yaml"], "the certificate cannot be used"),
+        (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1:0"),
+    ],
+)
+def test_what_cannot_be_used_is_told_at_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str
+) -> None:
+    monkeypatch.chdir(folder)
+    outcome = run("serve", "--port", "0", *arguments)
+    assert outcome.exit_code == 1
+    assert text in outcome.stderr

@@ -1,0 +1,60 @@
+"""Clients that take their time."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.server import protocol
+from featurekit.server.site import Limits, Site
+from tests.server.running import listening
+
+HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.fixture
+def client(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    with (
+        listening(Site(store, Limits(body_timeout_s=0.3))) as address,
+        socket.create_connection(address, timeout=20) as client,
+    ):
+        yield client
+
+
+def test_a_body_that_does_not_come_is_408(client: socket.socket) -> None:
+    client.sendall(HEAD + b"{")
+    answer = client.recv(1000)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"the body took more than 0.3 s to arrive" in answer
+    assert client.recv(1000) == b""
+
+
+def test_a_body_that_comes_bit_by_bit_is_bounded_as_a_whole(client: socket.socket) -> None:
+    client.sendall(HEAD)
+    client.settimeout(0.05)
+    answer = b""
+    for _ in range(20):
+        client.sendall(b" ")
+        try:
+            answer = client.recv(1000)
+            break
+        except TimeoutError:
+            continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nX-Slow:"])
+def test_a_connection_without_a_request_is_closed(client: socket.socket, sent: bytes) -> None:
+    client.sendall(sent)
+    assert client.recv(1000) == b""
+
+
+def test_a_second_request_is_bounded_as_the_first(client: socket.socket) -> None:
+    client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    client.sendall(b"GET /health HTTP/1.1\r\n")
+    assert client.recv(1000) == b""

@@ -1,0 +1,135 @@
+"""`/v1`: rows of values with their statuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.app import create_app
+from featurekit.server.site import Limits, Site
+from tests.promise.repos import applied
+from tests.servers import Server
+from tests.streams.repos import repository
+
+SERVICE = "/v1/services/fraud_v1/read"
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> TestClient:
+    store.write_batch("profile", {"u1": {"country": "NO", "tx_count_7d": 3}})
+    return TestClient(create_app(Site(store, Limits(entities=3))))
+
+
+def test_a_service_gives_a_row_for_each_entity_in_order(client: TestClient) -> None:
+    body = {"entities": [{"user_id": "u2"}, {"user_id": "u1"}, {"user_id": "u2"}]}
+    rows = client.post(SERVICE, json=body).json()["rows"]
+    assert [row["entity"] for row in rows] == body["entities"]
+    assert [row["found"] for row in rows] == [False, True, False]
+    assert rows[1]["features"] == {
+        "country": {"value": "NO", "status": "present"},
+        "tx_count_7d": {"value": 3, "status": "present"},
+        "tags": {"value": [], "status": "default"},
+        "tx_count_5m": {"value": 0, "status": "default"},
+        "device": {"value": None, "status": "missing"},
+    }
+
+
+def test_features_are_named_one_by_one(client: TestClient) -> None:
+    body = {
+        "features": ["profile:country"],
+        "entities": [{"user_id": "u1"}],
+        "full_feature_names": True,
+    }
+    answer = client.post("/v1/features/read", json=body).json()
+    assert answer["rows"][0]["features"] == {
+        "profile__country": {"value": "NO", "status": "present"}
+    }
+
+
+def test_freshness_tells_what_is_left_and_how_old_the_event_is(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with repository(tmp_path, valkey.url) as store:
+        now_ms = store._door.now_ms()
+        store.stream_writer("session").write("u1", {"step": 1}, event_timestamp=now_ms - 1000)
+        body = {
+            "features": ["session:step", "session:score"],
+            "entities": [{"user_id": "u1"}],
+            "freshness": True,
+        }
+        client = TestClient(create_app(Site(store)))
+        features = client.post("/v1/features/read", json=body).json()["rows"][0]["features"]
+    assert 200 < features["step"]["ttl_s"] < 300
+    assert 1 <= features["step"]["age_s"] < 60
+    assert features["score"]["ttl_s"] is None
+
+
+def test_a_row_that_cannot_be_read_says_why_and_spoils_no_other(
+    client: TestClient, valkey: Server
+) -> None:
+    with valkey.client() as there:
+        there.set("fs:user:u2", "no hash")
+    body = {"entities": [{"user_id": "u1"}, {"user_id": "u2"}]}
+    good, bad = client.post(SERVICE, json=body).json()["rows"]
+    assert "error" not in good
+    assert bad["error"].startswith("WRONGTYPE")
+    assert bad["features"]["country"] == {"value": None, "status": "invalid"}
+
+
+def test_rows_whose_server_is_away_are_given_if_wanted(client: TestClient, valkey: Server) -> None:
+    body: dict[str, Any] = {"entities": [{"user_id": "u1"}], "timeout_s": 2}
+    valkey.stop()
+    try:
+        assert client.post(SERVICE, json=body).status_code == 503
+        answer = client.post(SERVICE, json=body | {"partial": True})
+    finally:
+        valkey.start()
+    assert answer.json()["rows"][0]["features"]["country"]["status"] == "unavailable"
+
+
+def test_join_keys_that_are_dates_come_as_text(tmp_path: Path, valkey: Server) -> None:
+    definitions = """
+entities: [{name: day, join_keys: {day: date}}]
+feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain: float64}}]
+feature_services: [{name: rain, features: [weather]}]
+"""
+    with applied(tmp_path, valkey.url, definitions) as store:
+        store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
+        client = TestClient(create_app(Site(store)))
+        body: dict[str, Any] = {"entities": [{"day": "2026-11-22"}]}
+        row = client.post("/v1/services/rain/read", json=body).json()["rows"][0]
+        assert (row["entity"], row["features"]["rain"]["value"]) == (body["entities"][0], 0.5)
+        for wrong in ({"day": 1}, {"day": "22.11."}, {}, 5):
+            answer = client.post("/v1/services/rain/read", json={"entities": [wrong]})
+            assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/v1/services/nothing/read", {"entities": []}, 404, "no feature service named 'nothing'"),
+        (SERVICE, {}, 422, "a list is expected"),
+        (SERVICE, [], 422, "a JSON object is expected"),
+        (SERVICE, {"entities": {"user_id": ["u1"]}}, 422, "a list is expected"),
+        (SERVICE, {"entities": [], "fresh": True}, 422, "no member named 'fresh'"),
+        (SERVICE, {"entities": [], "freshness": 1}, 422, "true or false is expected"),
+        (SERVICE, {"entities": [], "timeout_s": "1"}, 422, "'1' is no timeout"),
+        (SERVICE, {"entities": [], "timeout_s": 0}, 422, "0 is no timeout"),
+        (SERVICE, {"entities": [{"user": 1}]}, 422, "no join key named 'user'"),
+        (SERVICE, {"entities": [{"user_id": 1}]}, 422, "1 is not a string"),
+        (SERVICE, {"entities": [{"user_id": "u"}] * 4}, 422, "4 entities are more than the 3"),
+        ("/v1/features/read", {"entities": []}, 422, "no features asked for"),
+        ("/v1/features/read", {"entities": [], "features": [1]}, 422, "a list of text"),
+        ("/v1/features/read", {"entities": [], "features": ["x:y"]}, 404, "no feature view named 'x'"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_does_wrong_is_one_message(
+    client: TestClient, path: str, body: Any, status: int, message: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
