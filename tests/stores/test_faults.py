@@ -119,19 +119,17 @@ def test_without_retries_nothing_is_sent_twice(proxy: FaultProxy) -> None:
 
 
 def test_an_interrupted_read_leaves_no_replies_behind(store: RedisStore) -> None:
-    link = store._take()
+    [link] = store._pool.idle
     link.sock.sendall(GETS[0])
-    store._idle.append(link)
     assert store.run(KEYS[1:3], GETS[1:3]) == VALUES[1:3]
 
 
 def test_connections_are_bounded_where_the_url_says_so(proxy: FaultProxy) -> None:
-    store = opened(f"{proxy.url}?max_connections=1&load_timeout=50ms")
-    with store._borrowed():
-        assert store._room
-        store._room.acquire()
-        with pytest.raises(StoreUnavailableError, match="all 1 connections"):
-            store.run(KEYS, GETS)
+    store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
+    assert store._pool.room
+    store._pool.room.acquire()
+    with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* within 50 ms"):
+        store.run(KEYS, GETS)
     store.close()
 
 

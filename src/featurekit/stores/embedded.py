@@ -24,6 +24,8 @@ from typing_extensions import override
 
 from featurekit.errors import MissingExtraError, StoreError, StoreUnavailableError
 from featurekit.stores.link import Link, connect
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
 
@@ -213,20 +215,31 @@ class EmbeddedServer:
         return _private_folder() / f"{name}.sock"
 
 
+class _EmbeddedPool(Pool):
+    def __init__(self, url: StoreUrl, server: EmbeddedServer) -> None:
+        super().__init__(url)
+        self._server = server
+
+    @override
+    def connect(self, patience: Patience) -> Link:
+        place = socket_url(self.url, self._server)
+        try:
+            return connect(place, patience)
+        except StoreUnavailableError:
+            self._server.ensure()
+        return connect(place, patience)
+
+
 class EmbeddedStore(RedisStore):
     """An online store on the embedded server of a folder, started when needed and again when lost."""
 
     def __init__(self, url: StoreUrl) -> None:
-        super().__init__(url)
         self.server = EmbeddedServer(Path(url.path))
+        super().__init__(url)
 
     @override
-    def _connect(self) -> Link:
-        try:
-            return connect(socket_url(self.url, self.server))
-        except StoreUnavailableError:
-            self.server.ensure()
-        return connect(socket_url(self.url, self.server))
+    def _make_pool(self) -> Pool:
+        return _EmbeddedPool(self.url, self.server)
 
 
 def socket_url(url: StoreUrl, server: EmbeddedServer) -> StoreUrl:

@@ -7,19 +7,32 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from featurekit.stores.aio import AsyncRedisStore, Wire, connect
+from featurekit.stores.aio import AsyncRedisStore
 from featurekit.stores.embedded import EmbeddedServer, socket_url
+from featurekit.stores.link_aio import Wire, connect
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool_aio import AsyncPool
 from featurekit.stores.url import StoreUrl
+
+
+class _AsyncEmbeddedPool(AsyncPool):
+    def __init__(self, url: StoreUrl, server: EmbeddedServer) -> None:
+        super().__init__(url)
+        self._server = server
+
+    @override
+    async def connect(self, patience: Patience) -> Wire:
+        await asyncio.to_thread(self._server.ensure)
+        return await connect(socket_url(self.url, self._server), patience)
 
 
 class AsyncEmbeddedStore(AsyncRedisStore):
     """As `EmbeddedStore`: starts the server when needed and again when lost, on another thread."""
 
     def __init__(self, url: StoreUrl) -> None:
-        super().__init__(url)
         self.server = EmbeddedServer(Path(url.path))
+        super().__init__(url)
 
     @override
-    async def _connect(self) -> Wire:
-        await asyncio.to_thread(self.server.ensure)
-        return await connect(socket_url(self.url, self.server))
+    def _make_pool(self) -> AsyncPool:
+        return _AsyncEmbeddedPool(self.url, self.server)

@@ -1,7 +1,8 @@
 """Flows: chunks go out while replies come in, a few chunks under way at any time.
 
 Replies are counted by their lines and not parsed; where a `-` shows up, the replies of that chunk
-are. A chunk that got no answer before its connection was cut is sent again, whole.
+are. A chunk that got no answer before its connection was cut is sent again, whole; so is one that
+was answered by `READONLY`, for then its server was the primary once.
 """
 
 from __future__ import annotations
@@ -15,14 +16,23 @@ from time import monotonic, sleep
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
-from featurekit.stores.link import PING, GarbledReplyError, Link, reply_reader, unavailable
+from featurekit.stores.link import PING, Link, reply_reader
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool import Pool
+from featurekit.stores.troubles import (
+    DemotedError,
+    GarbledReplyError,
+    is_demoted,
+    unavailable,
+)
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, Reply, first_error
+from featurekit.wire import Reply, first_error
 
 WINDOW = 3
 READ_BYTES = 1 << 18
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
+LOOK_S = 0.5
 Answered = tuple[Chunk, list[Reply] | None]
 
 
@@ -31,12 +41,13 @@ class Flow:
 
     Args:
         url: Whose `load_timeout_s` and `retries` hold here.
-        connect: Gives the connection, and gives another after a cut.
+        pool: Gives the connection, and gives another after a cut.
     """
 
-    def __init__(self, url: StoreUrl, connect: Callable[[], Link]) -> None:
+    def __init__(self, url: StoreUrl, pool: Pool) -> None:
         self._url = url
-        self._connect = connect
+        self._pool = pool
+        self._patience = Patience(url.load_timeout_s)
         self._link: Link | None = None
         self._selector: selectors.BaseSelector | None = None
         self._sent: deque[Chunk] = deque()
@@ -58,19 +69,19 @@ class Flow:
                 self._do(self._wait)
             yield from self._answered()
 
-    def release(self) -> Link | None:
-        """Let go of the connection, if all that was sent on it was answered; else close it."""
-        link = self._link if not self._sent and not self._came else None
-        if link is not None:
+    def release(self) -> None:
+        """Give back the connection, if all that was sent on it was answered; else close it."""
+        if self._link and not self._sent and not self._came:
+            self._pool.give(self._link)
             self._link = None
-        self.close()
-        return link
+        self._close()
 
-    def close(self) -> None:
-        """Close the connection."""
+    def _close(self, error: OSError | None = None) -> None:
         if self._selector:
             self._selector.close()
-        if self._link:
+        if self._link and error:
+            self._pool.lost(self._link, error)
+        elif self._link:
             self._link.close()
         self._link = self._selector = None
         self._came.clear()
@@ -87,10 +98,10 @@ class Flow:
 
     def _recover(self, error: OSError) -> None:
         while True:
-            self.close()
+            self._close(error)
             self._cuts += 1
             if self._cuts > self._url.retries or isinstance(error, TimeoutError):
-                raise unavailable(self._url, "loading", self._url.load_timeout_s, error) from error
+                raise unavailable(self._url, "loading", self._patience, error) from error
             self._reconnect()
             try:
                 for chunk in list(self._sent):
@@ -107,31 +118,28 @@ class Flow:
             try:
                 return self._open()
             except (StoreUnavailableError, OSError) as error:
-                self.close()
+                self._close(error if isinstance(error, OSError) else None)
                 if monotonic() + pause > late:
                     if isinstance(error, StoreUnavailableError):
                         raise
-                    raise unavailable(
-                        self._url, "connecting", self._url.load_timeout_s, error
-                    ) from error
+                    raise unavailable(self._url, "connecting", self._patience, error) from error
             sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _open(self) -> None:
-        link = self._link = self._connect()
-        [reply] = link.exchange(PING, 1, self._url.load_timeout_s)
-        if isinstance(reply, ErrorReply) and reply.code == "LOADING":
-            raise ConnectionResetError("the server is still reading its data")
+        link = self._link = self._pool.take(self._patience, monotonic())
+        link.exchange(PING, 1, self._url.load_timeout_s)
         if not isinstance(link.sock, ssl.SSLSocket):
             link.set_timeout(0)
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(link.sock, selectors.EVENT_READ)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(link.sock, selectors.EVENT_READ)
 
     def _send(self, data: bytes | memoryview) -> None:
         """Send all of it, reading replies whenever the server takes no more."""
         link, selector = self._link, self._selector
         assert link  # noqa: S101  (`_do` opened it)
-        if selector is None:
+        assert selector  # noqa: S101
+        if isinstance(link.sock, ssl.SSLSocket):
             link.sock.sendall(data)
             return
         rest = memoryview(data)
@@ -145,10 +153,10 @@ class Flow:
 
     def _wait(self) -> None:
         """Wait until something may be sent or has come, and take what came."""
-        link, selector = self._link, self._selector
+        link = self._link
         assert link  # noqa: S101  (`_do` opened it)
-        if selector and not selector.select(self._url.load_timeout_s):
-            raise TimeoutError("timed out")
+        if not isinstance(link.sock, ssl.SSLSocket) or not link.sock.pending():
+            self._await(link)
         try:
             data = link.sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -158,18 +166,36 @@ class Flow:
         self._came += data
         self._lines += data.count(b"\n")
 
+    def _await(self, link: Link) -> None:
+        """Wait for the socket, but not for a server whose place another has taken."""
+        assert self._selector  # noqa: S101  (`_do` opened it)
+        late = monotonic() + self._url.load_timeout_s
+        while not self._selector.select(min(LOOK_S, late - monotonic())):
+            if self._pool.moved(link):
+                raise ConnectionResetError("another server has taken its place")
+            if monotonic() >= late:
+                raise TimeoutError("timed out")
+
     def _answered(self) -> Iterator[Answered]:
-        while self._sent:
-            chunk = self._sent[0]
+        while self._sent and (answer := self._next()):
+            yield answer
+
+    def _next(self) -> Answered | None:
+        """The oldest chunk under way, if all of it was answered."""
+        chunk = self._sent[0]
+        try:
             taken = self._take(chunk)
-            if taken is None:
-                return
-            end, replies = taken
-            self._lines -= self._came.count(b"\n", 0, end)
-            del self._came[:end]
-            self._sent.popleft()
-            self._cuts = 0
-            yield chunk, replies
+        except OSError as error:
+            self._recover(error)
+            return None
+        if taken is None:
+            return None
+        end, replies = taken
+        self._lines -= self._came.count(b"\n", 0, end)
+        del self._came[:end]
+        self._sent.popleft()
+        self._cuts = 0
+        return chunk, replies
 
     def _take(self, chunk: Chunk) -> tuple[int, list[Reply] | None] | None:
         """Where the replies to a chunk end, and the replies if any is an error; `None` if not all came."""
@@ -183,6 +209,8 @@ class Flow:
         reader = reply_reader()
         reader.feed(bytes(self._came[:end]))
         replies: list[Reply] = [reader.gets() for _ in range(chunk.replies)]
+        if is_demoted(replies):
+            raise DemotedError("READONLY")
         return end, replies if chunk.lines < 0 or first_error(replies) else None
 
 

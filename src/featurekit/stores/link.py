@@ -11,6 +11,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -19,25 +20,26 @@ import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import (
+    AbstractConnection,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
 )
 from redis.retry import Retry
+from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.options import SSL_FILES
-from featurekit.stores.url import PASSWORD_VARIABLE, StoreUrl
+from featurekit.stores.options import SSL_FILES, WHERE
+from featurekit.stores.patience import LEAST_S, Patience
+from featurekit.stores.troubles import GarbledReplyError, check_greeting, unconnected
+from featurekit.stores.url import StoreUrl
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
 NOT_YET = object()
 PING = command(b"PING")
 READ_BYTES = 65536
+SLACK_S = 0.005
 Take = Callable[[Reply], Any] | None
-
-
-class GarbledReplyError(OSError):
-    """What came is not RESP, or more came than was asked for."""
 
 
 def reply_reader() -> hiredis.Reader:
@@ -50,13 +52,23 @@ def reply_reader() -> hiredis.Reader:
 class _Connection(Protocol):
     """What is used of redis-py's connections, which have no types of their own."""
 
+    late: float
+
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def connected_socket(self) -> socket.socket: ...
 
 
-class _HandsOutSocket:
+class _HandsOutSocket(AbstractConnection):
     _sock: Any
+    late: float
+
+    @override
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's, with all of its waiting over in time."""
+        if self.late != inf:
+            self._sock.settimeout(max(self.late - monotonic(), LEAST_S))
+        return super().read_response(*args, **kwargs)
 
     def connected_socket(self) -> socket.socket:
         sock: socket.socket = self._sock
@@ -83,13 +95,17 @@ class Link:
 
     Attributes:
         sock: The connected socket.
+        used_at: When it last began an exchange, by the monotonic clock.
+        era: That of the pool when it was opened.
     """
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_timeout_s", "sock")
+    __slots__ = ("_buffer", "_connection", "_reader", "_timeout_s", "era", "sock", "used_at")
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
         self.sock = connection.connected_socket()
+        self.used_at = monotonic()
+        self.era = 0
         self._timeout_s = -1.0
         self._reader = reply_reader()
         self._buffer = bytearray(READ_BYTES)
@@ -103,7 +119,7 @@ class Link:
         sock, reader, buffer = self.sock, self._reader, self._buffer
         if timeout_s != self._timeout_s:
             self.set_timeout(timeout_s)
-        late = monotonic() + timeout_s
+        began = self.used_at = monotonic()
         replies: list[Any] = []
         try:
             sock.sendall(data)
@@ -113,8 +129,8 @@ class Link:
                 reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
                 new = iter(reader.gets, NOT_YET)
                 replies.extend(map(take, new) if take else new)
-                if len(replies) < count and monotonic() > late:
-                    raise TimeoutError("timed out")
+                if len(replies) < count:
+                    self._shorten(began + timeout_s - monotonic())
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         if len(replies) > count or reader.has_data():
@@ -132,6 +148,13 @@ class Link:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
         self._timeout_s = timeout_s
 
+    def _shorten(self, left_s: float) -> None:
+        """Let no step on the socket take longer than what is left of the exchange."""
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        if left_s < self._timeout_s - SLACK_S:
+            self.set_timeout(left_s)
+
     def is_stale(self) -> bool:
         """Whether an idle link has been closed by the other side."""
         with selectors.DefaultSelector() as selector:
@@ -143,51 +166,41 @@ class Link:
         self._connection.disconnect()
 
 
-def connect(url: StoreUrl) -> Link:
-    """Open a link, with TLS, AUTH and SELECT as the URL says.
+def connect(url: StoreUrl, patience: Patience | None = None) -> Link:
+    """Open a link, with TLS, AUTH and SELECT as the URL says, each within `connect_timeout_s`.
+
+    Args:
+        url: Where, and as whom.
+        patience: That of the call that needs it, if its time may be over sooner.
 
     Raises:
-        StoreUnavailableError: The server cannot be reached.
+        StoreUnavailableError: The server cannot be reached, or is not ready.
         StoreError: It refused this user, password or database.
     """
     check_files(url)
-    connection: _Connection = KINDS[url.scheme](
-        **connection_options(url), retry=Retry(NoBackoff(), 0)
-    )
+    patience = connecting(url, patience)
+    options = connection_options(url, patience.left_s())
+    connection: _Connection = KINDS[url.scheme](**options, retry=Retry(NoBackoff(), 0))
+    connection.late = patience.late
     try:
         connection.connect()
-        [greeting] = Link(connection).exchange(PING, 1, url.connect_timeout_s)
+        [greeting] = Link(connection).exchange(PING, 1, patience.left_s())
         check_greeting(url, greeting)
     except (redis.RedisError, OSError) as error:
         connection.disconnect()
-        raise unconnected(url, error) from error
+        raise unconnected(url, error, patience) from error
     except BaseException:
         connection.disconnect()
         raise
     return Link(connection)
 
 
-def check_greeting(url: StoreUrl, reply: Reply) -> None:
-    """Look at the answer to the first PING: a server that turns a client away says so only now.
-
-    Raises:
-        StoreUnavailableError: It has too many clients.
-        StoreError: It wants a password, or takes no clients from here.
-    """
-    if not isinstance(reply, ErrorReply) or reply.code in {
-        "LOADING",
-        "MASTERDOWN",
-        "NOPERM",
-        "BUSY",
-    }:
-        return
-    if reply.code == "NOAUTH":
-        raise StoreError(
-            f"{url} wants a password",
-            hint=f"set {PASSWORD_VARIABLE}, or write redis://user:${{PASSWORD}}@host",
-        )
-    kind = StoreUnavailableError if "max number of clients" in str(reply) else StoreError
-    raise kind(f"{url} turned the connection away: {reply}")
+def connecting(url: StoreUrl, patience: Patience | None = None) -> Patience:
+    """The patience for connecting, for a call that has the one given."""
+    step = Patience(url.connect_timeout_s)
+    return (
+        patience if patience and patience.left_s() < step.try_s and patience.bounds_call else step
+    )
 
 
 def check_files(url: StoreUrl) -> None:
@@ -198,10 +211,10 @@ def check_files(url: StoreUrl) -> None:
     """
     for name, value in url.tls:
         if name in SSL_FILES and not Path(str(value)).is_file():
-            raise StoreError(f"{name}: there is no file {value}", where="online store URL")
+            raise StoreError(f"{name}: there is no file {value}", where=WHERE)
 
 
-def connection_options(url: StoreUrl) -> dict[str, Any]:
+def connection_options(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
     """A URL as the arguments of redis-py's connections, except `retry`."""
     place = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
     return {
@@ -210,64 +223,14 @@ def connection_options(url: StoreUrl) -> dict[str, Any]:
         "db": url.db,
         "username": url.username or None,
         "password": url.password or None,
-        "socket_timeout": url.connect_timeout_s,
-        "socket_connect_timeout": url.connect_timeout_s,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
         "protocol": 2,
         "driver_info": None,
     }
-
-
-def unconnected(url: StoreUrl, error: Exception) -> StoreError:
-    """The error for a connection that could not be made."""
-    if isinstance(error, redis.AuthenticationError):
-        return StoreError(
-            f"{url} refused the login of {user_of(url)}",
-            hint="check the user and password of the URL",
-        )
-    if isinstance(error, redis.ResponseError):
-        return StoreError(
-            f"{url} refused {user_of(url)}: {error}",
-            hint="the user needs +auth and +select, and the database must exist",
-        )
-    return unavailable(url, "connecting", url.connect_timeout_s, error)
-
-
-def user_of(url: StoreUrl) -> str:
-    """The user that a URL names, for people."""
-    return f"user '{url.username}'" if url.username else "the default user"
-
-
-def unavailable(
-    url: StoreUrl, doing: str, timeout_s: float, error: Exception
-) -> StoreUnavailableError:
-    """The error for a server that did not answer: where, what was tried, for how long."""
-    text = str(error).lower()
-    if isinstance(error, (redis.TimeoutError, TimeoutError)) or "timeout" in text:
-        fact = f"no answer from {url} within {timeout_s * 1000:.0f} ms while {doing}"
-    elif isinstance(error, GarbledReplyError):
-        fact = f"{url} answered with something that is not RESP while {doing}"
-    elif "refused" in text or "no such file" in text or "does not exist" in text:
-        fact = f"nothing listens at {url}"
-    else:
-        fact = f"the connection to {url} broke while {doing}"
-    return StoreUnavailableError(fact, hint=_remedy(url, text, error))
 
 
 def unanswered(error: StoreUnavailableError, count: int, take: Take) -> list[Any]:
     """What stands in the place of the replies of a server that is away."""
     reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
     return [take(reply) if take else reply for _ in range(count)]
-
-
-def _remedy(url: StoreUrl, text: str, error: Exception) -> str:
-    if "certificate" in text:
-        return "the server's certificate is not trusted: give ssl_ca_certs=FILE, and ssl_certfile/ssl_keyfile if it asks for a client's"
-    if url.scheme == "rediss":
-        return "if the port does not speak TLS, write redis://"
-    if url.scheme == "redis" and isinstance(error, (ConnectionError, GarbledReplyError)):
-        return "if the port speaks TLS, write rediss://"
-    if isinstance(error, (redis.TimeoutError, TimeoutError)):
-        return (
-            "is the server running? If it is: ask for less at once, or raise timeout= in the URL"
-        )
-    return "is the server running, and is this its address?"

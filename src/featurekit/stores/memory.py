@@ -7,6 +7,7 @@ fields at once, is never out of memory, and rounds TTLs down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -15,6 +16,8 @@ from typing_extensions import override
 from featurekit.errors import MissingExtraError
 from featurekit.ports import TERMS, AsyncOnlineStore, Chunk, Terms
 from featurekit.stores.link import Link, Take
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, first_error
@@ -30,6 +33,7 @@ class MemoryLink(Link):
 
     def __init__(self, fake: Any) -> None:
         self._fake = fake
+        self.used_at = inf
 
     @override
     def exchange(self, data: bytes, count: int, timeout_s: float, take: Take = None) -> list[Any]:
@@ -52,12 +56,18 @@ class MemoryLink(Link):
             return _error_reply(error)
 
 
+class _MemoryPool(Pool):
+    @override
+    def connect(self, patience: Patience) -> Link:
+        return MemoryLink(_connection(self.url.path))
+
+
 class MemoryStore(RedisStore):
     """An online store in this process. It pickles as its name: another process has its own."""
 
     @override
-    def _connect(self) -> Link:
-        return MemoryLink(_connection(self.url.path))
+    def _make_pool(self) -> Pool:
+        return _MemoryPool(self.url)
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:

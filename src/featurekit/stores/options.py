@@ -98,12 +98,14 @@ OPTIONS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "load_timeout": ("load_timeout_s", _seconds),
     "retries": ("retries", whole),
     "max_connections": ("max_connections", whole),
+    "health_check": ("health_check_s", _seconds),
     "db": ("db", whole),
     "read_from": ("read_from", _choice(PRIMARY, REPLICA)),
     "sentinel_username": ("sentinel_username", _text),
     "sentinel_password": ("sentinel_password", _text),
 }
-EVERYWHERE = {"timeout", "connect_timeout", "load_timeout", "retries", "max_connections", "db"}
+ELSEWHERE = {"read_from", "sentinel_username", "sentinel_password"}
+EVERYWHERE = OPTIONS.keys() - ELSEWHERE
 
 TLS_OPTIONS: dict[str, Callable[[str, str], str | bool]] = {
     "ssl_ca_certs": _text,

@@ -7,7 +7,7 @@ from secrets import token_hex
 
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from featurekit.ports import Capabilities
-from featurekit.stores.link import user_of
+from featurekit.stores.troubles import AWAY, user_of
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, first_error, info_of, text_command
 
@@ -36,11 +36,7 @@ RIGHTS = (
 NODE_OF_CLUSTER = "this is one node of a cluster: write redis+cluster:// in the place of redis://"
 
 REFUSALS: dict[str, tuple[type[StoreError], str]] = {
-    "LOADING": (
-        StoreUnavailableError,
-        "the server is still reading its data: try again in a moment",
-    ),
-    "MASTERDOWN": (StoreUnavailableError, "the replica has lost its primary"),
+    **{code: (StoreUnavailableError, hint) for code, hint in AWAY.items()},
     "READONLY": (StoreError, "this is a replica: give the address of the primary"),
     "OOM": (StoreError, "the server's memory is full: raise maxmemory, or delete"),
     "MOVED": (StoreUnfitError, NODE_OF_CLUSTER),

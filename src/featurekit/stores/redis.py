@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,20 +13,19 @@ from typing_extensions import override
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms
 from featurekit.stores.flow import Flow
-from featurekit.stores.link import Link, Take, connect, unanswered, unavailable
+from featurekit.stores.link import Link, Take, unanswered
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool import Pool
 from featurekit.stores.probe import ask_capabilities, prove_writable
+from featurekit.stores.troubles import unavailable, unless_demoted
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, info_of, text_command
 
 SCAN_PAGE = 1000
-GRACE_S = 0.05
 
 
 class RedisStore(OnlineStore):
     """An online store on one server; thread-safe, survives `fork`, pickles as its URL.
-
-    Idle links wait in a deque, the last one used on top: taking and giving back are atomic, so
-    no lock is held that a `fork` could freeze.
 
     Attributes:
         url: Where it is. Its text shows no password.
@@ -37,16 +33,14 @@ class RedisStore(OnlineStore):
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._idle: deque[Link] = deque()
+        self._pool = self._make_pool()
+        self._serving = Patience(url.timeout_s, url.retries)
+        self._upkeep = Patience(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
         self._proven: set[str] = set()
-        self._room = (
-            threading.Semaphore(self.url.max_connections) if self.url.max_connections else None
-        )
+
+    def _make_pool(self) -> Pool:
+        return Pool(self.url)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -73,9 +67,8 @@ class RedisStore(OnlineStore):
     ) -> list[Reply]:
         if not requests:
             return []
-        url = self.url
         count = len(requests) * width if isinstance(width, int) else sum(width)
-        return self._exchange(b"".join(requests), count, url.timeout_s, url.retries)
+        return self._exchange(b"".join(requests), count, self._serving, unless_demoted)
 
     @override
     def read(
@@ -89,10 +82,11 @@ class RedisStore(OnlineStore):
     ) -> list[Any]:
         if not requests:
             return []
-        url, count = self.url, len(requests) * width
-        timeout_s = terms.timeout_s or url.timeout_s
+        count, patience = len(requests) * width, self._serving
+        if terms.timeout_s:
+            patience = Patience.of_call(terms.timeout_s, patience.retries)
         try:
-            return self._exchange(b"".join(requests), count, timeout_s, url.retries, take)
+            return self._exchange(b"".join(requests), count, patience, take)
         except StoreUnavailableError as error:
             if not terms.partial:
                 raise
@@ -100,8 +94,9 @@ class RedisStore(OnlineStore):
 
     @override
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
-        self._drop_idle(stale_only=True)
-        reply: Reply = self._exchange(text_command(*args), 1, self.url.load_timeout_s, 0)[0]
+        self._pool.drop(stale_only=True)
+        once = Patience(self.url.load_timeout_s)
+        reply: Reply = self._exchange(text_command(*args), 1, once, unless_demoted)[0]
         return reply
 
     @override
@@ -109,7 +104,7 @@ class RedisStore(OnlineStore):
         if prefix in self._proven:
             return
         capabilities = self.capabilities
-        self._drop_idle(stale_only=True)
+        self._pool.drop(stale_only=True)
         with self._borrowed() as link:
             exchange = partial(link.exchange, timeout_s=self.url.load_timeout_s)
             prove_writable(exchange, self.url, capabilities, prefix)
@@ -117,12 +112,11 @@ class RedisStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = Flow(self.url, self._take)
+        flow = Flow(self.url, self._pool)
         try:
             yield from flow.run(iter(chunks))
         finally:
-            if (link := flow.release()) is not None:
-                self._idle.append(link)
+            flow.release()
 
     @override
     def info(self, section: str) -> list[dict[str, str]]:
@@ -146,103 +140,64 @@ class RedisStore(OnlineStore):
 
     @override
     def close(self) -> None:
-        self._drop_idle()
+        self._pool.drop()
 
     def _patiently(self, data: bytes, count: int) -> list[Reply]:
-        return self._exchange(data, count, self.url.load_timeout_s, self.url.retries)
+        return self._exchange(data, count, self._upkeep)
 
     def _exchange(
-        self, data: bytes, count: int, timeout_s: float, retries: int, take: Take = None
+        self, data: bytes, count: int, patience: Patience, take: Take = None
     ) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""
-        late = monotonic() + timeout_s * retries
-        if self._room:
-            self._wait_for_room(self._room)
+        began = now = monotonic()
+        retries = patience.retries
+        room = self._pool.room
+        if room is not None:
+            self._pool.wait(room, patience)
         try:
             while True:
                 try:
-                    return self._exchange_once(data, count, timeout_s, take)
+                    return self._try(data, count, patience, take, now)
                 except StoreUnavailableError:
                     retries -= 1
-                    if retries < 0 or monotonic() > late + GRACE_S:
+                    if retries < 0 or not patience.again(began):
                         raise
+                now = monotonic()
         finally:
-            if self._room:
-                self._room.release()
+            if room is not None:
+                room.release()
 
-    def _exchange_once(self, data: bytes, count: int, timeout_s: float, take: Take) -> list[Any]:
-        link = self._take()
+    def _try(
+        self, data: bytes, count: int, patience: Patience, take: Take, now: float
+    ) -> list[Any]:
+        link = self._pool.take(patience, now)
+        timeout_s = patience.left_s() if patience.bounds_call else patience.try_s
         try:
             replies = link.exchange(data, count, timeout_s, take)
         except OSError as error:
-            self._broken(link, error)
-            raise unavailable(self.url, "waiting for replies", timeout_s, error) from error
+            self._pool.lost(link, error)
+            raise unavailable(self.url, "waiting for replies", patience, error) from error
         except BaseException:
             link.close()
             raise
-        self._idle.append(link)
+        self._pool.give(link)
         return replies
 
     @contextmanager
     def _borrowed(self) -> Iterator[Link]:
         """A link for a dialogue; closed if anything goes wrong."""
-        link = self._take()
+        link = self._pool.take(self._upkeep, monotonic())
         try:
             yield link
         except OSError as error:
-            self._broken(link, error)
+            self._pool.lost(link, error)
             raise unavailable(
-                self.url, "proving that writes expire", self.url.load_timeout_s, error
+                self.url, "proving that writes expire", self._upkeep, error
             ) from error
         except BaseException:
             link.close()
             raise
-        self._idle.append(link)
-
-    def _take(self) -> Link:
-        if os.getpid() != self._pid:
-            self._leave_to_parent()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._connect()
-
-    def _connect(self) -> Link:
-        return connect(self.url)
-
-    def _wait_for_room(self, room: threading.Semaphore) -> None:
-        if not room.acquire(timeout=self.url.load_timeout_s):
-            raise StoreUnavailableError(
-                f"all {self.url.max_connections} connections to {self.describe()} are in use",
-                hint="raise max_connections in the URL, or use fewer threads",
-            )
-
-    def _broken(self, link: Link, error: OSError) -> None:
-        """Close a link; if it was cut, the idle ones were most likely cut with it."""
-        link.close()
-        if not isinstance(error, TimeoutError):
-            self._drop_idle()
-
-    def _drop_idle(self, *, stale_only: bool = False) -> None:
-        if os.getpid() != self._pid:
-            self._leave_to_parent()
-        for _ in range(len(self._idle)):
-            try:
-                link = self._idle.popleft()
-            except IndexError:
-                return
-            if stale_only and not link.is_stale():
-                self._idle.append(link)
-            else:
-                link.close()
-
-    def _leave_to_parent(self) -> None:
-        """Start anew in a child process, closing what it inherited without a byte sent."""
-        inherited, capabilities, proven = self._idle, self._capabilities, self._proven
-        self._start()
-        self._capabilities, self._proven = capabilities, proven
-        for link in inherited:
-            link.close()
+        self._pool.give(link)
 
 
 def _bytes(reply: Reply) -> bytes:

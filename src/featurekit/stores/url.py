@@ -55,6 +55,7 @@ class StoreUrl:
         load_timeout_s: How long a load, or a command of upkeep, waits for the next reply.
         retries: How often a whole call is sent again when no answer came.
         max_connections: Most connections at once; 0 for no bound (64 under asyncio).
+        health_check_s: A connection idle for longer is proven by a PING before it is used.
         tls: The `ssl_*` options, for redis-py.
     """
 
@@ -75,6 +76,7 @@ class StoreUrl:
     load_timeout_s: float = 10.0
     retries: int = 1
     max_connections: int = 0
+    health_check_s: float = 30.0
     tls: tuple[tuple[str, str | bool], ...] = ()
 
     @classmethod

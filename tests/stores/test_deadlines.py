@@ -1,0 +1,155 @@
+"""How long a call may take: its deadline, the wait for a connection, and proof of an idle one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featurekit.errors import StoreUnavailableError
+from featurekit.ports import Terms
+from featurekit.stores import open_async_store
+from featurekit.wire import UNAVAILABLE, ErrorReply, command
+from tests.fault_proxy import FaultProxy
+from tests.servers import Server
+from tests.stores.conftest import opened
+
+KEYS = [b"k"]
+GETS = [command(b"GET", b"k")]
+SOON = Terms(timeout_s=0.05)
+LATE_S = 0.15
+"""A good deal more than 50 ms, for machines under load, and less than any other bound."""
+
+
+@pytest.fixture
+def proxy(valkey: Server) -> Iterator[FaultProxy]:
+    with FaultProxy(valkey.socket) as proxy:
+        yield proxy
+
+
+def broken(proxy: FaultProxy, how: str) -> None:
+    proxy.to_server.drop = how == "swallowed"
+    proxy.to_client.delay = 0.04 if how == "slow" else 0.0
+
+
+CASES = [("swallowed", "//"), ("swallowed", "//ann:pw@"), ("slow", "//default:any@")]
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["open", "new"])
+@pytest.mark.parametrize(("how", "login"), CASES)
+def test_a_read_is_over_by_its_deadline(
+    proxy: FaultProxy, how: str, login: str, *, used: bool
+) -> None:
+    store = opened(f"{proxy.url if used else proxy.url.replace('//', login)}?retries=3&timeout=2s")
+    if used:
+        store.read(KEYS, GETS)
+    broken(proxy, how)
+    if used and how == "slow":
+        proxy.to_client.delay = 1.0
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
+        store.read(KEYS, GETS, terms=SOON)
+    assert time.monotonic() - began < LATE_S
+    store.close()
+
+
+@pytest.mark.parametrize("used", [True, False], ids=["open", "new"])
+async def test_an_asyncio_read_is_over_by_its_deadline(proxy: FaultProxy, *, used: bool) -> None:
+    store = open_async_store(f"{proxy.url}?retries=3&timeout=2s", Path())
+    if used:
+        await store.read(KEYS, GETS)
+    broken(proxy, "swallowed")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
+        await store.read(KEYS, GETS, terms=SOON)
+    assert time.monotonic() - began < LATE_S
+    await store.close()
+
+
+def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?timeout=20ms&connect_timeout=1s")
+    store.read(KEYS, GETS, terms=Terms(timeout_s=2))
+    proxy.to_client.delay = 0.1
+    assert store.read(KEYS, GETS, terms=Terms(timeout_s=2)) == [None]
+    store.close()
+
+
+def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.set("k", b"x" * 10_000_000)
+    store = opened(proxy.url)
+    store.run([b"no"], [command(b"GET", b"no")])
+    proxy.to_client.delay = 0.02
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
+        store.read(KEYS, GETS, terms=SOON)
+    assert time.monotonic() - began < LATE_S
+    store.close()
+
+
+def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultProxy) -> None:
+    store = opened(proxy.url)
+    proxy.to_server.drop = True
+    [reply] = store.read(KEYS, GETS, terms=Terms(timeout_s=0.05, partial=True))
+    assert isinstance(reply, ErrorReply)
+    assert reply.code == UNAVAILABLE
+    store.close()
+
+
+def test_the_wait_for_a_connection_counts(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?max_connections=1&timeout=5s")
+    assert store._pool.room
+    store._pool.room.acquire()
+    with pytest.raises(StoreUnavailableError, match="none came free within the 50 ms of the call"):
+        store.read(KEYS, GETS, terms=SOON)
+    store.close()
+
+
+async def test_the_wait_for_an_asyncio_connection_counts(proxy: FaultProxy) -> None:
+    store = open_async_store(f"{proxy.url}?max_connections=1&timeout=5s", Path())
+    await store.read(KEYS, GETS)
+    proxy.to_client.delay = 0.3
+    first = asyncio.create_task(store.run(KEYS, GETS))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailableError, match="none came free within the 50 ms of the call"):
+        await store.read(KEYS, GETS, terms=SOON)
+    assert await first == [None]
+    await store.close()
+
+
+def test_an_idle_connection_that_was_cut_is_replaced_unnoticed(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?retries=0&health_check=1ms")
+    store.run(KEYS, GETS)
+    proxy.reset()
+    time.sleep(0.01)
+    assert store.run(KEYS, GETS) == [None]
+    store.close()
+
+
+def test_an_idle_connection_is_proven_before_it_is_used(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms")
+    store.run(KEYS, GETS)
+    time.sleep(0.01)
+    broken(proxy, "swallowed")
+    with pytest.raises(StoreUnavailableError, match="while connecting"):
+        store.run(KEYS, GETS)
+    proxy.heal()
+    assert store.run(KEYS, GETS) == [None]
+    store.close()
+
+
+async def test_an_idle_asyncio_connection_is_proven_before_it_is_used(proxy: FaultProxy) -> None:
+    store = open_async_store(
+        f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms", Path()
+    )
+    await store.run(KEYS, GETS)
+    await asyncio.sleep(0.01)
+    broken(proxy, "swallowed")
+    with pytest.raises(StoreUnavailableError, match="while connecting"):
+        await store.run(KEYS, GETS)
+    proxy.heal()
+    assert await store.run(KEYS, GETS) == [None]
+    await store.close()
