@@ -68,6 +68,30 @@ class Terms:
 TERMS = Terms()
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over a store's connections since it was opened, and how many there are.
+
+    Attributes:
+        round_trips: How often requests were sent and replies awaited.
+        retries: How many of these were repeats, since no answer had come.
+        connects: Connections made.
+        waits: Calls that had to wait for a connection to be free.
+        open: Connections that are open now.
+        in_use: Those of them that are in use.
+    """
+
+    round_trips: int = 0
+    retries: int = 0
+    connects: int = 0
+    waits: int = 0
+    open: int = 0
+    in_use: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(*(getattr(self, n) + getattr(other, n) for n in Traffic.__slots__))
+
+
 class OnlineStore(Protocol):
     """A server, or several, that take prepared commands and give back their replies.
 
@@ -84,6 +108,11 @@ class OnlineStore(Protocol):
         Raises:
             StoreUnfitError: It cannot keep the promise; says what is lacking.
         """
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over its connections."""
+        return Traffic()
 
     def run(
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
@@ -164,6 +193,11 @@ class OnlineStore(Protocol):
 
 class AsyncOnlineStore(Protocol):
     """The asyncio side of `OnlineStore.run`, with the same promises, bound to one event loop."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """As `OnlineStore.traffic`."""
+        return Traffic()
 
     async def run(
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1

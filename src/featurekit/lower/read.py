@@ -6,7 +6,7 @@ expression. A row that does not decode, and only that row, takes the plain path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,11 @@ RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
 TakeRow = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""
 
+Absent = Sequence[Iterator[None]]
+
 PRESENT, DEFAULT, MISSING = "present", "default", "missing"
-INVALID, UNAVAILABLE = "invalid", "unavailable"
+INVALID, UNAVAILABLE, STALE = "invalid", "unavailable", "stale"
+STATUSES = (PRESENT, DEFAULT, MISSING, INVALID, UNAVAILABLE, STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +86,15 @@ def requests_function(names: Sequence[str], *, freshness: bool) -> tuple[Request
     return build("requests", source, {"T": template}), len(shapes)
 
 
-def row_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:
+def row_function(plan: ReadPlan, otherwise: TakeRow, absent: Absent = ()) -> TakeRow:
     """The generated function from raw values to the features and, after them, those values.
 
     Args:
         plan: What is read.
         otherwise: Takes what does not decode, whatever it is.
+        absent: As of `decoder_terms`.
     """
-    terms, names = decoder_terms(plan)
+    terms, names = decoder_terms(plan, absent)
     body = ",\n   ".join([*terms, "r"])
     source = (
         f"def row(r):\n try:\n  return (\n   {body},\n  )\n except E:\n  return otherwise(r)\n"
@@ -98,9 +102,20 @@ def row_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:
     return build("row", source, names | {"E": DECODE_ERRORS, "otherwise": otherwise})
 
 
-def decoder_terms(plan: ReadPlan) -> tuple[list[str], dict[str, object]]:
-    """For each feature an expression of the raw row `r`, and the globals that they use."""
-    names: dict[str, object] = {}
+def absent_status(field: FieldPlan) -> str:
+    """The status of a value that is not there."""
+    return MISSING if field.default is None else DEFAULT
+
+
+def decoder_terms(plan: ReadPlan, absent: Absent) -> tuple[list[str], dict[str, object]]:
+    """For each feature an expression of the raw row `r`, and the globals that they use.
+
+    Args:
+        plan: What is read.
+        absent: For each feature an endless iterator of `None`, which takes a step for each value
+            that is not there; none of them if nobody counts.
+    """
+    names: dict[str, object] = {"next": next} if absent else {}
     starts = starts_of(plan)
     terms = []
     for index, column in enumerate(plan.columns):
@@ -108,6 +123,9 @@ def decoder_terms(plan: ReadPlan) -> tuple[list[str], dict[str, object]]:
         names |= codec.names()
         cell = f"r[{starts[column.group] + column.slot}]"
         default = _default(column.field, f"D{index}", names)
+        if absent:
+            names[f"A{index}"] = absent[index]
+            default = f"next(A{index}) or {default}"
         terms.append(f"{codec.decoder_source('v')} if (v := {cell}) is not None else {default}")
     return terms, names
 
@@ -134,7 +152,7 @@ def decode_carefully(plan: ReadPlan, raw: Raw) -> tuple[tuple[object, ...], tupl
 def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
     """One value and its status: the reference of the generated decoder."""
     codec = codec_of(field.dtype)
-    status = MISSING if field.default is None else DEFAULT
+    status = absent_status(field)
     if isinstance(cell, ErrorReply):
         status = UNAVAILABLE if cell.code == AWAY else INVALID
     elif cell is not None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurekit.codec import DECODE_ERRORS
 from featurekit.lower.build import build
-from featurekit.lower.read import Cell, TakeRow, decode_carefully, decoder_terms
+from featurekit.lower.read import Absent, Cell, TakeRow, decode_carefully, decoder_terms
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
 
@@ -108,7 +108,7 @@ def record_class(plan: ReadPlan) -> type[Record]:
     return cast("type[Record]", build("Row", source, known))
 
 
-def record_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:
+def record_function(plan: ReadPlan, otherwise: TakeRow, absent: Absent = ()) -> TakeRow:
     """The generated function from raw values to a record of their features.
 
     It decodes right into the record, which is the quickest way to make one.
@@ -116,8 +116,9 @@ def record_function(plan: ReadPlan, otherwise: TakeRow) -> TakeRow:
     Args:
         plan: What is read.
         otherwise: Takes what does not decode, whatever it is.
+        absent: As of `decoder_terms`.
     """
-    terms, known = decoder_terms(plan)
+    terms, known = decoder_terms(plan, absent)
     reserved = dir(Record)
     targets = ["_" if c.name in reserved else f"s.{c.name}" for c in plan.columns]
     body = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from typing_extensions import override
 
-from featurekit.ports import AsyncOnlineStore, Door, OnlineStore
+from featurekit.ports import AsyncOnlineStore, Door, OnlineStore, Traffic
 from featurekit.stores import open_async_store, open_store
 
 
@@ -46,6 +46,12 @@ class StoreDoor(Door):
         if store is None:
             store = self._loops[loop] = open_async_store(self.url, self.root, os.environ)
         return store
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the connections, of threads and of event loops."""
+        traffic = self._store.traffic if self._store is not None else Traffic()
+        return sum((store.traffic for store in list(self._loops.values())), traffic)
 
     @override
     def now_ms(self) -> int:

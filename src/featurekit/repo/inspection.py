@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from featurekit.lower.keys import entity_of_text, key_function
 from featurekit.lower.read import decode_cell, inspect_requests
 from featurekit.plan import FieldPlan, RepoPlan
 from featurekit.ports import OnlineStore
-from featurekit.repo.history import Run
+from featurekit.repo.history import History, Run
 from featurekit.wire import ErrorReply, Reply, command
 
 UNKNOWN = "unknown"
@@ -178,8 +178,9 @@ class ViewStatus:
     stream: StreamFreshness | None = None
 
 
-def status(repo: RepoPlan, runs: Mapping[str, Run], now_ms: int) -> list[ViewStatus]:
+def status(repo: RepoPlan, history: History, now_ms: int) -> list[ViewStatus]:
     """How each view does, by the history of loads."""
+    runs = history.last([view.name for view in repo.views])
     return [_status_of(v.name, v.kind, v.refresh_ms, runs.get(v.name), now_ms) for v in repo.views]
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from featurekit.errors import BadEventError, FeatureKitError, ValueRefusedError, nearest
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
+from featurekit.runtime.tally import EventCount
 from featurekit.runtime.translate import TIMESTAMP, translator
 from featurekit.runtime.writer import Event, StreamWriter, WriteReport
 from featurekit.streams import object_reader
@@ -17,8 +18,9 @@ from featurekit.streams import object_reader
 class Lines:
     """Lines of one batch, as events; those that are none are reported or raised."""
 
-    def __init__(self, *, skip: bool, report: WriteReport) -> None:
+    def __init__(self, *, skip: bool, report: WriteReport, count: EventCount) -> None:
         self._skip = skip
+        self._count = count
         self._report = report
         self._events: list[Event] = []
         self._numbers: list[int] = []
@@ -30,6 +32,7 @@ class Lines:
         try:
             self._events.append(read(line))
         except ValueRefusedError as error:
+            self._count.rejected += 1
             if not self._skip:
                 raise _bad_line(number, error) from error
             self._report.rejected.append((number, str(_bad_line(number, error))))

@@ -27,6 +27,7 @@ from featurekit.runtime.load import progress_of, send
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
+from featurekit.runtime.tally import Tally
 
 ON_BAD_ROW = ("fail", "skip")
 
@@ -39,6 +40,7 @@ class Load:
         plan: The applied repository.
         store: Where rows go.
         history: Where loads are remembered.
+        tally: Where they are counted.
         root: The repository's folder.
         skip: Whether rows that do not fit are put aside instead of ending the load.
         rejects: The file that those go to; `None` for one named after the view and the time.
@@ -48,6 +50,7 @@ class Load:
     plan: RepoPlan
     store: OnlineStore
     history: History
+    tally: Tally
     root: Path
     skip: bool = False
     rejects: Path | None = None
@@ -134,8 +137,23 @@ class Load:
                 f"feature view '{view.name}' is a stream view",
                 hint="a batch write into it would leave its fields without their expiry",
             )
-        self.store.check_writable(self.plan.prefix)
         report, started_ms = MaterializeReport(view.name), now_ms()
+        with self._counted(report):
+            self.store.check_writable(self.plan.prefix)
+            yield from self._locked(view, report, started_ms)
+
+    @contextmanager
+    def _counted(self, report: MaterializeReport) -> Iterator[None]:
+        try:
+            yield
+        except FeatureKitError:
+            self.tally.loads(report.view).ended(report, failed=True)
+            raise
+        self.tally.loads(report.view).ended(report, failed=False)
+
+    def _locked(
+        self, view: ViewPlan, report: MaterializeReport, started_ms: int
+    ) -> Iterator[tuple[ViewLock, MaterializeReport]]:
         before = self.history.last([view.name]).get(view.name)
         start, cpu = time.monotonic(), _server_seconds(self.store)
         with ViewLock(self.store, self.plan.prefix, view.name, started_ms) as lock:

@@ -11,6 +11,7 @@ from featurekit.repo.door import StoreDoor
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.tally import Tally
 
 Features = str | Sequence[str]
 """A feature service by name, or a list of `view:field` and `view`."""
@@ -29,6 +30,7 @@ class Serving:
     def __init__(self, door: StoreDoor, applied: Applied) -> None:
         self._door = door
         self._applied = applied
+        self._tally = Tally()
         self._readers: dict[object, OnlineReader] = {}
 
     def refresh(self) -> None:
@@ -104,7 +106,7 @@ class Serving:
 
     def reader_of(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:
         """A reader of what the caller compiled, as with columns of its own; kept nowhere."""
-        return OnlineReader(plan, self._door, freshness=freshness)
+        return OnlineReader(plan, self._door, self._tally, freshness=freshness)
 
     def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
         wanted = features if isinstance(features, str) else tuple(features)

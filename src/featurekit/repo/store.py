@@ -23,10 +23,12 @@ from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
 from featurekit.repo.live import with_streams
 from featurekit.repo.loading import ON_BAD_ROW, Load
+from featurekit.repo.metering import metrics
 from featurekit.repo.parts import Parts
 from featurekit.repo.serving import Serving
 from featurekit.repo.streaming import Streaming
 from featurekit.repo.times import Time, to_window
+from featurekit.runtime.metrics import Metrics
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.writer import StreamWriter
 
@@ -246,6 +248,7 @@ class FeatureStore(Serving):
             plan=self.repo_plan,
             store=self._door.store,
             history=self._home.history,
+            tally=self._tally,
             root=self.path,
             skip=on_bad_row == "skip",
             rejects=Path(rejects) if rejects is not None else None,
@@ -259,12 +262,12 @@ class FeatureStore(Serving):
             UnknownNameError: There is no such view.
             RequestError: It is a batch view.
         """
-        return StreamWriter(self.repo_plan.view(view), self._door)
+        return StreamWriter(self.repo_plan.view(view), self._door, self._tally.events(view))
 
     @property
     def streams(self) -> Streaming:
         """Workers that feed the stream views from their sources, and events pushed as JSON."""
-        return Streaming(self.repo_plan, self._door)
+        return Streaming(self.repo_plan, self._door, self._tally)
 
     async def materialize_async(self, *args: Any, **options: Any) -> list[MaterializeReport]:
         """`materialize` in a thread, so that the event loop goes on."""
@@ -282,9 +285,16 @@ class FeatureStore(Serving):
 
     def status(self) -> list[ViewStatus]:
         """How each view does: its last load and whether it is late, or how fresh its stream is."""
-        runs = self._home.history.last([view.name for view in self.repo_plan.views])
-        states = status(self.repo_plan, runs, self._door.now_ms())
+        states = status(self.repo_plan, self._home.history, self._door.now_ms())
         return with_streams(states, self.repo_plan, self._door.store, self.streams.lag)
+
+    def metrics(self) -> Metrics:
+        """What this process has read and written through this store, and how old its views are.
+
+        One look at the history of loads; all else is counted as it happens. While the history is
+        out of reach, the ages are left out.
+        """
+        return metrics(self._tally, self._door, self._applied, self._home.history)
 
     def load_history(self, view: str | None = None) -> list[Run]:
         """The last loads of a view, or of all views, newest first: up to 50 of each.

@@ -19,6 +19,7 @@ from featurekit.ports import DeadLetter, EventSource
 from featurekit.repo.beats import Pulse, WorkerState, workers
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.lines import Lines, line_reader
+from featurekit.runtime.tally import Tally
 from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.stores import open_store
@@ -55,10 +56,11 @@ class StreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """The stream views of one repository, and the store that they are in."""
+    """The stream views of one repository, the store that they are in, and where all is counted."""
 
     plan: RepoPlan
     door: StoreDoor
+    tally: Tally
 
     def run(
         self,
@@ -140,12 +142,13 @@ class Streaming:
         """
         if on_bad_event not in ON_BAD_EVENT:
             raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
-        writer = StreamWriter(self.plan.view(view), self.door)
+        plan, count = self.plan.view(view), self.tally.events(view)
+        writer = StreamWriter(plan, self.door, count)
         read = line_reader(writer.plan)
         report = WriteReport()
         first = 1
         for lines in batches:
-            parsed = Lines(skip=on_bad_event == "skip", report=report)
+            parsed = Lines(skip=on_bad_event == "skip", report=report, count=count)
             for number, line in enumerate(lines, first):
                 parsed.add(number, line, read)
             parsed.write(writer, ttl)
@@ -233,9 +236,17 @@ class Streaming:
         pace = options.pace
         if plan.type == "redis_stream" and pace.wait_s > patience_s:
             pace = replace(pace, wait_s=patience_s)
+        count = self.tally.events(view.name)
+
+        def told(report: StreamReport) -> None:
+            count.add(report.written, report.dropped_older, report.dropped_expired)
+            count.rejected += report.rejected
+            count.dead_letters += report.rejected
+            tell(report)
+
         writer = StreamWriter(view, self.door)
         source = self._source(view, plan, options)
-        worker = Worker(writer, source, pace, tell, self.door.now_ms)
+        worker = Worker(writer, source, pace, told, self.door.now_ms)
         return _Member(worker, source, stop, once=options.once)
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from time import perf_counter
 from typing import Any
 
 from typing_extensions import override
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, StoreError
 from featurekit.lower.read import (
+    DEFAULT,
     INVALID,
+    MISSING,
+    PRESENT,
     Cell,
     TakeRow,
+    absent_status,
     decode_carefully,
     group_readers,
     row_function,
@@ -29,7 +34,10 @@ from featurekit.runtime.requests import (
     terms_of,
 )
 from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.tally import Tally
 from featurekit.wire import ErrorReply, Reply
+
+_COUNTED = (PRESENT, DEFAULT, MISSING)
 
 
 class OnlineReader:
@@ -40,7 +48,9 @@ class OnlineReader:
         invalid_values: How many stored values did not decode, since this reader was made.
     """
 
-    def __init__(self, plan: ReadPlan, door: Door, *, freshness: bool = False) -> None:
+    def __init__(
+        self, plan: ReadPlan, door: Door, tally: Tally | None = None, *, freshness: bool = False
+    ) -> None:
         self.plan = plan
         self.invalid_values = 0
         self._door = door
@@ -53,8 +63,15 @@ class OnlineReader:
             for reader, group in zip(self._groups, plan.groups, strict=True)
         ]
         self._direct = len(plan.groups) == 1 and not freshness
-        self._row = row_function(plan, self._careful_row)
-        self._record = record_function(plan, self._careful_record)
+        self._width = self._groups[0].width
+        self._tally = tally or Tally()
+        self._count = self._tally.reader(self, plan)
+        absent = [
+            self._tally.ticks(column.view, absent_status(column.field)).step
+            for column in plan.columns
+        ]
+        self._row = row_function(plan, self._careful_row, absent)
+        self._record = record_function(plan, self._careful_record, absent)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -83,7 +100,7 @@ class OnlineReader:
         """The features of `n` entities, as `n` rows in their order. Otherwise as `read`."""
         keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
         if self._direct:
-            return self._door.store.read(*self._together(keys), self._record, terms=terms)
+            return self._ask(keys, terms, self._record)
         return self._records(self._ask(keys, terms))
 
     async def read_async(
@@ -98,8 +115,7 @@ class OnlineReader:
         """As `read_many`, without blocking the event loop."""
         keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
         if self._direct:
-            store = self._door.running()
-            return await store.read(*self._together(keys), self._record, terms=terms)
+            return await self._ask_async(keys, terms, self._record)
         return self._records(await self._ask_async(keys, terms))
 
     def get(
@@ -109,7 +125,7 @@ class OnlineReader:
         columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
-            rows = self._door.store.read(*self._together(keys), self._row, terms=terms)
+            rows = self._ask(keys, terms, self._row)
             return OnlineResponse(self.plan, self._names, columns, rows)
         return self._response(columns, self._ask(keys, terms))
 
@@ -120,7 +136,7 @@ class OnlineReader:
         columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
-            rows = await self._door.running().read(*self._together(keys), self._row, terms=terms)
+            rows = await self._ask_async(keys, terms, self._row)
             return OnlineResponse(self.plan, self._names, columns, rows)
         return self._response(columns, await self._ask_async(keys, terms))
 
@@ -149,19 +165,36 @@ class OnlineReader:
             for key, n in self._parts
         ]
 
-    def _ask(self, keys: list[list[bytes]], terms: Terms) -> list[list[Reply]]:
-        """The replies of each group, all asked for at once; nothing is sent for no keys."""
+    def _ask(
+        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+    ) -> list[Any]:
+        """What all groups reply, one after another, taken by `take`; nothing is sent for no keys."""
         if not keys[0]:
-            return [[] for _ in keys]
-        width, store = self._groups[0].width, self._door.store
-        return _apart(store.read(*self._together(keys), width=width, terms=terms), len(keys))
+            return []
+        count, store, asked = self._count, self._door.store, self._together(keys)
+        start = perf_counter()
+        try:
+            replies = store.read(*asked, take, width=self._width, terms=terms)
+        except StoreError:
+            count.failures += 1
+            raise
+        count.answered(len(keys[0]), perf_counter() - start)
+        return replies
 
-    async def _ask_async(self, keys: list[list[bytes]], terms: Terms) -> list[list[Reply]]:
+    async def _ask_async(
+        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+    ) -> list[Any]:
         if not keys[0]:
-            return [[] for _ in keys]
-        width, store = self._groups[0].width, self._door.running()
-        replies = await store.read(*self._together(keys), width=width, terms=terms)
-        return _apart(replies, len(keys))
+            return []
+        count, store, asked = self._count, self._door.running(), self._together(keys)
+        start = perf_counter()
+        try:
+            replies = await store.read(*asked, take, width=self._width, terms=terms)
+        except StoreError:
+            count.failures += 1
+            raise
+        count.answered(len(keys[0]), perf_counter() - start)
+        return replies
 
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
         if len(keys) == 1:
@@ -171,23 +204,21 @@ class OnlineReader:
         ]
         return [k for group in keys for k in group], requests
 
-    def _records(self, replies: list[list[Reply]]) -> list[Record]:
+    def _records(self, replies: list[Reply]) -> list[Record]:
         rows, fresh = self._rows(replies)
         make: Any = record_class(self.plan)
         lives = fresh.lives if fresh else [()] * len(rows)
         return [make(row[:-1], row[-1], life) for row, life in zip(rows, lives, strict=True)]
 
-    def _response(
-        self, columns: dict[str, list[object]], replies: list[list[Reply]]
-    ) -> OnlineResponse:
+    def _response(self, columns: dict[str, list[object]], replies: list[Reply]) -> OnlineResponse:
         rows, fresh = self._rows(replies)
         if fresh is None:
             return OnlineResponse(self.plan, self._names, columns, rows)
         return OnlineResponse(self.plan, self._names, columns, rows, fresh.lives, fresh.ages)
 
-    def _rows(self, replies: list[list[Reply]]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
+    def _rows(self, told: list[Reply]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
         """The values of each row and, after them, its cells; and the freshness, if asked for."""
-        fresh = None
+        fresh, replies = None, _apart(told, len(self._groups))
         if self._freshness:
             fresh = measure(self.plan, self._groups, replies, self._door.now_ms())
             replies = [group[:: r.width] for group, r in zip(replies, self._groups, strict=True)]
@@ -202,13 +233,28 @@ class OnlineReader:
 
     def _take(self, raw: list[Cell]) -> TakeRow:
         spoilt = any(isinstance(cell, ErrorReply) for cell in raw)
-        return self._careful_row if spoilt else self._row
+        return self._spoilt_row if spoilt else self._row
 
     def _careful_row(self, raw: Any) -> tuple[Any, ...]:
+        """What the generated function gave up on, having counted what it had found absent."""
         cells = _cells(raw, sum(group.fields for group in self._groups))
         values, statuses = decode_carefully(self.plan, cells)
-        self.invalid_values += statuses.count(INVALID)
+        spoilt = (i for i, status in enumerate(statuses) if status not in _COUNTED)
+        done = next(spoilt, len(statuses))
+        self._tell(statuses, done)
         return (*values, cells)
+
+    def _spoilt_row(self, cells: Any) -> tuple[Any, ...]:
+        values, statuses = decode_carefully(self.plan, cells)
+        self._tell(statuses, 0)
+        return (*values, cells)
+
+    def _tell(self, statuses: Sequence[str], done: int) -> None:
+        """Count what is not present, but for the first `done` values."""
+        self.invalid_values += statuses.count(INVALID)
+        for column, status in list(zip(self.plan.columns, statuses, strict=True))[done:]:
+            if status != PRESENT:
+                next(self._tally.ticks(column.view, status).step)
 
     def _careful_record(self, raw: Any) -> Record:
         *values, cells = self._careful_row(raw)

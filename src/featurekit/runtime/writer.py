@@ -31,6 +31,7 @@ from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
 from featurekit.ports import Apart, Chunk, Door
+from featurekit.runtime.tally import EventCount
 from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
 from featurekit.wire import Reply
 
@@ -76,13 +77,14 @@ class StreamWriter:
         total: All that this writer did, without the reasons of rejects.
     """
 
-    def __init__(self, plan: ViewPlan, door: Door) -> None:
+    def __init__(self, plan: ViewPlan, door: Door, count: EventCount | None = None) -> None:
         if plan.kind != "stream":
             raise RequestError(
                 f"feature view '{plan.name}' is a batch view", hint="write it with write_batch()"
             )
         self.plan = plan
         self.total = WriteReport()
+        self._counted = count or EventCount()
         self._door = door
         self._timed = plan.ordering == "event_time"
         self._preface = b""
@@ -122,7 +124,7 @@ class StreamWriter:
             StoreUnavailableError: No reply. It is safe to write the event again.
         """
         self._ready()
-        unit = self._unit_of((entity, values, event_timestamp), ttl_ms_of(ttl))
+        unit = self._fitting((entity, values, event_timestamp), ttl_ms_of(ttl))
         report = WriteReport()
         if unit is None:
             report.dropped_expired = 1
@@ -140,7 +142,7 @@ class StreamWriter:
     ) -> bool:
         """As `write`, without blocking the event loop."""
         await self._ready_async()
-        unit = self._unit_of((entity, values, event_timestamp), ttl_ms_of(ttl))
+        unit = self._fitting((entity, values, event_timestamp), ttl_ms_of(ttl))
         report = WriteReport()
         if unit is None:
             report.dropped_expired = 1
@@ -224,6 +226,13 @@ class StreamWriter:
         self._preface = EVENT.load if self._timed and dialect.transactions else b""
         self._unit = make(self.plan, dialect)
 
+    def _fitting(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
+        try:
+            return self._unit_of(event, ttl_ms)
+        except FeatureKitError:
+            self._counted.rejected += 1
+            raise
+
     def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         try:
             entity, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
@@ -266,6 +275,7 @@ class StreamWriter:
 
     def _bad(self, index: int, error: FeatureKitError, report: WriteReport, *, skip: bool) -> None:
         if not skip:
+            self._counted.rejected += 1
             where = ", ".join(p for p in (self.plan.name, f"event {index}", error.where) if p)
             raise BadEventError(
                 error.message, where=where, hint=error.hint, index=index
@@ -325,13 +335,19 @@ class StreamWriter:
             report.written += 1
 
     def _done_one(self, report: WriteReport) -> bool:
-        self.total.add(report)
+        self._tell(report)
         if report.rejected:
             raise StoreError(report.rejected[0][1], where=self.plan.name)
         return report.written == 1
 
-    def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:
+    def _tell(self, report: WriteReport) -> None:
         self.total.add(report)
+        counted = self._counted
+        counted.add(report.written, report.dropped_older, report.dropped_expired)
+        counted.rejected += len(report.rejected)
+
+    def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:
+        self._tell(report)
         if report.rejected and not skip:
             raise StoreError(
                 f"the store refused {len(report.rejected)} events; {report.rejected[0][1]}",

@@ -1,0 +1,43 @@
+"""Snapshots of metrics as values, and the counts behind them."""
+
+from __future__ import annotations
+
+from featurekit.ports import Traffic
+from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewAge
+from featurekit.runtime.tally import ReadCount, Ticks
+
+
+def test_a_call_is_in_the_bucket_of_the_least_bound_that_it_kept_to() -> None:
+    count = ReadCount("s", {})
+    for seconds in (0.0, BOUNDS_S[0], 0.0011, 100.0):
+        count.answered(1, seconds)
+    latency = count.metrics.latency
+    assert latency.counts == (2, 0, 0, 0, 0, 1, *[0] * 10, 1)
+    assert latency.seconds == sum((0.0, BOUNDS_S[0], 0.0011, 100.0))
+    assert [latency.quantile(share) for share in (0.5, 0.75, 1)] == [5e-05, 0.0025, float("inf")]
+    assert Histogram().quantile(0.5) is None
+
+
+def test_ticks_count_up_and_start_again() -> None:
+    ticks = Ticks()
+    assert [next(ticks.step) for _ in range(3)] == [None] * 3
+    assert ticks.count == 3
+    ticks.restart()
+    next(ticks.step)
+    assert ticks.count == 1
+
+
+def test_of_two_ages_the_younger_is_the_truer() -> None:
+    old, young, never = (
+        Metrics(views={"v": ViewAge("batch", 1000, age, late)})
+        for age, late in ((5000, True), (10, False), (None, True))
+    )
+    for one, other in ((old, young), (young, never), (never, young)):
+        assert (one + other).views == young.views
+    assert (old + Metrics()).views == old.views
+
+
+def test_traffic_of_two_stores_adds_up() -> None:
+    assert Traffic(1, 2, 3, 4, 5, 6) + Traffic(10, 20, 30, 40, 50, 60) == Traffic(
+        11, 22, 33, 44, 55, 66
+    )

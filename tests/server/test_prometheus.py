@@ -1,0 +1,100 @@
+"""The text that Prometheus scrapes, read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from featurekit.ports import Traffic
+from featurekit.runtime.metrics import (
+    BOUNDS_S,
+    EventMetrics,
+    Histogram,
+    LoadMetrics,
+    Metrics,
+    ReadMetrics,
+    ViewAge,
+)
+from featurekit.server.prometheus import MetricsCollector, exposition
+
+METRICS = Metrics(
+    reads={'s"1': ReadMetrics(3, 1, 30, Histogram((2, 1, *[0] * (len(BOUNDS_S) - 2), 1), 0.5))},
+    features={"v": {"present": 20, "stale": 10}},
+    store=Traffic(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
+    events={"w": EventMetrics(10, 1, 2, 3, 3)},
+    loads={"v": LoadMetrics(1, 1, 100, 5, 2.5)},
+    views={
+        "v": ViewAge("batch", 60_000, 1500, late=False),
+        "new": ViewAge("batch", 60_000, None, late=True),
+        "w": ViewAge("stream", 1000, None, late=False),
+    },
+)
+
+SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
+    ("featurekit_reads_total", (("service", 's"1'),)): 3,
+    ("featurekit_read_failures_total", (("service", 's"1'),)): 1,
+    ("featurekit_entities_total", (("service", 's"1'),)): 30,
+    ("featurekit_read_seconds_count", (("service", 's"1'),)): 4,
+    ("featurekit_read_seconds_sum", (("service", 's"1'),)): 0.5,
+    ("featurekit_read_seconds_bucket", (("le", "0.0001"), ("service", 's"1'))): 3,
+    ("featurekit_read_seconds_bucket", (("le", "+Inf"), ("service", 's"1'))): 4,
+    ("featurekit_features_total", (("status", "present"), ("view", "v"))): 20,
+    ("featurekit_features_total", (("status", "stale"), ("view", "v"))): 10,
+    ("featurekit_round_trips_total", ()): 5,
+    ("featurekit_retries_total", ()): 1,
+    ("featurekit_connects_total", ()): 2,
+    ("featurekit_connection_waits_total", ()): 0,
+    ("featurekit_connections", (("state", "in_use"),)): 1,
+    ("featurekit_connections", (("state", "idle"),)): 1,
+    ("featurekit_events_total", (("outcome", "written"), ("view", "w"))): 10,
+    ("featurekit_events_total", (("outcome", "dropped_older"), ("view", "w"))): 1,
+    ("featurekit_events_total", (("outcome", "dropped_expired"), ("view", "w"))): 2,
+    ("featurekit_events_total", (("outcome", "rejected"), ("view", "w"))): 3,
+    ("featurekit_dead_letters_total", (("view", "w"),)): 3,
+    ("featurekit_rows_total", (("outcome", "written"), ("view", "v"))): 100,
+    ("featurekit_rows_total", (("outcome", "rejected"), ("view", "v"))): 5,
+    ("featurekit_loads_total", (("outcome", "done"), ("view", "v"))): 1,
+    ("featurekit_loads_total", (("outcome", "failed"), ("view", "v"))): 1,
+    ("featurekit_load_seconds_total", (("view", "v"),)): 2.5,
+    ("featurekit_materialization_age_seconds", (("view", "v"),)): 1.5,
+    ("featurekit_refresh_seconds", (("view", "v"),)): 60,
+    ("featurekit_refresh_seconds", (("view", "new"),)): 60,
+    ("featurekit_refresh_seconds", (("view", "w"),)): 1,
+    ("featurekit_view_late", (("view", "v"),)): 0,
+    ("featurekit_view_late", (("view", "new"),)): 1,
+}
+
+
+def test_a_snapshot_is_what_prometheus_reads() -> None:
+    text, content_type = exposition(METRICS)
+    families = list(text_string_to_metric_families(text.decode()))
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    shown = {k: v for k, v in samples.items() if k in SAMPLES or not k[0].endswith("_bucket")}
+    assert shown == SAMPLES
+    assert all(family.documentation and family.type != "unknown" for family in families)
+    assert content_type.startswith("text/plain")
+
+
+def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
+    text, content_type = exposition(METRICS, "application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    read = openmetrics.text_string_to_metric_families(text.decode())  # type: ignore[no-untyped-call]
+    names = [family.name for family in read]
+    assert "featurekit_read_seconds" in names
+    assert len(names) == len(set(names))
+
+
+def test_an_application_may_put_it_into_a_registry_of_its_own() -> None:
+    registry = CollectorRegistry()
+    registry.register(MetricsCollector(METRICS))
+    assert registry.get_sample_value("featurekit_round_trips_total") == 5
+
+
+def test_nothing_counted_is_a_page_too() -> None:
+    text, _ = exposition(Metrics())
+    assert b"featurekit_retries_total 0.0" in text
