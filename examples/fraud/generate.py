@@ -1,19 +1,20 @@
 """Write N synthetic users as Parquet: the same rows for the same seed, on any machine.
 
-Each user has a generator of its own, so the first 5 of 5 are the first 5 of 50.
+They are the users of `featurekit demo`. The first 5 of 5 are the first 5 of 50.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from featurekit.demo.people import SEED, profile, user_id
 
 CHUNK = 100_000
 
@@ -33,17 +34,7 @@ SCHEMA = pa.schema(
 
 def user(number: int, seed: int, at: datetime) -> dict[str, object]:
     """The row of one user, counted from 1."""
-    rng = random.Random(f"{seed}:{number}")
-    return {
-        "user_id": f"u{number:04}",
-        "country_iso": rng.choice(["US", "GB", "DE", "FR", "ES", "BR", "IN", "JP", "NO", "AU"]),
-        "risk_segment": rng.choices(["low", "medium", "high"], [70, 22, 8])[0],
-        "account_age_days": rng.randint(7, 2400),
-        "tx_count_7d": rng.randint(0, 80),
-        "avg_amount_30d": round(rng.uniform(5, 350), 2),
-        "chargeback_count_180d": rng.choices([0, 1, 2, 3], [88, 8, 3, 1])[0],
-        "event_timestamp": at,
-    }
+    return {"user_id": user_id(number), **profile(number, seed), "event_timestamp": at}
 
 
 def chunks(count: int, seed: int, at: datetime) -> Iterator[list[dict[str, object]]]:
@@ -57,7 +48,7 @@ def main() -> None:
     """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="how many users")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--at", default="2026-11-22T00:00:00+00:00", help="when the rows are true")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "data" / "users.parquet"

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 
 import redis
 
+from featurekit.demo.people import SEED, activity, user_id
 from featurekit.repo.server import embedded_server
 
 STREAM = "user-activity"
-DEVICES = ["ios-1", "ios-2", "android-1", "android-2", "web-1", "web-2"]
-COUNTRIES = ["US", "GB", "DE", "FR", "ES", "BR", "IN", "JP", "NO", "AU"]
 
 
 def turns(users: int, rng: random.Random) -> Iterator[str]:
@@ -28,19 +27,12 @@ def turns(users: int, rng: random.Random) -> Iterator[str]:
     while True:
         rng.shuffle(numbers)
         for number in numbers:
-            yield f"u{number:04}"
+            yield user_id(number)
 
 
 def event(user: str, now_ms: int, rng: random.Random) -> dict[str, str | int]:
     """What one user does: an entry of the stream, its fields named as those of the view."""
-    return {
-        "user_id": user,
-        "last_login_ts": now_ms,
-        "last_device_id": rng.choice(DEVICES),
-        "tx_count_5m": rng.randint(0, 12),
-        "failed_logins_15m": rng.choices([0, 1, 2, 5], [80, 14, 4, 2])[0],
-        "session_country": rng.choice(COUNTRIES),
-    }
+    return {"user_id": user, **activity(now_ms, rng)}
 
 
 class Switch:
@@ -69,7 +61,7 @@ def main() -> None:
     parser.add_argument("--per-tick", type=int, default=5, help="how many act in each tick")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between ticks")
     parser.add_argument("--ticks", type=int, default=0, help="how many ticks; 0 for no end")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--keep", type=int, default=100_000, help="entries the stream keeps")
     args = parser.parse_args()
     rng, switch = random.Random(args.seed), Switch()

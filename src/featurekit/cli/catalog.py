@@ -48,6 +48,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Tend",
         {
+            "demo": "Show what expires and what stays, on a page of its own.",
             "doctor": "Find out whether everything here works together.",
             "bench": "Measure reads and writes on this machine and store.",
             "embedded": "Start, stop or look at the embedded server.",

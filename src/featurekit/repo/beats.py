@@ -14,13 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from featurekit.errors import StoreError
 from featurekit.lower.units import Unit, set_commands, transaction
 from featurekit.ports import OnlineStore
 from featurekit.repo.door import now_ms
-from featurekit.runtime.worker import Worker
+from featurekit.runtime.worker import StreamReport
 from featurekit.wire import ErrorReply, command, first_error
 
 BEAT_S = 3.0
@@ -75,6 +75,21 @@ class WorkerState:
     age_ms: int = 0
 
 
+class Telling(Protocol):
+    """Whoever feeds a stream view and tells of it: a `Worker`, or a program of one's own."""
+
+    @property
+    def view(self) -> str:
+        """The view's name."""
+
+    @property
+    def last_error(self) -> str:
+        """The last thing that went wrong, over or not; empty if nothing did."""
+
+    def standing(self) -> StreamReport:
+        """All that it did so far, and how things stand. Asked in another thread."""
+
+
 def beats_key(project: str) -> bytes:
     """The key of the hash of a project's workers."""
     return f"featurekit:{{{project}}}:workers".encode()
@@ -118,7 +133,7 @@ class Pulse:
     """
 
     def __init__(
-        self, store: OnlineStore, project: str, name: str, crew: Sequence[Worker]
+        self, store: OnlineStore, project: str, name: str, crew: Sequence[Telling]
     ) -> None:
         self._store = store
         self._key = beats_key(project)
@@ -176,7 +191,7 @@ class Pulse:
             return True
         return error is None or error.code != "NOPERM"
 
-    def _document(self, name: bytes, worker: Worker) -> Mapping[str, Any]:
+    def _document(self, name: bytes, worker: Telling) -> Mapping[str, Any]:
         report, now = worker.standing(), time.monotonic()
         then, read = self._since.get(name, (now, report.read))
         self._since[name] = now, report.read

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from featurekit.ports import AsyncOnlineStore, Door, OnlineStore, Traffic
 from featurekit.stores import open_async_store, open_store
+from featurekit.stores.url import StoreUrl
 
 
 class StoreDoor(Door):
@@ -29,6 +30,15 @@ class StoreDoor(Door):
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOnlineStore] = (
             WeakKeyDictionary()
         )
+
+    @property
+    def shown(self) -> str:
+        """The URL for people: without its password.
+
+        Raises:
+            StoreError: It is no store's URL.
+        """
+        return str(StoreUrl.parse(self.url))
 
     @property
     @override

@@ -20,7 +20,7 @@ from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.history import Apply, Run
 from featurekit.repo.home import OnlineHome
-from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
+from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status, stored_ids
 from featurekit.repo.live import with_streams
 from featurekit.repo.loading import ON_BAD_ROW, Load
 from featurekit.repo.metering import metrics
@@ -92,6 +92,11 @@ class FeatureStore(Serving):
     def path(self) -> Path:
         """The folder of `featurerepo.yaml`; the working folder where there is none."""
         return self._loaded.root if self._loaded is not None else Path()
+
+    @property
+    def url(self) -> str:
+        """The online store's URL, without its password."""
+        return self._door.shown
 
     @property
     def project(self) -> str:
@@ -282,6 +287,17 @@ class FeatureStore(Serving):
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """All that is stored for one entity, declared or not. For people, not for serving."""
         return inspect(self.repo_plan, self._door.store, entity, entity_id)
+
+    def stored_ids(self, entity: str) -> Iterator[list[str]]:
+        """The ids of an entity under which something is stored, in pages, by `SCAN`.
+
+        An id may come twice. One whose last field has just expired may still be among them.
+
+        Raises:
+            UnknownNameError: There is no such entity.
+            StoreUnavailableError: No reply within the store's timeout.
+        """
+        return stored_ids(self.repo_plan, self._door.store, entity)
 
     def status(self) -> list[ViewStatus]:
         """How each view does: its last load and whether it is late, or how fresh its stream is."""

@@ -16,7 +16,7 @@ from typing_extensions import override
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.plan import RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import DeadLetter, EventSource
-from featurekit.repo.beats import Pulse, WorkerState, workers
+from featurekit.repo.beats import Pulse, Telling, WorkerState, workers
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.lines import Lines, line_reader
 from featurekit.runtime.tally import Tally
@@ -98,13 +98,7 @@ class Streaming:
         ]
         for member in crew:
             member.start()
-        pulse = Pulse(
-            self.door.store,
-            self.plan.project,
-            _name(options),
-            [member.worker for member in crew],
-        )
-        with pulse:
+        with self.telling([member.worker for member in crew], _name(options)):
             _await(crew, stop)
         for member in crew:
             if member.error is not None:
@@ -158,6 +152,18 @@ class Streaming:
                     tell(reason)
                 report.rejected.clear()
         return report
+
+    def telling(self, crew: Sequence[Telling], name: str) -> Pulse:
+        """Have `workers` and `featurekit status` show a program that writes stream views itself.
+
+        Args:
+            crew: What writes, one for each view.
+            name: The name that they go by.
+
+        Returns:
+            A context manager: they are shown while its block runs.
+        """
+        return Pulse(self.door.store, self.plan.project, name, crew)
 
     def workers(self) -> list[WorkerState]:
         """The workers that feed this project's stream views now, wherever they run.

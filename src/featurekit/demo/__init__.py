@@ -1,0 +1,1 @@
+"""The demo: the fraud example live, with a page that shows what expires and what stays."""

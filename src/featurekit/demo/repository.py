@@ -1,0 +1,100 @@
+"""The demo's repository: the definitions of examples/fraud with the flags' keys and TTLs, on disk.
+
+It is a repository like any other: while the demo runs, `featurekit --repo .featurekit/demo` looks
+at it from beside.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from featurekit.demo.settings import Settings
+from featurekit.errors import RepoNotFoundError
+from featurekit.loader import load_repo
+from featurekit.models import FeatureView, format_duration
+from featurekit.models.definitions import Batch, Stream
+from featurekit.models.model import Model
+from featurekit.repo import FeatureStore
+
+PROFILE = "user_profile"
+ACTIVITY = "user_activity"
+SERVICE = "fraud_v1"
+
+URL_VARIABLE = "FEATUREKIT_DEMO_URL"
+"""Holds a URL that may be secret, which is written into no file."""
+
+_EXAMPLE = Path(__file__).parent / "fraud"
+_HEAD = "# Written anew by each start of `featurekit demo`.\n"
+
+
+def declare(settings: Settings, batch_ttl_s: int) -> None:
+    """Write the repository, with the batch TTL that is wanted now."""
+    example = load_repo(_EXAMPLE, {})
+    url = settings.url
+    if "@" in url:
+        os.environ[URL_VARIABLE] = url
+        url = f"${{{URL_VARIABLE}}}"
+    keys = settings.keys
+    _write(
+        settings.folder / "featurerepo.yaml",
+        {
+            "project": example.config.project,
+            "definitions": ["features.yaml"],
+            "registry": "registry.json",
+            "online_store": {"url": url, "key_prefix": keys.prefix},
+        },
+    )
+    views = [_view(view, settings, batch_ttl_s) for view in example.feature_views]
+    entities = [entity.model_copy(update={"name": keys.entity}) for entity in example.entities]
+    _write(
+        settings.folder / "features.yaml",
+        {
+            "entities": [_document(entity) for entity in entities],
+            "feature_views": [_document(view) for view in views],
+            "feature_services": [_document(each) for each in example.feature_services],
+        },
+    )
+
+
+def redeclare(settings: Settings, batch_ttl_s: int) -> None:
+    """Apply another batch TTL, as `featurekit apply` beside the running demo would."""
+    declare(settings, batch_ttl_s)
+    with FeatureStore(settings.folder) as store:
+        store.apply(allow_breaking=True)
+
+
+def _view(view: FeatureView, settings: Settings, batch_ttl_s: int) -> FeatureView:
+    """The view with the demo's TTLs, and no source: the demo itself writes it."""
+    fields = {name: spec.model_copy(update={"ttl": None}) for name, spec in view.fields_.items()}
+    update: dict[str, Any] = {"entity": settings.keys.entity, "fields_": fields}
+    if view.batch is not None:
+        ttl_ms = batch_ttl_s * 1000
+        update["batch"] = Batch.model_validate(_life(ttl_ms, 2))
+    else:
+        ttl_ms = settings.streaming_ttl_s * 1000
+        update["stream"] = Stream.model_validate(_life(ttl_ms, 5))
+    return view.model_copy(update=update)
+
+
+def _life(ttl_ms: int, share: int) -> dict[str, str]:
+    return {"refresh": format_duration(ttl_ms // share), "ttl": format_duration(ttl_ms)}
+
+
+def _document(model: Model) -> dict[str, Any]:
+    document = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"name": document["name"], **document}
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        path.write_text(_HEAD + text, encoding="utf-8")
+    except OSError as error:
+        raise RepoNotFoundError(
+            f"the demo's repository cannot be written: {error.strerror}", where=str(path)
+        ) from error
