@@ -18,6 +18,9 @@ from featurekit.plan import ViewPlan
 Row = Mapping[str, object]
 """Join keys and fields by name, as Python values."""
 
+JsonObject = Mapping[str, object]
+"""A JSON object, as `json` reads it."""
+
 EncodedRow = tuple[bytes, dict[str, bytes | None]]
 """The row's key, and its fields' bytes; `None` where the row has null or nothing."""
 
@@ -58,14 +61,37 @@ def json_reader(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
     Raises (the function):
         ValueRefusedError: The line is no object, or a member does not fit its type.
     """
-    dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
-    rename = view.source.column if view.source and not strict else str
-    members = {name: (rename(name), codec_of(dtype)) for name, dtype in dtypes.items()}
-    exact = {name for name, dtype in dtypes.items() if "decimal" in (dtype.kind, dtype.element)}
+    row_of = object_reader(view, strict=strict)
+    exact = bool(decimals_of(view))
 
     def read(text: str) -> Row:
         found = _object(text)
-        exactly = _object(text, exact=True) if exact else found
+        return row_of(found, _object(text, exact=True) if exact else found)
+
+    return read
+
+
+def decimals_of(view: ViewPlan) -> frozenset[str]:
+    """The fields whose numbers JSON has to be read exactly for, and not by way of a float."""
+    return frozenset(f.name for f in view.fields if "decimal" in (f.dtype.kind, f.dtype.element))
+
+
+def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, JsonObject], Row]:
+    """The function from a JSON object to a row; the second form of it has fractions as decimals.
+
+    Args:
+        view: As of `json_reader`.
+        strict: As of `json_reader`.
+
+    Raises (the function):
+        ValueRefusedError: A member does not fit its type; `where` names it.
+    """
+    dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
+    rename = view.source.column if view.source and not strict else str
+    members = {name: (rename(name), codec_of(dtype)) for name, dtype in dtypes.items()}
+    exact = decimals_of(view)
+
+    def read(found: JsonObject, exactly: JsonObject) -> Row:
         if strict and (odd := set(found) - {member for member, _ in members.values()}):
             name = min(odd)
             raise ValueRefusedError(

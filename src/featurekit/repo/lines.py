@@ -63,13 +63,18 @@ def _bad_line(number: int, error: BaseException) -> BadEventError:
 
 def line_reader(view: ViewPlan) -> Callable[[str], Event]:
     """The function from a line of JSON to an event; members that are no field are refused."""
+    read, event_of = object_reader(replace(view, stream=None)), event_reader(view)
+    return lambda line: event_of(read(line.encode(errors="surrogateescape")))
+
+
+def event_reader(view: ViewPlan) -> Callable[[dict[str, object]], Event]:
+    """The function from a JSON object to an event; members that are no field are refused."""
     view = replace(view, stream=None)
-    read, translate = object_reader(view), translator(view)
+    translate = translator(view)
     known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)}
     known |= {TIMESTAMP} if view.ordering == "event_time" else set()
 
-    def event(line: str) -> Event:
-        columns = read(line.encode(errors="surrogateescape"))
+    def event(columns: dict[str, object]) -> Event:
         if odd := columns.keys() - known:
             name = min(odd).encode(errors="backslashreplace").decode()
             raise ValueRefusedError(

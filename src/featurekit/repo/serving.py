@@ -12,6 +12,7 @@ from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.tally import Tally
+from featurekit.wire import text_command
 
 Features = str | Sequence[str]
 """A feature service by name, or a list of `view:field` and `view`."""
@@ -97,6 +98,14 @@ class Serving:
         """As `get_online_features`, without blocking the event loop."""
         reader = self._reader(features, full=full_feature_names, freshness=freshness)
         return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
+
+    async def ping_async(self) -> None:
+        """Ask the online store for a sign of life.
+
+        Raises:
+            StoreUnavailableError: It gave none in time.
+        """
+        await self._door.running().read([b""], [text_command("PING")])
 
     def online_reader(
         self, features: Features, *, full_feature_names: bool = False, freshness: bool = False

@@ -28,6 +28,8 @@ from featurekit.repo.parts import Parts
 from featurekit.repo.serving import Serving
 from featurekit.repo.streaming import Streaming
 from featurekit.repo.times import Time, to_window
+from featurekit.repo.writing import RowWriter
+from featurekit.runtime.lock import is_locked
 from featurekit.runtime.metrics import Metrics
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.writer import StreamWriter
@@ -268,6 +270,18 @@ class FeatureStore(Serving):
             RequestError: It is a batch view.
         """
         return StreamWriter(self.repo_plan.view(view), self._door, self._tally.events(view))
+
+    def row_writer(self, view: str) -> RowWriter:
+        """What writes rows of JSON into a view, batch or stream. Made once, used for ever.
+
+        Raises:
+            UnknownNameError: There is no such view.
+        """
+        return RowWriter(self.repo_plan.view(view), self._door, self._tally)
+
+    def is_loading(self, view: str) -> bool:
+        """Whether a load of the view is running, here or elsewhere."""
+        return is_locked(self._door.store, self.repo_plan.prefix, view)
 
     @property
     def streams(self) -> Streaming:

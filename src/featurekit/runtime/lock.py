@@ -34,7 +34,7 @@ class ViewLock:
     def __init__(self, store: OnlineStore, prefix: str, view: str, now_ms: int) -> None:
         self._store = store
         self._view = view
-        self._key = f"{prefix}:@lock:{view}"
+        self._key = _key(prefix, view)
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "since_ms": now_ms}
         self._token = json.dumps(owner | {"token": secrets.token_hex(8)})
         self._stop = threading.Event()
@@ -128,6 +128,16 @@ class ViewLock:
             if reply != 1:
                 self._lost = True
                 return
+
+
+def is_locked(store: OnlineStore, prefix: str, view: str) -> bool:
+    """Whether somebody holds a view's lock, who is not known to be dead."""
+    holder = store.call("GET", _key(prefix, view))
+    return isinstance(holder, bytes) and _is_alive(holder) is not False
+
+
+def _key(prefix: str, view: str) -> str:
+    return f"{prefix}:@lock:{view}"
 
 
 def _is_alive(holder: bytes) -> bool | None:

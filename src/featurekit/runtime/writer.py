@@ -156,6 +156,7 @@ class StreamWriter:
         *,
         ttl: timedelta | int | None = None,
         on_bad_event: str = "fail",
+        whole: bool = False,
     ) -> WriteReport:
         """Write events in their order, as few round trips as there are slices of them.
 
@@ -166,6 +167,8 @@ class StreamWriter:
                 slice of 128 events is sent, nor anything after it. `skip` writes the others and
                 reports the bad ones. An event that the store refuses is reported, or raised once
                 all are sent.
+            whole: Whether all are made ready before any is sent, so that with `fail` one that
+                does not fit means that none is written.
 
         Raises:
             BadEventError: An event does not fit; names its index, field and value.
@@ -175,7 +178,8 @@ class StreamWriter:
         self._ready()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        self._send(self._slices(events, ttl_ms_of(ttl), report, skip=skip), report)
+        slices = self._slices(events, ttl_ms_of(ttl), report, skip=skip)
+        self._send(iter(list(slices)) if whole else slices, report)
         return self._done(report, skip=skip)
 
     async def write_many_async(

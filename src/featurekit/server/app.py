@@ -17,11 +17,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.server.answers import refusal
+from featurekit.server.feast.loading import feast_loading_routes
 from featurekit.server.feast.reading import feast_reading_routes
+from featurekit.server.feast.writing import feast_writing_routes
 from featurekit.server.following import Following
-from featurekit.server.routing import route
+from featurekit.server.health import health_routes
+from featurekit.server.jobs import Jobs
 from featurekit.server.site import Site
 from featurekit.server.v1.reading import v1_reading_routes
+from featurekit.server.v1.registry import v1_registry_routes
+from featurekit.server.v1.writing import v1_writing_routes
 
 
 def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
@@ -31,7 +36,7 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
         site: What it serves, and on which terms.
         extra: Further routes, as those of the console.
     """
-    following = Following(site.store)
+    following, jobs = Following(site.store), Jobs(site.store)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -40,14 +45,15 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
         await site.store.close_async()
         site.store.close()
 
-    async def health(_request: Request) -> Response:
-        return Response()
-
     return Starlette(
         routes=[
             *feast_reading_routes(site),
             *v1_reading_routes(site),
-            route("/health", health, site=site, scope=None),
+            *feast_writing_routes(site),
+            *feast_loading_routes(site, jobs),
+            *v1_writing_routes(site, jobs),
+            *health_routes(site),
+            *v1_registry_routes(site, following),
             *extra,
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},

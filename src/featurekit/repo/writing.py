@@ -1,0 +1,156 @@
+"""Writing rows: some rows of one view, given as JSON objects, all of them or none.
+
+Such writes are small and many, as those of a server: they take no lock and leave no history, which
+is for loads of whole views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from featurekit.codec.contract import shown
+from featurekit.errors import BadEventError, RequestError, ValueRefusedError
+from featurekit.lower.rows import decimals_of, object_reader
+from featurekit.plan import ViewPlan
+from featurekit.ports import Door
+from featurekit.repo.lines import event_reader
+from featurekit.runtime.load import send
+from featurekit.runtime.report import MaterializeReport
+from featurekit.runtime.rows import Given, prepare_rows
+from featurekit.runtime.tally import Tally
+from featurekit.runtime.writer import Event, StreamWriter
+
+
+@dataclass(frozen=True, slots=True)
+class RowsReport:
+    """What became of some rows.
+
+    Attributes:
+        view: The view.
+        written: Rows that the store took.
+        dropped_older: Rows older than what the store holds; only with `ordering: event_time`.
+        dropped_expired: Rows that were past their expiry on arrival; likewise.
+    """
+
+    view: str
+    written: int
+    dropped_older: int = 0
+    dropped_expired: int = 0
+
+
+class RowWriter:
+    """Writes rows of one view. Thread-safe.
+
+    Attributes:
+        view: The view.
+    """
+
+    def __init__(self, view: ViewPlan, door: Door, tally: Tally) -> None:
+        self.view = view
+        self._door = door
+        self._tally = tally
+        self._decimals = decimals_of(view)
+        self._events: tuple[StreamWriter, Callable[[dict[str, Any]], Event]] | None = None
+        if view.kind == "stream":
+            self._events = (
+                StreamWriter(view, door, tally.events(view.name)),
+                event_reader(view),
+            )
+        self._row_of = object_reader(view, strict=True)
+
+    def write(self, rows: Sequence[object], *, ttl: timedelta | int | None = None) -> RowsReport:
+        """Write rows in their order; nothing is sent unless all of them fit.
+
+        Args:
+            rows: JSON objects of join keys and fields, their fractions as `Decimal`s. In a batch
+                view a field that a row lacks is deleted, as null is; in a stream view it is left
+                alone.
+            ttl: How long the values of a stream view live, in the place of the declared TTLs.
+
+        Raises:
+            BadRowError: A row of a batch view does not fit; names it by its index.
+            BadEventError: The same of a stream view.
+            RequestError: A TTL was given for a batch view.
+            StoreError: The store refused a row. Rows may be written again.
+        """
+        objects = [_object(row, self.view, index) for index, row in enumerate(rows)]
+        if self._events is not None:
+            return self._write_events(*self._events, objects, ttl)
+        if ttl is not None:
+            raise RequestError(
+                f"feature view '{self.view.name}' is a batch view, whose TTL is declared",
+                where="ttl",
+            )
+        return self._write_rows(objects)
+
+    def _write_rows(self, objects: list[dict[str, object]]) -> RowsReport:
+        store, report = self._door.store, MaterializeReport(self.view.name)
+        store.check_writable(self.view.key.prefix)
+        given = [self._given(index, found) for index, found in enumerate(objects)]
+        prepared = list(prepare_rows(self.view, given, None, set(), store.capabilities))
+        send(store, iter(prepared), report, skip=False, watch=_watch)
+        self._tally.loads(self.view.name).rows_written += report.rows_written
+        return RowsReport(self.view.name, report.rows_written)
+
+    def _given(self, index: int, found: dict[str, object]) -> Given:
+        try:
+            row = self._row_of(_inexact(found), found)
+        except ValueRefusedError as error:
+            return Given(f"row {index}", error, found)
+        return Given(f"row {index}", row, found)
+
+    def _write_events(
+        self,
+        writer: StreamWriter,
+        event_of: Callable[[dict[str, Any]], Event],
+        objects: list[dict[str, object]],
+        ttl: timedelta | int | None,
+    ) -> RowsReport:
+        events = []
+        for index, found in enumerate(objects):
+            try:
+                events.append(event_of(_inexact(found, self._decimals)))
+            except ValueRefusedError as error:
+                where = ", ".join(p for p in (f"event {index}", error.where) if p)
+                raise BadEventError(
+                    error.message,
+                    where=f"{self.view.name}, {where}",
+                    hint=error.hint,
+                    index=index,
+                ) from error
+        report = writer.write_many(events, ttl=ttl, whole=True)
+        return RowsReport(
+            self.view.name, report.written, report.dropped_older, report.dropped_expired
+        )
+
+
+def _object(row: object, view: ViewPlan, index: int) -> dict[str, object]:
+    if not isinstance(row, Mapping):
+        raise RequestError(
+            f"an object of join keys and fields is expected, not {shown(row)}",
+            where=f"{view.name}, row {index}",
+        )
+    return dict(row)
+
+
+def _inexact(found: Mapping[str, object], but: frozenset[str] = frozenset()) -> dict[str, object]:
+    """The same with floats for decimals, but in some members."""
+    return {name: v if name in but else _floats(v) for name, v in found.items()}
+
+
+def _floats(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_floats(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _floats(item) for name, item in value.items()}
+    return value
+
+
+def _watch(_done: int) -> None:
+    """Nobody waits for progress."""

@@ -1,0 +1,76 @@
+"""`POST /materialize` and `POST /materialize-incremental`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from featurekit.errors import RequestError
+from featurekit.plan import RepoPlan
+from featurekit.server.answers import json_response
+from featurekit.server.bodies import json_body
+from featurekit.server.feast.errors import unknown_view
+from featurekit.server.feast.writing import view_of
+from featurekit.server.jobs import Jobs, Wanted
+from featurekit.server.routing import route
+from featurekit.server.shapes import as_object, member, texts
+from featurekit.server.site import Site
+
+
+def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
+    """The routes that load views from their sources."""
+
+    async def materialize(request: Request) -> Response:
+        body = as_object(await json_body(request, site))
+        if member(body, "disable_event_timestamp", bool, default=False):
+            return await load(request, body, None, None)
+        return await load(request, body, _time(body, "start_ts"), _time(body, "end_ts"))
+
+    async def materialize_incremental(request: Request) -> Response:
+        # Rows of old expire unless they are written again, so that every load is a whole one.
+        body = as_object(await json_body(request, site))
+        member(body, "end_ts", str)
+        return await load(request, body, None, _time(body, "end_ts"))
+
+    async def load(
+        request: Request, body: dict[str, Any], start: datetime | None, end: datetime | None
+    ) -> Response:
+        wanted = Wanted(texts(body, "feature_views"), start, end)
+        if (unknown := _unknown(site.store.repo_plan, wanted)) is not None:
+            return unknown
+        if body.get("version") is not None:
+            raise RequestError("feature views have no versions here", where="version")
+        if request.query_params.get("async", "").lower() in ("true", "1"):
+            views = await jobs.start(wanted)
+            return json_response({"status": "accepted", "feature_views": views}, 202)
+        await jobs.run(wanted)
+        return json_response(None)
+
+    path = "/materialize-incremental"
+    return [
+        route("/materialize", materialize, site=site, scope="write", methods=["POST"]),
+        route(path, materialize_incremental, site=site, scope="write", methods=["POST"]),
+    ]
+
+
+def _unknown(repo: RepoPlan, wanted: Wanted) -> Response | None:
+    names = [name for name in wanted.views if view_of(repo, name) is None]
+    return unknown_view(repo, names[0]) if names else None
+
+
+def _time(body: dict[str, Any], name: str) -> datetime | None:
+    """A time, in UTC where it names no zone, as Feast takes it."""
+    text = body.get(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"{text!r} is no time", where=name, hint="write 2026-11-22T10:00:00Z"
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

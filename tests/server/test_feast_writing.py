@@ -1,0 +1,201 @@
+"""Feast's routes that write and load."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.app import create_app
+from featurekit.server.site import Limits, Site
+from tests.promise.repos import applied
+from tests.server.running import wait_until
+from tests.servers import Server
+from tests.streams.repos import immortal, repository
+
+CSV = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, source: {type: csv, path: users.csv, timestamp_field: at}}
+    fields: {visits: int64}
+  - {name: notes, entity: user, batch: {refresh: 1h, expires: field}, fields: {note: json, sum: decimal}}
+"""
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> TestClient:
+    return TestClient(create_app(Site(store, Limits(entities=300))))
+
+
+@pytest.fixture
+def loadable(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
+    (tmp_path / "users.csv").write_text(
+        "user_id,visits,at\nu1,1,2026-11-22T08:00:00Z\nu1,2,2026-11-22T09:00:00Z\n"
+    )
+    with applied(tmp_path, valkey.url, CSV) as store:
+        yield store
+
+
+def value(store: FeatureStore, feature: str, entity: str = "u1") -> Any:
+    name = feature.partition(":")[2]
+    return store.get_online_features([feature], [{"user_id": entity}]).to_dict()[name][0]
+
+
+def test_a_push_writes_a_batch_view_and_a_stream_view(
+    client: TestClient, store: FeatureStore, valkey: Server
+) -> None:
+    frame = {"user_id": ["u1", "u2"], "country": ["NO", None], "tx_count_7d": [3, 4]}
+    told = client.post("/push", json={"push_source_name": "profile", "df": frame, "to": "online"})
+    assert (told.status_code, told.content) == (200, b"")
+    frame = {"user_id": ["u1"], "tx_count_5m": [9]}
+    assert client.post("/push", json={"push_source_name": "activity", "df": frame}).is_success
+    assert value(store, "profile:country") == "NO"
+    assert value(store, "profile:country", "u2") is None
+    assert value(store, "activity:tx_count_5m") == 9
+    with valkey.client() as there:
+        assert immortal(there) == []
+        assert 0 < there.hpttl("fs:user:u1", "tx_count_5m")[0] <= 300_000
+
+
+def test_what_feasts_client_adds_to_a_row_is_understood(
+    client: TestClient, store: FeatureStore
+) -> None:
+    body = {
+        "feature_view_name": "profile",
+        "df": {
+            "user_id": ["u1"],
+            "country": ["SE"],
+            "event_timestamp": ["2026-11-22T08:00:00"],
+            "created": [None],
+        },
+        "allow_registry_cache": False,
+    }
+    told = client.post("/write-to-online-store", json=body)
+    assert (told.status_code, told.json()) == (200, None)
+    assert value(store, "profile:country") == "SE"
+
+
+def test_event_times_order_a_view_that_is_ordered_by_them(tmp_path: Path, valkey: Server) -> None:
+    with repository(tmp_path, valkey.url) as store:
+        client = TestClient(create_app(Site(store)))
+        now = store._door.now_ms()
+        for step, age_ms in ((1, 5000), (2, 9000)):
+            frame = {"user_id": ["u1"], "step": [step], "event_timestamp": [_naive(now - age_ms)]}
+            body = {"push_source_name": "session", "df": frame}
+            assert client.post("/push", json=body).status_code == 200
+        assert value(store, "session:step") == 1
+        without = {"push_source_name": "session", "df": {"user_id": ["u1"], "step": [1]}}
+        assert client.post("/push", json=without).status_code == 422
+
+
+def _naive(ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat()
+
+
+def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore) -> None:
+    client = TestClient(create_app(Site(loadable)))
+    body = (
+        '{"feature_view_name": "notes", "df": {"user_id": ["u1", "u2"],'
+        ' "note": ["{\\"a\\": 1.5}", [0.5]], "sum": [0.1234567890123456789, "2"]}}'
+    )
+    assert client.post("/write-to-online-store", content=body).status_code == 200
+    assert value(loadable, "notes:note") == {"a": 1.5}
+    assert str(value(loadable, "notes:sum")) == "0.1234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/push", {"push_source_name": "nothing", "df": {}}, 422, "PushSourceNotFoundException"),
+        ("/write-to-online-store", {"feature_view_name": "nothing", "df": {}}, 404, "FeatureViewNotFoundException"),
+        ("/materialize", {"feature_views": ["nothing"]}, 404, "FeatureViewNotFoundException"),
+        ("/push", {"push_source_name": "profile", "df": {}, "to": "offline"}, 422, "no place to push to"),
+        ("/push", {"push_source_name": "profile"}, 422, "an object is expected"),
+        ("/push", {"push_source_name": "profile", "df": []}, 422, "an object is expected"),
+        ("/push", {"push_source_name": "profile", "df": {}}, 422, "it has no columns"),
+        ("/push", {"push_source_name": "profile", "df": {"user_id": "u1"}}, 422, "a list of values"),
+        ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "country": []}}, 422, "differ in length"),
+        ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "county": [1]}}, 422, "did you mean 'country'"),
+        ("/push", {"push_source_name": "profile", "df": {"country": ["NO"]}}, 422, "null is no entity"),
+        ("/push", {"push_source_name": "profile", "df": {"user_id": ["u"] * 301}}, 422, "301 rows are more"),
+        ("/push", {"push_source_name": 5, "df": {}}, 422, "text is expected"),
+        ("/materialize", {"start_ts": "yesterday"}, 422, "'yesterday' is no time"),
+        ("/materialize", {"start_ts": "2026-11-23", "end_ts": "2026-11-22"}, 422, "is after the end"),
+        ("/materialize", {"feature_views": "profile"}, 422, "a list is expected"),
+        ("/materialize", {"feature_views": ["scores"]}, 422, "no batch source"),
+        ("/materialize", {"version": "v2"}, 422, "no versions"),
+        ("/materialize-incremental", {}, 422, "text is expected"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_does_wrong_is_4xx(
+    client: TestClient, path: str, body: Any, status: int, text: str
+) -> None:
+    told = client.post(path, json=body)
+    assert told.status_code == status
+    assert text in told.text
+
+
+@pytest.mark.parametrize(
+    ("view", "field"), [("profile", "tx_count_7d"), ("activity", "tx_count_5m")]
+)
+def test_of_rows_that_do_not_all_fit_none_is_written(
+    client: TestClient, valkey: Server, view: str, field: str
+) -> None:
+    ids = [f"u{i}" for i in range(300)]
+    frame = {"user_id": ids, field: [1] * 299 + ["many"]}
+    told = client.post("/push", json={"push_source_name": view, "df": frame})
+    assert told.status_code == 422
+    assert "299" in told.json()["error"]["where"]
+    with valkey.client() as there:
+        assert there.dbsize() == 0
+
+
+@pytest.mark.parametrize("text", ['{"df": {"a": 1, "a": 2}}', '{"df": NaN}', "[" * 100_000])
+def test_a_body_that_could_mean_two_things_is_refused(client: TestClient, text: str) -> None:
+    assert client.post("/push", content=text).status_code == 400
+
+
+def test_materialize_loads_what_its_window_has(loadable: FeatureStore) -> None:
+    client = TestClient(create_app(Site(loadable)))
+    body = {
+        "start_ts": "2026-11-22T00:00:00",
+        "end_ts": "2026-11-22T08:30:00",
+        "feature_views": None,
+    }
+    told = client.post("/materialize", json=body)
+    assert (told.status_code, told.json()) == (200, None)
+    assert value(loadable, "profile:visits") == 1
+    assert client.post("/materialize", json={"disable_event_timestamp": True}).status_code == 200
+    assert value(loadable, "profile:visits") == 2
+    told = client.post("/materialize-incremental", json={"end_ts": "2026-11-22T08:30:00+00:00"})
+    assert told.status_code == 200
+    assert value(loadable, "profile:visits") == 1
+
+
+def test_materialize_need_not_be_waited_for_and_runs_once_at_a_time(
+    loadable: FeatureStore, valkey: Server
+) -> None:
+    with TestClient(create_app(Site(loadable))) as client, valkey.client() as there:
+        holder = {"host": "elsewhere", "pid": 1, "since_ms": 0, "token": ""}
+        there.set("fs:@lock:profile", json.dumps(holder), px=60_000)
+        told = client.post("/materialize?async=true", json={})
+        assert told.status_code == 409
+        assert "is being loaded already" in told.json()["error"]["message"]
+        there.delete("fs:@lock:profile")
+        told = client.post("/materialize?async=true", json={"feature_views": ["profile"]})
+        assert (told.status_code, told.json()) == (
+            202,
+            {"status": "accepted", "feature_views": ["profile"]},
+        )
+        wait_until(lambda: value(loadable, "profile:visits") == 2)
+    assert threading.active_count() < 20

@@ -1,0 +1,176 @@
+"""`/v1`: writing rows, loading views, and what is told about what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.app import create_app
+from featurekit.server.site import Limits, Site
+from tests.promise.repos import FRAUD, applied, write_repo
+from tests.server.running import wait_until
+from tests.servers import Server
+from tests.streams.repos import repository, ttl_ms
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> Iterator[TestClient]:
+    with TestClient(create_app(Site(store, Limits(entities=300)))) as client:
+        yield client
+
+
+def test_rows_are_written_into_a_batch_view(client: TestClient, store: FeatureStore) -> None:
+    rows = [{"user_id": "u1", "country": "NO", "tags": ["a"]}, {"user_id": "u2"}]
+    told = client.post("/v1/views/profile/write", json={"rows": rows})
+    assert told.json() == {
+        "view": "profile",
+        "written": 2,
+        "dropped_older": 0,
+        "dropped_expired": 0,
+    }
+    assert store.online_reader("fraud_v1").read("u1").tags == ["a"]
+    assert store.load_history() == []
+
+
+def test_events_are_written_into_a_stream_view_and_may_live_shorter(
+    client: TestClient, valkey: Server
+) -> None:
+    body: dict[str, Any] = {"rows": [{"user_id": "u1", "tx_count_5m": 3}], "ttl_s": 1.5}
+    assert client.post("/v1/views/activity/write", json=body).json()["written"] == 1
+    assert ttl_ms(valkey, "fs:user:u1", "tx_count_5m") <= 1500
+
+
+def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -> None:
+    with repository(tmp_path, valkey.url) as store:
+        now_ms = store._door.now_ms()
+        times = [now_ms, now_ms - 1000, now_ms - 3_600_000]
+        rows = [{"user_id": "u1", "step": 1, "event_timestamp": ms} for ms in times]
+        client = TestClient(create_app(Site(store)))
+        told = client.post("/v1/views/session/write", json={"rows": rows})
+    assert told.json() == {
+        "view": "session",
+        "written": 1,
+        "dropped_older": 1,
+        "dropped_expired": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/v1/views/nothing/write", {"rows": []}, 404, "no feature view named 'nothing'"),
+        ("/v1/views/profile/write", {}, 422, "a list is expected"),
+        ("/v1/views/profile/write", {"rows": [5]}, 422, "an object of join keys and fields"),
+        ("/v1/views/profile/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
+        ("/v1/views/profile/write", {"rows": [{"user_id": "u1", "tx_count_7d": -1}]}, 422, "below the minimum"),
+        ("/v1/views/profile/write", {"rows": [{}], "ttl_s": 5}, 422, "whose TTL is declared"),
+        ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "tx_count_5m": 1.5}]}, 422, "not an int64"),
+        ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
+        ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "event_timestamp": 1}]}, 422, "no such field"),
+        ("/v1/views/activity/write", {"rows": [], "ttl_s": "x"}, 422, "a number of seconds"),
+        ("/v1/views/activity/write", {"rows": [], "ttl_s": 1e300}, 422, "a number of seconds"),
+        ("/v1/views/activity/write", {"rows": [], "ttl_s": 0}, 422, "is no TTL"),
+        ("/v1/views/activity/write", {"rows": [{}] * 301}, 422, "301 rows are more"),
+        ("/v1/materialize", {"views": ["nothing"]}, 404, "no feature view named 'nothing'"),
+        ("/v1/materialize", {"start": 5}, 422, "text is expected"),
+        ("/v1/materialize", {"start": "soon"}, 422, "'soon' is no time"),
+        ("/v1/materialize", {"when": 1}, 422, "no member named 'when'"),
+    ],
+)  # fmt: skip
+def test_what_a_caller_does_wrong_is_one_message(
+    client: TestClient, path: str, body: Any, status: int, text: str
+) -> None:
+    told = client.post(path, json=body)
+    assert told.status_code == status
+    assert text in told.json()["error"]["message"]
+
+
+def test_a_load_gives_its_reports_or_need_not_be_waited_for(
+    tmp_path: Path, valkey: Server
+) -> None:
+    (tmp_path / "users.csv").write_text("user_id,visits\nu1,1\n")
+    definitions = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, source: {type: csv, path: users.csv}}
+    fields: {visits: int64}
+"""
+    with (
+        applied(tmp_path, valkey.url, definitions) as store,
+        TestClient(create_app(Site(store))) as client,
+    ):
+        report = client.post("/v1/materialize", json={}).json()["reports"][0]
+        assert (report["view"], report["rows_written"]) == ("profile", 1)
+        told = client.post("/v1/materialize", json={"views": ["profile"], "wait": False})
+        assert (told.status_code, told.json()["views"]) == (202, ["profile"])
+        wait_until(lambda: len(store.load_history()) == 2)
+
+
+def test_the_registry_is_told_whole_and_by_name(client: TestClient, store: FeatureStore) -> None:
+    whole = client.get("/v1/registry").json()
+    assert whole["fingerprint"] == store.repo_plan.fingerprint
+    for kind in ("entities", "views", "services"):
+        assert client.get(f"/v1/{kind}").json()[kind] == whole[kind]
+        for document in whole[kind]:
+            assert client.get(f"/v1/{kind}/{document['name']}").json() == document
+    view = client.get("/v1/views/profile").json()
+    assert (view["written"], view["ttl_ms"], view["services"]) == (
+        "batch",
+        86_400_000,
+        ["both", "fraud_v1"],
+    )
+    assert view["fields"][1] == {
+        "kind": "field",
+        "name": "tx_count_7d",
+        "type": "int64",
+        "default": 0,
+        "min": 0,
+        "ttl_ms": 86_400_000,
+    }
+    service = client.get("/v1/services/both").json()
+    assert service["entities"] == ["user", "merchant"]
+    assert service["features"][0] == "profile:tx_count_7d"
+    assert client.get("/v1/entities/route").json()["join_keys"] == [
+        {"name": "origin", "type": "string"},
+        {"name": "dest", "type": "string"},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["entities", "views", "services"])
+def test_an_unknown_name_is_404_with_what_there_is(client: TestClient, kind: str) -> None:
+    told = client.get(f"/v1/{kind}/nothing")
+    assert told.status_code == 404
+    assert "known: " in told.json()["error"]["hint"]
+
+
+def test_the_status_tells_how_each_view_does(client: TestClient) -> None:
+    told = client.get("/v1/status").json()
+    assert told["registry_error"] == ""
+    states = {state["view"]: state for state in told["views"]}
+    assert states["profile"]["late"] is True
+    assert states["activity"]["kind"] == "stream"
+
+
+def test_it_is_ready_when_something_is_applied_and_the_store_answers(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with (
+        FeatureStore(write_repo(tmp_path, valkey.url, FRAUD)) as store,
+        TestClient(create_app(Site(store))) as client,
+    ):
+        told = client.get("/ready")
+        assert (told.status_code, told.json()["reason"]) == (503, "nothing is applied yet")
+        store.apply()
+        assert client.get("/ready").json()["ready"] is True
+        valkey.stop()
+        assert client.get("/ready").status_code == 503
+        assert client.get("/health").status_code == 200
+        valkey.start()
+        assert client.get("/ready").status_code == 200
