@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,9 +30,14 @@ class Server:
         socket: Its unix socket.
         url: The same as a store URL.
         process: The server's process.
+
+    Args:
+        binary: The server.
+        arguments: Options that go before its own.
+        sentinel: The lines of its configuration, if it is to be a sentinel.
     """
 
-    def __init__(self, binary: str, *arguments: str) -> None:
+    def __init__(self, binary: str, *arguments: str, sentinel: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fk"))
         self.socket = self.folder / "s"
         self.url = f"unix://{self.socket}"
@@ -40,6 +45,10 @@ class Server:
             binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder),
             "--save", "", "--appendonly", "no", *arguments,
         ]  # fmt: skip
+        if sentinel:
+            config = self.folder / "sentinel.conf"
+            config.write_text("\n".join(sentinel) + "\n")
+            self._command[1:1] = [str(config), "--sentinel"]
         self.start()
 
     def start(self) -> None:
@@ -58,8 +67,8 @@ class Server:
         with self.client() as client:
             try:
                 return bool(client.execute_command("ECHO", "x"))
-            except redis.AuthenticationError:
-                return True
+            except (redis.AuthenticationError, redis.ResponseError):
+                return True  # a sentinel has no ECHO
             except redis.ConnectionError:
                 return False
 

@@ -26,13 +26,10 @@ class AsyncRedisStore(AsyncOnlineStore):
         url: Where it is. Its text shows no password.
     """
 
-    def __init__(self, url: StoreUrl) -> None:
+    def __init__(self, url: StoreUrl, pool: AsyncPool | None = None) -> None:
         self.url = url
-        self._pool = self._make_pool()
+        self._pool = pool or AsyncPool(url)
         self._serving = Patience(url.timeout_s, url.retries)
-
-    def _make_pool(self) -> AsyncPool:
-        return AsyncPool(self.url)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:

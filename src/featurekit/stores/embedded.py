@@ -235,11 +235,7 @@ class EmbeddedStore(RedisStore):
 
     def __init__(self, url: StoreUrl) -> None:
         self.server = EmbeddedServer(Path(url.path))
-        super().__init__(url)
-
-    @override
-    def _make_pool(self) -> Pool:
-        return _EmbeddedPool(self.url, self.server)
+        super().__init__(url, _EmbeddedPool(url, self.server))
 
 
 def socket_url(url: StoreUrl, server: EmbeddedServer) -> StoreUrl:

@@ -31,8 +31,4 @@ class AsyncEmbeddedStore(AsyncRedisStore):
 
     def __init__(self, url: StoreUrl) -> None:
         self.server = EmbeddedServer(Path(url.path))
-        super().__init__(url)
-
-    @override
-    def _make_pool(self) -> AsyncPool:
-        return _AsyncEmbeddedPool(self.url, self.server)
+        super().__init__(url, _AsyncEmbeddedPool(url, self.server))

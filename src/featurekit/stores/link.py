@@ -31,15 +31,22 @@ from typing_extensions import override
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores.options import SSL_FILES, WHERE
 from featurekit.stores.patience import LEAST_S, Patience
-from featurekit.stores.troubles import GarbledReplyError, check_greeting, unconnected
+from featurekit.stores.troubles import (
+    AWAY,
+    AwayError,
+    GarbledReplyError,
+    check_greeting,
+    unconnected,
+)
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
 NOT_YET = object()
 PING = command(b"PING")
+ROLE = command(b"ROLE")
 READ_BYTES = 65536
-SLACK_S = 0.005
 Take = Callable[[Reply], Any] | None
+SLACK_S = 0.005
 
 
 def reply_reader() -> hiredis.Reader:
@@ -234,3 +241,18 @@ def unanswered(error: StoreUnavailableError, count: int, take: Take) -> list[Any
     """What stands in the place of the replies of a server that is away."""
     reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
     return [take(reply) if take else reply for _ in range(count)]
+
+
+def unless_away(take: Take) -> Callable[[Reply], Any]:
+    """As `take`, for the replies of a server that another may stand in for.
+
+    Raises:
+        AwayError: It says that it is not ready.
+    """
+
+    def taken(reply: Reply) -> Any:
+        if reply.__class__ is ErrorReply and reply.code in AWAY:
+            raise AwayError(reply.code)
+        return take(reply) if take else reply
+
+    return taken

@@ -65,9 +65,8 @@ class _MemoryPool(Pool):
 class MemoryStore(RedisStore):
     """An online store in this process. It pickles as its name: another process has its own."""
 
-    @override
-    def _make_pool(self) -> Pool:
-        return _MemoryPool(self.url)
+    def __init__(self, url: StoreUrl) -> None:
+        super().__init__(url, _MemoryPool(url))
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:

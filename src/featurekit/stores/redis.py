@@ -31,16 +31,13 @@ class RedisStore(OnlineStore):
         url: Where it is. Its text shows no password.
     """
 
-    def __init__(self, url: StoreUrl) -> None:
+    def __init__(self, url: StoreUrl, pool: Pool | None = None) -> None:
         self.url = url
-        self._pool = self._make_pool()
+        self._pool = pool or Pool(url)
         self._serving = Patience(url.timeout_s, url.retries)
         self._upkeep = Patience(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
         self._proven: set[str] = set()
-
-    def _make_pool(self) -> Pool:
-        return Pool(self.url)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:

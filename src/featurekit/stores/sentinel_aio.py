@@ -1,14 +1,145 @@
-"""A primary and replicas that sentinels watch."""
+"""A primary and its replicas that sentinels watch, from one asyncio event loop at a time.
+
+Sentinels are asked on another thread: it is rare, and short.
+"""
 
 from __future__ import annotations
 
-from featurekit.errors import StoreError
+import asyncio
+import random
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.errors import StoreUnavailableError
+from featurekit.ports import TERMS, Terms
 from featurekit.stores.aio import AsyncRedisStore
+from featurekit.stores.link import ROLE, Take, connecting, unless_away
+from featurekit.stores.link_aio import Wire, connect
+from featurekit.stores.options import REPLICA
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool_aio import AsyncPool
+from featurekit.stores.sentinels import Sentinels, Whereabouts
+from featurekit.stores.troubles import check_primary, unconnected
 from featurekit.stores.url import StoreUrl
 
 
+class AsyncSentinelPool(AsyncPool):
+    """Wires to the server that is the primary now."""
+
+    def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
+        super().__init__(url)
+        self.whereabouts = Whereabouts(url, sentinels.primary)
+
+    @override
+    def ready(self, now: float) -> Wire | None:
+        return None if self.whereabouts.due(now) else super().ready(now)
+
+    @override
+    async def take(self, patience: Patience, now: float) -> Wire:
+        await self._look_if_due(patience)
+        return await super().take(patience, now)
+
+    @override
+    async def connect(self, patience: Patience) -> Wire:
+        await self._look_if_due(patience)
+        era = self.era
+        try:
+            wire = await self._open(patience)
+        except StoreUnavailableError:
+            self.whereabouts.doubt()
+            raise
+        wire.era = era
+        return wire
+
+    @override
+    def give(self, wire: Wire) -> None:
+        if wire.era == self.era:
+            super().give(wire)
+        else:
+            wire.close()
+
+    @override
+    def lost(self, wire: Wire, error: OSError) -> None:
+        self.whereabouts.doubt()
+        super().lost(wire, error)
+
+    async def _look_if_due(self, patience: Patience) -> None:
+        whereabouts = self.whereabouts
+        if whereabouts.due(monotonic()) and await asyncio.to_thread(whereabouts.look, patience):
+            self.era = whereabouts.era
+            self.drop()
+
+    async def _open(self, patience: Patience) -> Wire:
+        [address] = self.whereabouts.addresses
+        url = self.url.at(*address)
+        wire = await connect(url, patience)
+        step = connecting(url, patience)
+        try:
+            [role] = await wire.exchange(ROLE, 1, step.left_s())
+            check_primary(url, role)
+        except OSError as error:
+            wire.close()
+            raise unconnected(url, error, step) from error
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+
+class AsyncReplicaPool(AsyncSentinelPool):
+    """Wires to replicas, each to one of them by chance; to the primary if none is up."""
+
+    def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: AsyncPool) -> None:
+        super().__init__(url, sentinels)
+        self.whereabouts = Whereabouts(url, sentinels.replicas)
+        self._primary = primary
+
+    @override
+    async def _open(self, patience: Patience) -> Wire:
+        addresses = self.whereabouts.addresses
+        for address in random.sample(addresses, len(addresses)):
+            try:
+                return await connect(self.url.at(*address), patience)
+            except StoreUnavailableError:
+                # When it is told of again, that is news, and the primary is left in peace.
+                self.whereabouts.addresses = []
+        return await self._primary.connect(patience)
+
+
 class AsyncSentinelStore(AsyncRedisStore):
-    """An online store on the primary that sentinels name."""
+    """The asyncio side of `SentinelStore`."""
 
     def __init__(self, url: StoreUrl) -> None:
-        raise StoreError(f"{url}: featurekit cannot talk to Sentinel yet")
+        sentinels = Sentinels(url)
+        primary = AsyncSentinelPool(url, sentinels)
+        super().__init__(url, primary)
+        self._replicas = (
+            AsyncRedisStore(url, AsyncReplicaPool(url, sentinels, primary))
+            if url.read_from == REPLICA
+            else None
+        )
+
+    @override
+    async def read(
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Take = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
+        if self._replicas is None:
+            return await super().read(keys, requests, take, width=width, terms=terms)
+        return await self._replicas.read(
+            keys, requests, unless_away(take), width=width, terms=terms
+        )
+
+    @override
+    async def close(self) -> None:
+        await super().close()
+        if self._replicas is not None:
+            await self._replicas.close()

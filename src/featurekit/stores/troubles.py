@@ -26,6 +26,10 @@ class DemotedError(OSError):
     """The server was the primary, and takes no writes now."""
 
 
+class AwayError(OSError):
+    """The server is there and not ready: it reads its data, or has lost its primary."""
+
+
 def check_greeting(url: StoreUrl, reply: Reply) -> None:
     """Look at the answer to the first PING: a server that turns a client away says so only now.
 
@@ -67,6 +71,19 @@ def unless_demoted(reply: Reply) -> Reply:
     return reply
 
 
+def check_primary(url: StoreUrl, reply: Reply) -> None:
+    """Look at the answer to `ROLE`; a user who may not ask is found out by `READONLY`.
+
+    Raises:
+        StoreUnavailableError: It is a replica.
+    """
+    if isinstance(reply, list) and reply[0] != b"master":
+        raise StoreUnavailableError(
+            f"{url} is a replica, though the sentinels name it as the primary",
+            hint="a fail-over takes some seconds: try again",
+        )
+
+
 def unconnected(url: StoreUrl, error: Exception, patience: Patience) -> StoreError:
     """The error for a connection that could not be made."""
     if isinstance(error, redis.AuthenticationError):
@@ -96,6 +113,8 @@ def unavailable(
         fact = f"no answer from {url} within {patience} while {doing}"
     elif isinstance(error, GarbledReplyError):
         fact = f"{url} answered with something that is not RESP while {doing}"
+    elif isinstance(error, AwayError):
+        fact = f"{url} is not ready: {error}"
     elif isinstance(error, DemotedError):
         fact = f"{url} takes no writes: it is a replica now"
     elif "refused" in text or "no such file" in text or "does not exist" in text:
