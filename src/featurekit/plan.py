@@ -211,6 +211,8 @@ class ReadColumn:
         group: Index into `ReadPlan.groups`: whose hash it is in.
         slot: Index into that group's fields.
         clock_field: The hash field with the view's newest event time; empty for none.
+        least_ttl_ms: What a value must have left of its TTL, or it is older than this read allows;
+            `None` for a value of any age. Of the field's own TTL if it has one, else of the key's.
     """
 
     name: str
@@ -219,6 +221,12 @@ class ReadColumn:
     group: int
     slot: int
     clock_field: str = ""
+    least_ttl_ms: int | None = None
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether it is a view's event time, read beside the features."""
+        return self.field.name.startswith("@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +252,11 @@ class ReadPlan:
     groups: tuple[ReadGroup, ...]
     columns: tuple[ReadColumn, ...]
     fingerprint: str = ""
+
+    @property
+    def bounds_ages(self) -> bool:
+        """Whether some values may be older than the read allows."""
+        return any(column.least_ttl_ms is not None for column in self.columns)
 
     @property
     def join_keys(self) -> tuple[str, ...]:

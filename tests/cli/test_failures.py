@@ -57,6 +57,9 @@ def test_repo_is_taken_before_and_after_the_command_and_from_the_environment(
     [
         (["materialise"], "did you mean 'materialize'?"),
         (["get", "fraud_v1"], "missing option '--entity'"),
+        (["get", "x", "--entity", "a=b", "--max-age", "2m"], "'2m' is not NAME=DURATION"),
+        (["get", "x", "--entity", "a=b", "--max-age", "v=2"], "found 2, expected a duration"),
+        (["get", "x", "--entity", "a=b", "--timeout", "50"], "found 50, expected a duration"),
         (["list", "people"], "'people' is not one of"),
         (["plan", "--fast"], "no such option"),
     ],

@@ -100,6 +100,18 @@ def test_get_tells_of_a_key_of_another_type_and_fails(filled: Path, valkey: Serv
     assert "error: user_id=odd: WRONGTYPE" in result.stderr
 
 
+def test_get_shows_values_older_than_a_bound_as_stale(filled: Path, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.pexpire("fs:user:u0001", 46 * 3600 * 1000)
+    asked = ("get", "user_profile", "--entity", "user_id=u0001", "--timeout", "1s", "--partial")
+    fresh = run(*asked, "--max-age", "user_profile=3h").stdout
+    assert "present" in fresh
+    assert "stale" not in fresh
+    result = run(*asked, "--max-age", "user_profile=1h")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert ["tx_count_7d", "0", "stale"] in [line.split() for line in result.stdout.splitlines()]
+
+
 def test_write_takes_rows_of_json(filled: Path) -> None:
     rows = '{"user_id": "n1", "tx_count_7d": 3}\n{"user_id": "n2", "country_iso": "NO"}\n'
     assert run_json("write", "user_profile", stdin=rows)[0]["rows_written"] == 2

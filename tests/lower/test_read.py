@@ -72,10 +72,10 @@ def test_a_request_is_its_commands_for_each_key(keys: list[bytes]) -> None:
     lives = [
         command(b"HPTTL", key, b"FIELDS", b"2", *names) + command(b"PTTL", key) for key in keys
     ]
-    plain, width = requests_function(["a", "ø"], freshness=False)
+    plain, width = requests_function(["a", "ø"], ttls=False)
     assert (plain(keys), width) == (values_, 1)
-    fresh, width = requests_function(["a", "ø"], freshness=True)
-    assert (fresh(keys), width) == ([v + f for v, f in zip(values_, lives, strict=True)], 3)
+    fresh, width = requests_function(["a", "ø"], ttls=True)
+    assert (fresh(keys), width) == ([f + v for v, f in zip(values_, lives, strict=True)], 3)
 
 
 def test_a_feature_may_have_the_name_of_an_attribute_of_its_row() -> None:

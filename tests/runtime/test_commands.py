@@ -63,7 +63,7 @@ def test_freshness_asks_for_ttls_in_the_same_round_trip(
     reader.read("u1")
     with commands(valkey) as seen:
         row, lone, none = reader.read_many(["u1", "forever", "nobody"])
-    assert [p[0] for p in seen] == ["HMGET", "HPTTL", "PTTL"] * 3
+    assert [p[0] for p in seen] == ["HPTTL", "PTTL", "HMGET"] * 3
     assert 59 < row.freshness["device"] <= 60
     assert 86_390 < row.freshness["country"] <= 86_400
     assert lone.freshness == {"country": math.inf, "device": None, "tx_count_7d": None}

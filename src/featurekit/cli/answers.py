@@ -19,6 +19,7 @@ STATUS_STYLES = {
     "missing": DIM,
     "invalid": BAD,
     "unavailable": BAD,
+    "stale": BAD,
 }
 
 

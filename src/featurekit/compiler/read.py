@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from featurekit.errors import RequestError, UnknownNameError, nearest
 from featurekit.keys import KeyPlan
@@ -13,7 +13,11 @@ _Feature = tuple[ViewPlan, FieldPlan]
 
 
 def compile_read(
-    repo: RepoPlan, features: str | Sequence[str], *, full_feature_names: bool = False
+    repo: RepoPlan,
+    features: str | Sequence[str],
+    *,
+    full_feature_names: bool = False,
+    max_age_ms: Mapping[str, int] | None = None,
 ) -> ReadPlan:
     """The plan of a read.
 
@@ -23,17 +27,21 @@ def compile_read(
             answer; one that is named twice is answered once.
         full_feature_names: Name columns `view__field` and not `field`. Columns whose bare names
             collide, with each other or with a join key, are named so in any case.
+        max_age_ms: For some of the views, how old their values may be.
 
     Raises:
         UnknownNameError: There is no such service, view or field.
-        RequestError: The list is empty, or its entities cannot be asked for in one request.
+        RequestError: The list is empty, or its entities cannot be asked for in one request; or an
+            age is bound of a view that is not read.
     """
+    max_age_ms = max_age_ms or {}
     if isinstance(features, str):
         name, wanted = features, _service(repo, features)
     else:
         name, wanted = "features", list(dict.fromkeys(_listed(repo, features)))
     keys = list(dict.fromkeys(view.key for view, _ in wanted))
     _check_join_keys(keys)
+    _check_ages(repo, max_age_ms, {view.name for view, _ in wanted})
     fields: list[dict[str, int]] = [{} for _ in keys]
     columns = []
     names = _column_names(wanted, keys, full=full_feature_names)
@@ -47,10 +55,27 @@ def compile_read(
                 group=group,
                 slot=fields[group].setdefault(field.name, len(fields[group])),
                 clock_field=view.clock_field,
+                least_ttl_ms=_least_ttl_ms(view, field, max_age_ms.get(view.name)),
             )
         )
     groups = tuple(ReadGroup(key, tuple(slots)) for key, slots in zip(keys, fields, strict=True))
     return ReadPlan(name, groups, tuple(columns), repo.fingerprint)
+
+
+def _check_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> None:
+    for name in views:
+        if name not in read:
+            repo.view(name)
+            raise RequestError(
+                f"feature view '{name}' is not among the features that are read",
+                where="max_age",
+                hint=nearest(name, read),
+            )
+
+
+def _least_ttl_ms(view: ViewPlan, field: FieldPlan, max_age_ms: int | None) -> int | None:
+    """What must be left of the TTL; nothing, if values are gone before they are too old."""
+    return None if max_age_ms is None else max(0, (field.ttl_ms or view.ttl_ms) - max_age_ms)
 
 
 def _service(repo: RepoPlan, name: str) -> list[_Feature]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from featurekit.codec import DECODE_ERRORS, codec_of
 from featurekit.lower.build import build
 from featurekit.lower.keys import KeyOf, key_function
@@ -19,6 +21,15 @@ from featurekit.wire import ErrorReply, bulk, command
 
 Cell = bytes | ErrorReply | None
 """One value as it came: bytes, nothing, or the error that took the place of its hash."""
+
+
+class Stale(bytes):
+    """A value as it came, that is older than the read allows."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"Stale({super().__repr__()})"
+
 
 Raw = Sequence[Cell]
 """One row as it came: the fields of all groups, one after another."""
@@ -54,12 +65,16 @@ class GroupReader:
 
 
 def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]:
-    """The groups of a read, lowered. With `freshness`, each request asks for TTLs too."""
-    readers = []
+    """The groups of a read, lowered.
+
+    Each request asks for TTLs too, if ages are bound or with `freshness`, for which it names the
+    clocks as well.
+    """
+    readers, ttls = [], freshness or plan.bounds_ages
     for index, group in enumerate(plan.groups):
         columns = [c for c in plan.columns if c.group == index and c.clock_field]
         clocks = tuple(dict.fromkeys(c.clock_field for c in columns)) if freshness else ()
-        requests, width = requests_function((*group.fields, *clocks), freshness=freshness)
+        requests, width = requests_function((*group.fields, *clocks), ttls=ttls)
         key = key_function(group.key)
         readers.append(GroupReader(key, requests, width, len(group.fields), clocks))
     return tuple(readers)
@@ -71,12 +86,16 @@ def starts_of(plan: ReadPlan) -> tuple[int, ...]:
     return tuple(sum(sizes[:i]) for i in range(len(sizes)))
 
 
-def requests_function(names: Sequence[str], *, freshness: bool) -> tuple[RequestsOf, int]:
-    """The function from keys to request bytes, and the replies that each request gets."""
+def requests_function(names: Sequence[str], *, ttls: bool) -> tuple[RequestsOf, int]:
+    """The function from keys to request bytes, and the replies that each request gets.
+
+    With `ttls` they are three: the fields' TTLs, the key's TTL, and then the values.
+    """
     fields = [name.encode() for name in names]
     shapes = [(b"HMGET", fields)]
-    if freshness:
-        shapes += [(b"HPTTL", [b"FIELDS", b"%d" % len(fields), *fields]), (b"PTTL", [])]
+    if ttls:
+        count = b"%d" % len(fields)
+        shapes = [(b"HPTTL", [b"FIELDS", count, *fields]), (b"PTTL", []), *shapes]
     template = b"".join(
         b"*%d\r\n" % (2 + len(rest)) + bulk(verb) + b"$%d\r\n%b\r\n" + b"".join(map(bulk, rest))
         for verb, rest in shapes
@@ -155,6 +174,8 @@ def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
     status = absent_status(field)
     if isinstance(cell, ErrorReply):
         status = UNAVAILABLE if cell.code == AWAY else INVALID
+    elif isinstance(cell, Stale):
+        status = STALE
     elif cell is not None:
         try:
             return codec.decode(cell), PRESENT

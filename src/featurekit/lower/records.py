@@ -32,7 +32,7 @@ class Record:
 
     @property
     def found(self) -> bool:
-        """Whether any of the features asked for is stored for this row's entities."""
+        """Whether any of the features asked for is stored for this row's entities, however old."""
         return any(cell is not None and not isinstance(cell, ErrorReply) for cell in self._raw)
 
     @property

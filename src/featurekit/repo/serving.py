@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from featurekit.compiler import compile_read
+from featurekit.errors import RequestError
 from featurekit.plan import ReadPlan
 from featurekit.repo.applied import Applied
 from featurekit.repo.door import StoreDoor
+from featurekit.repo.times import Span, to_span_ms
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
@@ -16,6 +19,9 @@ from featurekit.wire import text_command
 
 Features = str | Sequence[str]
 """A feature service by name, or a list of `view:field` and `view`."""
+
+MaxAge = Mapping[str, Span] | None
+"""How old the values of some views may be, by view."""
 
 _READERS = 256
 
@@ -53,7 +59,7 @@ class Serving:
         self._readers = {}
         return True
 
-    def get_online_features(
+    def get_online_features(  # noqa: PLR0913 - each is a choice of its own, with a default
         self,
         features: Features,
         entity_rows: EntityRows,
@@ -62,6 +68,7 @@ class Serving:
         freshness: bool = False,
         timeout: Timeout = None,
         partial: bool = False,
+        max_age: MaxAge = None,
     ) -> OnlineResponse:
         """The features of some entities, in one round trip per server.
 
@@ -75,17 +82,24 @@ class Serving:
                 Without it, each try has the store's own timeout.
             partial: Whether rows whose server is away are given with the status `unavailable`, in
                 the place of the call failing.
+            max_age: How old the values of some views may be, as `{"user_activity": "2m"}`: a
+                duration, a timedelta, or milliseconds. What is older has the status `stale`, and
+                gives way to the default. The age of a value is the declared TTL less what is left
+                of it.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
-            RequestError: A join key is lacking or unknown, or nothing is asked for.
+            RequestError: A join key is lacking or unknown, nothing is asked for, or an age is
+                bound of a view that is not read.
             ValueRefusedError: A join key has another type.
             StoreUnavailableError: No reply in time. Safe to call again.
         """
-        reader = self._reader(features, full=full_feature_names, freshness=freshness)
+        reader = self._reader(
+            features, full=full_feature_names, freshness=freshness, max_age=max_age
+        )
         return reader.get(entity_rows, timeout=timeout, partial=partial)
 
-    async def get_online_features_async(
+    async def get_online_features_async(  # noqa: PLR0913 - as above
         self,
         features: Features,
         entity_rows: EntityRows,
@@ -94,9 +108,12 @@ class Serving:
         freshness: bool = False,
         timeout: Timeout = None,
         partial: bool = False,
+        max_age: MaxAge = None,
     ) -> OnlineResponse:
         """As `get_online_features`, without blocking the event loop."""
-        reader = self._reader(features, full=full_feature_names, freshness=freshness)
+        reader = self._reader(
+            features, full=full_feature_names, freshness=freshness, max_age=max_age
+        )
         return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
 
     async def ping_async(self) -> None:
@@ -108,23 +125,46 @@ class Serving:
         await self._door.running().read([b""], [text_command("PING")])
 
     def online_reader(
-        self, features: Features, *, full_feature_names: bool = False, freshness: bool = False
+        self,
+        features: Features,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+        max_age: MaxAge = None,
     ) -> OnlineReader:
         """A reader of these features, compiled once and used for ever. Raises as above."""
-        return self._reader(features, full=full_feature_names, freshness=freshness)
+        return self._reader(
+            features, full=full_feature_names, freshness=freshness, max_age=max_age
+        )
 
     def reader_of(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:
         """A reader of what the caller compiled, as with columns of its own; kept nowhere."""
         return OnlineReader(plan, self._door, self._tally, freshness=freshness)
 
-    def _reader(self, features: Features, *, full: bool, freshness: bool) -> OnlineReader:
+    def _reader(
+        self, features: Features, *, full: bool, freshness: bool, max_age: MaxAge
+    ) -> OnlineReader:
         wanted = features if isinstance(features, str) else tuple(features)
+        ages = _ages_ms(max_age) if max_age else ()
         readers = self._readers  # before the plan: what comes of an old plan is kept nowhere
-        made = readers.get((wanted, full, freshness))
+        made = readers.get((wanted, full, freshness, ages))
         if made is None:
-            plan = compile_read(self._applied.plan, wanted, full_feature_names=full)
+            plan = compile_read(
+                self._applied.plan, wanted, full_feature_names=full, max_age_ms=dict(ages)
+            )
             if len(readers) >= _READERS:
                 readers.clear()
             made = self.reader_of(plan, freshness=freshness)
-            readers[wanted, full, freshness] = made
+            readers[wanted, full, freshness, ages] = made
         return made
+
+
+def _ages_ms(max_age: Any) -> tuple[tuple[str, int], ...]:
+    if not isinstance(max_age, Mapping):
+        raise RequestError(
+            f"max_age bounds the ages of views, as {{'user_activity': '2m'}}, and is {max_age!r}"
+        )
+    return tuple(
+        (view, to_span_ms(span, where=f"max_age of {view}"))
+        for view, span in sorted(max_age.items())
+    )

@@ -1,10 +1,11 @@
-"""Times as callers give them: milliseconds, datetimes, or RFC 3339 text."""
+"""Times and spans as callers give them: milliseconds, Python's own, or text."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.models import parse_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS = -62_135_596_800_000
@@ -12,6 +13,31 @@ _LAST_MS = 253_402_300_799_999
 
 Time = int | datetime | date | str | None
 """Milliseconds since the epoch; a datetime with a zone; a date; or `2026-11-22[T10:00:00Z]`."""
+
+
+Span = str | timedelta | int
+"""A duration such as `2m` or `1h30m`, a timedelta, or whole milliseconds."""
+
+
+def to_span_ms(span: Span, *, where: str) -> int:
+    """A span of time in milliseconds.
+
+    Raises:
+        RequestError: It is none of the forms above, or not above zero.
+    """
+    if isinstance(span, str):
+        try:
+            return parse_duration(span)
+        except ValueRefusedError as error:
+            raise RequestError(error.message, where=where, hint=error.hint) from error
+    ms = span // timedelta(milliseconds=1) if isinstance(span, timedelta) else span
+    if type(ms) is not int or ms <= 0:
+        raise RequestError(
+            f"{span!r} is no span of time",
+            where=where,
+            hint="give a duration as '2m', a timedelta, or whole milliseconds, above zero",
+        )
+    return ms
 
 
 def to_ms(time: Time, *, where: str) -> int | None:

@@ -10,12 +10,14 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import RequestError, StoreError
+from featurekit.lower.ages import mark_function
 from featurekit.lower.read import (
     DEFAULT,
     INVALID,
     MISSING,
     PRESENT,
     Cell,
+    Stale,
     TakeRow,
     absent_status,
     decode_carefully,
@@ -23,7 +25,7 @@ from featurekit.lower.read import (
     row_function,
 )
 from featurekit.lower.records import Record, record_class, record_function
-from featurekit.plan import ReadPlan
+from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.ports import Door, Terms
 from featurekit.runtime.freshness import Freshness, measure
 from featurekit.runtime.requests import (
@@ -34,7 +36,7 @@ from featurekit.runtime.requests import (
     terms_of,
 )
 from featurekit.runtime.response import OnlineResponse
-from featurekit.runtime.tally import Tally
+from featurekit.runtime.tally import Tally, Ticks
 from featurekit.wire import ErrorReply, Reply
 
 _COUNTED = (PRESENT, DEFAULT, MISSING)
@@ -62,14 +64,12 @@ class OnlineReader:
             (reader.key, [join_key.name for join_key in group.key.join_keys])
             for reader, group in zip(self._groups, plan.groups, strict=True)
         ]
-        self._direct = len(plan.groups) == 1 and not freshness
         self._width = self._groups[0].width
+        self._direct = len(plan.groups) == self._width == 1
+        self._mark = mark_function(plan)
         self._tally = tally or Tally()
         self._count = self._tally.reader(self, plan)
-        absent = [
-            self._tally.ticks(column.view, absent_status(column.field)).step
-            for column in plan.columns
-        ]
+        absent = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
         self._row = row_function(plan, self._careful_row, absent)
         self._record = record_function(plan, self._careful_record, absent)
 
@@ -218,21 +218,24 @@ class OnlineReader:
 
     def _rows(self, told: list[Reply]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
         """The values of each row and, after them, its cells; and the freshness, if asked for."""
-        fresh, replies = None, _apart(told, len(self._groups))
+        fresh, replies, width = None, _apart(told, len(self._groups)), self._width
         if self._freshness:
             fresh = measure(self.plan, self._groups, replies, self._door.now_ms())
-            replies = [group[:: r.width] for group, r in zip(replies, self._groups, strict=True)]
         parts = [
-            [_cells(reply, reader.fields) for reply in group]
+            [_cells(reply, reader.fields) for reply in group[width - 1 :: width]]
             for group, reader in zip(replies, self._groups, strict=True)
         ]
         raws: list[list[Cell]] = [
             list(chain.from_iterable(row)) for row in zip(*parts, strict=True)
         ]
+        if self.plan.bounds_ages:
+            for index, raw in enumerate(raws):
+                at = index * width
+                self._mark(raw, [group[at : at + width - 1] for group in replies])
         return [self._take(raw)(raw) for raw in raws], fresh
 
     def _take(self, raw: list[Cell]) -> TakeRow:
-        spoilt = any(isinstance(cell, ErrorReply) for cell in raw)
+        spoilt = any(isinstance(cell, ErrorReply | Stale) for cell in raw)
         return self._spoilt_row if spoilt else self._row
 
     def _careful_row(self, raw: Any) -> tuple[Any, ...]:
@@ -254,7 +257,11 @@ class OnlineReader:
         self.invalid_values += statuses.count(INVALID)
         for column, status in list(zip(self.plan.columns, statuses, strict=True))[done:]:
             if status != PRESENT:
-                next(self._tally.ticks(column.view, status).step)
+                next(self._ticks(column, status).step)
+
+    def _ticks(self, column: ReadColumn, status: str) -> Ticks:
+        """What counts a column's values of that status; an event time is no feature."""
+        return Ticks() if column.is_clock else self._tally.ticks(column.view, status)
 
     def _careful_record(self, raw: Any) -> Record:
         *values, cells = self._careful_row(raw)

@@ -70,13 +70,14 @@ class OnlineResponse:
         """For each feature `n` statuses.
 
         `present`; `default` or `missing` where nothing is stored; `invalid` where what is stored
-        cannot be read; `unavailable` where the server is away (`partial=True`).
+        cannot be read; `unavailable` where the server is away (`partial=True`); `stale` where it is
+        older than `max_age` allows.
         """
         return self._columns([decode_carefully(self._plan, raw)[1] for *_, raw in self._rows])
 
     @property
     def found(self) -> list[bool]:
-        """For each row, whether any of the features asked for is stored."""
+        """For each row, whether any of the features asked for is stored, however old."""
         return [
             any(cell is not None and not isinstance(cell, ErrorReply) for cell in raw)
             for *_, raw in self._rows

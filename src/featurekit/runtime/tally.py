@@ -186,7 +186,7 @@ class Tally:
 
     def reader(self, reader: object, plan: ReadPlan) -> ReadCount:
         """The count of a new reader, which is kept when the reader is gone."""
-        count = ReadCount(plan.name, Counter(column.view for column in plan.columns))
+        count = ReadCount(plan.name, Counter(c.view for c in plan.columns if not c.is_clock))
         with self._lock:
             self._open.append((ref(reader), count))
             if len(self._open) > _KEPT:

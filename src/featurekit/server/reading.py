@@ -131,6 +131,7 @@ def with_clocks(plan: ReadPlan) -> ReadPlan:
                 field=FieldPlan(column.clock_field, DType("int64")),
                 slot=len(fields),
                 clock_field="",
+                least_ttl_ms=None,
             )
         )
     return replace(plan, groups=tuple(groups), columns=tuple(columns))

@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
+from featurekit.cli.durations import duration
 from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note, show_table
 from featurekit.cli.session import Session, session_command
 from featurekit.cli.words import ago, count, counted, span
-from featurekit.errors import RequestError, ValueRefusedError
-from featurekit.models.scalars import parse_duration
+from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace, StreamReport
@@ -36,14 +36,6 @@ def command() -> None:
     Each field of an event is written with its own expiry, and expires by itself when its stream
     stops.
     """
-
-
-def duration(text: str) -> int:
-    """The milliseconds of a duration on the command line."""
-    try:
-        return parse_duration(text)
-    except ValueRefusedError as error:
-        raise click.BadParameter(error.message) from error
 
 
 @session_command("push")

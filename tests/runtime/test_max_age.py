@@ -1,0 +1,231 @@
+"""Fresh or fallback: values that are older than a read allows give way to the default."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from featurekit import FeatureStore
+from featurekit.errors import FeatureKitError, RequestError, UnknownNameError
+from tests.promise.repos import applied, commands, names
+from tests.servers import Server
+
+REPO = """
+entities:
+  - {name: user, join_keys: {user_id: string}}
+  - {name: shop, join_keys: {shop_id: string}}
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 12h, ttl: 24h}
+    fields: {country: string, count: {type: int64, default: 0}}
+  - name: scores
+    entity: user
+    batch: {refresh: 30m, ttl: 1h, expires: field}
+    fields: {risk: {type: float64, ttl: 2h}, model: string}
+  - name: activity
+    entity: user
+    stream: {refresh: 1m, ttl: 5m}
+    fields: {clicks: {type: int64, default: -1}, logins: {type: int64, ttl: 15m}}
+  - name: visits
+    entity: shop
+    stream: {refresh: 1m, ttl: 10m, ordering: event_time}
+    fields: {visits: int64}
+feature_services:
+  - {name: all, features: [profile, scores, activity]}
+  - {name: both, features: [activity, visits]}
+"""
+
+MINUTE_MS = 60_000
+KEY = "fs:user:u1"
+RIGHTS = ["+hmget", "+pttl", "+command|info", "+ping"]
+
+
+@pytest.fixture
+def shop(valkey: Server, tmp_path: Path) -> Iterator[FeatureStore]:
+    """A user with a value of each view, all of them new."""
+    with applied(tmp_path, valkey.url, REPO) as store:
+        store.write_batch("profile", {"u1": {"country": "NO", "count": 5}})
+        store.write_batch("scores", {"u1": {"risk": 0.5, "model": "m"}})
+        store.stream_writer("activity").write("u1", {"clicks": 3, "logins": 2})
+        yield store
+
+
+@pytest.fixture
+def client(valkey: Server) -> Iterator[redis.Redis]:
+    with valkey.client() as client:
+        yield client
+
+
+def age_key(client: redis.Redis, minutes: float) -> None:
+    client.pexpire(KEY, int((24 * 60 - minutes) * MINUTE_MS))
+
+
+def age_field(client: redis.Redis, field: str, ttl_minutes: float, minutes: float) -> None:
+    client.hpexpire(KEY, int((ttl_minutes - minutes) * MINUTE_MS), field)
+
+
+def statuses(store: FeatureStore, max_age: Any, features: Any = "all") -> dict[str, str]:
+    answer = store.get_online_features(features, [{"user_id": "u1"}], max_age=max_age)
+    return {name: told[0] for name, told in answer.statuses.items()}
+
+
+def test_a_stream_value_older_than_its_bound_gives_way_to_the_default(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    age_field(client, "clicks", 5, minutes=3)
+    age_field(client, "logins", 15, minutes=1)
+    answer = shop.get_online_features("all", {"user_id": ["u1"]}, max_age={"activity": "2m"})
+    assert (answer.to_dict()["clicks"], answer.statuses["clicks"]) == ([-1], ["stale"])
+    assert (answer.to_dict()["logins"], answer.statuses["logins"]) == ([2], ["present"])
+    assert answer.statuses["country"] == answer.statuses["risk"] == ["present"]
+    assert (answer.found, answer.errors) == ([True], {})
+    age_field(client, "logins", 15, minutes=3)
+    row = shop.online_reader("all", max_age={"activity": "2m"}).read("u1")
+    assert (row.clicks, row.logins, row.country) == (-1, None, "NO")
+    assert (row.statuses["logins"], row.found, row.error) == ("stale", True, "")
+    assert pickle.loads(pickle.dumps(row)) == row
+    assert row != shop.online_reader("all").read("u1")
+
+
+def test_the_key_tells_the_age_of_a_batch_view(shop: FeatureStore, client: redis.Redis) -> None:
+    age_key(client, minutes=61)
+    assert statuses(shop, {"profile": "1h"})["country"] == "stale"
+    assert statuses(shop, {"profile": "1h"})["clicks"] == "present"
+    assert statuses(shop, {"profile": "62m"})["country"] == "present"
+
+
+def test_a_batch_view_that_expires_by_field_is_as_old_as_each_field(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    age_field(client, "risk", 120, minutes=20)
+    age_field(client, "model", 60, minutes=5)
+    told = statuses(shop, {"scores": timedelta(minutes=10), "profile": "1h"})
+    assert (told["risk"], told["model"], told["count"]) == ("stale", "present", "present")
+
+
+def test_where_a_view_keeps_event_time_the_event_is_what_is_old(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    now_ms = int(shop._door.now_ms())
+    writer = shop.stream_writer("visits")
+    writer.write("s1", {"visits": 1}, event_timestamp=now_ms - 3 * MINUTE_MS)
+    writer.write("s2", {"visits": 2}, event_timestamp=now_ms)
+    asked = {"shop_id": ["s1", "s2"]}
+    answer = shop.get_online_features(["visits"], asked, max_age={"visits": "2m"}, freshness=True)
+    assert answer.to_dict()["visits"] == [None, 2]
+    assert answer.statuses["visits"] == ["stale", "present"]
+    old, new = answer.ages["visits"]
+    assert 180 <= (old or 0) < 200
+    assert 0 <= (new or 0) < 20
+    assert 400 < (answer.freshness["visits"][0] or 0) <= 420
+
+
+def test_one_read_bounds_views_of_several_entities(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    age_field(client, "clicks", 5, minutes=3)
+    shop.stream_writer("visits").write("s1", {"visits": 1}, event_timestamp=shop._door.now_ms())
+    reader = shop.online_reader("both", max_age={"activity": "2m", "visits": "2m"})
+    row = reader.read({"user_id": "u1", "shop_id": "s1"})
+    assert row.statuses == {"clicks": "stale", "logins": "present", "visits": "present"}
+
+
+def test_a_value_that_never_expires_is_not_proven_fresh(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    client.persist(KEY)
+    client.hset(KEY, "clicks", 9)
+    told = statuses(shop, {"activity": "2m", "profile": "48h"})
+    assert (told["clicks"], told["country"], told["count"]) == ("stale", "stale", "stale")
+
+
+def test_a_bound_of_the_ttl_or_more_is_never_reached(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    age_field(client, "clicks", 5, minutes=4.9)
+    assert statuses(shop, {"activity": "5m"})["clicks"] == "present"
+    assert statuses(shop, {"activity": 300 * MINUTE_MS})["clicks"] == "present"
+
+
+def test_what_is_not_there_and_what_cannot_be_read_stay_so(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
+    client.hset(KEY, mapping={"count": "many"})
+    client.hdel(KEY, "clicks", "logins")
+    client.set("fs:user:text", "no hash")
+    told = statuses(shop, {"profile": "24h", "activity": "1m"})
+    assert (told["count"], told["clicks"], told["logins"]) == ("invalid", "default", "missing")
+    users = {"user_id": ["text", "nobody"]}
+    answer = shop.get_online_features("all", users, max_age={"profile": "1h"})
+    assert answer.statuses["country"] == ["invalid", "missing"]
+    assert list(answer.errors) == [0]
+
+
+def test_ages_are_asked_for_in_the_same_round_trip_and_by_such_reads_alone(
+    shop: FeatureStore, valkey: Server
+) -> None:
+    users = {"user_id": ["u1", "u2"]}
+    with commands(valkey) as seen:
+        shop.get_online_features("all", users, max_age={"activity": "2m"})
+    assert [parts[0] for parts in seen] == ["HPTTL", "PTTL", "HMGET"] * 2
+    with commands(valkey) as seen:
+        shop.get_online_features("all", users, max_age={})
+    assert names(seen) == {"HMGET": 2}
+
+
+async def test_the_asyncio_twins_do_the_same(shop: FeatureStore, client: redis.Redis) -> None:
+    age_field(client, "clicks", 5, minutes=3)
+    bound = {"activity": "2m"}
+    answer = await shop.get_online_features_async("all", [{"user_id": "u1"}], max_age=bound)
+    assert answer.statuses["clicks"] == ["stale"]
+    row = await shop.online_reader("all", max_age=bound).read_async("u1")
+    assert row.statuses["clicks"] == "stale"
+    assert shop.metrics().features["activity"]["stale"] == 2
+    await shop.close_async()
+
+
+def test_a_user_who_may_not_see_ttls_is_told_so(
+    shop: FeatureStore, valkey: Server, client: redis.Redis, tmp_path: Path
+) -> None:
+    client.acl_setuser("half", enabled=True, passwords=["+pw"], keys=["*"], commands=RIGHTS)
+    try:
+        url = valkey.url.replace("unix://", "unix://half:pw@")
+        with applied(tmp_path / "half", url, REPO) as store:
+            users = [{"user_id": "u1"}]
+            answer = store.get_online_features("all", users, max_age={"activity": "2m"})
+        assert answer.statuses["clicks"] == ["invalid"]
+        assert answer.statuses["country"] == ["present"]
+        assert "hpttl" in answer.errors[0]
+    finally:
+        client.acl_deluser("half")
+
+
+WRONG: list[tuple[Any, type[FeatureKitError], str]] = [
+    ({"activty": "2m"}, UnknownNameError, "did you mean 'activity'"),
+    ({"visits": "2m"}, RequestError, "not among the features that are read"),
+    ({"activity": "2 minutes"}, RequestError, "max_age of activity: found '2 minutes'"),
+    ({"activity": "0s"}, RequestError, "above 0"),
+    ({"activity": 0}, RequestError, "0 is no span of time"),
+    ({"activity": -5}, RequestError, "-5 is no span of time"),
+    ({"activity": 1.5}, RequestError, "1.5 is no span of time"),
+    ({"activity": True}, RequestError, "True is no span of time"),
+    ({"activity": None}, RequestError, "None is no span of time"),
+    ({"activity": timedelta(0)}, RequestError, "no span of time"),
+    ("2m", RequestError, "max_age bounds the ages of views"),
+    ([("activity", "2m")], RequestError, "max_age bounds the ages of views"),
+]
+
+
+@pytest.mark.parametrize(("max_age", "error", "words"), WRONG)
+def test_a_wrong_bound_is_one_clear_error(
+    shop: FeatureStore, max_age: Any, error: type[FeatureKitError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        shop.get_online_features("all", [{"user_id": "u1"}], max_age=max_age)
