@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import Terms
+from featurekit.ports import Terms, Traffic
 from featurekit.stores import open_async_store
 from featurekit.wire import UNAVAILABLE, ErrorReply, command
 from tests.fault_proxy import FaultProxy
@@ -153,3 +153,27 @@ async def test_an_idle_asyncio_connection_is_proven_before_it_is_used(proxy: Fau
     proxy.heal()
     assert await store.run(KEYS, GETS) == [None]
     await store.close()
+
+
+def test_the_traffic_of_a_store_is_counted(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
+    store.run(KEYS, GETS)
+    proxy.reset()
+    store.run(KEYS, GETS)
+    assert store._pool.room
+    store._pool.room.acquire()
+    with pytest.raises(StoreUnavailableError):
+        store.run(KEYS, GETS)
+    assert store.traffic == Traffic(
+        round_trips=3, retries=1, connects=2, waits=1, open=1, in_use=0
+    )
+    store.close()
+    assert store.traffic.open == 0
+
+
+async def test_the_traffic_of_an_asyncio_store_is_counted(proxy: FaultProxy) -> None:
+    store = open_async_store(proxy.url, Path())
+    await asyncio.gather(*(store.run(KEYS, GETS) for _ in range(3)))
+    assert store.traffic == Traffic(round_trips=3, connects=3, open=3)
+    await store.close()
+    assert store.traffic.open == 0

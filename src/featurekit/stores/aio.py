@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import TERMS, AsyncOnlineStore, Terms
+from featurekit.ports import TERMS, AsyncOnlineStore, Terms, Traffic
 from featurekit.stores.link import Take, unanswered
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool_aio import AsyncPool
@@ -38,6 +38,11 @@ class AsyncRedisStore(AsyncOnlineStore):
     def describe(self) -> str:
         """Where it is, for people."""
         return str(self.url)
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        return self._pool.traffic
 
     @override
     async def run(
@@ -96,6 +101,7 @@ class AsyncRedisStore(AsyncOnlineStore):
                     retries -= 1
                     if retries < 0 or not patience.again(began):
                         raise
+                self._pool.retries += 1
                 now = monotonic()
         finally:
             room.release()
@@ -105,6 +111,7 @@ class AsyncRedisStore(AsyncOnlineStore):
     ) -> list[Any]:
         pool = self._pool
         wire = pool.ready(now) or await pool.take(patience, now)
+        pool.trips += 1
         timeout_s = patience.left_s() if patience.bounds_call else patience.try_s
         try:
             replies = await wire.exchange(data, count, timeout_s, take)
@@ -112,7 +119,7 @@ class AsyncRedisStore(AsyncOnlineStore):
             pool.lost(wire, error)
             raise unavailable(self.url, "waiting for replies", patience, error) from error
         except BaseException:
-            wire.close()
+            pool.discard(wire)
             raise
         pool.give(wire)
         return replies

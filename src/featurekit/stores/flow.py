@@ -82,7 +82,7 @@ class Flow:
         if self._link and error:
             self._pool.lost(self._link, error)
         elif self._link:
-            self._link.close()
+            self._pool.discard(self._link)
         self._link = self._selector = None
         self._came.clear()
         self._lines = 0
@@ -139,6 +139,7 @@ class Flow:
         link, selector = self._link, self._selector
         assert link  # noqa: S101  (`_do` opened it)
         assert selector  # noqa: S101
+        self._pool.trips += 1
         if isinstance(link.sock, ssl.SSLSocket):
             link.sock.sendall(data)
             return

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import TERMS, AsyncOnlineStore, Chunk, Terms
+from featurekit.ports import TERMS, AsyncOnlineStore, Chunk, Terms, Traffic
 from featurekit.stores.link import Link, Take
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool import Pool
@@ -103,6 +103,11 @@ class AsyncMemoryStore(AsyncOnlineStore):
     @override
     async def close(self) -> None:
         self._store.close()
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        return self._store.traffic
 
     def describe(self) -> str:
         """Where it is, for people."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 
+from featurekit.ports import Traffic
 from featurekit.stores.link import PING, Link, connect
 from featurekit.stores.patience import Patience
 from featurekit.stores.troubles import no_room
@@ -23,16 +24,21 @@ class Pool:
         era: How often another server has taken the place of the one before.
         idle: The links that nobody uses.
         room: How many more may be used at once; `None` for no bound.
+        trips: Round trips made over its links.
+        retries: How many of them were repeats.
     """
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
         self.era = 0
+        self.trips = self.retries = 0
+        self._connects = self._waits = 0
         self._health_check_s = url.health_check_s
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
+        self._alive = 0
         self.idle: deque[Link] = deque()
         most = self.url.max_connections
         self.room = threading.Semaphore(most) if most else None
@@ -51,6 +57,9 @@ class Pool:
         Raises:
             StoreUnavailableError: It took longer than the call may take.
         """
+        if room.acquire(blocking=False):
+            return
+        self._waits += 1
         if not room.acquire(timeout=patience.bounded(patience.try_s)):
             raise no_room(self.url, self.url.max_connections, patience)
 
@@ -65,7 +74,7 @@ class Pool:
         try:
             link = self.idle.pop()
         except IndexError:
-            return self.connect(patience)
+            return self._new(patience)
         if now - link.used_at > self._health_check_s:
             return self._proven(link, patience)
         return link
@@ -74,9 +83,14 @@ class Pool:
         """Take back a link on which every request got its reply."""
         self.idle.append(link)
 
+    def discard(self, link: Link) -> None:
+        """Close a link that was taken."""
+        self._alive -= 1
+        link.close()
+
     def lost(self, link: Link, error: OSError) -> None:
         """Close a link; if it was cut, the idle ones were most likely cut with it."""
-        link.close()
+        self.discard(link)
         if not isinstance(error, TimeoutError):
             self.drop()
 
@@ -96,18 +110,30 @@ class Pool:
             if stale_only and not link.is_stale():
                 self.idle.append(link)
             else:
-                link.close()
+                self.discard(link)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over its links, and how many there are."""
+        in_use = max(0, self._alive - len(self.idle))
+        return Traffic(self.trips, self.retries, self._connects, self._waits, self._alive, in_use)
+
+    def _new(self, patience: Patience) -> Link:
+        link = self.connect(patience)
+        self._connects += 1
+        self._alive += 1
+        return link
 
     def _proven(self, link: Link, patience: Patience) -> Link:
         """A link that was idle for long, if it still works; else another."""
         try:
             link.exchange(PING, 1, patience.bounded(self.url.connect_timeout_s, share=0.5))
         except OSError:
-            link.close()
+            self.discard(link)
             self.drop()  # they have been idle for longer
-            return self.connect(patience)
+            return self._new(patience)
         except BaseException:
-            link.close()
+            self.discard(link)
             raise
         return link
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from time import monotonic
 
+from featurekit.ports import Traffic
 from featurekit.stores.link import PING
 from featurekit.stores.link_aio import Wire, connect
 from featurekit.stores.patience import Patience
@@ -25,11 +26,15 @@ class AsyncPool:
         idle: The wires that nobody uses.
         room: How many more may be used at once.
         loop: The event loop that it belongs to.
+        trips: Round trips made over its wires.
+        retries: How many of them were repeats.
     """
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
         self.era = 0
+        self.trips = self.retries = 0
+        self._connects = self._waits = self._alive = 0
         self._health_check_s = url.health_check_s
         self.most = url.max_connections or MAX_CONNECTIONS
         self.idle: deque[Wire] = deque()
@@ -48,6 +53,7 @@ class AsyncPool:
     async def settle(self) -> None:
         """Belong to the running loop from now on."""
         self.idle = deque()
+        self._alive = 0
         self.room = asyncio.Semaphore(self.most)
         self.loop = asyncio.get_running_loop()
         self._keeper = _keep(self.idle)
@@ -59,6 +65,7 @@ class AsyncPool:
         Raises:
             StoreUnavailableError: It took longer than the call may take.
         """
+        self._waits += 1
         try:
             async with asyncio.timeout(patience.bounded(patience.try_s)):
                 await room.acquire()
@@ -87,27 +94,43 @@ class AsyncPool:
             wire = self.idle.pop()
             if not wire.broken and await self._is_proven(wire, patience):
                 return wire
-            wire.close()
-        return await self.connect(patience)
+            self.discard(wire)
+        wire = await self.connect(patience)
+        self._connects += 1
+        self._alive += 1
+        return wire
 
     def give(self, wire: Wire) -> None:
         """Take back a wire on which every request got its reply."""
         self.idle.append(wire)
 
+    def discard(self, wire: Wire) -> None:
+        """Close a wire that was taken."""
+        self._alive -= 1
+        wire.close()
+
     def lost(self, wire: Wire, error: OSError) -> None:
         """Close a wire; if it was cut, the idle ones were most likely cut with it."""
-        wire.close()
+        self.discard(wire)
         if not isinstance(error, TimeoutError):
             self.drop()
 
     def drop(self) -> None:
         """Close the idle wires."""
-        _close_all(self.idle)
+        while self.idle:
+            self.discard(self.idle.pop())
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over its wires, and how many there are."""
+        in_use = max(0, self._alive - len(self.idle))
+        return Traffic(self.trips, self.retries, self._connects, self._waits, self._alive, in_use)
 
     async def close(self) -> None:
         """Close the idle wires, and belong to no loop."""
         keeper, self._keeper, self.loop = self._keeper, None, None
         if keeper is not None:
+            self._alive -= len(self.idle)
             await keeper.aclose()
 
     async def _is_proven(self, wire: Wire, patience: Patience) -> bool:
@@ -119,7 +142,7 @@ class AsyncPool:
             self.drop()  # they have been idle for longer
             return False
         except BaseException:
-            wire.close()
+            self.discard(wire)
             raise
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms
+from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms, Traffic
 from featurekit.stores.flow import Flow
 from featurekit.stores.link import Link, Take, unanswered
 from featurekit.stores.patience import Patience
@@ -57,6 +57,11 @@ class RedisStore(OnlineStore):
         if self._capabilities is None:
             self._capabilities = ask_capabilities(self._patiently, self.describe())
         return self._capabilities
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        return self._pool.traffic
 
     @override
     def run(
@@ -159,6 +164,7 @@ class RedisStore(OnlineStore):
                     retries -= 1
                     if retries < 0 or not patience.again(began):
                         raise
+                self._pool.retries += 1
                 now = monotonic()
         finally:
             if room is not None:
@@ -167,17 +173,19 @@ class RedisStore(OnlineStore):
     def _try(
         self, data: bytes, count: int, patience: Patience, take: Take, now: float
     ) -> list[Any]:
-        link = self._pool.take(patience, now)
+        pool = self._pool
+        link = pool.take(patience, now)
+        pool.trips += 1
         timeout_s = patience.left_s() if patience.bounds_call else patience.try_s
         try:
             replies = link.exchange(data, count, timeout_s, take)
         except OSError as error:
-            self._pool.lost(link, error)
+            pool.lost(link, error)
             raise unavailable(self.url, "waiting for replies", patience, error) from error
         except BaseException:
-            link.close()
+            pool.discard(link)
             raise
-        self._pool.give(link)
+        pool.give(link)
         return replies
 
     @contextmanager
@@ -192,7 +200,7 @@ class RedisStore(OnlineStore):
                 self.url, "proving that writes expire", self._upkeep, error
             ) from error
         except BaseException:
-            link.close()
+            self._pool.discard(link)
             raise
         self._pool.give(link)
 

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import TERMS, Terms
+from featurekit.ports import TERMS, Terms, Traffic
 from featurekit.stores.link import ROLE, Link, Take, connect, connecting, unless_away
 from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
@@ -50,7 +50,7 @@ class SentinelPool(Pool):
         if link.era == self.era:
             super().give(link)
         else:
-            link.close()
+            self.discard(link)
 
     @override
     def lost(self, link: Link, error: OSError) -> None:
@@ -119,6 +119,12 @@ class SentinelStore(RedisStore):
             if url.read_from == REPLICA
             else None
         )
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        own = super().traffic
+        return own + self._replicas.traffic if self._replicas is not None else own
 
     @override
     def read(

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import TERMS, Terms
+from featurekit.ports import TERMS, Terms, Traffic
 from featurekit.stores.aio import AsyncRedisStore
 from featurekit.stores.link import ROLE, Take, connecting, unless_away
 from featurekit.stores.link_aio import Wire, connect
@@ -59,7 +59,7 @@ class AsyncSentinelPool(AsyncPool):
         if wire.era == self.era:
             super().give(wire)
         else:
-            wire.close()
+            self.discard(wire)
 
     @override
     def lost(self, wire: Wire, error: OSError) -> None:
@@ -121,6 +121,12 @@ class AsyncSentinelStore(AsyncRedisStore):
             if url.read_from == REPLICA
             else None
         )
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        own = super().traffic
+        return own + self._replicas.traffic if self._replicas is not None else own
 
     @override
     async def read(
