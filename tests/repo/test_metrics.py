@@ -181,6 +181,25 @@ def test_a_snapshot_tells_how_old_each_view_is(shop: FeatureStore) -> None:
     assert (told["profile"].refresh_ms, told["shop"].age_ms) == (12 * 3600 * 1000, None)
 
 
+def test_the_ages_of_views_are_not_waited_for_when_the_store_is_silent(
+    valkey: Server, tmp_path: Path
+) -> None:
+    url = f"{valkey.url}?timeout=100ms&retries=0"
+    with applied(tmp_path, url, registry="online") as store, valkey.client() as client:
+        store.write_batch("profile", {"u1": {}})
+        assert not store.metrics().views["profile"].late
+        client.client_pause(700)
+        assert store.metrics().views == {}
+
+
+def test_a_snapshot_tells_of_the_connections(shop: FeatureStore) -> None:
+    before = shop.metrics().store.round_trips
+    shop.get_online_features(FEATURES, {"user_id": ["u1", "u2"]})
+    told = shop.metrics().store
+    assert (told.round_trips - before, told.retries, told.in_use) == (1, 0, 0)
+    assert told.open == told.connects >= 1
+
+
 def test_nothing_applied_is_nothing_to_tell(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
         (tmp_path / "registry.json").unlink()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from typing_extensions import override
 
@@ -27,9 +27,9 @@ class StoreDoor(Door):
         self.url = url
         self.root = root
         self._store: OnlineStore | None = None
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOnlineStore] = (
-            WeakKeyDictionary()
-        )
+        self._pid = os.getpid()
+        self._past = Traffic()
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncOnlineStore] = {}
 
     @property
     def shown(self) -> str:
@@ -54,14 +54,29 @@ class StoreDoor(Door):
         loop = asyncio.get_running_loop()
         store = self._loops.get(loop)
         if store is None:
+            self._forget_loops()
             store = self._loops[loop] = open_async_store(self.url, self.root, os.environ)
         return store
 
     @property
     def traffic(self) -> Traffic:
         """What went over the connections, of threads and of event loops."""
-        traffic = self._store.traffic if self._store is not None else Traffic()
-        return sum((store.traffic for store in list(self._loops.values())), traffic)
+        self._forget_loops()
+        stores = list(self._loops.values())
+        threads = self._store.traffic if self._store is not None else Traffic()
+        return sum((store.traffic for store in stores), self._past + threads)
+
+    def _forget_loops(self) -> None:
+        """Keep of event loops that are closed what went over their connections, and no more."""
+        if os.getpid() != self._pid:
+            self._pid, self._past = os.getpid(), Traffic()
+            self._loops.clear()
+        for loop in [loop for loop in list(self._loops) if loop.is_closed()]:
+            self._remember(self._loops.pop(loop, None))
+
+    def _remember(self, store: AsyncOnlineStore | None) -> None:
+        if store is not None:
+            self._past += replace(store.traffic, open=0, in_use=0)
 
     @override
     def now_ms(self) -> int:
@@ -77,6 +92,7 @@ class StoreDoor(Door):
         """Close the connections of the running event loop."""
         if (store := self._loops.pop(asyncio.get_running_loop(), None)) is not None:
             await store.close()
+            self._remember(store)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:

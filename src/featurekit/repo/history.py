@@ -18,7 +18,7 @@ from featurekit.changes import Change
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
 from featurekit.repo.files import locked, write
-from featurekit.wire import ErrorReply, Reply
+from featurekit.wire import ErrorReply, Reply, text_command
 
 LOADS = 50
 """Loads of each view that are remembered."""
@@ -161,7 +161,12 @@ class OnlineHistory(History):
 
     @override
     def last(self, views: Sequence[str]) -> dict[str, Run]:
-        runs = {view: _newest(self._of(view, 1)) for view in views}
+        # A snapshot of metrics asks this, and is wanted most when the store is away: a read has the
+        # timeout of reads.
+        keys = [(self._runs + view).encode() for view in views]
+        replies = self._store.read(keys, [text_command("LRANGE", key, 0, 0) for key in keys])
+        told = zip(views, replies, strict=True)
+        runs = {view: _newest(_all(Run, self._items(reply, view))) for view, reply in told}
         return {view: run for view, run in runs.items() if run is not None}
 
     @override
@@ -180,7 +185,11 @@ class OnlineHistory(History):
         return _all(Run, self._range(self._runs + view, most))
 
     def _range(self, key: str, most: int) -> list[object]:
-        reply = self._call("LRANGE", key, 0, most - 1)
+        return self._items(self._call("LRANGE", key, 0, most - 1), key)
+
+    def _items(self, reply: Reply, key: str) -> list[object]:
+        if isinstance(reply, ErrorReply):
+            raise _unusable(reply, key)
         return [_parsed(item) for item in reply] if isinstance(reply, list) else []
 
     def _push(self, key: str, document: Mapping[str, object], most: int) -> None:
@@ -190,8 +199,12 @@ class OnlineHistory(History):
     def _call(self, *args: str | int) -> Reply:
         reply = self._store.call(*args)
         if isinstance(reply, ErrorReply):
-            raise StoreError(f"the history cannot be used: {reply}", where=str(args[1]))
+            raise _unusable(reply, str(args[1]))
         return reply
+
+
+def _unusable(reply: ErrorReply, key: str) -> StoreError:
+    return StoreError(f"the history cannot be used: {reply}", where=key)
 
 
 def _document(run: Run) -> dict[str, object]:

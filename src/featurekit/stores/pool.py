@@ -31,14 +31,13 @@ class Pool:
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
         self.era = 0
-        self.trips = self.retries = 0
-        self._connects = self._waits = 0
         self._health_check_s = url.health_check_s
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._alive = 0
+        self.trips = self.retries = 0
+        self._connects = self._waits = self._alive = 0
         self.idle: deque[Link] = deque()
         most = self.url.max_connections
         self.room = threading.Semaphore(most) if most else None
@@ -114,7 +113,9 @@ class Pool:
 
     @property
     def traffic(self) -> Traffic:
-        """What went over its links, and how many there are."""
+        """What went over its links in this process, and how many there are."""
+        if os.getpid() != self._pid:
+            return Traffic()
         in_use = max(0, self._alive - len(self.idle))
         return Traffic(self.trips, self.retries, self._connects, self._waits, self._alive, in_use)
 

@@ -1,0 +1,105 @@
+"""What stores tell of their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from featurekit.ports import Chunk, Traffic
+from featurekit.repo.door import StoreDoor
+from featurekit.stores import open_async_store
+from featurekit.wire import command
+from tests.fault_proxy import FaultProxy
+from tests.servers import Server
+from tests.stores.conftest import opened
+
+PINGS = ([b"k"], [command(b"PING")])
+
+
+@pytest.fixture(params=["server", "memory://traffic"])
+def door(request: pytest.FixtureRequest, valkey: Server) -> Iterator[StoreDoor]:
+    url = valkey.url if request.param == "server" else request.param
+    door = StoreDoor(url, Path())
+    yield door
+    door.close()
+
+
+def test_round_trips_and_connections_are_counted(door: StoreDoor) -> None:
+    assert door.traffic == Traffic()
+    for _ in range(3):
+        door.store.run(*PINGS)
+    assert door.traffic == Traffic(round_trips=3, connects=1, open=1)
+    list(door.store.load([Chunk(command(b"PING"), 1, 1, 1)]))
+    assert door.traffic.open == door.traffic.connects
+    door.close()
+    assert (door.traffic.open, door.traffic.in_use) == (0, 0)
+
+
+def test_event_loops_are_counted_with_the_threads(door: StoreDoor) -> None:
+    async def work(*, close: bool) -> Traffic:
+        await door.running().run(*PINGS)
+        told = door.traffic
+        if close:
+            await door.close_async()
+        return told
+
+    door.store.run(*PINGS)
+    told = [asyncio.run(work(close=close)) for close in (False, True, False)]
+    assert [each.round_trips for each in told] == [2, 3, 4]
+    assert door.traffic.round_trips == 4
+    assert door.traffic.open == 1
+    assert not door._loops
+
+
+def test_connections_in_use_are_told_apart(valkey: Server) -> None:
+    store = opened(f"{valkey.url}?max_connections=2")
+    with ThreadPoolExecutor(4) as pool:
+        blocked = [pool.submit(store.call, "BLPOP", "nothing", "0.2") for _ in range(4)]
+        seen = [0]
+        while not all(each.done() for each in blocked):
+            seen.append(store.traffic.in_use)
+            time.sleep(0.01)
+    assert max(seen) == 2
+    assert store.traffic == Traffic(round_trips=4, connects=2, waits=2, open=2)
+    store.close()
+
+
+def test_repeats_are_counted(valkey: Server) -> None:
+    with FaultProxy(valkey.socket) as proxy:
+        store = opened(proxy.url)
+        store.run(*PINGS)
+        proxy.reset()
+        store.run(*PINGS)
+        assert store.traffic == Traffic(round_trips=3, retries=1, connects=2, open=1)
+        store.close()
+
+
+async def test_under_asyncio_too(valkey: Server) -> None:
+    with FaultProxy(valkey.socket) as proxy:
+        store = open_async_store(proxy.url, Path(), {})
+        await store.run(*PINGS)
+        proxy.to_client.cut_after(0)
+        await store.run(*PINGS)
+        assert store.traffic == Traffic(round_trips=3, retries=1, connects=2, open=1)
+        await store.close()
+        assert store.traffic.open == 0
+
+
+def test_a_child_process_has_traffic_of_its_own(valkey: Server) -> None:
+    store = opened(valkey.url)
+    store.run(*PINGS)
+    pid = os.fork()
+    if not pid:
+        none = store.traffic == Traffic()
+        store.run(*PINGS)
+        one = store.traffic == Traffic(round_trips=1, connects=1, open=1)
+        os._exit(0 if none and one else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert store.traffic == Traffic(round_trips=1, connects=1, open=1)
+    store.close()
