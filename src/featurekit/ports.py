@@ -185,7 +185,11 @@ class OnlineStore(Protocol):
         """What each server tells in a section of `INFO`; nothing if this user may not ask."""
 
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        """The keys that match a glob, in pages, some of them empty; a key may come twice."""
+        """The keys that match a glob, in pages; a key may come twice.
+
+        A page is what one step of the server's scan found, and may be empty: whoever takes only so
+        many pages bounds what the server looks at.
+        """
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""

@@ -26,6 +26,7 @@ from featurekit.repo import FeatureStore
 from featurekit.repo.server import embedded_server
 from featurekit.server.app import create_app
 from featurekit.server.auth import VARIABLE, Tokens
+from featurekit.server.console import console_routes
 from featurekit.server.run import Options, config_of
 from featurekit.server.site import Site
 
@@ -98,10 +99,11 @@ def run(
 
 
 def application(stage: Stage) -> Starlette:
-    """The ASGI application: the demo's endpoints beside those of any server."""
+    """The ASGI application: the demo's endpoints and the console, beside those of any server."""
     tokens = Tokens.parse(os.environ.get(VARIABLE, ""))
     site = Site(store=stage.store, tokens=tokens, allow_writes=True)
-    return create_app(site, demo_routes(stage, site))
+    console = console_routes(site, base="", demo=True)
+    return create_app(site, [*demo_routes(stage, site), *console])
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from featurekit.keys import KeyPlan
-from featurekit.models import Entity, FeatureView, FieldSpec, format_duration
+from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described, Model
+from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 
 RULES = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
@@ -107,3 +108,82 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={_plain(item)}" for name, item in value.items())
     return str(value)
+
+
+def catalog(registry: Registry, plan: RepoPlan) -> dict[str, object]:
+    """All of a registry as plain data: what was said, and what follows from it, in words."""
+    return {
+        "project": registry.project,
+        "key_prefix": registry.key_prefix,
+        "fingerprint": registry.fingerprint,
+        "entities": [_entity(registry, plan, entity) for entity in registry.entities],
+        "views": [_view(registry, view) for view in registry.feature_views],
+        "services": [_service(registry, service) for service in registry.feature_services],
+    }
+
+
+def _words(model: Described) -> dict[str, object]:
+    reason = "yes" if model.deprecated is True else model.deprecated or ""
+    return {
+        "description": model.description,
+        "owner": model.owner,
+        "tags": dict(model.tags),
+        "deprecated": reason,
+    }
+
+
+def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> dict[str, object]:
+    compiled = plan.entity(entity.name)
+    return _words(entity) | {
+        "name": entity.name,
+        "join_keys": [{"name": n, "type": t} for n, t in entity.join_keys.items()],
+        "key": key_text(compiled.key),
+        "views": [view.name for view in registry.feature_views if view.entity == entity.name],
+        "retired": list(compiled.retired),
+    }
+
+
+def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
+    return _words(view) | {
+        "name": view.name,
+        "entity": view.entity,
+        "kind": kind_of(view),
+        "refresh": format_duration(view.how.refresh),
+        "refresh_ms": view.how.refresh,
+        "ttl": format_duration(view.how.ttl_ms),
+        "ttl_ms": view.how.ttl_ms,
+        "expires": expiry_text(view),
+        "ordering": view.stream.ordering if view.stream else "",
+        "source": source_text(view),
+        "has_source": view.how.source is not None,
+        "fields": [_field(registry, view, name) for name in view.fields_],
+    }
+
+
+def _field(registry: Registry, view: FeatureView, name: str) -> dict[str, object]:
+    field = view.fields_[name]
+    return _words(field) | {
+        "name": name,
+        "type": field.type,
+        "default": default_text(field),
+        "has_default": field.default is not None,
+        "rules": rules_text(field),
+        "ttl": ttl_text(view, name),
+        "ttl_ms": view.field_ttl_ms(name) or view.how.ttl_ms,
+        "services": services_with(registry, view.name, name),
+    }
+
+
+def _service(registry: Registry, service: FeatureService) -> dict[str, object]:
+    views = {view.name: view for view in registry.feature_views}
+    features = [
+        (views[view], field)
+        for feature in service.features
+        for view, _, only in [feature.partition(":")]
+        for field in ([only] if only else views[view].fields_)
+    ]
+    return _words(service) | {
+        "name": service.name,
+        "features": [f"{view.name}:{field}" for view, field in features],
+        "entities": list(dict.fromkeys(view.entity for view, _ in features)),
+    }

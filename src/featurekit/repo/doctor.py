@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from statistics import median
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError
@@ -14,6 +13,7 @@ from featurekit.plan import EntityPlan, RepoPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.applied import Applied
 from featurekit.repo.inspection import ViewStatus
+from featurekit.repo.sample import sample
 from featurekit.wire import command
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -157,24 +157,23 @@ def _retired(plan: RepoPlan) -> Iterator[Finding]:
 def _hashes(store: OnlineStore, plan: RepoPlan, entity: EntityPlan) -> Iterator[Finding]:
     """How a sample of an entity's hashes is kept, and whether all of them expire."""
     subject = f"hashes of {entity.name}"
-    pages = store.scan(entity.key.pattern())
-    sample = list(islice((key for page in pages for key in page), _SAMPLE))
-    if not sample:
+    found = sample(store, entity.key.pattern(), _SAMPLE).keys
+    if not found:
         yield Finding(OK, subject, "none is stored")
         return
-    encodings = store.run(sample, [command(b"OBJECT", b"ENCODING", key) for key in sample])
+    encodings = store.run(found, [command(b"OBJECT", b"ENCODING", key) for key in found])
     kinds = Counter(e.decode() if isinstance(e, bytes) else "unknown" for e in encodings)
     shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    yield Finding(OK, subject, f"of {len(sample)}: {shown}")
+    yield Finding(OK, subject, f"of {len(found)}: {shown}")
     owned = any(
         v.expires == "key" and v.kind == "batch" and v.key == entity.key for v in plan.views
     )
-    ttls = store.run(sample, [command(b"PTTL", key) for key in sample]) if owned else []
-    if immortal := [key for key, ttl in zip(sample, ttls, strict=False) if ttl == -1]:
+    ttls = store.run(found, [command(b"PTTL", key) for key in found]) if owned else []
+    if immortal := [key for key, ttl in zip(found, ttls, strict=False) if ttl == -1]:
         shown = ", ".join(key.decode(errors="replace") for key in immortal[:3])
         yield Finding(
             WARN,
             subject,
-            f"{len(immortal)} of {len(sample)} have no key TTL, as {shown}",
+            f"{len(immortal)} of {len(found)} have no key TTL, as {shown}",
             "their stream fields still expire; other fields were written by something else",
         )

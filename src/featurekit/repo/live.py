@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.inspection import StreamFreshness, ViewStatus
+from featurekit.repo.sample import sample
 from featurekit.wire import Reply, text_command
-
-SAMPLE = 1000
-"""Entities looked at, at most."""
-
-PAGES = 100
-"""Steps of `SCAN`, at most: a store may hold many keys of others."""
 
 
 def with_streams(
@@ -28,7 +22,7 @@ def with_streams(
     """The states, those of stream views with how fresh they are; without, if the store is away."""
     views = {view.name: view for view in repo.views if view.kind == "stream"}
     try:
-        keys = {view.key.entity: _sample(store, view.key.pattern()) for view in views.values()}
+        keys = {view.key.entity: sample(store, view.key.pattern()).keys for view in views.values()}
         fresh = {
             name: _freshness(store, view, keys[view.key.entity], lag(view))
             for name, view in views.items()
@@ -36,16 +30,6 @@ def with_streams(
     except StoreUnavailableError:
         return list(states)
     return [replace(state, stream=fresh.get(state.view)) for state in states]
-
-
-def _sample(store: OnlineStore, pattern: str) -> list[bytes]:
-    """Keys that match, some of them if there are many."""
-    keys: dict[bytes, None] = {}
-    for page in islice(store.scan(pattern), PAGES):
-        keys |= dict.fromkeys(page)
-        if len(keys) >= SAMPLE:
-            break
-    return list(islice(keys, SAMPLE))
 
 
 def _freshness(
@@ -68,7 +52,3 @@ def _lives(reply: Reply) -> list[int]:
     """What is left of the fields that live, in milliseconds."""
     codes = reply if isinstance(reply, list) else []
     return [code for code in codes if isinstance(code, int) and code >= 0]
-
-
-def _bytes(reply: Reply) -> bytes:
-    return reply if isinstance(reply, bytes) else b""

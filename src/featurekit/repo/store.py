@@ -23,6 +23,7 @@ from featurekit.repo.home import OnlineHome
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status, stored_ids
 from featurekit.repo.live import with_streams
 from featurekit.repo.loading import ON_BAD_ROW, Load
+from featurekit.repo.look import Look
 from featurekit.repo.metering import metrics
 from featurekit.repo.parts import Parts
 from featurekit.repo.serving import Serving
@@ -298,6 +299,11 @@ class FeatureStore(Serving):
 
     # Looking after it
 
+    @property
+    def look(self) -> Look:
+        """What is stored and how it does: samples, the server, streams, and why values miss."""
+        return Look(self.repo_plan, self._door.store)
+
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """All that is stored for one entity, declared or not. For people, not for serving."""
         return inspect(self.repo_plan, self._door.store, entity, entity_id)
@@ -313,9 +319,15 @@ class FeatureStore(Serving):
         """
         return stored_ids(self.repo_plan, self._door.store, entity)
 
-    def status(self) -> list[ViewStatus]:
-        """How each view does: its last load and whether it is late, or how fresh its stream is."""
+    def status(self, *, streams: bool = True) -> list[ViewStatus]:
+        """How each view does: its last load and whether it is late, or how fresh its stream is.
+
+        Args:
+            streams: Whether to look at the store for how fresh stream views are.
+        """
         states = status(self.repo_plan, self._home.history, self._door.now_ms())
+        if not streams:
+            return states
         return with_streams(states, self.repo_plan, self._door.store, self.streams.lag)
 
     def metrics(self) -> Metrics:

@@ -10,6 +10,8 @@ import asyncio
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from featurekit.server.stopping import stop
+
 HEAD_S = 10.0
 """Seconds that the head of a request may take, from its first byte or from the connection's start."""
 
@@ -41,6 +43,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    @override
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.cycle is not None:
+            stop(self.cycle.scope)
 
     @override
     def data_received(self, data: bytes) -> None:

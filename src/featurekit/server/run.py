@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
@@ -21,6 +22,7 @@ from featurekit.errors import FeatureKitError, RequestError
 from featurekit.repo import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import VARIABLE, Tokens
+from featurekit.server.console import console_routes
 from featurekit.server.site import Limits, Site
 
 PORT = 6566
@@ -50,6 +52,7 @@ class Options:
         access_log: Whether to log each request.
         limits: What a request may cost.
         allow_writes: Whether the console offers what changes or destroys things.
+        console: Whether to serve the console, under `/console/`.
     """
 
     repo: str = "."
@@ -61,6 +64,7 @@ class Options:
     access_log: bool = False
     limits: Limits = field(default_factory=Limits)
     allow_writes: bool = False
+    console: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def run(options: Options, tell: Tell) -> None:
     listening = _listen(options)
     tell(_started(options, site, listening))
     if options.workers == 1:
-        config = config_of(options, partial(create_app, site))
+        config = config_of(options, partial(create_app, site, extra_of(options, site)))
         uvicorn.Server(config).run([listening])
         return
     site.store.close()
@@ -119,7 +123,13 @@ def site_of(options: Options) -> Site:
 
 def app_of(options: Options) -> Starlette:
     """The application of a repository: what each worker makes for itself."""
-    return create_app(site_of(options))
+    site = site_of(options)
+    return create_app(site, extra_of(options, site))
+
+
+def extra_of(options: Options, site: Site) -> Sequence[BaseRoute]:
+    """The routes that are served when asked for."""
+    return console_routes(site) if options.console else ()
 
 
 def config_of(options: Options, make_app: Callable[[], Starlette]) -> uvicorn.Config:

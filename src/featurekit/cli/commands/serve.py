@@ -56,6 +56,7 @@ _FILE = click.Path(exists=True, dir_okay=False)
     metavar="SECONDS",
     help="Bound of a read that names none; without it, the store's own timeouts.",
 )
+@click.option("--console", is_flag=True, help="Serve the console, too, under /console/.")
 @click.option("--allow-writes", is_flag=True, help="Let the console change and delete things.")
 def command(  # noqa: PLR0917 - click passes them by name
     session: Session,
@@ -68,6 +69,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     max_body: int,
     max_entities: int,
     timeout: float | None,
+    console: bool,
     allow_writes: bool,
 ) -> None:
     """Serve features over HTTP, until interrupted.
@@ -89,6 +91,8 @@ def command(  # noqa: PLR0917 - click passes them by name
             show_json(asdict(started))
         else:
             show_line(f"serving {started.project} on ", Styled(started.url, GOOD))
+            if console:
+                show_line("the console is on ", Styled(f"{started.url}/console/", GOOD))
         for note in started.notes:
             show_note("note", note, ODD)
         for number in (signal.SIGTERM, signal.SIGINT):  # being asked to stop is no failure
@@ -106,6 +110,7 @@ def command(  # noqa: PLR0917 - click passes them by name
             access_log=access_log,
             limits=limits,
             allow_writes=allow_writes,
+            console=console,
         ),
         tell,
     )

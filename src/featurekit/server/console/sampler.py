@@ -1,0 +1,91 @@
+"""The sampler: what the console shows of a running store, taken anew about once in a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+from featurekit.errors import FeatureKitError, RegistryError, StoreUnavailableError
+from featurekit.repo import FeatureStore
+from featurekit.repo.door import now_ms
+from featurekit.repo.look import Look
+from featurekit.repo.overview import ids_of
+from featurekit.repo.sample import Sample
+
+MOST = 1000
+"""Entities of each kind that are looked at."""
+
+_CHEAP_PAGES = 3
+"""A scan of so few steps is made each time; a longer one is made now and then."""
+
+_RESCAN_S = 10.0
+
+Document = dict[str, Any]
+
+
+class Sampler:
+    """Looks at one store, for all pages. Thread-safe; what it finds is plain data."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._samples: dict[str, Sample] = {}
+        self._fingerprint = ""
+        self._scanned_s = 0.0
+
+    def take(self) -> Document:
+        """How things stand now; never raises for a store that is away."""
+        document: Document = {"at_ms": now_ms()}
+        try:
+            return document | self._look()
+        except StoreUnavailableError as error:
+            return document | away(error.message, error.hint)
+        except RegistryError as error:
+            return document | {"store": {"up": True}, "nothing": error.message, "hint": error.hint}
+        except FeatureKitError as error:
+            return document | away(error.message, error.hint)
+
+    def forget(self) -> None:
+        """Scan anew the next time: something was written or deleted."""
+        self._scanned_s = 0.0
+
+    def ids(self, entity: str) -> list[str]:
+        """Ids of entities that were there when last looked at."""
+        look = self._store.look
+        plan = look.plan.entity(entity)
+        return ids_of(plan.key, self._sampled(look)[entity].keys)
+
+    def _look(self) -> Document:
+        look = self._store.look
+        look.ping()
+        seen = look.overview(self._sampled(look))
+        return {
+            "store": {"up": True},
+            "fingerprint": look.plan.fingerprint,
+            "server": asdict(seen.server),
+            "entities": [asdict(entity) for entity in seen.entities],
+            "views": [asdict(view) for view in seen.views],
+            "feeds": [asdict(feed) for feed in look.feeds()],
+            "reads": self._store.metrics().features,
+            "workers": [asdict(worker) for worker in self._store.streams.workers()],
+            "loads": [asdict(state) for state in self._store.status(streams=False)],
+        }
+
+    def _sampled(self, look: Look) -> dict[str, Sample]:
+        """The entities to look at: scanned anew where that is cheap, or long ago."""
+        with self._lock:
+            known = look.plan.fingerprint == self._fingerprint
+            pages = sum(sample.pages for sample in self._samples.values())
+            fresh_s = _RESCAN_S if pages > _CHEAP_PAGES * max(1, len(self._samples)) else 0.0
+            if not known or time.monotonic() - self._scanned_s > fresh_s:
+                self._samples = look.samples(MOST)
+                self._fingerprint = look.plan.fingerprint
+                self._scanned_s = time.monotonic()
+            return self._samples
+
+
+def away(message: str, hint: str = "") -> Document:
+    """The part of a document that says that the store is away."""
+    return {"store": {"up": False, "message": message, "hint": hint}}

@@ -1,0 +1,190 @@
+// The application: who may look, what is applied, and which panel is open.
+
+import { getJson, token } from "./api.js";
+import { redraw } from "./chart.js";
+import { el, fill, icon } from "./dom.js";
+import * as live from "./live.js";
+import { askToken, banner, toast } from "./notices.js";
+import { nothing, trouble } from "./parts.js";
+import { href, route } from "./router.js";
+import { on, state, tell } from "./state.js";
+import { batch } from "./panels/batch.js";
+import { demo } from "./panels/demo.js";
+import { inspect } from "./panels/inspect.js";
+import { loads } from "./panels/loads.js";
+import { overview } from "./panels/overview.js";
+import { read } from "./panels/read.js";
+import { registry } from "./panels/registry.js";
+import { stream } from "./panels/stream.js";
+
+const PANELS = [
+  ["demo", "Demo", demo],
+  ["overview", "Overview", overview],
+  ["registry", "Registry", registry],
+  ["read", "Read", read],
+  ["batch", "Batch read", batch],
+  ["inspect", "Inspect", inspect],
+  ["stream", "Stream", stream],
+  ["loads", "Loads", loads],
+];
+
+const LINKS = {
+  waiting: "Connecting …",
+  live: "Live",
+  "store-away": "Store away",
+  lost: "Server away",
+};
+
+const byId = (id) => document.getElementById(id);
+
+let open = null;
+let openName = "";
+
+const shown = () => PANELS.filter(([name]) => name !== "demo" || state.session.demo);
+
+function renderTabs() {
+  const now = route().panel || shown()[0][0];
+  fill(
+    byId("tabs"),
+    shown().map(([name, title]) =>
+      el("li", {}, el("a", { href: href(name), class: "tab", "aria-current": name === now ? "page" : null }, icon(name), el("span", {}, title))),
+    ),
+  );
+  byId("tabs").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+}
+
+function renderTools() {
+  const dark = () => getComputedStyle(document.documentElement).getPropertyValue("--scheme").trim() === "dark";
+  const theme = el("button", {
+    type: "button",
+    class: "tool",
+    onclick: () => {
+      const next = dark() ? "light" : "dark";
+      document.documentElement.dataset.theme = next;
+      try {
+        localStorage.setItem("featurekit-theme", next);
+      } catch {
+        // It is chosen for this page alone, then.
+      }
+      renderTools();
+      redraw();
+      byId("tools").querySelector("button").focus();
+    },
+  }, icon(dark() ? "sun" : "moon"), dark() ? "Light" : "Dark");
+  const leave = state.session.tokens && token.get()
+    ? el("button", { type: "button", class: "tool", onclick: () => { token.set(""); location.reload(); } }, icon("key"), "Forget token")
+    : null;
+  fill(byId("tools"), theme, leave);
+}
+
+function renderLink() {
+  const node = byId("link-state");
+  node.dataset.link = state.link;
+  fill(node, el("span", { class: "dot", "aria-hidden": "true" }), LINKS[state.link]);
+  document.body.dataset.link = state.link;
+  if (state.link === "store-away") {
+    const { message = "", hint = "" } = state.live.store ?? {};
+    banner("The store does not answer.", `${message}${message.endsWith(".") ? "" : "."} ${hint} What is shown is what was known before; this page goes on trying.`);
+  } else if (state.link === "lost") {
+    banner("The console's server does not answer.", "What is shown is what was known before; this page goes on trying, and needs no reload.");
+  } else banner("");
+}
+
+function openPanel() {
+  const { panel, query } = route();
+  const found = shown().find(([name]) => name === panel) ?? shown()[0];
+  const [name, title, make] = found;
+  renderTabs();
+  document.title = `${title} · ${state.registry.project ?? "featurekit"}`;
+  if (openName === name && open?.update) {
+    open.update(query);
+    return;
+  }
+  open?.end?.();
+  const box = fill(byId("panel"));
+  openName = name;
+  open = null;
+  if (!state.registry.applied && name !== "demo") {
+    fill(box, nothing("Nothing is applied yet", "The console shows what is applied. In the folder of featurerepo.yaml:", "featurekit plan\nfeaturekit apply"));
+    return;
+  }
+  open = make(box, query) ?? null;
+  scrollTo(0, 0);
+}
+
+async function loadRegistry() {
+  state.registry = await getJson("api/registry");
+  byId("project").textContent = state.registry.project ?? "";
+  tell("registry");
+}
+
+let renewing = false;
+
+/** What is applied changed, or was not there: read it again and begin the panel anew. */
+async function renewRegistry() {
+  if (renewing) return;
+  renewing = true;
+  try {
+    const before = state.registry.fingerprint;
+    await loadRegistry();
+    if (before === state.registry.fingerprint) return;
+    if (open?.renewed) {
+      open.renewed();
+      return;
+    }
+    if (before) toast("plain", "The registry was applied anew; the console shows what it says now.");
+    openName = "";
+    openPanel();
+  } catch {
+    // The live stream tells that the server is away, and asks again when it is back.
+  } finally {
+    renewing = false;
+  }
+}
+
+async function enter() {
+  let refused = false;
+  for (;;) {
+    state.session = await getJson("api/session");
+    if (state.session.scope) return;
+    if (refused || token.get()) refused = true;
+    token.set("");
+    const given = await askToken(refused);
+    token.set(given ?? "");
+    refused = Boolean(given);
+  }
+}
+
+async function begin() {
+  try {
+    await enter();
+    renderTools();
+    live.start();
+    await loadRegistry();
+    openPanel();
+  } catch (error) {
+    fill(byId("panel"), trouble(error));
+    if (state.link === "waiting") state.link = "lost";
+    renderLink();
+    setTimeout(begin, 1000);
+  }
+}
+
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+addEventListener("hashchange", openPanel);
+on("link", renderLink);
+on("live", () => {
+  if (state.link === "store-away") renderLink();
+});
+on("outdated", renewRegistry);
+on("refused", () => {
+  token.set("");
+  begin();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renderTools);
+renderTools();
+renderLink();
+begin();

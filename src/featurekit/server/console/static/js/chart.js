@@ -1,0 +1,110 @@
+// Charts: uPlot in the page's colours, drawn anew when the scheme or the width changes.
+
+import { el } from "./dom.js";
+
+const drawn = new Set();
+
+/**
+ * A chart that grows with its box.
+ *
+ * `series` are `{label, colour}`, colours being names of the page's own (`stream`, `batch`, `accent`).
+ * `kind` is `line`, `area`, `steps` or `bars`; `time` says whether x is milliseconds since the epoch.
+ * `said` words what it shows, for those who do not see it.
+ */
+export class Chart {
+  constructor({ series, height = 180, kind = "line", time = true, unit = (v) => String(v), names, most }) {
+    this.options = { series, height, kind, time, unit, names, most };
+    this.box = el("div", { class: "chart-box" });
+    this.caption = el("figcaption", { class: "hidden-text" });
+    const legend = series.length > 1 || series[0].label
+      ? el("ul", { class: "legend" }, series.map((one) => el("li", {}, el("span", { class: `swatch swatch-${one.colour}`, "aria-hidden": "true" }), one.label)))
+      : null;
+    this.node = el("figure", { class: "chart" }, legend, this.box, this.caption);
+    this.data = [[], ...series.map(() => [])];
+    this.sized = new ResizeObserver(() => this.size());
+    this.sized.observe(this.box);
+    drawn.add(this);
+  }
+
+  /** Show other data: x, then the values of each series. */
+  show(data, said = "") {
+    this.data = data;
+    if (this.caption.textContent !== said) this.caption.textContent = said;
+    if (!this.plot) this.draw();
+    else this.plot.setData(data);
+  }
+
+  draw() {
+    const width = this.box.clientWidth;
+    if (!width || !window.uPlot) return;
+    this.plot?.destroy();
+    this.plot = new window.uPlot(this.config(width), this.data, this.box);
+  }
+
+  size() {
+    const width = this.box.clientWidth;
+    if (!this.plot) this.draw();
+    else if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.options.height });
+  }
+
+  end() {
+    this.sized.disconnect();
+    this.plot?.destroy();
+    drawn.delete(this);
+  }
+
+  config(width) {
+    const { series, height, kind, time, unit, names, most } = this.options;
+    const ink = colour("muted");
+    const grid = { stroke: colour("line"), width: 1 };
+    const font = "12px system-ui, sans-serif";
+    const x = { stroke: ink, font, grid: { show: false }, ticks: { show: false }, space: 70, size: 28 };
+    if (names) x.values = (_, splits) => splits.map((split) => names[split] ?? "");
+    if (names) x.splits = () => names.map((_, index) => index).filter((index) => names.length < 9 || width > 560 || index % 2 === 0);
+    if (!names && !time) x.values = (_, splits) => splits.map((split) => (Number.isInteger(split) ? split : ""));
+    if (!names && time) x.values = (_, splits) => splits.map((split) => new Date(split).toLocaleTimeString("en-GB"));
+    return {
+      width,
+      height,
+      ms: 1,
+      padding: [10, 8, 0, 0],
+      legend: { show: false },
+      cursor: { show: !names, points: { size: 7 }, drag: { x: false, y: false } },
+      scales: {
+        x: { time: time && !names, range: names ? (u, low, high) => [-0.5, names.length - 0.5] : undefined },
+        y: { range: (u, low, high) => [0, Math.max(most?.() ?? 0, high > 0 ? high * 1.08 : 1)] },
+      },
+      axes: [x, { stroke: ink, font, grid, ticks: { show: false }, size: 58, values: (_, splits) => splits.map(unit) }],
+      series: [{}, ...series.map((one) => this.line(one, kind))],
+    };
+  }
+
+  line(one, kind) {
+    const stroke = colour(one.colour);
+    const paths = { bars: () => window.uPlot.paths.bars({ size: [0.7, 60] }), steps: () => window.uPlot.paths.stepped({ align: 1 }) }[kind];
+    return {
+      label: one.label,
+      stroke,
+      width: kind === "bars" ? 0 : 2,
+      fill: kind === "line" || kind === "steps" ? undefined : kind === "bars" ? stroke : `${stroke}22`,
+      points: { show: kind === "line" && one.points === true, size: 5 },
+      paths: paths?.(),
+    };
+  }
+}
+
+/** A colour of the page as `#rrggbb`, which canvas knows whatever the scheme. */
+function colour(name) {
+  const probe = el("span", { class: `probe probe-${name}` });
+  document.body.append(probe);
+  const [red, green, blue] = getComputedStyle(probe).color.match(/[\d.]+/g).map(Number);
+  probe.remove();
+  return `#${[red, green, blue].map((part) => Math.round(part).toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** Draw all charts anew: the colour scheme changed. */
+export function redraw() {
+  for (const chart of drawn) chart.draw();
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -1,0 +1,80 @@
+// Notices: short messages in view, a banner for what is wrong for all, and questions before harm.
+
+import { el, fill, icon } from "./dom.js";
+import { button } from "./parts.js";
+
+const SHOWN_MS = 6000;
+
+/** Tell what was done, or what went wrong: `good`, `bad` or `plain`. */
+export function toast(tone, text) {
+  const box = document.getElementById("toasts");
+  const node = el("div", { class: `toast toast-${tone}` }, el("p", {}, text));
+  const away = () => node.remove();
+  node.append(el("button", { type: "button", class: "toast-close", "aria-label": "Dismiss", onclick: away }, icon("close")));
+  box.append(node);
+  while (box.children.length > 3) box.firstElementChild.remove();
+  setTimeout(away, tone === "bad" ? SHOWN_MS * 2 : SHOWN_MS);
+}
+
+/** Tell an error of the server. */
+export const toastError = (error) =>
+  toast("bad", [error.where && `${error.where}:`, error.message, error.hint].filter(Boolean).join(" "));
+
+/** Say above every panel what is wrong, or nothing. */
+export function banner(title, text = "") {
+  const box = document.getElementById("banner");
+  if (!title) {
+    fill(box);
+    return;
+  }
+  fill(box, el("div", { class: "banner" }, icon("warn"), el("div", {}, el("p", { class: "banner-title" }, title), text && el("p", {}, text))));
+}
+
+/** Ask before something that cannot be undone; true if it is wanted. */
+export function confirmed(title, text, act) {
+  return new Promise((answer) => {
+    const close = (choice) => () => dialog.close(choice);
+    const dialog = el(
+      "dialog",
+      { class: "dialog", "aria-labelledby": "dialog-title", "aria-describedby": "dialog-text" },
+      el("h2", { id: "dialog-title" }, title),
+      el("p", { id: "dialog-text" }, text),
+      el(
+        "div",
+        { class: "dialog-tools" },
+        button("Keep everything", close("no")),
+        button(act, close("yes"), { tone: "danger" }),
+      ),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      answer(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** Ask for a token; the text, or `null` if none is given. */
+export function askToken(refused) {
+  return new Promise((answer) => {
+    const input = el("input", { id: "token-input", type: "password", autocomplete: "off", spellcheck: "false", required: true, class: "input" });
+    const give = () => dialog.close(input.value.trim());
+    const dialog = el(
+      "dialog",
+      { class: "dialog", "aria-labelledby": "dialog-title" },
+      el("h2", { id: "dialog-title" }, "This console needs a token"),
+      el("p", {}, "The server was started with tokens. The one you give is kept in this tab alone, until it is closed."),
+      refused && el("p", { class: "dialog-wrong", role: "alert" }, "The server does not accept that token."),
+      el("div", { class: "control" }, el("label", { for: "token-input" }, "Token"), input),
+      el("div", { class: "dialog-tools" }, button("Use this token", give, { tone: "main" })),
+    );
+    input.addEventListener("keydown", (event) => event.key === "Enter" && give());
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      answer(dialog.returnValue || null);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

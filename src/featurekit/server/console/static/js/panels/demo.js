@@ -1,0 +1,202 @@
+// The demo: load users, let the stream tick, pause it, and watch its fields drop out one by one while
+// the batch fields stay. Its endpoints are those of the original demo.
+
+import { getJson, postForm } from "../api.js";
+import { Chart } from "../chart.js";
+import { el, fill, renew } from "../dom.js";
+import { count, counted, span, took } from "../format.js";
+import { confirmed, toast, toastError } from "../notices.js";
+import { button, card, figure, figures, heading, labelled, message } from "../parts.js";
+import { on, state, tell, views } from "../state.js";
+import { follow } from "./follow.js";
+import { WatchedUser } from "./watch.js";
+
+export const endpoint = (name) => new URL(`/${name}`, location.href).pathname;
+
+export function demo(box) {
+  return new DemoPanel(box);
+}
+
+class DemoPanel {
+  constructor(box) {
+    this.worker = workerCard({ asks: false });
+    this.figures = el("div", {});
+    this.said = el("p", { class: "story", role: "status" });
+    this.users = el("input", { class: "input", type: "number", min: 1, max: 20000, step: 1, value: "200", inputmode: "numeric" });
+    this.ttl = el("input", { class: "input", type: "number", min: 1, max: 315359999, step: 1, value: "86400", inputmode: "numeric" });
+    this.chart = new Chart({
+      kind: "area",
+      height: 170,
+      unit: count,
+      series: [{ label: "users with batch fields", colour: "batch" }, { label: "users with live stream fields", colour: "stream" }],
+    });
+    this.watched = new WatchedUser();
+    fill(
+      box,
+      heading("Demo", "Load users, let the stream tick, then pause it: stream fields drop out one by one while batch fields stay."),
+      this.figures,
+      el(
+        "div",
+        { class: "demo" },
+        el(
+          "div",
+          { class: "stack" },
+          card("Users with live fields", { note: "the last five minutes" }, this.said, this.chart.node),
+          el("div", { class: "demo-tools" }, this.worker.node, this.loadCard()),
+        ),
+        this.watched.node,
+      ),
+    );
+    this.following = follow(() => this.ask(), 1000);
+    this.following.now();
+    this.off = on("live", () => this.render());
+    this.render();
+  }
+
+  /** A load with another TTL applied it: nothing here need begin anew. */
+  renewed() {
+    this.render();
+  }
+
+  loadCard() {
+    const load = button("Bulk-load", () => this.load(), { tone: "main" });
+    const reset = button("Reset …", () => this.reset(), { tone: "danger" });
+    const may = state.session.writes;
+    load.disabled = reset.disabled = !may;
+    return card(
+      "Batch load",
+      {},
+      el("div", { class: "fields" }, labelled("Users", this.users), labelled("Key TTL, seconds", this.ttl)),
+      el("div", { class: "row" }, load, reset),
+      may ? null : el("p", { class: "hint" }, "Writing is off for this page."),
+    );
+  }
+
+  async ask() {
+    try {
+      this.state = await getJson(endpoint("state"));
+      if (!this.begun) {
+        this.begun = true;
+        this.ttl.value = String(this.state.batch_ttl_seconds);
+      }
+      this.worker.show(this.state);
+      this.render();
+    } catch {
+      // The banner tells that the server or the store is away.
+    }
+  }
+
+  async load() {
+    try {
+      const done = await postForm(endpoint("bulk-load"), { count: this.users.value, ttl: this.ttl.value });
+      toast("good", `Materialized ${counted(done.loaded, "user")} with a ${done.ttl_seconds}s key-level TTL in ${took(done.elapsed_ms)}.`);
+      if (done.rejected) toast("bad", `${counted(done.rejected, "user")} could not be written: ${done.reasons[0]}`);
+    } catch (error) {
+      toastError(error);
+    }
+    tell("changed");
+  }
+
+  async reset() {
+    const users = this.state?.entity_count ?? 0;
+    if (!(await confirmed("Drop every user from the store?", `${counted(users, "user")} and all counters go. The stream goes on as it is, and writes to users that are loaded again.`, "Drop every user"))) return;
+    try {
+      const done = await postForm(endpoint("reset"));
+      toast("good", `Reset. Dropped ${counted(done.deleted, "user")}.`);
+    } catch (error) {
+      toastError(error);
+    }
+    tell("changed");
+  }
+
+  render() {
+    const now = this.state;
+    const lives = state.live.views ?? [];
+    const [batch, stream] = ["batch", "stream"].map((kind) => views().find((one) => one.kind === kind)?.name);
+    const points = state.history;
+    const at = (name) => points.map((point) => point.live[name] ?? 0);
+    const left = lives.find((one) => one.view === stream);
+    renew(
+      this.figures,
+      now
+        ? figures(
+            figure("Users", count(now.entity_count), `key TTL ${span((now.store?.batch_ttl_seconds ?? now.batch_ttl_seconds) * 1000)}`),
+            figure("With live stream fields", count(left?.live ?? 0), left?.newest_ttl_ms ? `newest has ${span(left.newest_ttl_ms)} left` : "none is left", { tone: "stream" }),
+            figure("Batch writes", count(now.stats.batch_writes_total), "users loaded"),
+            figure("Stream writes", count(now.stats.streaming_writes_total), "fields written"),
+            figure("Reads", count(now.stats.reads_total), `${counted(now.stats.read_fields_total, "value")} returned`),
+          )
+        : el("p", { class: "loading" }, "Looking at the demo …"),
+    );
+    this.chart.show([points.map((point) => point.at_ms), at(batch), at(stream)], `Users with batch fields ${at(batch).at(-1) ?? 0}, with live stream fields ${at(stream).at(-1) ?? 0}.`);
+    this.tellStory(left);
+  }
+
+  tellStory(left) {
+    const text = this.story(left);
+    if (this.said.textContent !== text) this.said.textContent = text;
+  }
+
+  story(left) {
+    const now = this.state;
+    if (!now) return "";
+    if (!now.entity_count) return "The store is empty. Bulk-load some users: their batch fields live by the key's TTL.";
+    if (!now.worker.paused) return "The stream ticks: each event renews the TTL of just the fields it writes. Pause it and watch.";
+    if (left?.live) return `The stream is paused. No field is deleted by anybody: each one goes when its own TTL of ${span(now.streaming_ttl_seconds * 1000)} ends.`;
+    return "Every stream field has expired, and every batch field is still there. Resume the stream to bring them back.";
+  }
+
+  end() {
+    this.off();
+    this.following.end();
+    this.chart.end();
+    this.worker.end();
+    this.watched.end();
+  }
+}
+
+/** The worker of the demo: whether it ticks, what it did, and the button that stops it. */
+export function workerCard({ asks = true } = {}) {
+  const figuresOf = el("div", {});
+  const said = el("span", { class: "badge" }, "…");
+  const toggle = button("Pause", async () => {
+    try {
+      const done = await postForm(endpoint("worker/toggle"));
+      toast("good", done.paused ? "Streaming worker paused." : "Streaming worker resumed.");
+      show({ worker: { ...last?.worker, ...done } });
+    } catch (error) {
+      toastError(error);
+    }
+    tell("changed");
+  }, { tone: "main" });
+  toggle.disabled = !state.session.writes;
+  let last = null;
+  const show = (now) => {
+    last = { ...last, ...now };
+    const { worker } = last;
+    const paused = worker.paused || !worker.running;
+    said.textContent = worker.running ? (worker.paused ? "paused" : "running") : "stopped";
+    said.className = `badge status-${paused ? "missing" : "present"}`;
+    toggle.querySelector(".button-text").textContent = paused ? "Resume the stream" : "Pause the stream";
+    renew(
+      figuresOf,
+      figures(
+        figure("Ticks", count(worker.tick_count ?? 0)),
+        figure("Fields written", count(worker.writes_count ?? 0)),
+        last.streaming_ttl_seconds ? figure("Field TTL", span(last.streaming_ttl_seconds * 1000)) : null,
+      ),
+      worker.error ? message("bad", "The last tick failed.", worker.error) : null,
+    );
+  };
+  const node = card("Worker", { tools: said }, figuresOf, el("div", { class: "row" }, toggle));
+  if (!asks) return { node, show, end: () => {} };
+  const asking = follow(async () => {
+    try {
+      show(await getJson(endpoint("state")));
+    } catch {
+      // The banner tells that the server or the store is away.
+    }
+  }, 2000);
+  asking.now();
+  return { node, show, end: () => asking.end() };
+}

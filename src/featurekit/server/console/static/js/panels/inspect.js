@@ -1,0 +1,166 @@
+// Inspect: the whole hash of one entity, and for each field that is not there, why.
+
+import { getJson } from "../api.js";
+import { el, fill, renew } from "../dom.js";
+import { counted } from "../format.js";
+import { card, figure, figures, heading, kindBadge, labelled, message, nothing, statusBadge, table, trouble, typed } from "../parts.js";
+import { anyId, IdPicker } from "../pickers.js";
+import { remember } from "../router.js";
+import { entities, entity } from "../state.js";
+import { ttlCell } from "../ttl.js";
+import { follow } from "./follow.js";
+
+const COLUMNS = [
+  { name: "Field", mono: true },
+  { name: "Value", mono: true, wide: true },
+  { name: "Stored bytes", mono: true, labelled: true },
+  { name: "Status", narrow: true },
+  { name: "TTL left", right: true, narrow: true },
+];
+
+export function inspect(box, query) {
+  return new InspectPanel(box, query);
+}
+
+class InspectPanel {
+  constructor(box, query) {
+    this.select = el("select", { class: "input", onchange: () => this.entityChanged() }, entities().map((one) => el("option", { value: one.name }, one.name)));
+    this.id = el("div", {});
+    this.head = el("div", {});
+    this.body = el("div", { class: "stack" });
+    this.body.addEventListener("expired", () => this.expired());
+    this.head.addEventListener("expired", () => this.following.now());
+    fill(
+      box,
+      heading("Inspect", "Everything stored for one entity, declared or not, and why what is missing is missing."),
+      card("Entity", {}, el("div", { class: "fields" }, labelled("Entity", this.select), this.id)),
+      el("div", { class: "after" }, this.head, this.body),
+    );
+    this.following = follow(() => this.ask(), 2000);
+    this.update(query);
+  }
+
+  update(query) {
+    const name = entity(query.get("entity")) ? query.get("entity") : entities()[0]?.name;
+    if (!name) return;
+    this.select.value = name;
+    this.makeId(query.get("id") ?? "");
+  }
+
+  entityChanged() {
+    this.makeId("");
+  }
+
+  async makeId(id) {
+    const about = entity(this.select.value);
+    const first = id || (await anyId(about.name));
+    this.picker = new IdPicker(about, { ids: [first], many: false, changed: () => this.following.now() });
+    fill(this.id, this.picker.node);
+    this.following.now();
+  }
+
+  async ask() {
+    const [id] = this.picker?.value ?? [];
+    if (!id) {
+      renew(this.head);
+      fill(this.body, card("Hash", {}, nothing("No entity is chosen", "Type an id. Suggestions are those of entities that are stored.")));
+      return;
+    }
+    remember("inspect", { entity: this.select.value, id });
+    try {
+      const found = await getJson("api/inspect", { entity: this.select.value, id });
+      this.result = { ...found, at: performance.now() };
+      this.render();
+    } catch (error) {
+      renew(this.head, trouble(error));
+      if (error.status && error.status !== 503) fill(this.body);
+    }
+  }
+
+  expired() {
+    const passed = performance.now() - this.result.at;
+    for (const field of this.result.fields) {
+      if (field.ttl_ms !== null && field.ttl_ms <= passed) Object.assign(field, { text: null, raw: null, ttl_ms: null, status: "missing", size_bytes: null });
+    }
+    this.render();
+    this.following.now();
+  }
+
+  render() {
+    const { result } = this;
+    renew(this.head, head(result));
+    const declared = result.fields.filter((field) => field.view && field.type);
+    const others = result.fields.filter((field) => !(field.view && field.type));
+    const groups = new Map();
+    for (const field of declared) groups.set(field.view, [...(groups.get(field.view) ?? []), field]);
+    renew(
+      this.body,
+      [...groups].map(([name, fields]) => this.group(name, fields)),
+      others.length ? card("Not declared", { id: "inspect-others", note: "in the hash, and in no view" }, fieldTable("Not declared", others, result)) : null,
+      result.left_out ? message("warn", `${counted(result.left_out, "field")} more are not shown.`) : null,
+    );
+  }
+
+  group(name, fields) {
+    const stored = fields.filter((field) => field.raw !== null).length;
+    return card(
+      name,
+      { id: `inspect-${name}`, note: `${stored} of ${fields.length} stored`, tools: kindBadge(fields[0].kind) },
+      fieldTable(name, fields, this.result),
+    );
+  }
+
+  end() {
+    this.following.end();
+  }
+}
+
+function head(result) {
+  const life = result.key_ttl_ms === null ? (result.found ? el("span", { class: "ttl" }, "none: it lives until its last field is gone") : "–") : ttlCell(result.key_ttl_ms, null, result.at);
+  return [
+    result.found ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or everything it had has expired."),
+    figures(
+      figure("Key", el("span", { class: "mono breakable" }, result.key)),
+      figure("Key TTL", life),
+      figure("Encoding", result.encoding || "–", "how the server keeps the hash"),
+      figure("Fields", String(result.fields.filter((field) => field.raw !== null).length), `of ${result.fields.length} declared or stored`),
+    ),
+  ];
+}
+
+/** Sentences that hold for several fields are said once, above them. */
+function shared(fields) {
+  const names = new Map();
+  for (const field of fields) if (field.why) names.set(field.why, [...(names.get(field.why) ?? []), field.name]);
+  return new Map([...names].filter(([, list]) => list.length > 1));
+}
+
+function reasons(said) {
+  if (!said.size) return null;
+  return el(
+    "ul",
+    { class: "reasons" },
+    [...said].map(([why, names]) => el("li", {}, el("span", { class: "words" }, names.map((name) => el("code", {}, name))), el("span", { class: "why" }, why))),
+  );
+}
+
+function fieldTable(name, fields, result) {
+  const said = shared(fields);
+  const rows = fields.map((field) => {
+    const stored = field.raw !== null;
+    const why = field.why && !said.has(field.why) ? el("span", { class: "why" }, field.why) : null;
+    const ttl = field.ttl_ms ?? (stored ? (result.key_ttl_ms ?? -1) : null);
+    return {
+      key: field.name,
+      tone: field.status === "present" ? "" : field.status,
+      cells: [
+        typed(field.name, field.type),
+        el("span", { class: "stack-tight" }, field.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, field.text), why),
+        stored ? el("span", { class: "typed" }, el("span", { class: "raw" }, field.raw), el("span", { class: "type" }, counted(field.size_bytes, "byte"))) : el("span", { class: "quiet" }, "none"),
+        statusBadge(field.status),
+        el("span", { class: "stack-tight right" }, ttlCell(ttl, field.full_ttl_ms, result.at, field.kind), stored && field.ttl_ms === null && result.key_ttl_ms !== null ? el("span", { class: "type" }, "by the key") : null),
+      ],
+    };
+  });
+  return [reasons(said), table(`Fields of ${name}`, COLUMNS, rows, { compact: true })];
+}

@@ -1,0 +1,88 @@
+// Loads: when each batch view was loaded, with what, and what went wrong.
+
+import { getJson } from "../api.js";
+import { el, fill, renew } from "../dom.js";
+import { ago, count, moment, size, took } from "../format.js";
+import { card, heading, nothing, table, trouble, viewLink } from "../parts.js";
+import { on, state, views } from "../state.js";
+import { follow } from "./follow.js";
+
+const LAST = [
+  { name: "View" },
+  { name: "Last good load" },
+  { name: "Expected" },
+  { name: "Rows", right: true },
+  { name: "Duration", right: true },
+  { name: "State", wide: true },
+];
+
+const HISTORY = [
+  { name: "Ended" },
+  { name: "View" },
+  { name: "Rows written", right: true },
+  { name: "Rejected", right: true },
+  { name: "Sent", right: true },
+  { name: "Duration", right: true },
+  { name: "Result", wide: true },
+];
+
+export function loads(box) {
+  const batches = views().filter((one) => one.kind === "batch");
+  if (!batches.length) {
+    fill(box, heading("Loads"), nothing("No batch view is declared", "A view with `batch:` is loaded whole, and expires by its entity's key."));
+    return {};
+  }
+  const told = el("div", {});
+  const list = el("div", { class: "stack" });
+  fill(box, heading("Loads", "Each batch view's loads: rows, rejects, duration, and why one failed."), told, list);
+  let history = [];
+  const render = () => renew(list, card("Batch views", {}, lastTable(state.live.loads ?? [])), card("History", { note: "the newest first, up to 50 of each view" }, historyTable(history)));
+  const following = follow(async () => {
+    try {
+      ({ history } = await getJson("api/loads"));
+      renew(told);
+      render();
+    } catch (error) {
+      renew(told, trouble(error));
+    }
+  }, 3000);
+  following.now();
+  const off = on("live", render);
+  return { update: () => {}, end: () => (off(), following.end()) };
+}
+
+function lastTable(states) {
+  const rows = states
+    .filter((one) => one.kind === "batch")
+    .map((one) => ({
+      key: one.view,
+      cells: [viewLink(one.view), ago(one.age_ms), `every ${views().find((found) => found.name === one.view)?.refresh ?? "–"}`, one.last_run_ms === null ? "–" : count(one.rows), one.last_run_ms === null ? "–" : took(one.seconds * 1000), stateOf(one)],
+    }));
+  return table("The last load of each batch view", LAST, rows);
+}
+
+function stateOf(one) {
+  const about = views().find((found) => found.name === one.view);
+  const command = about?.has_source ? `featurekit materialize ${one.view}` : `featurekit write ${one.view} < rows.jsonl`;
+  if (one.error) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error), el("code", {}, command));
+  if (one.last_run_ms === null) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "never loaded"), el("code", {}, command));
+  if (one.late) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "late"), el("code", {}, command));
+  return el("span", { class: "badge status-present" }, "on time");
+}
+
+function historyTable(history) {
+  const rows = history.map((one) => ({
+    key: `${one.view}-${one.ended_ms}`,
+    tone: one.error ? "invalid" : "",
+    cells: [
+      moment(one.ended_ms),
+      viewLink(one.view),
+      one.rows_read === one.rows_written ? count(one.rows_written) : `${count(one.rows_written)} of ${count(one.rows_read)} read`,
+      one.rows_rejected ? el("span", { class: "status-text-invalid" }, count(one.rows_rejected)) : "0",
+      one.size_bytes ? size(one.size_bytes) : "–",
+      took(one.seconds * 1000),
+      one.error ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error)) : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "done"), one.rejects_path && el("span", { class: "why" }, `Rejects are in ${one.rejects_path}`)),
+    ],
+  }));
+  return table("History of loads", HISTORY, rows, { empty: "No load is remembered yet. `featurekit materialize` makes the first." });
+}

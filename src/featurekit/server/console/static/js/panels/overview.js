@@ -1,0 +1,189 @@
+// Overview: the server, what is stored of each entity and view, and what is late.
+
+import { getJson } from "../api.js";
+import { Chart } from "../chart.js";
+import { el, fill, renew } from "../dom.js";
+import { count, counted, percent, size, span } from "../format.js";
+import { button, card, figure, figures, heading, kindBadge, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
+import { on, state, views } from "../state.js";
+import { COLOURS, coloured, loadState, storedWords } from "./words.js";
+
+const VIEW_COLUMNS = [
+  { name: "View" },
+  { name: "Entity" },
+  { name: "Owner" },
+  { name: "TTL" },
+  { name: "Last write" },
+  { name: "Live", label: "Entities with a live field" },
+  { name: "Hits", label: "Hit rate", right: true },
+  { name: "Left", label: "TTL left", right: true },
+];
+
+export function overview(box) {
+  const top = el("div", {});
+  const views_ = el("div", {});
+  const coverage = el("div", { class: "coverage" });
+  const found = el("div", {});
+  const shown = views().slice(0, COLOURS.length);
+  const chart = new Chart({
+    series: coloured(shown),
+    unit: count,
+  });
+  const check = button("Run the checks", async () => {
+    try {
+      const { findings } = await getJson("api/doctor");
+      fill(found, findingList(findings));
+    } catch (error) {
+      fill(found, trouble(error));
+    }
+  });
+  fill(
+    box,
+    heading("Overview", "What is stored now, how fresh it is, and what is late."),
+    top,
+    el(
+      "div",
+      { class: "grid" },
+      card("Views", { wide: true, note: "of the entities sampled" }, views_),
+      card("Entities with a live field", { note: "the last five minutes", wide: true }, chart.node),
+      card("Feature coverage", { note: "the share of sampled entities that hold each feature", wide: true }, coverage),
+      card("Checks", { note: "what featurekit doctor finds", wide: true, tools: check }, found),
+    ),
+  );
+  fill(found, el("p", { class: "quiet" }, "Looks at the server, the registry, each view and a sample of hashes. It writes one probe key that expires."));
+  const render = () => {
+    renew(top, topOf(state.live));
+    renew(views_, viewTable(state.live));
+    renew(coverage, views().map((one) => coverageOf(one, state.live)));
+    chart.show(series(shown), chartWords(shown));
+  };
+  render();
+  const off = on("live", render);
+  return { update: () => {}, end: () => (off(), chart.end()) };
+}
+
+function topOf(live) {
+  if (!live.server) return el("p", { class: "loading" }, "Looking at the store …");
+  const { server } = live;
+  const empty = live.entities.every((one) => one.present === 0);
+  const memory = server.memory_limit_bytes ? `of ${size(server.memory_limit_bytes)}` : "no limit";
+  const shown = [
+    ...live.entities.map((one) => figure(one.entity, storedWords(one), one.whole ? "stored, all looked at" : "sampled; there are more", { key: one.entity })),
+    figure(server.servers > 1 ? `${server.servers} servers` : "Server", server.name || "–", `up ${span(server.uptime_s * 1000)}`, { key: "@server" }),
+    figure("Memory", size(server.memory_bytes), memory, { key: "@memory" }),
+    figure("Commands", `${count(server.commands_per_second)}/s`, counted(server.clients, "client"), { key: "@commands" }),
+    server.evicted_keys ? figure("Evicted", count(server.evicted_keys), "keys removed for want of memory", { tone: "bad", key: "@evicted" }) : null,
+    reads(live.reads),
+  ];
+  return [
+    empty ? el("div", { class: "card" }, emptyStore()) : null,
+    figures(shown),
+  ];
+}
+
+/** How often the readers of this server found what they asked for, this console's own included. */
+function reads(byView) {
+  const [present, total] = hits(Object.values(byView ?? {}));
+  if (!total) return null;
+  return figure("Hit rate", percent(present / total), `of ${counted(total, "value")} read by this server`, { key: "@reads" });
+}
+
+function hits(counts) {
+  const sum = (numbers) => numbers.reduce((one, other) => one + other, 0);
+  return [sum(counts.map((one) => one.present ?? 0)), sum(counts.map((one) => sum(Object.values(one))))];
+}
+
+function hitWords(counts) {
+  const [present, total] = hits(counts ? [counts] : []);
+  if (!total) return el("span", { class: "quiet" }, "not read");
+  const rest = Object.entries(counts).filter(([status, number]) => status !== "present" && number).map(([status, number]) => `${count(number)} ${status}`);
+  return el("span", { title: rest.join(", ") || "nothing else" }, percent(present / total));
+}
+
+export function emptyStore() {
+  const batch = views().find((one) => one.kind === "batch" && one.has_source);
+  const other = views().find((one) => one.kind === "batch");
+  const stream = views().find((one) => one.kind === "stream");
+  const commands = [];
+  if (batch) commands.push("featurekit materialize");
+  else if (other) commands.push(`featurekit write ${other.name} < rows.jsonl`);
+  if (stream?.has_source) commands.push("featurekit stream run");
+  else if (stream) commands.push(`featurekit stream push ${stream.name} < events.jsonl`);
+  return nothing("The store is empty", "No entity has a live field of any view. Fill it from the repository's folder:", ...commands);
+}
+
+function viewTable(live) {
+  const lives = Object.fromEntries((live.views ?? []).map((one) => [one.view, one]));
+  const runs = Object.fromEntries((live.loads ?? []).map((one) => [one.view, one]));
+  const rows = views().map((one) => {
+    const life = lives[one.name];
+    const share = life?.sampled ? life.live / life.sampled : 0;
+    return {
+      key: one.name,
+      cells: [
+        el("span", { class: "pair" }, viewLink(one.name), kindBadge(one.kind)),
+        one.entity,
+        one.owner || el("span", { class: "quiet" }, "nobody named"),
+        el("span", {}, one.ttl, el("span", { class: "quiet" }, ` every ${one.refresh}`)),
+        loadState(one, runs[one.name], live.at_ms, life),
+        life ? shareBar(share, { tone: one.kind, text: `${percent(share)} of ${count(life.sampled)}` }) : "–",
+        hitWords(live.reads?.[one.name]),
+        leftWords(life),
+      ],
+    };
+  });
+  return table("Views", VIEW_COLUMNS, rows, { empty: "No view is declared." });
+}
+
+function leftWords(life) {
+  if (!life?.live) return el("span", { class: "quiet" }, "nothing lives");
+  if (life.newest_ttl_ms === null) return "no expiry";
+  if (span(life.oldest_ttl_ms) === span(life.newest_ttl_ms)) return span(life.newest_ttl_ms);
+  return `${span(life.oldest_ttl_ms)} to ${span(life.newest_ttl_ms)}`;
+}
+
+function coverageOf(one, live) {
+  const life = (live.views ?? []).find((found) => found.view === one.name);
+  const sampled = life?.sampled ?? 0;
+  return el(
+    "section",
+    { class: "coverage-view", "data-key": one.name },
+    el("h3", {}, one.name, " ", kindBadge(one.kind)),
+    el(
+      "ul",
+      {},
+      one.fields.map((field) => {
+        const part = sampled ? (life.fields[field.name] ?? 0) / sampled : 0;
+        return el("li", { "data-key": field.name }, el("span", { class: "coverage-name" }, field.name), shareBar(part, { tone: one.kind }));
+      }),
+    ),
+  );
+}
+
+function series(shown) {
+  const points = state.history;
+  return [points.map((point) => point.at_ms), ...shown.map((one) => points.map((point) => point.live[one.name] ?? null))];
+}
+
+function chartWords(shown) {
+  const last = state.history.at(-1);
+  if (!last) return "No look at the store yet.";
+  return `Entities with a live field now: ${shown.map((one) => `${one.name} ${last.live[one.name] ?? 0}`).join(", ")}.`;
+}
+
+const LEVELS = { ok: "present", warn: "missing", fail: "invalid" };
+
+function findingList(findings) {
+  return el(
+    "ul",
+    { class: "findings" },
+    findings.map((one) =>
+      el(
+        "li",
+        {},
+        el("span", { class: `badge status-${LEVELS[one.level]}` }, one.level),
+        el("div", {}, el("p", {}, el("strong", {}, one.subject), " ", one.message), one.hint && el("p", { class: "quiet" }, one.hint)),
+      ),
+    ),
+  );
+}

@@ -1,0 +1,199 @@
+// Read: what a model would get, value by value, with how long each has left.
+
+import { postJson } from "../api.js";
+import { Chart } from "../chart.js";
+import { el, fill, renew } from "../dom.js";
+import { counted, percentile, took } from "../format.js";
+import { card, copyable, figure, figures, heading, inspectLink, message, nothing, statusBadge, table, trouble, typed, viewBadge } from "../parts.js";
+import { anyId, FeaturePicker, IdPicker } from "../pickers.js";
+import { remember } from "../router.js";
+import { entities } from "../state.js";
+import { ttlCell } from "../ttl.js";
+import { follow } from "./follow.js";
+
+const READS = 120;
+const COLUMNS = [
+  { name: "Feature", mono: true },
+  { name: "Value", mono: true },
+  { name: "View" },
+  { name: "Status" },
+  { name: "TTL left", right: true },
+];
+
+export function read(box, query) {
+  return new ReadPanel(box, query);
+}
+
+class ReadPanel {
+  constructor(box, query) {
+    this.times = [];
+    this.results = el("div", { class: "stack", "aria-live": "off" });
+    this.told = el("div", {});
+    this.summary = el("p", { class: "hidden-text", role: "status" });
+    this.lines = el("div", { class: "stack" });
+    this.figures = el("div", {});
+    this.chart = new Chart({ series: [{ label: "", colour: "accent", points: true }], time: false, height: 150, unit: (v) => took(v) });
+    this.features = new FeaturePicker(query, () => this.featuresChanged());
+    this.ids = el("div", { class: "stack" });
+    this.results.addEventListener("expired", () => this.expired());
+    fill(
+      box,
+      heading("Read", "What a model gets: one HMGET for each entity, decoded, with the TTL of every value."),
+      el(
+        "div",
+        { class: "split" },
+        el("div", { class: "stack" }, card("Ask for", {}, this.features.node, this.ids), card("Latency", { note: "in the server, of the reads on this page" }, this.figures, this.chart.node)),
+        el("div", { class: "stack" }, this.summary, this.told, this.results, card("The same elsewhere", {}, this.lines)),
+      ),
+    );
+    this.following = follow(() => this.ask(), 2000);
+    this.begin(query);
+  }
+
+  async begin(query) {
+    this.makeIds(query);
+    if (this.pickers.every((picker) => !picker.value.length)) {
+      for (const picker of this.pickers) {
+        const id = await anyId(picker.about.name);
+        if (id && !picker.value.length) picker.ids = [id];
+        picker.render();
+      }
+    }
+    this.following.now();
+  }
+
+  makeIds(query) {
+    const known = new Map((this.pickers ?? []).map((picker) => [picker.about.name, picker.ids]));
+    this.pickers = this.features.entities.map(
+      (about) => new IdPicker(about, { ids: known.get(about.name) ?? query.getAll(`id.${about.name}`), changed: () => this.changed() }),
+    );
+    fill(this.ids, this.pickers.map((picker) => picker.node));
+  }
+
+  featuresChanged() {
+    this.result = null;
+    this.makeIds(new URLSearchParams());
+    this.begin(new URLSearchParams());
+    this.changed();
+  }
+
+  changed() {
+    this.remember();
+    this.following.now();
+  }
+
+  remember() {
+    const ids = Object.fromEntries(this.pickers.map((picker) => [`id.${picker.about.name}`, picker.value]));
+    remember("read", { ...this.features.query, ...ids });
+  }
+
+  update(query) {
+    this.features.set(query);
+    this.pickers = [];
+    this.begin(query);
+  }
+
+  async ask() {
+    const ids = Object.fromEntries(this.pickers.map((picker) => [picker.about.name, picker.value]));
+    if (!this.features.value.length || Object.values(ids).some((list) => !list.length)) {
+      this.result = null;
+      renew(this.told);
+      fill(this.results, card("Values", {}, nothing("Nothing to read yet", entities().length ? "Pick features, and give an id for each entity." : "No entity is applied.")));
+      fill(this.lines, el("p", { class: "quiet" }, "Once something is read, the same read stands here as Python, curl and shell."));
+      return;
+    }
+    try {
+      const result = await postJson("api/read", { features: this.features.value, ids }, 5000);
+      this.remember();
+      this.result = { ...result, at: performance.now() };
+      renew(this.told);
+      this.times.push(result.elapsed_ms);
+      if (this.times.length > READS) this.times.shift();
+      this.render();
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  failed(error) {
+    renew(this.told, trouble(error));
+    if (error.status && error.status < 500) {
+      this.result = null;
+      fill(this.results);
+    }
+  }
+
+  /** A value came to its end: it is missing now, whatever the next read says. */
+  expired() {
+    const passed = performance.now() - this.result.at;
+    for (const row of this.result.rows) {
+      for (const cell of row.cells) {
+        if (cell.ttl_ms !== null && cell.ttl_ms >= 0 && cell.ttl_ms <= passed) {
+          Object.assign(cell, { text: null, status: "missing", ttl_ms: null });
+        }
+      }
+    }
+    this.render();
+    this.following.now();
+  }
+
+  render() {
+    const { features, rows, at } = this.result;
+    renew(this.results, rows.map((row, index) => this.row(row, index, features, at)));
+    const missing = rows.flatMap((row) => row.cells).filter((cell) => cell.status !== "present").length;
+    const said = `${counted(rows.length, "entity", "entities")}, ${counted(features.length, "feature")} each; ${missing ? `${missing} without a stored value` : "all present"}.`;
+    if (this.summary.textContent !== said) this.summary.textContent = said;
+    this.renderTimes();
+    this.renderLines();
+  }
+
+  row(row, index, features, at) {
+    const name = Object.entries(row.keys).map(([key, value]) => `${key} ${value}`).join(", ");
+    const cells = row.cells.map((cell, place) => {
+      const feature = features[place];
+      return {
+        key: `${feature.view}:${feature.name}`,
+        tone: cell.status === "present" ? "" : cell.status,
+        cells: [
+          typed(feature.name, feature.type),
+          cell.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, cell.text),
+          viewBadge(feature.view, feature.kind),
+          statusBadge(cell.status),
+          ttlCell(cell.ttl_ms, feature.ttl_ms, at, feature.kind),
+        ],
+      };
+    });
+    const present = row.cells.filter((cell) => cell.status === "present").length;
+    const links = this.pickers.map((picker) => {
+      const id = picker.value[Math.min(index, picker.value.length - 1)];
+      return id && el("span", {}, inspectLink(picker.about.name, id));
+    });
+    return card(
+      name,
+      { id: `row-${index}`, note: `${present} of ${row.cells.length} present`, tools: el("span", { class: "inspect-links" }, el("span", { class: "quiet" }, "inspect"), links) },
+      row.error && message("bad", row.error),
+      row.found || row.error ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or its TTL ran out. Inspect tells what is known."),
+      table(`Features of ${name}`, COLUMNS, cells, { compact: true }),
+    );
+  }
+
+  renderTimes() {
+    const sorted = [...this.times].sort((a, b) => a - b);
+    const last = this.times.at(-1);
+    renew(this.figures, figures(figure("Last read", took(last), "with TTLs"), figure("Median", took(percentile(sorted, 0.5)), `of ${counted(sorted.length, "read")}`), figure("Slowest", took(sorted.at(-1)))));
+    this.chart.show([this.times.map((_, index) => index + 1), this.times], `The last read took ${took(last)}; the median of ${sorted.length} is ${took(percentile(sorted, 0.5))}.`);
+  }
+
+  renderLines() {
+    const { python, curl, shell } = this.result.lines;
+    const key = python + curl;
+    if (this.linesKey === key) return;
+    this.linesKey = key;
+    fill(this.lines, copyable(python, "Python"), curl && copyable(curl, "curl"), copyable(shell, "shell"));
+  }
+
+  end() {
+    this.following.end();
+    this.chart.end();
+  }
+}

@@ -1,0 +1,124 @@
+// Stream: who feeds the stream views, how far they are, and what they refused.
+
+import { getJson } from "../api.js";
+import { Chart } from "../chart.js";
+import { el, fill, renew } from "../dom.js";
+import { count, counted, moment, percent, span } from "../format.js";
+import { card, figure, figures, heading, nothing, table, trouble, typed } from "../parts.js";
+import { on, state, views } from "../state.js";
+import { workerCard } from "./demo.js";
+import { follow } from "./follow.js";
+import { COLOURS, coloured } from "./words.js";
+
+const WORKERS = [
+  { name: "Worker", mono: true },
+  { name: "Events a second", right: true },
+  { name: "Written", right: true },
+  { name: "Dropped", right: true },
+  { name: "Dead letters", right: true },
+  { name: "Lag", right: true },
+  { name: "State", wide: true },
+];
+const LETTERS = [{ name: "When" }, { name: "Reason", wide: true }, { name: "Event", mono: true, wide: true }];
+
+export function stream(box) {
+  const streams = views().filter((one) => one.kind === "stream");
+  if (!streams.length) {
+    fill(box, heading("Stream"), nothing("No stream view is declared", "A view with `stream:` is written event by event, and each of its fields expires by itself."));
+    return {};
+  }
+  const worker = state.session.demo ? workerCard() : null;
+  const told = el("div", {});
+  const list = el("div", { class: "stack" });
+  const uncounted = el("div", {});
+  const shown = streams.slice(0, COLOURS.length);
+  const chart = new Chart({ series: coloured(shown), unit: (v) => `${Math.round(v * 10) / 10}` });
+  fill(
+    box,
+    heading("Stream", "Events on their way into the store: workers, lag, and what was refused."),
+    told,
+    el("div", { class: "stack" }, worker?.node, card("Events a second", { note: "read by each view's workers" }, uncounted, chart.node), list),
+  );
+  let letters = {};
+  const render = () => {
+    renew(list, streams.map((one) => feedCard(one, letters[one.name] ?? [])));
+    const rates = shown.map((one) => ratesOf(one.name));
+    chart.node.hidden = rates.every((rate) => rate.every((value) => value === null));
+    renew(uncounted, chart.node.hidden ? el("p", { class: "quiet" }, "No group has read a stream of this project yet: there is nothing to count.") : null);
+    chart.show([state.history.map((point) => point.at_ms), ...rates], `Events a second now: ${shown.map((one, index) => `${one.name} ${(rates[index].at(-1) ?? 0).toFixed(1)}`).join(", ")}.`);
+  };
+  const following = follow(async () => {
+    try {
+      ({ letters } = await getJson("api/letters"));
+      renew(told);
+      render();
+    } catch (error) {
+      renew(told, trouble(error));
+    }
+  }, 3000);
+  following.now();
+  const off = on("live", render);
+  return { update: () => {}, end: () => (off(), following.end(), chart.end(), worker?.end()) };
+}
+
+/** Events a second between looks; nothing where a feed does not count them. */
+function ratesOf(name) {
+  return state.history.map((point, index) => {
+    const before = state.history[Math.max(0, index - 5)];
+    const [now, then] = [point.events[name], before.events[name]];
+    const seconds = (point.at_ms - before.at_ms) / 1000;
+    if (now === null || now === undefined || then === null || then === undefined || seconds <= 0) return null;
+    return Math.max(0, (now - then) / seconds);
+  });
+}
+
+function feedCard(about, letters) {
+  const { name } = about;
+  const feed = (state.live.feeds ?? []).find((one) => one.view === name) ?? { source: about.has_source ? about.source : "", lag: null, dead: null };
+  const life = (state.live.views ?? []).find((one) => one.view === name);
+  const workers = (state.live.workers ?? []).filter((one) => one.view === name);
+  const rate = workers.length ? workers.reduce((sum, one) => sum + one.events_per_second, 0) : ratesOf(name).at(-1);
+  const share = life?.sampled ? life.live / life.sampled : 0;
+  const dropped = workers.reduce((sum, one) => sum + one.dropped_older + one.dropped_expired, 0);
+  return card(
+    name,
+    { id: `feed-${name}`, note: `each field lives ${about.ttl} from its last write` },
+    figures(
+      figure("Source", feed.source || "none", feed.source ? "" : "a program pushes its events"),
+      figure("Events a second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
+      figure("Lag", feed.lag === null ? "–" : count(feed.lag), feed.lag === null ? "not known" : "events yet to be read", { tone: feed.lag > 1000 ? "warn" : "" }),
+      figure("Dropped", count(dropped), "older or expired events"),
+      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead ? "refused events" : "nothing was refused", { tone: feed.dead ? "warn" : "" }),
+      figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "nothing lives"),
+    ),
+    feed.source ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,
+    letters.length ? [el("h3", {}, `Newest of ${counted(feed.dead ?? letters.length, "dead letter")}`), letterTable(name, letters)] : null,
+  );
+}
+
+function workerTable(name, workers) {
+  if (!workers.length) return nothing("No worker feeds this view now", "Start one in the repository's folder:", `featurekit stream run ${name}`);
+  const rows = workers.map((one) => ({
+    key: one.name,
+    cells: [
+      typed(one.name, `${one.host}, since ${moment(one.started_ms)}`),
+      one.events_per_second.toFixed(1),
+      count(one.written),
+      count(one.dropped_older + one.dropped_expired),
+      count(one.rejected),
+      one.lag === null ? "–" : count(one.lag),
+      one.trouble
+        ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "waiting"), el("span", { class: "why" }, one.trouble))
+        : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "working"), one.error && el("span", { class: "why" }, `Before: ${one.error}`)),
+    ],
+  }));
+  return table(`Workers of ${name}`, WORKERS, rows);
+}
+
+function letterTable(name, letters) {
+  const rows = letters.map((one) => ({
+    key: one.id,
+    cells: [moment(one.at_ms), one.reason || "no reason was kept", el("span", { class: "words" }, Object.entries(one.fields).map(([field, text]) => el("code", {}, `${field}=${text}`)))],
+  }));
+  return table(`Dead letters of ${name}`, LETTERS, rows);
+}

@@ -1,0 +1,83 @@
+// One user, watched: its values with their TTLs counting down, read anew twice a second or so.
+
+import { postJson } from "../api.js";
+import { el, fill, renew } from "../dom.js";
+import { took } from "../format.js";
+import { card, message, nothing, statusBadge, table } from "../parts.js";
+import { IdPicker, anyId } from "../pickers.js";
+import { entity, views } from "../state.js";
+import { ttlCell } from "../ttl.js";
+import { follow } from "./follow.js";
+
+const COLUMNS = [{ name: "Feature", mono: true }, { name: "Value", mono: true }, { name: "Status" }, { name: "TTL left", right: true }];
+
+export class WatchedUser {
+  constructor() {
+    this.about = views()[0] ? entity(views()[0].entity) : null;
+    this.body = el("div", {});
+    this.note = el("p", { class: "card-note" });
+    this.pick = el("div", { class: "watch-pick" });
+    this.body.addEventListener("expired", () => this.expired());
+    this.node = card("One user, watched", { id: "watched", tools: this.pick }, this.body, this.note);
+    this.following = follow(() => this.ask(), 1500);
+    this.begin();
+  }
+
+  async begin() {
+    if (!this.about) return;
+    const id = await anyId(this.about.name);
+    this.picker = new IdPicker(this.about, { ids: [id], many: false, changed: () => this.following.now() });
+    fill(this.pick, this.picker.node);
+    this.following.now();
+  }
+
+  async ask() {
+    if (!this.picker) return;
+    if (!this.picker.value.length) this.picker.input.value = await anyId(this.about.name);
+    const [id] = this.picker.value;
+    if (!id) {
+      fill(this.body, nothing("No user is stored", "Bulk-load some, and the first of them is watched here."));
+      return;
+    }
+    const names = views().filter((one) => one.entity === this.about.name).map((one) => one.name);
+    try {
+      const result = await postJson("api/read", { features: names, ids: { [this.about.name]: [id] } }, 4000);
+      this.result = { ...result, at: performance.now(), id };
+      this.render();
+    } catch {
+      // The banner tells that the store is away; what is shown goes on expiring.
+    }
+  }
+
+  expired() {
+    const passed = performance.now() - this.result.at;
+    for (const cell of this.result.rows[0].cells) {
+      if (cell.ttl_ms !== null && cell.ttl_ms >= 0 && cell.ttl_ms <= passed) Object.assign(cell, { text: null, status: "missing", ttl_ms: null });
+    }
+    this.render();
+    this.following.now();
+  }
+
+  render() {
+    const { features, rows: [row], at, elapsed_ms: elapsed } = this.result;
+    this.note.textContent = `Read anew every 1.5 s; the last read took ${took(elapsed)}. The bars are how much of its TTL each value has left.`;
+    const cells = row.cells.map((cell, index) => {
+      const feature = features[index];
+      return {
+        key: feature.name,
+        tone: cell.status === "present" ? "" : cell.status,
+        cells: [
+          feature.name,
+          cell.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, cell.text),
+          statusBadge(cell.status),
+          ttlCell(cell.ttl_ms, feature.ttl_ms, at, feature.kind),
+        ],
+      };
+    });
+    renew(this.body, row.found ? null : message("warn", "This user isn't in the store.", "Either it was never materialized or its key-level TTL expired."), table("The watched user's features", COLUMNS, cells, { compact: true }));
+  }
+
+  end() {
+    this.following.end();
+  }
+}

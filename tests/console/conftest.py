@@ -1,0 +1,47 @@
+"""The console over a repository of three entities: of one join key, of an int, and of two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from featurekit import FeatureStore
+from featurekit.server.app import create_app
+from featurekit.server.auth import Tokens
+from featurekit.server.console import console_routes
+from featurekit.server.site import Site
+from tests.promise.repos import applied
+from tests.servers import Server
+
+
+@pytest.fixture
+def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
+    """The repository, applied, with nothing stored."""
+    with applied(tmp_path, valkey.url) as store:
+        yield store
+
+
+def fill(store: FeatureStore, users: int = 3) -> None:
+    """Store some of each entity: users u1, u2, … of whom u1 alone does something."""
+    names = [f"u{number}" for number in range(1, users + 1)]
+    store.write_batch("profile", {u: {"country": "NO", "tx_count_7d": 7} for u in names})
+    store.write_batch("shop", {42: {"country": "SE", "sales": 9}})
+    store.write_batch("delays", {("JFK", "L:A"): {"minutes": 2.5}})
+    store.stream_writer("activity").write("u1", {"tx_count_5m": 3})
+
+
+def console(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> TestClient:
+    """A client of the console of a store."""
+    site = Site(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
+    return TestClient(create_app(site, console_routes(site)), base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def client(store: FeatureStore) -> Iterator[TestClient]:
+    """A client of the console, with something stored."""
+    fill(store)
+    with console(store) as client:
+        yield client

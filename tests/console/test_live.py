@@ -1,0 +1,111 @@
+"""The live stream: one sampler for all pages, which ends when nobody looks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from typing_extensions import override
+
+from featurekit import FeatureStore
+from featurekit.server.console.live import Live
+from featurekit.server.console.sampler import Sampler
+from featurekit.server.stopping import stop
+from tests.console.conftest import fill
+from tests.servers import Server
+
+
+class Counting(Sampler):
+    """A sampler that knows how often it looked."""
+
+    looks = 0
+
+    @override
+    def take(self) -> dict[str, Any]:
+        self.looks += 1
+        return super().take()
+
+
+def request() -> Request:
+    return Request({"type": "http"})
+
+
+@asynccontextmanager
+async def page(live: Live, of: Request | None = None) -> AsyncIterator[AsyncIterator[Any]]:
+    """What one page is sent, event by event."""
+    response = await live.answer(of or request())
+    assert isinstance(response, StreamingResponse)
+    body: Any = response.body_iterator
+
+    async def events() -> AsyncIterator[Any]:
+        async for event in body:
+            yield json.loads(event.removeprefix(b"data: "))
+
+    try:
+        yield events()
+    finally:
+        await body.aclose()
+
+
+async def test_a_page_is_told_how_the_store_does(store: FeatureStore) -> None:
+    fill(store)
+    async with page(Live(Sampler(store))) as events:
+        assert await anext(events) == {"history": []}
+        told = await anext(events)
+    views = {view["view"]: view for view in told["views"]}
+    assert told["store"] == {"up": True}
+    assert {e["entity"]: e["present"] for e in told["entities"]} == {
+        "merchant": 1,
+        "route": 1,
+        "user": 3,
+    }
+    assert (views["profile"]["live"], views["activity"]["live"]) == (3, 1)
+    assert views["activity"]["fields"] == {"tx_count_5m": 1, "device": 0}
+
+
+async def test_pages_share_one_sampler_which_ends_with_the_last_of_them(
+    store: FeatureStore,
+) -> None:
+    sampler = Counting(store)
+    live = Live(sampler)
+    async with page(live) as one, page(live) as other:
+        first, second = [[await anext(events) for _ in range(2)][1] for events in (one, other)]
+        assert first == second
+    looks = sampler.looks
+    await asyncio.sleep(1.3)
+    assert sampler.looks - looks <= 1
+
+
+async def test_a_store_that_stops_is_told_of_and_so_is_its_return(
+    store: FeatureStore, valkey: Server
+) -> None:
+    async with page(Live(Sampler(store))) as events:
+        await anext(events)
+        assert (await anext(events))["store"]["up"]
+        valkey.stop()
+        assert not (await anext(events))["store"]["up"]
+        valkey.start()
+        told = [(await anext(events))["store"]["up"] for _ in range(2)]
+    assert told[-1]
+
+
+async def test_the_stream_ends_when_the_server_is_asked_to(store: FeatureStore) -> None:
+    of = request()
+    async with page(Live(Sampler(store)), of) as events:
+        await anext(events)
+        await anext(events)
+        stop(of.scope)
+        assert [event async for event in events if "history" in event] == []
+
+
+def test_what_is_not_applied_yet_is_said(store: FeatureStore) -> None:
+    (store.path / "registry.json").unlink()
+    store.refresh()
+    told = Sampler(store).take()
+    assert told["store"] == {"up": True}
+    assert told["hint"] == "run `featurekit apply` first"
