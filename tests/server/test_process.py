@@ -32,8 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory, store_server: Server) -> Pa
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Served]:
-    with served(folder, "--max-body", "1024") as server:
+def ready(folder: Path) -> Path:
+    with FeatureStore(folder) as store:
+        store.apply()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(ready: Path) -> Iterator[Served]:
+    with served(ready, "--max-body", "1024") as server:
         yield server
 
 
@@ -42,27 +49,22 @@ def status(server: Served, body: dict[str, Any] = READ) -> int:
 
 
 def test_it_starts_before_anything_is_applied_and_follows_what_is(
-    server: Served, folder: Path
+    tmp_path: Path, store_server: Server
 ) -> None:
-    assert server.started["notes"] == [
-        "nothing is applied yet: requests get 503 until `featurekit apply`"
-    ]
-    assert server.client.get("/health").status_code == 200
-    assert status(server) == 503
-    with FeatureStore(folder) as store:
-        store.apply()
-    wait_until(lambda: status(server) == 200, 3)
-
-
-def test_it_serves_the_last_good_registry_when_the_next_cannot_be_read(
-    server: Served, folder: Path
-) -> None:
-    file = folder / "registry.json"
-    good = file.read_text()
-    file.write_text("{")
-    wait_until(lambda: "cannot be taken over" in server.log, 3)
-    assert status(server) == 200
-    file.write_text(good)
+    folder = write_repo(tmp_path, store_server.url, FRAUD)
+    with served(folder) as server:
+        assert server.started["notes"] == [
+            "nothing is applied yet: requests get 503 until `featurekit apply`"
+        ]
+        assert server.client.get("/health").status_code == 200
+        assert status(server) == 503
+        with FeatureStore(folder) as store:
+            store.apply()
+        wait_until(lambda: status(server) == 200, 3)
+        file = folder / "registry.json"
+        file.write_text("{")
+        wait_until(lambda: "cannot be taken over" in server.log, 3)
+        assert status(server) == 200
 
 
 def test_heads_without_end_are_refused(server: Served) -> None:
@@ -92,10 +94,8 @@ def test_a_head_request_has_no_body(server: Served) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_request_under_way_is_answered_before_it_stops(
-    folder: Path, store_server: Server
-) -> None:
-    with served(folder) as server:
+def test_a_request_under_way_is_answered_before_it_stops(ready: Path) -> None:
+    with served(ready) as server:
         with server.connect() as client:
             head = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
             client.sendall(head + b"{")
@@ -115,9 +115,9 @@ def _refuses(server: Served) -> bool:
     return False
 
 
-def test_workers_share_the_port_and_stop_together(folder: Path) -> None:
+def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
     tokens = {"FEATUREKIT_SERVER_TOKENS": "read:abc"}
-    with served(folder, "--workers", "2", **tokens) as server:
+    with served(ready, "--workers", "2", **tokens) as server:
         assert server.started["workers"] == 2
         assert status(server) == 401
         server.client.headers["Authorization"] = "Bearer abc"

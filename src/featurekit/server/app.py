@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,7 +22,10 @@ from featurekit.server.feast.writing import feast_writing_routes
 from featurekit.server.following import Following
 from featurekit.server.health import health_routes
 from featurekit.server.jobs import Jobs
+from featurekit.server.routing import refused
+from featurekit.server.scraping import Scraping
 from featurekit.server.site import Site
+from featurekit.server.traffic import UNMATCHED
 from featurekit.server.v1.reading import v1_reading_routes
 from featurekit.server.v1.registry import v1_registry_routes
 from featurekit.server.v1.writing import v1_writing_routes
@@ -37,13 +39,20 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
         extra: Further routes, as those of the console.
     """
     following, jobs = Following(site.store), Jobs(site.store)
+    scraping, unmatched = Scraping(site, following), site.traffic.of(UNMATCHED)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with following.running():
+        async with following.running(), scraping.running():
             yield
         await site.store.close_async()
         site.store.close()
+
+    async def no_route(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        unmatched.answered(request.method, error.status_code, 0.0)
+        return refused(error)
 
     return Starlette(
         routes=[
@@ -54,21 +63,12 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *v1_writing_routes(site, jobs),
             *health_routes(site),
             *v1_registry_routes(site, following),
+            *scraping.routes(),
             *extra,
         ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: no_route, Exception: _failed},
         lifespan=lifespan,
     )
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    """An error of HTTP itself: an unknown path, a wrong method, a body too large."""
-    if not isinstance(error, HTTPException):
-        raise error
-    detail = error.detail
-    if detail == HTTPStatus(error.status_code).phrase:
-        detail = detail.lower()
-    return refusal(error.status_code, detail, headers=dict(error.headers or {}))
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from time import perf_counter
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -36,27 +39,36 @@ def route(
         scope: What a token must allow; `None` for a route open to all.
         methods: `GET` allows `HEAD` too.
     """
-    return Route(path, Endpoint(handler, site, scope), methods=list(methods), name=path)
+    return Route(path, Endpoint(handler, site, scope, path), methods=list(methods), name=path)
 
 
 class Endpoint:
     """A handler as an ASGI application, without Starlette's own wrapping of functions."""
 
-    def __init__(self, handler: Handler, site: Site, scope: Scope | None) -> None:
+    def __init__(self, handler: Handler, site: Site, scope: Scope | None, path: str) -> None:
         self._handler = handler
         self._tokens = site.tokens
         self._scope = scope
+        self._count = site.traffic.of(path)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive, send)
-        response = self._refusal(request) if self._scope else None
-        if response is None:
-            try:
-                response = await self._handler(request)
-            except FeatureKitError as error:
-                response = error_response(error)
-        await response(scope, receive, send)
+        start, status = perf_counter(), 500
+        try:
+            response = await self._answer(Request(scope, receive, send))
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            self._count.answered(scope["method"], status, perf_counter() - start)
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            response = self._refusal(request) if self._scope else None
+            return response or await self._handler(request)
+        except FeatureKitError as error:
+            return error_response(error)
+        except HTTPException as error:
+            return refused(error)
 
     def _refusal(self, request: Request) -> Response | None:
         """Why this request may not be made; `None` if it may."""
@@ -71,6 +83,14 @@ class Endpoint:
             text = f"this token is not for '{self._scope}'"
             return _challenge(403, text, ' error="insufficient_scope"')
         return None
+
+
+def refused(error: HTTPException) -> Response:
+    """An error of HTTP itself: an unknown path, a wrong method, a body too large."""
+    detail = error.detail
+    if detail == HTTPStatus(error.status_code).phrase:
+        detail = detail.lower()
+    return refusal(error.status_code, detail, headers=dict(error.headers or {}))
 
 
 def _challenge(status: int, message: str, reason: str) -> Response:

@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
@@ -107,23 +108,25 @@ def run(options: Options, tell: Tell) -> None:
         uvicorn.Server(config).run([listening])
         return
     site.store.close()
-    config = config_of(options, partial(app_of, options))
-    Multiprocess(config, [listening]).run()
+    with TemporaryDirectory(prefix="featurekit-") as shared:
+        config = config_of(options, partial(app_of, options, shared))
+        Multiprocess(config, [listening]).run()
 
 
-def site_of(options: Options) -> Site:
+def site_of(options: Options, shared: str = "") -> Site:
     """The site of a repository, with the tokens of the environment."""
     return Site(
         store=FeatureStore(options.repo),
         limits=options.limits,
         tokens=Tokens.parse(os.environ.get(VARIABLE, "")),
         allow_writes=options.allow_writes,
+        shared=shared,
     )
 
 
-def app_of(options: Options) -> Starlette:
+def app_of(options: Options, shared: str) -> Starlette:
     """The application of a repository: what each worker makes for itself."""
-    site = site_of(options)
+    site = site_of(options, shared)
     return create_app(site, extra_of(options, site))
 
 

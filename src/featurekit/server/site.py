@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from featurekit.repo import FeatureStore
 from featurekit.server.auth import Tokens
+from featurekit.server.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,13 @@ class Site:
         limits: What a request may cost.
         tokens: Who may do what; empty for everybody and everything.
         allow_writes: Whether the console offers what changes or destroys things.
+        shared: The folder that workers leave their metrics in; empty where there is one process.
+        traffic: The requests that came.
     """
 
     store: FeatureStore
     limits: Limits = field(default_factory=Limits)
     tokens: Tokens = field(default_factory=Tokens)
     allow_writes: bool = False
+    shared: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
