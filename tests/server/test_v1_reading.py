@@ -68,6 +68,21 @@ def test_freshness_tells_what_is_left_and_how_old_the_event_is(
     assert features["score"]["ttl_s"] is None
 
 
+def test_values_older_than_the_request_allows_are_stale(
+    client: TestClient, valkey: Server
+) -> None:
+    with valkey.client() as there:
+        there.pexpire("fs:user:u1", 86_400_000 - 3_600_000)
+    body = {"features": ["profile:tx_count_7d"], "entities": [{"user_id": "u1"}]}
+    for max_age, status in (("2h", "present"), ("30m", "stale")):
+        answer = client.post("/v1/features/read", json=body | {"max_age": {"profile": max_age}})
+        cell = answer.json()["rows"][0]["features"]["tx_count_7d"]
+        assert cell["status"] == status
+    asked = {"features": body["features"], "entities": {"user_id": ["u1"]}}
+    feast = client.post("/get-online-features", json=asked | {"max_age": {"profile": "30m"}})
+    assert feast.json()["results"][1]["statuses"] == ["OUTSIDE_MAX_AGE"]
+
+
 def test_a_row_that_cannot_be_read_says_why_and_spoils_no_other(
     client: TestClient, valkey: Server
 ) -> None:
@@ -119,6 +134,9 @@ feature_services: [{name: rain, features: [weather]}]
         (SERVICE, {"entities": [], "freshness": 1}, 422, "true or false is expected"),
         (SERVICE, {"entities": [], "timeout_s": "1"}, 422, "'1' is no timeout"),
         (SERVICE, {"entities": [], "timeout_s": 0}, 422, "0 is no timeout"),
+        (SERVICE, {"entities": [], "max_age": "2m"}, 422, "max_age bounds the ages of views"),
+        (SERVICE, {"entities": [], "max_age": {"shop": "2m"}}, 422, "shop"),
+        (SERVICE, {"entities": [], "max_age": {"profile": "soon"}}, 422, "soon"),
         (SERVICE, {"entities": [{"user": 1}]}, 422, "no join key named 'user'"),
         (SERVICE, {"entities": [{"user_id": 1}]}, 422, "1 is not a string"),
         (SERVICE, {"entities": [{"user_id": "u"}] * 4}, 422, "4 entities are more than the 3"),

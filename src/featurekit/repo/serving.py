@@ -145,7 +145,7 @@ class Serving:
         self, features: Features, *, full: bool, freshness: bool, max_age: MaxAge
     ) -> OnlineReader:
         wanted = features if isinstance(features, str) else tuple(features)
-        ages = _ages_ms(max_age) if max_age else ()
+        ages = ages_ms_of(max_age) if max_age else ()
         readers = self._readers  # before the plan: what comes of an old plan is kept nowhere
         made = readers.get((wanted, full, freshness, ages))
         if made is None:
@@ -159,7 +159,12 @@ class Serving:
         return made
 
 
-def _ages_ms(max_age: Any) -> tuple[tuple[str, int], ...]:
+def ages_ms_of(max_age: Any) -> tuple[tuple[str, int], ...]:
+    """Views with how old their values may be, in milliseconds, sorted.
+
+    Raises:
+        RequestError: It is no mapping of views to spans of time.
+    """
     if not isinstance(max_age, Mapping):
         raise RequestError(
             f"max_age bounds the ages of views, as {{'user_activity': '2m'}}, and is {max_age!r}"

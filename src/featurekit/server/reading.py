@@ -15,6 +15,7 @@ from featurekit.compiler import compile_read
 from featurekit.dtypes import DType
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
+from featurekit.repo.serving import ages_ms_of
 from featurekit.runtime.reader import OnlineReader
 from featurekit.server.site import Site
 from featurekit.server.spelling import Spell, speller
@@ -70,21 +71,33 @@ class Readings:
         self._most = site.limits.entities
         self._words = words
         self._clocks = clocks
-        self._made: dict[tuple[Asked, bool, bool], Reading] = {}
+        self._made: dict[object, Reading] = {}
 
-    def of(self, asked: Asked, *, full_names: bool, freshness: bool = False) -> Reading:
+    def of(
+        self, asked: Asked, max_age: object = None, *, full_names: bool, freshness: bool = False
+    ) -> Reading:
         """The reading of a list of features.
+
+        Args:
+            asked: Which.
+            max_age: How old the values of some views may be: `{"user_activity": "2m"}`.
+            full_names: Whether they are named `view__field`.
+            freshness: Whether to ask how long each value has to live, too.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
             RequestError: The list is empty, or cannot be asked for in one request.
             RegistryError: Nothing is applied yet.
         """
-        key = (asked, full_names, freshness)
+        ages_ms = ages_ms_of(max_age) if max_age else ()
+        key = (asked, ages_ms, full_names, freshness)
         made = self._made.get(key)
         repo = self._store.repo_plan
         if made is None or made.repo is not repo:
-            made = self._make(repo, asked, full_names=full_names, freshness=freshness)
+            plan = compile_read(
+                repo, asked, full_feature_names=full_names, max_age_ms=dict(ages_ms)
+            )
+            made = self._make(repo, plan, freshness=freshness)
             if len(self._made) >= MOST:
                 self._made.clear()
             self._made[key] = made
@@ -98,8 +111,7 @@ class Readings:
                 hint="ask in several requests, or raise --max-entities",
             )
 
-    def _make(self, repo: RepoPlan, asked: Asked, *, full_names: bool, freshness: bool) -> Reading:
-        plan = compile_read(repo, asked, full_feature_names=full_names)
+    def _make(self, repo: RepoPlan, plan: ReadPlan, *, freshness: bool) -> Reading:
         keys = {part.name: part.dtype for group in plan.groups for part in group.key.join_keys}
         return Reading(
             repo=repo,

@@ -41,10 +41,11 @@ _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Question(NamedTuple):
-    """A request for features, taken apart."""
+    """A request for features, taken apart. `max_age` is ours: Feast's clients do not send it."""
 
     asked: Asked
     entities: dict[str, list[Any]]
+    max_age: object
     full_names: bool
     with_views: bool
 
@@ -56,7 +57,7 @@ def feast_reading_routes(site: Site) -> list[BaseRoute]:
     async def get_online_features(request: Request) -> Response:
         question = question_of(await json_body(request, site))
         try:
-            reading = readings.of(question.asked, full_names=question.full_names)
+            reading = readings.of(question.asked, question.max_age, full_names=question.full_names)
         except UnknownNameError as error:
             return _unknown(site.store.repo_plan, question.asked, error)
         columns = question.entities
@@ -95,6 +96,7 @@ def question_of(body: Any) -> Question:
     return Question(
         asked=tuple(features) if service is None else service,
         entities=entities,
+        max_age=body.get("max_age"),
         full_names=_flag(body, "full_feature_names"),
         with_views=_flag(body, "include_feature_view_version_metadata"),
     )

@@ -19,7 +19,7 @@ from featurekit.server.shapes import as_object, member, texts
 from featurekit.server.site import Site
 from featurekit.server.spelling import OURS, spelled
 
-MEMBERS = ("entities", "full_feature_names", "freshness", "timeout_s", "partial")
+MEMBERS = ("entities", "full_feature_names", "freshness", "max_age", "timeout_s", "partial")
 """What a request to read may say besides which features."""
 
 
@@ -39,6 +39,7 @@ def v1_reading_routes(site: Site) -> list[BaseRoute]:
         freshness = member(body, "freshness", bool, default=False)
         reading = readings.of(
             asked,
+            body.get("max_age"),
             full_names=member(body, "full_feature_names", bool, default=False),
             freshness=freshness,
         )
