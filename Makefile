@@ -47,6 +47,9 @@ clean: ## Stop the examples' servers; delete their data, and all caches. Keeps .
 	    env -u FEATUREKIT_ONLINE_URL $(BIN)/featurekit --repo $$repo embedded stop || exit 1; \
 	  fi; \
 	done
+	@if [ -d .featurekit/demo/online ] && [ -x $(BIN)/featurekit ]; then \
+	  $(BIN)/featurekit embedded stop --folder .featurekit/demo/online || exit 1; \
+	fi
 	rm -rf $(REPOS:%=%/.featurekit) examples/*/data dist build
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +

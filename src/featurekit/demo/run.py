@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from featurekit.demo.repository import ACTIVITY, declare
 from featurekit.demo.routes import demo_routes
-from featurekit.demo.settings import Settings
+from featurekit.demo.settings import EMBEDDED, Settings
 from featurekit.demo.stage import Stage
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
@@ -159,16 +159,16 @@ def _place(store: FeatureStore) -> str:
 
 @contextmanager
 def _embedded(settings: Settings) -> Iterator[None]:
-    """Stop the embedded server at the end, if it is the demo that started it."""
+    """Stop the embedded server at the end: the demo's own, or another that it started."""
     if not settings.url.startswith("embedded://"):
         yield
         return
     server = embedded_server(settings.folder)
-    was_running = server.status().running
+    keep = settings.url != EMBEDDED and server.status().running
     try:
         yield
     finally:
-        if not was_running:
+        if not keep:
             with suppress(StoreError):
                 server.stop()
 

@@ -163,7 +163,7 @@ class Load:
                 report.seconds = time.monotonic() - start
                 good_ms = before.good_ms if before else 0
                 with suppress(StoreError, RegistryError):  # what ended the load matters more
-                    self._record(report, started_ms, error.message, good_ms)
+                    self._record(report, started_ms, _told(error, view.name), good_ms)
                 raise
         report.entities = report.rows_written
         report.seconds = time.monotonic() - start
@@ -208,6 +208,12 @@ class Load:
         file.add(rows, refused.reasons)
         file.close()
         return file.path
+
+
+def _told(error: FeatureKitError, view: str) -> str:
+    """The error in one line, without the view, beside which it is shown."""
+    where = error.where.removeprefix(view).removeprefix(", ")
+    return f"{where}: {error.message}" if where else error.message
 
 
 def _sources() -> Any:
