@@ -28,6 +28,9 @@ from featurekit.runtime.response import OnlineResponse
 
 SHOWN_IDS = 500
 SAMPLE = 10
+_WITNESS = "risk_segment"
+"""A batch field, read beside others since it tells whether there is a user, and for how long."""
+
 GONE, ENDLESS = -2, -1
 """What `HTTL` says of a field that is not there, and of one without a TTL of its own."""
 
@@ -67,10 +70,9 @@ class Stage:
             settings.users_per_tick,
             settings.tick_s,
         )
-        plan = store.repo_plan
-        self.fields: dict[str, FieldPlan] = {
-            field.name: field for view in (PROFILE, ACTIVITY) for field in plan.view(view).fields
-        }
+        views = [store.repo_plan.view(name) for name in (PROFILE, ACTIVITY)]
+        self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
+        self._views = {field.name: view.name for view in views for field in view.fields}
         self._census = Census(lambda: store.stored_ids(entity))
         self._stats = Stats()
         self._batch_ttl_s = settings.batch_ttl_s
@@ -140,7 +142,7 @@ class Stage:
 
     async def read(self, user: str, names: Sequence[str]) -> dict[str, object]:
         """Features of one user, by one round trip."""
-        response, seconds = await self._ask([user])
+        response, seconds = await self._ask([user], [*names, _WITNESS], freshness=True)
         if response.errors:
             raise StoreError(response.errors[0], where=f"{self.settings.keys}{user}")
         row = _Row(self.fields, response)
@@ -162,17 +164,16 @@ class Stage:
         """Features of some users, picked at random, by one round trip."""
         ids = (await self._census.take()).ids
         users = sorted(random.sample(ids, min(count, len(ids))))
-        response, seconds = await self._ask(users) if users else (None, 0.0)
-        asked = list(dict.fromkeys(names))
-        statuses: Counter[str] = Counter()
-        counts = []
-        for index, user in enumerate(users):
-            row = _Row(self.fields, response, index)  # type: ignore[arg-type]
-            told = [row.status(name) for name in asked]
-            statuses.update(told)
-            counts.append({"id": user, "field_count": told.count("present")})
+        response, seconds = await self._ask(users, names)
+        told = response.statuses
+        asked = [told.get(name, ["unknown"] * len(users)) for name in dict.fromkeys(names)]
+        rows = [[column[index] for column in asked] for index in range(len(users))]
+        counts = [
+            {"id": user, "field_count": row.count("present")}
+            for user, row in zip(users, rows, strict=True)
+        ]
+        statuses = Counter(status for row in rows for status in row)
         self._count(len(users), statuses["present"])
-        errors = response.errors if response is not None else {}
         return {
             "entity_count": len(users),
             "field_count": len(names),
@@ -180,7 +181,7 @@ class Stage:
             "sample": counts[:SAMPLE],
             "entities": counts,
             "statuses": dict(statuses),
-            "errors": {users[index]: reason for index, reason in errors.items()},
+            "errors": {users[index]: reason for index, reason in response.errors.items()},
         }
 
     async def inspect(self, user: str) -> dict[str, object]:
@@ -211,10 +212,15 @@ class Stage:
             self._stats = Stats()
         return deleted
 
-    async def _ask(self, users: Sequence[str]) -> tuple[OnlineResponse, float]:
+    async def _ask(
+        self, users: Sequence[str], names: Sequence[str], *, freshness: bool = False
+    ) -> tuple[OnlineResponse, float]:
+        """The features of these names that there are, of these users; and how long that took."""
+        known = [name for name in dict.fromkeys(names) if name in self.fields] or [_WITNESS]
+        features = [f"{self._views[name]}:{name}" for name in known]
         start = time.perf_counter()
         response = await self.store.get_online_features_async(
-            SERVICE, {"user_id": users}, freshness=True
+            features, {"user_id": users}, freshness=freshness
         )
         return response, time.perf_counter() - start
 
