@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from featurekit.compiler import compile_repo
-from featurekit.models.config import RepoConfig
+from featurekit.models.config import OnlineStoreConfig, RepoConfig, Tls
 from featurekit.models.model import Described, Model
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.home import FileHome, OnlineHome
 from featurekit.repo.parts import Parts
+from featurekit.stores.url import StoreUrl
 from tests.declare.conftest import REPO, Load
 
 DECLARED = """
@@ -146,6 +148,26 @@ for name, (shape, own) in SOURCES.items():
         }
 """A text of the definitions and what takes its place, for each key."""
 
+OF_CONNECTIONS: dict[str, tuple[str, str, object]] = {
+    "timeout": ("timeout: 1m30s", "timeout_s", 90.0),
+    "connect_timeout": ("connect_timeout: 20ms", "connect_timeout_s", 0.02),
+    "load_timeout": ("load_timeout: 1h", "load_timeout_s", 3600.0),
+    "retries": ("retries: 0", "retries", 0),
+    "max_connections": ("max_connections: 7", "max_connections", 7),
+    "health_check": ("health_check: 1s", "health_check_s", 1.0),
+    "read_from": ("read_from: replica", "read_from", "replica"),
+    "tls.ca_certs": ("tls: {ca_certs: ca}", "tls", (("ssl_ca_certs", "ca"),)),
+    "tls.certfile": ("tls: {certfile: crt}", "tls", (("ssl_certfile", "crt"),)),
+    "tls.keyfile": ("tls: {keyfile: key}", "tls", (("ssl_keyfile", "key"),)),
+    "tls.cert_reqs": ("tls: {cert_reqs: none}", "tls", (("ssl_cert_reqs", "none"),)),
+    "tls.check_hostname": (
+        "tls: {check_hostname: false}",
+        "tls",
+        (("ssl_check_hostname", False),),
+    ),
+}
+"""Each option of a connection: how it is written, and what comes of it."""
+
 
 def keys_of(model: type[Model]) -> Iterator[str]:
     """The keys of all models below, without those that are descriptive or choose the model."""
@@ -181,7 +203,8 @@ def test_each_key_is_looked_at() -> None:
     }
     bases = {key for key in keys_of(Model) if key.startswith("_")}
     of_repo = {f"RepoConfig.{name}" for name in RepoConfig.model_fields}
-    of_store = {"OnlineStoreConfig.url", "OnlineStoreConfig.key_prefix"}
+    of_store = {f"OnlineStoreConfig.{name}" for name in OnlineStoreConfig.model_fields}
+    of_store |= {f"Tls.{name}" for name in Tls.model_fields}
     assert {*keys_of(Model)} - bases - of_files == {*CHANGES} | of_repo | of_store
 
 
@@ -207,6 +230,31 @@ def test_a_descriptive_key_changes_no_plan(load: Load, told: str) -> None:
 )
 def test_the_repository_changes_the_plan(load: Load, repo: str) -> None:
     assert compiled(load, DECLARED) != compiled(load, DECLARED, repo)
+
+
+@pytest.mark.parametrize("key", OF_CONNECTIONS)
+def test_an_option_of_the_store_reaches_its_connections(
+    load: Load, tmp_path: Path, key: str
+) -> None:
+    written, attribute, value = OF_CONNECTIONS[key]
+    url = "rediss+cluster://h:1"
+    load(DECLARED, f"{REPO}online_store: {{url: '{url}', {written}}}\n")
+    door = pickle.loads(pickle.dumps(Parts.of(tmp_path).door))
+    assert getattr(StoreUrl.parse(url, door.options), attribute) == value
+    assert getattr(StoreUrl.parse(url), attribute) != value
+
+
+def test_each_option_of_the_store_is_looked_at() -> None:
+    told = {*OnlineStoreConfig.model_fields, *(f"tls.{name}" for name in Tls.model_fields)}
+    assert told - {"url", "key_prefix", "tls"} == {*OF_CONNECTIONS}
+
+
+def test_the_defaults_in_the_file_are_those_of_urls() -> None:
+    every = OnlineStoreConfig().model_copy()
+    every.model_fields_set.update({*OnlineStoreConfig.model_fields} - {"max_connections", "tls"})
+    assert StoreUrl.parse("redis+cluster://h", every.options) == StoreUrl.parse(
+        "redis+cluster://h"
+    )
 
 
 def test_the_repository_chooses_files_store_and_registry(load: Load, tmp_path: Path) -> None:

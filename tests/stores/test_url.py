@@ -65,6 +65,25 @@ def test_options_are_obeyed() -> None:
     assert (url.retries, url.max_connections) == (0, 4)
 
 
+def test_options_of_the_url_win_over_those_of_the_file() -> None:
+    file = {"timeout": "30ms", "retries": "5", "read_from": "replica", "ssl_ca_certs": "file.pem"}
+    url = StoreUrl.parse("rediss+cluster://h?retries=0&ssl_ca_certs=url.pem", file)
+    assert (url.timeout_s, url.retries, url.read_from) == (0.03, 0, "replica")
+    assert url.tls == (("ssl_ca_certs", "url.pem"),)
+
+
+def test_options_of_the_file_that_mean_nothing_here_are_passed_over() -> None:
+    file = {"read_from": "replica", "ssl_ca_certs": "ca.pem", "timeout": "1s"}
+    assert StoreUrl.parse("embedded://x", file).tls == ()
+    assert StoreUrl.parse("unix:///s", file).timeout_s == 1
+
+
+def test_tls_options_of_the_file_never_come_to_nothing_over_a_network() -> None:
+    with pytest.raises(StoreError, match=r"has tls:, but redis\+cluster:// is not enc") as caught:
+        StoreUrl.parse("redis+cluster://h", {"ssl_ca_certs": "ca.pem"})
+    assert "rediss+cluster://" in caught.value.hint
+
+
 def test_tls_options_are_obeyed() -> None:
     url = StoreUrl.parse("rediss://h?ssl_ca_certs=ca.pem&ssl_check_hostname=false").within(
         Path("/repo")

@@ -27,7 +27,7 @@ unit, or several from large to small: `90s`, `5m`, `24h`, `7d`, `1h30m`. Text is
 and `12:30` stay what they look like.
 """
 DESCRIPTIVE = "Descriptive keys"
-ACRONYMS = {"Csv", "Jsonl", "Sql"}
+ACRONYMS = {"Csv", "Jsonl", "Sql", "Tls"}
 SIMPLE = {"string": "text", "integer": "whole number", "number": "number", "boolean": "flag"}
 
 

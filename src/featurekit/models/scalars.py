@@ -116,6 +116,19 @@ def _count(raw: object) -> int:
     return value
 
 
+def _whole(raw: object) -> int:
+    value = raw.value if isinstance(raw, Plain) else raw
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueRefusedError(f"found {found(raw)}, expected a whole number, 0 or more")
+    return value
+
+
+def _short(duration_ms: int) -> int:
+    if duration_ms > _UNITS["h"]:
+        raise ValueRefusedError(f"found '{format_duration(duration_ms)}', expected 1h at most")
+    return duration_ms
+
+
 def _flag_or_text(raw: object) -> bool | str:
     if isinstance(raw, Plain) and isinstance(raw.value, bool):
         return raw.value
@@ -156,8 +169,12 @@ Duration = Annotated[
         }
     ),
 ]
+Wait = Annotated[Duration, AfterValidator(_short)]
+"""A duration of an hour at most."""
+
 Flag = Annotated[bool, PlainValidator(_flag, json_schema_input_type=bool)]
 Count = Annotated[int, PlainValidator(_count), WithJsonSchema({"type": "integer", "minimum": 1})]
+Whole = Annotated[int, PlainValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
 FlagOrText = Annotated[
     bool | str, PlainValidator(_flag_or_text, json_schema_input_type=bool | str)
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from featurekit.ports import AsyncOnlineStore, Door, OnlineStore, Traffic
 from featurekit.stores import open_async_store, open_store
-from featurekit.stores.url import StoreUrl
+from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
 
 class StoreDoor(Door):
@@ -21,11 +22,13 @@ class StoreDoor(Door):
     Attributes:
         url: The store's URL.
         root: The folder that its relative paths start from.
+        options: What `online_store:` says beside the URL, by the names of the URL's options.
     """
 
-    def __init__(self, url: str, root: Path) -> None:
+    def __init__(self, url: str, root: Path, options: Mapping[str, str] = NO_OPTIONS) -> None:
         self.url = url
         self.root = root
+        self.options = dict(options)
         self._store: OnlineStore | None = None
         self._pid = os.getpid()
         self._past = Traffic()
@@ -38,14 +41,27 @@ class StoreDoor(Door):
         Raises:
             StoreError: It is no store's URL.
         """
-        return str(StoreUrl.parse(self.url))
+        return str(self._place)
+
+    @property
+    def load_timeout_s(self) -> float:
+        """How long the store waits for the next reply where nobody is served."""
+        return self._place.load_timeout_s
+
+    @property
+    def _place(self) -> StoreUrl:
+        return StoreUrl.parse(self.url, self.options)
+
+    def another(self) -> OnlineStore:
+        """The store once more, with connections of its own; whoever asks closes it."""
+        return open_store(self.url, self.root, os.environ, self.options)
 
     @property
     @override
     def store(self) -> OnlineStore:
         """The store for threads."""
         if self._store is None:
-            self._store = open_store(self.url, self.root, os.environ)
+            self._store = self.another()
         return self._store
 
     @override
@@ -55,7 +71,8 @@ class StoreDoor(Door):
         store = self._loops.get(loop)
         if store is None:
             self._forget_loops()
-            store = self._loops[loop] = open_async_store(self.url, self.root, os.environ)
+            store = open_async_store(self.url, self.root, os.environ, self.options)
+            self._loops[loop] = store
         return store
 
     @property
@@ -96,7 +113,7 @@ class StoreDoor(Door):
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return StoreDoor, (self.url, self.root)
+        return StoreDoor, (self.url, self.root, self.options)
 
 
 def now_ms() -> int:

@@ -25,7 +25,8 @@ class Parts:
     def of(cls, repo_path: str | Path) -> Self:
         """The parts that the nearest `featurerepo.yaml` tells of."""
         loaded = load_repo(find_repo(repo_path), os.environ)
-        door = StoreDoor(loaded.config.online_store.url, loaded.root)
+        online = loaded.config.online_store
+        door = StoreDoor(online.url, loaded.root, online.options)
         return cls(door, _home(loaded, door), loaded)
 
 

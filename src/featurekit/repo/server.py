@@ -20,7 +20,8 @@ def embedded_server(repo_path: str | Path = ".") -> EmbeddedServer:
         RequestError: Its online store is no embedded server.
     """
     loaded = load_repo(repo_path, os.environ)
-    url = StoreUrl.parse(loaded.config.online_store.url).within(loaded.root)
+    online = loaded.config.online_store
+    url = StoreUrl.parse(online.url, online.options).within(loaded.root)
     if url.scheme != "embedded":
         raise RequestError(
             f"the online store is {url}, which is no embedded server",

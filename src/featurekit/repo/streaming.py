@@ -22,8 +22,6 @@ from featurekit.repo.lines import Lines, line_reader
 from featurekit.runtime.tally import Tally
 from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
 from featurekit.runtime.writer import StreamWriter, WriteReport
-from featurekit.stores import open_store
-from featurekit.stores.url import StoreUrl
 from featurekit.streams import Consumer, open_stream
 
 KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
@@ -225,7 +223,7 @@ class Streaming:
             view,
             plan,
             Consumer(_name(options), options.claim_after_ms),
-            lambda: open_store(door.url, door.root, os.environ),
+            door.another,
             _kafka_settings(),
         )
 
@@ -238,7 +236,7 @@ class Streaming:
         tell: Tell,
     ) -> _Member:
         # A blocking read of a stream must end before the store gives up waiting for its reply.
-        patience_s = StoreUrl.parse(self.door.url).load_timeout_s / 2
+        patience_s = self.door.load_timeout_s / 2
         pace = options.pace
         if plan.type == "redis_stream" and pace.wait_s > patience_s:
             pace = replace(pace, wait_s=patience_s)

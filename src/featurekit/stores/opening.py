@@ -6,23 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurekit.ports import AsyncOnlineStore, OnlineStore
-from featurekit.stores.url import CLUSTERS, SENTINELS, StoreUrl
+from featurekit.stores.url import CLUSTERS, NO_OPTIONS, SENTINELS, StoreUrl
 
 
-def open_store(url: str, root: Path, env: Mapping[str, str] | None = None) -> OnlineStore:
+def open_store(
+    url: str,
+    root: Path,
+    env: Mapping[str, str] | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
+) -> OnlineStore:
     """The online store of a URL; nothing is connected or started before the first call.
 
     Args:
         url: As in `featurekit.stores.url`.
         root: The folder that relative paths of the URL are relative to.
         env: Where `FEATUREKIT_ONLINE_USERNAME` and `FEATUREKIT_ONLINE_PASSWORD` are looked for,
-            if the URL has no password.
+            if the URL has no password, and those of Sentinel.
+        options: More options, by the names that they have in URLs; the URL's own win.
 
     Raises:
         StoreError: The URL is wrong.
         MissingExtraError: It needs an extra that is not installed.
     """
-    place = StoreUrl.parse(url).within(root.absolute()).with_secrets(env or {})
+    place = StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {})
     if place.scheme == "memory":
         from featurekit.stores.memory import MemoryStore
 
@@ -45,10 +51,13 @@ def open_store(url: str, root: Path, env: Mapping[str, str] | None = None) -> On
 
 
 def open_async_store(
-    url: str, root: Path, env: Mapping[str, str] | None = None
+    url: str,
+    root: Path,
+    env: Mapping[str, str] | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> AsyncOnlineStore:
     """The asyncio side of `open_store`."""
-    place = StoreUrl.parse(url).within(root.absolute()).with_secrets(env or {})
+    place = StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {})
     if place.scheme == "memory":
         from featurekit.stores.memory import AsyncMemoryStore
 

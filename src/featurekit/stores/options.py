@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from featurekit.errors import StoreError, nearest
@@ -12,26 +12,45 @@ PRIMARY, REPLICA = "primary", "replica"
 WHERE = "online store URL"
 
 
-def parse_options(scheme: str, query: str) -> dict[str, object]:
-    """The attributes of a `StoreUrl` that a query string gives.
+def parse_options(scheme: str, query: str, file: Mapping[str, str]) -> dict[str, object]:
+    """The attributes of a `StoreUrl` that its query string gives, and those that a file adds.
+
+    Args:
+        scheme: The URL's.
+        query: Its options, which win.
+        file: Options of `online_store:`, by the same names; those are passed over that mean
+            nothing for this scheme.
 
     Raises:
-        StoreError: An option is not known for this scheme, or its value does not fit it.
+        StoreError: An option of the URL is not known for this scheme, a value does not fit, or the
+            file gives TLS options for a connection that would not be encrypted.
     """
-    settings: dict[str, object] = {}
-    tls: list[tuple[str, str | bool]] = []
     known = options_of(scheme)
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for name in given:
         if name not in known:
             raise StoreError(
                 f"a {scheme}:// URL has no option '{name}'", hint=nearest(name, known)
             )
+    if scheme.startswith("redis") and not scheme.startswith("rediss"):
+        _check_encrypted(scheme, file)
+    settings: dict[str, object] = {}
+    tls: list[tuple[str, str | bool]] = []
+    for name, value in ({n: v for n, v in file.items() if n in known} | given).items():
         if name in TLS_OPTIONS:
             tls.append((name, TLS_OPTIONS[name](name, value)))
         else:
             attribute, read = OPTIONS[name]
             settings[attribute] = read(name, value)
     return settings | ({"tls": tuple(tls)} if tls else {})
+
+
+def _check_encrypted(scheme: str, file: Mapping[str, str]) -> None:
+    if file.keys() & TLS_OPTIONS.keys():
+        raise StoreError(
+            f"online_store: has tls:, but {scheme}:// is not encrypted",
+            hint=f"write {scheme.replace('redis', 'rediss', 1)}://, or leave tls: out",
+        )
 
 
 def options_of(scheme: str) -> set[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 from typing_extensions import override
@@ -31,6 +32,7 @@ PASSWORD_VARIABLE = "FEATUREKIT_ONLINE_PASSWORD"  # noqa: S105  (a name, not a p
 SENTINEL_USERNAME_VARIABLE = "FEATUREKIT_SENTINEL_USERNAME"
 SENTINEL_PASSWORD_VARIABLE = "FEATUREKIT_SENTINEL_PASSWORD"  # noqa: S105  (a name)
 Address = tuple[str, int]
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,12 @@ class StoreUrl:
     tls: tuple[tuple[str, str | bool], ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> StoreUrl:
+    def parse(cls, text: str, options: Mapping[str, str] = NO_OPTIONS) -> StoreUrl:
         """Read a URL.
+
+        Args:
+            text: The URL.
+            options: More options, by the same names; the URL's own win.
 
         Raises:
             StoreError: It is not one; says what is wrong and what is known, never the password.
@@ -89,7 +95,7 @@ class StoreUrl:
         scheme, found, rest = text.partition("://")
         _check_scheme(scheme if found else "")
         rest, _, query = rest.partition("?")
-        settings = parse_options(scheme, query)
+        settings = parse_options(scheme, query, options)
         if scheme == "embedded" and not rest:
             raise StoreError(
                 "an embedded:// URL needs a folder", hint="embedded://.featurekit/online"
