@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
+from featurekit.repo.parts import Parts
 from featurekit.stores import open_async_store, open_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
+from tests.sentinels import free_ports
 from tests.servers import Server, redis_binary, running, valkey_binary
 from tests.stores.conftest import opened
 
@@ -173,15 +174,28 @@ class Secure:
     """A server that speaks TLS alone and asks for client certificates."""
 
     def __init__(self, port: int, folder: Path) -> None:
+        self.port, self.folder = port, folder
         self.place = f"localhost:{port}"
         self.ca = f"ssl_ca_certs={folder}/ca.crt"
         self.client = f"ssl_certfile={folder}/own.crt&ssl_keyfile={folder}/own.key"
 
 
+def tls_lines(port: int, folder: Path) -> list[str]:
+    """The configuration of a server that listens with TLS alone."""
+    return [
+        f"tls-port {port}",
+        f"tls-cert-file {folder}/own.crt",
+        f"tls-key-file {folder}/own.key",
+        f"tls-ca-cert-file {folder}/ca.crt",
+        "tls-replication yes",
+        "bind 127.0.0.1",
+    ]
+
+
 def certificates(folder: Path) -> None:
     """A CA, and a certificate of its for localhost, for server and client."""
     request = "openssl req -nodes -newkey rsa:2048 -keyout {0}.key -subj /CN={0}"
-    extra = "subjectAltName=DNS:localhost"
+    extra = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     for line in (
         f"{request.format('ca')} -x509 -days 2 -out ca.crt",
         f"{request.format('own')} -x509 -days 2 -CA ca.crt -CAkey ca.key -addext {extra} "
@@ -196,16 +210,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         pytest.skip("the server of the wheel has no TLS, and no other is here")
     folder = tmp_path_factory.mktemp("tls")
     certificates(folder)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    arguments = {
-        "tls-port": port,
-        "tls-cert-file": folder / "own.crt",
-        "tls-key-file": folder / "own.key",
-        "tls-ca-cert-file": folder / "ca.crt",
-        "bind": "127.0.0.1",
-    }
-    parts = [text for name, value in arguments.items() for text in (f"--{name}", str(value))]
+    [port] = free_ports(1)
+    parts = [part for line in tls_lines(port, folder) for part in f"--{line}".split()]
     with running(redis_binary(), *parts):
         yield Secure(port, folder)
 
@@ -225,6 +231,33 @@ async def test_tls_under_asyncio(secure: Secure) -> None:
     store = open_async_store(f"rediss://{secure.place}?{secure.ca}&{secure.client}", Path())
     assert await store.run([b"no"] * 2, [command(b"GET", b"no")] * 2) == [None, None]
     await store.close()
+
+
+async def test_tls_for_sentinels_and_the_server_that_they_name(secure: Secure) -> None:
+    [port] = free_ports(1)
+    lines = [*tls_lines(port, secure.folder), f"sentinel monitor main 127.0.0.1 {secure.port} 1"]
+    sentinel = Server(redis_binary(), sentinel=lines)
+    url = f"rediss+sentinel://127.0.0.1:{port}/main?{secure.ca}&{secure.client}"
+    store, beside = opened(url), open_async_store(url, Path())
+    store.check_writable("fs")
+    assert await beside.read([b"no"], [command(b"GET", b"no")]) == [None]
+    store.close()
+    await beside.close()
+    sentinel.remove()
+
+
+def test_tls_options_stand_in_the_file_as_well(secure: Secure, tmp_path: Path) -> None:
+    files = "{ca_certs: ca.crt, certfile: own.crt, keyfile: own.key, check_hostname: true}"
+    for name in ("ca.crt", "own.crt", "own.key"):
+        (tmp_path / name).symlink_to(secure.folder / name)
+    (tmp_path / "none.yaml").write_text("{}")
+    (tmp_path / "featurerepo.yaml").write_text(
+        "project: p\ndefinitions: none.yaml\n"
+        f"online_store: {{url: 'rediss://{secure.place}', tls: {files}}}\n"
+    )
+    door = Parts.of(tmp_path).door
+    assert door.store.call("PING") == b"PONG"
+    door.close()
 
 
 def test_tls_without_the_ca_says_which_option_to_give(secure: Secure) -> None:

@@ -49,7 +49,7 @@ class Pace:
     wait_s: float = 1.0
     interval_s: float = 10.0
     first_pause_s: float = 0.1
-    longest_pause_s: float = 5.0
+    longest_pause_s: float = 0.8
     grace_s: float = 2.0
 
 

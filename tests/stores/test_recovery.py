@@ -1,0 +1,101 @@
+"""Back to work within a second after the server is: calls, loads and workers of streams."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from featurekit.errors import StoreUnavailableError
+from featurekit.stores import open_async_store
+from featurekit.wire import command
+from tests.fault_proxy import FaultProxy
+from tests.sentinels import until
+from tests.servers import Server, running, valkey_binary
+from tests.stores.conftest import opened
+from tests.stores.test_faults import chunk
+from tests.streams.repos import repository, stored
+
+KEYS = [b"no"]
+GETS = [command(b"GET", b"no")]
+AWAY_S = 1.0
+
+
+def test_the_first_call_after_a_restart_succeeds() -> None:
+    with running(valkey_binary()) as server:
+        store = opened(server.url)
+        store.run(KEYS, GETS)
+        server.stop()
+        with pytest.raises(StoreUnavailableError):
+            store.run(KEYS, GETS)
+        server.start()
+        assert store.run(KEYS, GETS) == [None]
+        server.stop()
+        server.start()
+        assert store.call("DBSIZE") == 0
+        store.close()
+
+
+async def test_the_first_asyncio_call_after_a_restart_succeeds() -> None:
+    with running(valkey_binary()) as server:
+        store = open_async_store(server.url, Path())
+        await store.run(KEYS, GETS)
+        server.stop()
+        with pytest.raises(StoreUnavailableError):
+            await store.run(KEYS, GETS)
+        server.start()
+        assert await store.run(KEYS, GETS) == [None]
+        await store.close()
+
+
+@pytest.mark.parametrize("fault", ["refused", "swallowed"])
+def test_the_first_call_after_a_fault_of_the_network_succeeds(valkey: Server, fault: str) -> None:
+    with FaultProxy(valkey.socket) as proxy:
+        store = opened(f"{proxy.url}?timeout=50ms&connect_timeout=50ms")
+        store.run(KEYS, GETS)
+        break_off(proxy, fault)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError):
+                store.run(KEYS, GETS)
+        proxy.heal()
+        assert store.run(KEYS, GETS) == [None]
+        store.close()
+
+
+def break_off(proxy: FaultProxy, fault: str) -> None:
+    if fault == "refused":
+        proxy.refuse()
+    else:
+        proxy.to_server.drop = True
+
+
+def test_a_load_goes_on_within_a_second(valkey: Server) -> None:
+    with FaultProxy(valkey.socket) as proxy:
+        store = opened(proxy.url)
+        flow = store.load(chunk(number) for number in range(30))
+        next(flow)
+        proxy.refuse()
+        threading.Timer(AWAY_S, proxy.heal).start()
+        began = time.monotonic()
+        assert len(list(flow)) == 29
+        assert AWAY_S <= time.monotonic() - began < AWAY_S + 1
+        store.close()
+
+
+def test_a_worker_goes_on_within_a_second(valkey: Server, tmp_path: Path) -> None:
+    with FaultProxy(valkey.socket) as proxy, repository(tmp_path, proxy.url) as store:
+        stop = threading.Event()
+        worker = threading.Thread(target=store.streams.run, kwargs={"stop": stop})
+        worker.start()
+        with valkey.client() as client:
+            client.xadd("activity-events", {"user_id": "u1", "count": 1})
+            until(lambda: stored(valkey, "fs:user:u1"))
+            proxy.refuse()
+            time.sleep(1.7 * AWAY_S)
+            proxy.heal()
+            client.xadd("activity-events", {"user_id": "u1", "count": 2})
+            until(lambda: stored(valkey, "fs:user:u1")[b"count"] == b"2", AWAY_S)
+        stop.set()
+        worker.join()
