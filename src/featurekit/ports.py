@@ -114,6 +114,9 @@ class OnlineStore(Protocol):
         """What went over its connections."""
         return Traffic()
 
+    def describe(self) -> str:
+        """Where it is, for people and without a password; of several servers, which they are."""
+
     def run(
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:

@@ -68,6 +68,8 @@ async def test_a_sentinel_that_is_not_there_is_passed_over(
     store.check_writable("fs")
     assert list(store.load([chunk(1)])) == [(chunk(1), None)]
     assert value_at(steady.first) == b"1"
+    [port] = [port for port, server in steady.servers.items() if server is steady.first]
+    assert store.describe() == f"{steady.url}, whose primary is 127.0.0.1:{port}"
 
 
 async def test_reads_are_a_replicas_where_the_url_says_so(steady: Watched) -> None:

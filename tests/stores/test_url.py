@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreError
-from featurekit.stores.url import StoreUrl
+from featurekit.stores.options import OPTIONS, TLS_OPTIONS
+from featurekit.stores.url import SCHEMES, StoreUrl
 
 
 def refusal(text: str) -> str:
@@ -156,3 +157,9 @@ def test_a_wrong_url_is_refused(text: str, part: str) -> None:
 @pytest.mark.parametrize("text", ["reddis://:pw@h", "redis://:pw@h:x", "redis://:pw@h?timout=1"])
 def test_a_refusal_does_not_show_the_password(text: str) -> None:
     assert "pw" not in refusal(text)
+
+
+def test_every_option_is_in_the_documents() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    assert [name for name in (*OPTIONS, *TLS_OPTIONS) if f"`{name}`" not in page] == []
+    assert [scheme for scheme in SCHEMES if f"`{scheme}://" not in page] == []

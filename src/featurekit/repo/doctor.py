@@ -12,6 +12,7 @@ from featurekit.errors import FeatureKitError, RegistryError, StoreError
 from featurekit.plan import EntityPlan, RepoPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.applied import Applied
+from featurekit.repo.door import StoreDoor
 from featurekit.repo.inspection import ViewStatus
 from featurekit.repo.sample import sample
 from featurekit.wire import command
@@ -41,11 +42,12 @@ class Finding:
 
 
 def examine(
-    store: OnlineStore, applied: Applied, status: Callable[[], list[ViewStatus]], project: str
+    door: StoreDoor, applied: Applied, status: Callable[[], list[ViewStatus]], project: str
 ) -> list[Finding]:
     """Look at everything, from the server up; what cannot be reached ends it."""
+    store = door.store
     try:
-        server = list(_server(store))
+        server = [*_server(store), Finding(OK, "connection", f"{store.describe()}; {door.terms}")]
     except StoreError as error:
         return [Finding(FAIL, "server", error.message, error.hint)]
     registry, plan = _registry(applied, project)

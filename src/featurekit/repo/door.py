@@ -44,6 +44,11 @@ class StoreDoor(Door):
         return str(self._place)
 
     @property
+    def terms(self) -> str:
+        """The options of its connections, for people."""
+        return self._place.terms
+
+    @property
     def load_timeout_s(self) -> float:
         """How long the store waits for the next reply where nobody is served."""
         return self._place.load_timeout_s

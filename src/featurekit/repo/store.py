@@ -353,7 +353,7 @@ class FeatureStore(Serving):
 
     def doctor(self) -> list[Finding]:
         """What is well and what is not: server, registry, views, hashes."""
-        return examine(self._door.store, self._applied, self.status, self.project)
+        return examine(self._door, self._applied, self.status, self.project)
 
     def bench(self, *, entities: int = 10_000, seconds: float = 5.0) -> BenchReport:
         """What reads and loads cost on this store, under a key prefix deleted afterwards."""

@@ -47,8 +47,8 @@ class RedisStore(OnlineStore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"
 
+    @override
     def describe(self) -> str:
-        """Where it is, for people."""
         return str(self.url)
 
     @property

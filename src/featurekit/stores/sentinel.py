@@ -18,7 +18,7 @@ from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinels import Sentinels, Whereabouts
 from featurekit.stores.troubles import check_primary, unconnected
-from featurekit.stores.url import StoreUrl
+from featurekit.stores.url import StoreUrl, shown
 
 
 class SentinelPool(Pool):
@@ -114,6 +114,7 @@ class SentinelStore(RedisStore):
         sentinels = Sentinels(url)
         primary = SentinelPool(url, sentinels)
         super().__init__(url, primary)
+        self._whereabouts = primary.whereabouts
         self._replicas = (
             RedisStore(url, ReplicaPool(url, sentinels, primary))
             if url.read_from == REPLICA
@@ -125,6 +126,11 @@ class SentinelStore(RedisStore):
     def traffic(self) -> Traffic:
         own = super().traffic
         return own + self._replicas.traffic if self._replicas is not None else own
+
+    @override
+    def describe(self) -> str:
+        found = ", ".join(shown(*address) for address in self._whereabouts.addresses)
+        return f"{self.url}, whose primary is {found}" if found else str(self.url)
 
     @override
     def read(

@@ -127,6 +127,27 @@ class StoreUrl:
         hosts = self.hosts or (((self.host, self.port),) if self.host else ())
         return ",".join(shown(*host) for host in hosts) or self.path
 
+    @property
+    def terms(self) -> str:
+        """The options in force, for people."""
+        waits = {
+            "timeout": self.timeout_s,
+            "connect_timeout": self.connect_timeout_s,
+            "load_timeout": self.load_timeout_s,
+            "health_check": self.health_check_s,
+        }
+        most = self.max_connections or "not bounded"
+        parts = [f"{name} {seconds:g}s" for name, seconds in waits.items()]
+        parts += [f"retries {self.retries}", f"max_connections {most}"]
+        if self.hosts:
+            parts.append(f"read_from {self.read_from}")
+        tls = [f"{name} {value}" for name, value in self.tls]
+        if self.scheme.startswith("rediss"):
+            parts.append(" ".join(["TLS", *tls]))
+        elif self.scheme.startswith("redis"):
+            parts.append("not encrypted")
+        return ", ".join(parts)
+
     def at(self, host: str, port: int) -> StoreUrl:
         """One server of a cluster, or one that Sentinel named, with the same login and options."""
         scheme = self.scheme.partition("+")[0]
