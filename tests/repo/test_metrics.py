@@ -47,7 +47,7 @@ def test_values_are_counted_by_view_and_status(shop: FeatureStore) -> None:
     assert counted(shop, "profile") == {"present": 6, "default": 2, "missing": 2}
     assert counted(shop, "activity") == {"present": 2, "missing": 3}
     read = shop.metrics().reads["features"]
-    assert (read.calls, read.entities, read.failures) == (2, 5, 0)
+    assert (read.calls, read.entities, read.nothing, read.failures) == (2, 5, 2, 0)
     assert read.latency.calls == 2
     assert 0 < read.latency.seconds < 5
 

@@ -19,7 +19,7 @@ from featurekit.runtime.metrics import (
 from featurekit.server.prometheus import MetricsCollector, exposition
 
 METRICS = Metrics(
-    reads={'s"1': ReadMetrics(3, 1, 30, Histogram((2, 1, *[0] * (len(BOUNDS_S) - 2), 1), 0.5))},
+    reads={'s"1': ReadMetrics(3, 1, 30, 2, Histogram((2, 1, *[0] * (len(BOUNDS_S) - 2), 1), 0.5))},
     features={"v": {"present": 20, "stale": 10}},
     store=Traffic(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
     events={"w": EventMetrics(10, 1, 2, 3, 3)},
@@ -35,6 +35,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_reads_total", (("service", 's"1'),)): 3,
     ("featurekit_read_failures_total", (("service", 's"1'),)): 1,
     ("featurekit_entities_total", (("service", 's"1'),)): 30,
+    ("featurekit_entities_absent_total", (("service", 's"1'),)): 2,
     ("featurekit_read_seconds_count", (("service", 's"1'),)): 4,
     ("featurekit_read_seconds_sum", (("service", 's"1'),)): 0.5,
     ("featurekit_read_seconds_bucket", (("le", "0.0001"), ("service", 's"1'))): 3,

@@ -38,7 +38,19 @@ RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
 TakeRow = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""
 
-Absent = Sequence[Iterator[None]]
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What counts the values that are not there: endless iterators of `None`, a step for each.
+
+    Attributes:
+        columns: For each feature its iterator.
+        rows: That of rows of which nothing is there; their features are not counted one by one.
+    """
+
+    columns: Sequence[Iterator[None]]
+    rows: Iterator[None]
+
 
 PRESENT, DEFAULT, MISSING = "present", "default", "missing"
 INVALID, UNAVAILABLE, STALE = "invalid", "unavailable", "stale"
@@ -105,18 +117,21 @@ def requests_function(names: Sequence[str], *, ttls: bool) -> tuple[RequestsOf, 
     return build("requests", source, {"T": template}), len(shapes)
 
 
-def row_function(plan: ReadPlan, otherwise: TakeRow, absent: Absent = ()) -> TakeRow:
+def row_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = None) -> TakeRow:
     """The generated function from raw values to the features and, after them, those values.
 
     Args:
         plan: What is read.
         otherwise: Takes what does not decode, whatever it is.
-        absent: As of `decoder_terms`.
+        steps: What counts the values that are not there; `None` if nobody does.
     """
-    terms, names = decoder_terms(plan, absent)
-    body = ",\n   ".join([*terms, "r"])
+    terms, defaults, names = decoder_terms(plan, steps)
+    body, none = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
     source = (
-        f"def row(r):\n try:\n  return (\n   {body},\n  )\n except E:\n  return otherwise(r)\n"
+        "def row(r):\n try:\n"
+        f"  if {NOTHING}:\n{'   next(A)' if steps else ''}\n   return ({none})\n"
+        f"  return (\n   {body},\n  )\n"
+        " except E:\n  return otherwise(r)\n"
     )
     return build("row", source, names | {"E": DECODE_ERRORS, "otherwise": otherwise})
 
@@ -126,27 +141,30 @@ def absent_status(field: FieldPlan) -> str:
     return MISSING if field.default is None else DEFAULT
 
 
-def decoder_terms(plan: ReadPlan, absent: Absent) -> tuple[list[str], dict[str, object]]:
-    """For each feature an expression of the raw row `r`, and the globals that they use.
+NOTHING = "r[0] is None and r == NONE"
+"""Whether nothing is there of a raw row: an entity that is not known is soon done with."""
 
-    Args:
-        plan: What is read.
-        absent: For each feature an endless iterator of `None`, which takes a step for each value
-            that is not there; none of them if nobody counts.
-    """
-    names: dict[str, object] = {"next": next} if absent else {}
+
+def decoder_terms(
+    plan: ReadPlan, steps: Steps | None
+) -> tuple[list[str], list[str], dict[str, object]]:
+    """For each feature an expression of the raw row `r`, one of its default, and their globals."""
+    names: dict[str, object] = {"NONE": [None] * sum(len(group.fields) for group in plan.groups)}
+    if steps is not None:
+        names |= {"next": next, "A": steps.rows}
     starts = starts_of(plan)
-    terms = []
+    terms, defaults = [], []
     for index, column in enumerate(plan.columns):
         codec = codec_of(column.field.dtype)
         names |= codec.names()
         cell = f"r[{starts[column.group] + column.slot}]"
         default = _default(column.field, f"D{index}", names)
-        if absent:
-            names[f"A{index}"] = absent[index]
+        defaults.append(default)
+        if steps is not None:
+            names[f"A{index}"] = steps.columns[index]
             default = f"next(A{index}) or {default}"
         terms.append(f"{codec.decoder_source('v')} if (v := {cell}) is not None else {default}")
-    return terms, names
+    return terms, defaults, names
 
 
 def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:

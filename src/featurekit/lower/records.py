@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurekit.codec import DECODE_ERRORS
 from featurekit.lower.build import build
-from featurekit.lower.read import Absent, Cell, TakeRow, decode_carefully, decoder_terms
+from featurekit.lower.read import NOTHING, Cell, Steps, TakeRow, decode_carefully, decoder_terms
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
 
@@ -108,7 +108,7 @@ def record_class(plan: ReadPlan) -> type[Record]:
     return cast("type[Record]", build("Row", source, known))
 
 
-def record_function(plan: ReadPlan, otherwise: TakeRow, absent: Absent = ()) -> TakeRow:
+def record_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = None) -> TakeRow:
     """The generated function from raw values to a record of their features.
 
     It decodes right into the record, which is the quickest way to make one.
@@ -116,18 +116,21 @@ def record_function(plan: ReadPlan, otherwise: TakeRow, absent: Absent = ()) -> 
     Args:
         plan: What is read.
         otherwise: Takes what does not decode, whatever it is.
-        absent: As of `decoder_terms`.
+        steps: What counts the values that are not there; `None` if nobody does.
     """
-    terms, known = decoder_terms(plan, absent)
+    terms, defaults, known = decoder_terms(plan, steps)
     reserved = dir(Record)
     targets = ["_" if c.name in reserved else f"s.{c.name}" for c in plan.columns]
     body = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
+    none = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))
     source = (
         "def record(r):\n"
         " s = new(Row)\n"
         " s._raw = r\n"
         " s._freshness = ()\n"
-        f" try:\n{body}"
+        " try:\n"
+        f"  if {NOTHING}:\n{'   next(A)' if steps else ''}\n{none}   return s\n"
+        f"{body}"
         " except E:\n"
         "  return otherwise(r)\n"
         " return s\n"

@@ -61,12 +61,14 @@ class ReadMetrics:
         calls: Reads that were answered, in whole or, with `partial=True`, in part.
         failures: Reads that were not.
         entities: Rows that were asked for.
+        nothing: Those of them of which nothing was stored.
         latency: How long the store took to answer, with its rows decoded.
     """
 
     calls: int = 0
     failures: int = 0
     entities: int = 0
+    nothing: int = 0
     latency: Histogram = field(default_factory=Histogram)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from time import perf_counter
@@ -18,6 +19,7 @@ from featurekit.lower.read import (
     PRESENT,
     Cell,
     Stale,
+    Steps,
     TakeRow,
     absent_status,
     decode_carefully,
@@ -28,6 +30,7 @@ from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.ports import Door, Terms
 from featurekit.runtime.freshness import Freshness, measure
+from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.requests import (
     EntityRows,
     Timeout,
@@ -69,9 +72,10 @@ class OnlineReader:
         self._mark = mark_function(plan)
         self._tally = tally or Tally()
         self._count = self._tally.reader(self, plan)
-        absent = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
-        self._row = row_function(plan, self._careful_row, absent)
-        self._record = record_function(plan, self._careful_record, absent)
+        ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
+        steps = Steps(ticks, self._count.nothing.step)
+        self._row = row_function(plan, self._careful_row, steps)
+        self._record = record_function(plan, self._careful_record, steps)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -178,7 +182,11 @@ class OnlineReader:
         except StoreError:
             count.failures += 1
             raise
-        count.answered(len(keys[0]), perf_counter() - start)
+        seconds = perf_counter() - start
+        count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        count.seconds += seconds
+        if (size := len(keys[0])) != 1:
+            count.further += size - 1
         return replies
 
     async def _ask_async(
@@ -193,7 +201,11 @@ class OnlineReader:
         except StoreError:
             count.failures += 1
             raise
-        count.answered(len(keys[0]), perf_counter() - start)
+        seconds = perf_counter() - start
+        count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        count.seconds += seconds
+        if (size := len(keys[0])) != 1:
+            count.further += size - 1
         return replies
 
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:

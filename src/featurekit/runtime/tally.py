@@ -1,7 +1,7 @@
 """Tallies: counting as it happens, at next to no cost.
 
 Counting must not slow a read down, so it holds no lock: a thread of CPython is switched at a call
-or a jump backwards alone, hence `count.entities += n` is whole; and values that are not there are
+or a jump backwards alone, hence `count.further += n` is whole; and values that are not there are
 counted by `Ticks`. A child process starts at zero, since its parent tells of what went before.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import threading
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from operator import length_hint
 from weakref import WeakSet, ref
 
+from featurekit.lower.read import absent_status
 from featurekit.plan import ReadPlan
 from featurekit.runtime.metrics import (
     BOUNDS_S,
@@ -59,38 +59,38 @@ class Ticks:
 
 
 class ReadCount:
-    """What one reader has read.
+    """What one reader has read; it counts up the attributes itself.
 
     Attributes:
-        service: What it is counted under.
-        widths: How many of its features belong to each view.
+        plan: What it reads.
+        buckets: Its reads, by the bucket of how long they took.
+        further: Rows asked for beyond the first of each read.
+        failures: Reads that failed.
+        seconds: How long all reads took.
+        nothing: Rows of which nothing was there.
     """
 
-    __slots__ = ("buckets", "entities", "failures", "seconds", "service", "widths")
+    __slots__ = ("buckets", "failures", "further", "nothing", "plan", "seconds")
 
-    def __init__(self, service: str, widths: Mapping[str, int]) -> None:
-        self.service = service
-        self.widths = widths
+    def __init__(self, plan: ReadPlan) -> None:
+        self.plan = plan
+        self.nothing = Ticks()
         self.restart()
 
     def restart(self) -> None:
         """Count from zero."""
         self.buckets = [0] * (len(BOUNDS_S) + 1)
-        self.entities = 0
+        self.further = 0
         self.failures = 0
         self.seconds = 0.0
-
-    def answered(self, entities: int, seconds: float) -> None:
-        """Count a read."""
-        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
-        self.entities += entities
-        self.seconds += seconds
+        self.nothing.restart()
 
     @property
     def metrics(self) -> ReadMetrics:
         """What it has counted so far."""
         calls, latency = sum(self.buckets), Histogram(tuple(self.buckets), self.seconds)
-        return ReadMetrics(calls, self.failures, self.entities, latency)
+        entities = calls + self.further
+        return ReadMetrics(calls, self.failures, entities, self.nothing.count, latency)
 
 
 @dataclass(slots=True)
@@ -146,17 +146,25 @@ class _Reads:
     Attributes:
         services: By service.
         asked: Values asked for, by view.
+        absent: Values of rows of which nothing was there, by view and status.
     """
 
     services: dict[str, ReadMetrics] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    absent: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, count: ReadCount) -> None:
         """Count what one reader has read."""
-        before = self.services.get(count.service, ReadMetrics())
-        self.services[count.service] = added(before, count.metrics)
-        for view, width in count.widths.items():
-            self.asked[view] = self.asked.get(view, 0) + width * count.entities
+        told, name = count.metrics, count.plan.name
+        self.services[name] = added(self.services.get(name, ReadMetrics()), told)
+        for column in count.plan.columns:
+            if not column.is_clock:
+                self.asked[column.view] += told.entities
+                self.absent[column.view, absent_status(column.field)] += told.nothing
+
+    def copy(self) -> _Reads:
+        """The same, to count on."""
+        return _Reads(dict(self.services), self.asked.copy(), self.absent.copy())
 
 
 class Tally:
@@ -186,7 +194,7 @@ class Tally:
 
     def reader(self, reader: object, plan: ReadPlan) -> ReadCount:
         """The count of a new reader, which is kept when the reader is gone."""
-        count = ReadCount(plan.name, Counter(c.view for c in plan.columns if not c.is_clock))
+        count = ReadCount(plan)
         with self._lock:
             self._open.append((ref(reader), count))
             if len(self._open) > _KEPT:
@@ -207,13 +215,14 @@ class Tally:
 
     def metrics(self) -> Metrics:
         """All of it so far."""
-        others: dict[str, dict[str, int]] = {}
-        for (view, status), ticks in list(self._ticks.items()):
-            others.setdefault(view, {})[status] = ticks.count
+        told = {key: ticks.count for key, ticks in list(self._ticks.items())}
         with self._lock:
-            reads = _Reads(dict(self._gone.services), dict(self._gone.asked))
+            reads = self._gone.copy()
             for _, count in self._open:
                 reads.add(count)
+        others: dict[str, dict[str, int]] = {}
+        for (view, status), n in (reads.absent + Counter(told)).items():
+            others.setdefault(view, {})[status] = n
         return Metrics(
             reads=reads.services,
             features={v: by_status(n, others.get(v, {})) for v, n in reads.asked.items()},

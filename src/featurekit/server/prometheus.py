@@ -52,6 +52,12 @@ def _reads(metrics: Metrics) -> Iterator[Metric]:
     yield _by_name("reads", "Reads that were answered.", "service", _of(reads, "calls"))
     yield _by_name("read_failures", "Reads that failed.", "service", _of(reads, "failures"))
     yield _by_name("entities", "Rows asked for.", "service", _of(reads, "entities"))
+    yield _by_name(
+        "entities_absent",
+        "Rows asked for of which nothing was stored.",
+        "service",
+        _of(reads, "nothing"),
+    )
     latency = HistogramMetricFamily(
         "featurekit_read_seconds", "How long the store took to answer a read.", labels=["service"]
     )

@@ -1,0 +1,59 @@
+"""Counting: the same reads by a reader that counts for the metrics, and by one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.lower.read import TakeRow, row_function
+from featurekit.lower.records import record_function
+from featurekit.plan import ReadPlan
+from featurekit.ports import Door, Terms
+from featurekit.repo.bench import bench_columns, bench_ids, race
+from featurekit.runtime.reader import OnlineReader
+from tests.benchmarks.ground import ground
+from tests.benchmarks.table import Row, summary
+
+SIZES = (1, 100)
+
+
+class Uncounted(OnlineReader):
+    """A reader that counts nothing."""
+
+    def __init__(self, plan: ReadPlan, door: Door) -> None:
+        super().__init__(plan, door)
+        self._row = row_function(plan, self._careful_row)
+        self._record = record_function(plan, self._careful_record)
+
+    @override
+    def _ask(
+        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+    ) -> list[Any]:
+        if not keys[0]:
+            return []
+        return self._door.store.read(*self._together(keys), take, width=self._width, terms=terms)
+
+
+def measure(seconds: float) -> Iterator[Row]:
+    """Reads of entities that are there in full, and of some that are not there at all."""
+    import pyarrow as pa
+
+    with ground("unix") as place:
+        place.store.write_batch("ten", pa.table(bench_columns(max(SIZES))))
+        counted = place.store.online_reader("all_ten")
+        uncounted = Uncounted(counted.plan, place.store._door)
+        for size in SIZES:
+            for what, ids in (
+                ("present", bench_ids(size)),
+                ("absent", [f"nobody{i}" for i in range(size)]),
+            ):
+                result = race(
+                    {
+                        "without metrics": lambda ids=ids: uncounted.read_many(ids),  # type: ignore[misc]
+                        "with metrics": lambda ids=ids: counted.read_many(ids),  # type: ignore[misc]
+                    },
+                    seconds,
+                )
+                yield from summary(f"read {size} {what}", result, "without metrics", "")
