@@ -72,7 +72,10 @@ def test_it_starts_on_an_embedded_server_serves_and_ends(tmp_path: Path) -> None
         beside = run_json("status", "--repo", str(tmp_path / ".featurekit/demo"))
         workers = [worker["name"] for view in beside for worker in view["workers"]]
         assert workers == ["demo"]
-        code, out, err = ended(process, signal.SIGINT)
+        assert "<title>featurekit console</title>" in httpx.get(f"{url}/").text
+        with httpx.stream("GET", f"{url}/api/live") as listening_page:
+            assert next(listening_page.iter_text())
+            code, out, err = ended(process, signal.SIGINT)
         assert (code, out, err) == (0, "Received SIGINT, shutting down...\n", "")
     assert not list((tmp_path / ".featurekit/demo/online").glob("*.sock"))
     state = run_json("embedded", "status", "--folder", str(tmp_path / ".featurekit/demo/online"))

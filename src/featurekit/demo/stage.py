@@ -66,14 +66,14 @@ class Stage:
         self.ticker = Ticker(
             store.stream_writer(ACTIVITY),
             store.online_reader(SERVICE),
-            lambda: store.stored_ids(entity),
+            lambda: store.look.all_ids(entity),
             settings.users_per_tick,
             settings.tick_s,
         )
         views = [store.repo_plan.view(name) for name in (PROFILE, ACTIVITY)]
         self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
         self._views = {field.name: view.name for view in views for field in view.fields}
-        self._census = Census(lambda: store.stored_ids(entity))
+        self._census = Census(lambda: store.look.all_ids(entity))
         self._stats = Stats()
         self._batch_ttl_s = settings.batch_ttl_s
         self._writing = threading.Lock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,14 +200,6 @@ def _status_of(view: str, kind: str, refresh_ms: int, run: Run | None, now_ms: i
         age_ms,
         late,
     )
-
-
-def stored_ids(repo: RepoPlan, store: OnlineStore, entity: str) -> Iterator[list[str]]:
-    """The ids of an entity under which something is stored, in pages."""
-    plan = repo.entity(entity)
-    head = len(plan.key.head.encode())
-    for page in store.scan(plan.key.pattern()):
-        yield [key[head:].decode(errors="replace") for key in page]
 
 
 def reset(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:

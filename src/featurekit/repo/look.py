@@ -1,7 +1,8 @@
-"""Looks: what people see of a store that is running. All of it is bounded, none of it writes."""
+"""Looks: what people see of a store that is running. None writes; all but `all_ids` are bounded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featurekit.plan import RepoPlan
@@ -48,6 +49,15 @@ class Look:
         """Ids of some entities that are stored, as text, parts of composite ids joined by `:`."""
         plan = self.plan.entity(entity)
         return sorted(ids_of(plan.key, sample(self.store, plan.key.pattern(), most).keys))
+
+    def all_ids(self, entity: str) -> Iterator[list[str]]:
+        """The ids of all entities that are stored, as `ids` has them, page by page of the scan.
+
+        One may come twice, and one whose last field has just expired may still be among them.
+        """
+        plan = self.plan.entity(entity)
+        for keys in self.store.scan(plan.key.pattern()):
+            yield ids_of(plan.key, keys)
 
     def feeds(self) -> list[Feed]:
         """The streams behind stream views: how long they are, and how far their readers."""

@@ -20,7 +20,7 @@ from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.door import StoreDoor
 from featurekit.repo.history import Apply, Run
 from featurekit.repo.home import OnlineHome
-from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status, stored_ids
+from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
 from featurekit.repo.live import with_streams
 from featurekit.repo.loading import ON_BAD_ROW, Load
 from featurekit.repo.look import Look
@@ -307,17 +307,6 @@ class FeatureStore(Serving):
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """All that is stored for one entity, declared or not. For people, not for serving."""
         return inspect(self.repo_plan, self._door.store, entity, entity_id)
-
-    def stored_ids(self, entity: str) -> Iterator[list[str]]:
-        """The ids of an entity under which something is stored, in pages, by `SCAN`.
-
-        An id may come twice. One whose last field has just expired may still be among them.
-
-        Raises:
-            UnknownNameError: There is no such entity.
-            StoreUnavailableError: No reply within the store's timeout.
-        """
-        return stored_ids(self.repo_plan, self._door.store, entity)
 
     def status(self, *, streams: bool = True) -> list[ViewStatus]:
         """How each view does: its last load and whether it is late, or how fresh its stream is.
