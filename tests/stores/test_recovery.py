@@ -64,6 +64,27 @@ def test_the_first_call_after_a_fault_of_the_network_succeeds(valkey: Server, fa
         store.close()
 
 
+def test_a_server_that_still_reads_its_data_is_away() -> None:
+    slowly = ("--appendonly", "yes", "--key-load-delay", "100")  # microseconds
+    with running(valkey_binary(), *slowly) as server:
+        store = opened(server.url)
+        list(store.load(chunk(number) for number in range(12)))
+        server.stop()
+        threading.Thread(target=server.start).start()
+        told: list[str] = []
+
+        def is_back() -> bool:
+            try:
+                return store.run([b"11:499"], [command(b"GET", b"11:499")]) == [b"499"]
+            except StoreUnavailableError as error:
+                told.append(error.message)
+                return False
+
+        until(is_back)
+        assert "answers LOADING" in " ".join(told)
+        store.close()
+
+
 def break_off(proxy: FaultProxy, fault: str) -> None:
     if fault == "refused":
         proxy.refuse()

@@ -11,6 +11,7 @@ from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores import open_async_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command
+from tests.promise.repos import applied
 from tests.sentinels import Watched, free_ports, until, watched
 from tests.servers import Server, valkey_binary
 from tests.stores.conftest import opened
@@ -92,6 +93,22 @@ async def test_reads_are_a_replicas_where_the_url_says_so(steady: Watched) -> No
     until(lambda: store.read(KEYS, GET) == [b"of the replica"])
     store.close()
     await beside.close()
+
+
+async def test_a_store_goes_on_without_its_sentinels(store: RedisStore, steady: Watched) -> None:
+    beside = open_async_store(steady.url, Path())
+    assert store.run(KEYS, set_to(b"1")) == await beside.run(KEYS, set_to(b"1")) == [b"OK"]
+    steady.sentinel.stop()
+    with steady.first.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert store.run(KEYS, set_to(b"2")) == await beside.run(KEYS, set_to(b"3")) == [b"OK"]
+    steady.sentinel.start()
+    await beside.close()
+
+
+def test_a_service_can_be_measured(steady: Watched, tmp_path: Path) -> None:
+    with applied(tmp_path, steady.url) as shop:
+        assert shop.bench(entities=1000, seconds=0.1).reads
 
 
 def test_an_unknown_service_is_told_with_those_that_are_known(steady: Watched) -> None:

@@ -127,7 +127,7 @@ class Wire(asyncio.BufferedProtocol):
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
             new = iter(self._reader.gets, NOT_YET)
             self._replies.extend(map(self._taken, new) if self._taken else new)
-        except GarbledReplyError as error:
+        except OSError as error:  # garbled, or what `_taken` makes of it
             self._fail(error)
             return
         if len(self._replies) < self._count:

@@ -18,6 +18,7 @@ from featurekit.ports import OnlineStore
 from featurekit.stores.embedded import EmbeddedServer, socket_url
 from featurekit.stores.link import READ_BYTES, check_files, connect
 from featurekit.stores.redis import RedisStore
+from featurekit.stores.sentinel import SentinelStore
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import Reply
 
@@ -32,6 +33,9 @@ def server_url(store: OnlineStore) -> StoreUrl:
         raise StoreError("only a store on a server can be measured against other clients of it")
     if store.url.scheme == "embedded":
         return socket_url(store.url, EmbeddedServer(Path(store.url.path)))
+    if isinstance(store, SentinelStore):
+        store.call("PING")  # now it knows its primary
+        return store.server
     return store.url
 
 

@@ -18,7 +18,7 @@ from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinels import Sentinels, Whereabouts
 from featurekit.stores.troubles import check_primary, unconnected
-from featurekit.stores.url import StoreUrl, shown
+from featurekit.stores.url import StoreUrl
 
 
 class SentinelPool(Pool):
@@ -66,7 +66,9 @@ class SentinelPool(Pool):
         return super().moved(link)
 
     def _look_if_due(self, patience: Patience, now: float) -> None:
-        if self.whereabouts.due(now) and self.whereabouts.look(patience):
+        if self.whereabouts.due(now):
+            self.whereabouts.look(patience)
+        if self.era != self.whereabouts.era:
             self.era = self.whereabouts.era
             self.drop()
 
@@ -127,10 +129,16 @@ class SentinelStore(RedisStore):
         own = super().traffic
         return own + self._replicas.traffic if self._replicas is not None else own
 
+    @property
+    def server(self) -> StoreUrl:
+        """Where the primary is, as last told; the store's own URL before the first call."""
+        addresses = self._whereabouts.addresses
+        return self.url.at(*addresses[0]) if addresses else self.url
+
     @override
     def describe(self) -> str:
-        found = ", ".join(shown(*address) for address in self._whereabouts.addresses)
-        return f"{self.url}, whose primary is {found}" if found else str(self.url)
+        known = self.server is not self.url
+        return f"{self.url}, whose primary is {self.server.address}" if known else str(self.url)
 
     @override
     def read(

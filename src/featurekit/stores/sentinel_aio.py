@@ -22,7 +22,7 @@ from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool_aio import AsyncPool
 from featurekit.stores.sentinels import Sentinels, Whereabouts
-from featurekit.stores.troubles import check_primary, unconnected
+from featurekit.stores.troubles import check_primary, unavailable, unconnected
 from featurekit.stores.url import StoreUrl
 
 
@@ -35,7 +35,8 @@ class AsyncSentinelPool(AsyncPool):
 
     @override
     def ready(self, now: float) -> Wire | None:
-        return None if self.whereabouts.due(now) else super().ready(now)
+        told = self.whereabouts
+        return None if told.due(now) or told.era != self.era else super().ready(now)
 
     @override
     async def take(self, patience: Patience, now: float) -> Wire:
@@ -68,7 +69,13 @@ class AsyncSentinelPool(AsyncPool):
 
     async def _look_if_due(self, patience: Patience) -> None:
         whereabouts = self.whereabouts
-        if whereabouts.due(monotonic()) and await asyncio.to_thread(whereabouts.look, patience):
+        if whereabouts.due(monotonic()):
+            try:
+                async with asyncio.timeout(patience.bounded(self.url.load_timeout_s)):
+                    await asyncio.to_thread(whereabouts.look, patience)
+            except TimeoutError as error:
+                raise unavailable(self.url, "asking the sentinels", patience, error) from error
+        if self.era != whereabouts.era:
             self.era = whereabouts.era
             self.drop()
 

@@ -112,6 +112,8 @@ class Sentinels:
         )
 
     def _unfit(self, client: redis.Redis, host: Address, error: Exception) -> StoreError:
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            return StoreError(f"the sentinel {shown(*host)} refuses to tell: {error}")
         if "no such master" not in str(error).lower():
             return StoreError(f"{shown(*host)} is no sentinel: {error}")
         try:
@@ -162,8 +164,8 @@ class Whereabouts:
         """Ask before the next use: what was told did not hold."""
         self._doubted = True
 
-    def look(self, patience: Patience) -> bool:
-        """Ask; returns whether other servers are to be used from now on.
+    def look(self, patience: Patience) -> None:
+        """Ask. With another answer than the last, another era begins.
 
         As long as nothing speaks against what is known, this takes a tenth of a second at most, and
         sentinels that do not answer change nothing.
@@ -178,7 +180,7 @@ class Whereabouts:
             told = self._ask(lambda: patience.bounded(step_s, share=0.5))
         except PrimaryDownError as error:
             if routine:
-                return False
+                return
             raise StoreUnavailableError(
                 f"the sentinels hold {error}, the primary of '{self._url.service}', for down",
                 hint="a fail-over takes some seconds: try again",
@@ -186,10 +188,9 @@ class Whereabouts:
         except StoreError as error:
             if not routine and not (self.addresses and isinstance(error, StoreUnavailableError)):
                 raise
-            self._due = monotonic() + LOOK_AGAIN_S
-            return False
+            self._doubted, self._due = False, monotonic() + LOOK_AGAIN_S
+            return
         self._doubted = False
-        moved = told != self.addresses
-        self.addresses = told
-        self.era += moved
-        return moved
+        if told != self.addresses:
+            self.addresses = told
+            self.era += 1
