@@ -13,7 +13,8 @@ from featurekit.stores import open_store
 from featurekit.stores.embedded import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from tests.conftest import KINDS, flushed
-from tests.servers import Server
+from tests.sentinels import Watched, watched
+from tests.servers import Server, valkey_binary
 
 
 @pytest.fixture
@@ -41,13 +42,24 @@ def embedded_folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(params=["memory", "embedded", *KINDS])
+@pytest.fixture(scope="session")
+def steady() -> Iterator[Watched]:
+    """A primary, a replica and a sentinel, for a whole session; they are left as they were."""
+    with watched(valkey_binary()) as pair:
+        yield pair
+
+
+@pytest.fixture(params=["memory", "embedded", "sentinel", *KINDS])
 def url(request: pytest.FixtureRequest, started: dict[str, Server], embedded_folder: Path) -> str:
     """The URL of an empty store of each kind."""
     kind = str(request.param)
     if kind in KINDS:
         return flushed(kind, started).url
-    url = f"{kind}://{embedded_folder}"
+    if kind == "sentinel":
+        pair: Watched = request.getfixturevalue("steady")
+        url = pair.url
+    else:
+        url = f"{kind}://{embedded_folder}"
     store = opened(url)
     store.call("FLUSHALL")
     store.close()

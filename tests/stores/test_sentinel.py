@@ -25,13 +25,6 @@ def set_to(value: bytes) -> list[bytes]:
     return [command(b"SET", b"k", value)]
 
 
-@pytest.fixture(scope="module")
-def steady() -> Iterator[Watched]:
-    """A pair that stays as it is."""
-    with watched(valkey_binary()) as pair:
-        yield pair
-
-
 @pytest.fixture
 def store(steady: Watched) -> Iterator[RedisStore]:
     store = opened(steady.url)
