@@ -28,6 +28,7 @@ from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
 from featurekit.runtime.tally import Tally
+from featurekit.runtime.tracing import STORE, span
 
 ON_BAD_ROW = ("fail", "skip")
 
@@ -138,9 +139,19 @@ class Load:
                 hint="a batch write into it would leave its fields without their expiry",
             )
         report, started_ms = MaterializeReport(view.name), now_ms()
-        with self._counted(report):
+        with (
+            self._counted(report),
+            span("featurekit.load", {"featurekit.view": view.name}) as tell,
+        ):
             self.store.check_writable(self.plan.prefix)
             yield from self._locked(view, report, started_ms)
+            tell(
+                {
+                    STORE: "ok",
+                    "featurekit.rows_written": report.rows_written,
+                    "featurekit.rows_rejected": report.rows_rejected,
+                }
+            )
 
     @contextmanager
     def _counted(self, report: MaterializeReport) -> Iterator[None]:

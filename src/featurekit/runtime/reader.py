@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from sys import modules
 from time import perf_counter
 from typing import Any
 
@@ -40,7 +41,8 @@ from featurekit.runtime.requests import (
 )
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.tally import Tally, Ticks
-from featurekit.wire import ErrorReply, Reply
+from featurekit.runtime.tracing import API, STORE, is_traced, tell
+from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
 _COUNTED = (PRESENT, DEFAULT, MISSING)
 
@@ -74,6 +76,12 @@ class OnlineReader:
         self._count = self._tally.reader(self, plan)
         ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
         steps = Steps(ticks, self._count.nothing.step)
+        features = [column for column in plan.columns if not column.is_clock]
+        self._traced: dict[str, str | int | tuple[str, ...]] = {
+            "featurekit.service": plan.name,
+            "featurekit.views": tuple(dict.fromkeys(column.view for column in features)),
+            "featurekit.features": len(features),
+        }
         self._row = row_function(plan, self._careful_row, steps)
         self._record = record_function(plan, self._careful_record, steps)
 
@@ -179,14 +187,18 @@ class OnlineReader:
         start = perf_counter()
         try:
             replies = store.read(*asked, take, width=self._width, terms=terms)
-        except StoreError:
+        except StoreError as error:
             count.failures += 1
+            if API in modules and is_traced():
+                self._trace(keys, perf_counter() - start, (), error)
             raise
         seconds = perf_counter() - start
         count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
         count.seconds += seconds
         if (size := len(keys[0])) != 1:
             count.further += size - 1
+        if API in modules and is_traced():
+            self._trace(keys, seconds, replies)
         return replies
 
     async def _ask_async(
@@ -198,15 +210,31 @@ class OnlineReader:
         start = perf_counter()
         try:
             replies = await store.read(*asked, take, width=self._width, terms=terms)
-        except StoreError:
+        except StoreError as error:
             count.failures += 1
+            if API in modules and is_traced():
+                self._trace(keys, perf_counter() - start, (), error)
             raise
         seconds = perf_counter() - start
         count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
         count.seconds += seconds
         if (size := len(keys[0])) != 1:
             count.further += size - 1
+        if API in modules and is_traced():
+            self._trace(keys, seconds, replies)
         return replies
+
+    def _trace(
+        self,
+        keys: list[list[bytes]],
+        seconds: float,
+        replies: Sequence[Any],
+        error: StoreError | None = None,
+    ) -> None:
+        """Tell of a read that has ended."""
+        store = "partial" if any(map(_is_away, replies)) else "ok"
+        attributes = self._traced | {"featurekit.entities": len(keys[0]), STORE: store}
+        tell("featurekit.get_online_features", seconds, attributes, error)
 
     def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
         if len(keys) == 1:
@@ -286,6 +314,14 @@ def _apart(replies: list[Reply], groups: int) -> list[list[Reply]]:
     """The replies of each group: all groups have as many."""
     size = len(replies) // groups
     return [replies[i * size : (i + 1) * size] for i in range(groups)] if groups > 1 else [replies]
+
+
+def _is_away(told: Any) -> bool:
+    """Whether a reply, or a row that was made of it, stands for a server that is away."""
+    if isinstance(told, Record):
+        return told.error.startswith(UNAVAILABLE)
+    cells = told[-1] if isinstance(told, tuple) else (told,)
+    return any(isinstance(cell, ErrorReply) and cell.code == UNAVAILABLE for cell in cells)
 
 
 def _cells(reply: Any, fields: int) -> list[Cell]:

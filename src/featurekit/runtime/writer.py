@@ -33,6 +33,7 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import Apart, Chunk, Door
 from featurekit.runtime.tally import EventCount
 from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
+from featurekit.runtime.tracing import STORE, Attributes, traced
 from featurekit.wire import Reply
 
 SLICE = 128
@@ -69,6 +70,25 @@ class WriteReport:
         self.dropped_expired += other.dropped_expired
 
 
+def _began(writer: StreamWriter) -> Attributes:
+    return {"featurekit.view": writer.plan.name}
+
+
+def _ended(done: Any) -> Attributes:
+    if not isinstance(done, WriteReport):
+        return {STORE: "ok", "featurekit.events_written": int(done)}
+    dropped = done.dropped_older + done.dropped_expired
+    return {
+        STORE: "ok",
+        "featurekit.events_written": done.written,
+        "featurekit.events_dropped": dropped,
+        "featurekit.events_rejected": len(done.rejected),
+    }
+
+
+_traced = traced("featurekit.write_events", _began, _ended)
+
+
 class StreamWriter:
     """Writes one stream view. Thread-safe; survives `fork`; pickles without connections.
 
@@ -95,6 +115,7 @@ class StreamWriter:
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.plan, self._door)
 
+    @_traced
     def write(
         self,
         entity: object,
@@ -132,6 +153,7 @@ class StreamWriter:
             self._count(0, unit[0], self._run(*unit), report)
         return self._done_one(report)
 
+    @_traced
     async def write_async(
         self,
         entity: object,
@@ -150,6 +172,7 @@ class StreamWriter:
             await self._send_async([(0, *unit)], report)
         return self._done_one(report)
 
+    @_traced
     def write_many(
         self,
         events: Iterable[Event],
@@ -182,6 +205,7 @@ class StreamWriter:
         self._send(iter(list(slices)) if whole else slices, report)
         return self._done(report, skip=skip)
 
+    @_traced
     async def write_many_async(
         self,
         events: Iterable[Event],
