@@ -246,6 +246,17 @@ async def test_a_page_of_another_site_may_not_write(play: Play) -> None:
     assert response.status_code == 403
 
 
+async def test_tokens_are_asked_for_where_there_are_any(
+    valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATUREKIT_SERVER_TOKENS", "read:r,write:w")
+    async with playing(tmp_path, valkey.url) as play:
+        for token, state, reset in (("", 401, 401), ("r", 200, 403), ("w", 200, 200)):
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            assert (await play.client.get("/state", headers=headers)).status_code == state
+            assert (await play.client.post("/reset", headers=headers)).status_code == reset
+
+
 async def test_a_key_of_another_type_is_named_and_spoils_its_own_row_only(
     filled: Play, valkey: Server
 ) -> None:

@@ -8,15 +8,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import redis
 
 from featurekit import FeatureStore
-from featurekit.errors import RequestError, StoreError, StreamError
-from featurekit.plan import StreamPlan
+from featurekit.errors import RequestError, StoreError
 from featurekit.repo import beats
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace
@@ -136,15 +134,6 @@ def test_dead_letters_come_newest_first_with_reason_and_original_fields(
     assert store.streams.dead_letters("session") == []
 
 
-def test_dead_letters_that_cannot_be_read_here_are_an_error_that_says_where(
-    store: FeatureStore,
-) -> None:
+def test_a_view_without_a_stream_has_no_dead_letters(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="no stream to read"):
         store.streams.dead_letters("delays")
-    options = {"topic": "t", "group": "g", "bootstrap_servers": "b:1", "start": "earliest"}
-    kafka = StreamPlan("kafka", tuple(options.items()))
-    plan = store.repo_plan
-    views = tuple(replace(view, stream=kafka) for view in plan.views if view.kind == "stream")
-    streams = replace(store.streams, plan=replace(plan, views=views))
-    with pytest.raises(StreamError, match=r"they are in t\.dead"):
-        streams.dead_letters("activity")

@@ -21,7 +21,7 @@ from featurekit.ports import EventSource
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace, StreamReport
 from featurekit.streams import Consumer as Reader
-from featurekit.streams import open_stream
+from featurekit.streams import kafka, open_stream
 from tests.servers import Server
 from tests.streams.crew import counts, forked, until
 from tests.streams.repos import repository
@@ -160,6 +160,36 @@ def test_messages_become_fields_or_are_buried_as_they_came(
     assert headers[bad[4]]["reason"] == b"count: 'x' is not an int64"
     assert headers[bad[4]]["position"].startswith(f"{topic}/".encode())
     assert dead[0].key() in (b"key", b"tomb")
+
+
+def test_the_newest_dead_letters_are_shown(
+    store: FeatureStore, cluster: Cluster, topic: str
+) -> None:
+    assert store.streams.dead_letters("activity") == []
+    for number in range(9):
+        cluster.send(topic, b'{"uid": "u%d", "count": "x"}' % number, b"k%d" % number)
+        cluster.producer.flush(10)
+    drain(store)
+    letters = store.streams.dead_letters("activity", 4)
+    assert len(letters) == 4
+    assert [each.at_ms for each in letters] == sorted((e.at_ms for e in letters), reverse=True)
+    values = {each.fields["key"]: each.fields["value"] for each in letters}
+    assert all(values[key] == f'{{"uid": "u{key[1:]}", "count": "x"}}' for key in values)
+    assert {each.reason for each in letters} == {"count: 'x' is not an int64"}
+    assert letters[0].event_id.startswith(f"{topic}/")
+    assert letters[0].id.startswith(f"{topic}.dead/")
+
+
+def test_dead_letters_of_brokers_that_are_away_are_away(
+    valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "ANSWER_S", 0.3)
+    definitions = DEFINITIONS.replace("TOPIC", "t").replace("SERVERS", "localhost:1")
+    with (
+        repository(tmp_path, valkey.url, definitions) as store,
+        pytest.raises(StreamUnavailableError, match="dead letters cannot be read"),
+    ):
+        store.streams.dead_letters("activity")
 
 
 def test_what_was_not_acknowledged_is_read_again(

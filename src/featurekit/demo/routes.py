@@ -61,8 +61,7 @@ class _Endpoints:
         self._stage = stage
         self._site = site
 
-    async def state(self, request: Request) -> dict[str, object]:
-        query(request, ())
+    async def state(self, _request: Request) -> dict[str, object]:
         return await self._stage.state()
 
     async def bulk_load(self, request: Request) -> dict[str, object]:

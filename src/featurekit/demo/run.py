@@ -56,7 +56,7 @@ class Started:
     key_prefix: str
     batch_ttl_seconds: int
     streaming_ttl_seconds: int
-    loaded: object
+    loaded: int
     repo: str
 
 
@@ -136,8 +136,11 @@ def _begin(stage: Stage, address: str, say: Say) -> Started:
         f"Using {_place(store)} with key prefix '{keys}' "
         f"(batch TTL {batch_ttl_s}s, streaming TTL {streaming_ttl_s}s)"
     )
-    loaded = stage.load(settings.seed_users, batch_ttl_s)["loaded"]
+    answer = stage.load(settings.seed_users, batch_ttl_s)
+    loaded = answer["loaded"]
     say(f"Materialized {loaded} user(s); streaming worker running.")
+    if "rejected" in answer:
+        say(f"Could not load {answer['rejected']} user(s): {answer['reasons'][0]}")
     repo = str(store.path)
     return Started(address, store.url, keys, batch_ttl_s, streaming_ttl_s, loaded, repo)
 

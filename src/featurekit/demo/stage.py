@@ -116,7 +116,7 @@ class Stage:
         await self._census.take(anew=True)
         return answer
 
-    def load(self, count: int, ttl_s: int) -> dict[str, object]:
+    def load(self, count: int, ttl_s: int) -> dict[str, Any]:
         """As `bulk_load`, in this thread; the elapsed time is that of the load alone."""
         rows = {user_id(number): profile(number) for number in range(1, count + 1)}
         with self._writing:
@@ -126,7 +126,7 @@ class Stage:
                 self._batch_ttl_s = ttl_s
             report = self.store.write_batch(PROFILE, rows, on_bad_row="skip")
             self._stats.batch_writes_total += report.rows_written
-        answer: dict[str, object] = {
+        answer: dict[str, Any] = {
             "loaded": report.rows_written,
             "ttl_seconds": ttl_s,
             "elapsed_ms": _ms(report.seconds),

@@ -184,7 +184,7 @@ class Streaming:
 
         Raises:
             RequestError: The view has no source.
-            StreamError: They cannot be read, as those of Kafka topics.
+            StreamError: They cannot be read.
         """
         plan = self.plan.view(view)
         source = self._source(plan, _stream_of(plan), StreamOptions())

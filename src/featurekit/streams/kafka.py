@@ -159,10 +159,9 @@ class KafkaTopic(EventSource):
 
     @override
     def buried(self, most: int) -> Sequence[DeadLetter]:
-        raise StreamError(
-            f"the dead letters of a Kafka topic are not read here; they are in {self._topic.dead}",
-            hint="read that topic with a Kafka consumer; reason and position are headers",
-        )
+        from featurekit.streams.kafka_letters import newest
+
+        return newest(self._topic.dead, self._client, most, ANSWER_S)
 
     @override
     def lag(self) -> int | None:

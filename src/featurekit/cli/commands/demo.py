@@ -19,6 +19,8 @@ from featurekit.errors import FeatureKitError, MissingExtraError, RequestError
 from featurekit.repo.door import StoreDoor
 
 REDIS_PORT = 6379
+LOOPBACK = ("127.", "::1", "localhost")
+TOKENS = "FEATUREKIT_SERVER_TOKENS"
 LOAD_TIMEOUT = "load_timeout=2s"
 """A page is soon told that a store is away; a load of the demo's size never waits so long."""
 
@@ -119,6 +121,9 @@ def command(session: Session, no_reset: bool, **options: Any) -> None:
     with _bound(listen, settings) as listener:
         if settings.streaming_ttl_s > settings.batch_ttl_s:
             show_note("warning", "stream fields may live longer than the users' keys", ODD)
+        if not (settings.host.startswith(LOOPBACK) or os.environ.get(TOKENS)):
+            text = f"whoever reaches {settings.host} may read and delete; {TOKENS} asks for tokens"
+            show_note("warning", text, ODD)
         if session.json:
             run(settings, listener, _unsaid, show_json)
         else:

@@ -129,10 +129,7 @@ def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
     help="Most events shown.",
 )
 def dead(session: Session, view: str, most: int) -> None:
-    """Show the newest dead letters of a stream view: events that did not fit it, and why.
-
-    Of views fed from Redis streams. Those of Kafka are in a topic of their own.
-    """
+    """Show the newest dead letters of a stream view: events that did not fit it, and why."""
     with FeatureStore(session.repo) as store:
         letters = store.streams.dead_letters(view, most)
     if session.json:
