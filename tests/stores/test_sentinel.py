@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.promise.repos import applied
 from tests.sentinels import Watched, free_ports, until, watched
 from tests.servers import Server, valkey_binary
 from tests.stores.conftest import opened
+from tests.stores.test_deadlines import LATE_S, SOON
 from tests.stores.test_faults import chunk
 
 KEYS = [b"k"]
@@ -96,6 +98,21 @@ async def test_a_store_goes_on_without_its_sentinels(store: RedisStore, steady: 
         client.client_kill_filter(_type="normal", skipme=True)
     assert store.run(KEYS, set_to(b"2")) == await beside.run(KEYS, set_to(b"3")) == [b"OK"]
     steady.sentinel.start()
+    await beside.close()
+
+
+async def test_a_read_is_over_by_its_deadline_though_the_sentinels_hang(steady: Watched) -> None:
+    store, beside = opened(steady.url), open_async_store(steady.url, Path())
+    steady.freeze(steady.sentinel)
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="no sentinel answers"):
+            store.read(KEYS, GET, terms=SOON)
+        with pytest.raises(StoreUnavailableError, match="no sentinel answers"):
+            await beside.read(KEYS, GET, terms=SOON)
+        assert time.monotonic() - began < 2 * LATE_S
+    finally:
+        steady.thaw(steady.sentinel)
     await beside.close()
 
 

@@ -96,6 +96,7 @@ class Sentinels:
             ssl=url.scheme.startswith("rediss"),
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            driver_info=None,
             **dict(url.tls),  # type: ignore[arg-type]
         )
 
