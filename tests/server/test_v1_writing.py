@@ -72,7 +72,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "tx_count_5m": 1.5}]}, 422, "not an int64"),
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "event_timestamp": 1}]}, 422, "no such field"),
-        ("/v1/views/activity/write", {"rows": [], "ttl_s": "x"}, 422, "a number of seconds"),
+        ("/v1/views/activity/write", {"rows": [], "ttl_s": "x"}, 422, "a number is expected"),
         ("/v1/views/activity/write", {"rows": [], "ttl_s": 1e300}, 422, "a number of seconds"),
         ("/v1/views/activity/write", {"rows": [], "ttl_s": 0}, 422, "is no TTL"),
         ("/v1/views/activity/write", {"rows": [{}] * 301}, 422, "301 rows are more"),

@@ -22,6 +22,7 @@ from featurekit.server.feast.writing import feast_writing_routes
 from featurekit.server.following import Following
 from featurekit.server.health import health_routes
 from featurekit.server.jobs import Jobs
+from featurekit.server.openapi.routes import openapi_routes
 from featurekit.server.routing import refused
 from featurekit.server.scraping import Scraping
 from featurekit.server.site import Site
@@ -64,6 +65,7 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *health_routes(site),
             *v1_registry_routes(site, following),
             *scraping.routes(),
+            *openapi_routes(site),
             *extra,
         ],
         exception_handlers={HTTPException: no_route, Exception: _failed},

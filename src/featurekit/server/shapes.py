@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from featurekit.errors import RequestError, nearest
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _WORDS: dict[type, str] = {
     dict: "an object",
@@ -39,18 +41,42 @@ def as_object(body: Any, known: Collection[str] = ()) -> dict[str, Any]:
     return body
 
 
-def member(body: Mapping[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
-    """A member of the body, which null leaves out.
+def member(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A member of the body.
 
     Raises:
-        RequestError: It is of another kind, or is lacking and has no default.
+        RequestError: It is lacking, or of another kind; null is.
     """
     value = body.get(name)
-    if value is None and default is not None:
-        return default
     if type(value) is not kind:
         raise RequestError(f"{_WORDS[kind]} is expected", where=name)
     return value
+
+
+def optional(body: Mapping[str, Any], name: str, kind: type[T], default: D) -> T | D:
+    """A member of the body that may be lacking.
+
+    Raises:
+        RequestError: It is of another kind; null is.
+    """
+    return member(body, name, kind) if name in body else default
+
+
+def number(body: Mapping[str, Any], name: str) -> float | None:
+    """A member of the body that is a number, or lacking.
+
+    Raises:
+        RequestError: It is something else.
+    """
+    if name not in body:
+        return None
+    value = body[name]
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise RequestError("a number is expected", where=name)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise RequestError("the number is too large", where=name) from error
 
 
 def texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -59,7 +85,7 @@ def texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
     Raises:
         RequestError: It is something else.
     """
-    values: list[Any] = member(body, name, list, [])
+    values: list[Any] = optional(body, name, list, [])
     if not all(isinstance(value, str) for value in values):
         raise RequestError("a list of text is expected", where=name)
     return tuple(values)

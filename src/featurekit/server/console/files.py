@@ -54,10 +54,10 @@ class StaticFile:
 
 
 @cache
-def static_files() -> dict[str, StaticFile]:
-    """All files by their path below `static`."""
+def static_files(package: str = __package__) -> dict[str, StaticFile]:
+    """All files of a package by their path below its folder `static`."""
     found: dict[str, StaticFile] = {}
-    folders = [("", files(__package__).joinpath("static"))]
+    folders = [("", files(package).joinpath("static"))]
     while folders:
         prefix, folder = folders.pop()
         for entry in folder.iterdir():

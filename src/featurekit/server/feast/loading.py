@@ -10,14 +10,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.errors import RequestError
-from featurekit.plan import RepoPlan
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
 from featurekit.server.feast.errors import unknown_view
 from featurekit.server.feast.writing import view_of
 from featurekit.server.jobs import Jobs, Wanted
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, texts
+from featurekit.server.shapes import as_object, member, optional, texts
 from featurekit.server.site import Site
 
 
@@ -26,7 +25,7 @@ def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
 
     async def materialize(request: Request) -> Response:
         body = as_object(await json_body(request, site))
-        if member(body, "disable_event_timestamp", bool, default=False):
+        if optional(body, "disable_event_timestamp", bool, default=False):
             return await load(request, body, None, None)
         return await load(request, body, _time(body, "start_ts"), _time(body, "end_ts"))
 
@@ -39,16 +38,14 @@ def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
     async def load(
         request: Request, body: dict[str, Any], start: datetime | None, end: datetime | None
     ) -> Response:
-        wanted = Wanted(texts(body, "feature_views"), start, end)
-        if (unknown := _unknown(site.store.repo_plan, wanted)) is not None:
-            return unknown
-        if body.get("version") is not None:
-            raise RequestError("feature views have no versions here", where="version")
-        if request.query_params.get("async", "").lower() in ("true", "1"):
-            views = await jobs.start(wanted)
-            return json_response({"status": "accepted", "feature_views": views}, 202)
-        await jobs.run(wanted)
-        return json_response(None)
+        views = wanted_views(body)
+        unknown = [n for n in views or () if view_of(site.store.repo_plan, n) is None]
+        if unknown:
+            return unknown_view(site.store.repo_plan, unknown[0])
+        if views == ():
+            return json_response(None)
+        waits = request.query_params.get("async", "").lower() not in ("true", "1")
+        return await _load(jobs, Wanted(views or (), start, end), waits=waits)
 
     path = "/materialize-incremental"
     return [
@@ -57,9 +54,23 @@ def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
     ]
 
 
-def _unknown(repo: RepoPlan, wanted: Wanted) -> Response | None:
-    names = [name for name in wanted.views if view_of(repo, name) is None]
-    return unknown_view(repo, names[0]) if names else None
+async def _load(jobs: Jobs, wanted: Wanted, *, waits: bool) -> Response:
+    if waits:
+        await jobs.run(wanted)
+        return json_response(None)
+    started = await jobs.start(wanted)
+    return json_response({"status": "accepted", "feature_views": started}, 202)
+
+
+def wanted_views(body: dict[str, Any]) -> tuple[str, ...] | None:
+    """The views to load; `None` for all that have a source.
+
+    Raises:
+        RequestError: They are no list, or a version of them is asked for.
+    """
+    if body.get("version") is not None:
+        raise RequestError("feature views have no versions here", where="version")
+    return None if body.get("feature_views") is None else texts(body, "feature_views")
 
 
 def _time(body: dict[str, Any], name: str) -> datetime | None:

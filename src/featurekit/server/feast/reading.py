@@ -22,6 +22,7 @@ from featurekit.server.bodies import json_body
 from featurekit.server.feast.errors import unknown_name, unknown_service, unknown_view
 from featurekit.server.reading import Asked, Reading, Readings, clock_name
 from featurekit.server.routing import route
+from featurekit.server.shapes import optional
 from featurekit.server.site import Site
 from featurekit.server.spelling import FEAST, spelled
 
@@ -83,7 +84,7 @@ def question_of(body: Any) -> Question:
     if not isinstance(body, dict):
         raise RequestError("the body is no JSON object")
     entities, service = body.get("entities"), body.get("feature_service")
-    features = body.get("features") or []
+    features = body.get("features", [])
     if not isinstance(entities, dict) or not all(isinstance(v, list) for v in entities.values()):
         raise RequestError(
             'an object of columns is expected, as {"user_id": ["u1", "u2"]}',
@@ -96,9 +97,9 @@ def question_of(body: Any) -> Question:
     return Question(
         asked=tuple(features) if service is None else service,
         entities=entities,
-        max_age=body.get("max_age"),
-        full_names=_flag(body, "full_feature_names"),
-        with_views=_flag(body, "include_feature_view_version_metadata"),
+        max_age=optional(body, "max_age", dict, None),
+        full_names=optional(body, "full_feature_names", bool, default=False),
+        with_views=optional(body, "include_feature_view_version_metadata", bool, default=False),
     )
 
 
@@ -176,13 +177,6 @@ def _time(ms: int) -> str:
         return EPOCH
     precision = "milliseconds" if ms % 1000 else "seconds"
     return moment.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
-
-
-def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise RequestError("true or false is expected", where=name)
-    return bool(value)
 
 
 def _unknown(repo: RepoPlan, asked: Asked, error: UnknownNameError) -> Response:

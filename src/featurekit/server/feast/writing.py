@@ -17,7 +17,7 @@ from featurekit.server.answers import json_response
 from featurekit.server.bodies import exact_body
 from featurekit.server.feast.errors import unknown_push_source, unknown_view
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member
+from featurekit.server.shapes import as_object, member, optional
 from featurekit.server.site import Site
 from featurekit.server.writing import Writings
 
@@ -31,7 +31,7 @@ def feast_writing_routes(site: Site) -> list[BaseRoute]:
     async def push(request: Request) -> Response:
         body = as_object(await exact_body(request, site))
         name = member(body, "push_source_name", str)
-        if (to := member(body, "to", str, "online")) != "online":
+        if (to := optional(body, "to", str, "online")) != "online":
             raise RequestError(
                 f"'{to}' is no place to push to", where="to", hint="there is an online store alone"
             )

@@ -15,12 +15,15 @@ from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
 from featurekit.server.reading import Asked, Reading, Readings
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, texts
+from featurekit.server.shapes import as_object, member, number, optional, texts
 from featurekit.server.site import Site
 from featurekit.server.spelling import OURS, spelled
 
-MEMBERS = ("entities", "full_feature_names", "freshness", "max_age", "timeout_s", "partial")
+MEMBERS = ("entities", "freshness", "max_age", "timeout_s", "partial")
 """What a request to read may say besides which features."""
+
+_OF_FEATURES = ("features", "full_feature_names")
+"""What it may say where it names features one by one."""
 
 
 def v1_reading_routes(site: Site) -> list[BaseRoute]:
@@ -29,26 +32,27 @@ def v1_reading_routes(site: Site) -> list[BaseRoute]:
 
     async def read_service(request: Request) -> Response:
         body = as_object(await json_body(request, site), MEMBERS)
-        return await answer(request.path_params["name"], body)
+        return await answer(request.path_params["name"], body, full_names=False)
 
     async def read_features(request: Request) -> Response:
-        body = as_object(await json_body(request, site), ("features", *MEMBERS))
-        return await answer(texts(body, "features"), body)
+        body = as_object(await json_body(request, site), (*MEMBERS, *_OF_FEATURES))
+        full_names = optional(body, "full_feature_names", bool, default=False)
+        return await answer(texts(body, "features"), body, full_names=full_names)
 
-    async def answer(asked: Asked, body: dict[str, Any]) -> Response:
-        freshness = member(body, "freshness", bool, default=False)
+    async def answer(asked: Asked, body: dict[str, Any], *, full_names: bool) -> Response:
+        freshness = optional(body, "freshness", bool, default=False)
         reading = readings.of(
             asked,
-            body.get("max_age"),
-            full_names=member(body, "full_feature_names", bool, default=False),
+            _ages(body),
+            full_names=full_names,
             freshness=freshness,
         )
-        entities = member(body, "entities", list)
+        entities, timeout_s = member(body, "entities", list), number(body, "timeout_s")
         readings.check_count(len(entities))
         response = await reading.reader.get_async(
             rows_of(reading, entities),
-            timeout=body.get("timeout_s", site.limits.read_timeout_s),
-            partial=member(body, "partial", bool, default=False),
+            timeout=site.limits.read_timeout_s if timeout_s is None else timeout_s,
+            partial=optional(body, "partial", bool, default=False),
         )
         return json_response({"rows": rows_document(reading, response, entities)})
 
@@ -56,6 +60,13 @@ def v1_reading_routes(site: Site) -> list[BaseRoute]:
         route("/v1/services/{name}/read", read_service, site=site, methods=["POST"]),
         route("/v1/features/read", read_features, site=site, methods=["POST"]),
     ]
+
+
+def _ages(body: dict[str, Any]) -> dict[str, Any] | None:
+    ages = optional(body, "max_age", dict, None)
+    for view in ages or ():
+        member(body["max_age"], view, str)
+    return ages
 
 
 def rows_of(reading: Reading, entities: list[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from featurekit.server.answers import json_response
 from featurekit.server.bodies import exact_body
 from featurekit.server.jobs import Jobs, Wanted
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, texts
+from featurekit.server.shapes import as_object, member, number, optional, texts
 from featurekit.server.site import Site
 from featurekit.server.writing import Writings
 
@@ -33,10 +33,17 @@ def v1_writing_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
 
     async def materialize(request: Request) -> Response:
         body = as_object(await exact_body(request, site), ("views", "start", "end", "wait"))
-        wanted = Wanted(texts(body, "views"), _text(body, "start"), _text(body, "end"))
-        if not member(body, "wait", bool, default=True):
-            views = await jobs.start(wanted)
-            return json_response({"status": "accepted", "views": views}, 202)
+        views = texts(body, "views")
+        if "views" in body and not views:
+            raise RequestError("it names no view", where="views", hint="leave it out for all")
+        wanted = Wanted(
+            views,
+            optional(body, "start", str, None),
+            optional(body, "end", str, None),
+        )
+        if not optional(body, "wait", bool, default=True):
+            started = await jobs.start(wanted)
+            return json_response({"status": "accepted", "views": started}, 202)
         return json_response({"reports": [r.to_dict() for r in await jobs.run(wanted)]})
 
     return [
@@ -46,14 +53,10 @@ def v1_writing_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
 
 
 def _ttl(body: dict[str, Any]) -> timedelta | None:
-    seconds = body.get("ttl_s")
+    seconds = number(body, "ttl_s")
     if seconds is None:
         return None
     try:
         return timedelta(milliseconds=int(seconds * 1000))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise RequestError("a number of seconds is expected", where="ttl_s") from error
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    return None if body.get(name) is None else member(body, name, str)
