@@ -47,6 +47,27 @@ MULTI = command(b"MULTI")
 EXEC = command(b"EXEC")
 
 
+def commands_in(data: bytes) -> list[bytes]:
+    r"""The commands of a request, apart.
+
+    Examples:
+        >>> commands_in(command(b"GET", b"*1\r\n") + command(b"PING"))
+        [b'*2\r\n$3\r\nGET\r\n$4\r\n*1\r\n\r\n', b'*1\r\n$4\r\nPING\r\n']
+    """
+    found = []
+    start = 0
+    while start < len(data):
+        end = data.index(b"\r\n", start)
+        arguments = int(data[start + 1 : end])
+        end += 2
+        for _ in range(arguments):
+            line = data.index(b"\r\n", end)
+            end = line + 2 + int(data[end + 1 : line]) + 2
+        found.append(data[start:end])
+        start = end
+    return found
+
+
 def first_error(replies: Sequence[Reply]) -> ErrorReply | None:
     """The first error among replies, looking into the replies of a transaction too."""
     for reply in replies:

@@ -197,7 +197,7 @@ class OnlineHistory(History):
         self._call("LTRIM", key, 0, most - 1)
 
     def _call(self, *args: str | int) -> Reply:
-        reply = self._store.call(*args)
+        reply = self._store.call(*args, key=str(args[1]))
         if isinstance(reply, ErrorReply):
             raise _unusable(reply, str(args[1]))
         return reply

@@ -132,7 +132,7 @@ class ViewLock:
 
 def is_locked(store: OnlineStore, prefix: str, view: str) -> bool:
     """Whether somebody holds a view's lock, who is not known to be dead."""
-    holder = store.call("GET", _key(prefix, view))
+    holder = store.call("GET", key := _key(prefix, view), key=key)
     return isinstance(holder, bytes) and _is_alive(holder) is not False
 
 

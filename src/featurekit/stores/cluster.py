@@ -1,22 +1,269 @@
-"""A cluster of servers, from threads and from asyncio."""
+"""A cluster of servers, from threads.
+
+redis-py tells which server has which slot; what is read and written goes over links of our own to
+each server, as with one server. `errand` and `course` decide what is sent where and when again.
+"""
 
 from __future__ import annotations
 
-from featurekit.errors import StoreError
-from featurekit.stores.aio import AsyncRedisStore
-from featurekit.stores.redis import RedisStore
-from featurekit.stores.url import StoreUrl
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from time import monotonic, sleep
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.errors import StoreUnavailableError
+from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms, Traffic
+from featurekit.stores.cluster_flow import ClusterFlow
+from featurekit.stores.course import Course
+from featurekit.stores.errand import Errand
+from featurekit.stores.link import Take
+from featurekit.stores.nodes import NodePool
+from featurekit.stores.options import REPLICA
+from featurekit.stores.patience import Patience
+from featurekit.stores.probe import ask_capabilities, prove_rows
+from featurekit.stores.redis import pages_of
+from featurekit.stores.rounds import Round
+from featurekit.stores.routes import FRESH_S, Routes
+from featurekit.stores.topology import Topology, key_at
+from featurekit.stores.troubles import unavailable
+from featurekit.stores.url import Address, StoreUrl
+from featurekit.wire import Reply, info_of, text_command
 
 
-class ClusterStore(RedisStore):
-    """An online store on a cluster."""
+class ClusterStore(OnlineStore):
+    """An online store on a cluster; thread-safe, survives `fork`, pickles as its URL.
+
+    Attributes:
+        url: Where it is. Its text shows no password.
+    """
 
     def __init__(self, url: StoreUrl) -> None:
-        raise StoreError(f"{url}: featurekit cannot talk to a cluster yet")
+        self.url = url
+        self._pools: dict[Address, NodePool] = {}
+        self._serving = Patience(url.timeout_s, url.retries)
+        self._upkeep = Patience(url.load_timeout_s, url.retries)
+        self._capabilities: Capabilities | None = None
+        self._proven: set[str] = set()
+        self._routes = Routes(url)
+        self._past = Traffic()
+        self._start()
 
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._asking = threading.Lock()
 
-class AsyncClusterStore(AsyncRedisStore):
-    """The asyncio side of `ClusterStore`."""
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.url,)
 
-    def __init__(self, url: StoreUrl) -> None:
-        raise StoreError(f"{url}: featurekit cannot talk to a cluster yet")
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    @override
+    def describe(self) -> str:
+        return str(self.url)
+
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        pools = list(self._pools.values())
+        return sum((pool.traffic for pool in pools), self._past)
+
+    @property
+    @override
+    def capabilities(self) -> Capabilities:
+        if self._capabilities is None:
+            told = [
+                ask_capabilities(partial(self._exchange_at, address), str(self.url.at(*address)))
+                for address in self._primaries()
+            ]
+            versions = " and ".join(sorted({each.server for each in told}))
+            self._capabilities = Capabilities(
+                hsetex=all(each.hsetex for each in told),
+                transactions=False,
+                server=f"{versions}, a cluster of {len(told)} primaries",
+            )
+        return self._capabilities
+
+    @override
+    def run(
+        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+    ) -> list[Reply]:
+        return self._carry(Errand(keys, requests, width, ordered=True), self._serving)
+
+    @override
+    def read(
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        take: Take = None,
+        *,
+        width: int = 1,
+        terms: Terms = TERMS,
+    ) -> list[Any]:
+        patience = self._serving
+        if terms.timeout_s:
+            patience = Patience.of_call(terms.timeout_s, patience.retries)
+        replicas = self.url.read_from == REPLICA
+        errand = Errand(keys, requests, width, take)
+        return self._carry(errand, patience, partial=terms.partial, replicas=replicas)
+
+    @override
+    def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
+        about = key.encode() if isinstance(key, str) else key
+        for pool in list(self._pools.values()):
+            pool.drop(stale_only=True)
+        errand = Errand([about], [text_command(*args)])
+        reply: Reply = self._carry(errand, Patience(self.url.load_timeout_s), once=True)[0]
+        return reply
+
+    @override
+    def check_writable(self, prefix: str) -> None:
+        if prefix in self._proven:
+            return
+        capabilities, late = self.capabilities, monotonic() + self.url.load_timeout_s
+        while True:
+            topology = self._current(self._upkeep)
+            try:
+                for address in topology.primaries:
+                    key = key_at(topology, address, f"{prefix}:@probe:")
+                    exchange = partial(self._exchange_at, address)
+                    prove_rows(exchange, self.url.at(*address), capabilities, key)
+            except StoreUnavailableError:
+                if monotonic() > late:
+                    raise
+                sleep(FRESH_S)
+                self._refresh(topology, self._upkeep)
+            else:
+                break
+        self._proven.add(prefix)
+
+    @override
+    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+        flow = ClusterFlow(self.url, self._locate, self._pool, self._carry_patiently)
+        try:
+            yield from flow.run(iter(chunks))
+        finally:
+            flow.close()
+
+    @override
+    def info(self, section: str) -> list[dict[str, str]]:
+        request = text_command("INFO", section)
+        return [info_of(self._exchange_at(each, request, 1)[0]) for each in self._primaries()]
+
+    @override
+    def scan(self, pattern: str) -> Iterator[list[bytes]]:
+        scans = [
+            pages_of(partial(self._exchange_at, address), pattern, str(self.url.at(*address)))
+            for address in self._primaries()
+        ]
+        while scans:
+            # In turns, so that whoever looks at a few keys sees some of every server.
+            for scan in list(scans):
+                if (page := next(scan, None)) is None:
+                    scans.remove(scan)
+                else:
+                    yield page
+
+    @override
+    def close(self) -> None:
+        for pool in list(self._pools.values()):
+            pool.drop()
+
+    def _primaries(self) -> list[Address]:
+        return self._current(self._upkeep).primaries
+
+    def _carry_patiently(self, errand: Errand) -> list[Any]:
+        return self._carry(errand, self._upkeep)
+
+    def _carry(
+        self,
+        errand: Errand,
+        patience: Patience,
+        *,
+        partial: bool = False,
+        once: bool = False,
+        replicas: bool = False,
+    ) -> list[Any]:
+        """Send and collect, in as many rounds as it takes and as there is time for."""
+        course = Course(self.url, errand, patience, partial=partial, once=once)
+        while errand.todo:
+            try:
+                topology = self._current(patience)
+            except StoreUnavailableError as error:
+                if not partial:
+                    raise
+                errand.give_up(dict.fromkeys(errand.todo, error))
+                break
+            parcels, lost = errand.parcels(
+                topology, self._routes.route(topology, replicas=replicas)
+            )
+            # A replica may use up half of the time, so that its primary can be asked after it.
+            timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
+            outcome = Round(errand, self._pool, patience, timeout_s).run(parcels)
+            pause_s = course.next(outcome, lost, topology)
+            if not errand.todo:
+                break
+            self._past += Traffic(retries=1)
+            if replicas:
+                self._routes.leave_alone(course.away, topology)
+                replicas = False
+            if pause_s:
+                sleep(pause_s)
+            if course.refresh:
+                self._refresh(topology, patience, course.away)
+        return errand.replies
+
+    def _locate(self, keys: Sequence[bytes]) -> list[Address | None]:
+        return self._routes.servers_of(self._current(self._upkeep), keys)
+
+    def _pool(self, address: Address) -> NodePool:
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools.setdefault(address, NodePool(self.url.at(*address)))
+        return pool
+
+    def _current(self, patience: Patience) -> Topology:
+        return self._routes.known or self._refresh(None, patience)
+
+    def _refresh(
+        self, seen: Topology | None, patience: Patience, away: Iterable[Address] = ()
+    ) -> Topology:
+        """Ask for the topology, unless another thread did since the one seen, or just now."""
+        if os.getpid() != self._pid:
+            self._start()
+        with self._asking:  # nobody has it for longer than finding the topology may take
+            if (newer := self._routes.newer_than(seen)) is not None:
+                return newer
+            found = self._routes.find(patience, away)
+            for address in self._pools.keys() - set(found.addresses):
+                pool = self._pools.pop(address)
+                pool.drop()
+                self._past += pool.traffic
+        return found
+
+    def _exchange_at(self, address: Address, data: bytes, replies: int) -> list[Reply]:
+        """Ask one server, whatever keys it has; once more if its connection broke."""
+        pool, retries = self._pool(address), self.url.retries
+        while True:
+            link = pool.obtain(self._upkeep)
+            try:
+                answered = link.exchange(data, replies, self.url.load_timeout_s)
+            except OSError as error:
+                pool.give_up(link, error)
+                retries -= 1
+                if retries < 0 or isinstance(error, TimeoutError):
+                    raise unavailable(
+                        pool.url, "waiting for replies", self._upkeep, error
+                    ) from error
+            except BaseException:
+                pool.abandon(link)
+                raise
+            else:
+                pool.release(link)
+                return answered

@@ -49,11 +49,9 @@ Take = Callable[[Reply], Any] | None
 SLACK_S = 0.005
 
 
-def reply_reader() -> hiredis.Reader:
+def reply_reader(error: Callable[[str], ErrorReply] = ErrorReply) -> hiredis.Reader:
     """A parser whose errors are `ErrorReply` values and which answers `NOT_YET` for an incomplete reply."""
-    return hiredis.Reader(
-        protocolError=GarbledReplyError, replyError=ErrorReply, notEnoughData=NOT_YET
-    )
+    return hiredis.Reader(protocolError=GarbledReplyError, replyError=error, notEnoughData=NOT_YET)
 
 
 class _Connection(Protocol):

@@ -67,7 +67,7 @@ def open_async_store(
 
         return AsyncEmbeddedStore(place)
     if place.scheme in CLUSTERS:
-        from featurekit.stores.cluster import AsyncClusterStore
+        from featurekit.stores.cluster_aio import AsyncClusterStore
 
         return AsyncClusterStore(place)
     if place.scheme in SENTINELS:

@@ -6,10 +6,21 @@ from collections.abc import Callable, Sequence
 from secrets import token_hex
 
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
+from featurekit.lower.scripts import SCRIPTS
+from featurekit.lower.units import Dialect, row_command
 from featurekit.ports import Capabilities
 from featurekit.stores.troubles import AWAY, user_of
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, first_error, info_of, text_command
+from featurekit.wire import (
+    EXEC,
+    MULTI,
+    ErrorReply,
+    Reply,
+    command,
+    first_error,
+    info_of,
+    text_command,
+)
 
 Exchange = Callable[[bytes, int], list[Reply]]
 
@@ -96,6 +107,30 @@ def prove_writable(
     for name, (_, _, good), result in zip(names, wanted, results, strict=True):
         if result != good:
             raise _refusal(url, name, result)
+
+
+def prove_rows(exchange: Exchange, url: StoreUrl, dialect: Dialect, key: bytes) -> None:
+    """As `prove_writable`, by the one command that writes a row where there are no transactions.
+
+    The script asks for each right before it writes, and looks at what its commands answer.
+
+    Raises:
+        StoreUnfitError: A command is missing, renamed or not allowed, or did not do its work.
+    """
+    ttl = PROBE_TTL_MS
+    owned = row_command(key, {0: [(b"a", b"1")]}, [b"b"], ttl, hsetex=dialect.hsetex)
+    timed = row_command(key, {ttl: [(b"b", b"1")]}, [b"a"], 0, hsetex=dialect.hsetex)
+    for name, data, good in [
+        *(("SCRIPT LOAD", script.load, script.sha) for script in SCRIPTS),
+        ("EVALSHA", owned, 1),
+        ("EVALSHA", timed, 1),
+        ("UNLINK", command(b"UNLINK", key), 1),
+    ]:
+        [reply] = exchange(data, 1)
+        if isinstance(reply, ErrorReply) and reply.code in {"MOVED", "ASK", "CLUSTERDOWN"}:
+            raise StoreUnavailableError(f"{url} answers {reply}", hint="try again in a moment")
+        if reply != good:
+            raise _refusal(url, name, reply)
 
 
 def _probe_commands(key: str, *, hsetex: bool) -> list[tuple[str, bytes, Reply]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -126,19 +126,7 @@ class RedisStore(OnlineStore):
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        cursor: Reply = b"0"
-        while True:
-            [reply] = self._patiently(
-                text_command("SCAN", _bytes(cursor), "MATCH", pattern, "COUNT", SCAN_PAGE), 1
-            )
-            if isinstance(reply, ErrorReply):
-                raise StoreError(f"{self.describe()} refused SCAN: {reply}") from reply
-            if not isinstance(reply, list) or not isinstance(keys := reply[1], list):
-                raise StoreError(f"{self.describe()} answered SCAN with something else")
-            yield [_bytes(key) for key in keys]
-            cursor = reply[0]
-            if cursor == b"0":
-                return
+        return pages_of(self._patiently, pattern, self.describe())
 
     @override
     def close(self) -> None:
@@ -203,6 +191,25 @@ class RedisStore(OnlineStore):
             self._pool.discard(link)
             raise
         self._pool.give(link)
+
+
+def pages_of(
+    exchange: Callable[[bytes, int], list[Reply]], pattern: str, server: str
+) -> Iterator[list[bytes]]:
+    """The keys of one server that match a glob, by `SCAN`, in pages."""
+    cursor: Reply = b"0"
+    while True:
+        [reply] = exchange(
+            text_command("SCAN", _bytes(cursor), "MATCH", pattern, "COUNT", SCAN_PAGE), 1
+        )
+        if isinstance(reply, ErrorReply):
+            raise StoreError(f"{server} refused SCAN: {reply}") from reply
+        if not isinstance(reply, list) or not isinstance(keys := reply[1], list):
+            raise StoreError(f"{server} answered SCAN with something else")
+        yield [_bytes(key) for key in keys]
+        cursor = reply[0]
+        if cursor == b"0":
+            return
 
 
 def _bytes(reply: Reply) -> bytes:

@@ -108,7 +108,8 @@ class RedisStream(EventSource):
 
     @override
     def buried(self, most: int) -> Sequence[DeadLetter]:
-        entries = self._call("XREVRANGE", self._stream.dead, "+", "-", "COUNT", most)
+        dead = self._stream.dead
+        entries = self._call("XREVRANGE", dead, "+", "-", "COUNT", most, key=dead)
         return [_letter(*pair) for pair in map(_listed, _listed(entries))]
 
     @override

@@ -1,0 +1,178 @@
+"""Nodes: links to the servers of a cluster, several of which one thread may have under way."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from time import monotonic
+from typing import Any
+
+from typing_extensions import override
+
+from featurekit.errors import StoreError
+from featurekit.stores.errand import refusal
+from featurekit.stores.link import NOT_YET, Link, Take, connect, reply_reader
+from featurekit.stores.options import REPLICA
+from featurekit.stores.patience import Patience
+from featurekit.stores.pool import Pool
+from featurekit.stores.troubles import GarbledReplyError, user_of
+from featurekit.stores.url import StoreUrl
+from featurekit.wire import ErrorReply, Reply, command
+
+READONLY = command(b"READONLY")
+
+
+class NodeLink(Link):
+    """A link whose exchange may go on step by step, beside those of other links."""
+
+    __slots__ = ("_count", "_rest", "_take", "values")
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link._connection)  # noqa: SLF001 - it is the same connection
+        self._reader = reply_reader(refusal)
+        self._rest = memoryview(b"")
+        self._count = 0
+        self._take: Take = None
+        self.values: list[Any] = []
+
+    def begin(self, data: bytes, count: int, timeout_s: float, take: Take) -> bool:
+        """Begin to send `data`, which gets `count` replies; whether all of it is sent.
+
+        Raises:
+            OSError: The link is broken; close it.
+        """
+        plain = not isinstance(self.sock, ssl.SSLSocket)
+        # A plain socket is asked not to wait each time, so that its timeout can stay as it is.
+        if (timeout_s if plain else 0) != self._timeout_s:
+            self.set_timeout(timeout_s if plain else 0)
+        self.used_at = monotonic()
+        self._rest, self._count, self._take = memoryview(data), count, take
+        self.values = []
+        return self.push()
+
+    def push(self) -> bool:
+        """Send as much as the server takes now; whether that was all.
+
+        Raises:
+            OSError: The link is broken; close it.
+        """
+        while self._rest:
+            try:
+                if isinstance(self.sock, ssl.SSLSocket):
+                    size = self.sock.send(self._rest)
+                else:
+                    size = self.sock.send(self._rest, socket.MSG_DONTWAIT)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return False
+            self._rest = self._rest[size:]
+        return True
+
+    def pull(self) -> bool:
+        """Take what has come; whether all replies are there, as `values`.
+
+        Raises:
+            OSError: The link is broken; close it.
+        """
+        buffer, reader, take = self._buffer, self._reader, self._take
+        flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
+        while True:
+            try:
+                size = self.sock.recv_into(buffer, 0, flags)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            if not size:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+            new = iter(reader.gets, NOT_YET)
+            self.values.extend(map(take, new) if take else new)
+            if len(self.values) >= self._count:
+                break
+            if flags:
+                return False  # whereas TLS may hold bytes back that no poll tells of
+        if len(self.values) > self._count or reader.has_data():
+            raise GarbledReplyError("more replies than requests")
+        return True
+
+
+class NodePool(Pool):
+    """The links to one server of a cluster; they read from it even where it is a replica."""
+
+    @override
+    def connect(self, patience: Patience) -> NodeLink:
+        link = NodeLink(connect(self.url, patience))
+        if self.url.read_from == REPLICA:
+            timeout_s = patience.bounded(self.url.connect_timeout_s)
+            try:
+                check_readonly(self.url, link.exchange(READONLY, 1, timeout_s)[0])
+            except BaseException:
+                link.close()
+                raise
+        return link
+
+    def ready(self, now: float) -> NodeLink | None:
+        """A link that may be used at once, `now` by the monotonic clock, if there is one."""
+        if os.getpid() != self._pid or not self.idle:
+            return None
+        if self.room is not None and not self.room.acquire(blocking=False):
+            return None
+        try:
+            link = self.idle.pop()
+        except IndexError:
+            link = None
+        if isinstance(link, NodeLink) and now - link.used_at <= self._health_check_s:
+            self.trips += 1
+            return link
+        if link is not None:
+            self.idle.append(link)
+        self._leave()
+        return None
+
+    def obtain(self, patience: Patience) -> NodeLink:
+        """A link, after waiting for room and opening one if need be.
+
+        Raises:
+            StoreError: There is no room in time, or none could be opened.
+        """
+        if (room := self.room) is not None:
+            self.wait(room, patience)
+        try:
+            link = self.take(patience, monotonic())
+        except BaseException:
+            self._leave()
+            raise
+        assert isinstance(link, NodeLink)  # noqa: S101  (they are all made by `connect`)
+        self.trips += 1
+        return link
+
+    def release(self, link: NodeLink) -> None:
+        """Take back a link on which every request got its reply."""
+        self.give(link)
+        self._leave()
+
+    def give_up(self, link: NodeLink, error: OSError) -> None:
+        """Close a link that broke, and others that most likely broke with it."""
+        self.lost(link, error)
+        self._leave()
+
+    def abandon(self, link: NodeLink) -> None:
+        """Close a link whose replies nobody waits for any more."""
+        self.discard(link)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.room is not None:
+            self.room.release()
+
+
+def check_readonly(url: StoreUrl, reply: Reply) -> None:
+    """Look at the answer to `READONLY`.
+
+    Raises:
+        StoreError: This user may not read from replicas.
+    """
+    if isinstance(reply, ErrorReply):
+        raise StoreError(
+            f"{user_of(url)} may not read from {url} as a replica: {reply}",
+            hint="grant +readonly, or read from primaries",
+        )

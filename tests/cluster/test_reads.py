@@ -1,0 +1,297 @@
+"""Reads from a cluster: all servers at once, and none of them hiding the others."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import StoreUnavailableError
+from featurekit.ports import AsyncOnlineStore, Terms
+from featurekit.stores import open_async_store
+from featurekit.stores.cluster import ClusterStore
+from featurekit.wire import ErrorReply, command
+from tests.cluster.conftest import opened
+from tests.clusters import Cluster, Node, wait_for
+
+KEYS = [b"fs:user:u%d" % number for number in range(60)] * 2
+REQUESTS = [command(b"HMGET", key, b"n") for key in KEYS]
+WIDE = [request + command(b"PTTL", key) for key, request in zip(KEYS, REQUESTS, strict=True)]
+VALUES = [[key] for key in KEYS]
+QUICK = Terms(timeout_s=0.3, partial=True)
+
+Read = Callable[..., list[Any]]
+
+
+def fill(store: ClusterStore) -> None:
+    store.run(KEYS, [command(b"HSET", key, b"n", key) for key in KEYS])
+
+
+@pytest.fixture
+def filled(store: ClusterStore) -> ClusterStore:
+    """A store on a cluster of each kind, with a hash for each key."""
+    fill(store)
+    return store
+
+
+class Loop:
+    """The asyncio side of a store, from a thread."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._store: AsyncOnlineStore = open_async_store(url, Path())
+
+    def read(self, *args: Any, **options: Any) -> list[Any]:
+        return self._loop.run_until_complete(self._store.read(*args, **options))
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._store.close())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def read(request: pytest.FixtureRequest, valkeys: Cluster) -> Iterator[Read]:
+    """Reading from a cluster that has a hash for each key, from threads and from asyncio."""
+    store = opened(valkeys.url)
+    fill(store)
+    other = Loop(valkeys.url)
+    side: ClusterStore | Loop = other if request.param == "asyncio" else store
+    assert side.read(KEYS, REQUESTS) == VALUES
+    yield side.read
+    other.close()
+    store.close()
+
+
+def test_a_read_keeps_order_and_repeats(filled: ClusterStore) -> None:
+    assert filled.read(KEYS, REQUESTS) == VALUES
+    assert filled.read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
+    wide = filled.read(KEYS, WIDE, width=2)
+    assert (wide[::2], set(wide[1::2])) == (VALUES, {-1})
+
+
+def test_asyncio_reads_keep_order_and_repeats(read: Read) -> None:
+    assert read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
+    wide = read(KEYS, WIDE, width=2)
+    assert (wide[::2], set(wide[1::2])) == (VALUES, {-1})
+
+
+READS = {"hmget", "hgetall", "hget", "multi", "exec", "eval", "evalsha", "exists", "asking"}
+
+
+def calls(node: Node) -> dict[str, int]:
+    """How often a server carried out each command."""
+    with node.client() as client:
+        told = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in told.items()}
+
+
+def test_each_server_is_asked_for_its_own_keys_alone(
+    filled: ClusterStore, cluster: Cluster
+) -> None:
+    filled.read(KEYS, REQUESTS)
+    shares = Counter(cluster.primary_of(key).port for key in KEYS)
+    for node in cluster.nodes:
+        node.ask("CONFIG", "RESETSTAT")
+    filled.read(KEYS, REQUESTS)
+    for node in cluster.primaries:
+        assert shares[node.port] > 0
+        asked = {name: count for name, count in calls(node).items() if name in READS}
+        assert asked == {"hmget": shares[node.port]}
+
+
+def blocked(node: Node) -> int:
+    with node.client() as client:
+        return int(client.info("clients")["blocked_clients"])
+
+
+@pytest.fixture
+def lists(valkeys: Cluster) -> dict[bytes, Node]:
+    """A key of each primary, whose list is empty."""
+    found: dict[int, bytes] = {}
+    for number in range(100):
+        key = b"list%d" % number
+        found.setdefault(valkeys.primary_of(key).port, key)
+    return {key: valkeys.at(port) for port, key in found.items()}
+
+
+@pytest.mark.parametrize("side", ["threads", "asyncio"])
+@pytest.mark.parametrize("warm", [True, False])
+def test_all_servers_are_asked_before_any_answer_is_awaited(
+    valkeys: Cluster, lists: dict[bytes, Node], side: str, *, warm: bool
+) -> None:
+    store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
+    if warm:
+        store.read(list(lists), [command(b"LLEN", key) for key in lists])
+    waits = [command(b"BLPOP", key, b"9") for key in lists]
+    terms = Terms(timeout_s=9)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(store.read, list(lists), waits, terms=terms)
+        wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
+        for key, node in reversed(lists.items()):
+            node.ask("LPUSH", key, "x")
+        assert reading.result(9) == [[key, b"x"] for key in lists]
+    store.close()
+
+
+@pytest.mark.parametrize("side", ["threads", "asyncio"])
+def test_answers_are_taken_while_other_servers_work(
+    valkeys: Cluster, lists: dict[bytes, Node], side: str
+) -> None:
+    store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
+    store.read(list(lists), [command(b"LLEN", key) for key in lists])
+    waits = [command(b"BLPOP", key, b"9") for key in lists]
+    taken: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(store.read, list(lists), waits, taken.append, terms=Terms(9))
+        wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
+        for count, (key, node) in enumerate(reversed(lists.items())):
+            wait_for(partial(_has, taken, count), "the answer before")
+            node.ask("LPUSH", key, "x")
+        assert reading.result(9) == [None] * len(lists)
+    assert taken == [[key, b"x"] for key in reversed(lists)]
+    store.close()
+
+
+def _has(taken: list[Any], count: int) -> bool:
+    return len(taken) == count
+
+
+def unavailable(reply: Any) -> bool:
+    return isinstance(reply, ErrorReply) and reply.code == "UNAVAILABLE"
+
+
+def assert_others_are_there(rows: list[Any], cluster: Cluster, gone: Node) -> None:
+    for key, row in zip(KEYS, rows, strict=True):
+        if cluster.primary_of(key) is gone:
+            assert unavailable(row)
+            assert f"127.0.0.1:{gone.port}" in str(row)
+        else:
+            assert row == [key]
+
+
+def test_a_silent_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> None:
+    silent = valkeys.primaries[0]
+    with silent.stopped():
+        rows = read(KEYS, REQUESTS, terms=QUICK)
+        with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{silent.port} within"):
+            read(KEYS, REQUESTS, terms=Terms(timeout_s=0.3))
+    assert_others_are_there(rows, valkeys, silent)
+    assert read(KEYS, REQUESTS) == VALUES
+
+
+def test_a_silent_server_hides_no_others_rows_from_the_start(valkeys: Cluster) -> None:
+    store = opened(valkeys.url)
+    fill(store)
+    silent = valkeys.primaries[0]
+    for side in (opened(valkeys.url), Loop(valkeys.url)):
+        side.read([b"x"], [command(b"GET", b"x")])  # the topology is known
+        with silent.stopped():
+            rows = side.read(KEYS, WIDE, width=2, terms=QUICK)
+        assert_others_are_there(rows[::2], valkeys, silent)
+        assert all(
+            unavailable(b) == unavailable(a) for a, b in zip(rows[::2], rows[1::2], strict=True)
+        )
+        side.close()
+    store.close()
+
+
+def test_a_dead_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> None:
+    dead = valkeys.primaries[0]
+    dead.kill()
+    try:
+        rows = read(KEYS, REQUESTS, terms=QUICK)
+        with pytest.raises(StoreUnavailableError, match=f"redis://127.0.0.1:{dead.port}"):
+            read(KEYS, REQUESTS)
+    finally:
+        dead.start()
+        valkeys.settle()
+    assert_others_are_there(rows, valkeys, dead)
+
+
+def test_no_server_at_all_is_said_so() -> None:
+    store = opened("redis+cluster://127.0.0.1:1,127.0.0.1:2")
+    with pytest.raises(StoreUnavailableError, match=r"nothing listens at redis://127\.0\.0\.1:1"):
+        store.read(KEYS, REQUESTS)
+    assert all(map(unavailable, store.read(KEYS, REQUESTS, terms=QUICK)))
+
+
+def test_features_of_living_shards_are_served(shop: FeatureStore, cluster: Cluster) -> None:
+    shop.write_batch("profile", {f"u{n}": {"country": "NO", "tx_count_7d": n} for n in range(60)})
+    users = [{"user_id": f"u{n}"} for n in range(60)]
+    shop.get_online_features("fraud_v1", users)
+    silent = cluster.primaries[0]
+    with silent.stopped():
+        response = shop.get_online_features("fraud_v1", users, timeout=0.3, partial=True)
+    for number, status in enumerate(response.statuses["tx_count_7d"]):
+        gone = cluster.primary_of(f"fs:user:u{number}") is silent
+        assert status == ("unavailable" if gone else "present")
+
+
+def _gives(read: Read) -> bool:
+    return read(KEYS, REQUESTS) == VALUES
+
+
+def test_replicas_answer_where_the_url_says_so(valkeys: Cluster) -> None:
+    fill(opened(valkeys.url))
+    for node in valkeys.nodes:
+        node.ask("CONFIG", "RESETSTAT")
+    url = f"{valkeys.url}?read_from=replica"
+    for side in (opened(url), Loop(url)):
+        wait_for(partial(_gives, side.read), "the replicas to be in sync")
+        side.close()
+    primaries = valkeys.primaries
+    assert all("hmget" not in calls(node) for node in primaries)
+    assert all(calls(r)["hmget"] for node in primaries for r in valkeys.replicas_of(node))
+
+
+@pytest.mark.parametrize("side", ["threads", "asyncio"])
+def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: str) -> None:
+    writer = opened(valkeys.url)
+    fill(writer)
+    url = f"{valkeys.url}?read_from=replica"
+    store = Loop(url) if side == "asyncio" else opened(url)
+    wait_for(partial(_gives, store.read), "the replicas to be in sync")
+    [replica] = valkeys.replicas_of(valkeys.primaries[0])
+    with replica.stopped():
+        assert store.read(KEYS, REQUESTS, terms=Terms(timeout_s=1)) == VALUES
+        assert store.read(KEYS, REQUESTS, terms=QUICK) == VALUES
+    replica.kill()
+    try:
+        assert store.read(KEYS, REQUESTS) == VALUES
+    finally:
+        replica.start()
+        valkeys.settle()
+        store.close()
+
+
+def test_writes_go_to_primaries_whatever_is_read_from(valkeys: Cluster) -> None:
+    store = opened(f"{valkeys.url}?read_from=replica")
+    fill(store)
+    assert store.run(KEYS, REQUESTS) == VALUES
+    store.close()
+
+
+def test_a_bounded_number_of_connections_is_shared(valkeys: Cluster) -> None:
+    fill(opened(valkeys.url))
+    store = opened(f"{valkeys.url}?max_connections=1&timeout=5s")
+    wrong: list[int] = []
+
+    def work() -> None:
+        wrong.extend(n for n in range(50) if store.read(KEYS, REQUESTS) != VALUES)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    store.close()

@@ -1,0 +1,209 @@
+"""Real clusters for tests: started on free ports of loopback, gone at the end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from featurekit.stores.topology import SLOTS, slot_of
+
+NODE_TIMEOUT_MS = 5000
+Address = tuple[str, int]
+
+
+class Node:
+    """One server of a cluster.
+
+    Attributes:
+        port: Where it listens.
+        process: The server's process.
+    """
+
+    def __init__(self, binary: str, folder: Path, arguments: Sequence[str]) -> None:
+        self._command = [
+            binary, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "",
+            "--appendonly", "no", "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
+            "--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes",
+            "--repl-diskless-sync-delay", "0", *arguments,
+        ]  # fmt: skip
+        for _ in range(5):  # a port that is free may be another's by the time it is bound
+            self.port, self.bus = free_port(), free_port()
+            self.folder = folder / str(self.port)
+            self.folder.mkdir()
+            self.start()
+            if self.alive:
+                return
+        raise RuntimeError((self.folder / "log").read_text())
+
+    @property
+    def address(self) -> Address:
+        return "127.0.0.1", self.port
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            place = ["--port", str(self.port), "--cluster-port", str(self.bus)]
+            command = [*self._command, *place, "--dir", str(self.folder)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_for(lambda: not self.alive or self.ask("PING"), "a server to answer")
+
+    def client(self) -> redis.Redis:
+        """A plain client; close it."""
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
+
+    def ask(self, *args: Any) -> Any:
+        """The reply to one command."""
+        with self.client() as client:
+            run: Any = client.execute_command
+            return run(*args)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It answers nobody while the block runs."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+
+class Cluster:
+    """Some primaries, each with as many replicas.
+
+    Attributes:
+        nodes: All of its servers.
+        url: A store URL of it.
+    """
+
+    def __init__(self, binary: str, primaries: int, replicas: int, *arguments: str) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="fk"))
+        self.nodes: list[Node] = []
+        try:
+            for _ in range(primaries * (1 + replicas)):
+                self.nodes.append(Node(binary, self._folder, arguments))
+            self._join(primaries)
+        except BaseException:
+            self.remove()
+            raise
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:primaries])
+        self.url = f"redis+cluster://{hosts}"
+
+    def _join(self, primaries: int) -> None:
+        for number, node in enumerate(self.nodes):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < primaries:
+                first, last = SLOTS * number // primaries, SLOTS * (number + 1) // primaries - 1
+                node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
+            for other in self.nodes[:number]:
+                node.ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
+        everybody = len(self.nodes)
+        wait_for(lambda: all(self._known(node) == everybody for node in self.nodes), "meeting")
+        for number, node in enumerate(self.nodes[primaries:]):
+            node.ask("CLUSTER", "REPLICATE", self.nodes[number % primaries].ask("CLUSTER", "MYID"))
+        self.settle()
+
+    def _known(self, node: Node) -> int:
+        rows = [line.split() for line in node.ask("CLUSTER", "NODES").splitlines()]
+        return sum(b"handshake" not in row[2] and row[7] == b"connected" for row in rows)
+
+    def settle(self) -> None:
+        """Wait until all that live agree on who is there, and replicas are in sync."""
+        wait_for(lambda: all(map(self._settled, self.nodes)), "the cluster to settle")
+
+    def _settled(self, node: Node) -> bool:
+        with node.client() as client:
+            told = client.info("replication")
+            synced = told["role"] == "master" or told["master_link_status"] == "up"
+            agreed = [self._slots(each) for each in self.nodes]
+            everybody = {port for _, _, *ports in agreed[0] for port in ports}
+            sound = b"cluster_state:ok" in node.ask("CLUSTER", "INFO")
+            whole = len(everybody) == len(self.nodes)
+            return synced and sound and whole and all(each == agreed[0] for each in agreed)
+
+    def _slots(self, node: Node) -> list[Any]:
+        return sorted(
+            [start, end, primary[1], *sorted(each[1] for each in replicas)]
+            for start, end, primary, *replicas in node.ask("CLUSTER", "SLOTS")
+        )
+
+    @property
+    def primaries(self) -> list[Node]:
+        """The primaries that live, by the word of one of them."""
+        node = next(node for node in self.nodes if node.alive)
+        ports = {row[2][1] for row in node.ask("CLUSTER", "SLOTS")}
+        return [node for node in self.nodes if node.port in ports]
+
+    def primary_of(self, key: str | bytes) -> Node:
+        """The primary that has the slot of a key."""
+        slot = slot_of(key.encode() if isinstance(key, str) else key)
+        for node in self.nodes:
+            if not node.alive:
+                continue
+            for start, end, primary, *_ in node.ask("CLUSTER", "SLOTS"):
+                if start <= slot <= end:
+                    return self.at(primary[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def replicas_of(self, node: Node) -> list[Node]:
+        """The replicas of a primary."""
+        for _, _, primary, *replicas in node.ask("CLUSTER", "SLOTS"):
+            if primary[1] == node.port:
+                return [self.at(each[1]) for each in replicas]
+        return []
+
+    def at(self, port: int) -> Node:
+        return next(node for node in self.nodes if node.port == port)
+
+    def flush(self) -> None:
+        """Empty it."""
+        for node in self.primaries:
+            node.ask("FLUSHALL", "SYNC")
+
+    def remove(self) -> None:
+        """Stop it and delete its folder."""
+        for node in self.nodes:
+            node.process.send_signal(signal.SIGCONT)
+            node.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+    """Wait until something holds."""
+    late = time.monotonic() + seconds
+    error: Exception | None = None
+    while time.monotonic() < late:
+        try:
+            if condition():
+                return
+        except (redis.RedisError, OSError) as each:
+            error = each
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}: {error}")
