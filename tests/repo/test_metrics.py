@@ -17,9 +17,11 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import BadEventError, BadRowError, StoreUnavailableError, ValueRefusedError
 from featurekit.repo import serving
+from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.metrics import Metrics
 from tests.promise.repos import applied
 from tests.servers import Server, running, valkey_binary
+from tests.streams.repos import repository
 
 NONE = dict.fromkeys(("present", "default", "missing", "invalid", "unavailable", "stale"), 0)
 FEATURES = ["profile:tx_count_7d", "profile:country", "activity:device"]
@@ -100,12 +102,14 @@ def test_readers_that_are_gone_have_not_read_for_nothing(
     monkeypatch.setattr(serving, "_READERS", 2)
     monkeypatch.setattr("featurekit.runtime.tally._KEPT", 2)
     features = ["profile:tx_count_7d", "profile:country", "profile:tags"]
+    gc.freeze()  # what others have left behind is not to be found here
     lists = [features[:1], features[:2], features, features[1:], features[2:]]
     for _ in range(3):
         for wanted in lists:
             shop.get_online_features(wanted, {"user_id": ["u1"]})
         shop.refresh()
         gc.collect()
+    gc.unfreeze()
     assert len(shop._tally._open) < 3 * len(lists)
     assert shop.metrics().reads["features"].calls == 15
     assert sum(shop.metrics().features["profile"].values()) == 3 * 9
@@ -170,6 +174,17 @@ def test_events_are_counted_by_view(shop: FeatureStore) -> None:
     )
     events = shop.metrics().events["activity"]
     assert (events.written, events.rejected, events.dead_letters) == (3, 4, 0)
+
+
+def test_events_of_a_worker_are_counted_and_its_dead_letters(
+    valkey: Server, tmp_path: Path
+) -> None:
+    with repository(tmp_path, valkey.url) as store, valkey.client() as client:
+        for event in ({"count": "1"}, {"count": "many"}, {"count": "-1"}, {"user_id": ""}):
+            client.xadd("activity-events", {"user_id": "u1", "kind": "k"} | event)
+        store.streams.run(["activity"], StreamOptions(once=True))
+        events = store.metrics().events["activity"]
+    assert (events.written, events.rejected, events.dead_letters) == (1, 3, 3)
 
 
 def test_a_snapshot_tells_how_old_each_view_is(shop: FeatureStore) -> None:

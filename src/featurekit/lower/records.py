@@ -42,7 +42,12 @@ class Record:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """For each feature its status, as those of `OnlineResponse.statuses`."""
+        """For each feature its status.
+
+        `present`; `default` or `missing` where nothing is stored; `invalid` where what is stored
+        cannot be read; `unavailable` where the server is away (`partial=True`); `stale` where it is
+        older than `max_age` allows.
+        """
         _, statuses = decode_carefully(self._plan, self._raw)
         return dict(zip(self._names, statuses, strict=True))
 
