@@ -32,5 +32,6 @@ run python read.py
 
 say "Done. Each example has a Valkey of its own running, on a unix socket in its .featurekit folder."
 echo "Look around:   . .venv/bin/activate; featurekit inspect user u0001; featurekit status"
+echo "See it live:   make demo"
 echo "Stop and tidy: make clean"
 echo "Next:          docs/tutorial.md"

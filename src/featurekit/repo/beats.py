@@ -12,12 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from featurekit.errors import StoreError
-from featurekit.lower.units import Unit, set_commands, transaction
+from featurekit.lower.units import Dialect, Unit, row_command, set_commands, transaction
 from featurekit.ports import OnlineStore
 from featurekit.repo.door import now_ms
 from featurekit.runtime.worker import StreamReport
@@ -119,6 +120,16 @@ def _state(data: bytes) -> WorkerState | None:
         return None
 
 
+def _unit(key: bytes, items: list[tuple[bytes, bytes]], dialect: Dialect) -> tuple[bytes, int]:
+    """The commands that set these fields, each with its TTL, and how many replies they get."""
+    if not (dialect.hsetex or dialect.transactions):
+        return row_command(key, {TTL_MS: items}, (), 0, hsetex=False), 1
+    parts = set_commands(key, items, TTL_MS, hsetex=dialect.hsetex)
+    if len(parts) == 1:
+        return parts[0], 1
+    return transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2
+
+
 class Pulse:
     """Tells of some workers every few seconds while the block runs, in a thread of its own.
 
@@ -162,7 +173,8 @@ class Pulse:
         while allowed and not self._stop.wait(0 if not self._since else BEAT_S):
             allowed = self._tell()
         if allowed:
-            self._send(command(b"HDEL", self._key, *self._crew), 1)
+            with suppress(StoreError):
+                self._send(command(b"HDEL", self._key, *self._crew), 1)
 
     def _tell(self) -> bool:
         """Tell of all workers; returns whether that is allowed."""
@@ -170,25 +182,13 @@ class Pulse:
             (name, json.dumps(self._document(name, worker)).encode())
             for name, worker in self._crew.items()
         ]
-        has_hsetex = self._capable()
-        if has_hsetex is None:
-            return True
-        parts = set_commands(self._key, items, TTL_MS, hsetex=has_hsetex)
-        if len(parts) == 1:
-            return self._send(parts[0], 1)
-        return self._send(transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2)
-
-    def _capable(self) -> bool | None:
         try:
-            return self._store.capabilities.hsetex
+            return self._send(*_unit(self._key, items, self._store.capabilities))
         except StoreError:
-            return None
+            return True
 
     def _send(self, data: bytes, replies: int) -> bool:
-        try:
-            error = first_error(self._store.run([self._key], [data], replies))
-        except StoreError:
-            return True
+        error = first_error(self._store.run([self._key], [data], replies))
         return error is None or error.code != "NOPERM"
 
     def _document(self, name: bytes, worker: Telling) -> Mapping[str, Any]:
