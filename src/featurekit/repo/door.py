@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from typing_extensions import override
 
 from featurekit.ports import AsyncOnlineStore, Door, OnlineStore, Traffic
-from featurekit.stores import open_async_store, open_store
+from featurekit.stores import open_async_store, store_at
 from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
 
@@ -57,9 +58,15 @@ class StoreDoor(Door):
     def _place(self) -> StoreUrl:
         return StoreUrl.parse(self.url, self.options)
 
-    def another(self) -> OnlineStore:
-        """The store once more, with connections of its own; whoever asks closes it."""
-        return open_store(self.url, self.root, os.environ, self.options)
+    def another(self, patience_s: float = inf) -> OnlineStore:
+        """The store once more, with connections of its own; whoever asks closes it.
+
+        Args:
+            patience_s: How long it waits for a reply where nobody is served, if that is less than
+                its `load_timeout`.
+        """
+        place = self._place.within(self.root.absolute()).with_secrets(os.environ)
+        return store_at(replace(place, load_timeout_s=min(place.load_timeout_s, patience_s)))
 
     @property
     @override

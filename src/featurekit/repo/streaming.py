@@ -29,6 +29,7 @@ KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
 
 LOOK_S = 0.2
 END_S = 3.0
+SPARE_S = 2.0  # what the server may take to answer, beyond the wait for events
 """How long workers have to end. One that is left behind has acknowledged nothing it did not write."""
 
 ON_BAD_EVENT = ("fail", "skip")
@@ -218,12 +219,12 @@ class Streaming:
         return views
 
     def _source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
-        door = self.door
+        patience_s = options.pace.wait_s + SPARE_S
         return open_stream(
             view,
             plan,
             Consumer(_name(options), options.claim_after_ms),
-            door.another,
+            lambda: self.door.another(patience_s),
             _kafka_settings(),
         )
 

@@ -28,7 +28,11 @@ def open_store(
         StoreError: The URL is wrong.
         MissingExtraError: It needs an extra that is not installed.
     """
-    place = StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {})
+    return store_at(StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {}))
+
+
+def store_at(place: StoreUrl) -> OnlineStore:
+    """As `open_store`, for a URL that was read, with its paths and secrets in place."""
     if place.scheme == "memory":
         from featurekit.stores.memory import MemoryStore
 
