@@ -65,6 +65,7 @@ async def test_another_ttl_is_declared_and_applied(play: Play) -> None:
     newest, _ = play.stage.store.apply_history()
     assert newest.changes[0].detail == "ttl 1d -> 1m"
     assert (await play.get("/state"))["store"]["batch_ttl_seconds"] == 60
+    assert {finding.level for finding in play.stage.store.doctor()} == {"ok"}
     assert (await play.post("/bulk-load", {"count": 1}))["ttl_seconds"] == 86_400
 
 

@@ -9,6 +9,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import (
     BreakingChangeError,
+    DefinitionError,
     RegistryConflictError,
     RegistryError,
     UnknownNameError,
@@ -214,3 +215,16 @@ def test_what_cannot_be_taken_over_leaves_what_was_read(
         with pytest.raises(RegistryError):
             store.reload()
         assert store.online_reader("fraud_v1") is reader
+
+
+def test_edited_definitions_are_read_anew_on_request(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        write_repo(tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h"))
+        assert not list(store.plan())
+        store.reload_definitions()
+        assert [change.detail for change in store.apply()] == ["ttl 1d -> 2d"]
+        assert store.repo_plan.view("profile").ttl_ms == 48 * 3_600_000
+        (tmp_path / "features.yaml").write_text("entities: 5")
+        with pytest.raises(DefinitionError):
+            store.reload_definitions()
+        assert store.declared == store.registry

@@ -60,11 +60,11 @@ def declare(settings: Settings, batch_ttl_s: int) -> None:
     )
 
 
-def redeclare(settings: Settings, batch_ttl_s: int) -> None:
-    """Apply another batch TTL, as `featurekit apply` beside the running demo would."""
+def redeclare(store: FeatureStore, settings: Settings, batch_ttl_s: int) -> None:
+    """Declare another batch TTL, and apply it."""
     declare(settings, batch_ttl_s)
-    with FeatureStore(settings.folder) as store:
-        store.apply(allow_breaking=True)
+    store.reload_definitions()
+    store.apply(allow_breaking=True)
 
 
 def _view(view: FeatureView, settings: Settings, batch_ttl_s: int) -> FeatureView:

@@ -20,7 +20,7 @@ from featurekit.demo.people import profile, user_id
 from featurekit.demo.repository import ACTIVITY, PROFILE, SERVICE, redeclare
 from featurekit.demo.settings import Settings
 from featurekit.demo.ticker import Ticker
-from featurekit.errors import StoreError
+from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.inspection import InspectedField
@@ -75,7 +75,6 @@ class Stage:
         self._views = {field.name: view.name for view in views for field in view.fields}
         self._census = Census(lambda: store.look.all_ids(entity))
         self._stats = Stats()
-        self._batch_ttl_s = settings.batch_ttl_s
         self._writing = threading.Lock()
 
     @property
@@ -83,6 +82,11 @@ class Stage:
         """What a batch read asks for if nothing is said."""
         stream = [field.name for field in self.fields.values() if field.ttl_ms]
         return [*stream, "risk_segment"]
+
+    @property
+    def batch_ttl_s(self) -> int:
+        """How long a loaded user lives, as applied."""
+        return self.store.repo_plan.view(PROFILE).ttl_ms // 1000
 
     async def state(self) -> dict[str, object]:
         """How things stand; of a store that is away what was known last, and why."""
@@ -106,7 +110,7 @@ class Stage:
                 "url": self.store.url,
                 "available": not self._census.error,
                 "error": self._census.error,
-                "batch_ttl_seconds": self._batch_ttl_s,
+                "batch_ttl_seconds": self.batch_ttl_s,
             },
         }
 
@@ -120,10 +124,8 @@ class Stage:
         """As `bulk_load`, in this thread; the elapsed time is that of the load alone."""
         rows = {user_id(number): profile(number) for number in range(1, count + 1)}
         with self._writing:
-            if ttl_s != self._batch_ttl_s:
-                redeclare(self.settings, ttl_s)
-                self.store.reload()
-                self._batch_ttl_s = ttl_s
+            if ttl_s != self.batch_ttl_s:
+                redeclare(self.store, self.settings, ttl_s)
             report = self.store.write_batch(PROFILE, rows, on_bad_row="skip")
             self._stats.batch_writes_total += report.rows_written
         answer: dict[str, Any] = {
@@ -163,6 +165,8 @@ class Stage:
     async def batch_read(self, count: int, names: Sequence[str]) -> dict[str, object]:
         """Features of some users, picked at random, by one round trip."""
         ids = (await self._census.take()).ids
+        if not ids and self._census.error:
+            raise StoreUnavailableError(self._census.error)
         users = sorted(random.sample(ids, min(count, len(ids))))
         response, seconds = await self._ask(users, names)
         told = response.statuses

@@ -69,6 +69,10 @@ class Applied:
             raise RegistryError("this store was opened from its registry and has no definitions")
         return Registry.from_loaded(self._loaded, self.registry)
 
+    def declare(self, loaded: LoadedRepo) -> None:
+        """Take these definitions in the place of those loaded before."""
+        self._loaded = loaded
+
     def refresh(self) -> None:
         """Read the registry anew at the next call."""
         self._now = None

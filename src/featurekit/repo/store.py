@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing_extensions import override
 
 from featurekit.changes import Changes
 from featurekit.errors import Problem, RegistryError, RequestError
+from featurekit.loader import load_repo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.applied import Applied
@@ -148,6 +150,16 @@ class FeatureStore(Serving):
         applied = self._applied.apply(changes, allow_breaking=allow_breaking)
         self.refresh()
         return applied
+
+    def reload_definitions(self) -> None:
+        """Read the definitions anew, after they were edited; `apply` makes them the registry.
+
+        Raises:
+            DefinitionError: They are wrong; those that were read before stay.
+        """
+        if self._loaded is not None:
+            self._loaded = load_repo(self._loaded.root, os.environ)
+            self._applied.declare(self._loaded)
 
     # Writing
 
