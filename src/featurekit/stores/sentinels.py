@@ -75,7 +75,7 @@ class Sentinels:
                 try:
                     answer = question(client)
                 except redis.AuthenticationError as error:
-                    raise self._turned_away(host, error) from error
+                    troubles.append(self._turned_away(host, error))
                 except redis.ResponseError as error:
                     troubles.append(self._unfit(client, host, error))
                 except (redis.RedisError, OSError, PrimaryDownError) as error:

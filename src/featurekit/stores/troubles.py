@@ -134,13 +134,13 @@ def no_room(url: StoreUrl, most: int, patience: Patience) -> StoreUnavailableErr
 
 def _remedy(url: StoreUrl, text: str, error: Exception, patience: Patience) -> str:
     if "certificate" in text:
-        return "the server's certificate is not trusted: give ssl_ca_certs=FILE, and ssl_certfile/ssl_keyfile if it asks for a client's"
+        return "the server's certificate is not trusted: give ssl_ca_certs=FILE in the URL or tls: {ca_certs: FILE}, and certfile and keyfile if it asks for a client's"
     if isinstance(error, DemotedError):
         return "give the address of the primary, or have it found: redis+sentinel://"
     if _timed_out(error) and patience.bounds_call:
         return "raise the timeout of the call, or ask for less at once"
     return _other_scheme(url, error) or (
-        "is the server running? If it is: ask for less at once, or raise timeout= in the URL"
+        "is the server running? If it is: ask for less at once, or raise the store's timeout"
         if _timed_out(error)
         else "is the server running, and is this its address?"
     )
