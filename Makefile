@@ -12,7 +12,7 @@ endif
 
 REPOS := . examples/flights
 
-.PHONY: help quickstart demo test check docs bench clean
+.PHONY: help quickstart demo test check docs screenshots bench clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ check: $(VENV)/.dev ## Format, lint, types, layers, and whether the generated do
 docs: $(VENV)/.dev ## Write docs/yaml.md and docs/cli.md anew from the code.
 	$(BIN)/python -m featurekit.codegen.reference docs
 	$(BIN)/python -m featurekit.cli.pages docs
+
+screenshots: $(VENV)/.dev ## Take the pictures of docs/console.md anew, with Debian's chromium.
+	$(BIN)/python -m tests.console.screenshots docs/images
 
 bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside plain redis-py.
 	$(BIN)/python -m tests.benchmarks

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -97,7 +97,16 @@ def _point(document: Document) -> Document:
         "present": {entity["entity"]: entity["present"] for entity in document["entities"]},
         "commands": document["server"]["commands_per_second"],
         "events": {feed["view"]: feed["events"] for feed in document["feeds"]},
+        "rates": _rates(document["workers"]),
     }
+
+
+def _rates(workers: Sequence[Document]) -> dict[str, float]:
+    """Events a second of each view that has workers."""
+    rates: dict[str, float] = {}
+    for worker in workers:
+        rates[worker["view"]] = rates.get(worker["view"], 0.0) + worker["events_per_second"]
+    return rates
 
 
 def _late() -> Document:

@@ -84,11 +84,13 @@ function renderLink() {
   document.body.dataset.link = state.link;
   if (state.link === "store-away") {
     const { message = "", hint = "" } = state.live.store ?? {};
-    banner("The store does not answer.", `${message}${message.endsWith(".") ? "" : "."} ${hint} What is shown is what was known before; this page goes on trying.`);
+    banner("The store does not answer.", `${sentence(message)}${sentence(hint)}What is shown is what was known before; this page goes on trying.`);
   } else if (state.link === "lost") {
     banner("The console's server does not answer.", "What is shown is what was known before; this page goes on trying, and needs no reload.");
   } else banner("");
 }
+
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}. ` : "");
 
 function openPanel() {
   const { panel, query } = route();
@@ -122,7 +124,7 @@ let renewing = false;
 
 /** What is applied changed, or was not there: read it again and begin the panel anew. */
 async function renewRegistry() {
-  if (renewing) return;
+  if (renewing || state.registry.applied === null) return;
   renewing = true;
   try {
     const before = state.registry.fingerprint;
@@ -163,7 +165,7 @@ async function begin() {
     await loadRegistry();
     openPanel();
   } catch (error) {
-    fill(byId("panel"), trouble(error));
+    fill(byId("panel"), trouble(error) ?? nothing("Waiting for the server", "The console begins as soon as it answers."));
     if (state.link === "waiting") state.link = "lost";
     renderLink();
     setTimeout(begin, 1000);

@@ -67,7 +67,7 @@ export class Chart {
       width,
       height,
       ms: 1,
-      padding: [10, 8, 0, 0],
+      padding: [10, 26, 0, 0],
       legend: { show: false },
       cursor: { show: !names, points: { size: 7 }, drag: { x: false, y: false } },
       scales: {

@@ -89,7 +89,14 @@ function point(document) {
     present: Object.fromEntries(document.entities.map((entity) => [entity.entity, entity.present])),
     commands: document.server.commands_per_second,
     events: Object.fromEntries(document.feeds.map((feed) => [feed.view, feed.events])),
+    rates: rates(document.workers),
   };
+}
+
+function rates(workers) {
+  const found = {};
+  for (const one of workers) found[one.view] = (found[one.view] ?? 0) + one.events_per_second;
+  return found;
 }
 
 function setLink(link) {

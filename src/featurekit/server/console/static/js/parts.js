@@ -49,8 +49,11 @@ export const kindBadge = (kind) => el("span", { class: `badge badge-${kind}` }, 
 export const viewBadge = (name, kind) =>
   el("span", { class: `badge badge-${kind}`, title: `a ${kind} view` }, name, el("span", { class: "hidden-text" }, ` (${kind})`));
 
+/** A name that breaks after its underscores, if it must. */
+export const breakable = (name) => name.split(/(?<=_)/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+
 /** A name with its type below it. */
-export const typed = (name, type) => el("span", { class: "typed" }, name, type && el("span", { class: "type" }, type));
+export const typed = (name, type) => el("span", { class: "typed" }, el("span", {}, breakable(name)), type && el("span", { class: "type" }, type));
 
 /** What each status means, for those who point at it. */
 const MEANING = {
@@ -170,8 +173,9 @@ export function message(tone, title, text = "", ...more) {
   );
 }
 
-/** An error of the server in its own words. */
+/** An error of the server in its own words; nothing where the banner says that something is away. */
 export function trouble(error) {
+  if (error.status === 0 || error.status === 503) return null;
   const where = error.where ? `${error.where}: ` : "";
   return message("bad", `${where}${error.message}`, error.hint);
 }

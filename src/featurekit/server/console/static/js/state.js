@@ -2,7 +2,7 @@
 
 export const state = {
   session: { tokens: false, scope: null, demo: false, writes: false },
-  registry: { applied: false },
+  registry: { applied: null },
   /** The newest look at the store; `{}` before the first. */
   live: {},
   /** Points for plots, the oldest first. */

@@ -29,6 +29,7 @@ const part = (until, full) => Math.max(0, Math.min(1, (until - performance.now()
 
 function move() {
   for (const cell of document.querySelectorAll(".ttl[data-until]")) {
+    if (!cell.dataset.until) continue; // a cell before it came to its end, and all were drawn anew
     const until = Number(cell.dataset.until);
     const text = left(until);
     const shown = cell.querySelector(".ttl-text");

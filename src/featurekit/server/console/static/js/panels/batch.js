@@ -4,7 +4,7 @@ import { postJson } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, renew } from "../dom.js";
 import { count, counted, percentile, span, took } from "../format.js";
-import { button, card, figure, figures, heading, labelled, nothing, shareBar, table, trouble, viewBadge } from "../parts.js";
+import { breakable, button, card, figure, figures, heading, labelled, nothing, shareBar, table, trouble, viewBadge } from "../parts.js";
 import { FeaturePicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { emptyStore } from "./overview.js";
@@ -184,7 +184,7 @@ function statusTable(result) {
     return {
       key: `${feature.view}:${feature.name}`,
       cells: [
-        feature.name,
+        el("span", {}, breakable(feature.name)),
         viewBadge(feature.view, feature.kind),
         ...used.map((status) => (counts[status] ? el("span", { class: `count status-text-${status}` }, count(counts[status])) : el("span", { class: "quiet" }, "0"))),
         shareBar(share, { tone: feature.kind }),

@@ -4,7 +4,7 @@
 import { getJson, postForm } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, renew } from "../dom.js";
-import { count, counted, span, took } from "../format.js";
+import { count, counted, percent, span, took } from "../format.js";
 import { confirmed, toast, toastError } from "../notices.js";
 import { button, card, figure, figures, heading, labelled, message } from "../parts.js";
 import { on, state, tell, views } from "../state.js";
@@ -26,7 +26,7 @@ class DemoPanel {
     this.ttl = el("input", { class: "input", type: "number", min: 1, max: 315359999, step: 1, value: "86400", inputmode: "numeric" });
     this.chart = new Chart({
       kind: "area",
-      height: 170,
+      height: 156,
       unit: count,
       series: [{ label: "users with batch fields", colour: "batch" }, { label: "users with live stream fields", colour: "stream" }],
     });
@@ -124,7 +124,7 @@ class DemoPanel {
             figure("With live stream fields", count(left?.live ?? 0), left?.newest_ttl_ms ? `newest has ${span(left.newest_ttl_ms)} left` : "none is left", { tone: "stream" }),
             figure("Batch writes", count(now.stats.batch_writes_total), "users loaded"),
             figure("Stream writes", count(now.stats.streaming_writes_total), "fields written"),
-            figure("Reads", count(now.stats.reads_total), `${counted(now.stats.read_fields_total, "value")} returned`),
+            readFigure(),
           )
         : el("p", { class: "loading" }, "Looking at the demo …"),
     );
@@ -153,6 +153,14 @@ class DemoPanel {
     this.worker.end();
     this.watched.end();
   }
+}
+
+/** How many values this server's readers asked for, and how many of them were there. */
+function readFigure() {
+  const counts = Object.values(state.live.reads ?? {}).flatMap((one) => Object.entries(one));
+  const total = counts.reduce((sum, [, number]) => sum + number, 0);
+  const present = counts.reduce((sum, [status, number]) => sum + (status === "present" ? number : 0), 0);
+  return figure("Values read", count(total), total ? `${percent(present / total)} were present` : "by readers of this server");
 }
 
 /** The worker of the demo: whether it ticks, what it did, and the button that stops it. */

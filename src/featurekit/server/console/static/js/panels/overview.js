@@ -1,11 +1,12 @@
 // Overview: the server, what is stored of each entity and view, and what is late.
 
-import { getJson } from "../api.js";
+import { getJson, postJson } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, renew } from "../dom.js";
 import { count, counted, percent, size, span } from "../format.js";
-import { button, card, figure, figures, heading, kindBadge, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
-import { on, state, views } from "../state.js";
+import { confirmed, toast, toastError } from "../notices.js";
+import { button, card, figure, figures, heading, kindBadge, labelled, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
+import { entities, on, state, tell, views } from "../state.js";
 import { COLOURS, coloured, loadState, storedWords } from "./words.js";
 
 const VIEW_COLUMNS = [
@@ -47,6 +48,7 @@ export function overview(box) {
       card("Views", { wide: true, note: "of the entities sampled" }, views_),
       card("Entities with a live field", { note: "the last five minutes", wide: true }, chart.node),
       card("Feature coverage", { note: "the share of sampled entities that hold each feature", wide: true }, coverage),
+      state.session.writes ? removal() : null,
       card("Checks", { note: "what featurekit doctor finds", wide: true, tools: check }, found),
     ),
   );
@@ -169,6 +171,25 @@ function chartWords(shown) {
   const last = state.history.at(-1);
   if (!last) return "No look at the store yet.";
   return `Entities with a live field now: ${shown.map((one) => `${one.name} ${last.live[one.name] ?? 0}`).join(", ")}.`;
+}
+
+/** Deleting what is stored of an entity, for those who may. */
+function removal() {
+  const select = el("select", { class: "input" }, entities().map((one) => el("option", { value: one.name }, one.name)));
+  const act = button("Delete its hashes …", async () => {
+    const entity = select.value;
+    const known = (state.live.entities ?? []).find((one) => one.entity === entity);
+    const many = known ? `${storedWords(known)} are stored now. ` : "";
+    if (!(await confirmed(`Delete every ${entity}?`, `${many}All hashes of ${entity} go, with what every view wrote into them. Loads and streams fill them anew.`, `Delete every ${entity}`))) return;
+    try {
+      const { deleted } = await postJson("api/reset", { entity });
+      toast("good", `Deleted ${counted(deleted, "hash", "hashes")} of ${entity}.`);
+    } catch (error) {
+      toastError(error);
+    }
+    tell("changed");
+  }, { tone: "danger" });
+  return card("Delete", { note: "what is stored, not what is declared", wide: true }, el("div", { class: "row row-end" }, labelled("Entity", select), act));
 }
 
 const LEVELS = { ok: "present", warn: "missing", fail: "invalid" };

@@ -117,7 +117,7 @@ class ReadPanel {
 
   failed(error) {
     renew(this.told, trouble(error));
-    if (error.status && error.status < 500) {
+    if (error.status && error.status !== 503) {
       this.result = null;
       fill(this.results);
     }

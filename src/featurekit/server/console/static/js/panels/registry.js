@@ -88,7 +88,7 @@ function entityCard(shown) {
       tags(one),
     ),
   ]);
-  return card("Entities", {}, table("Entities", columns, rows));
+  return card("Entities", {}, filled("Entities", columns, rows));
 }
 
 function viewCard(one, fields) {
@@ -114,8 +114,15 @@ function viewCard(one, fields) {
     one.description && el("p", { class: "lead" }, one.description),
     el("dl", { class: "facts" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
     tags(one).length ? el("p", { class: "tags" }, tags(one)) : null,
-    table(`Fields of ${one.name}`, FIELD_COLUMNS, rows),
+    filled(`Fields of ${one.name}`, FIELD_COLUMNS, rows),
   );
+}
+
+/** A table without the columns in which no row says anything. */
+function filled(caption, columns, rows) {
+  const says = (cell) => (cell instanceof Node ? !["", "–"].includes(cell.textContent) : Boolean(cell));
+  const kept = columns.map((_, index) => index === 0 || rows.some((row) => says(row[index])));
+  return table(caption, columns.filter((_, index) => kept[index]), rows.map((row) => row.filter((_, index) => kept[index])));
 }
 
 function serviceCard(shown) {

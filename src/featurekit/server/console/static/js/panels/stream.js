@@ -44,7 +44,7 @@ export function stream(box) {
     renew(list, streams.map((one) => feedCard(one, letters[one.name] ?? [])));
     const rates = shown.map((one) => ratesOf(one.name));
     chart.node.hidden = rates.every((rate) => rate.every((value) => value === null));
-    renew(uncounted, chart.node.hidden ? el("p", { class: "quiet" }, "No group has read a stream of this project yet: there is nothing to count.") : null);
+    renew(uncounted, chart.node.hidden ? el("p", { class: "quiet" }, "No worker tells of events, and no group has read a stream of this project: there is nothing to count.") : null);
     chart.show([state.history.map((point) => point.at_ms), ...rates], `Events a second now: ${shown.map((one, index) => `${one.name} ${(rates[index].at(-1) ?? 0).toFixed(1)}`).join(", ")}.`);
   };
   const following = follow(async () => {
@@ -61,9 +61,10 @@ export function stream(box) {
   return { update: () => {}, end: () => (off(), following.end(), chart.end(), worker?.end()) };
 }
 
-/** Events a second between looks; nothing where a feed does not count them. */
+/** Events a second: as workers tell, else by what a group has read between looks, else nothing. */
 function ratesOf(name) {
   return state.history.map((point, index) => {
+    if (point.rates[name] !== undefined) return point.rates[name];
     const before = state.history[Math.max(0, index - 5)];
     const [now, then] = [point.events[name], before.events[name]];
     const seconds = (point.at_ms - before.at_ms) / 1000;
@@ -77,7 +78,7 @@ function feedCard(about, letters) {
   const feed = (state.live.feeds ?? []).find((one) => one.view === name) ?? { source: about.has_source ? about.source : "", lag: null, dead: null };
   const life = (state.live.views ?? []).find((one) => one.view === name);
   const workers = (state.live.workers ?? []).filter((one) => one.view === name);
-  const rate = workers.length ? workers.reduce((sum, one) => sum + one.events_per_second, 0) : ratesOf(name).at(-1);
+  const rate = ratesOf(name).at(-1);
   const share = life?.sampled ? life.live / life.sampled : 0;
   const dropped = workers.reduce((sum, one) => sum + one.dropped_older + one.dropped_expired, 0);
   return card(
@@ -88,10 +89,10 @@ function feedCard(about, letters) {
       figure("Events a second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
       figure("Lag", feed.lag === null ? "–" : count(feed.lag), feed.lag === null ? "not known" : "events yet to be read", { tone: feed.lag > 1000 ? "warn" : "" }),
       figure("Dropped", count(dropped), "older or expired events"),
-      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead ? "refused events" : "nothing was refused", { tone: feed.dead ? "warn" : "" }),
+      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead === null ? "not known" : feed.dead ? "refused events" : "nothing was refused", { tone: feed.dead ? "warn" : "" }),
       figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "nothing lives"),
     ),
-    feed.source ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,
+    feed.source || workers.length ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,
     letters.length ? [el("h3", {}, `Newest of ${counted(feed.dead ?? letters.length, "dead letter")}`), letterTable(name, letters)] : null,
   );
 }

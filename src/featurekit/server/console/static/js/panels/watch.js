@@ -3,7 +3,7 @@
 import { postJson } from "../api.js";
 import { el, fill, renew } from "../dom.js";
 import { took } from "../format.js";
-import { card, message, nothing, statusBadge, table } from "../parts.js";
+import { breakable, card, message, nothing, statusBadge, table } from "../parts.js";
 import { IdPicker, anyId } from "../pickers.js";
 import { entity, views } from "../state.js";
 import { ttlCell } from "../ttl.js";
@@ -67,7 +67,7 @@ export class WatchedUser {
         key: feature.name,
         tone: cell.status === "present" ? "" : cell.status,
         cells: [
-          feature.name,
+          el("span", {}, breakable(feature.name)),
           cell.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, cell.text),
           statusBadge(cell.status),
           ttlCell(cell.ttl_ms, feature.ttl_ms, at, feature.kind),

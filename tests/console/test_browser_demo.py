@@ -1,0 +1,105 @@
+"""The demo's page: what it does is what a second client finds in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from playwright.sync_api import Browser, expect
+
+from tests.console.browsing import NARROW, Web, browser, demo, opened
+from tests.console.test_browser import shows
+from tests.servers import Server
+
+__all__ = ["browser"]
+
+USERS = 20
+
+
+@pytest.fixture
+def other(valkey: Server) -> Iterator[redis.Redis]:
+    """A second client."""
+    with valkey.client() as client:
+        yield client
+
+
+@pytest.fixture
+def web(tmp_path: Path, valkey: Server) -> Iterator[Web]:
+    """A demo whose stream fields live three seconds."""
+    more = {"streaming_ttl_s": 3, "users_per_tick": 10, "tick_s": 0.2}
+    with demo(tmp_path, valkey.url, users=USERS, **more) as (web, _):
+        yield web
+
+
+def live(other: redis.Redis) -> int:
+    """Users with a live stream field."""
+    keys = other.keys("fs:user:*")
+    return sum(other.hget(key, "last_login_ts") is not None for key in keys)
+
+
+def test_a_paused_stream_drops_out_while_batch_fields_stay(
+    browser: Browser, web: Web, other: redis.Redis
+) -> None:
+    with opened(browser, web.url) as page:
+        shows(page, "With live stream fields", str(USERS))
+        watched = page.get_by_role("table", name="The watched user's features")
+        stream, batch = (watched.get_by_role("row").filter(has_text=n) for n in ("device", "iso"))
+        expect(stream).to_contain_text("present")
+        page.get_by_role("button", name="Pause the stream").click()
+        expect(page.get_by_text("Streaming worker paused.")).to_be_visible()
+        shows(page, "With live stream fields", "0")
+        assert live(other) == 0
+        expect(stream).to_contain_text("missing")
+        expect(batch).to_contain_text("present")
+        shows(page, "Users", str(USERS))
+        assert other.ttl("fs:user:u0001") > 86_000
+        page.get_by_role("button", name="Resume the stream").click()
+        expect(stream).to_contain_text("present")
+        assert live(other)
+
+
+def test_a_bulk_load_tells_what_it_did(browser: Browser, web: Web, other: redis.Redis) -> None:
+    with opened(browser, web.url, faults=False) as page:
+        page.get_by_label("Users", exact=True).fill("33")
+        page.get_by_label("Key TTL, seconds").fill("500")
+        page.get_by_role("button", name="Bulk-load").click()
+        expect(page.get_by_text("Materialized 33 users with a 500s key-level TTL")).to_be_visible()
+        shows(page, "Users", "33")
+        assert len(other.keys("fs:user:*")) == 33
+        assert 490 < other.ttl("fs:user:u0001") <= 500
+        page.get_by_label("Users", exact=True).fill("0")
+        page.get_by_role("button", name="Bulk-load").click()
+        expect(page.locator(".toast-bad")).to_contain_text("count")
+
+
+def test_a_reset_asks_first_and_leaves_no_result_behind(
+    browser: Browser, web: Web, other: redis.Redis
+) -> None:
+    with opened(browser, web.url) as page:
+        shows(page, "Users", str(USERS))
+        with opened(browser, f"{web.url}/#/read?service=fraud_v1&id.user=u0001") as reading:
+            country = reading.get_by_role("row").filter(has_text="country_iso")
+            expect(country).to_contain_text("present")
+            page.get_by_role("button", name="Reset").click()
+            page.get_by_role("dialog").get_by_role("button", name="Keep everything").click()
+            assert len(other.keys("fs:user:*")) == USERS
+            page.get_by_role("button", name="Reset").click()
+            page.get_by_role("dialog").get_by_role("button", name="Drop every user").click()
+            expect(page.get_by_text(f"Reset. Dropped {USERS} users.")).to_be_visible()
+            shows(page, "Users", "0")
+            assert other.keys("fs:user:*") == []
+            expect(country).to_contain_text("missing")
+            expect(page.get_by_text("The store is empty. Bulk-load some users")).to_be_visible()
+
+
+def test_the_demo_fits_a_phone_and_its_stream_panel_has_the_worker(
+    browser: Browser, web: Web
+) -> None:
+    with opened(browser, web.url, NARROW, "dark") as page:
+        shows(page, "Users", str(USERS))
+        assert page.evaluate("document.documentElement.scrollWidth") == NARROW[0]
+        page.get_by_role("link", name="Stream").click()
+        expect(page.get_by_role("button", name="Pause the stream")).to_be_visible()
+        expect(page.get_by_role("row").filter(has_text="demo")).to_contain_text("working")
