@@ -73,14 +73,22 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def stop(self) -> None:
+        """Have it answer nobody."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on, if it was stopped."""
+        self.process.send_signal(signal.SIGCONT)
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """It answers nobody while the block runs."""
-        self.process.send_signal(signal.SIGSTOP)
+        self.stop()
         try:
             yield
         finally:
-            self.process.send_signal(signal.SIGCONT)
+            self.resume()
 
     @property
     def alive(self) -> bool:
@@ -155,7 +163,10 @@ class Cluster:
 
     def primary_of(self, key: str | bytes) -> Node:
         """The primary that has the slot of a key."""
-        slot = slot_of(key.encode() if isinstance(key, str) else key)
+        return self.owner_of(slot_of(key.encode() if isinstance(key, str) else key))
+
+    def owner_of(self, slot: int) -> Node:
+        """The primary that has a slot."""
         for node in self.nodes:
             if not node.alive:
                 continue
@@ -171,6 +182,10 @@ class Cluster:
                 return [self.at(each[1]) for each in replicas]
         return []
 
+    def client(self) -> redis.RedisCluster:
+        """A plain client of all of it; close it."""
+        return redis.RedisCluster("127.0.0.1", self.nodes[0].port)
+
     def at(self, port: int) -> Node:
         return next(node for node in self.nodes if node.port == port)
 
@@ -179,10 +194,35 @@ class Cluster:
         for node in self.primaries:
             node.ask("FLUSHALL", "SYNC")
 
+    def begin_move(self, slot: int, target: Node) -> Node:
+        """Have a slot on its way to another primary, none of its keys yet; returns its owner."""
+        source = self.owner_of(slot)
+        ids = [node.ask("CLUSTER", "MYID") for node in (source, target)]
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        return source
+
+    def move_keys(self, slot: int, source: Node, target: Node) -> None:
+        """Move the keys that a slot has by now."""
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+
+    def end_move(self, slot: int, target: Node) -> None:
+        """Have all primaries know that a slot is with the target."""
+        name = target.ask("CLUSTER", "MYID")
+        for node in sorted(self.primaries, key=lambda node: node is not target):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
+
+    def move(self, slot: int, target: Node) -> None:
+        """Move a slot with its keys to another primary."""
+        source = self.begin_move(slot, target)
+        self.move_keys(slot, source, target)
+        self.end_move(slot, target)
+
     def remove(self) -> None:
         """Stop it and delete its folder."""
         for node in self.nodes:
-            node.process.send_signal(signal.SIGCONT)
+            node.resume()
             node.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -204,17 +204,26 @@ def test_a_silent_server_hides_no_others_rows_from_the_start(valkeys: Cluster) -
     store.close()
 
 
-def test_a_dead_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> None:
+def test_a_dead_server_hides_no_others_rows(valkeys: Cluster) -> None:
+    store = opened(valkeys.url)
+    fill(store)
+    sides: list[ClusterStore | Loop] = [store, Loop(valkeys.url)]
+    for side in sides:
+        assert side.read(KEYS, REQUESTS) == VALUES
     dead = valkeys.primaries[0]
     dead.kill()
+    found = []
     try:
-        rows = read(KEYS, REQUESTS, terms=QUICK)
-        with pytest.raises(StoreUnavailableError, match=f"redis://127.0.0.1:{dead.port}"):
-            read(KEYS, REQUESTS)
+        for side in sides:
+            found.append(side.read(KEYS, REQUESTS, terms=QUICK))
+            with pytest.raises(StoreUnavailableError, match=f"redis://127.0.0.1:{dead.port}"):
+                side.read(KEYS, REQUESTS)
+            side.close()
     finally:
         dead.start()
         valkeys.settle()
-    assert_others_are_there(rows, valkeys, dead)
+    for rows in found:
+        assert_others_are_there(rows, valkeys, dead)
 
 
 def test_no_server_at_all_is_said_so() -> None:

@@ -217,14 +217,14 @@ def _read_bench(
     prepared, plain = others
     ids = bench_ids(size)
     keys = [view.key.key([each]) for each in ids]
-    data = b"".join(requests_function(list(FIELDS), ttls=False)[0](keys))
+    ask = prepared.asking(keys, requests_function(list(FIELDS), ttls=False)[0](keys))
     reader, names = OnlineReader(bench_read(view), door), list(FIELDS)
     result = race(
         {
             "featurekit": (lambda: reader.read_many(ids))
             if size > 1
             else lambda: reader.read(ids[0]),
-            "prepared": lambda: by_hand(prepared.exchange(data, size)),
+            "prepared": lambda: by_hand(ask()),
             "pipeline": lambda: by_hand(plain.read(keys, names)),
         },
         seconds,
@@ -286,16 +286,24 @@ def _table(entities: int) -> Any:
 
 @contextmanager
 def _others(store: OnlineStore) -> Iterator[tuple[Any, Any]]:
-    """The other clients of the store's server: prepared bytes, and plain redis-py."""
-    from featurekit.stores.reference import PlainClient, PreparedBytes, server_url
-
-    url = server_url(store)
-    prepared, plain = PreparedBytes(url), PlainClient(url)
+    """The other clients of the store's servers: prepared bytes, and plain redis-py."""
+    prepared, plain = _references(store)
     try:
         yield prepared, plain
     finally:
         prepared.close()
         plain.close()
+
+
+def _references(store: OnlineStore) -> tuple[Any, Any]:
+    from featurekit.stores.cluster import ClusterStore
+    from featurekit.stores.reference import PlainClient, PreparedBytes, server_url
+    from featurekit.stores.reference_cluster import PlainCluster, PreparedCluster
+
+    if isinstance(store, ClusterStore):
+        return PreparedCluster(store), PlainCluster(store.url)
+    url = server_url(store)
+    return PreparedBytes(url), PlainClient(url)
 
 
 @contextmanager

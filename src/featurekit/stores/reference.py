@@ -6,7 +6,7 @@ one parser. `PlainClient` is what one writes with redis-py and its defaults.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ def server_url(store: OnlineStore) -> StoreUrl:
     return store.url
 
 
+Ask = Callable[[], list[Any]]
+
+
 class PreparedBytes:
     """A socket and a parser, and nothing between them and the caller."""
 
@@ -50,7 +53,20 @@ class PreparedBytes:
 
     def exchange(self, data: bytes, count: int) -> list[Any]:
         """Send `data`, which gets `count` replies, and return them."""
+        self.send(data)
+        return self.receive(count)
+
+    def asking(self, keys: Sequence[bytes], requests: Sequence[bytes]) -> Ask:
+        """The function that sends these requests and gives their replies; the keys are in them."""
+        data, count = b"".join(requests), len(keys)
+        return lambda: self.exchange(data, count)
+
+    def send(self, data: bytes) -> None:
+        """Send `data`, all of it."""
         self._sock.sendall(data)
+
+    def receive(self, count: int) -> list[Any]:
+        """The next `count` replies."""
         feed, gets, recv = self._reader.feed, self._reader.gets, self._sock.recv
         replies: list[Reply] = []
         while len(replies) < count:
