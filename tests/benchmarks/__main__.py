@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m tests.benchmarks [starts|reads|counting|loads|streams ...] [--json FILE]`."""
+"""Run benchmarks: `python -m tests.benchmarks [starts|reads|counting|loads|streams|http ...] [--json FILE]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import counting, loads, reads, starts, streams
+from tests.benchmarks import counting, http, loads, reads, starts, streams
 from tests.benchmarks.table import HEAD, Row, line, machine
 
 
@@ -16,7 +16,9 @@ def main() -> None:
     """Measure what is asked for, or all; print a table as it grows."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="starts, reads, counting, loads, streams; all of them by default"
+        "parts",
+        nargs="*",
+        help="starts, reads, counting, loads, streams, http; all of them by default",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of read")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of a load")
@@ -28,6 +30,7 @@ def main() -> None:
         "counting": lambda: counting.measure(options.seconds),
         "loads": lambda: loads.measure(options.rows),
         "streams": lambda: streams.measure(options.seconds),
+        "http": lambda: http.measure(options.seconds),
     }
     if odd := set(options.parts) - set(parts):
         parser.error(f"no part named {', '.join(sorted(odd))}")

@@ -34,6 +34,11 @@ class Stale(bytes):
 Raw = Sequence[Cell]
 """One row as it came: the fields of all groups, one after another."""
 
+
+class Spoilt(list[Cell]):
+    """A row as it came of which not all that is there is present: some value did not decode, say."""
+
+
 RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
 TakeRow = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""

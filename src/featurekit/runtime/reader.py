@@ -19,6 +19,7 @@ from featurekit.lower.read import (
     MISSING,
     PRESENT,
     Cell,
+    Spoilt,
     Stale,
     Steps,
     TakeRow,
@@ -39,7 +40,7 @@ from featurekit.runtime.requests import (
     columns_function,
     terms_of,
 )
-from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.response import OnlineResponse, Shape
 from featurekit.runtime.tally import Tally, Ticks
 from featurekit.runtime.tracing import API, STORE, is_traced, tell
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
@@ -62,7 +63,7 @@ class OnlineReader:
         self.invalid_values = 0
         self._door = door
         self._freshness = freshness
-        self._names = [column.name for column in plan.columns]
+        self._shape = Shape.of(plan)
         self._columns_of = columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
         self._parts = [
@@ -138,7 +139,7 @@ class OnlineReader:
         keys = self._keys(columns)
         if self._direct:
             rows = self._ask(keys, terms, self._row)
-            return OnlineResponse(self.plan, self._names, columns, rows)
+            return OnlineResponse(self._shape, columns, rows)
         return self._response(columns, self._ask(keys, terms))
 
     async def get_async(
@@ -149,7 +150,7 @@ class OnlineReader:
         keys = self._keys(columns)
         if self._direct:
             rows = await self._ask_async(keys, terms, self._row)
-            return OnlineResponse(self.plan, self._names, columns, rows)
+            return OnlineResponse(self._shape, columns, rows)
         return self._response(columns, await self._ask_async(keys, terms))
 
     def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
@@ -253,8 +254,8 @@ class OnlineReader:
     def _response(self, columns: dict[str, list[object]], replies: list[Reply]) -> OnlineResponse:
         rows, fresh = self._rows(replies)
         if fresh is None:
-            return OnlineResponse(self.plan, self._names, columns, rows)
-        return OnlineResponse(self.plan, self._names, columns, rows, fresh.lives, fresh.ages)
+            return OnlineResponse(self._shape, columns, rows)
+        return OnlineResponse(self._shape, columns, rows, fresh.lives, fresh.ages)
 
     def _rows(self, told: list[Reply]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
         """The values of each row and, after them, its cells; and the freshness, if asked for."""
@@ -285,12 +286,12 @@ class OnlineReader:
         spoilt = (i for i, status in enumerate(statuses) if status not in _COUNTED)
         done = next(spoilt, len(statuses))
         self._tell(statuses, done)
-        return (*values, cells)
+        return (*values, Spoilt(cells))
 
     def _spoilt_row(self, cells: Any) -> tuple[Any, ...]:
         values, statuses = decode_carefully(self.plan, cells)
         self._tell(statuses, 0)
-        return (*values, cells)
+        return (*values, Spoilt(cells))
 
     def _tell(self, statuses: Sequence[str], done: int) -> None:
         """Count what is not present, but for the first `done` values."""

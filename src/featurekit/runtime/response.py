@@ -3,22 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.lower.read import decode_carefully
+from featurekit.lower.read import (
+    PRESENT,
+    Raw,
+    Spoilt,
+    absent_status,
+    decode_carefully,
+    starts_of,
+)
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all responses of one reader have in common.
+
+    Attributes:
+        plan: What is read.
+        names: The names of its columns.
+        cells: Where the cell of each column is in a raw row.
+        present: The statuses of a row whose values are all there.
+        absent: Those of a row none of whose values is.
+    """
+
+    plan: ReadPlan
+    names: tuple[str, ...]
+    cells: tuple[int, ...]
+    present: tuple[str, ...]
+    absent: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: ReadPlan) -> Self:
+        """The shape of a plan's responses."""
+        starts, columns = starts_of(plan), plan.columns
+        return cls(
+            plan=plan,
+            names=tuple(column.name for column in columns),
+            cells=tuple(starts[column.group] + column.slot for column in columns),
+            present=(PRESENT,) * len(columns),
+            absent=tuple(absent_status(column.field) for column in columns),
+        )
+
+    def statuses(self, raw: Raw) -> tuple[str, ...]:
+        """The statuses of a row."""
+        if isinstance(raw, Spoilt):
+            return decode_carefully(self.plan, raw)[1]
+        if None not in raw:
+            return self.present
+        return tuple(
+            [
+                absent if raw[cell] is None else PRESENT
+                for cell, absent in zip(self.cells, self.absent, strict=True)
+            ]
+        )
 
 
 class OnlineResponse:
     """Features of `n` entity rows, in the order asked for, repeats kept.
 
     Args:
-        plan: What was read.
-        names: The names of its columns.
+        shape: What was read.
         entities: As below.
         rows: For each row the features' values and, after them, its cells as they came.
         lives: For each row the features' seconds to live.
@@ -30,15 +81,13 @@ class OnlineResponse:
 
     def __init__(
         self,
-        plan: ReadPlan,
-        names: Sequence[str],
+        shape: Shape,
         entities: dict[str, list[object]],
         rows: Sequence[tuple[Any, ...]],
         lives: Sequence[tuple[float | None, ...]] = (),
         ages: Sequence[tuple[float | None, ...]] = (),
     ) -> None:
-        self._plan = plan
-        self._names = names
+        self._shape = shape
         self.entities = entities
         self._rows = rows
         self._lives = lives
@@ -47,7 +96,7 @@ class OnlineResponse:
     @property
     def feature_names(self) -> list[str]:
         """The features' names in this answer, in the order asked for."""
-        return list(self._names)
+        return list(self._shape.names)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -55,6 +104,12 @@ class OnlineResponse:
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns: the join keys first, then the features; `n` values each."""
         return {**self.entities, **self._columns(self._rows)}
+
+    def columns(self) -> list[tuple[Any, ...]]:
+        """The features in the order asked for, without their names: `n` values each."""
+        if not self._rows:
+            return [()] * len(self._shape.names)
+        return list(zip(*self._rows))[:-1]  # noqa: B905 - as in `_columns`
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Rows: `n` dicts of join keys and features."""
@@ -73,15 +128,21 @@ class OnlineResponse:
         cannot be read; `unavailable` where the server is away (`partial=True`); `stale` where it is
         older than `max_age` allows.
         """
-        return self._columns([decode_carefully(self._plan, raw)[1] for *_, raw in self._rows])
+        return self._columns(self.statuses_by_row())
+
+    def statuses_by_row(self) -> list[tuple[str, ...]]:
+        """The same as `n` rows, without names."""
+        return [self._shape.statuses(row[-1]) for row in self._rows]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values of all rows are `present`."""
+        return all(None not in row[-1] and type(row[-1]) is list for row in self._rows)
 
     @property
     def found(self) -> list[bool]:
         """For each row, whether any of the features asked for is stored, however old."""
-        return [
-            any(cell is not None and not isinstance(cell, ErrorReply) for cell in raw)
-            for *_, raw in self._rows
-        ]
+        return [_is_found(row[-1]) for row in self._rows]
 
     @property
     def errors(self) -> dict[int, str]:
@@ -89,6 +150,7 @@ class OnlineResponse:
         return {
             index: str(cell)
             for index, raw in enumerate(row[-1] for row in self._rows)
+            if isinstance(raw, Spoilt)
             for cell in raw
             if isinstance(cell, ErrorReply)
         }
@@ -121,10 +183,10 @@ class OnlineResponse:
             from featurekit.codec.arrow import to_arrow
         except ImportError as error:
             raise MissingExtraError.of("batch", "to_arrow()") from error
-        dtypes = {k.name: k.dtype for g in self._plan.groups for k in g.key.join_keys}
+        dtypes = {k.name: k.dtype for g in self._shape.plan.groups for k in g.key.join_keys}
         arrays = {name: to_arrow(dtypes[name], values) for name, values in self.entities.items()}
         for column, values in zip(
-            self._plan.columns, self._columns(self._rows).values(), strict=True
+            self._shape.plan.columns, self._columns(self._rows).values(), strict=True
         ):
             arrays[column.name] = to_arrow(column.field.dtype, values)
         return pa.table(arrays)
@@ -143,10 +205,16 @@ class OnlineResponse:
 
     def _columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
         if not rows:
-            return {name: [] for name in self._names}
+            return {name: [] for name in self._shape.names}
         # Rows are of one length, and `strict=` would cost a twentieth of a small read.
-        return dict(zip(self._names, map(list, zip(*rows))))  # noqa: B905
+        return dict(zip(self._shape.names, map(list, zip(*rows))))  # noqa: B905
 
     @override
     def __repr__(self) -> str:
         return f"OnlineResponse({len(self)} rows of {', '.join(self.feature_names)})"
+
+
+def _is_found(raw: Raw) -> bool:
+    if type(raw) is list:  # none of its cells is an error
+        return raw.count(None) < len(raw)
+    return any(cell is not None and not isinstance(cell, ErrorReply) for cell in raw)

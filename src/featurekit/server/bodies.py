@@ -9,10 +9,13 @@ from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from featurekit.server.site import Site
 
+_LATE = "the body is late"
+_JSON = b"application/json"
 _CLOSE = {"Connection": "close"}
 
 
@@ -67,8 +70,19 @@ _EXACT = json.JSONDecoder(
 )
 
 
+def _header(request: Request, wanted: bytes) -> bytes:
+    """The first header of that name, in lower case; empty if there is none."""
+    for name, value in request.scope["headers"]:
+        if name == wanted:
+            return value  # type: ignore[no-any-return]  # so says the interface
+    return b""
+
+
 def _check_type(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = _header(request, b"content-type")
+    if given == _JSON:
+        return
+    kind = given.decode("latin-1").partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise HTTPException(415, f"a body of application/json is expected, not {kind}")
 
@@ -83,30 +97,41 @@ async def raw_body(request: Request, site: Site) -> bytes:
     Raises:
         HTTPException: 413 for too many, 408 if they do not arrive in time.
     """
-    limit = site.limits.body_bytes
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise _too_large(limit)
+    limits = site.limits
+    length = _header(request, b"content-length")
+    if length.isdigit() and int(length) > limits.body_bytes:
+        raise _too_large(limits.body_bytes)
+    # As `asyncio.timeout` does it, at a quarter of its cost.
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker: a request is a task
+    alarm = asyncio.get_running_loop().call_later(limits.body_timeout_s, task.cancel, _LATE)
     try:
-        async with asyncio.timeout(site.limits.body_timeout_s):
-            return await _read(request, limit)
-    except TimeoutError as error:
+        return await _read(request.receive, limits.body_bytes)
+    except asyncio.CancelledError as error:
+        if error.args != (_LATE,):
+            raise
+        task.uncancel()
         raise HTTPException(
-            408, f"the body took more than {site.limits.body_timeout_s:g} s to arrive", _CLOSE
+            408, f"the body took more than {limits.body_timeout_s:g} s to arrive", _CLOSE
         ) from error
-    except ClientDisconnect as error:
-        raise HTTPException(400, "the body ended early", _CLOSE) from error
+    finally:
+        alarm.cancel()
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int) -> bytes:
     parts = []
     size = 0
-    async for part in request.stream():
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the body ended early", _CLOSE)
+        part: bytes = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise _too_large(limit)
         parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int) -> HTTPException:

@@ -35,14 +35,18 @@ class Reading:
         repo: The registry it was made from.
         reader: Reads it.
         columns: The features, in order, without what was read beside them.
+        names: Their names.
         spells: How the values of each are spelled.
+        clocks: The views whose newest event time is read beside them.
         dates: The join keys that JSON has as text and the reader as something else.
     """
 
     repo: RepoPlan
     reader: OnlineReader
     columns: tuple[ReadColumn, ...]
+    names: tuple[str, ...]
     spells: tuple[Spell | None, ...]
+    clocks: tuple[str, ...]
     dates: Mapping[str, Codec]
 
     def column_of(self, name: str, values: list[Any]) -> list[Any]:
@@ -119,6 +123,8 @@ class Readings:
                 with_clocks(plan) if self._clocks else plan, freshness=freshness
             ),
             columns=plan.columns,
+            names=tuple(column.name for column in plan.columns),
+            clocks=tuple({c.view: None for c in plan.columns if self._clocks and c.clock_field}),
             spells=tuple(speller(c.field.dtype, self._words) for c in plan.columns),
             dates={name: codec_of(d) for name, d in keys.items() if d.kind == "date"},
         )

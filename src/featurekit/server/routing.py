@@ -54,21 +54,20 @@ class Endpoint:
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Answer one request."""
         start, status = perf_counter(), 500
+        request = Request(scope, receive, send)
         try:
-            response = await self._answer(Request(scope, receive, send))
+            try:
+                response = self._refusal(request) if self._scope else None
+                if response is None:
+                    response = await self._handler(request)
+            except FeatureKitError as error:
+                response = error_response(error)
+            except HTTPException as error:
+                response = refused(error)
             status = response.status_code
             await response(scope, receive, send)
         finally:
             self._count.answered(scope["method"], status, perf_counter() - start)
-
-    async def _answer(self, request: Request) -> Response:
-        try:
-            response = self._refusal(request) if self._scope else None
-            return response or await self._handler(request)
-        except FeatureKitError as error:
-            return error_response(error)
-        except HTTPException as error:
-            return refused(error)
 
     def _refusal(self, request: Request) -> Response | None:
         """Why this request may not be made; `None` if it may."""

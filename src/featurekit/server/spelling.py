@@ -6,7 +6,7 @@ called for it. Feast spells floats that are not finite in words of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from math import isfinite
 from typing import Any
@@ -41,7 +41,7 @@ def speller(dtype: DType, words: Mapping[str, str] = OURS) -> Spell | None:
     return to_json
 
 
-def spelled(spell: Spell | None, values: list[Any]) -> list[Any]:
+def spelled(spell: Spell | None, values: Sequence[Any]) -> Sequence[Any]:
     """A column of values as JSON values; `None` stays `None`."""
     if spell is None:
         return values

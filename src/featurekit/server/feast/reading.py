@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -20,9 +21,9 @@ from featurekit.runtime.response import OnlineResponse
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
 from featurekit.server.feast.errors import unknown_name, unknown_service, unknown_view
-from featurekit.server.reading import Asked, Reading, Readings, clock_name
+from featurekit.server.reading import Asked, Reading, Readings
 from featurekit.server.routing import route
-from featurekit.server.shapes import optional
+from featurekit.server.shapes import optional, texts
 from featurekit.server.site import Site
 from featurekit.server.spelling import FEAST, spelled
 
@@ -37,6 +38,7 @@ STATUSES = {
 }
 """Ours to Feast's; where nothing is stored it depends on whether the entity was found."""
 
+_LISTS = {list}
 _STORED = frozenset({"present", "stale", "invalid"})
 _ZERO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -84,18 +86,15 @@ def question_of(body: Any) -> Question:
     if not isinstance(body, dict):
         raise RequestError("the body is no JSON object")
     entities, service = body.get("entities"), body.get("feature_service")
-    features = body.get("features", [])
-    if not isinstance(entities, dict) or not all(isinstance(v, list) for v in entities.values()):
+    if not isinstance(entities, dict) or not set(map(type, entities.values())) <= _LISTS:
         raise RequestError(
-            'an object of columns is expected, as {"user_id": ["u1", "u2"]}',
-            where="entities",
+            'an object of columns is expected, as {"user_id": ["u1", "u2"]}', where="entities"
         )
     if service is not None and not isinstance(service, str):
         raise RequestError("text is expected", where="feature_service")
-    if not isinstance(features, list) or not all(isinstance(f, str) for f in features):
-        raise RequestError("a list of view:field is expected", where="features")
+    features = texts(body, "features")
     return Question(
-        asked=tuple(features) if service is None else service,
+        asked=features if service is None else service,
         entities=entities,
         max_age=optional(body, "max_age", dict, None),
         full_names=optional(body, "full_feature_names", bool, default=False),
@@ -105,53 +104,41 @@ def question_of(body: Any) -> Question:
 
 def document_of(reading: Reading, response: OnlineResponse, question: Question) -> dict[str, Any]:
     """The answer: one result for each column, join keys first."""
-    count = len(response)
-    columns, statuses = response.to_dict(), response.statuses
-    epochs = [EPOCH] * count
-    keys = list(response.entities)
-    results = [
-        {
-            "values": question.entities[name],
-            "statuses": ["PRESENT"] * count,
-            "event_timestamps": epochs,
-        }
-        for name in keys
+    count, columns = len(response), response.columns()
+    present, epochs = ["PRESENT"] * count, [EPOCH] * count
+    results: list[dict[str, Any]] = [
+        {"values": question.entities[name], "statuses": present, "event_timestamps": epochs}
+        for name in response.entities
     ]
-    told = feast_statuses(reading.columns, statuses)
-    times = {
-        view: _times(columns[clock_name(view)])
-        for view in {column.view for column in reading.columns if column.clock_field}
-    }
-    for column, spell, status in zip(reading.columns, reading.spells, told, strict=True):
-        results.append(
-            {
-                "values": spelled(spell, columns[column.name]),
-                "statuses": status,
-                "event_timestamps": times.get(column.view, epochs),
-            }
-        )
-    names = [*keys, *(column.name for column in reading.columns)]
-    metadata: dict[str, Any] = {"feature_names": names}
+    told = repeat(present) if response.is_whole else feast_statuses(reading.columns, response)
+    for spell, values, statuses in zip(reading.spells, columns, told, strict=False):
+        told_values = values if spell is None else spelled(spell, values)
+        results.append({"values": told_values, "statuses": statuses, "event_timestamps": epochs})
+    # The event times of views are read as the last columns.
+    for view, clocks in zip(reading.clocks, columns[len(reading.columns) :], strict=True):
+        for column, result in zip(reading.columns, results[-len(reading.columns) :], strict=True):
+            if column.view == view:
+                result["event_timestamps"] = _times(clocks)
+    metadata: dict[str, Any] = {"feature_names": [*response.entities, *reading.names]}
     if question.with_views:
         views = dict.fromkeys(column.view for column in reading.columns)
         metadata["feature_view_metadata"] = [{"name": name} for name in views]
     return {"results": results, "metadata": metadata}
 
 
-def feast_statuses(
-    columns: Sequence[ReadColumn], statuses: dict[str, list[str]]
-) -> list[list[str]]:
+def feast_statuses(columns: Sequence[ReadColumn], response: OnlineResponse) -> list[list[str]]:
     """The statuses of each column, in Feast's words."""
+    statuses = response.statuses
     found = _found(columns, statuses)
     told = []
     for column in columns:
-        own = statuses[column.name]
-        if set(own) <= {"present"}:
-            told.append(["PRESENT"] * len(own))
-            continue
-        absent = ["NULL_VALUE" if there else "NOT_FOUND" for there in found[column.group]]
-        told.append([STATUSES.get(s, a) for s, a in zip(own, absent, strict=True)])
+        pairs = zip(statuses[column.name], found[column.group], strict=True)
+        told.append([_word(status, found=there) for status, there in pairs])
     return told
+
+
+def _word(status: str, *, found: bool) -> str:
+    return STATUSES.get(status) or ("NULL_VALUE" if found else "NOT_FOUND")
 
 
 def _found(columns: Sequence[ReadColumn], statuses: dict[str, list[str]]) -> dict[int, list[bool]]:
@@ -165,7 +152,7 @@ def _found(columns: Sequence[ReadColumn], statuses: dict[str, list[str]]) -> dic
     }
 
 
-def _times(clocks: list[int | None]) -> list[str]:
+def _times(clocks: Sequence[int | None]) -> list[str]:
     """Event times as Feast writes them: RFC 3339, to the millisecond where there are any."""
     return [EPOCH if ms is None else _time(ms) for ms in clocks]
 

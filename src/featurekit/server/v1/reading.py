@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -82,30 +81,31 @@ def rows_document(
     reading: Reading, response: OnlineResponse, entities: list[Any]
 ) -> list[dict[str, Any]]:
     """The rows of an answer, one for each entity in order."""
-    columns, statuses = response.to_dict(), response.statuses
-    cells: list[Iterable[dict[str, Any]]] = []
-    for column, spell in zip(reading.columns, reading.spells, strict=True):
-        values = spelled(spell, columns[column.name])
-        pairs = zip(values, statuses[column.name], strict=True)
-        cells.append([{"value": value, "status": status} for value, status in pairs])
+    columns = map(spelled, reading.spells, response.columns())
+    told = zip(
+        entities,
+        response.found,
+        zip(*columns, strict=True),
+        response.statuses_by_row(),
+        strict=True,
+    )
+    rows: list[dict[str, Any]] = []
+    names = reading.names
+    for entity, found, values, statuses in told:
+        cells = zip(names, values, statuses)  # noqa: B905 - as long as the plan is wide
+        features = {n: {"value": value, "status": status} for n, value, status in cells}
+        rows.append({"entity": entity, "found": found, "features": features})
     if response.freshness:
-        _add_times(cells, response)
-    names = [column.name for column in reading.columns]
-    rows = [
-        {"entity": entity, "found": found, "features": dict(zip(names, row, strict=True))}
-        for entity, found, row in zip(
-            entities, response.found, zip(*cells, strict=True), strict=True
-        )
-    ]
+        _add_times(rows, response)
     for index, reason in response.errors.items():
         rows[index]["error"] = reason
     return rows
 
 
-def _add_times(cells: list[Iterable[dict[str, Any]]], response: OnlineResponse) -> None:
-    for own, lives, ages in zip(
-        cells, response.freshness.values(), response.ages.values(), strict=True
-    ):
-        for cell, life, age in zip(own, lives, ages, strict=True):
+def _add_times(rows: list[dict[str, Any]], response: OnlineResponse) -> None:
+    freshness, ages = response.freshness, response.ages
+    for index, row in enumerate(rows):
+        for name, cell in row["features"].items():
+            life = freshness[name][index]
             cell["ttl_s"] = life if life is None or math.isfinite(life) else None
-            cell["age_s"] = age
+            cell["age_s"] = ages[name][index]
