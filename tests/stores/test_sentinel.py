@@ -106,9 +106,13 @@ async def test_a_read_is_over_by_its_deadline_though_the_sentinels_hang(steady: 
     steady.freeze(steady.sentinel)
     try:
         began = time.monotonic()
-        with pytest.raises(StoreUnavailableError, match="no sentinel answers"):
+        with pytest.raises(
+            StoreUnavailableError, match=r"no sentinel answers|asking the sentinels"
+        ):
             store.read(KEYS, GET, terms=SOON)
-        with pytest.raises(StoreUnavailableError, match="no sentinel answers"):
+        with pytest.raises(
+            StoreUnavailableError, match=r"no sentinel answers|asking the sentinels"
+        ):
             await beside.read(KEYS, GET, terms=SOON)
         assert time.monotonic() - began < 2 * LATE_S
     finally:
@@ -117,7 +121,7 @@ async def test_a_read_is_over_by_its_deadline_though_the_sentinels_hang(steady: 
 
 
 def test_a_service_can_be_measured(steady: Watched, tmp_path: Path) -> None:
-    with applied(tmp_path, steady.url) as shop:
+    with applied(tmp_path, f"{steady.url}?timeout=5s") as shop:
         assert shop.bench(entities=1000, seconds=0.1).reads
 
 

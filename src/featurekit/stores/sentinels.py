@@ -1,29 +1,27 @@
 """Sentinels: where the primary and the replicas of a service are, as those who watch it tell.
 
-They are asked over redis-py, on connections of their own that are closed after each question: it is
-asked about once a second, and so there is nothing to keep over a `fork` or on an event loop.
+They are asked on connections that are closed after each question: it is asked about once a second,
+and so there is nothing to keep over a `fork` or on an event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
-from typing import Any, TypeVar, cast
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from featurekit.errors import StoreError, StoreUnavailableError, nearest
-from featurekit.stores.link import check_files
+from featurekit.stores.link import Link, connect
 from featurekit.stores.patience import Patience
+from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import SENTINEL_PASSWORD_VARIABLE, Address, StoreUrl, shown
+from featurekit.wire import ErrorReply, Reply, text_command
 
 LOOK_S = 1.0
 LOOK_WITHIN_S = 0.1
 LOOK_AGAIN_S = 5.0
-T = TypeVar("T")
-State = dict[str, Any]
+DOWN = {"s_down", "o_down"}
+Ask = Callable[[Callable[[], Patience]], list[Address]]
 
 
 class PrimaryDownError(Exception):
@@ -37,108 +35,124 @@ class Sentinels:
         self._url = url
         self._hosts = list(url.hosts)
 
-    def primary(self, timeout_s: Callable[[], float]) -> list[Address]:
+    def primary(self, patience: Callable[[], Patience]) -> list[Address]:
         """The one address of the primary.
 
         Args:
-            timeout_s: How long the next sentinel may take to connect, and to answer.
+            patience: Gives that for the next sentinel.
 
         Raises:
             PrimaryDownError: So they say.
             StoreUnavailableError: No sentinel answers.
             StoreError: They do not know the service, or turn this login away.
         """
-        return [self._of(self._ask(timeout_s, self._up))]
+        return self._ask(patience, self._primary)
 
-    def replicas(self, timeout_s: Callable[[], float]) -> list[Address]:
+    def replicas(self, patience: Callable[[], Patience]) -> list[Address]:
         """The addresses of the replicas that are up; errors as of `primary`."""
-        states: list[State] = self._ask(
-            timeout_s, lambda client: client.sentinel_slaves(self._url.service)
-        )
-        return sorted(self._of(state) for state in states if not _is_down(state))
+        return self._ask(patience, self._replicas)
 
-    def _up(self, client: redis.Redis) -> State:
-        state = cast(State, client.sentinel_master(self._url.service))
+    def _primary(self, told: Callable[..., Reply]) -> list[Address]:
+        state = _state(told("MASTER", self._url.service))
         if _is_down(state):
-            raise PrimaryDownError(shown(*self._of(state)))
-        return state
+            raise PrimaryDownError(shown(*_address(state)))
+        return [_address(state)]
 
-    def _of(self, state: State) -> Address:
-        return str(state["ip"]), int(state["port"])
+    def _replicas(self, told: Callable[..., Reply]) -> list[Address]:
+        states = map(_state, _listed(told("SLAVES", self._url.service)))
+        return sorted(_address(state) for state in states if not _is_down(state))
 
-    def _ask(self, timeout_s: Callable[[], float], question: Callable[[redis.Redis], T]) -> T:
+    def _ask(
+        self,
+        patience: Callable[[], Patience],
+        question: Callable[[Callable[..., Reply]], list[Address]],
+    ) -> list[Address]:
         """The first good answer; with none, the error that tells most."""
-        check_files(self._url)
-        troubles: list[Exception] = []
+        troubles: list[StoreError | PrimaryDownError] = []
         for host in list(self._hosts):
-            with self._client(host, timeout_s()) as client:
-                try:
-                    answer = question(client)
-                except redis.AuthenticationError as error:
-                    troubles.append(self._turned_away(host, error))
-                except redis.ResponseError as error:
-                    troubles.append(self._unfit(client, host, error))
-                except (redis.RedisError, OSError, PrimaryDownError) as error:
-                    troubles.append(error)
-                else:
-                    self._hosts = [host, *(other for other in self._hosts if other != host)]
-                    return answer
-        raise self._worst(troubles) from troubles[-1]
+            try:
+                answer = self._answer(host, patience(), question)
+            except (StoreError, PrimaryDownError) as error:
+                troubles.append(error)
+            else:
+                self._hosts = [host, *(other for other in self._hosts if other != host)]
+                return answer
+        for trouble in troubles:
+            if not isinstance(trouble, StoreUnavailableError):
+                raise trouble
+        hosts = ", ".join(shown(*host) for host in self._url.hosts)
+        raise StoreUnavailableError(
+            f"no sentinel answers at {hosts}: {troubles[-1].args[0]}",
+            hint="are they running, and are these their addresses? Their port is 26379 as a rule",
+        ) from troubles[-1]
 
-    def _client(self, host: Address, timeout_s: float) -> redis.Redis:
+    def _answer(
+        self,
+        host: Address,
+        patience: Patience,
+        question: Callable[[Callable[..., Reply]], list[Address]],
+    ) -> list[Address]:
         url = self._url
-        return redis.Redis(
-            *host,
-            username=url.sentinel_username or None,
-            password=url.sentinel_password or None,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            ssl=url.scheme.startswith("rediss"),
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-            **dict(url.tls),  # type: ignore[arg-type]
-        )
+        login = {"username": url.sentinel_username, "password": url.sentinel_password, "db": 0}
+        place = replace(url.at(*host), **login)  # type: ignore[arg-type]
+        link = self._connected(host, place, patience)
 
-    def _turned_away(self, host: Address, error: Exception) -> StoreError:
-        login = self._url.sentinel_username or "the default user"
-        fact = (
-            f"refused the login of {login}"
-            if self._url.sentinel_password
-            else f"wants a password: {error}"
-        )
-        return StoreError(
-            f"the sentinel {shown(*host)} {fact}",
-            hint=f"sentinels have a login of their own: set {SENTINEL_PASSWORD_VARIABLE}",
-        )
+        def told(*args: str) -> Reply:
+            reply: Reply
+            [reply] = link.exchange(text_command("SENTINEL", *args), 1, patience.left_s())
+            if isinstance(reply, ErrorReply):
+                raise self._refusal(host, reply, link, patience)
+            return reply
 
-    def _unfit(self, client: redis.Redis, host: Address, error: Exception) -> StoreError:
-        if isinstance(error, redis.exceptions.NoPermissionError):
-            return StoreError(f"the sentinel {shown(*host)} refuses to tell: {error}")
-        if "no such master" not in str(error).lower():
-            return StoreError(f"{shown(*host)} is no sentinel: {error}")
         try:
-            known = [str(name) for name in client.sentinel_masters()]
-        except (redis.RedisError, OSError):
-            known = []
+            return question(told)
+        except OSError as error:
+            raise unavailable(place, "asking a sentinel", patience, error) from error
+        finally:
+            link.close()
+
+    def _connected(self, host: Address, place: StoreUrl, patience: Patience) -> Link:
+        try:
+            return connect(place, patience)
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            raise StoreError(
+                error.message.replace(str(place), f"the sentinel {shown(*host)}"),
+                hint=f"sentinels have a login of their own: set {SENTINEL_PASSWORD_VARIABLE}",
+            ) from error
+
+    def _refusal(
+        self, host: Address, reply: ErrorReply, link: Link, patience: Patience
+    ) -> StoreError:
+        if reply.code == "NOPERM":
+            return StoreError(f"the sentinel {shown(*host)} refuses to tell: {reply}")
+        if "no such master" not in str(reply).lower():
+            return StoreError(f"{shown(*host)} is no sentinel: {reply}")
+        [services] = link.exchange(text_command("SENTINEL", "MASTERS"), 1, patience.left_s())
+        known = [_state(service)["name"] for service in _listed(services)]
         return StoreError(
             f"the sentinel {shown(*host)} watches no service '{self._url.service}'",
             hint=nearest(self._url.service, known) if known else "it tells of none",
         )
 
-    def _worst(self, troubles: list[Exception]) -> Exception:
-        for trouble in troubles:
-            if isinstance(trouble, (StoreError, PrimaryDownError)):
-                return trouble
-        hosts = ", ".join(shown(*host) for host in self._url.hosts)
-        return StoreUnavailableError(
-            f"no sentinel answers at {hosts}: {troubles[-1]}",
-            hint="are they running, and are these their addresses? Their port is 26379 as a rule",
-        )
+
+def _listed(reply: Reply) -> list[Reply]:
+    return reply if isinstance(reply, list) else []
 
 
-def _is_down(state: State) -> bool:
-    return bool(state.get("is_sdown") or state.get("is_odown"))
+def _state(reply: Reply) -> dict[str, str]:
+    """What a sentinel tells of one server: names and values in turn."""
+    texts = [part.decode() for part in _listed(reply) if isinstance(part, bytes)]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+def _address(state: dict[str, str]) -> Address:
+    return state["ip"], int(state["port"])
+
+
+def _is_down(state: dict[str, str]) -> bool:
+    return not DOWN.isdisjoint(state["flags"].split(","))
 
 
 class Whereabouts:
@@ -149,7 +163,7 @@ class Whereabouts:
         era: How often they have changed.
     """
 
-    def __init__(self, url: StoreUrl, ask: Callable[[Callable[[], float]], list[Address]]) -> None:
+    def __init__(self, url: StoreUrl, ask: Ask) -> None:
         self.addresses: list[Address] = []
         self.era = 0
         self._url = url
@@ -168,8 +182,8 @@ class Whereabouts:
     def look(self, patience: Patience) -> None:
         """Ask. With another answer than the last, another era begins.
 
-        As long as nothing speaks against what is known, this takes a tenth of a second at most, and
-        sentinels that do not answer change nothing.
+        As long as nothing speaks against what is known, a sentinel has a tenth of a second at most,
+        and those that do not answer change nothing.
 
         Raises:
             StoreUnavailableError: The primary is down, or nothing is known and no sentinel answers.
@@ -178,7 +192,7 @@ class Whereabouts:
         routine, self._due = not self._doubted, monotonic() + LOOK_S
         step_s = LOOK_WITHIN_S if routine else self._url.connect_timeout_s
         try:
-            told = self._ask(lambda: patience.bounded(step_s, share=0.5))
+            told = self._ask(lambda: Patience.of_call(patience.bounded(step_s, share=0.5), 0))
         except PrimaryDownError as error:
             if routine:
                 return

@@ -15,7 +15,9 @@ from typing import Any
 
 import redis
 from redis.cluster import ClusterNode, NodesManager
+from redis.connection import Connection, SSLConnection
 from redis.exceptions import RedisClusterException
+from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores.link import check_files, connection_options
@@ -50,6 +52,14 @@ class Shard:
 
     primary: Address
     replicas: tuple[Address, ...] = ()
+
+
+class _Encrypted(SSLConnection):
+    """One that redis-py's pool takes for clean when the server has sent tickets of TLS 1.3."""
+
+    @override
+    def can_read(self, timeout: float = 0) -> bool:
+        return False
 
 
 class Topology:
@@ -157,10 +167,9 @@ def _ask(url: StoreUrl, patience: Patience) -> Topology:
     make_node: Any = ClusterNode  # it has no types
     node = make_node(options.pop("host"), options.pop("port"))
     del options["db"]
-    if url.scheme == "rediss":
-        options["ssl"] = True
+    kind = _Encrypted if url.scheme == "rediss" else Connection
     try:
-        manager = NodesManager([node], **options)
+        manager = NodesManager([node], from_url=True, connection_class=kind, **options)
     except (redis.RedisError, RedisClusterException) as error:
         raise _refusal(url, error, Patience(timeout_s)) from error
     try:
