@@ -20,7 +20,7 @@ from tests.stores.conftest import opened
 KEYS = [b"k"]
 GETS = [command(b"GET", b"k")]
 SOON = Terms(timeout_s=0.05)
-LATE_S = 0.15
+LATE_S = 0.4
 """A good deal more than 50 ms, for machines under load, and less than any other bound."""
 
 
@@ -80,7 +80,7 @@ def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) ->
 def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey: Server) -> None:
     with valkey.client() as client:
         client.set("k", b"x" * 10_000_000)
-    store = opened(proxy.url)
+    store = opened(f"{proxy.url}?timeout=5s")
     store.run([b"no"], [command(b"GET", b"no")])
     proxy.to_client.delay = 0.02
     began = time.monotonic()
