@@ -98,7 +98,7 @@ WRONG_TEXT = {
         "entities: b: c\n",
         "f.yaml:1:12: found a second ': ' in one line | text with ': ' in it must be in quotes",
     ),
-    "depth": ("[" * 100_000, "f.yaml:1:52: nested deeper than 50 levels"),
+    "depth": ("[" * 900, "f.yaml:1:52: nested deeper than 50 levels"),
     "top": (
         "- a\n",
         "f.yaml:1:1: found a list, expected entities, feature_views, feature_services"

@@ -75,6 +75,7 @@ def _told(problem: str, line: str, column: int) -> tuple[str, str]:
     """Message and hint for a problem; an empty message where the parser's own is as good."""
     begins = (f"found '{line[column - 1 : column]}', which no text may begin with", _QUOTES)
     tellings = [
+        ("nesting depth", ("nested far too deep", "")),  # newer parsers stop before we do
         ("an alias", begins),
         ("an anchor", begins),
         ("start any token", begins),
