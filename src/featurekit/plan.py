@@ -254,11 +254,6 @@ class ReadPlan:
     fingerprint: str = ""
 
     @property
-    def bounds_ages(self) -> bool:
-        """Whether some values may be older than the read allows."""
-        return any(column.least_ttl_ms is not None for column in self.columns)
-
-    @property
     def join_keys(self) -> tuple[str, ...]:
         """The join keys that a request names: those of all groups, each once."""
         return tuple(dict.fromkeys(k.name for g in self.groups for k in g.key.join_keys))

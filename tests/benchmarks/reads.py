@@ -53,7 +53,7 @@ def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[
     store, ids = place.store, bench_ids(size)
     reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
     keys = [PREFIX + each.encode() for each in ids]
-    data = b"".join(requests_function(NAMES, ttls=False)[0](keys))
+    data = b"".join(requests_function(NAMES)[0](keys))
     url = StoreUrl.parse(place.url)
     prepared, plain = PreparedBytes(url), PlainClient(url)
     expected = by_hand(prepared.exchange(data, size))

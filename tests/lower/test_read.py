@@ -69,13 +69,17 @@ def test_a_list_default_belongs_to_one_row() -> None:
 def test_a_request_is_its_commands_for_each_key(keys: list[bytes]) -> None:
     names = [b"a", "ø".encode()]
     values_ = [command(b"HMGET", key, *names) for key in keys]
-    lives = [
-        command(b"HPTTL", key, b"FIELDS", b"2", *names) + command(b"PTTL", key) for key in keys
-    ]
-    plain, width = requests_function(["a", "ø"], ttls=False)
-    assert (plain(keys), width) == (values_, 1)
-    fresh, width = requests_function(["a", "ø"], ttls=True)
-    assert (fresh(keys), width) == ([f + v for v, f in zip(values_, lives, strict=True)], 3)
+    of_fields = [command(b"HPTTL", key, b"FIELDS", b"1", "ø".encode()) for key in keys]
+    of_key = [command(b"PTTL", key) for key in keys]
+    for how, before in (
+        ({}, []),
+        ({"ttls": ["ø"]}, [of_fields]),
+        ({"key_ttl": True}, [of_key]),
+        ({"ttls": ["ø"], "key_ttl": True}, [of_fields, of_key]),
+    ):
+        requests, width = requests_function(["a", "ø"], **how)
+        parts = zip(*before, values_, strict=True)
+        assert (requests(keys), width) == ([b"".join(each) for each in parts], len(before) + 1)
 
 
 def test_a_feature_may_have_the_name_of_an_attribute_of_its_row() -> None:

@@ -172,9 +172,17 @@ def test_ages_are_asked_for_in_the_same_round_trip_and_by_such_reads_alone(
     shop: FeatureStore, server: Server
 ) -> None:
     users = {"user_id": ["u1", "u2"]}
-    with commands(server) as seen:
-        shop.get_online_features("all", users, max_age={"activity": "2m"})
-    assert [parts[0] for parts in seen] == ["HPTTL", "PTTL", "HMGET"] * 2
+    for views, asked in (
+        (["activity"], ["HPTTL", "HMGET"]),
+        (["profile"], ["PTTL", "HMGET"]),
+        (["profile", "scores"], ["HPTTL", "PTTL", "HMGET"]),
+    ):
+        with commands(server) as seen:
+            shop.get_online_features("all", users, max_age=dict.fromkeys(views, "2m"))
+        assert [parts[0] for parts in seen] == asked * 2
+        names_of = {"activity": ["clicks", "logins"], "scores": ["risk", "model"]}
+        timed = [name for view in views for name in names_of.get(view, [])]
+        assert seen[0][4:] == timed if "HPTTL" in asked else seen[0][2:] == []
     with commands(server) as seen:
         shop.get_online_features("all", users, max_age={})
     assert names(seen) == {"HMGET": 2}

@@ -56,8 +56,8 @@ def write_timed(store: FeatureStore) -> None:
 
 ACTS: dict[str, Act] = {
     "reading": lambda store: store.get_online_features(FEATURES, USER),
-    "reading with freshness": lambda store: store.get_online_features(
-        FEATURES, USER, freshness=True
+    "reading with freshness or max_age": lambda store: store.get_online_features(
+        FEATURES, USER, freshness=True, max_age={"profile": "1h"}
     ),
     "writing a stream view": write_stream,
     "writing one with `ordering: event_time`": write_timed,

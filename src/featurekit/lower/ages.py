@@ -9,47 +9,61 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from featurekit.lower.read import Cell, Stale, starts_of
+from featurekit.lower.read import Cell, GroupReader, Stale, starts_of
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply, Reply
 
-Mark = Callable[[list[Cell], Sequence[Sequence[Reply]]], None]
-"""Takes a row's cells, and for each group the replies to `HPTTL` and `PTTL`; marks in place."""
-
-_GONE = -2
-"""What `HPTTL` says of a field that is not there; one that never expires is told by -1."""
+Mark = Callable[[list[Cell], Sequence[Sequence[Reply]]], bool]
+"""Takes a row's cells, and for each group what came before them; marks them in place, and tells
+whether there was anything to mark."""
 
 
-def mark_function(plan: ReadPlan) -> Mark:
-    """The function that marks the values of a row that are too old.
+def mark_function(plan: ReadPlan, groups: Sequence[GroupReader]) -> Mark | None:
+    """The function that marks the values of a row that are too old; `None` if no age is bound.
 
     A value without any expiry cannot tell its age, so it is too old. Where the server does not
     tell TTLs, its error takes the place of the value.
     """
-    starts = starts_of(plan)
-    bounds = [
-        (starts[c.group] + c.slot, c.group, c.slot if c.field.ttl_ms else None, c.least_ttl_ms)
-        for c in plan.columns
-        if c.least_ttl_ms is not None
-    ]
+    if not (bounds := _bounds(plan, groups)):
+        return None
 
-    def mark(cells: list[Cell], told: Sequence[Sequence[Reply]]) -> None:
-        for at, group, slot, least_ms in bounds:
-            cell = cells[at]
-            if isinstance(cell, bytes):
-                left = _left(told[group], slot)
-                if isinstance(left, ErrorReply):
-                    cells[at] = left
-                elif left < least_ms:
-                    cells[at] = Stale(cell)
+    def mark(cells: list[Cell], told: Sequence[Sequence[Reply]]) -> bool:
+        marked = False
+        for group, reply, place, least_ms, ats in bounds:
+            left = told[group][reply]
+            if isinstance(left, list):
+                left = left[place] if place < len(left) else None
+            if not isinstance(left, int) or left < least_ms:
+                for at in ats:
+                    marked |= _spoil(cells, at, left)
+        return marked
 
     return mark
 
 
-def _left(told: Sequence[Reply], slot: int | None) -> int | ErrorReply:
-    """What is left of a TTL: that of the field in a slot, or that of the key."""
-    of_fields, of_key = told
-    reply = of_key if slot is None else of_fields
-    if isinstance(reply, list) and slot is not None:
-        reply = reply[slot] if slot < len(reply) else _GONE
-    return reply if isinstance(reply, int | ErrorReply) else _GONE
+def _bounds(
+    plan: ReadPlan, groups: Sequence[GroupReader]
+) -> list[tuple[int, int, int, int, list[int]]]:
+    """What is to be looked at for each row.
+
+    For each TTL: whose group, which of its replies, the place in that, what must be left, and the
+    cells that this bounds: those of a field, or all that live as long as their key.
+    """
+    starts = starts_of(plan)
+    found: dict[tuple[int, int, int, int], list[int]] = {}
+    for column in plan.columns:
+        if column.least_ttl_ms is not None:
+            ttls, name = groups[column.group].ttls, column.field.name
+            reply, place = (0, ttls.index(name)) if column.field.ttl_ms else (-1, 0)
+            bound = (column.group, reply, place, column.least_ttl_ms)
+            found.setdefault(bound, []).append(starts[column.group] + column.slot)
+    return [(*bound, ats) for bound, ats in found.items()]
+
+
+def _spoil(cells: list[Cell], at: int, left: Reply) -> bool:
+    """Mark a cell that has too little left, or whose TTL was not told; if there is a value in it."""
+    cell = cells[at]
+    if not isinstance(cell, bytes):
+        return False
+    cells[at] = left if isinstance(left, ErrorReply) else Stale(cell)
+    return True

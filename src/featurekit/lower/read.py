@@ -69,9 +69,10 @@ class GroupReader:
     Attributes:
         key: From an entity to its key.
         requests: From keys to one request each.
-        width: Replies to each request.
+        width: Replies to each request, the same for all groups; the last is that to `HMGET`.
         fields: How many fields of the plan the request names.
         clocks: The clock fields it names after those, to tell ages by.
+        ttls: The fields whose TTLs the first reply tells; if none, no request asks for any.
     """
 
     key: KeyOf
@@ -79,21 +80,29 @@ class GroupReader:
     width: int
     fields: int
     clocks: tuple[str, ...]
+    ttls: tuple[str, ...]
 
 
 def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]:
     """The groups of a read, lowered.
 
-    Each request asks for TTLs too, if ages are bound or with `freshness`, for which it names the
-    clocks as well.
+    Where ages are bound, each request asks for the TTLs that tell them, of fields or of the key;
+    with `freshness` for all of them, and for the clocks as well.
     """
-    readers, ttls = [], freshness or plan.bounds_ages
+    bounded = [column for column in plan.columns if column.least_ttl_ms is not None]
+    of_fields = freshness or any(column.field.ttl_ms for column in bounded)
+    of_key = freshness or any(not column.field.ttl_ms for column in bounded)
+    readers = []
     for index, group in enumerate(plan.groups):
         columns = [c for c in plan.columns if c.group == index and c.clock_field]
         clocks = tuple(dict.fromkeys(c.clock_field for c in columns)) if freshness else ()
-        requests, width = requests_function((*group.fields, *clocks), ttls=ttls)
+        names = (*group.fields, *clocks)
+        own = tuple(c.field.name for c in bounded if c.group == index and c.field.ttl_ms)
+        # All requests get as many replies, so that one may ask for what nobody needs.
+        ttls = names if freshness else (own or names[:1]) if of_fields else ()
+        requests, width = requests_function(names, ttls=ttls, key_ttl=of_key)
         key = key_function(group.key)
-        readers.append(GroupReader(key, requests, width, len(group.fields), clocks))
+        readers.append(GroupReader(key, requests, width, len(group.fields), clocks, ttls))
     return tuple(readers)
 
 
@@ -103,16 +112,20 @@ def starts_of(plan: ReadPlan) -> tuple[int, ...]:
     return tuple(sum(sizes[:i]) for i in range(len(sizes)))
 
 
-def requests_function(names: Sequence[str], *, ttls: bool) -> tuple[RequestsOf, int]:
+def requests_function(
+    names: Sequence[str], *, ttls: Sequence[str] = (), key_ttl: bool = False
+) -> tuple[RequestsOf, int]:
     """The function from keys to request bytes, and the replies that each request gets.
 
-    With `ttls` they are three: the fields' TTLs, the key's TTL, and then the values.
+    Args:
+        names: The fields to read; their values are the last reply.
+        ttls: The fields to ask the TTLs of, in a reply before that.
+        key_ttl: Whether to ask for the key's TTL, in a reply right before the values.
     """
-    fields = [name.encode() for name in names]
-    shapes = [(b"HMGET", fields)]
-    if ttls:
-        count = b"%d" % len(fields)
-        shapes = [(b"HPTTL", [b"FIELDS", count, *fields]), (b"PTTL", []), *shapes]
+    fields, timed = [name.encode() for name in names], [name.encode() for name in ttls]
+    shapes = [(b"HPTTL", [b"FIELDS", b"%d" % len(timed), *timed])] if timed else []
+    shapes += [(b"PTTL", [])] if key_ttl else []
+    shapes += [(b"HMGET", fields)]
     template = b"".join(
         b"*%d\r\n" % (2 + len(rest)) + bulk(verb) + b"$%d\r\n%b\r\n" + b"".join(map(bulk, rest))
         for verb, rest in shapes

@@ -217,7 +217,7 @@ def _read_bench(
     prepared, plain = others
     ids = bench_ids(size)
     keys = [view.key.key([each]) for each in ids]
-    ask = prepared.asking(keys, requests_function(list(FIELDS), ttls=False)[0](keys))
+    ask = prepared.asking(keys, requests_function(list(FIELDS))[0](keys))
     reader, names = OnlineReader(bench_read(view), door), list(FIELDS)
     result = race(
         {

@@ -11,9 +11,6 @@ from featurekit.lower.read import GroupReader
 from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.wire import Reply
 
-_GONE = -2
-"""The TTL of what was not there: its value was written between two commands of the read."""
-
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
@@ -28,34 +25,45 @@ def measure(
 ) -> Freshness:
     """Take freshness from replies to `HPTTL`, `PTTL` and `HMGET`, three for each request."""
     count = len(replies[0]) // 3 if replies else 0
-    lives, ages = [], []
+    places = [(column.group, column.slot) for column in plan.columns]
+    clocked = any(column.clock_field for column in plan.columns)
+    lives: list[tuple[float | None, ...]] = []
+    ages: list[tuple[float | None, ...]] = [(None,) * len(places)] * count
     for row in range(count):
         triples = [group[row * 3 : row * 3 + 3] for group in replies]
-        lives.append(tuple(_life(triples[c.group], c) for c in plan.columns))
-        ages.append(
-            tuple(_age(triples[c.group], groups[c.group], c, now_ms) for c in plan.columns)
-        )
+        told = [
+            _lives(triple, reader.fields) for triple, reader in zip(triples, groups, strict=True)
+        ]
+        lives.append(tuple([told[group][slot] for group, slot in places]))
+        if clocked:
+            ages[row] = tuple(
+                _age(triples[c.group][-1], groups[c.group], c, now_ms) for c in plan.columns
+            )
     return Freshness(lives, ages)
 
 
-def _life(triple: Sequence[Any], column: ReadColumn) -> float | None:
-    """Seconds until the value goes, by its own TTL or the key's, whichever ends first."""
+def _lives(triple: Sequence[Any], fields: int) -> list[float | None]:
+    """Seconds until each value goes, by its own TTL or the key's, whichever ends first."""
     field_ttls, key_ttl, values = triple
-    if not isinstance(values, list) or values[column.slot] is None:
-        return None
-    ttls = [key_ttl] if isinstance(key_ttl, int) else []
-    if isinstance(field_ttls, list) and column.slot < len(field_ttls):
-        ttls.append(field_ttls[column.slot])
-    if _GONE in ttls:
-        return 0.0
-    return min((ttl / 1000 for ttl in ttls if ttl >= 0), default=math.inf)
+    if not isinstance(values, list):
+        return [None] * fields
+    key_s = _seconds(key_ttl) if isinstance(key_ttl, int) else math.inf
+    if not isinstance(field_ttls, list) or len(field_ttls) != len(values):
+        return [None if value is None else key_s for value in values]
+    pairs = zip(values, field_ttls, strict=True)
+    return [
+        None if value is None else key_s if ttl == -1 else min(key_s, _seconds(ttl))
+        for value, ttl in pairs
+    ]
 
 
-def _age(
-    triple: Sequence[Any], group: GroupReader, column: ReadColumn, now_ms: int
-) -> float | None:
+def _seconds(ttl_ms: int) -> float:
+    """A TTL in seconds. Of a value that was written only just now there may be none: -2."""
+    return math.inf if ttl_ms == -1 else max(0, ttl_ms) / 1000
+
+
+def _age(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
     """Seconds since the newest event of the value's view, where the view keeps it."""
-    values = triple[-1]
     if not column.clock_field or not isinstance(values, list):
         return None
     clock = values[group.fields + group.clocks.index(column.clock_field)]

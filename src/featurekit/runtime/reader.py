@@ -20,7 +20,6 @@ from featurekit.lower.read import (
     PRESENT,
     Cell,
     Spoilt,
-    Stale,
     Steps,
     TakeRow,
     absent_status,
@@ -72,7 +71,7 @@ class OnlineReader:
         ]
         self._width = self._groups[0].width
         self._direct = len(plan.groups) == self._width == 1
-        self._mark = mark_function(plan)
+        self._mark = mark_function(plan, self._groups)
         self._tally = tally or Tally()
         self._count = self._tally.reader(self, plan)
         ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
@@ -262,22 +261,21 @@ class OnlineReader:
         fresh, replies, width = None, _apart(told, len(self._groups)), self._width
         if self._freshness:
             fresh = measure(self.plan, self._groups, replies, self._door.now_ms())
-        parts = [
-            [_cells(reply, reader.fields) for reply in group[width - 1 :: width]]
-            for group, reader in zip(replies, self._groups, strict=True)
-        ]
-        raws: list[list[Cell]] = [
-            list(chain.from_iterable(row)) for row in zip(*parts, strict=True)
-        ]
-        if self.plan.bounds_ages:
-            for index, raw in enumerate(raws):
-                at = index * width
-                self._mark(raw, [group[at : at + width - 1] for group in replies])
-        return [self._take(raw)(raw) for raw in raws], fresh
+        ends = range(width - 1, len(replies[0]), width)
+        return [
+            self._row_of([group[end - width + 1 : end + 1] for group in replies]) for end in ends
+        ], fresh
 
-    def _take(self, raw: list[Cell]) -> TakeRow:
-        spoilt = any(isinstance(cell, ErrorReply | Stale) for cell in raw)
-        return self._spoilt_row if spoilt else self._row
+    def _row_of(self, told: list[list[Reply]]) -> tuple[Any, ...]:
+        """One row, of what was replied for each group."""
+        parts = zip(told, self._groups, strict=True)
+        cells = list(
+            chain.from_iterable([_cells(each[-1], group.fields) for each, group in parts])
+        )
+        spoilt = any(not isinstance(each[-1], list) for each in told)
+        if self._mark is not None:
+            spoilt |= self._mark(cells, [each[:-1] for each in told])
+        return self._spoilt_row(cells) if spoilt else self._row(cells)
 
     def _careful_row(self, raw: Any) -> tuple[Any, ...]:
         """What the generated function gave up on, having counted what it had found absent."""
