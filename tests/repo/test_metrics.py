@@ -78,6 +78,7 @@ async def test_asyncio_reads_are_counted_too(shop: FeatureStore) -> None:
     await shop.online_reader("fraud_v1").read_async("u1")
     read = shop.metrics().reads["fraud_v1"]
     assert (read.calls, read.entities) == (2, 3)
+    assert (await shop.metrics_async()).reads == {"fraud_v1": read}
     assert sum(counted(shop, "profile").values()) == 9
     await shop.close_async()
 

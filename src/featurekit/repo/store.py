@@ -339,6 +339,10 @@ class FeatureStore(Serving):
         """
         return metrics(self._tally, self._door, self._applied, self._home.history)
 
+    async def metrics_async(self) -> Metrics:
+        """`metrics` in a thread, so that the event loop goes on."""
+        return await asyncio.to_thread(self.metrics)
+
     def load_history(self, view: str | None = None) -> list[Run]:
         """The last loads of a view, or of all views, newest first: up to 50 of each.
 
