@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m tests.benchmarks [starts|reads|counting|loads|streams|http ...] [--json FILE]`."""
+"""Run benchmarks: `python -m tests.benchmarks [PART ...] [--json FILE]`; `--help` lists the parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import counting, http, loads, reads, starts, streams
+from tests.benchmarks import clusters, counting, http, loads, reads, starts, streams
 from tests.benchmarks.table import HEAD, Row, line, machine
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument(
         "parts",
         nargs="*",
-        help="starts, reads, counting, loads, streams, http; all of them by default",
+        help="starts, reads, clusters, counting, loads, streams, http; all of them by default",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of read")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of a load")
@@ -27,6 +27,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "starts": starts.measure,
         "reads": lambda: reads.measure(options.seconds),
+        "clusters": lambda: clusters.measure(options.seconds),
         "counting": lambda: counting.measure(options.seconds),
         "loads": lambda: loads.measure(options.rows),
         "streams": lambda: streams.measure(options.seconds),

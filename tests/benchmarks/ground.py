@@ -39,13 +39,14 @@ def ground(transport: str) -> Iterator[Ground]:
     with running(valkey_binary(), "--port", str(port)) as server, _folder() as root:
         url = f"redis://127.0.0.1:{port}" if port else server.url
         # A benchmark on a busy machine waits: it times the work and not the machine's patience.
-        _declare(root, f"{url}?timeout=10s")
+        declare(root, f"{url}?timeout=10s")
         with FeatureStore(root) as store:
             store.apply()
             yield Ground(root, url, store)
 
 
-def _declare(root: Path, url: str) -> None:
+def declare(root: Path, url: str) -> None:
+    """Put the repository of the benchmarks into a folder."""
     (root / "featurerepo.yaml").write_text(
         "project: benchmarks\ndefinitions: [views.yaml]\nregistry: registry.json\n"
         f"online_store: {{url: '{url}', key_prefix: b}}\n"

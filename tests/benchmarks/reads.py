@@ -102,12 +102,12 @@ async def _async(place: Ground, transport: str, size: int, seconds: float) -> li
             "to_dict": to_dict,
             "pipeline": pipeline,
         }
-        result = await _race(acts, seconds)
+        result = await race_async(acts, seconds)
     await store.close_async()
     return list(summary(f"read {size}, {transport}, asyncio", result, "", "pipeline"))
 
 
-async def _race(acts: dict[str, Act], seconds: float) -> Race:
+async def race_async(acts: dict[str, Act], seconds: float) -> Race:
     """As `featurekit.repo.bench.race`."""
     turns: dict[str, list[list[float]]] = {name: [] for name in acts}
     for act in acts.values():

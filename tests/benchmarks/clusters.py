@@ -1,0 +1,123 @@
+"""Reads from three primaries on one machine, beside the same reads from one server and by redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
+
+from featurekit import FeatureStore
+from featurekit.lower.read import requests_function
+from featurekit.repo.bench import SIZES, bench_columns, bench_ids, by_hand, race
+from featurekit.stores.reference_cluster import PlainCluster, PreparedCluster
+from featurekit.stores.url import StoreUrl
+from tests.benchmarks.ground import declare, ground
+from tests.benchmarks.reads import NAMES, PREFIX, Act, race_async
+from tests.benchmarks.table import Row, summary
+from tests.clusters import Cluster
+from tests.servers import valkey_binary
+
+
+def measure(seconds: float) -> Iterator[Row]:
+    """Reads of each size, and a load, on a cluster and on one server of the same kind."""
+    with ground("tcp") as place, _on_cluster() as store:
+        table = pa.table(bench_columns(20_000))
+        for each in (place.store, store):
+            each.write_batch("ten", table)
+        for size in SIZES:
+            yield from _sync(place.store, store, size, seconds)
+        for size in SIZES:
+            yield from asyncio.run(_async(place.store, store, size, seconds))
+        yield from _loads(place.store, store, table)
+
+
+@contextmanager
+def _on_cluster() -> Iterator[FeatureStore]:
+    cluster = Cluster(valkey_binary(), 3, 0)
+    try:
+        with tempfile.TemporaryDirectory(prefix="fk") as folder:
+            declare(Path(folder), f"{cluster.url}?timeout=10s")
+            with FeatureStore(folder) as store:
+                store.apply()
+                yield store
+    finally:
+        cluster.remove()
+
+
+def _sync(single: FeatureStore, store: FeatureStore, size: int, seconds: float) -> Iterator[Row]:
+    ids = bench_ids(size)
+    keys = [PREFIX + each.encode() for each in ids]
+    behind: Any = store._door.store
+    prepared, plain = PreparedCluster(behind), PlainCluster(behind.url)
+    ask = prepared.asking(keys, requests_function(NAMES, ttls=False)[0](keys))
+    ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
+    expected = by_hand(ask())
+    assert [tuple(row.to_dict().values()) for row in ours.read_many(ids)] == expected
+    result = race(
+        {
+            "prepared bytes": lambda: by_hand(ask()),
+            "cluster": lambda: ours.read_many(ids),
+            "one server": lambda: theirs.read_many(ids),
+            "cluster pipeline": lambda: by_hand(plain.read(keys, NAMES)),
+        },
+        seconds,
+    )
+    prepared.close()
+    plain.close()
+    work = f"read {size}, three primaries"
+    yield from summary(work, result, "prepared bytes", "cluster pipeline")
+    yield Row(work, "cluster over one server", result.ratio("cluster", "one server"), unit="x")
+
+
+async def _async(
+    single: FeatureStore, store: FeatureStore, size: int, seconds: float
+) -> list[Row]:
+    ids = bench_ids(size)
+    keys = [PREFIX + each.encode() for each in ids]
+    url = StoreUrl.parse(store._door.url)
+    nodes = [ClusterNode(*address) for address in url.hosts]
+    ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
+    async with redis.asyncio.RedisCluster(startup_nodes=nodes) as client:
+
+        async def cluster() -> object:
+            return await ours.read_many_async(ids)
+
+        async def one_server() -> object:
+            return await theirs.read_many_async(ids)
+
+        async def pipeline() -> object:
+            commands: Any = client.pipeline()
+            for key in keys:
+                commands.hmget(key, NAMES)
+            return by_hand(await commands.execute())
+
+        acts: dict[str, Act] = {
+            "cluster": cluster,
+            "one server": one_server,
+            "cluster pipeline": pipeline,
+        }
+        result = await race_async(acts, seconds)
+    for each in (single, store):
+        await each.close_async()
+    work = f"read {size}, three primaries, asyncio"
+    ratio = result.ratio("cluster", "one server")
+    rows = list(summary(work, result, "", "cluster pipeline"))
+    return [*rows, Row(work, "cluster over one server", ratio, unit="x")]
+
+
+def _loads(single: FeatureStore, store: FeatureStore, table: Any) -> Iterator[Row]:
+    for name, each in {"cluster": store, "one server": single}.items():
+        rates = []
+        for _ in range(3):
+            start = perf_counter()
+            each.write_batch("ten", table)
+            rates.append(len(table) / (perf_counter() - start))
+        yield Row(f"load {len(table):,} rows", name, max(rates), sorted(rates)[1], unit="rows/s")
