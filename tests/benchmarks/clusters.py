@@ -57,7 +57,7 @@ def _sync(single: FeatureStore, store: FeatureStore, size: int, seconds: float) 
     keys = [PREFIX + each.encode() for each in ids]
     behind: Any = store._door.store
     prepared, plain = PreparedCluster(behind), PlainCluster(behind.url)
-    ask = prepared.asking(keys, requests_function(NAMES, ttls=False)[0](keys))
+    ask = prepared.asking(keys, requests_function(NAMES)[0](keys))
     ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
     expected = by_hand(ask())
     assert [tuple(row.to_dict().values()) for row in ours.read_many(ids)] == expected

@@ -16,11 +16,13 @@ from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
 from featurekit.stores.topology import slot_of
 from tests.cluster.conftest import opened
+from tests.cluster.test_moves import moving
 from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, fill
-from tests.clusters import Cluster, Node, free_port
+from tests.clusters import Cluster, Node, free_port, wait_for
 from tests.promise.repos import applied
 from tests.servers import Server
 from tests.stores.test_processes import in_child
+from tests.stores.test_rights import rights, write_stream, write_timed
 from tests.stores.test_rights import rows as listed_rights
 from tests.streams.repos import repository
 
@@ -143,6 +145,27 @@ def test_a_right_that_is_lacking_is_told_before_anything_is_written(
     ):
         store.stream_writer("activity").write("u1", {"tx_count_5m": 1})
     assert not any(map(keys_of, valkeys.primaries))
+
+
+def test_the_rights_listed_suffice_on_a_cluster(valkeys: Cluster, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
+    own = rights(page.partition("- On a cluster, everybody")[2].partition(", and no")[0])
+    listed = listed_rights()
+    writing = listed["writing a batch view"] | listed["writing one with `ordering: event_time`"]
+    url = allow(valkeys, *(writing - {"+multi", "+exec"}), *own)
+    with repository(tmp_path, url) as store, moving(valkeys):
+        store.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(50)})
+        write_stream(store)
+        write_timed(store)
+    url = allow(valkeys, "+hmget", *own)
+    with repository(tmp_path, f"{url}?read_from=replica") as store:
+        users = [{"user_id": f"u{n}"} for n in range(50)]
+        wait_for(lambda: _found(store, users) == {True}, "the replicas to be in sync")
+
+
+def _found(store: FeatureStore, users: list[dict[str, str]]) -> set[bool]:
+    response = store.get_online_features(["profile:country"], users)
+    return {status == "present" for status in response.statuses["country"]}
 
 
 def test_the_topology_needs_a_right_of_its_own(valkeys: Cluster) -> None:

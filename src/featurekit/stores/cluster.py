@@ -194,7 +194,7 @@ class ClusterStore(OnlineStore):
         course = Course(self.url, errand, patience, partial=partial, once=once)
         while errand.todo:
             try:
-                topology = self._current(patience)
+                topology = self._current(course.patience)
             except StoreUnavailableError as error:
                 if not partial:
                     raise
@@ -211,12 +211,13 @@ class ClusterStore(OnlineStore):
                 break
             self._past += Traffic(retries=1)
             if replicas:
+                # Their primaries are asked at once.
                 self._routes.leave_alone(course.away, topology)
                 replicas = False
-            if pause_s:
+            elif pause_s:
                 sleep(pause_s)
             if course.refresh:
-                self._refresh(topology, patience, course.away)
+                self._refresh(topology, course.patience, course.away)
         return errand.replies
 
     def _locate(self, keys: Sequence[bytes]) -> list[Address | None]:

@@ -89,7 +89,7 @@ class AsyncClusterStore(AsyncOnlineStore):
         course = Course(self.url, errand, patience, partial=partial)
         while errand.todo:
             try:
-                topology = self._routes.known or await self._refresh(None, patience)
+                topology = self._routes.known or await self._refresh(None, course.patience)
             except StoreUnavailableError as error:
                 if not partial:
                     raise
@@ -106,12 +106,13 @@ class AsyncClusterStore(AsyncOnlineStore):
                 break
             self._past += Traffic(retries=1)
             if replicas:
+                # Their primaries are asked at once.
                 self._routes.leave_alone(course.away, topology)
                 replicas = False
-            if pause_s:
+            elif pause_s:
                 await asyncio.sleep(pause_s)
             if course.refresh:
-                await self._refresh(topology, patience, course.away)
+                await self._refresh(topology, course.patience, course.away)
         return errand.replies
 
     def _pool(self, address: Address) -> AsyncNodePool:

@@ -71,7 +71,8 @@ class Course:
     Attributes:
         late: When the call is over, by the monotonic clock.
         refresh: Whether the topology is to be asked for before the next round.
-        away: The servers that gave no answer in the last round.
+        away: The servers that gave no answer in the last round, or none worth having.
+        patience: That of the call, bounded as a whole.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Course:
         self._errors: dict[int, StoreError] = {}
         bound = monotonic() + patience.try_s * (1 + patience.retries)
         self.late = patience.late if patience.bounds_call else bound
+        self.patience = Patience(patience.try_s, patience.retries, self.late)
         self.refresh = False
         self.away: list[Address] = []
 
@@ -111,19 +113,20 @@ class Course:
         """
         errand, failures = self._errand, outcome.failures
         self._rounds += 1
-        self.refresh, self.away = False, [failure.parcel.address for failure in failures]
+        self.refresh = False
         if not (failures or outcome.again or lost):
             errand.todo = ()
             return 0.0
         places = [place for failure in failures for place in failure.parcel.places]
         errand.resend(outcome.again, [*places, *lost], topology)
         self._errors = self._told(failures, lost)
+        passing = [address for address, _ in errand.passing.values()]
+        self.away = [*(failure.parcel.address for failure in failures), *passing]
         for failure in failures:
             if not isinstance(failure.error, StoreUnavailableError):
                 raise failure.error
         if not self._errors:
-            self.refresh = errand.strange
-            return self._pause(self._rounds - FOLLOWED)
+            return self._follow()
         self._troubles += 1
         self._retries -= any(failure.sent for failure in failures)
         pause_s = self._pause(self._troubles)
@@ -131,6 +134,18 @@ class Course:
             self._end()
             return 0.0
         self.refresh = True
+        return pause_s
+
+    def _follow(self) -> float:
+        """How long to pause before going where servers point; not for ever."""
+        pause_s = self._pause(self._rounds - FOLLOWED)
+        if pause_s and monotonic() + pause_s >= self.late:
+            for place in self._errand.todo:
+                slot = self._errand.slot(place)
+                fact = f"the servers of {self._url} point at each other for slot {slot}"
+                self._errors[place] = StoreUnavailableError(fact, hint="are slots being moved?")
+            self._end()
+        self.refresh = self._errand.strange or pause_s > 0
         return pause_s
 
     def _ends(self, failures: Sequence[Failure], pause_s: float) -> bool:
@@ -168,7 +183,7 @@ class Course:
         return errors
 
     def _pause(self, count: int) -> float:
-        return min(FIRST_PAUSE_S * 2 ** (count - 1), LONGEST_PAUSE_S) if count > 0 else 0.0
+        return min(FIRST_PAUSE_S * 2 ** min(count - 1, 9), LONGEST_PAUSE_S) if count > 0 else 0.0
 
 
 HINTS = {

@@ -172,6 +172,8 @@ def _ask(url: StoreUrl, patience: Patience) -> Topology:
         manager = NodesManager([node], from_url=True, connection_class=kind, **options)
     except (redis.RedisError, RedisClusterException) as error:
         raise _refusal(url, error, Patience(timeout_s)) from error
+    except IndexError as error:  # what redis-py makes of a cluster without slots
+        raise StoreUnavailableError(f"{url} is in a cluster that serves no slots") from error
     try:
         return _plain(manager)
     finally:
