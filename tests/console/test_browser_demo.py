@@ -9,6 +9,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, expect
 
+from featurekit.demo.settings import Keys
 from tests.console.browsing import NARROW, Web, browser, demo, opened
 from tests.console.test_browser import shows
 from tests.servers import Server
@@ -103,3 +104,15 @@ def test_the_demo_fits_a_phone_and_its_stream_panel_has_the_worker(
         page.get_by_role("link", name="Stream").click()
         expect(page.get_by_role("button", name="Pause the stream")).to_be_visible()
         expect(page.get_by_role("row").filter(has_text="demo")).to_contain_text("working")
+
+
+def test_markup_in_the_key_prefix_is_shown_as_text(
+    browser: Browser, tmp_path: Path, valkey: Server
+) -> None:
+    prefix = "<img/src=x/onerror=alert(1)>"
+    with (
+        demo(tmp_path, valkey.url, users=1, keys=Keys(prefix, "user")) as (web, _),
+        opened(browser, f"{web.url}/#/inspect?entity=user&id=u0001") as page,
+    ):
+        expect(page.get_by_text(f"{prefix}:user:u0001")).to_be_visible()
+        assert page.locator("#panel img").count() == 0

@@ -27,6 +27,9 @@ from featurekit.server.site import Site
 MOST_FIELDS = 500
 MOST_IDS = 50
 MOST_LETTERS = 20
+MOST_COLUMNS = 50
+"""Columns of a dead letter that are shown."""
+
 MOST_LOADS = 200
 MOST_APPLIES = 50
 _RAW = 512
@@ -171,7 +174,7 @@ def _field(store: FeatureStore, field: InspectedField) -> dict[str, Any]:
 
 
 def _letter(letter: DeadLetter) -> dict[str, Any]:
-    shown = list(letter.fields.items())[:MOST_FIELDS]
+    shown = list(letter.fields.items())[:MOST_COLUMNS]
     return {
         "id": letter.id,
         "at_ms": letter.at_ms,

@@ -19,6 +19,7 @@ from featurekit.runtime.reader import OnlineReader
 
 MOST_ROWS = 100
 MOST_FEATURES = 500
+MOST_VALUES = 5000
 MOST_ENTITIES = 1000
 MOST_RUNS = 100
 

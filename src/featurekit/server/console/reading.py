@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.codec import codec_of
 from featurekit.codec.shown import value_text
-from featurekit.errors import FeatureKitError
+from featurekit.errors import FeatureKitError, RequestError
 from featurekit.keys import KeyPlan
 from featurekit.lower.keys import entity_of_text
 from featurekit.plan import ReadColumn, ReadPlan
@@ -23,6 +23,7 @@ from featurekit.runtime.response import OnlineResponse
 from featurekit.server.console.asking import (
     MOST_ENTITIES,
     MOST_RUNS,
+    MOST_VALUES,
     Asked,
     ids_of_body,
     number,
@@ -36,7 +37,7 @@ _S, _M, _H = 1000, 60_000, 3_600_000
 EDGES_MS = (5 * _S, 15 * _S, 30 * _S, _M, 2 * _M, 5 * _M, 15 * _M, _H, 6 * _H, 24 * _H, 168 * _H)
 """The bounds of the histogram of TTL left."""
 
-_TEXT = 4000
+_TEXT = 2000
 """Characters of a value that are shown."""
 
 
@@ -44,6 +45,11 @@ def read(store: FeatureStore, body: object, origin: str) -> dict[str, object]:
     """Features of some entities, and the lines of Python, curl and shell that ask for the same."""
     asked = Asked.of(store, body)
     rows = asked.rows(ids_of_body(body))
+    if len(rows) * len(asked.plan.columns) > MOST_VALUES:
+        raise RequestError(
+            f"{len(rows)} rows of {len(asked.plan.columns)} features are too many at once",
+            hint=f"at most {MOST_VALUES} values are shown",
+        )
     reader = asked.reader(store, freshness=True)
     began = perf_counter()
     response = reader.get(rows)

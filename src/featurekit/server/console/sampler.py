@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from featurekit.repo.door import now_ms
 from featurekit.repo.look import Look
 from featurekit.repo.overview import ids_of
 from featurekit.repo.sample import Sample
+from featurekit.runtime.metrics import Metrics
 
 MOST = 1000
 """Entities of each kind that are looked at."""
@@ -68,7 +70,7 @@ class Sampler:
             "entities": [asdict(entity) for entity in seen.entities],
             "views": [asdict(view) for view in seen.views],
             "feeds": [asdict(feed) for feed in look.feeds()],
-            "reads": self._store.metrics().features,
+            **_served(self._store.metrics()),
             "workers": [asdict(worker) for worker in self._store.streams.workers()],
             "loads": [asdict(state) for state in self._store.status(streams=False)],
         }
@@ -84,6 +86,26 @@ class Sampler:
                 self._fingerprint = look.plan.fingerprint
                 self._scanned_s = time.monotonic()
             return self._samples
+
+
+def _served(metrics: Metrics) -> Document:
+    """What this process has read: values by view and status, and calls by service."""
+    services = {
+        name: {
+            "calls": reads.calls,
+            "failures": reads.failures,
+            "entities": reads.entities,
+            "p50_ms": _ms(reads.latency.quantile(0.5)),
+            "p99_ms": _ms(reads.latency.quantile(0.99)),
+        }
+        for name, reads in metrics.reads.items()
+    }
+    return {"reads": metrics.features, "services": services}
+
+
+def _ms(seconds: float | None) -> float | None:
+    """A bound in milliseconds; `None` where there is none."""
+    return None if seconds is None or math.isinf(seconds) else seconds * 1000
 
 
 def away(message: str, hint: str = "") -> Document:

@@ -13,7 +13,7 @@ let running = null;
 
 /** Follow the stream until `stop`. */
 export function start() {
-  stop();
+  if (running) return;
   running = new AbortController();
   follow(running.signal);
 }
@@ -29,6 +29,7 @@ async function follow(signal) {
     if (signal.aborted) return;
     setLink("lost");
     if (refused) {
+      running = null;
       tell("refused");
       return;
     }

@@ -108,6 +108,7 @@ export class IdPicker {
       autocapitalize: "off",
       placeholder: about.join_keys.map((part) => part.name).join(":"),
       oninput: (event) => this.typed(event),
+      onchange: () => (this.many ? this.add(this.input.value) : this.changed()),
       onkeydown: (event) => this.key(event),
       onfocus: () => this.suggest(),
       onpaste: (event) => this.pasted(event),
@@ -122,14 +123,15 @@ export class IdPicker {
 
   get value() {
     const typed = this.input.value.trim();
-    if (!this.many) return typed ? [typed] : [];
-    return typed && !this.ids.includes(typed) ? [...this.ids, typed] : this.ids;
+    if (this.many) return this.ids;
+    return typed ? [typed] : [];
   }
 
   add(id) {
     const text = id.trim();
-    if (text && !this.ids.includes(text)) this.ids = [...this.ids, text];
     this.input.value = "";
+    if (!text) return;
+    if (!this.ids.includes(text)) this.ids = [...this.ids, text];
     this.render();
     this.changed();
   }

@@ -67,6 +67,9 @@ class BatchPanel {
 
   update(query) {
     this.features.set(query);
+    this.entities.value = query.get("n") ?? "100";
+    this.runs.value = query.get("runs") ?? "50";
+    this.changed();
   }
 
   /** What there is to read now, without measuring. */

@@ -3,7 +3,7 @@
 import { getJson, postJson } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, renew } from "../dom.js";
-import { count, counted, percent, size, span } from "../format.js";
+import { count, counted, percent, size, span, took } from "../format.js";
 import { confirmed, toast, toastError } from "../notices.js";
 import { button, card, figure, figures, heading, kindBadge, labelled, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
 import { entities, on, state, tell, views } from "../state.js";
@@ -25,6 +25,7 @@ export function overview(box) {
   const views_ = el("div", {});
   const coverage = el("div", { class: "coverage" });
   const found = el("div", {});
+  const reads_ = el("div", { class: "stack" });
   const shown = views().slice(0, COLOURS.length);
   const chart = new Chart({
     series: coloured(shown),
@@ -48,6 +49,7 @@ export function overview(box) {
       card("Views", { wide: true, note: "of the entities sampled" }, views_),
       card("Entities with a live field", { note: "the last five minutes", wide: true }, chart.node),
       card("Feature coverage", { note: "the share of sampled entities that hold each feature", wide: true }, coverage),
+      card("Reads", { note: "through this server since it started, this console's own among them", wide: true }, reads_),
       state.session.writes ? removal() : null,
       card("Checks", { note: "what featurekit doctor finds", wide: true, tools: check }, found),
     ),
@@ -57,6 +59,7 @@ export function overview(box) {
     renew(top, topOf(state.live));
     renew(views_, viewTable(state.live));
     renew(coverage, views().map((one) => coverageOf(one, state.live)));
+    renew(reads_, served(state.live));
     chart.show(series(shown), chartWords(shown));
   };
   render();
@@ -98,9 +101,32 @@ function hits(counts) {
 function hitWords(counts) {
   const [present, total] = hits(counts ? [counts] : []);
   if (!total) return el("span", { class: "quiet" }, "not read");
-  const rest = Object.entries(counts).filter(([status, number]) => status !== "present" && number).map(([status, number]) => `${count(number)} ${status}`);
-  return el("span", { title: rest.join(", ") || "nothing else" }, percent(present / total));
+  return percent(present / total);
 }
+
+const STATUSES = ["present", "default", "missing", "invalid", "stale", "unavailable"];
+
+/** What the readers of this server found, view by view, and how long they took, service by service. */
+function served(live) {
+  const byView = Object.entries(live.reads ?? {});
+  const byService = Object.entries(live.services ?? {});
+  if (!byView.length && !byService.length) return el("p", { class: "quiet" }, "Nothing was read through this server yet.");
+  const used = STATUSES.filter((status) => byView.some(([, counts]) => counts[status]));
+  const columns = [{ name: "View" }, ...used.map((status) => ({ name: status, right: true })), { name: "Hit rate", right: true }];
+  const rows = byView.map(([name, counts]) => ({
+    key: name,
+    cells: [viewLink(name), ...used.map((status) => (counts[status] ? el("span", { class: `status-text-${status}` }, count(counts[status])) : el("span", { class: "quiet" }, "0"))), hitWords(counts)],
+  }));
+  const timed = byService.map(([name, one]) => ({
+    key: name,
+    cells: [name === "features" ? el("span", {}, "features ", el("span", { class: "quiet" }, "picked one by one")) : name, count(one.calls), one.failures ? el("span", { class: "status-text-invalid" }, count(one.failures)) : "0", count(one.entities), within(one.p50_ms), within(one.p99_ms)],
+  }));
+  return [table("Values read by view and status", columns, rows), table("Reads by service", SERVICE_COLUMNS, timed)];
+}
+
+const SERVICE_COLUMNS = [{ name: "Service" }, { name: "Reads", right: true }, { name: "Failed", right: true }, { name: "Entities", right: true }, { name: "p50", right: true }, { name: "p99", right: true }];
+
+const within = (ms) => (ms === null ? "–" : `within ${took(ms)}`);
 
 export function emptyStore() {
   const batch = views().find((one) => one.kind === "batch" && one.has_source);
