@@ -32,7 +32,7 @@ def test_an_overview_counts_what_lives_of_each_entity_view_and_field(store: Feat
     assert entities == {"user": (5, True), "merchant": (0, True), "route": (0, True)}
     assert dict(views["profile"].fields) == {"country": 5, "tx_count_7d": 0, "tags": 0}
     assert views["activity"].live == 1
-    assert seen.server.keys >= 5
+    assert store.look.server().keys >= 5
 
 
 def test_a_sample_says_when_there_is_more(store: FeatureStore) -> None:

@@ -10,7 +10,14 @@ from featurekit.ports import OnlineStore, Terms
 from featurekit.repo.explaining import explain
 from featurekit.repo.feeds import Feed, feeds
 from featurekit.repo.inspection import Inspection
-from featurekit.repo.overview import Overview, ids_of, overview, samples_of
+from featurekit.repo.overview import (
+    Overview,
+    ServerFacts,
+    ids_of,
+    overview,
+    samples_of,
+    server_facts,
+)
 from featurekit.repo.sample import SAMPLE, Sample, sample
 from featurekit.wire import command
 
@@ -38,12 +45,16 @@ class Look:
         return samples_of(self.plan, self.store, most)
 
     def overview(self, samples: dict[str, Sample] | None = None) -> Overview:
-        """The server, and how many entities, views and fields are stored among those sampled.
+        """How many entities, views and fields are stored among those sampled.
 
         Args:
             samples: What `samples` gave, to look at the same entities again.
         """
         return overview(self.plan, self.store, samples or self.samples())
+
+    def server(self) -> ServerFacts:
+        """What the server tells of itself: its version, memory, clients, commands a second."""
+        return server_facts(self.store)
 
     def ids(self, entity: str, most: int = SAMPLE) -> list[str]:
         """Ids of some entities that are stored, as text, parts of composite ids joined by `:`."""

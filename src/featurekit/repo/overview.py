@@ -1,4 +1,4 @@
-"""Overviews: how the server does, and how much of each entity, view and field is stored.
+"""Overviews: how much of each entity, view and field is stored, and how the server does.
 
 All of it is bounded: entities are sampled, and counts are of the sample.
 """
@@ -88,9 +88,9 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is stored, and where."""
+    """What is stored; `of` is the fingerprint of the registry that says what could be."""
 
-    server: ServerFacts
+    of: str
     entities: tuple[EntityLife, ...]
     views: tuple[ViewLife, ...]
 
@@ -121,7 +121,7 @@ def overview(
             at += len(view.fields)
     order = {view.name: index for index, view in enumerate(repo.views)}
     return Overview(
-        server_facts(store), tuple(entities), tuple(sorted(views, key=lambda v: order[v.view]))
+        repo.fingerprint, tuple(entities), tuple(sorted(views, key=lambda v: order[v.view]))
     )
 
 

@@ -12,7 +12,7 @@ from featurekit.errors import FeatureKitError, RegistryError, StoreUnavailableEr
 from featurekit.repo import FeatureStore
 from featurekit.repo.door import now_ms
 from featurekit.repo.look import Look
-from featurekit.repo.overview import ids_of
+from featurekit.repo.overview import Overview, ids_of
 from featurekit.repo.sample import Sample
 from featurekit.runtime.metrics import Metrics
 
@@ -23,6 +23,11 @@ _CHEAP_PAGES = 3
 """A scan of so few steps is made each time; a longer one is made now and then."""
 
 _RESCAN_S = 10.0
+
+_FEW = 500
+"""So few entities are looked at each time; more of them every few seconds."""
+
+_RELOOK_S = 3.0
 
 Document = dict[str, Any]
 
@@ -36,6 +41,8 @@ class Sampler:
         self._samples: dict[str, Sample] = {}
         self._fingerprint = ""
         self._scanned_s = 0.0
+        self._seen: Overview | None = None
+        self._seen_s = 0.0
 
     def take(self) -> Document:
         """How things stand now; never raises for a store that is away."""
@@ -51,7 +58,7 @@ class Sampler:
 
     def forget(self) -> None:
         """Scan anew the next time: something was written or deleted."""
-        self._scanned_s = 0.0
+        self._scanned_s = self._seen_s = 0.0
 
     def ids(self, entity: str) -> list[str]:
         """Ids of entities that were there when last looked at."""
@@ -62,11 +69,11 @@ class Sampler:
     def _look(self) -> Document:
         look = self._store.look
         look.ping()
-        seen = look.overview(self._sampled(look))
+        seen = self._overview(look)
         return {
             "store": {"up": True},
             "fingerprint": look.plan.fingerprint,
-            "server": asdict(seen.server),
+            "server": asdict(look.server()),
             "entities": [asdict(entity) for entity in seen.entities],
             "views": [asdict(view) for view in seen.views],
             "feeds": [asdict(feed) for feed in look.feeds()],
@@ -74,6 +81,19 @@ class Sampler:
             "workers": [asdict(worker) for worker in self._store.streams.workers()],
             "loads": [asdict(state) for state in self._store.status(streams=False)],
         }
+
+    def _overview(self, look: Look) -> Overview:
+        """How much is stored, as of now or, where looking costs the server much, of a moment ago."""
+        samples = self._sampled(look)
+        many = sum(len(sample.keys) for sample in samples.values()) > _FEW
+        due_s = self._seen_s + (_RELOOK_S if many else 0.0)
+        if (
+            self._seen is None
+            or time.monotonic() > due_s
+            or self._seen.of != look.plan.fingerprint
+        ):
+            self._seen, self._seen_s = look.overview(samples), time.monotonic()
+        return self._seen
 
     def _sampled(self, look: Look) -> dict[str, Sample]:
         """The entities to look at: scanned anew where that is cheap, or long ago."""

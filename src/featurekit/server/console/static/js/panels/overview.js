@@ -70,10 +70,10 @@ export function overview(box) {
 function topOf(live) {
   if (!live.server) return el("p", { class: "loading" }, "Looking at the store …");
   const { server } = live;
-  const empty = live.entities.every((one) => one.present === 0);
+  const empty = live.entities.every((one) => one.present === 0 && one.whole);
   const memory = server.memory_limit_bytes ? `of ${size(server.memory_limit_bytes)}` : "no limit";
   const shown = [
-    ...live.entities.map((one) => figure(one.entity, storedWords(one), one.whole ? "stored, all looked at" : "sampled; there are more", { key: one.entity })),
+    ...live.entities.map((one) => figure(one.entity, storedWords(one), storedNote(one), { key: one.entity })),
     figure(server.servers > 1 ? `${server.servers} servers` : "Server", server.name || "–", `up ${span(server.uptime_s * 1000)}`, { key: "@server" }),
     figure("Memory", size(server.memory_bytes), memory, { key: "@memory" }),
     figure("Commands", `${count(server.commands_per_second)}/s`, counted(server.clients, "client"), { key: "@commands" }),
@@ -84,6 +84,11 @@ function topOf(live) {
     empty ? el("div", { class: "card" }, emptyStore()) : null,
     figures(shown),
   ];
+}
+
+function storedNote(one) {
+  if (one.whole) return "stored, all looked at";
+  return one.sampled ? "sampled; there are more" : "none among the keys scanned";
 }
 
 /** How often the readers of this server found what they asked for, this console's own included. */

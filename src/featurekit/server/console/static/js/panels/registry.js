@@ -15,6 +15,9 @@ const FIELD_COLUMNS = [
   { name: "About", wide: true },
 ];
 
+/** Characters of a source that have room beside the other facts. */
+const LONG = 80;
+
 export function registry(box, query) {
   const list = el("div", { class: "stack" });
   const search = el("input", {
@@ -96,7 +99,7 @@ function viewCard(one, fields) {
     ["Entity", one.entity],
     ["Written", one.kind === "batch" ? `in batches, every ${one.refresh}` : `by a stream, every ${one.refresh}`],
     ["Expires", one.expires],
-    ["Source", one.source],
+    ["Source", one.source.length > LONG ? `${one.source.split(" ")[0]}, told below` : one.source],
     ["Ordering", one.ordering],
     ["Owner", one.owner],
   ].filter(([, text]) => text);
@@ -113,6 +116,7 @@ function viewCard(one, fields) {
     { id: `view-${one.name}`, tools: el("span", { class: "pair" }, kindBadge(one.kind), retiring(one)) },
     one.description && el("p", { class: "lead" }, one.description),
     el("dl", { class: "facts" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
+    one.source.length > LONG ? el("details", { class: "source" }, el("summary", {}, "The whole source"), el("pre", {}, one.source)) : null,
     tags(one).length ? el("p", { class: "tags" }, tags(one)) : null,
     filled(`Fields of ${one.name}`, FIELD_COLUMNS, rows),
   );
