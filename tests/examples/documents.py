@@ -55,23 +55,23 @@ def follow(document: Path, folder: Path) -> None:
         elif block.language == "python":
             printed = run(folder, [sys.executable, "-c", block.text], merged=True)
             if after.language == "text":
-                _compare(printed, after.text, after.place)
+                compare(printed, after.text, after.place)
         elif path := re.match(r"# (\S+/\S+)\n", block.text):
             (folder / path[1]).write_text(block.text)
 
 
 def _console(block: Block, folder: Path) -> Path:
     """Run the commands of a block; returns the folder it leads to."""
-    for command, expected in _commands(block.text):
+    for command, expected in shown_commands(block.text):
         if command.startswith("cd "):
             folder = folder / command.removeprefix("cd ")
         elif not command.startswith(ELSEWHERE):
             printed = run(folder, ["bash", "-c", command], merged=True, fails=None)
-            _compare(printed, expected, f"{block.place}: {command}")
+            compare(printed, expected, f"{block.place}: {command}")
     return folder
 
 
-def _commands(text: str) -> Iterator[tuple[str, str]]:
+def shown_commands(text: str) -> Iterator[tuple[str, str]]:
     """The commands of a console with what they print."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, printed = part.partition("\n")
@@ -81,7 +81,8 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
         yield command, printed
 
 
-def _compare(printed: str, expected: str, place: str) -> None:
+def compare(printed: str, expected: str, place: str) -> None:
+    """Hold what was printed against what a document shows."""
     pattern = ".*".join(re.escape(_plain(part)) for part in expected.split("..."))
     assert re.fullmatch(pattern, _plain(printed), re.DOTALL), f"{place} prints:\n{printed}"
 
