@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from featurekit.server.console.live import Live
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.stopping import stop
 from tests.console.conftest import fill
+from tests.promise.repos import applied
 from tests.servers import Server
 
 
@@ -109,3 +111,18 @@ def test_what_is_not_applied_yet_is_said(store: FeatureStore) -> None:
     told = Sampler(store).take()
     assert told["store"] == {"up": True}
     assert told["hint"] == "run `featurekit apply` first"
+
+
+def test_a_store_that_refuses_to_tell_is_not_said_to_be_away(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with valkey.client() as client:
+        client.acl_setuser(
+            "blind", enabled=True, passwords=["+x"], commands=["+@all", "-scan"], keys=["*"]
+        )
+        url = valkey.url.replace("unix://", "unix://blind:x@")
+        with applied(tmp_path / "blind", url) as store:
+            told = Sampler(store).take()["store"]
+        client.acl_deluser("blind")
+    assert (told["up"], told["refused"]) == (False, True)
+    assert "SCAN" in told["message"]

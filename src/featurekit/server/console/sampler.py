@@ -8,8 +8,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from featurekit.errors import FeatureKitError, RegistryError, StoreUnavailableError
+from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
 from featurekit.repo import FeatureStore
+from featurekit.repo.beats import WorkerState
 from featurekit.repo.door import now_ms
 from featurekit.repo.look import Look
 from featurekit.repo.overview import Overview, ids_of
@@ -54,7 +55,7 @@ class Sampler:
         except RegistryError as error:
             return document | {"store": {"up": True}, "nothing": error.message, "hint": error.hint}
         except FeatureKitError as error:
-            return document | away(error.message, error.hint)
+            return document | away(error.message, error.hint, refused=True)
 
     def forget(self) -> None:
         """Scan anew the next time: something was written or deleted."""
@@ -78,9 +79,18 @@ class Sampler:
             "views": [asdict(view) for view in seen.views],
             "feeds": [asdict(feed) for feed in look.feeds()],
             **_served(self._store.metrics()),
-            "workers": [asdict(worker) for worker in self._store.streams.workers()],
+            "workers": [asdict(worker) for worker in self._workers()],
             "loads": [asdict(state) for state in self._store.status(streams=False)],
         }
+
+    def _workers(self) -> list[WorkerState]:
+        """The workers that live; none where this user may not read of them."""
+        try:
+            return self._store.streams.workers()
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            return []
 
     def _overview(self, look: Look) -> Overview:
         """How much is stored, as of now or, where looking costs the server much, of a moment ago."""
@@ -128,6 +138,6 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None or math.isinf(seconds) else seconds * 1000
 
 
-def away(message: str, hint: str = "") -> Document:
-    """The part of a document that says that the store is away."""
-    return {"store": {"up": False, "message": message, "hint": hint}}
+def away(message: str, hint: str = "", *, refused: bool = False) -> Document:
+    """The part of a document that says that the store is away, or that it refuses to tell."""
+    return {"store": {"up": False, "refused": refused, "message": message, "hint": hint}}

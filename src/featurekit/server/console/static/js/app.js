@@ -83,8 +83,8 @@ function renderLink() {
   fill(node, el("span", { class: "dot", "aria-hidden": "true" }), LINKS[state.link]);
   document.body.dataset.link = state.link;
   if (state.link === "store-away") {
-    const { message = "", hint = "" } = state.live.store ?? {};
-    banner("The store does not answer.", `${sentence(message)}${sentence(hint)}What is shown is what was known before; this page goes on trying.`);
+    const { message = "", hint = "", refused = false } = state.live.store ?? {};
+    banner(refused ? "The store refuses what the console asks." : "The store does not answer.", `${sentence(message)}${sentence(hint)}What is shown is what was known before; this page goes on trying.`);
   } else if (state.link === "lost") {
     banner("The console's server does not answer.", "What is shown is what was known before; this page goes on trying, and needs no reload.");
   } else banner("");

@@ -16,10 +16,11 @@ export class Chart {
     this.options = { series, height, kind, time, unit, names, most };
     this.box = el("div", { class: "chart-box" });
     this.caption = el("figcaption", { class: "hidden-text" });
-    const legend = series.length > 1 || series[0].label
-      ? el("ul", { class: "legend" }, series.map((one) => el("li", {}, el("span", { class: `swatch swatch-${one.colour}`, "aria-hidden": "true" }), one.label)))
-      : null;
-    this.node = el("figure", { class: "chart" }, legend, this.box, this.caption);
+    this.values = series.map(() => el("span", { class: "legend-value" }));
+    this.at = el("li", { class: "legend-at" });
+    const items = series.map((one, index) => el("li", {}, el("span", { class: `swatch swatch-${one.colour}`, "aria-hidden": "true" }), one.label, this.values[index]));
+    this.legend = el("ul", { class: "legend", "aria-hidden": names ? null : "true" }, items, this.at);
+    this.node = el("figure", { class: "chart" }, this.legend, this.box, this.caption);
     this.data = [[], ...series.map(() => [])];
     this.sized = new ResizeObserver(() => this.size());
     this.sized.observe(this.box);
@@ -32,6 +33,20 @@ export class Chart {
     if (this.caption.textContent !== said) this.caption.textContent = said;
     if (!this.plot) this.draw();
     else this.plot.setData(data);
+    this.read(null);
+  }
+
+  /** Put into the legend the values at the pointer, or the newest ones. */
+  read(index) {
+    const { unit, names, time } = this.options;
+    if (names) return;
+    const [xs, ...series] = this.data;
+    const place = index ?? xs.length - 1;
+    series.forEach((values, one) => {
+      const value = values[place];
+      this.values[one].textContent = value === null || value === undefined ? "" : unit(value);
+    });
+    this.at.textContent = index === null || xs[place] === undefined ? "" : time ? new Date(xs[place]).toLocaleTimeString("en-GB") : `no. ${xs[place]}`;
   }
 
   draw() {
@@ -67,6 +82,7 @@ export class Chart {
       width,
       height,
       ms: 1,
+      hooks: { setCursor: [(plot) => this.read(plot.cursor.idx ?? null)] },
       padding: [10, 26, 0, 0],
       legend: { show: false },
       cursor: { show: !names, points: { size: 7 }, drag: { x: false, y: false } },

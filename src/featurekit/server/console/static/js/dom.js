@@ -66,6 +66,7 @@ function adopt(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE) return;
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) {
+    if (name === "open") continue; // whether details are open is the reader's to say
     if (name === "style") old.style.cssText = fresh.style.cssText;
     else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }

@@ -6,9 +6,10 @@ import { counted } from "../format.js";
 import { card, figure, figures, heading, kindBadge, labelled, message, nothing, statusBadge, table, trouble, typed } from "../parts.js";
 import { anyId, IdPicker } from "../pickers.js";
 import { remember } from "../router.js";
-import { entities, entity } from "../state.js";
+import { entities, entity, state, view } from "../state.js";
 import { ttlCell } from "../ttl.js";
 import { follow } from "./follow.js";
+import { loadState } from "./words.js";
 
 const COLUMNS = [
   { name: "Field", mono: true },
@@ -105,7 +106,7 @@ class InspectPanel {
     const stored = fields.filter((field) => field.raw !== null).length;
     return card(
       name,
-      { id: `inspect-${name}`, note: `${stored} of ${fields.length} stored`, tools: kindBadge(fields[0].kind) },
+      { id: `inspect-${name}`, note: `${stored} of ${fields.length} stored`, tools: el("span", { class: "pair" }, lastWrite(name), kindBadge(fields[0].kind)) },
       fieldTable(name, fields, this.result),
     );
   }
@@ -126,6 +127,18 @@ function head(result) {
       figure("Fields", String(result.fields.filter((field) => field.raw !== null).length), `of ${result.fields.length} declared or stored`),
     ),
   ];
+}
+
+/** When the view was last written for anybody: what one entity lacks may be lacking everywhere. */
+function lastWrite(name) {
+  const about = view(name);
+  const { live } = state;
+  if (!about || !live.views) return null;
+  const life = live.views.find((one) => one.view === name);
+  const run = (live.loads ?? []).find((one) => one.view === name);
+  const workers = (live.workers ?? []).filter((one) => one.view === name).length;
+  const idle = about.kind === "stream" && about.has_source && !workers;
+  return [el("span", { class: "quiet" }, about.kind === "stream" ? "last event" : "last load"), loadState(about, run, live.at_ms, life), idle && el("span", { class: "badge status-missing" }, "no worker")];
 }
 
 /** Sentences that hold for several fields are said once, above them. */

@@ -50,8 +50,8 @@ export function overview(box) {
       card("Entities with a live field", { note: "the last five minutes", wide: true }, chart.node),
       card("Feature coverage", { note: "the share of sampled entities that hold each feature", wide: true }, coverage),
       card("Reads", { note: "through this server since it started, this console's own among them", wide: true }, reads_),
-      state.session.writes ? removal() : null,
       card("Checks", { note: "what featurekit doctor finds", wide: true, tools: check }, found),
+      state.session.writes ? removal() : null,
     ),
   );
   fill(found, el("p", { class: "quiet" }, "Looks at the server, the registry, each view and a sample of hashes. It writes one probe key that expires."));
@@ -175,13 +175,16 @@ function leftWords(life) {
   return `${span(life.oldest_ttl_ms)} to ${span(life.newest_ttl_ms)}`;
 }
 
+/** Views whose features are shown unasked. */
+const UNFOLDED = 12;
+
 function coverageOf(one, live) {
   const life = (live.views ?? []).find((found) => found.view === one.name);
   const sampled = life?.sampled ?? 0;
   return el(
-    "section",
-    { class: "coverage-view", "data-key": one.name },
-    el("h3", {}, one.name, " ", kindBadge(one.kind)),
+    "details",
+    { class: "coverage-view", "data-key": one.name, open: views().length <= UNFOLDED },
+    el("summary", {}, el("h3", {}, one.name), kindBadge(one.kind)),
     el(
       "ul",
       {},
