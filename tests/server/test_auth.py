@@ -61,8 +61,9 @@ def test_an_open_route_asks_for_no_token(client: TestClient) -> None:
     assert client.get("/open").status_code == client.get("/health").status_code == 200
 
 
-def test_a_page_of_another_site_may_not_write(client: TestClient) -> None:
-    there = {**bearer("wr1te"), "Origin": "https://elsewhere.example"}
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://[", ""])
+def test_a_page_of_another_site_may_not_write(client: TestClient, origin: str) -> None:
+    there = {**bearer("wr1te"), "Origin": origin}
     here = {**bearer("wr1te"), "Origin": "http://testserver"}
     assert client.post("/write", headers=there).status_code == 403
     assert client.post("/write", headers=here).status_code == 200

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from featurekit import FeatureStore
 from featurekit.server import protocol
 from featurekit.server.site import Limits, Site
+from tests.promise.repos import FRAUD, write_repo
 from tests.server.running import listening
 
 HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
@@ -58,3 +62,24 @@ def test_a_second_request_is_bounded_as_the_first(client: socket.socket) -> None
     assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
     client.sendall(b"GET /health HTTP/1.1\r\n")
     assert client.recv(1000) == b""
+
+
+def test_a_store_that_is_silent_keeps_no_other_request_waiting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=2s"
+        write_repo(tmp_path, url, FRAUD, registry="online")
+        with FeatureStore(tmp_path) as store, listening(Site(store)) as (host, port):
+            answers: list[int] = []
+            body = {"entities": [], "features": ["profile:country"]}
+            place = f"http://{host}:{port}"
+
+            def read() -> None:
+                path = f"{place}/v1/features/read"
+                answers.append(httpx2.post(path, json=body, timeout=20).status_code)
+
+            reading = threading.Thread(target=read)
+            reading.start()
+            assert httpx2.get(f"{place}/health", timeout=20).status_code == 200
+            assert answers == []
+            reading.join()
+    assert answers == [503]

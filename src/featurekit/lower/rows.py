@@ -112,7 +112,7 @@ def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, Json
 def _object(text: str, *, exact: bool = False) -> dict[str, object]:
     try:
         found = json.loads(text, parse_float=Decimal) if exact else json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise ValueRefusedError(f"not JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueRefusedError(f"a JSON object is expected, not {text[:40]}")

@@ -51,6 +51,11 @@ class Applied:
         return now.registry if now is not None else None
 
     @property
+    def is_known(self) -> bool:
+        """Whether it was read."""
+        return self._now is not None
+
+    @property
     def plan(self) -> RepoPlan:
         """The applied registry, compiled.
 

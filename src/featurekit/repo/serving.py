@@ -45,6 +45,20 @@ class Serving:
         self._applied.refresh()
         self._readers = {}
 
+    @property
+    def knows_registry(self) -> bool:
+        """Whether the registry was read, so that asking what is applied does no I/O."""
+        return self._applied.is_known
+
+    def learn_registry(self) -> None:
+        """Read the registry, if there is one and it was not read yet.
+
+        Raises:
+            RegistryError: It cannot be read.
+            StoreError: The online store, which keeps it, failed.
+        """
+        _ = self._applied.registry
+
     def reload(self) -> bool:
         """Take over what was applied since the registry was read; whether there was anything.
 

@@ -50,6 +50,8 @@ async def exact_body(request: Request, site: Site) -> Any:
         return _EXACT.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise _not_json(error) from error
+    except ArithmeticError as error:  # an exponent that no decimal has room for
+        raise _not_json(ValueError("a number is out of all bounds")) from error
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -20,6 +22,7 @@ def health_routes(site: Site) -> list[BaseRoute]:
 
     async def ready(_request: Request) -> Response:
         try:
+            await asyncio.to_thread(site.store.learn_registry)
             fingerprint = site.store.repo_plan.fingerprint
             await site.store.ping_async()
         except FeatureKitError as error:

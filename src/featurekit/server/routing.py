@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from time import perf_counter
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -48,6 +48,7 @@ class Endpoint:
     def __init__(self, handler: Handler, site: Site, scope: Scope | None, path: str) -> None:
         self._handler = handler
         self._tokens = site.tokens
+        self._store = site.store
         self._scope = scope
         self._count = site.traffic.of(path)
 
@@ -58,6 +59,8 @@ class Endpoint:
         try:
             try:
                 response = self._refusal(request) if self._scope else None
+                if self._scope and not self._store.knows_registry:
+                    await asyncio.to_thread(self._store.learn_registry)
                 if response is None:
                     response = await self._handler(request)
             except FeatureKitError as error:
@@ -99,4 +102,4 @@ def _challenge(status: int, message: str, reason: str) -> Response:
 def _is_from_another_site(request: Request) -> bool:
     """Whether a browser sends this for a page that did not come from here."""
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")

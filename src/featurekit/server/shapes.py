@@ -80,7 +80,7 @@ def number(body: Mapping[str, Any], name: str) -> float | None:
 
 
 def texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """A member that is a list of text; lacking, it is empty.
+    """A member that is a list of text, each once; lacking, it is empty.
 
     Raises:
         RequestError: It is something else.
@@ -88,4 +88,4 @@ def texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
     values: list[Any] = optional(body, name, list, [])
     if not all(isinstance(value, str) for value in values):
         raise RequestError("a list of text is expected", where=name)
-    return tuple(values)
+    return tuple(dict.fromkeys(values))

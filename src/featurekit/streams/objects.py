@@ -32,7 +32,7 @@ def object_reader(view: ViewPlan, column: Callable[[str], str] = str) -> ObjectR
             text = data.decode()
             found = json.loads(text)
             exactly = json.loads(text, parse_float=Decimal) if exact else {}
-        except (ValueError, RecursionError) as error:
+        except (ValueError, ArithmeticError, RecursionError) as error:
             raise ValueRefusedError(f"not JSON: {error}") from error
         if not isinstance(found, dict):
             raise ValueRefusedError(f"a JSON object is expected, not {text[:_SHOWN]}")
