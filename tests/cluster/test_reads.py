@@ -165,6 +165,25 @@ def _has(taken: list[Any], count: int) -> bool:
     return len(taken) == count
 
 
+async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
+    valkeys: Cluster, lists: dict[bytes, Node]
+) -> None:
+    store = open_async_store(valkeys.url, Path())
+    keys = list(lists)
+    await store.read(keys, [command(b"LLEN", key) for key in keys])
+    waits = [command(b"BLPOP", key, b"9") for key in keys]
+    task = asyncio.create_task(store.read(keys, waits, terms=Terms(timeout_s=9)))
+    while not all(map(blocked, lists.values())):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for key, node in lists.items():
+        node.ask("RPUSH", key, "x", "y")
+    assert await store.read(keys, [command(b"LLEN", key) for key in keys]) == [2] * len(keys)
+    await store.close()
+
+
 def unavailable(reply: Any) -> bool:
     return isinstance(reply, ErrorReply) and reply.code == "UNAVAILABLE"
 
@@ -271,7 +290,7 @@ def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: st
     wait_for(partial(_gives, store.read), "the replicas to be in sync")
     [replica] = valkeys.replicas_of(valkeys.primaries[0])
     with replica.stopped():
-        assert store.read(KEYS, REQUESTS, terms=Terms(timeout_s=1)) == VALUES
+        assert store.read(KEYS, REQUESTS, terms=Terms(timeout_s=2)) == VALUES
         assert store.read(KEYS, REQUESTS, terms=QUICK) == VALUES
     replica.kill()
     try:

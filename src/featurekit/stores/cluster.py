@@ -145,7 +145,9 @@ class ClusterStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = ClusterFlow(self.url, self._locate, self._pool, self._carry_patiently)
+        flow = ClusterFlow(
+            self.url, self._locate, self._pool, self._carry_patiently, self._is_replaced
+        )
         try:
             yield from flow.run(iter(chunks))
         finally:
@@ -179,7 +181,13 @@ class ClusterStore(OnlineStore):
         return self._current(self._upkeep).primaries
 
     def _carry_patiently(self, errand: Errand) -> list[Any]:
-        return self._carry(errand, self._upkeep)
+        """Carry what a load has to send again, for as long as it may wait."""
+        return self._carry(errand, Patience.of_call(self.url.load_timeout_s, self.url.retries))
+
+    def _is_replaced(self, address: Address) -> bool:
+        """Whether another server is the primary in the place of one that is silent."""
+        topology = self._refresh(self._routes.known, self._upkeep, [address])
+        return address not in topology.primaries
 
     def _carry(
         self,

@@ -109,14 +109,13 @@ class Lane:
         pool: Where its link is from.
         link: The link.
         shares: What it has yet to be answered for, in order.
-        late: By when something must have come, by the monotonic clock.
+        heard_at: When something came, or was first awaited, by the monotonic clock.
     """
 
-    def __init__(self, pool: NodePool, link: NodeLink, patience_s: float) -> None:
+    def __init__(self, pool: NodePool, link: NodeLink) -> None:
         self.pool, self.link = pool, link
         self.shares: deque[tuple[Under, Sequence[int]]] = deque()
-        self.late = 0.0
-        self._patience_s = patience_s
+        self.heard_at = 0.0
         self._rest: deque[memoryview] = deque()
         self._came = bytearray()
         self._lines = 0
@@ -129,7 +128,7 @@ class Lane:
     def add(self, under: Under, places: Sequence[int]) -> None:
         """Have some rows of a chunk sent."""
         if not self.shares:
-            self.late = monotonic() + self._patience_s
+            self.heard_at = monotonic()
         self.shares.append((under, places))
         self._rest.append(memoryview(under.data(places)))
 
@@ -156,7 +155,7 @@ class Lane:
                 raise ConnectionResetError("the server closed the connection")
             self._came += data
             self._lines += data.count(b"\n")
-            self.late = monotonic() + self._patience_s
+            self.heard_at = monotonic()
         while self.shares and self._lines >= len(self.shares[0][1]):
             under, places = self.shares.popleft()
             end = line_end(self._came, len(places))
@@ -173,6 +172,7 @@ class ClusterFlow:
         locate: From keys to their servers; `None` where nobody serves the slot.
         pool_of: Where links come from.
         carry: Sends what has to go again, for as long as a load may wait.
+        is_replaced: Whether another server is the primary in the place of one that is silent.
     """
 
     def __init__(
@@ -181,9 +181,11 @@ class ClusterFlow:
         locate: Callable[[Sequence[bytes]], list[Address | None]],
         pool_of: Callable[[Address], NodePool],
         carry: Callable[[Errand], list[Any]],
+        is_replaced: Callable[[Address], bool],
     ) -> None:
         self._url = url
         self._locate, self._pool_of, self._carry = locate, pool_of, carry
+        self._is_replaced = is_replaced
         self._patience = Patience(url.load_timeout_s)
         self._selector = selectors.DefaultSelector()
         self._lanes: dict[Address, Lane] = {}
@@ -243,7 +245,7 @@ class ClusterFlow:
                 link = _greeted(pool, self._patience)
             except StoreUnavailableError:
                 return None
-            lane = self._lanes[address] = Lane(pool, link, self._url.load_timeout_s)
+            lane = self._lanes[address] = Lane(pool, link)
             self._selector.register(link.sock, selectors.EVENT_READ, address)
         return lane
 
@@ -255,10 +257,12 @@ class ClusterFlow:
             self._selector.modify(lane.link.sock, BOTH_WAYS if lane.sending else READS, address)
         for key, _ in self._selector.select(wait_s):
             self._do(key.data, self._lanes[key.data].pull)
-        now = monotonic()
         for address, lane in list(self._lanes.items()):
-            if lane.shares and now > lane.late:
+            silent_s = monotonic() - lane.heard_at if lane.shares else 0.0
+            if silent_s > self._url.load_timeout_s:
                 self._cut(address, TimeoutError("timed out"))
+            elif silent_s > LOOK_S and self._is_replaced(address):
+                self._cut(address, ConnectionResetError("another server has taken its place"))
 
     def _do(self, address: Address, act: Callable[[], None]) -> None:
         try:
