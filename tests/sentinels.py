@@ -16,7 +16,7 @@ from redis.retry import Retry
 from tests.servers import Server
 
 SERVICE = "main"
-DOWN_AFTER_MS = 300
+DOWN_AFTER_MS = 500
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,8 +56,8 @@ class Watched:
         url: A store URL whose first sentinel is not there.
     """
 
-    def __init__(self, binary: str, *, password: str = "", extra: tuple[str, ...] = ()) -> None:
-        at_once = ("--repl-diskless-sync-delay", "0", *extra)
+    def __init__(self, binary: str, *, password: str = "", down_after_ms: int) -> None:
+        at_once = ("--repl-diskless-sync-delay", "0")
         first, self.first = on_free_port(lambda port: Server(binary, *_at(port), *at_once))
         to_first = ("--replicaof", f"127.0.0.1 {first}")
         second, self.second = on_free_port(
@@ -67,7 +67,7 @@ class Watched:
         until(self._in_step)
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {first} 1",
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
             f"sentinel failover-timeout {SERVICE} 2000",
             *([f"requirepass {password}"] if password else []),
         ]
@@ -77,7 +77,7 @@ class Watched:
         [nobody] = free_ports(1)
         self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{self.port}/{SERVICE}"
         self._password = password
-        until(lambda: self.asked("sentinel_slaves"))
+        until(self._may_fail_over)
 
     def asked(self, question: str) -> object:
         """What the sentinel answers to `sentinel_master` or `sentinel_slaves`."""
@@ -114,6 +114,11 @@ class Watched:
         for server in (self.sentinel, self.first, self.second):
             server.remove()
 
+    def _may_fail_over(self) -> bool:
+        replicas = self.asked("sentinel_slaves")
+        assert isinstance(replicas, list)
+        return [each["master-link-status"] for each in replicas] == ["ok"]
+
     def _in_step(self) -> bool:
         with self.second.client() as client:
             return str(client.info("replication")["master_link_status"]) == "up"
@@ -124,9 +129,11 @@ def _at(port: int) -> list[str]:
 
 
 @contextmanager
-def watched(binary: str, *, password: str = "") -> Iterator[Watched]:
+def watched(
+    binary: str, *, password: str = "", down_after_ms: int = DOWN_AFTER_MS
+) -> Iterator[Watched]:
     """A watched pair while the block runs."""
-    group = Watched(binary, password=password)
+    group = Watched(binary, password=password, down_after_ms=down_after_ms)
     try:
         yield group
     finally:

@@ -45,7 +45,7 @@ def embedded_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def steady() -> Iterator[Watched]:
     """A primary, a replica and a sentinel, for a whole session; they are left as they were."""
-    with watched(valkey_binary()) as pair:
+    with watched(valkey_binary(), down_after_ms=60_000) as pair:
         yield pair
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from featurekit.errors import StoreError, StoreUnavailableError
+from featurekit.ports import AsyncOnlineStore, Chunk
 from featurekit.stores import open_async_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command
@@ -47,6 +51,14 @@ def written(store: RedisStore, value: bytes) -> Reply:
 
     until(taken)
     return replies[0]
+
+
+async def written_beside(store: AsyncOnlineStore, value: bytes) -> Reply:
+    """As `written`."""
+    while True:
+        with suppress(StoreUnavailableError):
+            return (await store.run(KEYS, set_to(value)))[0]
+        await asyncio.sleep(0.02)
 
 
 def value_at(server: Server) -> object:
@@ -171,13 +183,34 @@ async def test_a_primary_that_was_demoted_is_never_written_to_in_silence() -> No
         until(lambda: pair.primary is not old)
         pair.thaw(old)
         for number, each in enumerate((store, unaware)):
-            assert each.run(KEYS, set_to(b"%d" % number)) == [b"OK"]
+            assert written(each, b"%d" % number) == b"OK"
             assert value_at(pair.primary) == b"%d" % number
             each.close()
-        assert await beside.run(KEYS, set_to(b"async")) == [b"OK"]
+        assert await written_beside(beside, b"async") == b"OK"
         assert value_at(pair.primary) == b"async"
         assert value_at(old) in (b"1", b"lost")
         await beside.close()
+
+
+def test_a_load_goes_through_a_fail_over_that_somebody_asked_for() -> None:
+    with watched(valkey_binary()) as pair:
+        store = opened(pair.url)
+        flow = store.load(chunks_until(lambda: pair.primary is pair.second))
+        next(flow)
+        pair.asked("sentinel_failover")
+        assert [replies for _, replies in flow if replies is not None] == []
+        assert pair.primary is pair.second
+        store.close()
+
+
+def chunks_until(holds: Callable[[], bool]) -> Iterator[Chunk]:
+    """Chunks until something holds, and some more."""
+    late = 0.0
+    for number in itertools.count():
+        yield chunk(number % 10)
+        late = late or (holds() and time.monotonic() + 1.5)
+        if late and time.monotonic() > late:
+            return
 
 
 async def test_readonly_is_no_answer() -> None:

@@ -39,8 +39,8 @@ class SentinelPool(Pool):
         era = self.era
         try:
             link = self._open(patience)
-        except StoreUnavailableError:
-            self.whereabouts.doubt()
+        except StoreUnavailableError as error:
+            self.whereabouts.missed(error)
             raise
         link.era = era
         return link
@@ -66,7 +66,7 @@ class SentinelPool(Pool):
         return super().moved(link)
 
     def _look_if_due(self, patience: Patience, now: float) -> None:
-        if self.whereabouts.due(now):
+        if self.whereabouts.claim(now):
             self.whereabouts.look(patience)
         if self.era != self.whereabouts.era:
             self.era = self.whereabouts.era

@@ -49,8 +49,8 @@ class AsyncSentinelPool(AsyncPool):
         era = self.era
         try:
             wire = await self._open(patience)
-        except StoreUnavailableError:
-            self.whereabouts.doubt()
+        except StoreUnavailableError as error:
+            self.whereabouts.missed(error)
             raise
         wire.era = era
         return wire
@@ -69,7 +69,7 @@ class AsyncSentinelPool(AsyncPool):
 
     async def _look_if_due(self, patience: Patience) -> None:
         whereabouts = self.whereabouts
-        if whereabouts.due(monotonic()):
+        if whereabouts.claim(monotonic()):
             try:
                 async with asyncio.timeout(patience.bounded(self.url.load_timeout_s)):
                     await asyncio.to_thread(whereabouts.look, patience)

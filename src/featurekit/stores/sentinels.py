@@ -25,7 +25,15 @@ Ask = Callable[[Callable[[], Patience]], list[Address]]
 
 
 class PrimaryDownError(Exception):
-    """The sentinels hold the primary for down; the text is its address."""
+    """The sentinels hold the primary for down, which they may be wrong about.
+
+    Attributes:
+        address: Its address.
+    """
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(shown(*address))
+        self.address = address
 
 
 class Sentinels:
@@ -55,7 +63,7 @@ class Sentinels:
     def _primary(self, told: Callable[..., Reply]) -> list[Address]:
         state = _state(told("MASTER", self._url.service))
         if _is_down(state):
-            raise PrimaryDownError(shown(*_address(state)))
+            raise PrimaryDownError(_address(state))
         return [_address(state)]
 
     def _replicas(self, told: Callable[..., Reply]) -> list[Address]:
@@ -170,14 +178,37 @@ class Whereabouts:
         self._ask = ask
         self._due = 0.0
         self._doubted = True
+        self._held_down = False
 
     def due(self, now: float) -> bool:
         """Whether it is time to ask."""
         return self._doubted or now > self._due
 
+    def claim(self, now: float) -> bool:
+        """Whether the caller is the one to ask now; if nothing is in doubt, one is enough."""
+        if self._doubted:
+            return True
+        is_due = now > self._due
+        if is_due:
+            self._due = now + LOOK_S
+        return is_due
+
     def doubt(self) -> None:
         """Ask before the next use: what was told did not hold."""
         self._doubted = True
+
+    def missed(self, error: StoreUnavailableError) -> None:
+        """As `doubt`, for a server that could not be reached.
+
+        Raises:
+            StoreUnavailableError: The same, if the sentinels hold it for down: so a reader knows.
+        """
+        self.doubt()
+        if self._held_down:
+            raise StoreUnavailableError(
+                f"{error.message}, and the sentinels hold it for down",
+                hint="a fail-over takes some seconds: try again",
+            ) from error
 
     def look(self, patience: Patience) -> None:
         """Ask. With another answer than the last, another era begins.
@@ -186,26 +217,25 @@ class Whereabouts:
         and those that do not answer change nothing.
 
         Raises:
-            StoreUnavailableError: The primary is down, or nothing is known and no sentinel answers.
+            StoreUnavailableError: Nothing is known and no sentinel answers.
             StoreError: As `Sentinels.primary`.
         """
-        routine, self._due = not self._doubted, monotonic() + LOOK_S
+        routine = not self._doubted
         step_s = LOOK_WITHIN_S if routine else self._url.connect_timeout_s
         try:
             told = self._ask(lambda: Patience.of_call(patience.bounded(step_s, share=0.5), 0))
         except PrimaryDownError as error:
             if routine:
                 return
-            raise StoreUnavailableError(
-                f"the sentinels hold {error}, the primary of '{self._url.service}', for down",
-                hint="a fail-over takes some seconds: try again",
-            ) from error
+            told, self._held_down = [error.address], True
         except StoreError as error:
             if not routine and not (self.addresses and isinstance(error, StoreUnavailableError)):
                 raise
             self._doubted, self._due = False, monotonic() + LOOK_AGAIN_S
             return
-        self._doubted = False
+        else:
+            self._held_down = False
+        self._doubted, self._due = False, monotonic() + LOOK_S
         if told != self.addresses:
             self.addresses = told
             self.era += 1
