@@ -42,8 +42,9 @@ def measure(seconds: float) -> Iterator[Row]:
         address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
         for size in SIZES:
             yield from _one_client(address, size, seconds)
-        for path in (FEAST, ROWS):
-            yield from asyncio.run(_many_clients(address, path, seconds))
+        with bare(600) as constant:
+            for place_of, path in ((constant, BARE), (address, FEAST), (address, ROWS)):
+                yield from asyncio.run(_many_clients(place_of, path, seconds))
 
 
 def _one_client(address: tuple[str, int], size: int, seconds: float) -> Iterator[Row]:

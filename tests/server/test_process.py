@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.cli.running import run
 from tests.promise.repos import FRAUD, write_repo
 from tests.server.running import Served, served, wait_until
 from tests.servers import Server, running, valkey_binary
+from tests.stores.test_access import certificates
 
 READ: dict[str, Any] = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
 
@@ -125,6 +127,23 @@ def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
         assert server.stop() == 0
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{server.url}/health")
+
+
+def test_it_serves_https(ready: Path, tmp_path: Path) -> None:
+    certificates(tmp_path)
+    files = [
+        "--ssl-certfile",
+        str(tmp_path / "own.crt"),
+        "--ssl-keyfile",
+        str(tmp_path / "own.key"),
+    ]
+    with served(ready, *files) as server:
+        assert server.url.startswith("https://")
+        trusted = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+        answer = httpx2.post(
+            f"{server.url}/v1/features/read", json=READ, verify=trusted, timeout=20
+        )
+    assert answer.status_code == 200
 
 
 def test_a_port_that_is_taken_is_one_message(folder: Path) -> None:

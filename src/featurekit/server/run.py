@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import ssl
@@ -104,7 +105,7 @@ def run(options: Options, tell: Tell) -> None:
     listening = _listen(options)
     tell(_started(options, site, listening))
     if options.workers == 1:
-        config = config_of(options, partial(create_app, site, extra_of(options, site)))
+        config = config_of(options, partial(_app_of, options, site))
         uvicorn.Server(config).run([listening])
         return
     site.store.close()
@@ -126,8 +127,15 @@ def site_of(options: Options, shared: str = "") -> Site:
 
 def app_of(options: Options, shared: str) -> Starlette:
     """The application of a repository: what each worker makes for itself."""
-    site = site_of(options, shared)
-    return create_app(site, extra_of(options, site))
+    return _app_of(options, site_of(options, shared))
+
+
+def _app_of(options: Options, site: Site) -> Starlette:
+    app = create_app(site, extra_of(options, site))
+    # What is there by now stays: a collection that went through it all would be felt by a request.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def extra_of(options: Options, site: Site) -> Sequence[BaseRoute]:
