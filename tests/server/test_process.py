@@ -14,7 +14,7 @@ import pytest
 
 from featurekit import FeatureStore
 from tests.cli.running import run
-from tests.promise.repos import FRAUD, write_repo
+from tests.promise.repos import FRAUD, applied, write_repo
 from tests.server.running import Served, served, wait_until
 from tests.servers import Server, running, valkey_binary
 from tests.stores.test_access import certificates
@@ -127,6 +127,18 @@ def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
         assert server.stop() == 0
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{server.url}/health")
+
+
+def test_it_serves_a_registry_that_is_online_without_any_yaml(
+    tmp_path: Path, valkey: Server
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with served(empty, "--project", "shop", "--store", valkey.url) as server:
+        assert server.started["project"] == "shop"
+        assert status(server) == 503
+        with applied(tmp_path / "repo", valkey.url, registry="online"):
+            wait_until(lambda: status(server) == 200, 3)
 
 
 def test_it_serves_https(ready: Path, tmp_path: Path) -> None:

@@ -65,20 +65,23 @@ class FeatureStore(Serving):
         self._home, self._loaded = parts.home, parts.loaded
 
     @classmethod
-    def from_registry(cls, url: str, project: str, *, root: str | Path = ".") -> Self:
+    def from_registry(
+        cls, url: str, project: str, *, root: str | Path = ".", must_exist: bool = True
+    ) -> Self:
         """A store that serves what is applied online, with no YAML at hand.
 
         Args:
             url: The online store's URL, which `registry: online` keeps the registry in.
             project: The project's name.
             root: The folder that relative paths of the URL start from.
+            must_exist: Whether to look for it now; else whoever reads first does.
 
         Raises:
             RegistryError: Nothing is applied there under that name.
         """
         door = StoreDoor(url, Path(root))
         store = cls(parts=Parts(door, OnlineHome(door.store, project), None))
-        if store.registry is None:
+        if must_exist and store.registry is None:
             raise RegistryError(
                 f"no registry of project '{project}' is kept there",
                 hint="`featurekit apply` keeps it online if featurerepo.yaml says `registry: online`",

@@ -46,6 +46,8 @@ class Options:
 
     Attributes:
         repo: Where to look for `featurerepo.yaml`, from there upwards.
+        project: Of which project to serve what is applied at `store_url`, in the place of that.
+        store_url: The store that keeps it.
         host: The address to listen on.
         port: The port; 0 for any that is free.
         workers: Processes that answer.
@@ -58,6 +60,8 @@ class Options:
     """
 
     repo: str = "."
+    project: str = ""
+    store_url: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
     workers: int = 1
@@ -117,12 +121,18 @@ def run(options: Options, tell: Tell) -> None:
 def site_of(options: Options, shared: str = "") -> Site:
     """The site of a repository, with the tokens of the environment."""
     return Site(
-        store=FeatureStore(options.repo),
+        store=_store_of(options),
         limits=options.limits,
         tokens=Tokens.parse(os.environ.get(VARIABLE, "")),
         allow_writes=options.allow_writes,
         shared=shared,
     )
+
+
+def _store_of(options: Options) -> FeatureStore:
+    if not options.project:
+        return FeatureStore(options.repo)
+    return FeatureStore.from_registry(options.store_url, options.project, must_exist=False)
 
 
 def app_of(options: Options, shared: str) -> Starlette:
@@ -213,7 +223,7 @@ def _started(options: Options, site: Site, listening: socket.socket) -> Started:
     scheme = "https" if options.ssl_certfile else "http"
     return Started(
         url=f"{scheme}://{host}:{listening.getsockname()[1]}",
-        project=site.store.project,
+        project=options.project or site.store.project,
         workers=options.workers,
         notes=tuple(_notes(options, site)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 
 import click
 
@@ -12,6 +13,7 @@ from featurekit.cli.screen import GOOD, ODD, Styled, show_json, show_line, show_
 from featurekit.cli.session import Session, session_command
 from featurekit.errors import MissingExtraError
 
+_LIBRARIES = ("starlette", "uvicorn", "orjson", "prometheus_client")
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -30,6 +32,20 @@ _FILE = click.Path(exists=True, dir_okay=False)
     default=1,
     show_default=True,
     help="Processes that answer.",
+)
+@click.option(
+    "--project",
+    metavar="NAME",
+    default="",
+    help="Serve what is applied of this project in the store, without a featurerepo.yaml.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    envvar="FEATUREKIT_ONLINE_URL",
+    show_envvar=True,
+    default="",
+    help="With --project: the store that keeps the registry (registry: online).",
 )
 @click.option("--ssl-certfile", type=_FILE, help="Certificate chain in PEM, to serve HTTPS.")
 @click.option("--ssl-keyfile", type=_FILE, help="Its key, where that is in a file of its own.")
@@ -63,6 +79,8 @@ def command(  # noqa: PLR0917 - click passes them by name
     host: str,
     port: int,
     workers: int,
+    project: str,
+    store: str,
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
     access_log: bool,
@@ -78,13 +96,12 @@ def command(  # noqa: PLR0917 - click passes them by name
     may do what is told by FEATUREKIT_SERVER_TOKENS=read:TOKEN,write:TOKEN; without it, everybody
     may do everything. What `featurekit apply` changes is served within a second.
     """
-    try:
-        from featurekit.server.run import Options, Started, run
-        from featurekit.server.site import Limits
-    except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
-        raise MissingExtraError.of("server", "`featurekit serve`") from error
+    if project and not store:
+        raise click.UsageError("--project needs --store")
+    if any(find_spec(library) is None for library in _LIBRARIES):
+        raise MissingExtraError.of("server", "`featurekit serve`")
+    from featurekit.server.run import Options, Started, run
+    from featurekit.server.site import Limits
 
     def tell(started: Started) -> None:
         if session.json:
@@ -102,6 +119,8 @@ def command(  # noqa: PLR0917 - click passes them by name
     run(
         Options(
             repo=session.repo,
+            project=project,
+            store_url=store,
             host=host,
             port=port,
             workers=workers,
