@@ -172,7 +172,7 @@ def test_a_store_that_dies_is_told_of_and_its_return_needs_no_reload(
     with opened(browser, f"{url}#/overview", faults=False) as page:
         shows(page, "user", "3")
         valkey.stop()
-        expect(page.get_by_text("The store does not answer.")).to_be_visible(timeout=3000)
+        expect(page.get_by_text("The store does not answer.")).to_be_visible()
         valkey.start()
         expect(page.get_by_text("The store does not answer.")).to_have_count(0)
         expect(page.get_by_text("The store is empty")).to_be_visible()
@@ -188,7 +188,7 @@ def test_a_server_that_dies_is_told_of_and_its_return_needs_no_reload(
     ):
         shows(page, "user", "3")
         web.stop()
-        expect(page.get_by_text("server does not answer")).to_be_visible(timeout=3000)
+        expect(page.get_by_text("server does not answer")).to_be_visible()
         web.start()
         expect(page.locator("#link-state")).to_have_text("Live")
         expect(page.get_by_text("server does not answer")).to_have_count(0)

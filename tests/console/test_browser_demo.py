@@ -48,7 +48,7 @@ def test_a_paused_stream_drops_out_while_batch_fields_stay(
         watched = page.get_by_role("table", name="The watched user's features")
         stream, batch = (watched.get_by_role("row").filter(has_text=n) for n in ("device", "iso"))
         expect(stream).to_contain_text("present")
-        page.get_by_role("button", name="Pause the stream").click()
+        page.get_by_role("button", name="Pause stream").click()
         expect(page.get_by_text("Streaming worker paused.")).to_be_visible()
         shows(page, "With live stream fields", "0")
         assert live(other) == 0
@@ -56,7 +56,7 @@ def test_a_paused_stream_drops_out_while_batch_fields_stay(
         expect(batch).to_contain_text("present")
         shows(page, "Users", str(USERS))
         assert other.ttl("fs:user:u0001") > 86_000
-        page.get_by_role("button", name="Resume the stream").click()
+        page.get_by_role("button", name="Resume stream").click()
         expect(stream).to_contain_text("present")
         assert live(other)
 
@@ -102,7 +102,7 @@ def test_the_demo_fits_a_phone_and_its_stream_panel_has_the_worker(
         shows(page, "Users", str(USERS))
         assert page.evaluate("document.documentElement.scrollWidth") == NARROW[0]
         page.get_by_role("link", name="Stream").click()
-        expect(page.get_by_role("button", name="Pause the stream")).to_be_visible()
+        expect(page.get_by_role("button", name="Pause stream")).to_be_visible()
         expect(page.get_by_role("row").filter(has_text="demo")).to_contain_text("working")
 
 

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from featurekit.repo.door import now_ms
 from featurekit.server.answers import json_bytes
 from featurekit.server.console.files import HEADERS
-from featurekit.server.console.sampler import Document, Sampler, away
+from featurekit.server.console.sampler import UNREACHED, Document, Sampler, away
 from featurekit.server.stopping import is_stopping
 
 INTERVAL_S = 1.0
@@ -110,7 +110,7 @@ def _rates(workers: Sequence[Document]) -> dict[str, float]:
 
 
 def _late() -> Document:
-    return {"at_ms": now_ms()} | away(f"no answer within {LATE_S} s")
+    return {"at_ms": now_ms()} | away(f"no answer within {LATE_S} s", UNREACHED)
 
 
 def _event(document: Document) -> bytes:

@@ -30,6 +30,8 @@ _FEW = 500
 
 _RELOOK_S = 3.0
 
+UNREACHED = "is it running, and can it be reached from here?"
+
 Document = dict[str, Any]
 
 
@@ -51,7 +53,7 @@ class Sampler:
         try:
             return document | self._look()
         except StoreUnavailableError as error:
-            return document | away(error.message, error.hint)
+            return document | away(error.message, UNREACHED)
         except RegistryError as error:
             return document | {"store": {"up": True}, "nothing": error.message, "hint": error.hint}
         except FeatureKitError as error:

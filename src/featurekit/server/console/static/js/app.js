@@ -90,7 +90,7 @@ function renderLink() {
   } else banner("");
 }
 
-const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1).replace(/\.$/, "")}. ` : "");
+const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."} ` : "");
 
 function openPanel() {
   const { panel, query } = route();

@@ -28,7 +28,7 @@ class DemoPanel {
       kind: "area",
       height: 156,
       unit: count,
-      series: [{ label: "users with batch fields", colour: "batch" }, { label: "users with live stream fields", colour: "stream" }],
+      series: [{ label: "with batch fields", colour: "batch" }, { label: "with live stream fields", colour: "stream" }],
     });
     this.watched = new WatchedUser();
     fill(
@@ -68,7 +68,7 @@ class DemoPanel {
       {},
       el("div", { class: "fields" }, labelled("Users", this.users), labelled("Key TTL, seconds", this.ttl)),
       el("div", { class: "row" }, load, reset),
-      may ? null : el("p", { class: "hint" }, "Writing is off for this page."),
+      may ? null : el("p", { class: "hint" }, state.session.tokens ? "This token only reads." : "Writing is off for this page."),
     );
   }
 
@@ -143,7 +143,7 @@ class DemoPanel {
     if (!now.entity_count) return "The store is empty. Bulk-load some users: their batch fields live by the key's TTL.";
     if (!now.worker.paused) return "The stream ticks: each event renews the TTL of just the fields it writes. Pause it and watch.";
     if (left?.live) return `The stream is paused. No field is deleted by anybody: each one goes when its own TTL of ${span(now.streaming_ttl_seconds * 1000)} ends.`;
-    return "Every stream field has expired, and every batch field is still there. Resume the stream to bring them back.";
+    return "Every stream field has expired, and every batch field is still there. Resume stream to bring them back.";
   }
 
   end() {
@@ -185,7 +185,7 @@ export function workerCard({ asks = true } = {}) {
     const paused = worker.paused || !worker.running;
     said.textContent = worker.running ? (worker.paused ? "paused" : "running") : "stopped";
     said.className = `badge status-${paused ? "missing" : "present"}`;
-    toggle.querySelector(".button-text").textContent = paused ? "Resume the stream" : "Pause the stream";
+    toggle.querySelector(".button-text").textContent = paused ? "Resume stream" : "Pause stream";
     renew(
       figuresOf,
       figures(

@@ -15,7 +15,7 @@ const VIEW_COLUMNS = [
   { name: "Owner" },
   { name: "TTL" },
   { name: "Last write" },
-  { name: "Live", label: "Entities with a live field" },
+  { name: "Live", label: "Live share" },
   { name: "Hits", label: "Hit rate", right: true },
   { name: "Left", label: "TTL left", right: true },
 ];
@@ -77,6 +77,7 @@ function topOf(live) {
     figure(server.servers > 1 ? `${server.servers} servers` : "Server", server.name || "–", `up ${span(server.uptime_s * 1000)}`, { key: "@server" }),
     figure("Memory", size(server.memory_bytes), memory, { key: "@memory" }),
     figure("Commands", `${count(server.commands_per_second)}/s`, counted(server.clients, "client"), { key: "@commands" }),
+    server.expired_fields ? figure("Expired", count(server.expired_fields), "fields since the server started", { key: "@expired" }) : null,
     server.evicted_keys ? figure("Evicted", count(server.evicted_keys), "keys removed for want of memory", { tone: "bad", key: "@evicted" }) : null,
     reads(live.reads),
   ];
