@@ -21,6 +21,8 @@ import redis
 
 from featurekit import FeatureStore
 from featurekit.errors import LockedError, StoreError
+from featurekit.runtime.lock import ViewLock
+from featurekit.stores import open_store
 from featurekit.stores.embedded import EmbeddedServer
 from tests.fault_proxy import FaultProxy
 from tests.promise.repos import FRAUD, applied, immortal
@@ -179,7 +181,7 @@ def test_a_load_whose_connection_is_cut_completes(
     with FaultProxy(server.socket) as proxy, applied(tmp_path, proxy.url, SOURCED) as store:
         for cut in (1, 9999, 123_456):
             getattr(proxy, direction).cut_after(random.randint(1, cut))
-            with suppress(StoreError):  # cut while it takes its lock, which is never sent twice
+            with suppress(StoreError):  # cut in what is never sent twice
                 store.materialize(VIEWS)
             assert not immortal(client)
             proxy.heal()
@@ -209,3 +211,15 @@ def test_a_load_survives_the_restart_of_its_server(
             os.kill(embedded.status().pid, signal.SIGKILL)
             assert report.result(60)[0].rows_written == 100_000
         assert store.reset() == 100_000
+
+
+def test_a_lock_whose_answers_are_lost_is_held_and_freed_all_the_same(valkey: Server) -> None:
+    with FaultProxy(valkey.socket) as proxy, valkey.client() as client:
+        store = open_store(proxy.url, Path())
+        store.call("PING")
+        proxy.to_client.cut_after(1)
+        with ViewLock(store, "fs", "profile", 0):
+            assert client.exists("fs:@lock:profile")
+            proxy.to_client.cut_after(1)
+        assert not client.exists("fs:@lock:profile")
+        store.close()

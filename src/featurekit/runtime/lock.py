@@ -15,7 +15,12 @@ import time
 from types import TracebackType
 from typing import Self
 
-from featurekit.errors import LockedError, StoreError, StoreUnfitError
+from featurekit.errors import (
+    LockedError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnfitError,
+)
 from featurekit.ports import OnlineStore
 from featurekit.wire import ErrorReply, Reply
 
@@ -45,6 +50,8 @@ class ViewLock:
         deadline = time.monotonic() + TTL_MS / 1000 + 2
         while not self._taken():
             holder = self._call("GET", self._key)
+            if holder == self._token.encode():
+                break  # the answer to taking it was lost
             if isinstance(holder, bytes):
                 alive = _is_alive(holder)
                 if alive is False:
@@ -75,8 +82,9 @@ class ViewLock:
     ) -> None:
         self._stop.set()
         self._renewer.join()
+        send = self._call_twice if error is None else self._call
         try:
-            self._call("EVAL", _RELEASE, 1, self._key, self._token)
+            send("EVAL", _RELEASE, 1, self._key, self._token)
         except StoreError:
             if error is None:
                 raise
@@ -92,8 +100,15 @@ class ViewLock:
     def _call(self, *args: str | int | bytes) -> Reply:
         return self._store.call(*args, key=self._key)
 
+    def _call_twice(self, *args: str | int | bytes) -> Reply:
+        """As `_call`, once more if the answer was lost: for what does no harm the second time."""
+        try:
+            return self._call(*args)
+        except StoreUnavailableError:
+            return self._call(*args)
+
     def _taken(self) -> bool:
-        reply = self._call("SET", self._key, self._token, "NX", "PX", TTL_MS)
+        reply = self._call_twice("SET", self._key, self._token, "NX", "PX", TTL_MS)
         if isinstance(reply, ErrorReply):
             raise StoreError(f"the lock of '{self._view}' cannot be taken: {reply}")
         return reply is not None
