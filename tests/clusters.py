@@ -28,6 +28,7 @@ class Node:
 
     Attributes:
         port: Where it listens.
+        tls: Where it listens with TLS, if it was told `--tls-cluster`.
         process: The server's process.
     """
 
@@ -39,7 +40,7 @@ class Node:
             "--repl-diskless-sync-delay", "0", *arguments,
         ]  # fmt: skip
         for _ in range(5):  # a port that is free may be another's by the time it is bound
-            self.port, self.bus = free_port(), free_port()
+            self.port, self.bus, self.tls = free_port(), free_port(), free_port()
             self.folder = folder / str(self.port)
             self.folder.mkdir()
             self.start()
@@ -54,6 +55,7 @@ class Node:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             place = ["--port", str(self.port), "--cluster-port", str(self.bus)]
+            place += ["--tls-port", str(self.tls)] if "--tls-cluster" in self._command else []
             command = [*self._command, *place, "--dir", str(self.folder)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for(lambda: not self.alive or self.ask("PING"), "a server to answer")
