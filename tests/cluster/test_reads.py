@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -250,6 +251,17 @@ def test_no_server_at_all_is_said_so() -> None:
     with pytest.raises(StoreUnavailableError, match=r"nothing listens at redis://127\.0\.0\.1:1"):
         store.read(KEYS, REQUESTS)
     assert all(map(unavailable, store.read(KEYS, REQUESTS, terms=QUICK)))
+
+
+@pytest.mark.parametrize("side", ["threads", "asyncio"])
+def test_a_host_of_the_url_may_be_away(valkeys: Cluster, side: str) -> None:
+    fill(opened(valkeys.url))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and says nothing
+        hosts = f"127.0.0.1:1,127.0.0.1:{silent.getsockname()[1]}"
+        url = f"{valkeys.url.replace('://', f'://{hosts},')}?timeout=1s"
+        store = Loop(url) if side == "asyncio" else opened(url)
+        assert store.read(KEYS, REQUESTS) == VALUES
+        store.close()
 
 
 def test_features_of_living_shards_are_served(shop: FeatureStore, cluster: Cluster) -> None:

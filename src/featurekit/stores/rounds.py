@@ -65,7 +65,8 @@ class Round:
             raise
         for carrier in cold:
             carrier.join()
-            self._take_in(carrier.parcel, carrier.result)
+        for carrier in cold:
+            self._take_in(carrier.parcel, carrier.result())
         return self._outcome
 
     def _begin(self, parcel: Parcel, now: float) -> bool:
@@ -170,9 +171,18 @@ class _Carrier(threading.Thread):
     def __init__(self, parcel: Parcel, carry: Callable[[Parcel], list[Any] | Failure]) -> None:
         super().__init__(name="featurekit connect", daemon=True)
         self.parcel = parcel
-        self.result: list[Any] | Failure
         self._carry = carry
+        self._result: list[Any] | Failure | BaseException
 
     @override
     def run(self) -> None:
-        self.result = self._carry(self.parcel)
+        try:
+            self._result = self._carry(self.parcel)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._result = error
+
+    def result(self) -> list[Any] | Failure:
+        """What came of it, once it has ended."""
+        if isinstance(self._result, BaseException):
+            raise self._result
+        return self._result

@@ -162,7 +162,8 @@ def _worse(error: StoreError, than: StoreError) -> bool:
 
 def _ask(url: StoreUrl, patience: Patience) -> Topology:
     """The topology as one server knows it."""
-    timeout_s = patience.bounded(url.connect_timeout_s)
+    # One that is silent leaves half of the time to the others.
+    timeout_s = patience.bounded(url.connect_timeout_s, share=0.5)
     options: dict[str, Any] = connection_options(url, timeout_s)
     make_node: Any = ClusterNode  # it has no types
     node = make_node(options.pop("host"), options.pop("port"))
@@ -175,17 +176,18 @@ def _ask(url: StoreUrl, patience: Patience) -> Topology:
     except IndexError as error:  # what redis-py makes of a cluster without slots
         raise StoreUnavailableError(f"{url} is in a cluster that serves no slots") from error
     try:
-        return _plain(manager)
+        return _plain(manager, url.host)
     finally:
         manager.close()
 
 
-def _plain(manager: NodesManager) -> Topology:
+def _plain(manager: NodesManager, asked: str) -> Topology:
+    """What the manager found; a host that is left out is the one that was asked."""
     indices: dict[Address, int] = {}
     shards: list[Shard] = []
     owners = [NOBODY] * SLOTS
     for slot, nodes in manager.slots_cache.items():
-        primary, *replicas = [(node.host, node.port) for node in nodes]
+        primary, *replicas = [(node.host or asked, node.port) for node in nodes]
         if primary not in indices:
             indices[primary] = len(shards)
             shards.append(Shard(primary, tuple(replicas)))
