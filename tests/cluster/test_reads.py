@@ -16,6 +16,8 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import StoreUnavailableError
+from featurekit.lower.scripts import ROW
+from featurekit.lower.units import row_command
 from featurekit.ports import AsyncOnlineStore, Terms
 from featurekit.stores import open_async_store
 from featurekit.stores.cluster import ClusterStore
@@ -317,6 +319,20 @@ def test_writes_go_to_primaries_whatever_is_read_from(valkeys: Cluster) -> None:
     store = opened(f"{valkeys.url}?read_from=replica")
     fill(store)
     assert store.run(KEYS, REQUESTS) == VALUES
+    store.close()
+
+
+def test_no_write_goes_over_a_connection_that_reads_from_replicas(valkeys: Cluster) -> None:
+    store = opened(f"{valkeys.url}?read_from=replica")
+    fill(store)
+    wait_for(partial(_gives, store.read), "the replicas to be in sync")
+    store.run(KEYS[:1], [ROW.load])
+    request = row_command(KEYS[0], {0: [(b"n", KEYS[0])]}, [], 9000, hsetex=True)
+    heir = valkeys.replicas_of(valkeys.primary_of(KEYS[0]))[0]
+    heir.ask("CLUSTER", "FAILOVER")
+    wait_for(lambda: valkeys.primary_of(KEYS[0]) is heir, "the replica to take over")
+    valkeys.settle()
+    assert store.run(KEYS[:1], [request]) == [1]
     store.close()
 
 

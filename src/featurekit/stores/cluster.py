@@ -43,7 +43,7 @@ class ClusterStore(OnlineStore):
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
-        self._pools: dict[Address, NodePool] = {}
+        self._pools: dict[tuple[Address, bool], NodePool] = {}
         self._serving = Patience(url.timeout_s, url.retries)
         self._upkeep = Patience(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
@@ -199,6 +199,7 @@ class ClusterStore(OnlineStore):
         replicas: bool = False,
     ) -> list[Any]:
         """Send and collect, in as many rounds as it takes and as there is time for."""
+        pool_of = self._reading_pool if replicas else self._pool
         course = Course(self.url, errand, patience, partial=partial, once=once)
         while errand.todo:
             try:
@@ -213,7 +214,7 @@ class ClusterStore(OnlineStore):
             )
             # A replica may use up half of the time, so that its primary can be asked after it.
             timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
-            outcome = Round(errand, self._pool, patience, timeout_s).run(parcels)
+            outcome = Round(errand, pool_of, patience, timeout_s).run(parcels)
             pause_s = course.next(outcome, lost, topology)
             if not errand.todo:
                 break
@@ -231,11 +232,15 @@ class ClusterStore(OnlineStore):
     def _locate(self, keys: Sequence[bytes]) -> list[Address | None]:
         return self._routes.servers_of(self._current(self._upkeep), keys)
 
-    def _pool(self, address: Address) -> NodePool:
-        pool = self._pools.get(address)
+    def _pool(self, address: Address, *, reading: bool = False) -> NodePool:
+        pool = self._pools.get((address, reading))
         if pool is None:
-            pool = self._pools.setdefault(address, NodePool(self.url.at(*address)))
+            made = NodePool(self.url.at(*address), reading=reading)
+            pool = self._pools.setdefault((address, reading), made)
         return pool
+
+    def _reading_pool(self, address: Address) -> NodePool:
+        return self._pool(address, reading=True)
 
     def _current(self, patience: Patience) -> Topology:
         return self._routes.known or self._refresh(None, patience)
@@ -250,8 +255,9 @@ class ClusterStore(OnlineStore):
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
             found = self._routes.find(patience, away)
-            for address in self._pools.keys() - set(found.addresses):
-                pool = self._pools.pop(address)
+            known = set(found.addresses)
+            for place in [place for place in self._pools if place[0] not in known]:
+                pool = self._pools.pop(place)
                 pool.drop()
                 self._past += pool.traffic
         return found

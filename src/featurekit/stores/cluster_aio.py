@@ -33,7 +33,7 @@ class AsyncClusterStore(AsyncOnlineStore):
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
-        self._pools: dict[Address, AsyncNodePool] = {}
+        self._pools: dict[tuple[Address, bool], AsyncNodePool] = {}
         self._serving = Patience(url.timeout_s, url.retries)
         self._routes = Routes(url)
         self._past = Traffic()
@@ -86,6 +86,7 @@ class AsyncClusterStore(AsyncOnlineStore):
         self, errand: Errand, patience: Patience, *, partial: bool = False, replicas: bool = False
     ) -> list[Any]:
         """Send and collect, in as many rounds as it takes and as there is time for."""
+        pool_of = self._reading_pool if replicas else self._pool
         course = Course(self.url, errand, patience, partial=partial)
         while errand.todo:
             try:
@@ -100,7 +101,7 @@ class AsyncClusterStore(AsyncOnlineStore):
             )
             # A replica may use up half of the time, so that its primary can be asked after it.
             timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
-            outcome = await _Round(errand, self._pool, patience, timeout_s).run(parcels)
+            outcome = await _Round(errand, pool_of, patience, timeout_s).run(parcels)
             pause_s = course.next(outcome, lost, topology)
             if not errand.todo:
                 break
@@ -115,11 +116,15 @@ class AsyncClusterStore(AsyncOnlineStore):
                 await self._refresh(topology, course.patience, course.away)
         return errand.replies
 
-    def _pool(self, address: Address) -> AsyncNodePool:
-        pool = self._pools.get(address)
+    def _pool(self, address: Address, *, reading: bool = False) -> AsyncNodePool:
+        pool = self._pools.get((address, reading))
         if pool is None:
-            pool = self._pools[address] = AsyncNodePool(self.url.at(*address))
+            pool = AsyncNodePool(self.url.at(*address), reading=reading)
+            self._pools[address, reading] = pool
         return pool
+
+    def _reading_pool(self, address: Address) -> AsyncNodePool:
+        return self._pool(address, reading=True)
 
     async def _refresh(
         self, seen: Topology | None, patience: Patience, away: Iterable[Address] = ()
@@ -131,8 +136,9 @@ class AsyncClusterStore(AsyncOnlineStore):
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
             found = await asyncio.to_thread(self._routes.find, patience, tuple(away))
-            for address in self._pools.keys() - set(found.addresses):
-                pool = self._pools.pop(address)
+            known = set(found.addresses)
+            for place in [place for place in self._pools if place[0] not in known]:
+                pool = self._pools.pop(place)
                 pool.drop()
                 self._past += pool.traffic
         return found

@@ -13,7 +13,6 @@ from typing_extensions import override
 from featurekit.errors import StoreError
 from featurekit.stores.errand import refusal
 from featurekit.stores.link import NOT_YET, Link, Take, connect, reply_reader
-from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool import Pool
 from featurekit.stores.troubles import GarbledReplyError, user_of
@@ -96,12 +95,22 @@ class NodeLink(Link):
 
 
 class NodePool(Pool):
-    """The links to one server of a cluster; they read from it even where it is a replica."""
+    """The links to one server of a cluster.
+
+    Args:
+        url: The server's.
+        reading: Whether they read from it even where it is a replica. Nothing is written over such
+            links: a replica would begin to run a script, where it should point to its primary.
+    """
+
+    def __init__(self, url: StoreUrl, *, reading: bool = False) -> None:
+        super().__init__(url)
+        self._reading = reading
 
     @override
     def connect(self, patience: Patience) -> NodeLink:
         link = NodeLink(connect(self.url, patience))
-        if self.url.read_from == REPLICA:
+        if self._reading:
             timeout_s = patience.bounded(self.url.connect_timeout_s)
             try:
                 check_readonly(self.url, link.exchange(READONLY, 1, timeout_s)[0])

@@ -12,9 +12,9 @@ from featurekit.stores.errand import refusal
 from featurekit.stores.link import Take, reply_reader
 from featurekit.stores.link_aio import Wire, connect
 from featurekit.stores.nodes import READONLY, check_readonly
-from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool_aio import AsyncPool
+from featurekit.stores.url import StoreUrl
 
 
 class NodeWire(Wire):
@@ -54,12 +54,16 @@ class NodeWire(Wire):
 
 
 class AsyncNodePool(AsyncPool):
-    """The wires to one server of a cluster; they read from it even where it is a replica."""
+    """The wires to one server of a cluster; as `NodePool`."""
+
+    def __init__(self, url: StoreUrl, *, reading: bool = False) -> None:
+        super().__init__(url)
+        self._reading = reading
 
     @override
     async def connect(self, patience: Patience) -> Wire:
         wire = NodeWire(await connect(self.url, patience))
-        if self.url.read_from == REPLICA:
+        if self._reading:
             timeout_s = patience.bounded(self.url.connect_timeout_s)
             try:
                 check_readonly(self.url, (await wire.exchange(READONLY, 1, timeout_s))[0])
