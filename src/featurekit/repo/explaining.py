@@ -20,7 +20,7 @@ class _Case:
 
     Attributes:
         ttl: How long a written value lives, in words.
-        siblings: The fields of its view that are stored.
+        siblings: The declared fields of its view that are stored.
         others: Whether anything else is stored for the entity.
     """
 
@@ -70,27 +70,29 @@ def _case(repo: RepoPlan, inspection: Inspection, field: InspectedField) -> _Cas
     view = repo.view(field.view)
     ttl_ms = view.field(field.name).ttl_ms or view.ttl_ms
     stored = [other for other in inspection.fields if other.raw is not None]
-    siblings = [other for other in stored if other.view == field.view]
+    siblings = [other for other in stored if other.view == field.view and other.dtype]
     return _Case(field, view, format_duration(ttl_ms), siblings, bool(stored))
 
 
 def _stream(case: _Case) -> str:
     view, ttl = case.view.name, case.ttl
+    done = "had an event with it" if case.view.ordering == "event_time" else "written it"
     said = (
-        f"Never written, or its TTL of {ttl} ran out: {view} has not written it for this "
-        f"entity for at least {ttl}."
+        f"Never written, or its TTL of {ttl} ran out: {view} has not {done} for this entity for at "
+        f"least {ttl}, unless it was deleted since, by an event with null or by a reset."
     )
-    lives = [field for field in case.siblings if field.ttl_ms is not None]
+    lives = {field.name: field.ttl_ms for field in case.siblings if field.ttl_ms is not None}
     if not lives:
-        return f"{said} Nothing else of {view} is left for it: no event about it came, or the stream has stopped."
-    newest = max(lives, key=lambda field: field.ttl_ms or 0)
-    ago_ms = (case.view.field(newest.name).ttl_ms if _declared(case.view, newest) else 0) - (
-        newest.ttl_ms or 0
-    )
-    if ago_ms >= 0 and _declared(case.view, newest):
-        shown = format_duration(max(1000, ago_ms // 1000 * 1000))
-        return f"{said} {view} wrote {newest.name} about {shown} ago, without this field or with null."
-    return f"{said} {view} does write other fields of this entity."
+        return (
+            f"{said} Nothing else of {view} is left for it: no event about it came, or the stream "
+            "has stopped."
+        )
+    newest = max(lives, key=lives.__getitem__)
+    ago_ms = case.view.field(newest).ttl_ms - lives[newest]
+    if ago_ms < 0:  # written with a TTL of its own
+        return f"{said} {view} does write other fields of this entity."
+    shown = format_duration(max(1000, ago_ms // 1000 * 1000))
+    return f"{said} {view} wrote {newest} about {shown} ago, without this field or with null."
 
 
 def _batch(case: _Case) -> str:
@@ -115,7 +117,3 @@ def _batch(case: _Case) -> str:
         f"{view} has not loaded this entity, or not within {ttl}: what is stored comes from other "
         f"views. {refill} brings it back, if its source has a row for it."
     )
-
-
-def _declared(view: ViewPlan, field: InspectedField) -> bool:
-    return any(declared.name == field.name for declared in view.fields)

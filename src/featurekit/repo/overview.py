@@ -180,11 +180,8 @@ def _view_life(view: ViewPlan, rows: Sequence[tuple[Sequence[int], int]]) -> Vie
             if code == _GONE:
                 continue
             fields[name] += 1
-            left += (
-                [min(ttl for ttl in (code, key_ttl) if ttl >= 0)]
-                if max(code, key_ttl) >= 0
-                else []
-            )
+            if ends := [ttl for ttl in (code, key_ttl) if ttl >= 0]:
+                left.append(min(ends))
     return ViewLife(
         view.name, len(rows), live, max(left, default=None), min(left, default=None), fields
     )

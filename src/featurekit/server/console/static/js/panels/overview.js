@@ -7,6 +7,7 @@ import { count, counted, percent, size, span, took } from "../format.js";
 import { confirmed, toast, toastError } from "../notices.js";
 import { button, card, figure, figures, heading, kindBadge, labelled, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
 import { entities, on, state, tell, views } from "../state.js";
+import { attention } from "./attention.js";
 import { COLOURS, coloured, loadState, storedWords } from "./words.js";
 
 const VIEW_COLUMNS = [
@@ -82,7 +83,7 @@ function topOf(live) {
     reads(live.reads),
   ];
   return [
-    empty ? el("div", { class: "card" }, emptyStore()) : null,
+    empty ? el("div", { class: "card", "data-key": "empty" }, emptyStore()) : attention(live),
     figures(shown),
   ];
 }

@@ -29,11 +29,16 @@ export function loadState(view, run, nowMs, life) {
   return el("span", { class: "pair" }, when, run.late && el("span", { class: "badge status-missing" }, "late"));
 }
 
+/** How long ago a stream last wrote, by the field that has the most left; `null` if nothing tells. */
+export function streamAge(view, life) {
+  if (!life?.live || life.newest_ttl_ms === null) return null;
+  return Math.max(0, Math.max(...view.fields.map((field) => field.ttl_ms)) - life.newest_ttl_ms);
+}
+
 /** A stream writes all the time: its newest field tells when it last did. */
 function streamState(view, life) {
   if (!life?.live) return el("span", { class: "badge status-missing" }, "silent");
-  const full = Math.max(...view.fields.map((field) => field.ttl_ms));
-  const since = life.newest_ttl_ms === null ? null : Math.max(0, full - life.newest_ttl_ms);
+  const since = streamAge(view, life);
   const quiet = since !== null && since > view.refresh_ms;
   return el("span", { class: "pair" }, ago(since), quiet && el("span", { class: "badge status-missing" }, "late"));
 }
