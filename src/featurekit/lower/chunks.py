@@ -94,24 +94,42 @@ def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Diale
 
 
 def _row_commands(view: ViewPlan, framed: Any, columns: dict[str, Any], dialect: Dialect) -> Built:
-    """Each row as one call of the script `ROW`: the bytes of `units.row_command`."""
-    groups: list[Any] = []
-    body: list[Any] = []
-    for ttl_ms, names in lives_of(view).items():
-        items = [(n, columns[n]) for n in names]
-        groups.append(_set_count(items))
-        body += [_by_count(groups[-1], partial(_group_head, ttl_ms)), *_pairs(items)]
+    """Each row as one command: the bytes of `units.row_command`."""
+    lives = {ttl: [(n, columns[n]) for n in names] for ttl, names in lives_of(view).items()}
     gone, names_gone = _gone(columns, view.retired)
+    joined = None
+    if dialect.hsetex and len(lives) == 1 and view.expires == "field":
+        [(ttl_ms, items)] = lives.items()
+        [alone] = _set_commands(framed, items, ttl_ms, hsetex=True)
+        joined = _join(alone.pieces)
+    if joined is None or not isinstance(gone, int) or gone:
+        scripted = _join(_script_calls(view, framed, lives, (gone, names_gone), dialect))
+        joined = scripted if joined is None else pc.if_else(pc.equal(gone, 0), joined, scripted)
+    n = len(framed)
+    return Built(_data(joined), n, n, faults_of_commands, partial(_ends, joined))
+
+
+def _script_calls(
+    view: ViewPlan,
+    framed: Any,
+    lives: dict[int, list[tuple[str, Any]]],
+    deleted: tuple[Any, list[Any]],
+    dialect: Dialect,
+) -> list[Any]:
+    """Each row as a call of the script `ROW`, as pieces to be joined."""
+    gone, names_gone = deleted
+    groups = [_set_count(items) for items in lives.values()]
+    body: list[Any] = []
+    for (ttl_ms, items), count in zip(lives.items(), groups, strict=True):
+        body += [_by_count(count, partial(_group_head, ttl_ms)), *_pairs(items)]
     filled = [_by_count(count, lambda k: int(k > 0), pa.int32()) for count in groups]
     size = _sum(8, gone, *filled, *filled, *groups, *groups)
     constant = _argument(key_ttl_ms_of(view)) + _argument(int(dialect.hsetex))
-    pieces = [
+    return [
         _by_count(size, lambda k: b"*%d\r\n" % k + bulk(b"EVALSHA") + bulk(ROW.sha) + bulk(b"1")),
         *(framed, constant, _by_count(_sum(0, *filled), _argument), _by_count(gone, _argument)),
         *(*body, *names_gone, b"\r\n"),
     ]
-    joined, n = _join(pieces), len(framed)
-    return Built(_data(joined), n, n, faults_of_commands, partial(_ends, joined))
 
 
 def _group_head(ttl_ms: int, size: int) -> bytes | None:

@@ -124,7 +124,10 @@ def row_command(
     *,
     hsetex: bool,
 ) -> bytes:
-    """The one command that writes a row: a call of the script `ROW`, which answers 1.
+    """The one command that writes a row, which answers 1.
+
+    It is `HSETEX` where that does all of it: fields of one TTL and nothing else. Or else it is a
+    call of the script `ROW`, at twice the server's work.
 
     Args:
         key: The hash.
@@ -133,7 +136,10 @@ def row_command(
         key_ttl_ms: The TTL that the key gets; 0 for none.
         hsetex: Whether the server has `HSETEX`.
     """
-    filled = {ttl_ms: items for ttl_ms, items in groups.items() if items}
+    filled = {ttl_ms: list(items) for ttl_ms, items in groups.items() if items}
+    if hsetex and len(filled) == 1 and not gone and not key_ttl_ms:
+        [alone] = [set_commands(key, items, ttl, hsetex=True) for ttl, items in filled.items()]
+        return b"".join(alone)
     parts = [b"%d" % key_ttl_ms, flag_of(hsetex=hsetex), b"%d" % len(filled), b"%d" % len(gone)]
     for ttl_ms, items in filled.items():
         parts += [b"%d" % ttl_ms, b"%d" % len(items), *(part for item in items for part in item)]
