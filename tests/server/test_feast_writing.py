@@ -75,6 +75,7 @@ def test_what_feasts_client_adds_to_a_row_is_understood(
             "country": ["SE"],
             "event_timestamp": ["2026-11-22T08:00:00"],
             "created": [None],
+            "t": ["2026-11-22T08:00:00"],
         },
         "allow_registry_cache": False,
     }

@@ -146,7 +146,7 @@ def test_every_route_is_in_the_document(store: FeatureStore) -> None:
     told = document(store)["paths"]
     routes = {getattr(route, "path", "") for route in create_app(Site(store)).routes}
     typed = {"/v1/services/{name}/read", "/v1/views/{name}/write"}
-    assert routes - typed - {"/openapi.json", "/docs", "/docs/{name}"} <= set(told)
+    assert routes - typed - {"/", "/openapi.json", "/docs", "/docs/{name}"} <= set(told)
 
 
 EXACT = (
@@ -196,3 +196,4 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing_inline(
         assert file.status_code == 200
         assert "://" not in file.text
     assert client.get("/docs/nothing.js").status_code == 404
+    assert client.get("/").text == page.text

@@ -22,7 +22,7 @@ from featurekit.server.feast.writing import feast_writing_routes
 from featurekit.server.following import Following
 from featurekit.server.health import health_routes
 from featurekit.server.jobs import Jobs
-from featurekit.server.openapi.routes import openapi_routes
+from featurekit.server.openapi.routes import front_routes, openapi_routes
 from featurekit.server.routing import refused
 from featurekit.server.scraping import Scraping
 from featurekit.server.site import Site
@@ -67,6 +67,7 @@ def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *scraping.routes(),
             *openapi_routes(site),
             *extra,
+            *front_routes(site),
         ],
         exception_handlers={HTTPException: no_route, Exception: _failed},
         lifespan=lifespan,

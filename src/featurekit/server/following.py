@@ -33,6 +33,7 @@ class Following:
     async def running(self) -> AsyncIterator[None]:
         """Look again and again while the block runs."""
         task = asyncio.create_task(self._run())
+        task.add_done_callback(_tell)
         try:
             yield
         finally:
@@ -58,3 +59,8 @@ class Following:
         while True:
             await asyncio.to_thread(self.look)
             await asyncio.sleep(LOOK_S)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("the registry is followed no more", exc_info=error)

@@ -66,9 +66,21 @@ def rows_of(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]]:
         RequestError: It is no frame.
         ValueRefusedError: Text where JSON is expected is none.
     """
-    own = {k.name for k in view.key.join_keys} | {f.name for f in view.fields}
-    timed = view.ordering == "event_time"
-    extras = {TIMESTAMP, _CREATED} - own
+    _check_frame(df)
+    extras = _extras(view)
+    columns = {name: column for name, column in df.items() if name not in extras}
+    for field in view.fields:
+        if field.dtype.kind == "json" and field.name in columns:
+            codec = codec_of(field.dtype)
+            columns[field.name] = [_from_text(codec, v, field.name) for v in columns[field.name]]
+    if view.ordering == "event_time" and TIMESTAMP in df:
+        columns[TIMESTAMP] = [_in_utc(time) for time in df[TIMESTAMP]]
+    if not columns:
+        raise RequestError("it has no columns", where="df")
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _check_frame(df: dict[str, Any]) -> None:
     lengths = set()
     for name, column in df.items():
         if not isinstance(column, list):
@@ -76,16 +88,14 @@ def rows_of(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]]:
         lengths.add(len(column))
     if len(lengths) > 1:
         raise RequestError("its columns differ in length", where="df")
-    columns = {name: c for name, c in df.items() if name not in extras}
-    for field in view.fields:
-        if field.dtype.kind == "json" and field.name in columns:
-            codec = codec_of(field.dtype)
-            columns[field.name] = [_from_text(codec, v, field.name) for v in columns[field.name]]
-    if timed and TIMESTAMP in df:
-        columns[TIMESTAMP] = [_in_utc(time) for time in df[TIMESTAMP]]
-    if not columns:
-        raise RequestError("it has no columns", where="df")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _extras(view: ViewPlan) -> set[str]:
+    """The columns of times that a frame may have and the view has no field for."""
+    extras = {TIMESTAMP, _CREATED}
+    if view.source is not None:
+        extras |= {view.source.timestamp_field, view.source.created_timestamp_field}
+    return extras - {k.name for k in view.key.join_keys} - {f.name for f in view.fields}
 
 
 def _from_text(codec: Codec, value: object, name: str) -> object:

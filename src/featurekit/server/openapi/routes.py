@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
 from featurekit.plan import RepoPlan
@@ -16,6 +16,15 @@ from featurekit.server.site import Site
 from featurekit.server.v1.registry import applied_registry
 
 _PAGE = "docs.html"
+
+
+def front_routes(site: Site) -> list[BaseRoute]:
+    """What `/` leads to, where nothing else is served there."""
+
+    async def front(_request: Request) -> Response:
+        return RedirectResponse("docs")
+
+    return [route("/", front, site=site, scope=None)]
 
 
 def openapi_routes(site: Site) -> list[BaseRoute]:
