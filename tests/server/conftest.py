@@ -9,6 +9,7 @@ import pytest
 
 from featurekit import FeatureStore
 from tests.promise.repos import applied
+from tests.server.running import await_jobs
 from tests.servers import Server
 
 
@@ -17,3 +18,4 @@ def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
     """The fraud repository, applied, with nothing stored."""
     with applied(tmp_path, valkey.url) as store:
         yield store
+        await_jobs()

@@ -20,6 +20,7 @@ import httpx2
 import uvicorn
 
 from featurekit.server.app import create_app
+from featurekit.server.jobs import JOB
 from featurekit.server.run import Options, config_of
 from featurekit.server.site import Site
 
@@ -111,3 +112,8 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
     while not true():
         assert time.monotonic() < late, "it did not come true in time"
         time.sleep(0.02)
+
+
+def await_jobs() -> None:
+    """Wait for loads that nobody waits for: they use their store's connections to the end."""
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == JOB])

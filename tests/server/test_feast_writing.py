@@ -15,7 +15,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.site import Limits, Site
 from tests.promise.repos import applied
-from tests.server.running import wait_until
+from tests.server.running import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repos import immortal, repository
 
@@ -42,6 +42,7 @@ def loadable(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
     )
     with applied(tmp_path, valkey.url, CSV) as store:
         yield store
+        await_jobs()
 
 
 def value(store: FeatureStore, feature: str, entity: str = "u1") -> Any:

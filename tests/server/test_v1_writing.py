@@ -13,7 +13,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.site import Limits, Site
 from tests.promise.repos import FRAUD, applied, write_repo
-from tests.server.running import wait_until
+from tests.server.running import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repos import repository, ttl_ms
 
@@ -111,6 +111,7 @@ feature_views:
         told = client.post("/v1/materialize", json={"views": ["profile"], "wait": False})
         assert (told.status_code, told.json()["views"]) == (202, ["profile"])
         wait_until(lambda: len(store.load_history()) == 2)
+        await_jobs()
 
 
 def test_the_registry_is_told_whole_and_by_name(client: TestClient, store: FeatureStore) -> None:

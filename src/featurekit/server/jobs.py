@@ -20,6 +20,9 @@ from featurekit.runtime.report import MaterializeReport
 
 T = TypeVar("T")
 
+JOB = "featurekit job"
+"""The name of a job's thread."""
+
 _log = logging.getLogger("featurekit.server")
 
 
@@ -108,7 +111,7 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
         with suppress(RuntimeError):  # the loop may have ended meanwhile
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=run, name="featurekit job", daemon=True).start()
+    threading.Thread(target=run, name=JOB, daemon=True).start()
     return future
 
 
