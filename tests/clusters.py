@@ -17,7 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from featurekit.stores.topology import SLOTS, slot_of
+from featurekit.stores.cluster.topology import SLOTS, slot_of
 
 NODE_TIMEOUT_MS = 5000
 Address = tuple[str, int]

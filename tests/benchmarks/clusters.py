@@ -17,7 +17,7 @@ from redis.asyncio.cluster import ClusterNode
 from featurekit import FeatureStore
 from featurekit.lower.read import requests_function
 from featurekit.repo.bench import SIZES, bench_columns, bench_ids, by_hand, race
-from featurekit.stores.reference_cluster import PlainCluster, PreparedCluster
+from featurekit.stores.cluster.reference import PlainCluster, PreparedCluster
 from featurekit.stores.url import StoreUrl
 from tests.benchmarks.ground import declare, ground
 from tests.benchmarks.reads import NAMES, PREFIX, Act, race_async

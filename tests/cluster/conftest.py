@@ -9,7 +9,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.stores import open_store
-from featurekit.stores.cluster import ClusterStore
+from featurekit.stores.cluster.store import ClusterStore
 from tests.clusters import Cluster
 from tests.promise.repos import applied
 from tests.servers import redis_binary, valkey_binary

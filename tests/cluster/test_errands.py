@@ -9,10 +9,10 @@ import pytest
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
-from featurekit.stores.course import Course, Failure, Outcome
-from featurekit.stores.errand import ASKING, TEACH, Errand, Parcel, refusal
+from featurekit.stores.cluster.course import Course, Failure, Outcome
+from featurekit.stores.cluster.errand import ASKING, TEACH, Errand, Parcel, refusal
+from featurekit.stores.cluster.topology import SLOTS, Shard, Topology, slot_of
 from featurekit.stores.patience import Patience
-from featurekit.stores.topology import SLOTS, Shard, Topology, slot_of
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, command, commands_in
 

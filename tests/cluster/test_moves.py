@@ -16,7 +16,7 @@ from typing_extensions import override
 from featurekit import FeatureStore
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Terms
-from featurekit.stores.topology import slot_of
+from featurekit.stores.cluster.topology import slot_of
 from featurekit.wire import command
 from tests.cluster.conftest import opened
 from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, WIDE, Loop, fill, unavailable

@@ -20,7 +20,7 @@ from featurekit.lower.scripts import ROW
 from featurekit.lower.units import row_command
 from featurekit.ports import AsyncOnlineStore, Terms
 from featurekit.stores import open_async_store
-from featurekit.stores.cluster import ClusterStore
+from featurekit.stores.cluster.store import ClusterStore
 from featurekit.wire import ErrorReply, command
 from tests.cluster.conftest import opened
 from tests.clusters import Cluster, Node, wait_for

@@ -14,7 +14,7 @@ from featurekit.ports import OnlineStore
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
-from featurekit.stores.topology import slot_of
+from featurekit.stores.cluster.topology import slot_of
 from tests.cluster.conftest import opened
 from tests.cluster.test_moves import moving
 from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, fill

@@ -296,9 +296,9 @@ def _others(store: OnlineStore) -> Iterator[tuple[Any, Any]]:
 
 
 def _references(store: OnlineStore) -> tuple[Any, Any]:
-    from featurekit.stores.cluster import ClusterStore
+    from featurekit.stores.cluster.reference import PlainCluster, PreparedCluster
+    from featurekit.stores.cluster.store import ClusterStore
     from featurekit.stores.reference import PlainClient, PreparedBytes, server_url
-    from featurekit.stores.reference_cluster import PlainCluster, PreparedCluster
 
     if isinstance(store, ClusterStore):
         return PreparedCluster(store), PlainCluster(store.url)

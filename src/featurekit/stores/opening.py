@@ -42,7 +42,7 @@ def store_at(place: StoreUrl) -> OnlineStore:
 
         return EmbeddedStore(place)
     if place.scheme in CLUSTERS:
-        from featurekit.stores.cluster import ClusterStore
+        from featurekit.stores.cluster.store import ClusterStore
 
         return ClusterStore(place)
     if place.scheme in SENTINELS:
@@ -71,7 +71,7 @@ def open_async_store(
 
         return AsyncEmbeddedStore(place)
     if place.scheme in CLUSTERS:
-        from featurekit.stores.cluster_aio import AsyncClusterStore
+        from featurekit.stores.cluster.store_aio import AsyncClusterStore
 
         return AsyncClusterStore(place)
     if place.scheme in SENTINELS:

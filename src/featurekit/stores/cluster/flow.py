@@ -18,10 +18,10 @@ from typing import Any
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
-from featurekit.stores.errand import Errand, Redirect, refusal
+from featurekit.stores.cluster.errand import Errand, Redirect, refusal
+from featurekit.stores.cluster.nodes import NodeLink, NodePool
 from featurekit.stores.flow import READ_BYTES, WINDOW, Answered, line_end
 from featurekit.stores.link import PING, reply_reader
-from featurekit.stores.nodes import NodeLink, NodePool
 from featurekit.stores.patience import Patience
 from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import Address, StoreUrl

@@ -7,9 +7,9 @@ from itertools import count
 from time import monotonic
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.stores.errand import Route
+from featurekit.stores.cluster.errand import Route
+from featurekit.stores.cluster.topology import NOBODY, Topology, find_topology
 from featurekit.stores.patience import Patience
-from featurekit.stores.topology import NOBODY, Topology, find_topology
 from featurekit.stores.url import Address, StoreUrl
 
 FRESH_S = 0.1

@@ -8,10 +8,10 @@ from typing import Any
 import redis
 from redis.cluster import ClusterNode
 
-from featurekit.stores.cluster import ClusterStore
+from featurekit.stores.cluster.store import ClusterStore
+from featurekit.stores.cluster.topology import find_topology
 from featurekit.stores.patience import Patience
 from featurekit.stores.reference import Ask, PreparedBytes, plain_options
-from featurekit.stores.topology import find_topology
 from featurekit.stores.url import StoreUrl
 
 

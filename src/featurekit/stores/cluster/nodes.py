@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.stores.errand import refusal
+from featurekit.stores.cluster.errand import refusal
 from featurekit.stores.link import NOT_YET, Link, Take, connect, reply_reader
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool import Pool

@@ -17,18 +17,18 @@ from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms, Traffic
-from featurekit.stores.cluster_flow import ClusterFlow
-from featurekit.stores.course import Course
-from featurekit.stores.errand import Errand
+from featurekit.stores.cluster.course import Course
+from featurekit.stores.cluster.errand import Errand
+from featurekit.stores.cluster.flow import ClusterFlow
+from featurekit.stores.cluster.nodes import NodePool
+from featurekit.stores.cluster.rounds import Round
+from featurekit.stores.cluster.routes import FRESH_S, Routes
+from featurekit.stores.cluster.topology import Topology, key_at
 from featurekit.stores.link import Take
-from featurekit.stores.nodes import NodePool
 from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
 from featurekit.stores.probe import ask_capabilities, prove_rows
 from featurekit.stores.redis import pages_of
-from featurekit.stores.rounds import Round
-from featurekit.stores.routes import FRESH_S, Routes
-from featurekit.stores.topology import Topology, key_at
 from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, info_of, text_command

@@ -8,10 +8,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from featurekit.stores.errand import refusal
+from featurekit.stores.cluster.errand import refusal
+from featurekit.stores.cluster.nodes import READONLY, check_readonly
 from featurekit.stores.link import Take, reply_reader
 from featurekit.stores.link_aio import Wire, connect
-from featurekit.stores.nodes import READONLY, check_readonly
 from featurekit.stores.patience import Patience
 from featurekit.stores.pool_aio import AsyncPool
 from featurekit.stores.url import StoreUrl

@@ -17,9 +17,9 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.stores.course import Failure, Outcome
-from featurekit.stores.errand import Errand, Parcel
-from featurekit.stores.nodes import NodeLink, NodePool
+from featurekit.stores.cluster.course import Failure, Outcome
+from featurekit.stores.cluster.errand import Errand, Parcel
+from featurekit.stores.cluster.nodes import NodeLink, NodePool
 from featurekit.stores.patience import Patience
 from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import Address

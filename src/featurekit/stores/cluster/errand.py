@@ -14,8 +14,8 @@ from typing import Any
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
+from featurekit.stores.cluster.topology import NOBODY, Topology, slot_of
 from featurekit.stores.link import Take, unanswered
-from featurekit.stores.topology import NOBODY, Topology, slot_of
 from featurekit.stores.url import Address
 from featurekit.wire import ErrorReply, command, commands_in, first_error
 

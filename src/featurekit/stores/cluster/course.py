@@ -12,9 +12,9 @@ from time import monotonic
 from typing import Any
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.errand import Errand, Parcel, Told
+from featurekit.stores.cluster.errand import Errand, Parcel, Told
+from featurekit.stores.cluster.topology import Topology
 from featurekit.stores.patience import Patience
-from featurekit.stores.topology import Topology
 from featurekit.stores.url import Address, StoreUrl
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.2

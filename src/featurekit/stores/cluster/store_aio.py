@@ -11,14 +11,14 @@ from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import TERMS, AsyncOnlineStore, Terms, Traffic
-from featurekit.stores.course import Course, Failure, Outcome
-from featurekit.stores.errand import Errand, Parcel
+from featurekit.stores.cluster.course import Course, Failure, Outcome
+from featurekit.stores.cluster.errand import Errand, Parcel
+from featurekit.stores.cluster.nodes_aio import AsyncNodePool, NodeWire
+from featurekit.stores.cluster.routes import Routes
+from featurekit.stores.cluster.topology import Topology
 from featurekit.stores.link import Take
-from featurekit.stores.nodes_aio import AsyncNodePool, NodeWire
 from featurekit.stores.options import REPLICA
 from featurekit.stores.patience import Patience
-from featurekit.stores.routes import Routes
-from featurekit.stores.topology import Topology
 from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply
