@@ -136,6 +136,7 @@ def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore
         ("/materialize", {"feature_views": "profile"}, 422, "a list is expected"),
         ("/materialize", {"feature_views": ["scores"]}, 422, "no batch source"),
         ("/materialize", {"version": "v2"}, 422, "no versions"),
+        ("/materialize?async=null", {}, 422, "true or false"),
         ("/materialize-incremental", {}, 422, "text is expected"),
     ],
 )  # fmt: skip

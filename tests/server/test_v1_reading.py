@@ -133,7 +133,7 @@ feature_services: [{name: rain, features: [weather]}]
         (SERVICE, {"entities": [], "fresh": True}, 422, "no member named 'fresh'"),
         (SERVICE, {"entities": [], "freshness": 1}, 422, "true or false is expected"),
         (SERVICE, {"entities": [], "timeout_s": "1"}, 422, "a number is expected"),
-        (SERVICE, {"entities": [], "timeout_s": 0}, 422, "0.0 is no timeout"),
+        (SERVICE, {"entities": [], "timeout_s": 0.001}, 422, "0.001 s is no timeout"),
         (SERVICE, {"entities": [], "max_age": "2m"}, 422, "an object is expected"),
         (SERVICE, {"entities": [], "max_age": {"shop": "2m"}}, 422, "shop"),
         (SERVICE, {"entities": [], "max_age": {"profile": "soon"}}, 422, "soon"),

@@ -19,6 +19,9 @@ from featurekit.server.routing import route
 from featurekit.server.shapes import as_object, member, optional, texts
 from featurekit.server.site import Site
 
+_TRUE = frozenset({"true", "t", "1", "on", "yes", "y"})
+_FALSE = frozenset({"false", "f", "0", "off", "no", "n"})
+
 
 def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
     """The routes that load views from their sources."""
@@ -38,13 +41,12 @@ def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
     async def load(
         request: Request, body: dict[str, Any], start: datetime | None, end: datetime | None
     ) -> Response:
-        views = wanted_views(body)
+        views, waits = wanted_views(body), not is_async(request)
         unknown = [n for n in views or () if view_of(site.store.repo_plan, n) is None]
         if unknown:
             return unknown_view(site.store.repo_plan, unknown[0])
         if views == ():
             return json_response(None)
-        waits = request.query_params.get("async", "").lower() not in ("true", "1")
         return await _load(jobs, Wanted(views or (), start, end), waits=waits)
 
     path = "/materialize-incremental"
@@ -60,6 +62,18 @@ async def _load(jobs: Jobs, wanted: Wanted, *, waits: bool) -> Response:
         return json_response(None)
     started = await jobs.start(wanted)
     return json_response({"status": "accepted", "feature_views": started}, 202)
+
+
+def is_async(request: Request) -> bool:
+    """Whether `?async=` says that nobody waits, in any of the words that Feast takes.
+
+    Raises:
+        RequestError: It says something else.
+    """
+    text = request.query_params.get("async", "false").lower()
+    if text not in _TRUE | _FALSE:
+        raise RequestError("true or false is expected", where="async")
+    return text in _TRUE
 
 
 def wanted_views(body: dict[str, Any]) -> tuple[str, ...] | None:

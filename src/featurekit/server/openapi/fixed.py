@@ -26,12 +26,13 @@ _TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 _FLAG: Schema = {"type": "boolean", "default": False}
 _COLUMNS: Schema = {
     "type": "object",
+    "minProperties": 1,
     "additionalProperties": {"type": "array", "items": {}},
     "description": "Columns of one length, by name.",
 }
 _TIME: Schema = {
-    "anyOf": [{"type": "string"}, {"type": "null"}],
-    "description": "RFC 3339; UTC where it names no zone.",
+    "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+    "description": "UTC where it names no zone.",
 }
 _EMPTY = {"description": "Done."}
 _NULL = answer({"type": "null"})
@@ -85,14 +86,17 @@ SCHEMAS: dict[str, Schema] = {
 def feast_paths(registry: Registry, most: int) -> Paths:
     """Feast's routes."""
     services = [service.name for service in registry.feature_services]
+    view: Schema = {"enum": [view.name for view in registry.feature_views]}
+    views: Schema = {"type": "array", "items": _loadable(registry)}
     asked = {
         "type": "object",
         "required": ["entities"],
         "properties": {
             "entities": {
                 "type": "object",
-                "additionalProperties": {"type": "array", "maxItems": most, "items": {}},
-                "description": "Join keys by name, each a column.",
+                "minProperties": 1,
+                "additionalProperties": {"type": "array", "items": {}},
+                "description": f"Join keys by name, each a column of at most {most}.",
             },
             "features": _TEXTS | {"description": "As `view:field`; or `feature_service`."},
             "feature_service": {"enum": [*services, None]},
@@ -102,7 +106,7 @@ def feast_paths(registry: Registry, most: int) -> Paths:
         },
     }
     frame = {"df": _COLUMNS, "allow_registry_cache": {}, "transform_on_write": {}}
-    window = {"feature_views": {"anyOf": [_TEXTS, {"type": "null"}]}}
+    window = {"feature_views": {"anyOf": [views, {"type": "null"}]}}
     loaded = {"200": _NULL, "202": answer(_OBJECT, "Started; with `?async=true`.")}
     return {
         "/get-online-features": _post(
@@ -115,14 +119,14 @@ def feast_paths(registry: Registry, most: int) -> Paths:
         "/push": _post(
             "push",
             "Write rows into the view that `push_source_name` names.",
-            _open({"push_source_name": {"type": "string"}, "to": {"const": "online"}, **frame}, 2),
+            _open({"push_source_name": view, "to": {"const": "online"}, **frame}, 2),
             {"200": _EMPTY},
             WRITING,
         ),
         "/write-to-online-store": _post(
             "write_to_online_store",
             "Write rows into a view.",
-            _open({"feature_view_name": {"type": "string"}, **frame}, 2),
+            _open({"feature_view_name": view, **frame}, 2),
             {"200": _NULL},
             WRITING,
         ),
@@ -139,12 +143,18 @@ def feast_paths(registry: Registry, most: int) -> Paths:
         "/materialize-incremental": _post(
             "materialize_incremental",
             "Load batch views from their sources, up to a time.",
-            _open({"end_ts": {"type": "string"}, **window}, 1),
+            _open({"end_ts": {"type": "string", "format": "date-time"}, **window}, 1),
             loaded,
             WRITING,
             _ASYNC,
         ),
     }
+
+
+def _loadable(registry: Registry) -> Schema:
+    """The names of the views that have a source."""
+    views = [view for view in registry.feature_views if view.batch and view.batch.source]
+    return {"enum": [view.name for view in views]} if views else {"type": "string"}
 
 
 _ASYNC = {"name": "async", "in": "query", "schema": {"type": "boolean"}}
@@ -197,7 +207,12 @@ def v1_paths(registry: Registry, most: int) -> Paths:
     ) | taking(
         closed(
             {
-                "views": _TEXTS | {"minItems": 1, "description": "All with a source, by default."},
+                "views": {
+                    "type": "array",
+                    "items": _loadable(registry),
+                    "minItems": 1,
+                    "description": "All with a source, by default.",
+                },
                 "start": {"type": "string", "description": "Rows at or after this time."},
                 "end": {"type": "string", "description": "Rows before this time."},
                 "wait": {"type": "boolean", "default": True},

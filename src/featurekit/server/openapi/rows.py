@@ -6,6 +6,7 @@ from featurekit.compiler import compile_read
 from featurekit.models import FeatureService, FeatureView, FieldSpec
 from featurekit.plan import ReadPlan, RepoPlan
 from featurekit.registry import Registry
+from featurekit.runtime.requests import MAX_TIMEOUT_S
 from featurekit.runtime.times import MAX_TTL_MS
 from featurekit.server.openapi.parts import (
     READING,
@@ -19,6 +20,7 @@ from featurekit.server.openapi.parts import (
     taking,
 )
 from featurekit.server.openapi.values import Schema, answer_schema, given_schema, key_schema
+from featurekit.server.v1.reading import LEAST_S
 
 SPAN: Schema = {
     "type": "string",
@@ -57,7 +59,7 @@ def request_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str,
         "type": "object", "additionalProperties": SPAN,
     }  # fmt: skip
     return {
-        "entities": {"type": "array", "maxItems": most, "items": keys},
+        "entities": {"type": "array", "items": keys, "description": f"At most {most}."},
         "freshness": {
             "type": "boolean",
             "default": False,
@@ -71,8 +73,8 @@ def request_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str,
         },
         "timeout_s": {
             "type": "number",
-            "exclusiveMinimum": 0,
-            "maximum": 3600,
+            "minimum": LEAST_S,
+            "maximum": MAX_TIMEOUT_S,
             "description": "The bound of the read, in seconds.",
         },
     }

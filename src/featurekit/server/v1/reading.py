@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from featurekit.errors import RequestError
+from featurekit.runtime.requests import MAX_TIMEOUT_S
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
@@ -20,6 +22,9 @@ from featurekit.server.spelling import OURS, spelled
 
 MEMBERS = ("entities", "freshness", "max_age", "timeout_s", "partial")
 """What a request to read may say besides which features."""
+
+LEAST_S = 0.005
+"""The shortest bound of a read: less would fail whatever the store does."""
 
 _OF_FEATURES = ("features", "full_feature_names")
 """What it may say where it names features one by one."""
@@ -46,7 +51,7 @@ def v1_reading_routes(site: Site) -> list[BaseRoute]:
             full_names=full_names,
             freshness=freshness,
         )
-        entities, timeout_s = member(body, "entities", list), number(body, "timeout_s")
+        entities, timeout_s = member(body, "entities", list), _timeout_s(body)
         readings.check_count(len(entities))
         response = await reading.reader.get_async(
             rows_of(reading, entities),
@@ -59,6 +64,17 @@ def v1_reading_routes(site: Site) -> list[BaseRoute]:
         route("/v1/services/{name}/read", read_service, site=site, methods=["POST"]),
         route("/v1/features/read", read_features, site=site, methods=["POST"]),
     ]
+
+
+def _timeout_s(body: dict[str, Any]) -> float | None:
+    timeout_s = number(body, "timeout_s")
+    if timeout_s is not None and not LEAST_S <= timeout_s <= MAX_TIMEOUT_S:
+        raise RequestError(
+            f"{timeout_s:g} s is no timeout",
+            where="timeout_s",
+            hint=f"give {LEAST_S:g} to {MAX_TIMEOUT_S} seconds",
+        )
+    return timeout_s
 
 
 def _ages(body: dict[str, Any]) -> dict[str, Any] | None:
