@@ -76,6 +76,8 @@ def test_loads_and_reads_outlive_a_primary(
     failing: FeatureStore, valkeys: Cluster, fate: str
 ) -> None:
     failing.write_batch("profile", table(0))
+    idle = FeatureStore(failing.path)
+    assert len(idle.doctor()) > 5
     victim = random.choice(valkeys.primaries)
     [heir] = valkeys.replicas_of(victim)
     reading = Reading(failing)
@@ -95,6 +97,8 @@ def test_loads_and_reads_outlive_a_primary(
     rows = failing.online_reader(["profile"]).read_many([f"u{n}" for n in range(USERS)])
     assert [row.tx_count_7d for row in rows] == [turn * USERS + n for n in range(USERS)]
     assert_all_expire(valkeys)
+    assert idle.reset("user") == USERS  # it was told nothing meanwhile
+    idle.close()
 
 
 def valkeys_role(node: Node) -> str:

@@ -39,6 +39,16 @@ class Routes:
             return None
         return known
 
+    def known_or_fail(self) -> Topology:
+        """The known topology, for a call that has no time to wait until it is found.
+
+        Raises:
+            StoreUnavailableError: None is known.
+        """
+        if self.known is None:
+            raise StoreUnavailableError(f"no server of {self._url} has answered yet")
+        return self.known
+
     def find(self, patience: Patience, away: Iterable[Address] = ()) -> Topology:
         """Ask for the topology; if nobody tells, the known one stays.
 

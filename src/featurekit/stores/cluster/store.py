@@ -128,7 +128,7 @@ class ClusterStore(OnlineStore):
             return
         capabilities, late = self.capabilities, monotonic() + self.url.load_timeout_s
         while True:
-            topology = self._current(self._upkeep)
+            topology = self._refresh(self._routes.known, self._upkeep)
             try:
                 for address in topology.primaries:
                     key = key_at(topology, address, f"{prefix}:@probe:")
@@ -138,7 +138,6 @@ class ClusterStore(OnlineStore):
                 if monotonic() > late:
                     raise
                 sleep(FRESH_S)
-                self._refresh(topology, self._upkeep)
             else:
                 break
         self._proven.add(prefix)
@@ -178,7 +177,8 @@ class ClusterStore(OnlineStore):
             pool.drop()
 
     def _primaries(self) -> list[Address]:
-        return self._current(self._upkeep).primaries
+        """The primaries as of now: no answer to a key would tell that they are others by now."""
+        return self._refresh(self._routes.known, self._upkeep).primaries
 
     def _carry_patiently(self, errand: Errand) -> list[Any]:
         """Carry what a load has to send again, for as long as it may wait."""
@@ -251,7 +251,9 @@ class ClusterStore(OnlineStore):
         """Ask for the topology, unless another thread did since the one seen, or just now."""
         if os.getpid() != self._pid:
             self._start()
-        with self._asking:  # nobody has it for longer than finding the topology may take
+        if not self._asking.acquire(timeout=patience.bounded(patience.try_s)):
+            return self._routes.known_or_fail()
+        try:
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
             found = self._routes.find(patience, away)
@@ -260,6 +262,8 @@ class ClusterStore(OnlineStore):
                 pool = self._pools.pop(place)
                 pool.drop()
                 self._past += pool.traffic
+        finally:
+            self._asking.release()
         return found
 
     def _exchange_at(self, address: Address, data: bytes, replies: int) -> list[Reply]:

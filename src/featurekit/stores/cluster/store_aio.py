@@ -132,7 +132,13 @@ class AsyncClusterStore(AsyncOnlineStore):
         """Ask for the topology, unless another task did since the one seen, or just now."""
         if (loop := asyncio.get_running_loop()) is not self._loop:
             self._loop, self._asking = loop, asyncio.Lock()
-        async with self._asking:
+        asking = self._asking
+        try:
+            async with asyncio.timeout(patience.bounded(patience.try_s)):
+                await asking.acquire()
+        except TimeoutError:
+            return self._routes.known_or_fail()
+        try:
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
             found = await asyncio.to_thread(self._routes.find, patience, tuple(away))
@@ -141,6 +147,8 @@ class AsyncClusterStore(AsyncOnlineStore):
                 pool = self._pools.pop(place)
                 pool.drop()
                 self._past += pool.traffic
+        finally:
+            asking.release()
         return found
 
 
