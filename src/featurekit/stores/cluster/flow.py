@@ -8,7 +8,6 @@ later rows of the same keys, so that the last one of a key stays.
 from __future__ import annotations
 
 import selectors
-import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
 from featurekit.stores.cluster.errand import Errand, Redirect, refusal
-from featurekit.stores.cluster.nodes import NodeLink, NodePool
+from featurekit.stores.cluster.nodes import WOULD_WAIT, NodeLink, NodePool
 from featurekit.stores.flow import READ_BYTES, WINDOW, Answered, line_end
 from featurekit.stores.link import PING, reply_reader
 from featurekit.stores.patience import Patience
@@ -29,7 +28,6 @@ from featurekit.wire import Reply, first_error
 
 LOOK_S = 0.5
 READS, BOTH_WAYS = selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE
-WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(slots=True)

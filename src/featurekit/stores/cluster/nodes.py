@@ -20,16 +20,19 @@ from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, command
 
 READONLY = command(b"READONLY")
+WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class NodeLink(Link):
     """A link whose exchange may go on step by step, beside those of other links."""
 
-    __slots__ = ("_count", "_rest", "_take", "values")
+    __slots__ = ("_count", "_flags", "_rest", "_take", "values")
 
     def __init__(self, link: Link) -> None:
         super().__init__(link._connection)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(refusal)
+        # A plain socket is asked not to wait each time, so that its timeout can stay as it is.
+        self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
         self._rest = memoryview(b"")
         self._count = 0
         self._take: Take = None
@@ -41,13 +44,17 @@ class NodeLink(Link):
         Raises:
             OSError: The link is broken; close it.
         """
-        plain = not isinstance(self.sock, ssl.SSLSocket)
-        # A plain socket is asked not to wait each time, so that its timeout can stay as it is.
-        if (timeout_s if plain else 0) != self._timeout_s:
-            self.set_timeout(timeout_s if plain else 0)
+        if (timeout_s if self._flags else 0) != self._timeout_s:
+            self.set_timeout(timeout_s if self._flags else 0)
         self.used_at = monotonic()
-        self._rest, self._count, self._take = memoryview(data), count, take
-        self.values = []
+        self._count, self._take, self.values = count, take, []
+        try:
+            size = self.sock.send(data, self._flags)
+        except WOULD_WAIT:
+            size = 0
+        if size == len(data):
+            return True
+        self._rest = memoryview(data)[size:]
         return self.push()
 
     def push(self) -> bool:
@@ -58,11 +65,8 @@ class NodeLink(Link):
         """
         while self._rest:
             try:
-                if isinstance(self.sock, ssl.SSLSocket):
-                    size = self.sock.send(self._rest)
-                else:
-                    size = self.sock.send(self._rest, socket.MSG_DONTWAIT)
-            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                size = self.sock.send(self._rest, self._flags)
+            except WOULD_WAIT:
                 return False
             self._rest = self._rest[size:]
         return True
@@ -73,23 +77,22 @@ class NodeLink(Link):
         Raises:
             OSError: The link is broken; close it.
         """
-        buffer, reader, take = self._buffer, self._reader, self._take
-        flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
+        buffer, reader, take, values = self._buffer, self._reader, self._take, self.values
         while True:
             try:
-                size = self.sock.recv_into(buffer, 0, flags)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                size = self.sock.recv_into(buffer, 0, self._flags)
+            except WOULD_WAIT:
                 return False
             if not size:
                 raise ConnectionResetError("the server closed the connection")
             reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
             new = iter(reader.gets, NOT_YET)
-            self.values.extend(map(take, new) if take else new)
-            if len(self.values) >= self._count:
+            values.extend(map(take, new) if take else new)
+            if len(values) >= self._count:
                 break
-            if flags:
+            if self._flags:
                 return False  # whereas TLS may hold bytes back that no poll tells of
-        if len(self.values) > self._count or reader.has_data():
+        if len(values) > self._count or reader.has_data():
             raise GarbledReplyError("more replies than requests")
         return True
 

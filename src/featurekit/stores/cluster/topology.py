@@ -9,6 +9,7 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from secrets import token_hex
 from time import monotonic
 from typing import Any
@@ -26,6 +27,7 @@ from featurekit.stores.troubles import unconnected, user_of
 from featurekit.stores.url import Address, StoreUrl
 
 SLOTS = 16384
+CRCS = 1 << 16
 NOBODY = -1
 
 
@@ -74,6 +76,7 @@ class Topology:
     def __init__(self, shards: Iterable[Shard], owners: Sequence[int]) -> None:
         self.shards = list(shards)
         self.owners = list(owners)
+        self._by_crc = self.owners * (CRCS // SLOTS)
         self.found_at = monotonic()
 
     def primary_of(self, shard: int) -> Address:
@@ -91,24 +94,27 @@ class Topology:
         replicas = [replica for shard in self.shards for replica in shard.replicas]
         return [*(shard.primary for shard in self.shards), *replicas]
 
-    def owners_of(self, keys: Iterable[bytes]) -> list[int]:
+    def owners_of(self, keys: Sequence[bytes]) -> list[int]:
         """The shard of each key."""
-        owners = self.owners
-        # As `slot_of`, where it stands: a read does this for each of its keys.
-        return [
-            owners[crc_hqx(key, 0) & 0x3FFF] if b"{" not in key else owners[slot_of(key)]
-            for key in keys
-        ]
+        # A read does this for all of its keys: without a loop in Python, unless there are tags.
+        if b"{" in b"".join(keys):
+            return [self.owners[slot_of(key)] for key in keys]
+        return list(map(self._by_crc.__getitem__, map(crc_hqx, keys, repeat(0))))
 
     def learn(self, slot: int, address: Address) -> bool:
         """Take in that a slot has moved to a server; whether that server was known as a primary."""
         for index, shard in enumerate(self.shards):
             if shard.primary == address:
-                self.owners[slot] = index
+                self._set(slot, index)
                 return True
         self.shards.append(Shard(address))
-        self.owners[slot] = len(self.shards) - 1
+        self._set(slot, len(self.shards) - 1)
         return False
+
+    def _set(self, slot: int, owner: int) -> None:
+        self.owners[slot] = owner
+        for crc in range(slot, CRCS, SLOTS):
+            self._by_crc[crc] = owner
 
 
 def key_at(topology: Topology, address: Address, head: str) -> bytes:
