@@ -78,11 +78,11 @@ class Traffic:
         return self._routes.setdefault(route, RouteCount())
 
     def metrics(self, reloads: int, *, stale: bool) -> HttpMetrics:
-        """All of it so far."""
-        routes = {route: count for route, count in self._routes.items() if count.answers}
+        """All of it so far; from any thread, so what grows is copied first."""
+        routes = {route: count for route, count in dict(self._routes).items() if count.answers}
         return HttpMetrics(
             answers={
-                route: {f"{method} {status}": n for (method, status), n in count.answers.items()}
+                route: {f"{m} {status}": n for (m, status), n in dict(count.answers).items()}
                 for route, count in routes.items()
             },
             latency={r: Histogram(tuple(c.buckets), c.seconds) for r, c in routes.items()},
