@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from featurekit import FeatureStore
-from featurekit.errors import LockedError, StoreError
+from featurekit.errors import LockedError, StoreError, StoreUnavailableError
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
 from featurekit.stores.embedded import EmbeddedServer
@@ -222,4 +222,17 @@ def test_a_lock_whose_answers_are_lost_is_held_and_freed_all_the_same(valkey: Se
             assert client.exists("fs:@lock:profile")
             proxy.to_client.cut_after(1)
         assert not client.exists("fs:@lock:profile")
+        store.close()
+
+
+def test_a_lock_left_behind_by_this_process_keeps_nobody_out(valkey: Server) -> None:
+    with FaultProxy(valkey.socket) as proxy, valkey.client() as client:
+        store = open_store(proxy.url, Path())
+        store.call("PING")
+        proxy.to_client.cut_after(len(b"+OK\r\n") + 1)  # taken, but not proven
+        with pytest.raises(StoreUnavailableError), ViewLock(store, "fs", "profile", 0):
+            pass
+        assert client.exists("fs:@lock:profile")
+        with ViewLock(store, "fs", "profile", 0), pytest.raises(LockedError):
+            ViewLock(store, "fs", "profile", 0).__enter__()
         store.close()

@@ -33,6 +33,10 @@ _PROVE = _IF_MINE.format("'PTTL', KEYS[1]")
 _RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
 
 
+_held: set[str] = set()
+"""The tokens of this process' locks: one that is not among them is a leftover of a lost answer."""
+
+
 class ViewLock:
     """The lock of one view, for a `with` block. `check` tells whether it still holds."""
 
@@ -47,6 +51,17 @@ class ViewLock:
         self._renewer = threading.Thread(target=self._renew, name=f"lock {view}", daemon=True)
 
     def __enter__(self) -> Self:
+        _held.add(self._token)
+        try:
+            self._take()
+            self._prove_renewable()
+        except BaseException:
+            _held.discard(self._token)
+            raise
+        self._renewer.start()
+        return self
+
+    def _take(self) -> None:
         deadline = time.monotonic() + TTL_MS / 1000 + 2
         while not self._taken():
             holder = self._call("GET", self._key)
@@ -60,9 +75,6 @@ class ViewLock:
                 if alive or self._is_renewed() or time.monotonic() > deadline:
                     raise self._locked(holder)
             time.sleep(0.2)
-        self._prove_renewable()
-        self._renewer.start()
-        return self
 
     def _prove_renewable(self) -> None:
         """Run a script on the lock, so that a user who may not is told before anything is loaded."""
@@ -82,6 +94,7 @@ class ViewLock:
     ) -> None:
         self._stop.set()
         self._renewer.join()
+        _held.discard(self._token)
         send = self._call_twice if error is None else self._call
         try:
             send("EVAL", _RELEASE, 1, self._key, self._token)
@@ -156,10 +169,12 @@ def _key(prefix: str, view: str) -> str:
 
 
 def _is_alive(holder: bytes) -> bool | None:
-    """Whether the holder's process runs; `None` if it is on another machine, which cannot be told."""
+    """Whether the holder still has it; `None` if it is on another machine, which cannot be told."""
     owner = json.loads(holder)
     if owner["host"] != socket.gethostname():
         return None
+    if owner["pid"] == os.getpid():
+        return holder.decode() in _held
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
