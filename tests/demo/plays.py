@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from featurekit import FeatureStore
 from featurekit.demo.repository import declare
@@ -23,7 +23,7 @@ class Play:
     """A demo that is asked things; its ticker is not started."""
 
     stage: Stage
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
     async def get(self, path: str) -> Any:
         """The answer to a request that is well."""
@@ -53,8 +53,8 @@ async def playing(
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
         stage = Stage(settings, store)
-        transport = httpx.ASGITransport(application(stage))
-        async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
+        transport = httpx2.ASGITransport(application(stage))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://demo") as client:
             yield Play(stage, client)
         await store.close_async()
 

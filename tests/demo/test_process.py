@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import redis
 
@@ -67,13 +67,13 @@ def test_it_starts_on_an_embedded_server_serves_and_ends(tmp_path: Path) -> None
             "(batch TTL 86400s, streaming TTL 300s)"
         )
         assert loaded == "Materialized 20 user(s); streaming worker running."
-        until(lambda: httpx.get(f"{url}/state").json()["worker"]["tick_count"] > 0)
-        assert httpx.get(f"{url}/health").status_code == 200
+        until(lambda: httpx2.get(f"{url}/state").json()["worker"]["tick_count"] > 0)
+        assert httpx2.get(f"{url}/health").status_code == 200
         beside = run_json("status", "--repo", str(tmp_path / ".featurekit/demo"))
         workers = [worker["name"] for view in beside for worker in view["workers"]]
         assert workers == ["demo"]
-        assert "<title>featurekit console</title>" in httpx.get(f"{url}/").text
-        with httpx.stream("GET", f"{url}/api/live") as listening_page:
+        assert "<title>featurekit console</title>" in httpx2.get(f"{url}/").text
+        with httpx2.stream("GET", f"{url}/api/live") as listening_page:
             assert next(listening_page.iter_text())
             code, out, err = ended(process, signal.SIGINT)
         assert (code, out, err) == (0, "Received SIGINT, shutting down...\n", "")
