@@ -128,7 +128,7 @@ def demo(folder: Path, url: str, *, users: int, **more: object) -> Iterator[tupl
         stage.ticker.start()
         web = Web(lambda: application(stage))
         try:
-            with store.streams.telling([stage.ticker], "demo"):
+            with store.streams.telling([stage.ticker.worker], "demo"):
                 yield web, stage
         finally:
             web.stop()

@@ -39,8 +39,11 @@ class Play:
 
     def tick(self, times: int = 1) -> None:
         """What the ticker does each second."""
+        users, worker = self.stage.ticker.users, self.stage.ticker.worker
         for _ in range(times):
-            self.stage.ticker._tick()
+            users._due = 0.0
+            if events := users.read(users.per_tick, 0):
+                worker._handle(events)
 
 
 @asynccontextmanager

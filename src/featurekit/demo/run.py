@@ -92,7 +92,7 @@ def run(
         config.timeout_graceful_shutdown = GRACE_S
         server = _Server(config)
         stage.ticker.start()
-        with store.streams.telling([stage.ticker], "demo"):
+        with store.streams.telling([stage.ticker.worker], "demo"):
             ending.server = server
             server.run(sockets=[listener])
             stage.ticker.stop()

@@ -19,7 +19,7 @@ from featurekit.demo.census import Census
 from featurekit.demo.people import profile, user_id
 from featurekit.demo.repository import ACTIVITY, PROFILE, SERVICE, redeclare
 from featurekit.demo.settings import Settings
-from featurekit.demo.ticker import Ticker
+from featurekit.demo.ticker import Ticker, Users
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
@@ -65,10 +65,12 @@ class Stage:
         entity = settings.keys.entity
         self.ticker = Ticker(
             store.stream_writer(ACTIVITY),
-            store.online_reader(SERVICE),
-            lambda: store.look.all_ids(entity),
-            settings.users_per_tick,
-            settings.tick_s,
+            Users(
+                store.online_reader(SERVICE),
+                lambda: store.look.all_ids(entity),
+                settings.users_per_tick,
+                settings.tick_s,
+            ),
         )
         views = [store.repo_plan.view(name) for name in (PROFILE, ACTIVITY)]
         self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
@@ -91,11 +93,12 @@ class Stage:
     async def state(self) -> dict[str, object]:
         """How things stand; of a store that is away what was known last, and why."""
         count = await self._census.take()
-        ticks = self.ticker.ticks
+        users = self.ticker.users
+        ticks = users.ticks
         stats = asdict(self._stats) | {"streaming_writes_total": ticks.writes_count}
         worker = asdict(ticks) | {
             "running": self.ticker.running,
-            "paused": self.ticker.paused,
+            "paused": users.paused,
             "users_per_tick": self.settings.users_per_tick,
         }
         return {
@@ -139,8 +142,9 @@ class Stage:
 
     def toggle(self) -> dict[str, object]:
         """Pause the worker, or have it go on."""
-        self.ticker.paused = not self.ticker.paused
-        return {"paused": self.ticker.paused, "running": self.ticker.running}
+        users = self.ticker.users
+        users.paused = not users.paused
+        return {"paused": users.paused, "running": self.ticker.running}
 
     async def read(self, user: str, names: Sequence[str]) -> dict[str, object]:
         """Features of one user, by one round trip."""
@@ -211,7 +215,7 @@ class Stage:
 
     def clear(self) -> int:
         """As `reset`, in this thread; returns how many there were."""
-        with self._writing, self.ticker.resting():
+        with self._writing, self.ticker.users.resting():
             deleted = self.store.reset(self.settings.keys.entity)
             self._stats = Stats()
         return deleted
