@@ -97,6 +97,17 @@ async def test_the_ticker_ticks_each_second_rests_and_goes_on(
         assert not (await play.get("/state"))["worker"]["running"]
 
 
+async def test_a_tick_that_is_given_up_holds_up_no_other(play: Play) -> None:
+    await play.post("/bulk-load", {"count": 5})
+    users = play.stage.ticker.users
+    users._due = 0.0
+    assert len(users.read(users.per_tick, 0)) == 5
+    users.end()
+    play.tick()
+    assert (await play.get("/state"))["worker"]["tick_count"] == 1
+    assert await play.post("/reset") == {"deleted": 5}
+
+
 @pytest.mark.parametrize("keys", ["a[b]c:", "x*:user:", "<b>?^-:user:"])
 async def test_a_prefix_is_no_pattern(valkey: Server, tmp_path: Path, keys: str) -> None:
     async with playing(tmp_path, valkey.url, keys) as play:

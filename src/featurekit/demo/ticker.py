@@ -88,6 +88,7 @@ class Users(EventSource):
         self._rng = random.Random(SEED)  # noqa: S311 - the same each time is what is wanted
         self._turns: Iterator[str] = iter(())
         self._working = threading.Lock()  # held from a tick's events to their acknowledgement
+        self._acting = False
         self._buried: list[str] = []
         self.rest()
 
@@ -130,9 +131,9 @@ class Users(EventSource):
             self._turns = iter(())
             raise StreamUnavailableError(error.message) from error
         finally:
+            self._acting = True
             if not events:
-                self.rest()
-                self._working.release()
+                self.end()
         return events
 
     @override
@@ -145,9 +146,15 @@ class Users(EventSource):
         ticks.error = ""
         for reason in self._buried:
             ticks.failed(reason)
+        self.end()
+
+    def end(self) -> None:
+        """End the tick under way, if there is one; what it told and was not written is dropped."""
         self._buried = []
         self.rest()
-        self._working.release()
+        if self._acting:
+            self._acting = False
+            self._working.release()
 
     @override
     def bury(self, event: StreamEvent, reason: str) -> None:
@@ -222,6 +229,7 @@ class Ticker:
                 self.worker.run(stop)
             except FeatureKitError as error:  # it refuses as a whole; that may be mended
                 self.users.ticks.failed(error.message)
+                self.users.end()
                 stop.wait(self.users.tick_s)
 
     def _told(self, report: StreamReport) -> None:
