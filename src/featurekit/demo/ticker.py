@@ -161,7 +161,7 @@ class Users(EventSource):
         self._buried.append(f"{event.id}: {reason}")
 
     @override
-    def buried(self, count: int) -> Sequence[DeadLetter]:
+    def buried(self, most: int) -> Sequence[DeadLetter]:
         return ()  # they are told of in `ticks`, and not kept
 
     @override
