@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import redis
 
-from featurekit.demo.people import SEED, activity, user_id
+from featurekit.demo.synthetic_users import SEED, activity, user_id
 from featurekit.repo.server import embedded_server
 
 STREAM = "user-activity"

@@ -1,6 +1,6 @@
 """Ports: what the runtime needs from the world, and what each side may count on.
 
-Adapters are in `stores`, `sources` and `streams`; only `repo` chooses among them, and has the `Door`.
+Adapters are in `stores`, `sources` and `streams`; only `repo` chooses among them, and has the `StoreHandle`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from featurekit.lower.units import Dialect
+from featurekit.lower.write_group import Dialect
 from featurekit.plan import ViewPlan
 from featurekit.wire import Reply
 
@@ -25,7 +25,7 @@ class Capabilities(Dialect):
     server: str
 
 
-Apart = tuple[Sequence[bytes], Sequence[int]]
+RowSpans = tuple[Sequence[bytes], Sequence[int]]
 """The keys of some rows, and where the bytes of each end."""
 
 
@@ -47,11 +47,11 @@ class Chunk:
     replies: int
     lines: int
     rows: int
-    apart: Callable[[], Apart] | None = None
+    apart: Callable[[], RowSpans] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ReadOptions:
     """On which terms a read is made.
 
     Attributes:
@@ -65,7 +65,7 @@ class Terms:
     partial: bool = False
 
 
-TERMS = Terms()
+DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class OnlineStore(Protocol):
         take: Callable[[Reply], Any] | None = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         """As `run`, for requests that only read: a store may have replicas answer them.
 
@@ -218,7 +218,7 @@ class AsyncOnlineStore(Protocol):
         take: Callable[[Reply], Any] | None = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         """As `OnlineStore.read`."""
 
@@ -226,7 +226,7 @@ class AsyncOnlineStore(Protocol):
         """Close the connections."""
 
 
-class Door(Protocol):
+class StoreHandle(Protocol):
     """The way to one online store, for threads and for event loops. Pickles without connections."""
 
     @property

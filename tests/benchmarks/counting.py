@@ -11,7 +11,7 @@ from typing_extensions import override
 from featurekit.lower.read import TakeRow, row_function
 from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
-from featurekit.ports import Door, Terms
+from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.repo.bench import bench_columns, bench_ids, race
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.tracing import API, is_traced
@@ -24,14 +24,14 @@ SIZES = (1, 100)
 class Uncounted(OnlineReader):
     """A reader that counts nothing, and looks for OpenTelemetry as the other one does."""
 
-    def __init__(self, plan: ReadPlan, door: Door) -> None:
+    def __init__(self, plan: ReadPlan, door: StoreHandle) -> None:
         super().__init__(plan, door)
         self._row = row_function(plan, self._careful_row)
         self._record = record_function(plan, self._careful_record)
 
     @override
     def _ask(
-        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
     ) -> list[Any]:
         if not keys[0]:
             return []

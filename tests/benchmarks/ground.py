@@ -24,7 +24,7 @@ class Ground:
     Attributes:
         root: The repository's folder.
         url: The server's URL.
-        store: Applied; its views are `ten`, `six` and `live`, its service is `all_ten`.
+        store: RegistryState; its views are `ten`, `six` and `live`, its service is `all_ten`.
     """
 
     root: Path

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from featurekit.lower.units import Dialect
+from featurekit.lower.write_group import Dialect
 from featurekit.ports import Chunk
 from featurekit.repo.bench import bench_ids
 from featurekit.runtime.tables import prepare_tables

@@ -8,7 +8,7 @@ from typing import Any
 
 from featurekit.lower.events import arrival_unit
 from featurekit.lower.keys import key_function
-from featurekit.lower.units import Dialect
+from featurekit.lower.write_group import Dialect
 from featurekit.repo.bench import race
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace

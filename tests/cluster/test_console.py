@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from featurekit.server.app import create_app
 from featurekit.server.console import console_routes
 from featurekit.server.console.sampler import Sampler
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 from tests.promise.repos import applied
 
 
@@ -23,7 +23,7 @@ def test_the_console_shows_a_cluster(url: str, tmp_path: Path) -> None:
         assert (user["present"], user["whole"], activity["live"]) == (50, True, 9)
         assert (seen["server"]["servers"], seen["server"]["keys"]) == (3, 50)
 
-        client = TestClient(create_app(Site(store), console_routes(Site(store))))
+        client = TestClient(create_app(ServerContext(store), console_routes(ServerContext(store))))
         body = {"features": "fraud_v1", "entities": 50, "runs": 1}
         told = client.post("/console/api/batch-read", json=body).json()
         assert (told["entities"], told["statuses"][0]) == (50, {"present": 50})

@@ -9,10 +9,16 @@ import pytest
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
-from featurekit.stores.cluster.course import Course, Failure, Outcome
-from featurekit.stores.cluster.errand import ASKING, TEACH, Errand, Parcel, refusal
+from featurekit.stores.cluster.retry import Failure, FanOutResult, RetryState
+from featurekit.stores.cluster.routed_requests import (
+    ASKING,
+    TEACH,
+    NodeBatch,
+    RoutedRequests,
+    refusal,
+)
 from featurekit.stores.cluster.topology import SLOTS, Shard, Topology, slot_of
-from featurekit.stores.patience import Patience
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, command, commands_in
 
@@ -32,27 +38,29 @@ def at_a() -> Topology:
     return Topology([Shard(A), Shard(B)], [0] * SLOTS)
 
 
-def parcels(errand: Errand, topology: Topology) -> list[Parcel]:
+def parcels(errand: RoutedRequests, topology: Topology) -> list[NodeBatch]:
     found, lost = errand.parcels(topology, topology.primary_of)
     assert lost == []
     return found
 
 
-def told(errand: Errand, topology: Topology, replies: Sequence[Any], parcel: Parcel) -> None:
+def told(
+    errand: RoutedRequests, topology: Topology, replies: Sequence[Any], parcel: NodeBatch
+) -> None:
     again = errand.settle(parcel, list(replies))
     errand.resend([(parcel.address, place, redirect) for place, redirect in again], [], topology)
 
 
 def test_requests_go_to_the_owners_of_their_slots() -> None:
     topology = halves()
-    for parcel in parcels(Errand(KEYS, GETS), topology):
+    for parcel in parcels(RoutedRequests(KEYS, GETS), topology):
         assert parcel.data == b"".join(GETS[place] for place in parcel.places)
         owner = topology.owners[slot_of(KEYS[parcel.places[0]])]
         assert parcel.address == (A, B)[owner]
 
 
 def test_a_write_that_goes_again_takes_the_later_ones_of_its_key_with_it() -> None:
-    errand, topology = Errand(KEYS, GETS, ordered=True), at_a()
+    errand, topology = RoutedRequests(KEYS, GETS, ordered=True), at_a()
     [parcel] = parcels(errand, topology)
     moved = refusal(f"MOVED {slot_of(b'k1')} b:2")
     told(errand, topology, [b"0", moved, b"2", b"3"], parcel)
@@ -64,7 +72,7 @@ def test_a_write_that_goes_again_takes_the_later_ones_of_its_key_with_it() -> No
 
 
 def test_a_read_that_goes_again_goes_alone() -> None:
-    errand, topology = Errand(KEYS, GETS), at_a()
+    errand, topology = RoutedRequests(KEYS, GETS), at_a()
     [parcel] = parcels(errand, topology)
     told(errand, topology, [b"0", b"1", b"2", refusal("TRYAGAIN later")], parcel)
     assert errand.todo == [3]
@@ -73,7 +81,7 @@ def test_a_read_that_goes_again_goes_alone() -> None:
 
 def test_asking_goes_before_each_command_of_a_request() -> None:
     wide = [get + command(b"PTTL", key) for key, get in zip(KEYS, GETS, strict=True)]
-    errand, topology = Errand(KEYS, wide, 2, repr), at_a()
+    errand, topology = RoutedRequests(KEYS, wide, 2, repr), at_a()
     [parcel] = parcels(errand, topology)
     ask = refusal(f"ASK {slot_of(b'k1')} :3")
     told(errand, topology, ["'0'", "1", ask, ask, "'2'", "1", "'3'", "1"], parcel)
@@ -85,7 +93,7 @@ def test_asking_goes_before_each_command_of_a_request() -> None:
 
 
 def test_a_server_that_knows_no_script_is_taught_before_the_rows_go_again() -> None:
-    errand, topology = Errand(KEYS[:1], [command(b"EVALSHA", b"x")]), at_a()
+    errand, topology = RoutedRequests(KEYS[:1], [command(b"EVALSHA", b"x")]), at_a()
     [parcel] = parcels(errand, topology)
     told(errand, topology, [refusal("NOSCRIPT none")], parcel)
     [parcel] = parcels(errand, topology)
@@ -95,7 +103,7 @@ def test_a_server_that_knows_no_script_is_taught_before_the_rows_go_again() -> N
 
 
 def test_one_who_may_not_teach_is_told() -> None:
-    errand, topology = Errand(KEYS[:1], [command(b"EVALSHA", b"x")]), at_a()
+    errand, topology = RoutedRequests(KEYS[:1], [command(b"EVALSHA", b"x")]), at_a()
     [parcel] = parcels(errand, topology)
     told(errand, topology, [refusal("NOSCRIPT none")], parcel)
     [parcel] = parcels(errand, topology)
@@ -105,15 +113,15 @@ def test_one_who_may_not_teach_is_told() -> None:
 
 
 def test_two_servers_that_point_at_each_other_are_given_up_in_time() -> None:
-    errand, topology = Errand(KEYS[:1], GETS[:1]), at_a()
-    course = Course(URL, errand, Patience(0.05))
+    errand, topology = RoutedRequests(KEYS[:1], GETS[:1]), at_a()
+    course = RetryState(URL, errand, Deadline(0.05))
     pauses = []
 
     def send() -> None:
         while errand.todo:
             [parcel] = parcels(errand, topology)
             target = "b:2" if parcel.address == A else "a:1"
-            outcome = Outcome()
+            outcome = FanOutResult()
             moved = refusal(f"MOVED {slot_of(KEYS[0])} {target}")
             outcome.take_in(errand, parcel, [moved])
             pauses.append(course.next(outcome, [], topology))
@@ -125,12 +133,12 @@ def test_two_servers_that_point_at_each_other_are_given_up_in_time() -> None:
 
 
 def test_what_was_sent_once_and_not_answered_is_not_sent_again() -> None:
-    errand, topology = Errand(KEYS[:1], GETS[:1]), at_a()
+    errand, topology = RoutedRequests(KEYS[:1], GETS[:1]), at_a()
     away = StoreUnavailableError("away")
     for sent in (False, True):
-        course = Course(URL, errand, Patience(9), once=True)
+        course = RetryState(URL, errand, Deadline(9), once=True)
         [parcel] = parcels(errand, topology)
-        outcome = Outcome(failures=[Failure(parcel, away, sent=sent)])
+        outcome = FanOutResult(failures=[Failure(parcel, away, sent=sent)])
         if sent:
             with pytest.raises(StoreUnavailableError, match="away"):
                 course.next(outcome, [], topology)
@@ -140,11 +148,11 @@ def test_what_was_sent_once_and_not_answered_is_not_sent_again() -> None:
 
 
 def test_of_a_partial_read_only_what_is_away_is_given_up() -> None:
-    errand, topology = Errand(KEYS[:2], GETS[:2], take=repr), at_a()
-    course = Course(URL, errand, Patience(9), partial=True)
+    errand, topology = RoutedRequests(KEYS[:2], GETS[:2], take=repr), at_a()
+    course = RetryState(URL, errand, Deadline(9), partial=True)
     for _ in range(2):
         [parcel] = parcels(errand, topology)
-        outcome = Outcome()
+        outcome = FanOutResult()
         down = refusal("CLUSTERDOWN gone")
         outcome.take_in(errand, parcel, [down] * len(parcel.places))
         course.next(outcome, [], topology)

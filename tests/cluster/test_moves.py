@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from featurekit import FeatureStore
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import Terms
+from featurekit.ports import ReadOptions
 from featurekit.stores.cluster.topology import slot_of
 from featurekit.wire import command
 from tests.cluster.conftest import opened
@@ -133,7 +133,7 @@ def test_a_slot_that_nobody_serves_fails_its_own_rows(valkeys: Cluster) -> None:
             StoreUnavailableError, match="answers CLUSTERDOWN Hash slot not served"
         ):
             store.read(KEYS, REQUESTS)
-        rows = store.read(KEYS, REQUESTS, terms=Terms(timeout_s=0.3, partial=True))
+        rows = store.read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=0.3, partial=True))
     finally:
         owner.ask("CLUSTER", "ADDSLOTS", SLOT)
     for key, row in zip(KEYS, rows, strict=True):

@@ -17,8 +17,8 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import ROW
-from featurekit.lower.units import row_command
-from featurekit.ports import AsyncOnlineStore, Terms
+from featurekit.lower.write_group import row_command
+from featurekit.ports import AsyncOnlineStore, ReadOptions
 from featurekit.stores import open_async_store
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.wire import ErrorReply, command
@@ -29,7 +29,7 @@ KEYS = [b"fs:user:u%d" % number for number in range(60)] * 2
 REQUESTS = [command(b"HMGET", key, b"n") for key in KEYS]
 WIDE = [request + command(b"PTTL", key) for key, request in zip(KEYS, REQUESTS, strict=True)]
 VALUES = [[key] for key in KEYS]
-QUICK = Terms(timeout_s=0.3, partial=True)
+QUICK = ReadOptions(timeout_s=0.3, partial=True)
 
 Read = Callable[..., list[Any]]
 
@@ -135,7 +135,7 @@ def test_all_servers_are_asked_before_any_answer_is_awaited(
     if warm:
         store.read(list(lists), [command(b"LLEN", key) for key in lists])
     waits = [command(b"BLPOP", key, b"9") for key in lists]
-    terms = Terms(timeout_s=9)
+    terms = ReadOptions(timeout_s=9)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(store.read, list(lists), waits, terms=terms)
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
@@ -154,7 +154,7 @@ def test_answers_are_taken_while_other_servers_work(
     waits = [command(b"BLPOP", key, b"9") for key in lists]
     taken: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(store.read, list(lists), waits, taken.append, terms=Terms(9))
+        reading = pool.submit(store.read, list(lists), waits, taken.append, terms=ReadOptions(9))
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
         for count, (key, node) in enumerate(reversed(lists.items())):
             wait_for(partial(_has, taken, count), "the answer before")
@@ -175,7 +175,7 @@ async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
     keys = list(lists)
     await store.read(keys, [command(b"LLEN", key) for key in keys])
     waits = [command(b"BLPOP", key, b"9") for key in keys]
-    task = asyncio.create_task(store.read(keys, waits, terms=Terms(timeout_s=9)))
+    task = asyncio.create_task(store.read(keys, waits, terms=ReadOptions(timeout_s=9)))
     while not all(map(blocked, lists.values())):
         await asyncio.sleep(0.01)
     task.cancel()
@@ -205,7 +205,7 @@ def test_a_silent_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> N
     with silent.stopped():
         rows = read(KEYS, REQUESTS, terms=QUICK)
         with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{silent.port} within"):
-            read(KEYS, REQUESTS, terms=Terms(timeout_s=0.3))
+            read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=0.3))
     assert_others_are_there(rows, valkeys, silent)
     assert read(KEYS, REQUESTS) == VALUES
 
@@ -304,7 +304,7 @@ def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: st
     wait_for(partial(_gives, store.read), "the replicas to be in sync")
     [replica] = valkeys.replicas_of(valkeys.primaries[0])
     with replica.stopped():
-        assert store.read(KEYS, REQUESTS, terms=Terms(timeout_s=2)) == VALUES
+        assert store.read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=2)) == VALUES
         assert store.read(KEYS, REQUESTS, terms=QUICK) == VALUES
     replica.kill()
     try:

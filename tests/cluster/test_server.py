@@ -7,7 +7,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from featurekit.server.app import create_app
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 from tests.clusters import Cluster
 from tests.promise.repos import FRAUD, applied
 
@@ -16,7 +16,7 @@ def test_rows_are_written_and_read_over_http(valkeys: Cluster, tmp_path: Path) -
     ids = [f"u{i}" for i in range(30)]
     with (
         applied(tmp_path, valkeys.url, FRAUD, registry="online") as store,
-        TestClient(create_app(Site(store))) as client,
+        TestClient(create_app(ServerContext(store))) as client,
     ):
         assert client.get("/ready").json()["ready"] is True
         rows = [{"user_id": each, "tx_count_5m": n} for n, each in enumerate(ids)]

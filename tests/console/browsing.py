@@ -19,13 +19,13 @@ from starlette.applications import Starlette
 from featurekit import FeatureStore
 from featurekit.demo.repository import declare
 from featurekit.demo.run import application
+from featurekit.demo.service import DemoService
 from featurekit.demo.settings import Settings
-from featurekit.demo.stage import Stage
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
 from featurekit.server.console import console_routes
+from featurekit.server.context import ServerContext
 from featurekit.server.run import Options, config_of
-from featurekit.server.site import Site
 from tests.server.running import wait_until
 
 REQUIRED = "FEATUREKIT_REQUIRE_BROWSER"
@@ -108,7 +108,7 @@ class Web:
 @contextmanager
 def served(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> Iterator[Web]:
     """The console of a store, under `/console/`, while the block runs."""
-    site = Site(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
+    site = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
     web = Web(lambda: create_app(site, console_routes(site)))
     try:
         yield web
@@ -117,13 +117,15 @@ def served(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> It
 
 
 @contextmanager
-def demo(folder: Path, url: str, *, users: int, **more: object) -> Iterator[tuple[Web, Stage]]:
+def demo(
+    folder: Path, url: str, *, users: int, **more: object
+) -> Iterator[tuple[Web, DemoService]]:
     """The demo with so many users, its worker ticking, while the block runs."""
     settings = replace(Settings(url=url, folder=folder), **more)  # type: ignore[arg-type]
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
-        stage = Stage(settings, store)
+        stage = DemoService(settings, store)
         stage.load(users, settings.batch_ttl_s)
         stage.ticker.start()
         web = Web(lambda: application(stage))

@@ -12,7 +12,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
 from featurekit.server.console import console_routes
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 from tests.promise.repos import applied
 from tests.servers import Server
 
@@ -35,7 +35,7 @@ def fill(store: FeatureStore, users: int = 3) -> None:
 
 def console(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> TestClient:
     """A client of the console of a store."""
-    site = Site(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
+    site = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
     return TestClient(create_app(site, console_routes(site)), base_url="http://127.0.0.1")
 
 

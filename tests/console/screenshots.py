@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from featurekit.demo.stage import Stage
+from featurekit.demo.service import DemoService
 from tests.console.browsing import NARROW, WIDE, Web, demo, launched, opened, served
 from tests.console.conftest import fill
 from tests.promise.repos import applied
@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
                 _pictures(browser, OTHER, f"{web.url}/console", folder)
 
 
-def _story(browser: Browser, web: Web, stage: Stage, server: Server, folder: Path) -> None:
+def _story(browser: Browser, web: Web, stage: DemoService, server: Server, folder: Path) -> None:
     with opened(browser, web.url) as page:
         page.wait_for_timeout(TICKING_MS)
         stage.toggle()

@@ -16,7 +16,7 @@ from typing_extensions import override
 from featurekit import FeatureStore
 from featurekit.server.console.live import Live
 from featurekit.server.console.sampler import Sampler
-from featurekit.server.stopping import stop
+from featurekit.server.shutdown import stop
 from tests.console.conftest import fill
 from tests.promise.repos import applied
 from tests.servers import Server

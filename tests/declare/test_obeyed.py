@@ -14,8 +14,8 @@ from featurekit.models.config import OnlineStoreConfig, RepoConfig, Tls
 from featurekit.models.model import Described, Model
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
-from featurekit.repo.home import FileHome, OnlineHome
 from featurekit.repo.parts import Parts
+from featurekit.repo.registry_store import FileRegistryStore, OnlineRegistryStore
 from featurekit.stores.url import StoreUrl
 from tests.declare.conftest import REPO, Load
 
@@ -260,14 +260,14 @@ def test_the_defaults_in_the_file_are_those_of_urls() -> None:
 def test_the_repository_chooses_files_store_and_registry(load: Load, tmp_path: Path) -> None:
     load(DECLARED, REPO)
     by_default = Parts.of(tmp_path)
-    assert isinstance(by_default.home, FileHome)
+    assert isinstance(by_default.home, FileRegistryStore)
     (tmp_path / "none.yaml").write_text("{}")
     load(
         DECLARED,
         "project: fraud\ndefinitions: none.yaml\nregistry: online\nonline_store: {url: 'memory://obeyed'}\n",
     )
     chosen = Parts.of(tmp_path)
-    assert isinstance(chosen.home, OnlineHome)
+    assert isinstance(chosen.home, OnlineRegistryStore)
     assert chosen.door.url == "memory://obeyed" != by_default.door.url
     assert chosen.loaded is not None
     assert chosen.loaded.entities == ()

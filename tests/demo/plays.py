@@ -14,15 +14,15 @@ import httpx2
 from featurekit import FeatureStore
 from featurekit.demo.repository import declare
 from featurekit.demo.run import application
+from featurekit.demo.service import DemoService
 from featurekit.demo.settings import Keys, Settings
-from featurekit.demo.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
 class Play:
     """A demo that is asked things; its ticker is not started."""
 
-    stage: Stage
+    stage: DemoService
     client: httpx2.AsyncClient
 
     async def get(self, path: str) -> Any:
@@ -55,7 +55,7 @@ async def playing(
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
-        stage = Stage(settings, store)
+        stage = DemoService(settings, store)
         transport = httpx2.ASGITransport(application(stage))
         async with httpx2.AsyncClient(transport=transport, base_url="http://demo") as client:
             yield Play(stage, client)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from featurekit.demo.people import profile
+from featurekit.demo.synthetic_users import profile
 from tests.demo.plays import Play, playing
 from tests.servers import Server
 

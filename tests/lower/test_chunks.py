@@ -10,7 +10,7 @@ from hypothesis import given
 from featurekit.dtypes import DType
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.lower.chunks import BLOCK, Built, build_chunk
-from featurekit.lower.units import Dialect, batch_unit, faults_by_row
+from featurekit.lower.write_group import Dialect, batch_unit, faults_by_row
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply
 from tests.lower.strategies import cells, ids, views

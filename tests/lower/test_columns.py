@@ -17,7 +17,7 @@ from featurekit.plan import ViewPlan
 from tests.lower.strategies import rows, texts, views
 
 Row = dict[str, Any]
-Outcome = EncodedRow | str
+FanOutResult = EncodedRow | str
 
 ODD = ("1", "-0", "007", "1e3", "TRUE", "NaN", " 1", "null", "2026-02-29", "[1,", "1.50")
 
@@ -37,10 +37,10 @@ def _fact(message: str) -> str:
     return message.partition(" ")[2]
 
 
-def by_value(view: ViewPlan, given_rows: list[Row]) -> list[Outcome]:
+def by_value(view: ViewPlan, given_rows: list[Row]) -> list[FanOutResult]:
     """The reference: each row's key and bytes, or what is wrong with it."""
     encode = row_encoder(view)
-    outcomes: list[Outcome] = []
+    outcomes: list[FanOutResult] = []
     for row in given_rows:
         try:
             outcomes.append(encode(row))
@@ -49,7 +49,7 @@ def by_value(view: ViewPlan, given_rows: list[Row]) -> list[Outcome]:
     return outcomes
 
 
-def by_column(view: ViewPlan, encoded: Encoded, count: int) -> list[Outcome]:
+def by_column(view: ViewPlan, encoded: Encoded, count: int) -> list[FanOutResult]:
     keys = encoded.keys.to_pylist()
     values = zip(*(v.to_pylist() for v in encoded.values), strict=True)
     names = [f.name for f in view.fields]

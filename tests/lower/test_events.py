@@ -12,7 +12,7 @@ from featurekit.dtypes import DType
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.lower.events import arrival_unit
 from featurekit.lower.scripts import ROW
-from featurekit.lower.units import Dialect
+from featurekit.lower.write_group import Dialect
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.wire import EXEC, MULTI, command, commands_in
 

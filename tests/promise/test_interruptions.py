@@ -36,7 +36,12 @@ SOURCED = FRAUD.replace(
 )
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["duckdb", "featurekit.repo.store", "featurekit.runtime.tables", "featurekit.stores.redis"]
+    [
+        "duckdb",
+        "featurekit.repo.feature_store",
+        "featurekit.runtime.tables",
+        "featurekit.stores.redis",
+    ]
 )
 
 

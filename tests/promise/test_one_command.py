@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from featurekit.lower.scripts import ROW
-from featurekit.lower.units import row_command
+from featurekit.lower.write_group import row_command
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import ErrorReply, Reply
 from tests.promise.repos import immortal

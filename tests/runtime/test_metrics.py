@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from featurekit.ports import Traffic
+from featurekit.runtime.counters import Ticks
 from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewAge
-from featurekit.runtime.tally import Ticks
 
 
 def test_a_quantile_is_the_bound_that_so_many_calls_kept_to() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, StoreUnavailableError
-from featurekit.ports import TERMS, Terms
+from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
 from featurekit.runtime.requests import terms_of
 from tests.promise.repos import applied, commands
 from tests.servers import Server, running, valkey_binary
@@ -92,15 +92,17 @@ def test_a_timeout_bounds_the_call_with_its_retries(shop: FeatureStore, valkey: 
 @pytest.mark.parametrize(
     ("timeout", "partial", "terms"),
     [
-        (None, False, TERMS),
-        (None, True, Terms(0.0, partial=True)),
-        (0.05, False, Terms(0.05)),
-        (2, True, Terms(2.0, partial=True)),
-        (timedelta(milliseconds=50), False, Terms(0.05)),
-        (3600, False, Terms(3600.0)),
+        (None, False, DEFAULT_READ_OPTIONS),
+        (None, True, ReadOptions(0.0, partial=True)),
+        (0.05, False, ReadOptions(0.05)),
+        (2, True, ReadOptions(2.0, partial=True)),
+        (timedelta(milliseconds=50), False, ReadOptions(0.05)),
+        (3600, False, ReadOptions(3600.0)),
     ],
 )
-def test_a_timeout_is_seconds_or_a_timedelta(timeout: Any, *, partial: bool, terms: Terms) -> None:
+def test_a_timeout_is_seconds_or_a_timedelta(
+    timeout: Any, *, partial: bool, terms: ReadOptions
+) -> None:
     assert terms_of(timeout, partial=partial) == terms
 
 

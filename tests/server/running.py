@@ -20,9 +20,9 @@ import httpx2
 import uvicorn
 
 from featurekit.server.app import create_app
+from featurekit.server.context import ServerContext
 from featurekit.server.jobs import JOB
 from featurekit.server.run import Options, config_of
-from featurekit.server.site import Site
 
 _COMMAND = (sys.executable, "-m", "featurekit", "serve")
 
@@ -78,7 +78,7 @@ class Served:
 
 
 @contextmanager
-def listening(site: Site) -> Iterator[tuple[str, int]]:
+def listening(site: ServerContext) -> Iterator[tuple[str, int]]:
     """A site behind uvicorn in a thread, while the block runs; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         server = uvicorn.Server(config_of(Options(), lambda: create_app(site)))

@@ -12,8 +12,8 @@ from featurekit.errors import RequestError
 from featurekit.server.answers import json_response
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
+from featurekit.server.context import ServerContext
 from featurekit.server.routing import route
-from featurekit.server.site import Site
 
 TOKENS = "read:r3ad,write:wr1te,read:other"
 
@@ -24,7 +24,7 @@ async def answer(_request: Request) -> Response:
 
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
-    site = Site(store, tokens=Tokens.parse(TOKENS))
+    site = ServerContext(store, tokens=Tokens.parse(TOKENS))
     routes = [
         route("/read", answer, site=site),
         route("/write", answer, site=site, scope="write", methods=["POST"]),

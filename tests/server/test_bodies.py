@@ -13,13 +13,13 @@ from featurekit import FeatureStore
 from featurekit.server.answers import json_response
 from featurekit.server.app import create_app
 from featurekit.server.bodies import json_body
+from featurekit.server.context import Limits, ServerContext
 from featurekit.server.routing import route
-from featurekit.server.site import Limits, Site
 
 
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
-    site = Site(store, Limits(body_bytes=100))
+    site = ServerContext(store, Limits(body_bytes=100))
 
     async def echo(request: Request) -> Response:
         return json_response(await json_body(request, site))

@@ -10,8 +10,8 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
+from featurekit.server.context import ServerContext
 from featurekit.server.openapi.parts import ERRORS
-from featurekit.server.site import Site
 from tests.examples.documents import blocks, compare, shown_commands
 from tests.examples.places import ROOT
 from tests.examples.places import run as run_there
@@ -41,7 +41,7 @@ def test_the_page_shows_what_happens(tmp_path: Path, fraud: FeatureStore) -> Non
         for command, expected in shown_commands(block.text)
     ]
     assert len(shown) > 4
-    with listening(Site(fraud)) as (host, port):
+    with listening(ServerContext(fraud)) as (host, port):
         for command, expected, place in shown:
             here = command.replace("127.0.0.1:6566", f"{host}:{port}")
             compare(run_there(tmp_path, ["bash", "-c", here]), expected, place)
@@ -49,7 +49,7 @@ def test_the_page_shows_what_happens(tmp_path: Path, fraud: FeatureStore) -> Non
 
 def test_the_page_names_every_route_and_status(store: FeatureStore) -> None:
     text = PAGE.read_text()
-    paths = {getattr(route, "path", "") for route in create_app(Site(store)).routes}
+    paths = {getattr(route, "path", "") for route in create_app(ServerContext(store)).routes}
     heads = {re.sub(r"/?\{.*", "", path) for path in paths}
     assert [head for head in heads if head not in text] == []
     assert [status for status in ERRORS if str(status) not in text and status != 501] == []

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import ALL_TYPES, applied
 from tests.servers import Server
 from tests.streams.repos import repository
@@ -26,7 +26,7 @@ def client(store: FeatureStore) -> TestClient:
         "profile", {"u1": {"country": "NO", "tx_count_7d": 3}, "u2": {"country": "SE"}}
     )
     store.write_batch("shop", {7: {"sales": 12}})
-    return TestClient(create_app(Site(store, Limits(entities=5))))
+    return TestClient(create_app(ServerContext(store, Limits(entities=5))))
 
 
 def ask(client: TestClient, entities: Any, features: Any, **more: Any) -> Any:
@@ -168,7 +168,7 @@ def test_what_a_caller_does_wrong_is_4xx(client: TestClient, body: Any) -> None:
 
 
 def test_the_store_being_away_is_503(store: FeatureStore, valkey: Server) -> None:
-    client = TestClient(create_app(Site(store)))
+    client = TestClient(create_app(ServerContext(store)))
     valkey.stop()
     try:
         answer = client.post(
@@ -209,7 +209,7 @@ def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: 
                 )
             ],
         )
-        answer = ask(TestClient(create_app(Site(store))), {"user_id": ["u1"]}, "all")
+        answer = ask(TestClient(create_app(ServerContext(store))), {"user_id": ["u1"]}, "all")
     names = answer["metadata"]["feature_names"]
     got = {n: r["values"][0] for n, r in zip(names, answer["results"], strict=True)}
     expected = values | {
@@ -231,7 +231,7 @@ def test_a_view_that_keeps_event_time_tells_it(tmp_path: Path, valkey: Server) -
         now_ms = store._door.now_ms()
         at_ms = now_ms - now_ms % 1000 - 877
         store.stream_writer("session").write("u1", {"step": 1}, event_timestamp=at_ms)
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         answer = ask(client, {"user_id": ["u1", "u2"]}, ["session:step", "activity:count"])
     assert answer["metadata"]["feature_names"] == ["user_id", "step", "count"]
     step, count = answer["results"][1:]
@@ -247,7 +247,7 @@ feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain
 """
     with applied(tmp_path, valkey.url, definitions) as store:
         store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         answer = ask(client, {"day": ["2026-11-22"]}, ["weather:rain"])
         assert [result["values"] for result in answer["results"]] == [["2026-11-22"], [0.5]]
         body = {"entities": {"day": ["22.11."]}, "features": ["weather:rain"]}

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
 from tests.server.running import await_jobs, wait_until
 from tests.servers import Server
@@ -32,7 +32,7 @@ feature_views:
 
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
-    return TestClient(create_app(Site(store, Limits(entities=300))))
+    return TestClient(create_app(ServerContext(store, Limits(entities=300))))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_what_feasts_client_adds_to_a_row_is_understood(
 
 def test_event_times_order_a_view_that_is_ordered_by_them(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         now = store._door.now_ms()
         for step, age_ms in ((1, 5000), (2, 9000)):
             frame = {"user_id": ["u1"], "step": [step], "event_timestamp": [_naive(now - age_ms)]}
@@ -105,7 +105,7 @@ def _naive(ms: int) -> str:
 
 
 def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore) -> None:
-    client = TestClient(create_app(Site(loadable)))
+    client = TestClient(create_app(ServerContext(loadable)))
     body = (
         '{"feature_view_name": "notes", "df": {"user_id": ["u1", "u2"],'
         ' "note": ["{\\"a\\": 1.5}", [0.5]], "sum": [0.1234567890123456789, "2"]}}'
@@ -171,7 +171,7 @@ def test_a_body_that_means_nothing_or_two_things_is_refused(client: TestClient, 
 
 
 def test_materialize_loads_what_its_window_has(loadable: FeatureStore) -> None:
-    client = TestClient(create_app(Site(loadable)))
+    client = TestClient(create_app(ServerContext(loadable)))
     body = {
         "start_ts": "2026-11-22T00:00:00",
         "end_ts": "2026-11-22T08:30:00",
@@ -190,7 +190,7 @@ def test_materialize_loads_what_its_window_has(loadable: FeatureStore) -> None:
 def test_materialize_need_not_be_waited_for_and_runs_once_at_a_time(
     loadable: FeatureStore, valkey: Server
 ) -> None:
-    with TestClient(create_app(Site(loadable))) as client, valkey.client() as there:
+    with TestClient(create_app(ServerContext(loadable))) as client, valkey.client() as there:
         holder = {"host": "elsewhere", "pid": 1, "since_ms": 0, "token": ""}
         there.set("fs:@lock:profile", json.dumps(holder), px=60_000)
         told = client.post("/materialize?async=true", json={})

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 from tests.promise.repos import ALL_TYPES, FRAUD, applied
 from tests.servers import Server
 
@@ -44,7 +44,7 @@ feature_services: [{name: typed, description: For tests., features: [activity]}]
 
 
 def document(store: FeatureStore, **more: Any) -> Any:
-    return TestClient(create_app(Site(store, **more))).get("/openapi.json").json()
+    return TestClient(create_app(ServerContext(store, **more))).get("/openapi.json").json()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_document_is_valid(tmp_path: Path, valkey: Server, definitions: str)
 
 def test_tokens_are_asked_for_where_there_are_any(store: FeatureStore) -> None:
     assert "security" not in document(store)
-    client = TestClient(create_app(Site(store, tokens=Tokens.parse("read:abc"))))
+    client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))
     assert client.get("/openapi.json").status_code == 401
     told = client.get("/openapi.json", headers={"Authorization": "Bearer abc"}).json()
     assert told["security"] == [{"bearer": []}]
@@ -131,7 +131,7 @@ def test_tokens_are_asked_for_where_there_are_any(store: FeatureStore) -> None:
 
 def test_the_document_follows_what_is_applied(tmp_path: Path, valkey: Server) -> None:
     with applied(tmp_path, valkey.url) as store:
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         before = client.get("/openapi.json")
         known = {"If-None-Match": before.headers["etag"]}
         assert client.get("/openapi.json", headers=known).status_code == 304
@@ -144,7 +144,7 @@ def test_the_document_follows_what_is_applied(tmp_path: Path, valkey: Server) ->
 
 def test_every_route_is_in_the_document(store: FeatureStore) -> None:
     told = document(store)["paths"]
-    routes = {getattr(route, "path", "") for route in create_app(Site(store)).routes}
+    routes = {getattr(route, "path", "") for route in create_app(ServerContext(store)).routes}
     typed = {"/v1/services/{name}/read", "/v1/views/{name}/write"}
     assert routes - typed - {"/", "/openapi.json", "/docs", "/docs/{name}"} <= set(told)
 
@@ -164,7 +164,7 @@ EXACT = (
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_server_does_what_the_document_says(store: FeatureStore, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(Site(store)))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(ServerContext(store)))
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)
         operation = result.ok()
@@ -184,7 +184,7 @@ def test_the_server_does_what_the_document_says(store: FeatureStore, mode: Gener
 def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing_inline(
     store: FeatureStore,
 ) -> None:
-    client = TestClient(create_app(Site(store, tokens=Tokens.parse("read:abc"))))
+    client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]

@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
+from featurekit.server.context import ServerContext
 from featurekit.server.scraping import EVERY_S
-from featurekit.server.site import Site
 from tests.promise.repos import FRAUD, applied
 from tests.server.running import Served, served, wait_until
 from tests.servers import Server
@@ -36,7 +36,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def test_requests_are_counted_by_route_method_and_status(store: FeatureStore) -> None:
-    client = TestClient(create_app(Site(store)))
+    client = TestClient(create_app(ServerContext(store)))
     client.post("/v1/features/read", json=READ)
     client.post("/v1/features/read", json={})
     client.get("/v1/views/profile")
@@ -59,7 +59,7 @@ def test_event_times_that_feasts_route_reads_are_no_features(
     tmp_path: Path, valkey: Server
 ) -> None:
     with repository(tmp_path, valkey.url) as store:
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         body = {"entities": {"user_id": ["u1"]}, "features": ["session:step"]}
         assert client.post("/get-online-features", json=body).is_success
         text = client.get("/metrics").text
@@ -68,7 +68,7 @@ def test_event_times_that_feasts_route_reads_are_no_features(
 
 
 def test_metrics_are_for_those_who_may_read(store: FeatureStore) -> None:
-    client = TestClient(create_app(Site(store, tokens=Tokens.parse("read:abc"))))
+    client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer abc"}).is_success
 

@@ -12,7 +12,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.server import protocol
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, write_repo
 from tests.server.running import listening
 
@@ -23,7 +23,7 @@ HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n
 def client(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     monkeypatch.setattr(protocol, "HEAD_S", 0.3)
     with (
-        listening(Site(store, Limits(body_timeout_s=0.3))) as address,
+        listening(ServerContext(store, Limits(body_timeout_s=0.3))) as address,
         socket.create_connection(address, timeout=20) as client,
     ):
         yield client
@@ -68,7 +68,7 @@ def test_a_store_that_is_silent_keeps_no_other_request_waiting(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=2s"
         write_repo(tmp_path, url, FRAUD, registry="online")
-        with FeatureStore(tmp_path) as store, listening(Site(store)) as (host, port):
+        with FeatureStore(tmp_path) as store, listening(ServerContext(store)) as (host, port):
             answers: list[int] = []
             body = {"entities": [], "features": ["profile:country"]}
             place = f"http://{host}:{port}"

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
 from tests.servers import Server
 from tests.streams.repos import repository
@@ -21,7 +21,7 @@ SERVICE = "/v1/services/fraud_v1/read"
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
     store.write_batch("profile", {"u1": {"country": "NO", "tx_count_7d": 3}})
-    return TestClient(create_app(Site(store, Limits(entities=3))))
+    return TestClient(create_app(ServerContext(store, Limits(entities=3))))
 
 
 def test_a_service_gives_a_row_for_each_entity_in_order(client: TestClient) -> None:
@@ -61,7 +61,7 @@ def test_freshness_tells_what_is_left_and_how_old_the_event_is(
             "entities": [{"user_id": "u1"}],
             "freshness": True,
         }
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         features = client.post("/v1/features/read", json=body).json()["rows"][0]["features"]
     assert 200 < features["step"]["ttl_s"] < 300
     assert 1 <= features["step"]["age_s"] < 60
@@ -114,7 +114,7 @@ feature_services: [{name: rain, features: [weather]}]
 """
     with applied(tmp_path, valkey.url, definitions) as store:
         store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         body: dict[str, Any] = {"entities": [{"day": "2026-11-22"}]}
         row = client.post("/v1/services/rain/read", json=body).json()["rows"][0]
         assert (row["entity"], row["features"]["rain"]["value"]) == (body["entities"][0], 0.5)

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.server.running import await_jobs, wait_until
 from tests.servers import Server
@@ -20,7 +20,7 @@ from tests.streams.repos import repository, ttl_ms
 
 @pytest.fixture
 def client(store: FeatureStore) -> Iterator[TestClient]:
-    with TestClient(create_app(Site(store, Limits(entities=300)))) as client:
+    with TestClient(create_app(ServerContext(store, Limits(entities=300)))) as client:
         yield client
 
 
@@ -50,7 +50,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         now_ms = store._door.now_ms()
         times = [now_ms, now_ms - 1000, now_ms - 3_600_000]
         rows = [{"user_id": "u1", "step": 1, "event_timestamp": ms} for ms in times]
-        client = TestClient(create_app(Site(store)))
+        client = TestClient(create_app(ServerContext(store)))
         told = client.post("/v1/views/session/write", json={"rows": rows})
     assert told.json() == {
         "view": "session",
@@ -104,7 +104,7 @@ feature_views:
 """
     with (
         applied(tmp_path, valkey.url, definitions) as store,
-        TestClient(create_app(Site(store))) as client,
+        TestClient(create_app(ServerContext(store))) as client,
     ):
         report = client.post("/v1/materialize", json={}).json()["reports"][0]
         assert (report["view"], report["rows_written"]) == ("profile", 1)
@@ -164,7 +164,7 @@ def test_it_is_ready_when_something_is_applied_and_the_store_answers(
 ) -> None:
     with (
         FeatureStore(write_repo(tmp_path, valkey.url, FRAUD)) as store,
-        TestClient(create_app(Site(store))) as client,
+        TestClient(create_app(ServerContext(store))) as client,
     ):
         told = client.get("/ready")
         assert (told.status_code, told.json()["reason"]) == (503, "nothing is applied yet")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import Terms, Traffic
+from featurekit.ports import ReadOptions, Traffic
 from featurekit.stores import open_async_store
 from featurekit.wire import UNAVAILABLE, ErrorReply, command
 from tests.fault_proxy import FaultProxy
@@ -19,7 +19,7 @@ from tests.stores.conftest import opened
 
 KEYS = [b"k"]
 GETS = [command(b"GET", b"k")]
-SOON = Terms(timeout_s=0.05)
+SOON = ReadOptions(timeout_s=0.05)
 LATE_S = 0.4
 """A good deal more than 50 ms, for machines under load, and less than any other bound."""
 
@@ -71,9 +71,9 @@ async def test_an_asyncio_read_is_over_by_its_deadline(proxy: FaultProxy, *, use
 
 def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?timeout=20ms&connect_timeout=1s")
-    store.read(KEYS, GETS, terms=Terms(timeout_s=2))
+    store.read(KEYS, GETS, terms=ReadOptions(timeout_s=2))
     proxy.to_client.delay = 0.1
-    assert store.read(KEYS, GETS, terms=Terms(timeout_s=2)) == [None]
+    assert store.read(KEYS, GETS, terms=ReadOptions(timeout_s=2)) == [None]
     store.close()
 
 
@@ -93,7 +93,7 @@ def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey
 def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultProxy) -> None:
     store = opened(proxy.url)
     proxy.to_server.drop = True
-    [reply] = store.read(KEYS, GETS, terms=Terms(timeout_s=0.05, partial=True))
+    [reply] = store.read(KEYS, GETS, terms=ReadOptions(timeout_s=0.05, partial=True))
     assert isinstance(reply, ErrorReply)
     assert reply.code == UNAVAILABLE
     store.close()

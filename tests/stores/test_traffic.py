@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.ports import Chunk, Traffic
-from featurekit.repo.door import StoreDoor
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.stores import open_async_store
 from featurekit.wire import command
 from tests.fault_proxy import FaultProxy
@@ -23,14 +23,14 @@ PINGS = ([b"k"], [command(b"PING")])
 
 
 @pytest.fixture(params=["server", "memory://traffic"])
-def door(request: pytest.FixtureRequest, valkey: Server) -> Iterator[StoreDoor]:
+def door(request: pytest.FixtureRequest, valkey: Server) -> Iterator[LazyStoreHandle]:
     url = valkey.url if request.param == "server" else request.param
-    door = StoreDoor(url, Path())
+    door = LazyStoreHandle(url, Path())
     yield door
     door.close()
 
 
-def test_round_trips_and_connections_are_counted(door: StoreDoor) -> None:
+def test_round_trips_and_connections_are_counted(door: LazyStoreHandle) -> None:
     assert door.traffic == Traffic()
     for _ in range(3):
         door.store.run(*PINGS)
@@ -41,7 +41,7 @@ def test_round_trips_and_connections_are_counted(door: StoreDoor) -> None:
     assert (door.traffic.open, door.traffic.in_use) == (0, 0)
 
 
-def test_event_loops_are_counted_with_the_threads(door: StoreDoor) -> None:
+def test_event_loops_are_counted_with_the_threads(door: LazyStoreHandle) -> None:
     async def work(*, close: bool) -> Traffic:
         await door.running().run(*PINGS)
         told = door.traffic

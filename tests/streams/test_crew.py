@@ -15,7 +15,7 @@ import redis
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, StoreError
-from featurekit.repo import beats
+from featurekit.repo import heartbeats
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace
 from tests.servers import Server
@@ -35,7 +35,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats that a test need not wait for."""
-    monkeypatch.setattr(beats, "BEAT_S", 0.05)
+    monkeypatch.setattr(heartbeats, "BEAT_S", 0.05)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def test_a_worker_that_dies_is_gone_by_its_own_expiry(
     with worker(tmp_path, "--consumer", "a") as first, worker(tmp_path, "--consumer", "b") as two:
         until(lambda: len(store.streams.workers()) == 4)
         ttls = client.hpttl(KEY, "activity@a", "session@a")
-        assert all(0 < ttl <= beats.TTL_MS for ttl in ttls)
+        assert all(0 < ttl <= heartbeats.TTL_MS for ttl in ttls)
         two.send_signal(signal.SIGKILL)
         assert ended(first)[0] == 0
         assert {w.name for w in store.streams.workers()} == {"b"}

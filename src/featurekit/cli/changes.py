@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from featurekit.changes import Changes
-from featurekit.cli.screen import BAD, DIM, GOOD, ODD, Styled, show_line, show_table
-from featurekit.cli.words import counted
+from featurekit.cli.formatting import counted
+from featurekit.cli.output import BAD, DIM, GOOD, ODD, Styled, show_line, show_table
 
 SIGNS = {
     "add": Styled("+ add", GOOD),

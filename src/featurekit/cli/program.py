@@ -14,7 +14,7 @@ import click
 from typing_extensions import override
 
 from featurekit.cli.catalog import COMMANDS, SECTIONS
-from featurekit.cli.session import Group, Session, repo_option
+from featurekit.cli.context import Group, Session, repo_option
 from featurekit.errors import DefinitionError, FeatureKitError, nearest
 
 INTERRUPTED = 130

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from featurekit.cli.screen import BAD, Piece, Styled, show_json, show_note, show_table
-from featurekit.cli.session import Session
-from featurekit.cli.words import count, counted, seconds, size
+from featurekit.cli.context import Session
+from featurekit.cli.formatting import count, counted, seconds, size
+from featurekit.cli.output import BAD, Piece, Styled, show_json, show_note, show_table
 from featurekit.runtime.report import MaterializeReport
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from featurekit.errors import FeatureKitError, RequestError, nearest
 from featurekit.server.bodies import raw_body
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 
 Given = Mapping[str, Sequence[object]]
 """The values of each parameter, in order."""
@@ -28,7 +28,7 @@ class BadParameterError(FeatureKitError):
     """A parameter is lacking or does not fit; `where` is its name."""
 
 
-async def parameters(request: Request, site: Site, known: Sequence[str]) -> Given:
+async def parameters(request: Request, site: ServerContext, known: Sequence[str]) -> Given:
     """The parameters in a request's body, a form unless it says that it is JSON.
 
     Raises:

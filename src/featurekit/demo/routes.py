@@ -21,13 +21,13 @@ from featurekit.demo.bodies import (
     text_of,
     texts_of,
 )
+from featurekit.demo.service import DemoService
 from featurekit.demo.settings import LONGEST_TTL_S
-from featurekit.demo.stage import Stage
 from featurekit.errors import FeatureKitError, RequestError, StoreError, ValueRefusedError
 from featurekit.server.answers import json_response, status_of
 from featurekit.server.auth import Scope
+from featurekit.server.context import ServerContext
 from featurekit.server.routing import route
-from featurekit.server.site import Site
 
 LOAD_COUNT = 200
 READ_COUNT = 100
@@ -38,7 +38,7 @@ TTLS = (1, LONGEST_TTL_S)
 Answer = Callable[[Request], Awaitable[dict[str, object]]]
 
 
-def demo_routes(stage: Stage, site: Site) -> list[Route]:
+def demo_routes(stage: DemoService, site: ServerContext) -> list[Route]:
     """The endpoints of the demo."""
     endpoints = _Endpoints(stage, site)
     table: tuple[tuple[str, str, Scope, Answer], ...] = (
@@ -57,7 +57,7 @@ def demo_routes(stage: Stage, site: Site) -> list[Route]:
 
 
 class _Endpoints:
-    def __init__(self, stage: Stage, site: Site) -> None:
+    def __init__(self, stage: DemoService, site: ServerContext) -> None:
         self._stage = stage
         self._site = site
 

@@ -19,16 +19,16 @@ from typing_extensions import override
 
 from featurekit.demo.repository import ACTIVITY, declare
 from featurekit.demo.routes import demo_routes
+from featurekit.demo.service import DemoService
 from featurekit.demo.settings import EMBEDDED, Settings
-from featurekit.demo.stage import Stage
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
 from featurekit.repo.server import embedded_server
 from featurekit.server.app import create_app
 from featurekit.server.auth import VARIABLE, Tokens
 from featurekit.server.console import console_routes
+from featurekit.server.context import ServerContext
 from featurekit.server.run import Options, config_of
-from featurekit.server.site import Site
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1
@@ -86,7 +86,7 @@ def run(
     """
     declare(settings, settings.batch_ttl_s)
     with _signals(say) as ending, _embedded(settings), _opened(settings) as store:
-        stage = Stage(settings, store)
+        stage = DemoService(settings, store)
         started(_begin(stage, _address(settings.host, listener), say))
         config = config_of(Options(), lambda: application(stage))
         config.timeout_graceful_shutdown = GRACE_S
@@ -98,10 +98,10 @@ def run(
             stage.ticker.stop()
 
 
-def application(stage: Stage) -> Starlette:
+def application(stage: DemoService) -> Starlette:
     """The ASGI application: the demo's endpoints and the console, beside those of any server."""
     tokens = Tokens.parse(os.environ.get(VARIABLE, ""))
-    site = Site(store=stage.store, tokens=tokens, allow_writes=True)
+    site = ServerContext(store=stage.store, tokens=tokens, allow_writes=True)
     console = console_routes(site, base="", demo=True)
     return create_app(site, [*demo_routes(stage, site), *console])
 
@@ -117,7 +117,7 @@ def _opened(settings: Settings) -> Iterator[FeatureStore]:
         yield store
 
 
-def _begin(stage: Stage, address: str, say: Say) -> Started:
+def _begin(stage: DemoService, address: str, say: Say) -> Started:
     """Make the store what the flags want it to be, with the lines of the seed's demo."""
     settings, store = stage.settings, stage.store
     keys, batch_ttl_s, streaming_ttl_s = (

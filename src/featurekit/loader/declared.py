@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from featurekit.errors import nearest
 from featurekit.loader.document import Document
+from featurekit.loader.partial_parse import salvage
 from featurekit.loader.places import Finding, Path, Place
-from featurekit.loader.salvage import salvage
 from featurekit.loader.validation import Subject, of_field, validate
 from featurekit.models.definitions import Definitions, Entity, FeatureService, FeatureView
 from featurekit.models.model import Named

@@ -9,10 +9,10 @@ from pathlib import Path
 from featurekit.errors import DefinitionError
 from featurekit.loader.crosscheck import cross_check
 from featurekit.loader.declared import Declared
+from featurekit.loader.definition_warnings import warnings_of
 from featurekit.loader.document import Document
 from featurekit.loader.environment import expand
 from featurekit.loader.files import REPO_FILE, find_repo, matching, read_file, where_looked
-from featurekit.loader.lint import warnings_of
 from featurekit.loader.places import Finding, as_problems
 from featurekit.loader.queries import with_queries
 from featurekit.loader.validation import Subject, validate

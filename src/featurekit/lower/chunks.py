@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.lower.scripts import ROW
-from featurekit.lower.units import (
+from featurekit.lower.write_group import (
     Dialect,
     faults_by_row,
     faults_of_commands,

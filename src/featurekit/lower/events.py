@@ -15,7 +15,14 @@ from featurekit.lower.build import build
 from featurekit.lower.checks import encode_function
 from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
 from featurekit.lower.scripts import EVENT
-from featurekit.lower.units import Dialect, Unit, flag_of, row_command, set_commands, transaction
+from featurekit.lower.write_group import (
+    Dialect,
+    WriteGroup,
+    flag_of,
+    row_command,
+    set_commands,
+    transaction,
+)
 from featurekit.plan import ViewPlan
 from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
 
@@ -99,7 +106,7 @@ def _any_event(view: ViewPlan, dialect: Dialect) -> EventOf:
             return b"".join(parts), len(parts)
         if not dialect.transactions:
             return row_command(key, groups, gone, 0, hsetex=dialect.hsetex), 1
-        return transaction(Unit(b"".join(parts), len(parts), 0)), len(parts) + 2
+        return transaction(WriteGroup(b"".join(parts), len(parts), 0)), len(parts) + 2
 
     return unit
 

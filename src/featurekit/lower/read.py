@@ -35,7 +35,7 @@ Raw = Sequence[Cell]
 """One row as it came: the fields of all groups, one after another."""
 
 
-class Spoilt(list[Cell]):
+class PartialRow(list[Cell]):
     """A row as it came of which not all that is there is present: some value did not decode, say."""
 
 

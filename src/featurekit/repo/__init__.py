@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from featurekit.repo.store import FeatureStore
+from featurekit.repo.feature_store import FeatureStore
 
 __all__ = ["FeatureStore"]

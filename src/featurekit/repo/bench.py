@@ -21,7 +21,7 @@ from featurekit.keys import JoinKey, KeyPlan
 from featurekit.lower.read import requests_function
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.ports import OnlineStore, Scan
-from featurekit.repo.door import StoreDoor
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.load import send
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.report import MaterializeReport
@@ -100,7 +100,7 @@ class BenchReport:
         return asdict(self)
 
 
-def bench(door: StoreDoor, prefix: str, *, entities: int, seconds: float) -> BenchReport:
+def bench(door: LazyStoreHandle, prefix: str, *, entities: int, seconds: float) -> BenchReport:
     """Measure reads and loads on the store behind `door`.
 
     Args:
@@ -212,7 +212,7 @@ def by_hand(rows: Sequence[Sequence[bytes]]) -> list[tuple[Any, ...]]:
 
 
 def _read_bench(
-    door: StoreDoor, view: ViewPlan, size: int, others: tuple[Any, Any], seconds: float
+    door: LazyStoreHandle, view: ViewPlan, size: int, others: tuple[Any, Any], seconds: float
 ) -> ReadBench:
     prepared, plain = others
     ids = bench_ids(size)

@@ -11,10 +11,10 @@ from statistics import median
 from featurekit.errors import FeatureKitError, RegistryError, StoreError
 from featurekit.plan import EntityPlan, RepoPlan
 from featurekit.ports import OnlineStore
-from featurekit.repo.applied import Applied
-from featurekit.repo.door import StoreDoor
 from featurekit.repo.inspection import ViewStatus
+from featurekit.repo.registry_state import RegistryState
 from featurekit.repo.sample import sample
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.wire import command
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -42,7 +42,10 @@ class Finding:
 
 
 def examine(
-    door: StoreDoor, applied: Applied, status: Callable[[], list[ViewStatus]], project: str
+    door: LazyStoreHandle,
+    applied: RegistryState,
+    status: Callable[[], list[ViewStatus]],
+    project: str,
 ) -> list[Finding]:
     """Look at everything, from the server up; what cannot be reached ends it."""
     store = door.store
@@ -109,7 +112,7 @@ def _writable(store: OnlineStore, plan: RepoPlan) -> Finding:
     return Finding(OK, "writing", "this user may write, and what it writes expires")
 
 
-def _registry(applied: Applied, project: str) -> tuple[list[Finding], RepoPlan | None]:
+def _registry(applied: RegistryState, project: str) -> tuple[list[Finding], RepoPlan | None]:
     try:
         plan = applied.plan
     except RegistryError as error:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from featurekit.plan import RepoPlan
-from featurekit.ports import OnlineStore, Terms
+from featurekit.ports import OnlineStore, ReadOptions
 from featurekit.repo.explaining import explain
 from featurekit.repo.feeds import Feed, feeds
 from featurekit.repo.inspection import Inspection
@@ -38,7 +38,7 @@ class Look:
             StoreUnavailableError: It did not within that time.
         """
         key = self.plan.prefix.encode()
-        self.store.read([key], [command(b"PING")], terms=Terms(timeout_s=timeout_s))
+        self.store.read([key], [command(b"PING")], terms=ReadOptions(timeout_s=timeout_s))
 
     def samples(self, most: int = SAMPLE) -> dict[str, Sample]:
         """Some keys of each entity, at most so many, found by a bounded scan."""

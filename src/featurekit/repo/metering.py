@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from featurekit.errors import RegistryError, StoreError
-from featurekit.repo.applied import Applied
-from featurekit.repo.door import StoreDoor
 from featurekit.repo.history import History
 from featurekit.repo.inspection import status
+from featurekit.repo.registry_state import RegistryState
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import Metrics, ViewAge
-from featurekit.runtime.tally import Tally
 
 
-def metrics(tally: Tally, door: StoreDoor, applied: Applied, history: History) -> Metrics:
+def metrics(
+    tally: Counters, door: LazyStoreHandle, applied: RegistryState, history: History
+) -> Metrics:
     """A snapshot of one feature store in this process."""
     ages = _ages(applied, history, door.now_ms())
     return replace(tally.metrics(), store=door.traffic, views=ages)
 
 
-def _ages(applied: Applied, history: History, now_ms: int) -> dict[str, ViewAge]:
+def _ages(applied: RegistryState, history: History, now_ms: int) -> dict[str, ViewAge]:
     """The age of each view; none if there is no telling."""
     try:
         states = status(applied.plan, history, now_ms)

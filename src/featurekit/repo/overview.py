@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from featurekit.keys import KeyPlan
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import TERMS, OnlineStore, Terms
+from featurekit.ports import DEFAULT_READ_OPTIONS, OnlineStore, ReadOptions
 from featurekit.repo.sample import Sample, sample
 from featurekit.wire import Reply, command, text_command
 
@@ -96,7 +96,10 @@ class Overview:
 
 
 def overview(
-    repo: RepoPlan, store: OnlineStore, samples: Mapping[str, Sample], terms: Terms = TERMS
+    repo: RepoPlan,
+    store: OnlineStore,
+    samples: Mapping[str, Sample],
+    terms: ReadOptions = DEFAULT_READ_OPTIONS,
 ) -> Overview:
     """How much is stored of the entities sampled, in two round trips per entity.
 
@@ -143,7 +146,7 @@ def ids_of(plan: KeyPlan, keys: Sequence[bytes]) -> list[str]:
 
 
 def _codes(
-    store: OnlineStore, keys: Sequence[bytes], views: Sequence[ViewPlan], terms: Terms
+    store: OnlineStore, keys: Sequence[bytes], views: Sequence[ViewPlan], terms: ReadOptions
 ) -> list[list[int]]:
     """For each key, what `HPTTL` says of the views' fields and, after them, `PTTL` of the key."""
     names = [field.name for view in views for field in view.fields]

@@ -9,16 +9,16 @@ from typing import Self
 
 from featurekit.loader import find_repo, load_repo
 from featurekit.models.loaded import LoadedRepo
-from featurekit.repo.door import StoreDoor
-from featurekit.repo.home import FileHome, Home, OnlineHome
+from featurekit.repo.registry_store import FileRegistryStore, OnlineRegistryStore, RegistryStore
+from featurekit.repo.store_handle import LazyStoreHandle
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a feature store is put together from; `loaded` is lacking where there is no YAML."""
 
-    door: StoreDoor
-    home: Home
+    door: LazyStoreHandle
+    home: RegistryStore
     loaded: LoadedRepo | None
 
     @classmethod
@@ -26,11 +26,11 @@ class Parts:
         """The parts that the nearest `featurerepo.yaml` tells of."""
         loaded = load_repo(find_repo(repo_path), os.environ)
         online = loaded.config.online_store
-        door = StoreDoor(online.url, loaded.root, online.options)
+        door = LazyStoreHandle(online.url, loaded.root, online.options)
         return cls(door, _home(loaded, door), loaded)
 
 
-def _home(loaded: LoadedRepo, door: StoreDoor) -> Home:
+def _home(loaded: LoadedRepo, door: LazyStoreHandle) -> RegistryStore:
     if loaded.config.registry == "online":
-        return OnlineHome(door.store, loaded.config.project)
-    return FileHome(loaded.root / loaded.config.registry)
+        return OnlineRegistryStore(door.store, loaded.config.project)
+    return FileRegistryStore(loaded.root / loaded.config.registry)

@@ -8,13 +8,13 @@ from typing import Any
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
 from featurekit.plan import ReadPlan
-from featurekit.repo.applied import Applied
-from featurekit.repo.door import StoreDoor
+from featurekit.repo.registry_state import RegistryState
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.times import Span, to_span_ms
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
-from featurekit.runtime.tally import Tally
 from featurekit.wire import text_command
 
 Features = str | Sequence[str]
@@ -34,10 +34,10 @@ class Serving:
         applied: What is applied there.
     """
 
-    def __init__(self, door: StoreDoor, applied: Applied) -> None:
+    def __init__(self, door: LazyStoreHandle, applied: RegistryState) -> None:
         self._door = door
         self._applied = applied
-        self._tally = Tally()
+        self._tally = Counters()
         self._readers: dict[object, OnlineReader] = {}
 
     def refresh(self) -> None:

@@ -16,10 +16,10 @@ from typing_extensions import override
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.plan import RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import DeadLetter, EventSource
-from featurekit.repo.beats import Pulse, Telling, WorkerState, workers
-from featurekit.repo.door import StoreDoor
-from featurekit.repo.lines import Lines, line_reader
-from featurekit.runtime.tally import Tally
+from featurekit.repo.heartbeats import Heartbeat, HeartbeatReport, WorkerStatus, workers
+from featurekit.repo.jsonl import Lines, line_reader
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import Consumer, open_stream
@@ -58,8 +58,8 @@ class Streaming:
     """The stream views of one repository, the store that they are in, and where all is counted."""
 
     plan: RepoPlan
-    door: StoreDoor
-    tally: Tally
+    door: LazyStoreHandle
+    tally: Counters
 
     def run(
         self,
@@ -152,7 +152,7 @@ class Streaming:
                 report.rejected.clear()
         return report
 
-    def telling(self, crew: Sequence[Telling], name: str) -> Pulse:
+    def telling(self, crew: Sequence[HeartbeatReport], name: str) -> Heartbeat:
         """Have `workers` and `featurekit status` show a program that writes stream views itself.
 
         Args:
@@ -162,9 +162,9 @@ class Streaming:
         Returns:
             A context manager: they are shown while its block runs.
         """
-        return Pulse(self.door.store, self.plan.project, name, crew)
+        return Heartbeat(self.door.store, self.plan.project, name, crew)
 
-    def workers(self) -> list[WorkerState]:
+    def workers(self) -> list[WorkerStatus]:
         """The workers that feed this project's stream views now, wherever they run.
 
         One that ends is gone at once, one that dies is gone within 10 seconds.

@@ -16,12 +16,12 @@ from featurekit.codec.contract import shown
 from featurekit.errors import BadEventError, RequestError, ValueRefusedError
 from featurekit.lower.rows import decimals_of, object_reader
 from featurekit.plan import ViewPlan
-from featurekit.ports import Door
-from featurekit.repo.lines import event_reader
+from featurekit.ports import StoreHandle
+from featurekit.repo.jsonl import event_reader
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import send
 from featurekit.runtime.report import MaterializeReport
 from featurekit.runtime.rows import Given, prepare_rows
-from featurekit.runtime.tally import Tally
 from featurekit.runtime.writer import Event, StreamWriter
 
 
@@ -49,7 +49,7 @@ class RowWriter:
         view: The view.
     """
 
-    def __init__(self, view: ViewPlan, door: Door, tally: Tally) -> None:
+    def __init__(self, view: ViewPlan, door: StoreHandle, tally: Counters) -> None:
         self.view = view
         self._door = door
         self._tally = tally

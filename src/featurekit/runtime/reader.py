@@ -12,14 +12,14 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import RequestError, StoreError
-from featurekit.lower.ages import mark_function
+from featurekit.lower.max_age import mark_function
 from featurekit.lower.read import (
     DEFAULT,
     INVALID,
     MISSING,
     PRESENT,
     Cell,
-    Spoilt,
+    PartialRow,
     Steps,
     TakeRow,
     absent_status,
@@ -29,7 +29,8 @@ from featurekit.lower.read import (
 )
 from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadColumn, ReadPlan
-from featurekit.ports import Door, Terms
+from featurekit.ports import ReadOptions, StoreHandle
+from featurekit.runtime.counters import Counters, Ticks
 from featurekit.runtime.freshness import Freshness, measure
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.requests import (
@@ -39,8 +40,7 @@ from featurekit.runtime.requests import (
     columns_function,
     terms_of,
 )
-from featurekit.runtime.response import OnlineResponse, Shape
-from featurekit.runtime.tally import Tally, Ticks
+from featurekit.runtime.response import OnlineResponse, ResponseSchema
 from featurekit.runtime.tracing import API, STORE, is_traced, tell
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
@@ -56,13 +56,18 @@ class OnlineReader:
     """
 
     def __init__(
-        self, plan: ReadPlan, door: Door, tally: Tally | None = None, *, freshness: bool = False
+        self,
+        plan: ReadPlan,
+        door: StoreHandle,
+        tally: Counters | None = None,
+        *,
+        freshness: bool = False,
     ) -> None:
         self.plan = plan
         self.invalid_values = 0
         self._door = door
         self._freshness = freshness
-        self._shape = Shape.of(plan)
+        self._shape = ResponseSchema.of(plan)
         self._columns_of = columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
         self._parts = [
@@ -72,7 +77,7 @@ class OnlineReader:
         self._width = self._groups[0].width
         self._direct = len(plan.groups) == self._width == 1
         self._mark = mark_function(plan, self._groups)
-        self._tally = tally or Tally()
+        self._tally = tally or Counters()
         self._count = self._tally.reader(self, plan)
         ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
         steps = Steps(ticks, self._count.nothing.step)
@@ -178,7 +183,7 @@ class OnlineReader:
         ]
 
     def _ask(
-        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
     ) -> list[Any]:
         """What all groups reply, one after another, taken by `take`; nothing is sent for no keys."""
         if not keys[0]:
@@ -202,7 +207,7 @@ class OnlineReader:
         return replies
 
     async def _ask_async(
-        self, keys: list[list[bytes]], terms: Terms, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
     ) -> list[Any]:
         if not keys[0]:
             return []
@@ -284,12 +289,12 @@ class OnlineReader:
         spoilt = (i for i, status in enumerate(statuses) if status not in _COUNTED)
         done = next(spoilt, len(statuses))
         self._tell(statuses, done)
-        return (*values, Spoilt(cells))
+        return (*values, PartialRow(cells))
 
     def _spoilt_row(self, cells: Any) -> tuple[Any, ...]:
         values, statuses = decode_carefully(self.plan, cells)
         self._tell(statuses, 0)
-        return (*values, Spoilt(cells))
+        return (*values, PartialRow(cells))
 
     def _tell(self, statuses: Sequence[str], done: int) -> None:
         """Count what is not present, but for the first `done` values."""
@@ -332,5 +337,5 @@ def _cells(reply: Any, fields: int) -> list[Cell]:
     ] * fields
 
 
-def _reader(plan: ReadPlan, door: Door, freshness: object) -> OnlineReader:
+def _reader(plan: ReadPlan, door: StoreHandle, freshness: object) -> OnlineReader:
     return OnlineReader(plan, door, freshness=bool(freshness))

@@ -8,7 +8,7 @@ from typing import Any
 
 from featurekit.errors import RequestError, nearest
 from featurekit.plan import ReadPlan
-from featurekit.ports import TERMS, Terms
+from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
 
 Timeout = float | timedelta | None
 """The bound of a whole call: seconds, or a timedelta; `None` for the store's own timeouts."""
@@ -19,19 +19,19 @@ EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
 """Entities as rows, `[{"user_id": "u0001"}]`, or as columns, `{"user_id": ["u0001"]}`."""
 
 
-_PARTIAL = Terms(partial=True)
+_PARTIAL = ReadOptions(partial=True)
 
 ColumnsOf = Callable[[EntityRows], dict[str, list[object]]]
 
 
-def terms_of(timeout: Timeout, *, partial: bool) -> Terms:
+def terms_of(timeout: Timeout, *, partial: bool) -> ReadOptions:
     """What a caller says about time and servers that are away, as the store takes it.
 
     Raises:
         RequestError: The timeout is no span of time, is not above zero, or is over an hour.
     """
     if timeout is None:
-        return _PARTIAL if partial else TERMS
+        return _PARTIAL if partial else DEFAULT_READ_OPTIONS
     seconds: Any = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not 0 < seconds <= MAX_TIMEOUT_S:
@@ -40,7 +40,7 @@ def terms_of(timeout: Timeout, *, partial: bool) -> Terms:
             where="timeout",
             hint="give seconds, as 0.05, or a timedelta: above zero, an hour at most",
         )
-    return Terms(float(seconds), partial)
+    return ReadOptions(float(seconds), partial)
 
 
 def columns_function(plan: ReadPlan) -> ColumnsOf:

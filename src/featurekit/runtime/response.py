@@ -11,8 +11,8 @@ from typing_extensions import override
 from featurekit.errors import MissingExtraError
 from featurekit.lower.read import (
     PRESENT,
+    PartialRow,
     Raw,
-    Spoilt,
     absent_status,
     decode_carefully,
     starts_of,
@@ -22,7 +22,7 @@ from featurekit.wire import ErrorReply
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ResponseSchema:
     """What all responses of one reader have in common.
 
     Attributes:
@@ -53,7 +53,7 @@ class Shape:
 
     def statuses(self, raw: Raw) -> tuple[str, ...]:
         """The statuses of a row."""
-        if isinstance(raw, Spoilt):
+        if isinstance(raw, PartialRow):
             return decode_carefully(self.plan, raw)[1]
         if None not in raw:
             return self.present
@@ -81,7 +81,7 @@ class OnlineResponse:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ResponseSchema,
         entities: dict[str, list[object]],
         rows: Sequence[tuple[Any, ...]],
         lives: Sequence[tuple[float | None, ...]] = (),
@@ -150,7 +150,7 @@ class OnlineResponse:
         return {
             index: str(cell)
             for index, raw in enumerate(row[-1] for row in self._rows)
-            if isinstance(raw, Spoilt)
+            if isinstance(raw, PartialRow)
             for cell in raw
             if isinstance(cell, ErrorReply)
         }

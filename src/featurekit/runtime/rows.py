@@ -8,9 +8,9 @@ from itertools import accumulate, islice
 
 from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError
 from featurekit.lower.rows import Row, row_encoder
-from featurekit.lower.units import (
+from featurekit.lower.write_group import (
     Dialect,
-    Unit,
+    WriteGroup,
     batch_unit,
     faults_by_row,
     faults_of_commands,
@@ -65,7 +65,7 @@ def prepare_rows(
     prepared = _in_transactions if dialect.transactions else _in_commands
     source = iter(rows)
     while batch := list(islice(source, _ROWS)):
-        units: list[tuple[bytes, Unit]] = []
+        units: list[tuple[bytes, WriteGroup]] = []
         bad = 0
         for given in batch:
             try:
@@ -91,7 +91,7 @@ def _reject(
     rejects.reasons.append(f"{where}: {error.message}")
 
 
-_Units = list[tuple[bytes, Unit]]
+_Units = list[tuple[bytes, WriteGroup]]
 
 
 def _in_transactions(units: _Units, bad: int) -> Prepared:

@@ -15,9 +15,9 @@ from featurekit.dtypes import DType
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import build_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, Encoded, encode_batch
-from featurekit.lower.units import Dialect, faults_of_commands
+from featurekit.lower.write_group import Dialect, faults_of_commands
 from featurekit.plan import ViewPlan
-from featurekit.ports import Apart, Chunk, Scan
+from featurekit.ports import Chunk, RowSpans, Scan
 from featurekit.runtime.load import Prepared
 
 Locate = Callable[[dict[str, object]], str]
@@ -134,7 +134,7 @@ def _prepared(view: ViewPlan, encoded: Encoded, dialect: Dialect) -> Prepared:
         return Prepared(Chunk(b"", 0, 0, 0), faults_of_commands, str, len(encoded.bad))
     built = build_chunk(view, encoded.keys, encoded.values, dialect)
 
-    def apart() -> Apart:
+    def apart() -> RowSpans:
         return encoded.keys.to_pylist(), built.ends()
 
     return Prepared(

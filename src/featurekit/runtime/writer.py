@@ -30,8 +30,8 @@ from featurekit.lower.events import (
 from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
-from featurekit.ports import Apart, Chunk, Door
-from featurekit.runtime.tally import EventCount
+from featurekit.ports import Chunk, RowSpans, StoreHandle
+from featurekit.runtime.counters import EventCount
 from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
 from featurekit.runtime.tracing import STORE, Attributes, traced
 from featurekit.wire import Reply
@@ -97,7 +97,7 @@ class StreamWriter:
         total: All that this writer did, without the reasons of rejects.
     """
 
-    def __init__(self, plan: ViewPlan, door: Door, count: EventCount | None = None) -> None:
+    def __init__(self, plan: ViewPlan, door: StoreHandle, count: EventCount | None = None) -> None:
         if plan.kind != "stream":
             raise RequestError(
                 f"feature view '{plan.name}' is a batch view", hint="write it with write_batch()"
@@ -389,7 +389,7 @@ _Unit = tuple[int, bytes, bytes, int]
 """An event's index, its key, its commands, and how many replies they get."""
 
 
-def _apart(units: list[_Unit]) -> Apart:
+def _apart(units: list[_Unit]) -> RowSpans:
     ends = accumulate(len(data) for _, _, data, _ in units)
     return [key for _, key, _, _ in units], list(ends)
 

@@ -16,30 +16,30 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.server.answers import refusal
+from featurekit.server.context import ServerContext
 from featurekit.server.feast.loading import feast_loading_routes
 from featurekit.server.feast.reading import feast_reading_routes
 from featurekit.server.feast.writing import feast_writing_routes
-from featurekit.server.following import Following
 from featurekit.server.health import health_routes
 from featurekit.server.jobs import Jobs
 from featurekit.server.openapi.routes import front_routes, openapi_routes
+from featurekit.server.registry_reloader import RegistryReloader
+from featurekit.server.request_metrics import UNMATCHED
 from featurekit.server.routing import refused
 from featurekit.server.scraping import Scraping
-from featurekit.server.site import Site
-from featurekit.server.traffic import UNMATCHED
 from featurekit.server.v1.reading import v1_reading_routes
 from featurekit.server.v1.registry import v1_registry_routes
 from featurekit.server.v1.writing import v1_writing_routes
 
 
-def create_app(site: Site, extra: Sequence[BaseRoute] = ()) -> Starlette:
+def create_app(site: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starlette:
     """The ASGI application of a site.
 
     Args:
         site: What it serves, and on which terms.
         extra: Further routes, as those of the console.
     """
-    following, jobs = Following(site.store), Jobs(site.store)
+    following, jobs = RegistryReloader(site.store), Jobs(site.store)
     scraping, unmatched = Scraping(site, following), site.traffic.of(UNMATCHED)
 
     @asynccontextmanager

@@ -12,14 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive
 
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 
 _LATE = "the body is late"
 _JSON = b"application/json"
 _CLOSE = {"Connection": "close"}
 
 
-async def json_body(request: Request, site: Site) -> Any:
+async def json_body(request: Request, site: ServerContext) -> Any:
     """The JSON value of a request's body.
 
     A body without a content type is read; one that says it is something else is refused. Of
@@ -38,7 +38,7 @@ async def json_body(request: Request, site: Site) -> Any:
         raise _not_json(error) from error
 
 
-async def exact_body(request: Request, site: Site) -> Any:
+async def exact_body(request: Request, site: ServerContext) -> Any:
     """As `json_body`, with fractions as decimals and integers of any size.
 
     Raises:
@@ -93,7 +93,7 @@ def _not_json(error: Exception) -> HTTPException:
     return HTTPException(400, f"the body is not JSON: {error}")
 
 
-async def raw_body(request: Request, site: Site) -> bytes:
+async def raw_body(request: Request, site: ServerContext) -> bytes:
     """The bytes of a request's body.
 
     Raises:

@@ -10,11 +10,11 @@ from starlette.routing import BaseRoute
 
 from featurekit.errors import FeatureKitError
 from featurekit.server.answers import RETRY_AFTER_S, json_response
+from featurekit.server.context import ServerContext
 from featurekit.server.routing import route
-from featurekit.server.site import Site
 
 
-def health_routes(site: Site) -> list[BaseRoute]:
+def health_routes(site: ServerContext) -> list[BaseRoute]:
     """`/health`, which is 200 while the process lives, and `/ready`, for load balancers."""
 
     async def health(_request: Request) -> Response:

@@ -75,7 +75,7 @@ def _reads(metrics: Metrics) -> Iterator[Metric]:
 def _store(metrics: Metrics) -> Iterator[Metric]:
     store = metrics.store
     yield _one("round_trips", "Requests sent and awaited.", store.round_trips)
-    yield _one("retries", "Round trips that repeated one without an answer.", store.retries)
+    yield _one("retries", "FanOut trips that repeated one without an answer.", store.retries)
     yield _one("connects", "Connections made.", store.connects)
     yield _one("connection_waits", "Calls that waited for a free connection.", store.waits)
     connections = GaugeMetricFamily(

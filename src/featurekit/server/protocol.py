@@ -10,7 +10,7 @@ import asyncio
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from featurekit.server.stopping import stop
+from featurekit.server.shutdown import stop
 
 HEAD_S = 10.0
 """Seconds that the head of a request may take, from its first byte or from the connection's start."""

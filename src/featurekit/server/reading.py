@@ -17,8 +17,8 @@ from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
 from featurekit.repo.serving import ages_ms_of
 from featurekit.runtime.reader import OnlineReader
-from featurekit.server.site import Site
-from featurekit.server.spelling import Spell, speller
+from featurekit.server.context import ServerContext
+from featurekit.server.json_values import Spell, speller
 
 MOST = 256
 """Lists of features that are kept ready."""
@@ -60,7 +60,7 @@ class Reading:
             raise ValueRefusedError(error.message, where=f"join key {name}") from error
 
 
-class Readings:
+class ReaderCache:
     """The lists of features that were asked for, each made ready once.
 
     Args:
@@ -70,7 +70,9 @@ class Readings:
             column, an int64 named by `clock_name`.
     """
 
-    def __init__(self, site: Site, words: Mapping[str, str], *, clocks: bool = False) -> None:
+    def __init__(
+        self, site: ServerContext, words: Mapping[str, str], *, clocks: bool = False
+    ) -> None:
         self._store = site.store
         self._most = site.limits.entities
         self._words = words

@@ -17,7 +17,7 @@ from starlette.types import Scope as Connection
 from featurekit.errors import FeatureKitError
 from featurekit.server.answers import error_response, refusal
 from featurekit.server.auth import Scope
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -26,7 +26,7 @@ def route(
     path: str,
     handler: Handler,
     *,
-    site: Site,
+    site: ServerContext,
     scope: Scope | None = "read",
     methods: Sequence[str] = ("GET",),
 ) -> Route:
@@ -45,7 +45,9 @@ def route(
 class Endpoint:
     """A handler as an ASGI application, without Starlette's own wrapping of functions."""
 
-    def __init__(self, handler: Handler, site: Site, scope: Scope | None, path: str) -> None:
+    def __init__(
+        self, handler: Handler, site: ServerContext, scope: Scope | None, path: str
+    ) -> None:
         self._handler = handler
         self._tokens = site.tokens
         self._store = site.store

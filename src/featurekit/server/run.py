@@ -25,7 +25,7 @@ from featurekit.repo import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import VARIABLE, Tokens
 from featurekit.server.console import console_routes
-from featurekit.server.site import Limits, Site
+from featurekit.server.context import Limits, ServerContext
 
 PORT = 6566
 """The port of Feast's feature server."""
@@ -118,9 +118,9 @@ def run(options: Options, tell: Tell) -> None:
         Multiprocess(config, [listening]).run()
 
 
-def site_of(options: Options, shared: str = "") -> Site:
+def site_of(options: Options, shared: str = "") -> ServerContext:
     """The site of a repository, with the tokens of the environment."""
-    return Site(
+    return ServerContext(
         store=_store_of(options),
         limits=options.limits,
         tokens=Tokens.parse(os.environ.get(VARIABLE, "")),
@@ -140,7 +140,7 @@ def app_of(options: Options, shared: str) -> Starlette:
     return _app_of(options, site_of(options, shared))
 
 
-def _app_of(options: Options, site: Site) -> Starlette:
+def _app_of(options: Options, site: ServerContext) -> Starlette:
     app = create_app(site, extra_of(options, site))
     # What is there by now stays: a collection that went through it all would be felt by a request.
     gc.collect()
@@ -148,7 +148,7 @@ def _app_of(options: Options, site: Site) -> Starlette:
     return app
 
 
-def extra_of(options: Options, site: Site) -> Sequence[BaseRoute]:
+def extra_of(options: Options, site: ServerContext) -> Sequence[BaseRoute]:
     """The routes that are served when asked for."""
     return console_routes(site) if options.console else ()
 
@@ -218,7 +218,7 @@ def _check_certificate(options: Options) -> None:
         raise RequestError(f"the certificate cannot be used: {error}") from error
 
 
-def _started(options: Options, site: Site, listening: socket.socket) -> Started:
+def _started(options: Options, site: ServerContext, listening: socket.socket) -> Started:
     host = f"[{options.host}]" if ":" in options.host else options.host
     scheme = "https" if options.ssl_certfile else "http"
     return Started(
@@ -229,7 +229,7 @@ def _started(options: Options, site: Site, listening: socket.socket) -> Started:
     )
 
 
-def _notes(options: Options, site: Site) -> list[str]:
+def _notes(options: Options, site: ServerContext) -> list[str]:
     notes = []
     if not site.tokens and not options.host.startswith(_LOOPBACK):
         notes.append(

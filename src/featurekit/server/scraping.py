@@ -29,11 +29,11 @@ from typing_extensions import override
 
 from featurekit.ports import Traffic as StoreTraffic
 from featurekit.runtime.metrics import BOUNDS_S, Metrics
-from featurekit.server.following import Following
+from featurekit.server.context import ServerContext
 from featurekit.server.prometheus import MetricsCollector
+from featurekit.server.registry_reloader import RegistryReloader
+from featurekit.server.request_metrics import HttpMetrics
 from featurekit.server.routing import route
-from featurekit.server.site import Site
-from featurekit.server.traffic import HttpMetrics
 
 EVERY_S = 1.0
 """Seconds between two snapshots of a worker."""
@@ -49,7 +49,7 @@ class Scraping:
         following: What tells of the registry.
     """
 
-    def __init__(self, site: Site, following: Following) -> None:
+    def __init__(self, site: ServerContext, following: RegistryReloader) -> None:
         self._site = site
         self._following = following
         self._folder = Path(site.shared) if site.shared else None

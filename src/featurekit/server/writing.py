@@ -9,13 +9,13 @@ from datetime import timedelta
 from featurekit.errors import RequestError
 from featurekit.plan import RepoPlan
 from featurekit.repo.writing import RowsReport, RowWriter
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 
 
 class Writings:
     """The writers of the views that were written, and the way to them off the event loop."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         self._store = site.store
         self._most = site.limits.entities
         self._made: dict[str, tuple[RepoPlan, RowWriter]] = {}

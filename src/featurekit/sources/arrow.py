@@ -11,10 +11,10 @@ from typing_extensions import override
 from featurekit.errors import SourceError, nearest
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
+from featurekit.sources.materialized_rows import spool
 from featurekit.sources.newest import Window, newest
 from featurekit.sources.selection import columns_of
 from featurekit.sources.session import Rows, Session
-from featurekit.sources.spool import spool
 
 _INCOMING = "incoming"
 _LEAST_ROWS = 8192

@@ -13,10 +13,10 @@ from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.formats import CSV, JSONL, PARQUET, Format
 from featurekit.sources.newest import newest
-from featurekit.sources.place import find
+from featurekit.sources.row_location import find
+from featurekit.sources.schema_check import check_together
 from featurekit.sources.selection import columns_of
 from featurekit.sources.session import Rows, Session
-from featurekit.sources.together import check_together
 
 FORMATS: dict[str, Format] = {"parquet": PARQUET, "csv": CSV, "jsonl": JSONL}
 

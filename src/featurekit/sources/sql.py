@@ -9,9 +9,9 @@ from typing_extensions import override
 from featurekit.errors import SourceError
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
+from featurekit.sources.materialized_rows import spool
 from featurekit.sources.newest import newest
 from featurekit.sources.session import Rows, Session
-from featurekit.sources.spool import spool
 
 
 class SqlSource(BatchSource):

@@ -23,8 +23,8 @@ from time import monotonic, sleep
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError, StoreError, StoreUnavailableError
-from featurekit.stores.link import Link, connect
-from featurekit.stores.patience import Patience
+from featurekit.stores.connection import Connection, connect
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
@@ -221,7 +221,7 @@ class _EmbeddedPool(Pool):
         self._server = server
 
     @override
-    def connect(self, patience: Patience) -> Link:
+    def connect(self, patience: Deadline) -> Connection:
         place = socket_url(self.url, self._server)
         try:
             return connect(place, patience)

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import TERMS, AsyncOnlineStore, Chunk, Terms, Traffic
-from featurekit.stores.link import Link, Take
-from featurekit.stores.patience import Patience
+from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, Chunk, ReadOptions, Traffic
+from featurekit.stores.connection import Connection, Take
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
@@ -26,7 +26,7 @@ VERSION = (8, 0)
 _servers: dict[str, Any] = {}
 
 
-class MemoryLink(Link):
+class MemoryConnection(Connection):
     """A link to a server in this process; it cannot break."""
 
     __slots__ = ("_fake",)
@@ -58,8 +58,8 @@ class MemoryLink(Link):
 
 class _MemoryPool(Pool):
     @override
-    def connect(self, patience: Patience) -> Link:
-        return MemoryLink(_connection(self.url.path))
+    def connect(self, patience: Deadline) -> Connection:
+        return MemoryConnection(_connection(self.url.path))
 
 
 class MemoryStore(RedisStore):
@@ -96,7 +96,7 @@ class AsyncMemoryStore(AsyncOnlineStore):
         take: Take = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         return self._store.read(keys, requests, take, width=width, terms=terms)
 

@@ -7,9 +7,9 @@ import threading
 from collections import deque
 
 from featurekit.ports import Traffic
-from featurekit.stores.link import PING, Link, connect
-from featurekit.stores.patience import Patience
-from featurekit.stores.troubles import no_room
+from featurekit.stores.connection import PING, Connection, connect
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import no_room
 from featurekit.stores.url import StoreUrl
 
 
@@ -24,7 +24,7 @@ class Pool:
         era: How often another server has taken the place of the one before.
         idle: The links that nobody uses.
         room: How many more may be used at once; `None` for no bound.
-        trips: Round trips made over its links.
+        trips: FanOut trips made over its links.
         retries: How many of them were repeats.
     """
 
@@ -38,19 +38,19 @@ class Pool:
         self._pid = os.getpid()
         self.trips = self.retries = 0
         self._connects = self._waits = self._alive = 0
-        self.idle: deque[Link] = deque()
+        self.idle: deque[Connection] = deque()
         most = self.url.max_connections
         self.room = threading.Semaphore(most) if most else None
 
-    def connect(self, patience: Patience) -> Link:
+    def connect(self, patience: Deadline) -> Connection:
         """Open a link.
 
         Raises:
-            StoreError: As `featurekit.stores.link.connect`.
+            StoreError: As `featurekit.stores.connection.connect`.
         """
         return connect(self.url, patience)
 
-    def wait(self, room: threading.Semaphore, patience: Patience) -> None:
+    def wait(self, room: threading.Semaphore, patience: Deadline) -> None:
         """Wait until one more link may be used.
 
         Raises:
@@ -62,7 +62,7 @@ class Pool:
         if not room.acquire(timeout=patience.bounded(patience.try_s)):
             raise no_room(self.url, self.url.max_connections, patience)
 
-    def take(self, patience: Patience, now: float) -> Link:
+    def take(self, patience: Deadline, now: float) -> Connection:
         """A link to use alone, `now` by the monotonic clock; give it back, or close it.
 
         Raises:
@@ -78,22 +78,22 @@ class Pool:
             return self._proven(link, patience)
         return link
 
-    def give(self, link: Link) -> None:
+    def give(self, link: Connection) -> None:
         """Take back a link on which every request got its reply."""
         self.idle.append(link)
 
-    def discard(self, link: Link) -> None:
+    def discard(self, link: Connection) -> None:
         """Close a link that was taken."""
         self._alive -= 1
         link.close()
 
-    def lost(self, link: Link, error: OSError) -> None:
+    def lost(self, link: Connection, error: OSError) -> None:
         """Close a link; if it was cut, the idle ones were most likely cut with it."""
         self.discard(link)
         if not isinstance(error, TimeoutError):
             self.drop()
 
-    def moved(self, link: Link) -> bool:
+    def moved(self, link: Connection) -> bool:
         """Whether another server is to be used by now in the place of the link's."""
         return link.era != self.era
 
@@ -119,13 +119,13 @@ class Pool:
         in_use = max(0, self._alive - len(self.idle))
         return Traffic(self.trips, self.retries, self._connects, self._waits, self._alive, in_use)
 
-    def _new(self, patience: Patience) -> Link:
+    def _new(self, patience: Deadline) -> Connection:
         link = self.connect(patience)
         self._connects += 1
         self._alive += 1
         return link
 
-    def _proven(self, link: Link, patience: Patience) -> Link:
+    def _proven(self, link: Connection, patience: Deadline) -> Connection:
         """A link that was idle for long, if it still works; else another."""
         try:
             link.exchange(PING, 1, patience.bounded(self.url.connect_timeout_s, share=0.5))

@@ -7,9 +7,9 @@ from secrets import token_hex
 
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from featurekit.lower.scripts import SCRIPTS
-from featurekit.lower.units import Dialect, row_command
+from featurekit.lower.write_group import Dialect, row_command
 from featurekit.ports import Capabilities
-from featurekit.stores.troubles import AWAY, user_of
+from featurekit.stores.error_mapping import AWAY, user_of
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import (
     EXEC,

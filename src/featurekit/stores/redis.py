@@ -11,13 +11,20 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms, Traffic
-from featurekit.stores.flow import Flow
-from featurekit.stores.link import Link, Take, unanswered
-from featurekit.stores.patience import Patience
+from featurekit.ports import (
+    DEFAULT_READ_OPTIONS,
+    Capabilities,
+    Chunk,
+    OnlineStore,
+    ReadOptions,
+    Traffic,
+)
+from featurekit.stores.connection import Connection, Take, unanswered
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import unavailable, unless_demoted
+from featurekit.stores.pipelined_load import PipelinedLoad
 from featurekit.stores.pool import Pool
 from featurekit.stores.probe import ask_capabilities, prove_writable
-from featurekit.stores.troubles import unavailable, unless_demoted
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, info_of, text_command
 
@@ -34,8 +41,8 @@ class RedisStore(OnlineStore):
     def __init__(self, url: StoreUrl, pool: Pool | None = None) -> None:
         self.url = url
         self._pool = pool or Pool(url)
-        self._serving = Patience(url.timeout_s, url.retries)
-        self._upkeep = Patience(url.load_timeout_s, url.retries)
+        self._serving = Deadline(url.timeout_s, url.retries)
+        self._upkeep = Deadline(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
         self._proven: set[str] = set()
 
@@ -80,13 +87,13 @@ class RedisStore(OnlineStore):
         take: Take = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if not requests:
             return []
         count, patience = len(requests) * width, self._serving
         if terms.timeout_s:
-            patience = Patience.of_call(terms.timeout_s, patience.retries)
+            patience = Deadline.of_call(terms.timeout_s, patience.retries)
         try:
             return self._exchange(b"".join(requests), count, patience, take)
         except StoreUnavailableError as error:
@@ -97,7 +104,7 @@ class RedisStore(OnlineStore):
     @override
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
         self._pool.drop(stale_only=True)
-        once = Patience(self.url.load_timeout_s)
+        once = Deadline(self.url.load_timeout_s)
         reply: Reply = self._exchange(text_command(*args), 1, once, unless_demoted)[0]
         return reply
 
@@ -114,7 +121,7 @@ class RedisStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = Flow(self.url, self._pool)
+        flow = PipelinedLoad(self.url, self._pool)
         try:
             yield from flow.run(iter(chunks))
         finally:
@@ -136,7 +143,7 @@ class RedisStore(OnlineStore):
         return self._exchange(data, count, self._upkeep)
 
     def _exchange(
-        self, data: bytes, count: int, patience: Patience, take: Take = None
+        self, data: bytes, count: int, patience: Deadline, take: Take = None
     ) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""
         began = now = monotonic()
@@ -159,7 +166,7 @@ class RedisStore(OnlineStore):
                 room.release()
 
     def _try(
-        self, data: bytes, count: int, patience: Patience, take: Take, now: float
+        self, data: bytes, count: int, patience: Deadline, take: Take, now: float
     ) -> list[Any]:
         pool = self._pool
         link = pool.take(patience, now)
@@ -177,7 +184,7 @@ class RedisStore(OnlineStore):
         return replies
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Link]:
+    def _borrowed(self) -> Iterator[Connection]:
         """A link for a dialogue; closed if anything goes wrong."""
         link = self._pool.take(self._upkeep, monotonic())
         try:

@@ -15,8 +15,8 @@ import redis
 
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
+from featurekit.stores.connection import READ_BYTES, check_files, connect
 from featurekit.stores.embedded import EmbeddedServer, socket_url
-from featurekit.stores.link import READ_BYTES, check_files, connect
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinel import SentinelStore
 from featurekit.stores.url import StoreUrl

@@ -10,14 +10,14 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import TERMS, Terms, Traffic
-from featurekit.stores.link import ROLE, Link, Take, connect, connecting, unless_away
+from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions, Traffic
+from featurekit.stores.connection import ROLE, Connection, Take, connect, connecting, unless_away
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import check_primary, unconnected
 from featurekit.stores.options import REPLICA
-from featurekit.stores.patience import Patience
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
-from featurekit.stores.sentinels import Sentinels, Whereabouts
-from featurekit.stores.troubles import check_primary, unconnected
+from featurekit.stores.sentinels import PrimaryTracker, Sentinels
 from featurekit.stores.url import StoreUrl
 
 
@@ -26,15 +26,15 @@ class SentinelPool(Pool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
         super().__init__(url)
-        self.whereabouts = Whereabouts(url, sentinels.primary)
+        self.whereabouts = PrimaryTracker(url, sentinels.primary)
 
     @override
-    def take(self, patience: Patience, now: float) -> Link:
+    def take(self, patience: Deadline, now: float) -> Connection:
         self._look_if_due(patience, now)
         return super().take(patience, now)
 
     @override
-    def connect(self, patience: Patience) -> Link:
+    def connect(self, patience: Deadline) -> Connection:
         self._look_if_due(patience, monotonic())
         era = self.era
         try:
@@ -46,33 +46,33 @@ class SentinelPool(Pool):
         return link
 
     @override
-    def give(self, link: Link) -> None:
+    def give(self, link: Connection) -> None:
         if link.era == self.era:
             super().give(link)
         else:
             self.discard(link)
 
     @override
-    def lost(self, link: Link, error: OSError) -> None:
+    def lost(self, link: Connection, error: OSError) -> None:
         self.whereabouts.doubt()
         super().lost(link, error)
 
     @override
-    def moved(self, link: Link) -> bool:
+    def moved(self, link: Connection) -> bool:
         try:
-            self._look_if_due(Patience(self.url.connect_timeout_s), monotonic())
+            self._look_if_due(Deadline(self.url.connect_timeout_s), monotonic())
         except StoreUnavailableError:
             return False
         return super().moved(link)
 
-    def _look_if_due(self, patience: Patience, now: float) -> None:
+    def _look_if_due(self, patience: Deadline, now: float) -> None:
         if self.whereabouts.claim(now):
             self.whereabouts.look(patience)
         if self.era != self.whereabouts.era:
             self.era = self.whereabouts.era
             self.drop()
 
-    def _open(self, patience: Patience) -> Link:
+    def _open(self, patience: Deadline) -> Connection:
         [address] = self.whereabouts.addresses
         url = self.url.at(*address)
         link = connect(url, patience)
@@ -94,11 +94,11 @@ class ReplicaPool(SentinelPool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: Pool) -> None:
         super().__init__(url, sentinels)
-        self.whereabouts = Whereabouts(url, sentinels.replicas)
+        self.whereabouts = PrimaryTracker(url, sentinels.replicas)
         self._primary = primary
 
     @override
-    def _open(self, patience: Patience) -> Link:
+    def _open(self, patience: Deadline) -> Connection:
         addresses = self.whereabouts.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
@@ -148,7 +148,7 @@ class SentinelStore(RedisStore):
         take: Take = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if self._replicas is None:
             return super().read(keys, requests, take, width=width, terms=terms)

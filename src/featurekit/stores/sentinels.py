@@ -11,9 +11,9 @@ from dataclasses import replace
 from time import monotonic
 
 from featurekit.errors import StoreError, StoreUnavailableError, nearest
-from featurekit.stores.link import Link, connect
-from featurekit.stores.patience import Patience
-from featurekit.stores.troubles import unavailable
+from featurekit.stores.connection import Connection, connect
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import unavailable
 from featurekit.stores.url import SENTINEL_PASSWORD_VARIABLE, Address, StoreUrl, shown
 from featurekit.wire import ErrorReply, Reply, text_command
 
@@ -21,7 +21,7 @@ LOOK_S = 1.0
 LOOK_WITHIN_S = 0.1
 LOOK_AGAIN_S = 5.0
 DOWN = {"s_down", "o_down"}
-Ask = Callable[[Callable[[], Patience]], list[Address]]
+Ask = Callable[[Callable[[], Deadline]], list[Address]]
 
 
 class PrimaryDownError(Exception):
@@ -43,7 +43,7 @@ class Sentinels:
         self._url = url
         self._hosts = list(url.hosts)
 
-    def primary(self, patience: Callable[[], Patience]) -> list[Address]:
+    def primary(self, patience: Callable[[], Deadline]) -> list[Address]:
         """The one address of the primary.
 
         Args:
@@ -56,7 +56,7 @@ class Sentinels:
         """
         return self._ask(patience, self._primary)
 
-    def replicas(self, patience: Callable[[], Patience]) -> list[Address]:
+    def replicas(self, patience: Callable[[], Deadline]) -> list[Address]:
         """The addresses of the replicas that are up; errors as of `primary`."""
         return self._ask(patience, self._replicas)
 
@@ -72,7 +72,7 @@ class Sentinels:
 
     def _ask(
         self,
-        patience: Callable[[], Patience],
+        patience: Callable[[], Deadline],
         question: Callable[[Callable[..., Reply]], list[Address]],
     ) -> list[Address]:
         """The first good answer; with none, the error that tells most."""
@@ -97,7 +97,7 @@ class Sentinels:
     def _answer(
         self,
         host: Address,
-        patience: Patience,
+        patience: Deadline,
         question: Callable[[Callable[..., Reply]], list[Address]],
     ) -> list[Address]:
         url = self._url
@@ -119,7 +119,7 @@ class Sentinels:
         finally:
             link.close()
 
-    def _connected(self, host: Address, place: StoreUrl, patience: Patience) -> Link:
+    def _connected(self, host: Address, place: StoreUrl, patience: Deadline) -> Connection:
         try:
             return connect(place, patience)
         except StoreUnavailableError:
@@ -131,7 +131,7 @@ class Sentinels:
             ) from error
 
     def _refusal(
-        self, host: Address, reply: ErrorReply, link: Link, patience: Patience
+        self, host: Address, reply: ErrorReply, link: Connection, patience: Deadline
     ) -> StoreError:
         if reply.code == "NOPERM":
             return StoreError(f"the sentinel {shown(*host)} refuses to tell: {reply}")
@@ -163,7 +163,7 @@ def _is_down(state: dict[str, str]) -> bool:
     return not DOWN.isdisjoint(state["flags"].split(","))
 
 
-class Whereabouts:
+class PrimaryTracker:
     """Where to connect, as last told, and when to ask again.
 
     Attributes:
@@ -210,7 +210,7 @@ class Whereabouts:
                 hint="a fail-over takes some seconds: try again",
             ) from error
 
-    def look(self, patience: Patience) -> None:
+    def look(self, patience: Deadline) -> None:
         """Ask. With another answer than the last, another era begins.
 
         As long as nothing speaks against what is known, a sentinel has a tenth of a second at most,
@@ -223,7 +223,7 @@ class Whereabouts:
         routine = not self._doubted
         step_s = LOOK_WITHIN_S if routine else self._url.connect_timeout_s
         try:
-            told = self._ask(lambda: Patience.of_call(patience.bounded(step_s, share=0.5), 0))
+            told = self._ask(lambda: Deadline.of_call(patience.bounded(step_s, share=0.5), 0))
         except PrimaryDownError as error:
             if routine:
                 return

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from featurekit.streams.consumer import Consumer
 from featurekit.streams.objects import object_reader
-from featurekit.streams.opening import open_stream
+from featurekit.streams.open import open_stream
 
 __all__ = ["Consumer", "object_reader", "open_stream"]

@@ -10,7 +10,7 @@ class Consumer:
     """One of those that share the events of a group.
 
     Attributes:
-        name: Its name. Under the same name again it goes on with what it held.
+        name: Its name. PendingChunk the same name again it goes on with what it held.
         claim_after_ms: How long what another one held must be idle before it is taken over.
     """
 

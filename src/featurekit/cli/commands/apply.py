@@ -6,9 +6,9 @@ import click
 
 from featurekit.changes import Changes
 from featurekit.cli.changes import show_changes
-from featurekit.cli.consent import ask
-from featurekit.cli.screen import GOOD, Styled, show_json, show_line
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.confirmation import ask
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import GOOD, Styled, show_json, show_line
 from featurekit.repo import FeatureStore
 
 DESTROYS = {"remove", "breaking"}

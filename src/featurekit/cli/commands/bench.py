@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from featurekit.cli.screen import show_json, show_line, show_table
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import show_json, show_line, show_table
 from featurekit.repo import FeatureStore
 
 

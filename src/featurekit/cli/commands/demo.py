@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 import click
 
-from featurekit.cli.screen import ODD, show_json, show_note
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import ODD, show_json, show_note
 from featurekit.demo.settings import EMBEDDED, FOLDER, LONGEST_TTL_S, PORT, PREFIX, Keys, Settings
 from featurekit.errors import FeatureKitError, MissingExtraError, RequestError
-from featurekit.repo.door import StoreDoor
+from featurekit.repo.store_handle import LazyStoreHandle
 
 REDIS_PORT = 6379
 LOOPBACK = ("127.", "::1", "localhost")
@@ -34,7 +34,7 @@ def _keys(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Keys:
 
 def _url(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
     try:
-        return text and StoreDoor(text, Path()).shown and text
+        return text and LazyStoreHandle(text, Path()).shown and text
     except FeatureKitError as error:
         raise click.BadParameter(error.message) from error
 

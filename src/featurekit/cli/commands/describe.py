@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import click
 
 from featurekit.cli.applied import applied_registry
-from featurekit.cli.screen import DIM, Piece, Styled, show_json, show_line, show_pairs, show_table
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import DIM, Piece, Styled, show_json, show_line, show_pairs, show_table
 from featurekit.errors import UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
 from featurekit.models.model import Described

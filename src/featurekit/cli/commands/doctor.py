@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from featurekit.cli.screen import BAD, GOOD, ODD, Styled, show_json, show_line, show_table
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import BAD, GOOD, ODD, Styled, show_json, show_line, show_table
 from featurekit.repo import FeatureStore
 
 STYLES = {"ok": GOOD, "warn": ODD, "fail": f"bold {BAD}"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from featurekit.cli.screen import GOOD, Styled, show_json, show_line, show_pairs
-from featurekit.cli.session import Group, Session, session_command
-from featurekit.cli.words import size
+from featurekit.cli.context import Group, Session, session_command
+from featurekit.cli.formatting import size
+from featurekit.cli.output import GOOD, Styled, show_json, show_line, show_pairs
 from featurekit.repo.server import EmbeddedServer, embedded_server
 
 folder_option = click.option(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from featurekit.cli.answers import answer_document, show_answer
+from featurekit.cli.context import Session, session_command
 from featurekit.cli.durations import duration, named_duration
-from featurekit.cli.screen import BAD, show_json, show_note
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.output import BAD, show_json, show_note
+from featurekit.cli.result_tables import answer_document, show_answer
 from featurekit.cli.values import entity_rows
 from featurekit.repo import FeatureStore
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from featurekit.cli.screen import GOOD, Styled, show_json, show_line
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import GOOD, Styled, show_json, show_line
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.models import definitions_json_schema, repo_json_schema
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from featurekit.cli.screen import (
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.formatting import span
+from featurekit.cli.output import (
     BAD,
     DIM,
     ODD,
@@ -15,9 +17,7 @@ from featurekit.cli.screen import (
     show_pairs,
     show_table,
 )
-from featurekit.cli.session import Session, session_command
 from featurekit.cli.values import value_json
-from featurekit.cli.words import span
 from featurekit.codec.shown import value_text
 from featurekit.dtypes import parse_dtype
 from featurekit.repo import FeatureStore

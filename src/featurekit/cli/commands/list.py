@@ -10,9 +10,9 @@ from typing import NamedTuple
 import click
 
 from featurekit.cli.applied import applied_registry
-from featurekit.cli.screen import BAD, DIM, Piece, Styled, show_json, show_line, show_table
-from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import ago, count, seconds, size
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.formatting import ago, count, seconds, size
+from featurekit.cli.output import BAD, DIM, Piece, Styled, show_json, show_line, show_table
 from featurekit.models import format_duration
 from featurekit.repo import FeatureStore
 from featurekit.repo.definitions import (

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import bars
 from featurekit.cli.reports import on_bad_row_option, show_outcome
-from featurekit.cli.screen import bars
-from featurekit.cli.session import Session, session_command
 from featurekit.errors import FeatureKitError
 from featurekit.repo import FeatureStore
 from featurekit.runtime.report import MaterializeReport

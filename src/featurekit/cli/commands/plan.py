@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from featurekit.cli.changes import show_changes
-from featurekit.cli.screen import show_json
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import show_json
 from featurekit.repo import FeatureStore
 
 CHANGED = 2

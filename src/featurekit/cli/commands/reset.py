@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from featurekit.cli.consent import ask
-from featurekit.cli.screen import show_json, show_line
-from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import counted
+from featurekit.cli.confirmation import ask
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.formatting import counted
+from featurekit.cli.output import show_json, show_line
 from featurekit.repo import FeatureStore
 
 

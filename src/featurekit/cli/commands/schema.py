@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from featurekit.cli.screen import show_json
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import show_json
 from featurekit.models import definitions_json_schema, repo_json_schema
 
 SCHEMAS = {"repo": repo_json_schema, "definitions": definitions_json_schema}

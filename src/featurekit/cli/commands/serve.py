@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 import click
 
-from featurekit.cli.screen import GOOD, ODD, Styled, show_json, show_line, show_note
-from featurekit.cli.session import Session, session_command
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.output import GOOD, ODD, Styled, show_json, show_line, show_note
 from featurekit.errors import MissingExtraError
 
 _LIBRARIES = ("starlette", "uvicorn", "orjson", "prometheus_client")
@@ -100,8 +100,8 @@ def command(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError("--project needs --store")
     if any(find_spec(library) is None for library in _LIBRARIES):
         raise MissingExtraError.of("server", "`featurekit serve`")
+    from featurekit.server.context import Limits
     from featurekit.server.run import Options, Started, run
-    from featurekit.server.site import Limits
 
     def tell(started: Started) -> None:
         if session.json:

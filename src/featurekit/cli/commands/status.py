@@ -6,7 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from featurekit.cli.screen import (
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.formatting import ago, count, percent, seconds, span
+from featurekit.cli.output import (
     BAD,
     DIM,
     GOOD,
@@ -17,11 +19,9 @@ from featurekit.cli.screen import (
     show_line,
     show_table,
 )
-from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import ago, count, percent, seconds, span
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
-from featurekit.repo.beats import WorkerState
+from featurekit.repo.heartbeats import WorkerStatus
 from featurekit.repo.inspection import StreamFreshness, ViewStatus
 
 WORKERS = ("worker", "of", "events/s", "read", "dropped", "rejected", "lag", "told", "")
@@ -58,7 +58,7 @@ def command(session: Session) -> None:
             show_line(Styled(f"{state.view}: ", BAD), state.error)
 
 
-def _crew(store: FeatureStore) -> list[WorkerState]:
+def _crew(store: FeatureStore) -> list[WorkerStatus]:
     """The workers; none if the store is away, or does not tell this user."""
     try:
         return store.streams.workers()
@@ -66,11 +66,11 @@ def _crew(store: FeatureStore) -> list[WorkerState]:
         return []
 
 
-def _of(crew: Sequence[WorkerState], view: str) -> list[WorkerState]:
+def _of(crew: Sequence[WorkerStatus], view: str) -> list[WorkerStatus]:
     return [worker for worker in crew if worker.view == view]
 
 
-def _worker_row(worker: WorkerState) -> list[Piece]:
+def _worker_row(worker: WorkerStatus) -> list[Piece]:
     return [
         worker.name,
         worker.view,

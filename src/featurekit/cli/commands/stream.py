@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
+from featurekit.cli.context import Session, session_command
 from featurekit.cli.durations import duration
-from featurekit.cli.screen import BAD, ODD, show_json, show_line, show_note, show_table
-from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import ago, count, counted, span
+from featurekit.cli.formatting import ago, count, counted, span
+from featurekit.cli.output import BAD, ODD, show_json, show_line, show_note, show_table
 from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import StreamOptions

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from featurekit.cli.screen import GOOD, ODD, Styled, show_json, show_line, show_note
-from featurekit.cli.session import Session, session_command
-from featurekit.cli.words import counted
+from featurekit.cli.context import Session, session_command
+from featurekit.cli.formatting import counted
+from featurekit.cli.output import GOOD, ODD, Styled, show_json, show_line, show_note
 from featurekit.repo import FeatureStore
 
 

@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from featurekit.cli.context import Session, session_command
 from featurekit.cli.reports import on_bad_row_option, show_outcome
-from featurekit.cli.session import Session, session_command
 from featurekit.repo import FeatureStore
 
 

@@ -22,7 +22,7 @@ from featurekit.server.bodies import json_body
 from featurekit.server.console.files import HEADERS
 from featurekit.server.console.reading import batch_read, cut, read
 from featurekit.server.console.sampler import Sampler
-from featurekit.server.site import Site
+from featurekit.server.context import ServerContext
 
 MOST_FIELDS = 500
 MOST_IDS = 50
@@ -39,7 +39,7 @@ _RAW = 512
 class Api:
     """Answers about one site's store."""
 
-    def __init__(self, site: Site, sampler: Sampler, *, demo: bool) -> None:
+    def __init__(self, site: ServerContext, sampler: Sampler, *, demo: bool) -> None:
         self._site = site
         self._store: FeatureStore = site.store
         self._sampler = sampler

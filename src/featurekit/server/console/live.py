@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from featurekit.repo.door import now_ms
+from featurekit.repo.store_handle import now_ms
 from featurekit.server.answers import json_bytes
 from featurekit.server.console.files import HEADERS
 from featurekit.server.console.sampler import UNREACHED, Document, Sampler, away
-from featurekit.server.stopping import is_stopping
+from featurekit.server.shutdown import is_stopping
 
 INTERVAL_S = 1.0
 LATE_S = 1.5

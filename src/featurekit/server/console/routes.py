@@ -14,12 +14,12 @@ from featurekit.server.console.api import Api
 from featurekit.server.console.files import PAGE, static_files
 from featurekit.server.console.live import Live
 from featurekit.server.console.sampler import Sampler
+from featurekit.server.context import ServerContext
 from featurekit.server.routing import Handler, route
-from featurekit.server.site import Site
 
 
 def console_routes(
-    site: Site, *, base: str = "/console", demo: bool = False
+    site: ServerContext, *, base: str = "/console", demo: bool = False
 ) -> Sequence[BaseRoute]:
     """The routes of the console.
 

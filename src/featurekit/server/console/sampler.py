@@ -10,11 +10,11 @@ from typing import Any
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
 from featurekit.repo import FeatureStore
-from featurekit.repo.beats import WorkerState
-from featurekit.repo.door import now_ms
+from featurekit.repo.heartbeats import WorkerStatus
 from featurekit.repo.look import Look
 from featurekit.repo.overview import Overview, ids_of
 from featurekit.repo.sample import Sample
+from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.metrics import Metrics
 
 MOST = 1000
@@ -85,7 +85,7 @@ class Sampler:
             "loads": [asdict(state) for state in self._store.status(streams=False)],
         }
 
-    def _workers(self) -> list[WorkerState]:
+    def _workers(self) -> list[WorkerStatus]:
         """The workers that live; none where this user may not read of them."""
         try:
             return self._store.streams.workers()

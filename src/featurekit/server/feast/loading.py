@@ -12,18 +12,18 @@ from starlette.routing import BaseRoute
 from featurekit.errors import RequestError
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
+from featurekit.server.body_validation import as_object, member, optional, texts
+from featurekit.server.context import ServerContext
 from featurekit.server.feast.errors import unknown_view
 from featurekit.server.feast.writing import view_of
 from featurekit.server.jobs import Jobs, Wanted
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, optional, texts
-from featurekit.server.site import Site
 
 _TRUE = frozenset({"true", "t", "1", "on", "yes", "y"})
 _FALSE = frozenset({"false", "f", "0", "off", "no", "n"})
 
 
-def feast_loading_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
+def feast_loading_routes(site: ServerContext, jobs: Jobs) -> list[BaseRoute]:
     """The routes that load views from their sources."""
 
     async def materialize(request: Request) -> Response:

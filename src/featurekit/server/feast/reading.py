@@ -20,12 +20,12 @@ from featurekit.plan import ReadColumn, RepoPlan
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
+from featurekit.server.body_validation import optional, texts
+from featurekit.server.context import ServerContext
 from featurekit.server.feast.errors import unknown_name, unknown_service, unknown_view
-from featurekit.server.reading import Asked, Reading, Readings
+from featurekit.server.json_values import FEAST, spelled
+from featurekit.server.reading import Asked, ReaderCache, Reading
 from featurekit.server.routing import route
-from featurekit.server.shapes import optional, texts
-from featurekit.server.site import Site
-from featurekit.server.spelling import FEAST, spelled
 
 EPOCH = "1970-01-01T00:00:00Z"
 """The time of what keeps none, as Feast writes it for join keys."""
@@ -53,9 +53,9 @@ class Question(NamedTuple):
     with_views: bool
 
 
-def feast_reading_routes(site: Site) -> list[BaseRoute]:
+def feast_reading_routes(site: ServerContext) -> list[BaseRoute]:
     """The route that reads."""
-    readings = Readings(site, FEAST, clocks=True)
+    readings = ReaderCache(site, FEAST, clocks=True)
 
     async def get_online_features(request: Request) -> Response:
         question = question_of(await json_body(request, site))

@@ -15,16 +15,16 @@ from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.runtime.translate import TIMESTAMP
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import exact_body
+from featurekit.server.body_validation import as_object, member, optional
+from featurekit.server.context import ServerContext
 from featurekit.server.feast.errors import unknown_push_source, unknown_view
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, optional
-from featurekit.server.site import Site
 from featurekit.server.writing import Writings
 
 _CREATED = "created"
 
 
-def feast_writing_routes(site: Site) -> list[BaseRoute]:
+def feast_writing_routes(site: ServerContext) -> list[BaseRoute]:
     """The routes that write rows."""
     writings = Writings(site)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
+from featurekit.server.context import ServerContext
 from featurekit.server.openapi import fixed, parts
 from featurekit.server.openapi.rows import read_service, write_view
-from featurekit.server.site import Site
 
 _TEXT = """Features over HTTP. Read a service, or features named one by one, and get rows of values
 with their statuses; or use Feast's own paths, which its clients know. A value's status is `present`;
@@ -17,7 +17,7 @@ with their statuses; or use Feast's own paths, which its clients know. A value's
 where what is stored cannot be read; `unavailable` where its server is away (`partial`)."""
 
 
-def document_of(site: Site, registry: Registry, repo: RepoPlan) -> dict[str, Any]:
+def document_of(site: ServerContext, registry: Registry, repo: RepoPlan) -> dict[str, Any]:
     """The document.
 
     Args:

@@ -10,15 +10,15 @@ from starlette.routing import BaseRoute
 from featurekit.plan import RepoPlan
 from featurekit.server.answers import json_bytes
 from featurekit.server.console.files import static_files
+from featurekit.server.context import ServerContext
 from featurekit.server.openapi.document import document_of
 from featurekit.server.routing import route
-from featurekit.server.site import Site
 from featurekit.server.v1.registry import applied_registry
 
 _PAGE = "docs.html"
 
 
-def front_routes(site: Site) -> list[BaseRoute]:
+def front_routes(site: ServerContext) -> list[BaseRoute]:
     """What `/` leads to, where nothing else is served there."""
 
     async def front(_request: Request) -> Response:
@@ -27,7 +27,7 @@ def front_routes(site: Site) -> list[BaseRoute]:
     return [route("/", front, site=site, scope=None)]
 
 
-def openapi_routes(site: Site) -> list[BaseRoute]:
+def openapi_routes(site: ServerContext) -> list[BaseRoute]:
     """The routes of the document and its page. The page is the same for all and open to all."""
     document = _Document(site)
 
@@ -53,7 +53,7 @@ def openapi_routes(site: Site) -> list[BaseRoute]:
 class _Document:
     """The document as bytes, made once for each registry."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: ServerContext) -> None:
         self._site = site
         self._made: tuple[RepoPlan, bytes] | None = None
 

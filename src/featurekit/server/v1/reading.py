@@ -14,11 +14,11 @@ from featurekit.runtime.requests import MAX_TIMEOUT_S
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
-from featurekit.server.reading import Asked, Reading, Readings
+from featurekit.server.body_validation import as_object, member, number, optional, texts
+from featurekit.server.context import ServerContext
+from featurekit.server.json_values import OURS, spelled
+from featurekit.server.reading import Asked, ReaderCache, Reading
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, number, optional, texts
-from featurekit.server.site import Site
-from featurekit.server.spelling import OURS, spelled
 
 MEMBERS = ("entities", "freshness", "max_age", "timeout_s", "partial")
 """What a request to read may say besides which features."""
@@ -30,9 +30,9 @@ _OF_FEATURES = ("features", "full_feature_names")
 """What it may say where it names features one by one."""
 
 
-def v1_reading_routes(site: Site) -> list[BaseRoute]:
+def v1_reading_routes(site: ServerContext) -> list[BaseRoute]:
     """The routes that read."""
-    readings = Readings(site, OURS)
+    readings = ReaderCache(site, OURS)
 
     async def read_service(request: Request) -> Response:
         body = as_object(await json_body(request, site), MEMBERS)

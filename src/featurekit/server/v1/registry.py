@@ -15,14 +15,14 @@ from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.registry import Registry
 from featurekit.repo.definitions import document_of, kind_of, services_with
 from featurekit.server.answers import json_response
-from featurekit.server.following import Following
+from featurekit.server.context import ServerContext
+from featurekit.server.registry_reloader import RegistryReloader
 from featurekit.server.routing import Handler, route
-from featurekit.server.site import Site
 
 Document = dict[str, object]
 
 
-def v1_registry_routes(site: Site, following: Following) -> list[BaseRoute]:
+def v1_registry_routes(site: ServerContext, following: RegistryReloader) -> list[BaseRoute]:
     """The routes that tell what is applied, and how it does."""
 
     async def registry(_request: Request) -> Response:
@@ -59,7 +59,7 @@ def v1_registry_routes(site: Site, following: Following) -> list[BaseRoute]:
     return routes
 
 
-def applied_registry(site: Site) -> Registry:
+def applied_registry(site: ServerContext) -> Registry:
     """What is applied.
 
     Raises:
@@ -71,14 +71,18 @@ def applied_registry(site: Site) -> Registry:
     return applied
 
 
-def _all(site: Site, kind: str, documents: Callable[[Registry], list[Document]]) -> Handler:
+def _all(
+    site: ServerContext, kind: str, documents: Callable[[Registry], list[Document]]
+) -> Handler:
     async def all_of(_request: Request) -> Response:
         return json_response({kind: documents(applied_registry(site))})
 
     return all_of
 
 
-def _one(site: Site, documents: Callable[[Registry], list[Document]], noun: str) -> Handler:
+def _one(
+    site: ServerContext, documents: Callable[[Registry], list[Document]], noun: str
+) -> Handler:
     async def one_of(request: Request) -> Response:
         name, known = request.path_params["name"], documents(applied_registry(site))
         for document in known:

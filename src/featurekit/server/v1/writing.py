@@ -13,14 +13,14 @@ from starlette.routing import BaseRoute
 from featurekit.errors import RequestError
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import exact_body
+from featurekit.server.body_validation import as_object, member, number, optional, texts
+from featurekit.server.context import ServerContext
 from featurekit.server.jobs import Jobs, Wanted
 from featurekit.server.routing import route
-from featurekit.server.shapes import as_object, member, number, optional, texts
-from featurekit.server.site import Site
 from featurekit.server.writing import Writings
 
 
-def v1_writing_routes(site: Site, jobs: Jobs) -> list[BaseRoute]:
+def v1_writing_routes(site: ServerContext, jobs: Jobs) -> list[BaseRoute]:
     """The routes that write."""
     writings = Writings(site)
 

@@ -11,11 +11,11 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.stores.cluster.errand import refusal
-from featurekit.stores.link import NOT_YET, Link, Take, connect, reply_reader
-from featurekit.stores.patience import Patience
+from featurekit.stores.cluster.routed_requests import refusal
+from featurekit.stores.connection import NOT_YET, Connection, Take, connect, reply_reader
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import GarbledReplyError, user_of
 from featurekit.stores.pool import Pool
-from featurekit.stores.troubles import GarbledReplyError, user_of
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, command
 
@@ -23,12 +23,12 @@ READONLY = command(b"READONLY")
 WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class NodeLink(Link):
+class NodeConnection(Connection):
     """A link whose exchange may go on step by step, beside those of other links."""
 
     __slots__ = ("_count", "_flags", "_rest", "_take", "values")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Connection) -> None:
         super().__init__(link._connection)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(refusal)
         # A plain socket is asked not to wait each time, so that its timeout can stay as it is.
@@ -111,8 +111,8 @@ class NodePool(Pool):
         self._reading = reading
 
     @override
-    def connect(self, patience: Patience) -> NodeLink:
-        link = NodeLink(connect(self.url, patience))
+    def connect(self, patience: Deadline) -> NodeConnection:
+        link = NodeConnection(connect(self.url, patience))
         if self._reading:
             timeout_s = patience.bounded(self.url.connect_timeout_s)
             try:
@@ -122,7 +122,7 @@ class NodePool(Pool):
                 raise
         return link
 
-    def ready(self, now: float) -> NodeLink | None:
+    def ready(self, now: float) -> NodeConnection | None:
         """A link that may be used at once, `now` by the monotonic clock, if there is one."""
         if os.getpid() != self._pid or not self.idle:
             return None
@@ -132,7 +132,7 @@ class NodePool(Pool):
             link = self.idle.pop()
         except IndexError:
             link = None
-        if isinstance(link, NodeLink) and now - link.used_at <= self._health_check_s:
+        if isinstance(link, NodeConnection) and now - link.used_at <= self._health_check_s:
             self.trips += 1
             return link
         if link is not None:
@@ -140,7 +140,7 @@ class NodePool(Pool):
         self._leave()
         return None
 
-    def obtain(self, patience: Patience) -> NodeLink:
+    def obtain(self, patience: Deadline) -> NodeConnection:
         """A link, after waiting for room and opening one if need be.
 
         Raises:
@@ -153,21 +153,21 @@ class NodePool(Pool):
         except BaseException:
             self._leave()
             raise
-        assert isinstance(link, NodeLink)  # noqa: S101  (they are all made by `connect`)
+        assert isinstance(link, NodeConnection)  # noqa: S101  (they are all made by `connect`)
         self.trips += 1
         return link
 
-    def release(self, link: NodeLink) -> None:
+    def release(self, link: NodeConnection) -> None:
         """Take back a link on which every request got its reply."""
         self.give(link)
         self._leave()
 
-    def give_up(self, link: NodeLink, error: OSError) -> None:
+    def give_up(self, link: NodeConnection, error: OSError) -> None:
         """Close a link that broke, and others that most likely broke with it."""
         self.lost(link, error)
         self._leave()
 
-    def abandon(self, link: NodeLink) -> None:
+    def abandon(self, link: NodeConnection) -> None:
         """Close a link whose replies nobody waits for any more."""
         self.discard(link)
         self._leave()

@@ -10,7 +10,7 @@ from redis.cluster import ClusterNode
 
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.stores.cluster.topology import find_topology
-from featurekit.stores.patience import Patience
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.reference import Ask, PreparedBytes, plain_options
 from featurekit.stores.url import StoreUrl
 
@@ -20,7 +20,7 @@ class PreparedCluster:
 
     def __init__(self, store: ClusterStore) -> None:
         url = store.url
-        self._topology = find_topology(url, url.hosts, Patience(url.load_timeout_s))
+        self._topology = find_topology(url, url.hosts, Deadline(url.load_timeout_s))
         primaries = [shard.primary for shard in self._topology.shards]
         self._servers = [PreparedBytes(url.at(*address)) for address in primaries]
 

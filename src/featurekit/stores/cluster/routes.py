@@ -7,9 +7,9 @@ from itertools import count
 from time import monotonic
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.stores.cluster.errand import Route
+from featurekit.stores.cluster.routed_requests import Route
 from featurekit.stores.cluster.topology import NOBODY, Topology, find_topology
-from featurekit.stores.patience import Patience
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.url import Address, StoreUrl
 
 FRESH_S = 0.1
@@ -49,7 +49,7 @@ class Routes:
             raise StoreUnavailableError(f"no server of {self._url} has answered yet")
         return self.known
 
-    def find(self, patience: Patience, away: Iterable[Address] = ()) -> Topology:
+    def find(self, patience: Deadline, away: Iterable[Address] = ()) -> Topology:
         """Ask for the topology; if nobody tells, the known one stays.
 
         Args:

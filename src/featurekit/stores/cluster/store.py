@@ -16,20 +16,27 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import TERMS, Capabilities, Chunk, OnlineStore, Terms, Traffic
-from featurekit.stores.cluster.course import Course
-from featurekit.stores.cluster.errand import Errand
-from featurekit.stores.cluster.flow import ClusterFlow
+from featurekit.ports import (
+    DEFAULT_READ_OPTIONS,
+    Capabilities,
+    Chunk,
+    OnlineStore,
+    ReadOptions,
+    Traffic,
+)
+from featurekit.stores.cluster.fan_out import FanOut
 from featurekit.stores.cluster.nodes import NodePool
-from featurekit.stores.cluster.rounds import Round
+from featurekit.stores.cluster.pipelined_load import ClusterPipelinedLoad
+from featurekit.stores.cluster.retry import RetryState
+from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.routes import FRESH_S, Routes
 from featurekit.stores.cluster.topology import Topology, key_at
-from featurekit.stores.link import Take
+from featurekit.stores.connection import Take
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import unavailable
 from featurekit.stores.options import REPLICA
-from featurekit.stores.patience import Patience
 from featurekit.stores.probe import ask_capabilities, prove_rows
 from featurekit.stores.redis import pages_of
-from featurekit.stores.troubles import unavailable
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, info_of, text_command
 
@@ -44,8 +51,8 @@ class ClusterStore(OnlineStore):
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
         self._pools: dict[tuple[Address, bool], NodePool] = {}
-        self._serving = Patience(url.timeout_s, url.retries)
-        self._upkeep = Patience(url.load_timeout_s, url.retries)
+        self._serving = Deadline(url.timeout_s, url.retries)
+        self._upkeep = Deadline(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
         self._proven: set[str] = set()
         self._routes = Routes(url)
@@ -94,7 +101,7 @@ class ClusterStore(OnlineStore):
     def run(
         self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
     ) -> list[Reply]:
-        return self._carry(Errand(keys, requests, width, ordered=True), self._serving)
+        return self._carry(RoutedRequests(keys, requests, width, ordered=True), self._serving)
 
     @override
     def read(
@@ -104,13 +111,13 @@ class ClusterStore(OnlineStore):
         take: Take = None,
         *,
         width: int = 1,
-        terms: Terms = TERMS,
+        terms: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         patience = self._serving
         if terms.timeout_s:
-            patience = Patience.of_call(terms.timeout_s, patience.retries)
+            patience = Deadline.of_call(terms.timeout_s, patience.retries)
         replicas = self.url.read_from == REPLICA
-        errand = Errand(keys, requests, width, take)
+        errand = RoutedRequests(keys, requests, width, take)
         return self._carry(errand, patience, partial=terms.partial, replicas=replicas)
 
     @override
@@ -118,8 +125,8 @@ class ClusterStore(OnlineStore):
         about = key.encode() if isinstance(key, str) else key
         for pool in list(self._pools.values()):
             pool.drop(stale_only=True)
-        errand = Errand([about], [text_command(*args)])
-        reply: Reply = self._carry(errand, Patience(self.url.load_timeout_s), once=True)[0]
+        errand = RoutedRequests([about], [text_command(*args)])
+        reply: Reply = self._carry(errand, Deadline(self.url.load_timeout_s), once=True)[0]
         return reply
 
     @override
@@ -144,7 +151,7 @@ class ClusterStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = ClusterFlow(
+        flow = ClusterPipelinedLoad(
             self.url, self._locate, self._pool, self._carry_patiently, self._is_replaced
         )
         try:
@@ -180,9 +187,9 @@ class ClusterStore(OnlineStore):
         """The primaries as of now: no answer to a key would tell that they are others by now."""
         return self._refresh(self._routes.known, self._upkeep).primaries
 
-    def _carry_patiently(self, errand: Errand) -> list[Any]:
+    def _carry_patiently(self, errand: RoutedRequests) -> list[Any]:
         """Carry what a load has to send again, for as long as it may wait."""
-        return self._carry(errand, Patience.of_call(self.url.load_timeout_s, self.url.retries))
+        return self._carry(errand, Deadline.of_call(self.url.load_timeout_s, self.url.retries))
 
     def _is_replaced(self, address: Address) -> bool:
         """Whether another server is the primary in the place of one that is silent."""
@@ -191,8 +198,8 @@ class ClusterStore(OnlineStore):
 
     def _carry(
         self,
-        errand: Errand,
-        patience: Patience,
+        errand: RoutedRequests,
+        patience: Deadline,
         *,
         partial: bool = False,
         once: bool = False,
@@ -200,7 +207,7 @@ class ClusterStore(OnlineStore):
     ) -> list[Any]:
         """Send and collect, in as many rounds as it takes and as there is time for."""
         pool_of = self._reading_pool if replicas else self._pool
-        course = Course(self.url, errand, patience, partial=partial, once=once)
+        course = RetryState(self.url, errand, patience, partial=partial, once=once)
         while errand.todo:
             try:
                 topology = self._current(course.patience)
@@ -214,7 +221,7 @@ class ClusterStore(OnlineStore):
             )
             # A replica may use up half of the time, so that its primary can be asked after it.
             timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
-            outcome = Round(errand, pool_of, patience, timeout_s).run(parcels)
+            outcome = FanOut(errand, pool_of, patience, timeout_s).run(parcels)
             pause_s = course.next(outcome, lost, topology)
             if not errand.todo:
                 break
@@ -242,11 +249,11 @@ class ClusterStore(OnlineStore):
     def _reading_pool(self, address: Address) -> NodePool:
         return self._pool(address, reading=True)
 
-    def _current(self, patience: Patience) -> Topology:
+    def _current(self, patience: Deadline) -> Topology:
         return self._routes.known or self._refresh(None, patience)
 
     def _refresh(
-        self, seen: Topology | None, patience: Patience, away: Iterable[Address] = ()
+        self, seen: Topology | None, patience: Deadline, away: Iterable[Address] = ()
     ) -> Topology:
         """Ask for the topology, unless another thread did since the one seen, or just now."""
         if os.getpid() != self._pid:

@@ -21,9 +21,9 @@ from redis.exceptions import RedisClusterException
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.link import check_files, connection_options
-from featurekit.stores.patience import Patience
-from featurekit.stores.troubles import unconnected, user_of
+from featurekit.stores.connection import check_files, connection_options
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import unconnected, user_of
 from featurekit.stores.url import Address, StoreUrl
 
 SLOTS = 16384
@@ -127,7 +127,7 @@ def key_at(topology: Topology, address: Address, head: str) -> bytes:
 
 
 def find_topology(
-    url: StoreUrl, candidates: Iterable[Address], patience: Patience, away: Iterable[Address] = ()
+    url: StoreUrl, candidates: Iterable[Address], patience: Deadline, away: Iterable[Address] = ()
 ) -> Topology:
     """Ask servers, one after another, for the topology of their cluster.
 
@@ -166,7 +166,7 @@ def _worse(error: StoreError, than: StoreError) -> bool:
     return isinstance(than, StoreUnavailableError) and not isinstance(error, StoreUnavailableError)
 
 
-def _ask(url: StoreUrl, patience: Patience) -> Topology:
+def _ask(url: StoreUrl, patience: Deadline) -> Topology:
     """The topology as one server knows it."""
     # One that is silent leaves half of the time to the others.
     timeout_s = patience.bounded(url.connect_timeout_s, share=0.5)
@@ -178,7 +178,7 @@ def _ask(url: StoreUrl, patience: Patience) -> Topology:
     try:
         manager = NodesManager([node], from_url=True, connection_class=kind, **options)
     except (redis.RedisError, RedisClusterException) as error:
-        raise _refusal(url, error, Patience(timeout_s)) from error
+        raise _refusal(url, error, Deadline(timeout_s)) from error
     except IndexError as error:  # what redis-py makes of a cluster without slots
         raise StoreUnavailableError(f"{url} is in a cluster that serves no slots") from error
     try:
@@ -201,7 +201,7 @@ def _plain(manager: NodesManager, asked: str) -> Topology:
     return Topology(shards, owners)
 
 
-def _refusal(url: StoreUrl, error: Exception, patience: Patience) -> StoreError:
+def _refusal(url: StoreUrl, error: Exception, patience: Deadline) -> StoreError:
     """What kept a server from telling; redis-py wraps it, once or twice."""
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
