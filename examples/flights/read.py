@@ -3,7 +3,7 @@
 from featurekit import FeatureStore
 
 store = FeatureStore()
-reader = store.online_reader("delay_v1")  # compiled once, used for ever
+reader = store.online_reader("delay_v1")  # compiled once; share it between threads
 row = reader.read({"tailnum": "N516JB", "origin": "JFK", "dest": "LAX"})
 
 print(row.mean_dep_delay_30d, row.built, row.is_jet)

@@ -1,6 +1,6 @@
 """Write N synthetic users as Parquet: the same rows for the same seed, on any machine.
 
-They are the users of `featurekit demo`. The first 5 of 5 are the first 5 of 50.
+`featurekit demo` uses the same users. The first 5 users do not depend on N.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SCHEMA = pa.schema(
 
 
 def user(number: int, seed: int, at: datetime) -> dict[str, object]:
-    """The row of one user, counted from 1."""
+    """Return the row of one user; numbers start at 1."""
     return {"user_id": user_id(number), **profile(number, seed), "event_timestamp": at}
 
 
 def chunks(count: int, seed: int, at: datetime) -> Iterator[list[dict[str, object]]]:
-    """All users, some at a time, so that millions fit in memory."""
+    """Yield the rows of all users in chunks, so that millions fit in memory."""
     for first in range(1, count + 1, CHUNK):
         last = min(count, first + CHUNK - 1)
         yield [user(number, seed, at) for number in range(first, last + 1)]
@@ -47,9 +47,9 @@ def chunks(count: int, seed: int, at: datetime) -> Iterator[list[dict[str, objec
 def main() -> None:
     """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("count", type=int, help="how many users")
+    parser.add_argument("count", type=int, help="number of users")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--at", default="2026-11-22T00:00:00+00:00", help="when the rows are true")
+    parser.add_argument("--at", default="2026-11-22T00:00:00+00:00", help="event timestamp of the rows")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "data" / "users.parquet"
     )

@@ -1,7 +1,7 @@
-"""Play the users: each second some of them do something, which becomes an event in a Redis stream.
+"""Simulate user activity: append events of a few users to a Redis stream every second.
 
-Every user has its turn before anyone has a second one. SIGUSR1 pauses and resumes: let it rest
-for five minutes and watch the stream's fields go, one by one, while the batch fields stay.
+Users take turns in random order. SIGUSR1 pauses and resumes the simulation: pause it for five
+minutes, and the stream fields expire one by one while the batch fields remain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STREAM = "user-activity"
 
 
 def turns(users: int, rng: random.Random) -> Iterator[str]:
-    """All users in a random order, again and again."""
+    """Yield all users in random order, repeatedly."""
     numbers = list(range(1, users + 1))
     while True:
         rng.shuffle(numbers)
@@ -31,24 +31,24 @@ def turns(users: int, rng: random.Random) -> Iterator[str]:
 
 
 def event(user: str, now_ms: int, rng: random.Random) -> dict[str, str | int]:
-    """What one user does: an entry of the stream, its fields named as those of the view."""
+    """Return one stream entry; its fields have the names of the view."""
     return {"user_id": user, **activity(now_ms, rng)}
 
 
-class Switch:
-    """Whether the users rest; each SIGUSR1 changes it."""
+class PauseSwitch:
+    """A pause flag that SIGUSR1 toggles."""
 
     def __init__(self) -> None:
-        self.resting = False
-        signal.signal(signal.SIGUSR1, self.turn)
+        self.paused = False
+        signal.signal(signal.SIGUSR1, self.toggle)
 
-    def turn(self, _number: int, _frame: object) -> None:
-        self.resting = not self.resting
-        print("paused" if self.resting else "resumed", flush=True)
+    def toggle(self, _number: int, _frame: object) -> None:
+        self.paused = not self.paused
+        print("paused" if self.paused else "resumed", flush=True)
 
 
 def connect(url: str | None) -> redis.Redis:
-    """The example's online store: the one of the URL, or the embedded server."""
+    """Connect to the store of the URL, or to the embedded server."""
     if url is not None and not url.startswith("embedded:"):
         return redis.Redis.from_url(url)
     return redis.Redis(unix_socket_path=str(embedded_server().ensure()))
@@ -57,20 +57,20 @@ def connect(url: str | None) -> redis.Redis:
 def main() -> None:
     """Parse the command line and emit events."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=1000, help="how many users there are")
-    parser.add_argument("--per-tick", type=int, default=5, help="how many act in each tick")
+    parser.add_argument("--users", type=int, default=1000, help="number of users")
+    parser.add_argument("--per-tick", type=int, default=5, help="events per tick")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between ticks")
-    parser.add_argument("--ticks", type=int, default=0, help="how many ticks; 0 for no end")
+    parser.add_argument("--ticks", type=int, default=0, help="number of ticks; 0 runs until interrupted")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--keep", type=int, default=100_000, help="entries the stream keeps")
+    parser.add_argument("--keep", type=int, default=100_000, help="maximum length of the stream")
     args = parser.parse_args()
-    rng, switch = random.Random(args.seed), Switch()
+    rng, switch = random.Random(args.seed), PauseSwitch()
     users = turns(args.users, rng)
     done = 0
     with connect(os.environ.get("FEATUREKIT_ONLINE_URL")) as client:
         try:
             while not args.ticks or done < args.ticks:
-                if not switch.resting:
+                if not switch.paused:
                     now_ms = time.time_ns() // 1_000_000
                     with client.pipeline(transaction=False) as pipe:
                         for _ in range(args.per_tick):
@@ -78,7 +78,7 @@ def main() -> None:
                             pipe.xadd(STREAM, entry, maxlen=args.keep)
                         pipe.execute()
                     done += 1
-                if done != args.ticks or switch.resting:
+                if done != args.ticks or switch.paused:
                     time.sleep(args.interval)
         except KeyboardInterrupt:
             pass

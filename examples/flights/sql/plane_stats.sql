@@ -1,4 +1,4 @@
--- One row a plane: its last 30 days of 2013, and what the registry of aircraft knows of it.
+-- One row per plane: its last 30 days of 2013, and its entry in the aircraft registry.
 WITH flown AS (
   SELECT *, scheduled_at > max(scheduled_at) OVER () - INTERVAL 30 DAY AS recent
   FROM 'data/flights.parquet'

@@ -1,4 +1,4 @@
--- One row a route, over the whole year. Four airports are unknown, and one flight never left.
+-- One row per route over the whole year. Four airports are unknown, and one flight never departed.
 SELECT
   origin,
   dest,
