@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import clusters, counting, http, loads, reads, starts, streams
-from tests.benchmarks.table import HEAD, Row, line, machine
+from tests.benchmarks import cluster_reads, http, loads, metrics_overhead, reads, startup, streams
+from tests.benchmarks.results import HEAD, Row, line, machine
 
 
 def main() -> None:
@@ -25,10 +25,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "starts": starts.measure,
+        "starts": startup.measure,
         "reads": lambda: reads.measure(options.seconds),
-        "clusters": lambda: clusters.measure(options.seconds),
-        "counting": lambda: counting.measure(options.seconds),
+        "clusters": lambda: cluster_reads.measure(options.seconds),
+        "counting": lambda: metrics_overhead.measure(options.seconds),
         "loads": lambda: loads.measure(options.rows),
         "streams": lambda: streams.measure(options.seconds),
         "http": lambda: http.measure(options.seconds),

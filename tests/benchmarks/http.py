@@ -22,10 +22,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from featurekit.repo.bench import bench_columns, bench_ids, race
+from featurekit.bench.timing import time_in_turns
+from featurekit.bench.workload import entity_ids, sample_columns
 from featurekit.server.run import Options, config_of
-from tests.benchmarks.ground import ground
-from tests.benchmarks.table import Row, summary
+from tests.benchmarks.environment import ground
+from tests.benchmarks.results import Row, summary
 from tests.server.running import served
 
 SIZES = (1, 100)
@@ -38,7 +39,7 @@ def measure(seconds: float) -> Iterator[Row]:
     import pyarrow as pa
 
     with ground("tcp") as place, served(place.root) as server:
-        place.store.write_batch("ten", pa.table(bench_columns(max(SIZES))))
+        place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
         address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
         for size in SIZES:
             yield from _one_client(address, size, seconds)
@@ -54,18 +55,18 @@ def _one_client(address: tuple[str, int], size: int, seconds: float) -> Iterator
 
 
 def _beside_bare(ours: _Client, path: str, size: int, seconds: float) -> Iterator[Row]:
-    request, asked = question(path, bench_ids(size)), question(BARE, bench_ids(size))
+    request, asked = question(path, entity_ids(size)), question(BARE, entity_ids(size))
     answer = ours.ask(request)
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     length = len(answer.partition(b"\r\n\r\n")[2])
     with bare(length) as address, _Client(address) as constant:
         contestants = {"bare route": lambda: constant.ask(asked), path: lambda: ours.ask(request)}
-        result = race(contestants, seconds)
+        result = time_in_turns(contestants, seconds)
     yield from summary(f"HTTP, {size} x 10, {length} bytes", result, "bare route", "")
 
 
 async def _many_clients(address: tuple[str, int], path: str, seconds: float) -> list[Row]:
-    request = question(path, bench_ids(1))
+    request = question(path, entity_ids(1))
     late = perf_counter() + seconds
     times: list[float] = []
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from featurekit.bench.workload import entity_ids
 from featurekit.lower.write_group import Dialect
 from featurekit.ports import Chunk
-from featurekit.repo.bench import bench_ids
 from featurekit.runtime.tables import prepare_tables
 from featurekit.sources import open_source
 from featurekit.stores import open_store
-from tests.benchmarks.ground import Ground, ground
-from tests.benchmarks.table import Row
+from tests.benchmarks.environment import Ground, ground
+from tests.benchmarks.results import Row
 
 ROUNDS = 3
 FIRST_US = 1_700_000_000_000_000
@@ -147,7 +147,7 @@ def write_rows(path: Path, count: int) -> None:
         n = min(group, count - start)
         table = pa.table(
             {
-                "user_id": [each.replace("u", f"u{start // group:03d}") for each in bench_ids(n)],
+                "user_id": [each.replace("u", f"u{start // group:03d}") for each in entity_ids(n)],
                 "event_timestamp": pa.array(
                     FIRST_US + draw.integers(0, 10**12, n), pa.timestamp("us", "UTC")
                 ),

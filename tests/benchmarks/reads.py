@@ -10,21 +10,13 @@ from typing import Any
 
 import redis.asyncio
 
+from featurekit.bench.reference_clients import PreparedClient, RedisPyClient, redis_py_options
+from featurekit.bench.timing import TURN_S, Timings, time_in_turns
+from featurekit.bench.workload import FIELDS, SIZES, decode_by_hand, entity_ids, sample_columns
 from featurekit.lower.read import requests_function
-from featurekit.repo.bench import (
-    FIELDS,
-    SIZES,
-    TURN_S,
-    Race,
-    bench_columns,
-    bench_ids,
-    by_hand,
-    race,
-)
-from featurekit.stores.reference import PlainClient, PreparedBytes, plain_options
 from featurekit.stores.url import StoreUrl
-from tests.benchmarks.ground import Ground, ground
-from tests.benchmarks.table import Row, summary
+from tests.benchmarks.environment import Ground, ground
+from tests.benchmarks.results import Row, summary
 
 NAMES = list(FIELDS)
 PREFIX = b"b:user:"
@@ -45,27 +37,27 @@ def measure(seconds: float) -> Iterator[Row]:
 def _filled(place: Ground) -> Iterator[None]:
     import pyarrow as pa
 
-    place.store.write_batch("ten", pa.table(bench_columns(max(SIZES))))
+    place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
     yield
 
 
 def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[Row]:
-    store, ids = place.store, bench_ids(size)
+    store, ids = place.store, entity_ids(size)
     reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
     keys = [PREFIX + each.encode() for each in ids]
     data = b"".join(requests_function(NAMES)[0](keys))
     url = StoreUrl.parse(place.url)
-    prepared, plain = PreparedBytes(url), PlainClient(url)
-    expected = by_hand(prepared.exchange(data, size))
+    prepared, plain = PreparedClient(url), RedisPyClient(url)
+    expected = decode_by_hand(prepared.exchange(data, size))
     assert [tuple(row.to_dict().values()) for row in reader.read_many(ids)] == expected
-    assert by_hand(plain.read(keys, NAMES)) == expected
-    result = race(
+    assert decode_by_hand(plain.read(keys, NAMES)) == expected
+    result = time_in_turns(
         {
-            "prepared bytes": lambda: by_hand(prepared.exchange(data, size)),
+            "prepared bytes": lambda: decode_by_hand(prepared.exchange(data, size)),
             "reader": (lambda: reader.read_many(ids)) if size > 1 else lambda: reader.read(ids[0]),
             "to_dict": lambda: store.get_online_features("all_ten", rows).to_dict(),
-            "pipeline": lambda: by_hand(plain.read(keys, NAMES)),
-            "MULTI pipeline": lambda: by_hand(plain.read(keys, NAMES, transaction=True)),
+            "pipeline": lambda: decode_by_hand(plain.read(keys, NAMES)),
+            "MULTI pipeline": lambda: decode_by_hand(plain.read(keys, NAMES, transaction=True)),
         },
         seconds,
     )
@@ -75,10 +67,10 @@ def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[
 
 
 async def _async(place: Ground, transport: str, size: int, seconds: float) -> list[Row]:
-    store, ids = place.store, bench_ids(size)
+    store, ids = place.store, entity_ids(size)
     reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
     keys = [PREFIX + each.encode() for each in ids]
-    options: dict[str, Any] = plain_options(StoreUrl.parse(place.url))
+    options: dict[str, Any] = redis_py_options(StoreUrl.parse(place.url))
 
     async with redis.asyncio.Redis(**options) as client:
 
@@ -86,7 +78,7 @@ async def _async(place: Ground, transport: str, size: int, seconds: float) -> li
             commands = client.pipeline(transaction=False)
             for key in keys:
                 commands.hmget(key, NAMES)  # type: ignore[unused-awaitable]  # it is queued
-            return by_hand(await commands.execute())
+            return decode_by_hand(await commands.execute())
 
         async def to_dict() -> object:
             return (await store.get_online_features_async("all_ten", rows)).to_dict()
@@ -102,13 +94,13 @@ async def _async(place: Ground, transport: str, size: int, seconds: float) -> li
             "to_dict": to_dict,
             "pipeline": pipeline,
         }
-        result = await race_async(acts, seconds)
+        result = await time_in_turns_async(acts, seconds)
     await store.close_async()
     return list(summary(f"read {size}, {transport}, asyncio", result, "", "pipeline"))
 
 
-async def race_async(acts: dict[str, Act], seconds: float) -> Race:
-    """As `featurekit.repo.bench.race`."""
+async def time_in_turns_async(acts: dict[str, Act], seconds: float) -> Timings:
+    """As `featurekit.bench.timing.time_in_turns`."""
     turns: dict[str, list[list[float]]] = {name: [] for name in acts}
     for act in acts.values():
         await act()
@@ -121,4 +113,4 @@ async def race_async(acts: dict[str, Act], seconds: float) -> Race:
                 await act()
                 times.append(perf_counter() - start)
             turns[name].append(times)
-    return Race(turns)
+    return Timings(turns)

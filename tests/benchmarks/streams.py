@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
+from featurekit.bench.reference_clients import PreparedClient, redis_py_options
+from featurekit.bench.timing import time_in_turns
 from featurekit.lower.events import arrival_unit
 from featurekit.lower.keys import key_function
 from featurekit.lower.write_group import Dialect
-from featurekit.repo.bench import race
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import Pace
-from featurekit.stores.reference import PreparedBytes, plain_options
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, command
-from tests.benchmarks.ground import Ground, ground
-from tests.benchmarks.table import Row, summary
+from tests.benchmarks.environment import Ground, ground
+from tests.benchmarks.results import Row, summary
 
 TTL_S = 300
 EVENTS = 1000
@@ -51,8 +51,8 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
     events = [(f"u{n:07d}", event(n)) for n in range(EVENTS)]
     unit, key = arrival_unit(writer.plan, Dialect(hsetex=True)), key_function(writer.plan.key)
     built = [unit(key(entity), values, 0)[0] for entity, values in events]
-    prepared, everything = PreparedBytes(url), b"".join(built)
-    with redis.Redis(**plain_options(url)) as plain:
+    prepared, everything = PreparedClient(url), b"".join(built)
+    with redis.Redis(**redis_py_options(url)) as plain:
         keys = [key(entity) for entity, _ in events]
 
         def pipeline(count: int) -> Any:
@@ -62,7 +62,7 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
                 commands.hexpire(name, TTL_S, *values)
             return commands.execute()
 
-        one = race(
+        one = time_in_turns(
             {
                 "prepared bytes": lambda: prepared.exchange(built[0], 1),
                 "write": lambda: writer.write(*events[0]),
@@ -70,7 +70,7 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
             },
             seconds,
         )
-        many = race(
+        many = time_in_turns(
             {
                 "prepared bytes": lambda: prepared.exchange(everything, EVENTS),
                 "write_many": lambda: writer.write_many(events),
@@ -85,7 +85,7 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
 
 def _worker(place: Ground) -> Iterator[Row]:
     """Rates of a worker and of the writer it uses, on the same events."""
-    link = PreparedBytes(StoreUrl.parse(place.url))
+    link = PreparedClient(StoreUrl.parse(place.url))
     entries = []
     for number in range(STREAMED):
         fields = {"user_id": f"u{number % 5000:07d}", **event(number)}

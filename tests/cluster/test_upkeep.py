@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.bench import run_bench
 from featurekit.errors import StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
 from featurekit.repo.streaming import StreamOptions
@@ -107,7 +108,7 @@ def test_a_lock_holds_on_a_cluster(shop: FeatureStore) -> None:
 def test_a_bench_compares_with_other_clients_of_the_cluster(
     shop: FeatureStore, cluster: Cluster
 ) -> None:
-    report = shop.bench(entities=1000, seconds=0.1)
+    report = run_bench(shop, entities=1000, seconds=0.1)
     assert [read.entities for read in report.reads] == [1, 100, 1000]
     assert report.load.rows == 1000
     assert not any(map(keys_of, cluster.primaries))

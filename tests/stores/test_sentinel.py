@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from featurekit.bench import run_bench
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import AsyncOnlineStore, Chunk
 from featurekit.stores import open_async_store
@@ -134,7 +135,7 @@ async def test_a_read_is_over_by_its_deadline_though_the_sentinels_hang(steady: 
 
 def test_a_service_can_be_measured(steady: Watched, tmp_path: Path) -> None:
     with applied(tmp_path, f"{steady.url}?timeout=5s") as shop:
-        assert shop.bench(entities=1000, seconds=0.1).reads
+        assert run_bench(shop, entities=1000, seconds=0.1).reads
 
 
 def test_an_unknown_service_is_told_with_those_that_are_known(steady: Watched) -> None:

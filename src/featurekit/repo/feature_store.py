@@ -16,7 +16,6 @@ from featurekit.errors import Problem, RegistryError, RequestError
 from featurekit.loader import load_repo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
-from featurekit.repo.bench import BenchReport, bench
 from featurekit.repo.doctor import Finding, examine
 from featurekit.repo.history import Apply, Run
 from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
@@ -362,10 +361,6 @@ class FeatureStore(Serving):
     def doctor(self) -> list[Finding]:
         """What is well and what is not: server, registry, views, hashes."""
         return examine(self._door, self._applied, self.status, self.project)
-
-    def bench(self, *, entities: int = 10_000, seconds: float = 5.0) -> BenchReport:
-        """What reads and loads cost on this store, under a key prefix deleted afterwards."""
-        return bench(self._door, self.repo_plan.prefix, entities=entities, seconds=seconds)
 
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of an entity, or of all entities of the project; returns how many."""

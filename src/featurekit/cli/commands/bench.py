@@ -1,9 +1,10 @@
-"""`featurekit bench`."""
+"""The `bench` command."""
 
 from __future__ import annotations
 
 import click
 
+from featurekit.bench import run_bench
 from featurekit.cli.context import Session, session_command
 from featurekit.cli.output import show_json, show_line, show_table
 from featurekit.repo import FeatureStore
@@ -11,19 +12,27 @@ from featurekit.repo import FeatureStore
 
 @session_command("bench")
 @click.option(
-    "--entities", type=int, default=10_000, show_default=True, help="How many to write and read."
+    "--entities",
+    type=int,
+    default=10_000,
+    show_default=True,
+    help="Number of entities to write and read.",
 )
 @click.option(
-    "--seconds", type=float, default=5.0, show_default=True, help="How long to measure, about."
+    "--seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Approximate duration of the measurement.",
 )
 def command(session: Session, entities: int, seconds: float) -> None:
     """Measure reads and writes on this machine and store.
 
-    Beside the same work done by a redis-py pipeline, and by bytes prepared by hand: only these
-    ratios compare from machine to machine. Writes under a key prefix of its own, and deletes it.
+    Runs the same work with a redis-py pipeline and with bytes prepared by hand: only these ratios
+    compare across machines. Writes under its own key prefix, and deletes the keys at the end.
     """
     with FeatureStore(session.repo) as store:
-        report = store.bench(entities=entities, seconds=seconds)
+        report = run_bench(store, entities=entities, seconds=seconds)
     if session.json:
         show_json(report.to_dict())
         return
@@ -38,13 +47,11 @@ def command(session: Session, entities: int, seconds: float) -> None:
         )
         for read in report.reads
     ]
-    show_table(
-        ("ten features", "half within", "99 % within", "of prepared bytes", "as a pipeline"), rows
-    )
+    show_table(("ten features", "p50", "p99", "vs prepared bytes", "vs redis-py pipeline"), rows)
     load = report.load
     show_line("")
     show_table(
-        ("load", "rates", "of prepared bytes", "as a pipeline"),
+        ("load", "rate", "vs prepared bytes", "vs redis-py pipeline"),
         [
             (
                 f"{load.rows:,} rows",

@@ -8,15 +8,16 @@ from typing import Any
 
 from typing_extensions import override
 
+from featurekit.bench.timing import time_in_turns
+from featurekit.bench.workload import entity_ids, sample_columns
 from featurekit.lower.read import TakeRow, row_function
 from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
-from featurekit.repo.bench import bench_columns, bench_ids, race
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.tracing import API, is_traced
-from tests.benchmarks.ground import ground
-from tests.benchmarks.table import Row, summary
+from tests.benchmarks.environment import ground
+from tests.benchmarks.results import Row, summary
 
 SIZES = (1, 100)
 
@@ -47,15 +48,15 @@ def measure(seconds: float) -> Iterator[Row]:
     import pyarrow as pa
 
     with ground("unix") as place:
-        place.store.write_batch("ten", pa.table(bench_columns(max(SIZES))))
+        place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
         counted = place.store.online_reader("all_ten")
         uncounted = Uncounted(counted.plan, place.store._door)
         for size in SIZES:
             for what, ids in (
-                ("present", bench_ids(size)),
+                ("present", entity_ids(size)),
                 ("absent", [f"nobody{i}" for i in range(size)]),
             ):
-                result = race(
+                result = time_in_turns(
                     {
                         "without metrics": lambda ids=ids: uncounted.read_many(ids),  # type: ignore[misc]
                         "with metrics": lambda ids=ids: counted.read_many(ids),  # type: ignore[misc]

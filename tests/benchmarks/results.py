@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from featurekit.repo.bench import Race
+from featurekit.bench.timing import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Row:
     unit: str = "ms"
 
 
-def summary(work: str, result: Race, least: str, plain: str) -> Iterator[Row]:
+def summary(work: str, result: Timings, least: str, plain: str) -> Iterator[Row]:
     """A row for each contestant; `least` and `plain` name those that ratios are taken to."""
     for name in result.turns:
         yield Row(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featurekit import FeatureStore
-from featurekit.repo.bench import FIELDS
+from featurekit.bench.workload import FIELDS
 from tests.servers import running, valkey_binary
 
 LOADED = ("country", "segment", "account_age_days", "tx_count_7d", "avg_amount_30d", "risk")

@@ -15,13 +15,14 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
 
 from featurekit import FeatureStore
+from featurekit.bench.reference_clients import PreparedClusterClient, RedisPyClient
+from featurekit.bench.timing import time_in_turns
+from featurekit.bench.workload import SIZES, decode_by_hand, entity_ids, sample_columns
 from featurekit.lower.read import requests_function
-from featurekit.repo.bench import SIZES, bench_columns, bench_ids, by_hand, race
-from featurekit.stores.cluster.reference import PlainCluster, PreparedCluster
 from featurekit.stores.url import StoreUrl
-from tests.benchmarks.ground import declare, ground
-from tests.benchmarks.reads import NAMES, PREFIX, Act, race_async
-from tests.benchmarks.table import Row, summary
+from tests.benchmarks.environment import declare, ground
+from tests.benchmarks.reads import NAMES, PREFIX, Act, time_in_turns_async
+from tests.benchmarks.results import Row, summary
 from tests.clusters import Cluster
 from tests.servers import valkey_binary
 
@@ -29,7 +30,7 @@ from tests.servers import valkey_binary
 def measure(seconds: float) -> Iterator[Row]:
     """Reads of each size, and a load, on a cluster and on one server of the same kind."""
     with ground("tcp") as place, _on_cluster() as store:
-        table = pa.table(bench_columns(20_000))
+        table = pa.table(sample_columns(20_000))
         for each in (place.store, store):
             each.write_batch("ten", table)
         for size in SIZES:
@@ -53,20 +54,20 @@ def _on_cluster() -> Iterator[FeatureStore]:
 
 
 def _sync(single: FeatureStore, store: FeatureStore, size: int, seconds: float) -> Iterator[Row]:
-    ids = bench_ids(size)
+    ids = entity_ids(size)
     keys = [PREFIX + each.encode() for each in ids]
     behind: Any = store._door.store
-    prepared, plain = PreparedCluster(behind), PlainCluster(behind.url)
-    ask = prepared.asking(keys, requests_function(NAMES)[0](keys))
+    prepared, plain = PreparedClusterClient(behind.url), RedisPyClient(behind.url)
+    ask = prepared.prepare(keys, requests_function(NAMES)[0](keys))
     ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
-    expected = by_hand(ask())
+    expected = decode_by_hand(ask())
     assert [tuple(row.to_dict().values()) for row in ours.read_many(ids)] == expected
-    result = race(
+    result = time_in_turns(
         {
-            "prepared bytes": lambda: by_hand(ask()),
+            "prepared bytes": lambda: decode_by_hand(ask()),
             "cluster": lambda: ours.read_many(ids),
             "one server": lambda: theirs.read_many(ids),
-            "cluster pipeline": lambda: by_hand(plain.read(keys, NAMES)),
+            "cluster pipeline": lambda: decode_by_hand(plain.read(keys, NAMES)),
         },
         seconds,
     )
@@ -80,7 +81,7 @@ def _sync(single: FeatureStore, store: FeatureStore, size: int, seconds: float) 
 async def _async(
     single: FeatureStore, store: FeatureStore, size: int, seconds: float
 ) -> list[Row]:
-    ids = bench_ids(size)
+    ids = entity_ids(size)
     keys = [PREFIX + each.encode() for each in ids]
     url = StoreUrl.parse(store._door.url)
     nodes = [ClusterNode(*address) for address in url.hosts]
@@ -97,14 +98,14 @@ async def _async(
             commands: Any = client.pipeline()
             for key in keys:
                 commands.hmget(key, NAMES)
-            return by_hand(await commands.execute())
+            return decode_by_hand(await commands.execute())
 
         acts: dict[str, Act] = {
             "cluster": cluster,
             "one server": one_server,
             "cluster pipeline": pipeline,
         }
-        result = await race_async(acts, seconds)
+        result = await time_in_turns_async(acts, seconds)
     for each in (single, store):
         await each.close_async()
     work = f"read {size}, three primaries, asyncio"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.benchmarks.table import Row
+from tests.benchmarks.results import Row
 
 RUNS = 10
 COMMANDS = {
