@@ -1,4 +1,4 @@
-# All of it runs in .venv, made once: by uv where there is one, else by venv and pip.
+# Every target uses .venv, which uv creates if it is installed, otherwise venv and pip.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,39 +12,43 @@ endif
 
 REPOS := . examples/flights
 
-.PHONY: help quickstart demo test check docs screenshots bench clean
+.PHONY: help quickstart demo test test-all check docs screenshots bench clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-quickstart: $(VENV)/.quickstart ## Run both examples: YAML to typed features, on an embedded Valkey.
+quickstart: $(VENV)/.quickstart ## Run both examples on an embedded Valkey.
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart.sh
 
-demo: $(VENV)/.demo ## The fraud example live: a page that shows what expires and what stays.
+demo: $(VENV)/.demo ## Serve the fraud example as a live page.
 	@exec $(BIN)/featurekit demo $(ARGS)
 
-test: $(VENV)/.dev ## Run all tests.
+test: $(VENV)/.dev ## Run the tests, except slow ones.
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+
+test-all: $(VENV)/.dev ## Run all tests.
 	$(BIN)/python -m pytest -q -n 2
 
-check: $(VENV)/.dev ## Format, lint, types, layers, and whether the generated docs are fresh.
+check: $(VENV)/.dev ## Check format, lint, types, layers, words and generated pages.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.words
 	$(BIN)/python -m featurekit.codegen.reference docs --check
 	$(BIN)/python -m featurekit.cli.pages docs --check
 
-docs: $(VENV)/.dev ## Write docs/yaml.md and docs/cli.md anew from the code.
+docs: $(VENV)/.dev ## Regenerate docs/yaml.md and docs/cli.md.
 	$(BIN)/python -m featurekit.codegen.reference docs
 	$(BIN)/python -m featurekit.cli.pages docs
 
-screenshots: $(VENV)/.dev ## Take the pictures of docs/console.md anew, with Debian's chromium.
+screenshots: $(VENV)/.dev ## Update the pictures of docs/console.md with Chromium.
 	$(BIN)/python -m tests.console.screenshots docs/images
 
-bench: $(VENV)/.dev ## Measure reads and loads beside prepared bytes and beside plain redis-py.
+bench: $(VENV)/.dev ## Measure reads and loads against prepared bytes and redis-py.
 	$(BIN)/python -m tests.benchmarks
 
-clean: ## Stop the examples' servers; delete their data, and all caches. Keeps .venv.
+clean: ## Stop the examples' servers and delete their data and all caches; keep .venv.
 	@for repo in $(REPOS); do \
 	  if [ -d $$repo/.featurekit ] && [ -x $(BIN)/featurekit ]; then \
 	    env -u FEATUREKIT_ONLINE_URL $(BIN)/featurekit --repo $$repo embedded stop || exit 1; \
@@ -70,7 +74,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing featurekit and its tools into $(VENV) (once) ..."
 ifndef UV
-	@$(INSTALL) 'pip>=25.1' # the first that knows --group
+	@$(INSTALL) 'pip>=25.1' # the first version with --group
 endif
 	@$(INSTALL) -e '.[all]' --group dev
 	@touch $@ $(VENV)/.quickstart $(VENV)/.demo
@@ -85,7 +89,7 @@ ifdef UV
 else
 	@$(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
-	  echo 'this Python cannot make environments; on Debian: apt-get install python3-venv' >&2; \
+	  echo 'this Python has no venv module; on Debian: apt-get install python3-venv' >&2; \
 	  exit 1; \
 	}
 endif

@@ -1,4 +1,4 @@
-"""Fixtures for everybody: servers that are real, and flushed before each test."""
+"""Fixtures for all tests: real servers, flushed before each test."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import NO_HSETEX, Server, redis_binary, valkey_binary
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what it puts into the background so, and programs under test would inherit it.
+    # A shell starts background jobs with SIGINT ignored, and programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile(
+    "featurekit", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("featurekit")
 
 KINDS = {
     "valkey": (valkey_binary(), ()),

@@ -49,7 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="number of users")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--at", default="2026-11-22T00:00:00+00:00", help="event timestamp of the rows")
+    parser.add_argument(
+        "--at", default="2026-11-22T00:00:00+00:00", help="event timestamp of the rows"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "data" / "users.parquet"
     )

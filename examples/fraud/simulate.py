@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1000, help="number of users")
     parser.add_argument("--per-tick", type=int, default=5, help="events per tick")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between ticks")
-    parser.add_argument("--ticks", type=int, default=0, help="number of ticks; 0 runs until interrupted")
+    parser.add_argument(
+        "--ticks", type=int, default=0, help="number of ticks; 0 runs until interrupted"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--keep", type=int, default=100_000, help="maximum length of the stream")
     args = parser.parse_args()

@@ -69,7 +69,7 @@ def test_a_column_has_the_bytes_of_the_table(row: tuple[str, object, bytes, obje
     assert (found.to_pylist(), bad) == ([row[2], None], None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(BITS64 | st.floats() | INT64.map(float), max_size=20))
 def test_every_float64_has_one_text(values: list[float]) -> None:
     check(DType("float64"), pa.array(values, pa.float64()))
@@ -79,7 +79,7 @@ def test_every_float64_has_one_text(values: list[float]) -> None:
         assert len(text) <= len(repr(value))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(BITS32 | st.floats(width=32), max_size=20))
 def test_every_float32_has_one_text(values: list[float]) -> None:
     check(DType("float32"), pa.array(values, pa.float32()))
@@ -177,7 +177,7 @@ ELEMENTS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @pytest.mark.parametrize("kind", ELEMENTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_arrays_are_equal(kind: str, data: st.DataObject) -> None:
     dtype = DType("array", element=kind)
@@ -240,7 +240,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("dtype", sorted({row[0] for row in VALUES}))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from([*TEXTS, None]) | st.floats().map(str) | st.text(max_size=4)))
 def test_a_column_of_texts_is_parsed_as_each_text_is(dtype: str, texts: list[str | None]) -> None:
     kind = parse_dtype(dtype)

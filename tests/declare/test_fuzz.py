@@ -64,13 +64,13 @@ def edited(text: str, edits: list[tuple[int, int, str]]) -> str:
 
 
 @given(st.lists(EDIT, min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_mangled_definition_file_is_told_of(edits: list[tuple[int, int, str]]) -> None:
     loaded(REPO, edited(VALID, edits))
 
 
 @given(st.lists(EDIT, min_size=1, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_mangled_repo_file_is_told_of(edits: list[tuple[int, int, str]]) -> None:
     repo = f"{REPO}registry: online\nonline_store:\n  url: redis://${{VAR:-h}}\n  key_prefix: fs\n"
     near = [(start % len(repo), length, piece) for start, length, piece in edits]
@@ -81,7 +81,7 @@ LINES = VALID.splitlines(keepends=True)
 
 
 @given(st.lists(st.sampled_from(LINES), max_size=30), st.permutations(LINES))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_lines_in_any_order_are_told_of(some: list[str], all_of_them: list[str]) -> None:
     loaded(REPO, "".join(some))
     loaded(REPO, "".join(all_of_them))
@@ -118,6 +118,6 @@ def trees(draw: st.DrawFn) -> Any:
 
 
 @given(trees())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_definitions_of_any_shape_are_told_of(tree: object) -> None:
     loaded(REPO, yaml.safe_dump(tree, sort_keys=False))

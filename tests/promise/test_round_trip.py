@@ -26,7 +26,6 @@ Rows = dict[str, dict[str, Any]]
 DTYPES = {name: parse_dtype(dtype) for name, dtype in TYPES.items()}
 ON_SERVERS = settings(
     max_examples=8,
-    deadline=None,
     phases=[Phase.generate],  # to shrink a failure takes minutes; leave this out to do so
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

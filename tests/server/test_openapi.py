@@ -174,7 +174,7 @@ def test_the_server_does_what_the_document_says(store: FeatureStore, mode: Gener
         loose = [] if name.startswith(EXACT) else [positive_data_acceptance]
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=5, derandomize=True, deadline=None, database=None)
+        @settings(max_examples=5, derandomize=True, database=None)
         def holds(case: Any) -> None:
             case.call_and_validate(excluded_checks=loose)  # noqa: B023 - called at once
 
