@@ -1,6 +1,6 @@
-"""Ports: what the runtime needs from the world, and what each side may count on.
+"""The interfaces that the runtime needs from stores, sources and streams.
 
-Adapters are in `stores`, `sources` and `streams`; only `repo` chooses among them, and has the `StoreHandle`.
+The adapters are in `stores`, `sources` and `streams`. Only `repo` chooses among them.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ from featurekit.wire import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities(Dialect):
-    """What a server can do, asked of it by `COMMAND INFO` and never guessed from its version.
+    """The commands that a server has, as `COMMAND INFO` reports them.
 
     Attributes:
-        server: Its name and version, for people: `valkey 9.1.2`.
+        server: The server's name and version, for messages: `valkey 9.1.2`.
     """
 
     server: str
 
 
 RowSpans = tuple[Sequence[bytes], Sequence[int]]
-"""The keys of some rows, and where the bytes of each end."""
+"""The keys of some rows, and the offset at which the bytes of each row end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The bytes of some rows' commands, ready to leave.
+    """The commands that write some rows, as bytes.
 
     Attributes:
         data: Complete commands, one after another.
-        replies: How many replies they will get.
-        lines: How many lines those replies take if nothing is refused; -1 if the replies are
-            wanted whatever they are.
-        rows: How many rows they write.
-        apart: From nothing to each row's key and where its bytes end, for a store of several
-            servers. Each row is then one command with one reply.
+        replies: The number of replies to expect.
+        reply_lines: The number of RESP lines in those replies if no command fails; `None` if
+            the caller needs the parsed replies in any case.
+        rows: The number of rows that the chunk writes.
+        row_spans: Returns each row's key and the offset at which its bytes end. A cluster store
+            needs it to route rows; each row is then one command with one reply.
     """
 
     data: bytes | memoryview
     replies: int
-    lines: int
+    reply_lines: int | None
     rows: int
-    apart: Callable[[], RowSpans] | None = None
+    row_spans: Callable[[], RowSpans] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """On which terms a read is made.
+    """Options of one read.
 
     Attributes:
-        timeout_s: The bound of the whole call, in which waiting for a connection and retries are
-            counted; 0 for the store's own bound on each try.
-        partial: Whether a request whose server is away is answered by an `ErrorReply` with the
-            code `UNAVAILABLE`, once for each of its replies, in the place of the call failing.
+        timeout_s: Time limit of the whole call, including the wait for a connection and all
+            retries; 0 uses the store's own limit for each attempt.
+        partial: Return an `ErrorReply` with the code `UNAVAILABLE` for each reply of a server
+            that does not answer, instead of raising.
     """
 
     timeout_s: float = 0.0
@@ -69,16 +69,16 @@ DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """What went over a store's connections since it was opened, and how many there are.
+class ConnectionStats:
+    """Counters of a store's connections since the store was opened.
 
     Attributes:
-        round_trips: How often requests were sent and replies awaited.
-        retries: How many of these were repeats, since no answer had come.
-        connects: Connections made.
-        waits: Calls that had to wait for a connection to be free.
+        round_trips: Times that requests were sent and their replies awaited.
+        retries: Round trips that repeated an earlier one because it got no reply.
+        connects: Connections opened.
+        waits: Calls that waited for a free connection.
         open: Connections that are open now.
-        in_use: Those of them that are in use.
+        in_use: Open connections that a call is using now.
     """
 
     round_trips: int = 0
@@ -88,139 +88,148 @@ class Traffic:
     open: int = 0
     in_use: int = 0
 
-    def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(*(getattr(self, n) + getattr(other, n) for n in Traffic.__slots__))
+    def __add__(self, other: ConnectionStats) -> ConnectionStats:
+        names = ConnectionStats.__slots__
+        return ConnectionStats(*(getattr(self, n) + getattr(other, n) for n in names))
 
 
 class OnlineStore(Protocol):
-    """A server, or several, that take prepared commands and give back their replies.
+    """One or more servers that run prepared commands and return their replies.
 
-    Thread-safe. Survives `fork`: a child process opens connections of its own. An error that
-    the server gives to one command is a reply (`wire.ErrorReply`), never raised. Whole calls
-    that got no answer are sent again once by default (the URL's `retries`), since every
-    request built by featurekit may be repeated.
+    A store is thread-safe and survives `fork`: a child process opens its own connections. An
+    error reply to a command is returned as `wire.ErrorReply`, never raised. A call that gets no
+    reply is sent again, once by default (the URL option `retries`): every request that
+    featurekit builds is safe to repeat.
     """
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server can do. Asked once for each store, at the first call.
+        """The commands that the server has. Requested at the first access, then cached.
 
         Raises:
-            StoreUnfitError: It cannot keep the promise; says what is lacking.
+            StoreUnfitError: The server lacks a required command; the message names it.
         """
 
     @property
-    def traffic(self) -> Traffic:
-        """What went over its connections."""
-        return Traffic()
+    def connection_stats(self) -> ConnectionStats:
+        """Counters of the store's connections."""
+        return ConnectionStats()
 
     def describe(self) -> str:
-        """Where it is, for people and without a password; of several servers, which they are."""
+        """Return the store's address for messages, without its password."""
 
     def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
-        """Send every request in one round trip per server; replies come in order.
+        """Send all requests in one round trip for each server.
 
         Args:
-            keys: The key that each request is about: where it is routed.
-            requests: One or more complete commands each.
-            width: Replies to each request; a sequence where the requests differ.
+            keys: One key for each request. A cluster store routes by it.
+            requests: Each is one or more complete commands.
+            replies_per_request: The number of replies to each request; a sequence if the
+                requests differ.
 
         Returns:
-            All replies, in order.
+            All replies, in the order of the requests.
 
         Raises:
-            StoreUnavailableError: No reply within the store's timeout. Safe to call again.
+            StoreUnavailableError: No reply within the store's timeout. Safe to retry.
         """
 
     def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Callable[[Reply], Any] | None = None,
+        on_reply: Callable[[Reply], Any] | None = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
-        """As `run`, for requests that only read: a store may have replicas answer them.
+        """Send requests that only read; replicas may answer them. Otherwise the same as `run`.
 
         Args:
-            keys: As of `run`.
-            requests: As of `run`.
-            take: Is given each reply as soon as it is there, and what it returns is returned in
-                the reply's place. So its work, which must not raise, is done while the server
-                still answers.
-            width: Replies to each request.
-            terms: On which terms.
+            keys: One key for each request.
+            requests: Each is one or more complete commands.
+            on_reply: Converts a reply as soon as it arrives, while the server still answers the
+                rest. Its results are returned instead of the replies. It must not raise.
+            replies_per_request: The number of replies to each request.
+            options: Time limit, and what to do about a server that does not answer.
         """
 
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
-        """Send one command and return its reply; never carried out twice.
+        """Send one command and return its reply. The command never runs twice.
 
         Args:
             args: The command.
-            key: The key that it is about, if it is about one: where it is routed.
+            key: The key that the command is about, if any. A cluster store routes by it.
 
         Raises:
-            StoreUnavailableError: No reply within the store's timeout. It may have been carried out.
+            StoreUnavailableError: No reply within the store's timeout. The command may have run.
         """
 
     def check_writable(self, prefix: str) -> None:
-        """Prove on a probe key under `prefix` that writes keep their expiry. Done once.
+        """Check, with a probe key under `prefix`, that writes work and keep their expiry.
+
+        The check runs once for each prefix.
 
         Raises:
-            StoreUnfitError: This server or user cannot keep the promise; nothing was written.
+            StoreUnfitError: This server or user cannot write with expiry. Nothing was written.
         """
 
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        """Send chunks as fast as the server takes them, a bounded number under way.
+        """Send chunks as fast as the server accepts them, with a few chunks unanswered at a time.
 
         Yields:
-            Each chunk when all of it was answered, in order, with `None` if nothing was refused
-            (and `lines` was given), and else with all of its replies.
+            Each chunk, in order, when all its replies have arrived: with `None` if no command
+            failed and `reply_lines` was given, otherwise with all its replies.
 
         Raises:
-            StoreUnavailableError: The server went away and did not come back within the retries.
+            StoreUnavailableError: The server stopped answering and did not return in time.
         """
 
     def info(self, section: str) -> list[dict[str, str]]:
-        """What each server tells in a section of `INFO`; nothing if this user may not ask."""
+        """Return a section of `INFO` for each server; empty where this user may not run it."""
 
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        """The keys that match a glob, in pages; a key may come twice.
+        """Yield the keys that match a glob pattern, one page for each `SCAN` call.
 
-        A page is what one step of the server's scan found, and may be empty: whoever takes only so
-        many pages bounds what the server looks at.
+        A page may be empty and a key may repeat. Taking only some pages limits the work of the
+        server.
         """
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections. The next call opens new ones."""
 
 
 class AsyncOnlineStore(Protocol):
-    """The asyncio side of `OnlineStore.run`, with the same promises, bound to one event loop."""
+    """The asyncio form of `OnlineStore.run` and `read`, bound to one event loop at a time."""
 
     @property
-    def traffic(self) -> Traffic:
-        """As `OnlineStore.traffic`."""
-        return Traffic()
+    def connection_stats(self) -> ConnectionStats:
+        """Counters of the store's connections."""
+        return ConnectionStats()
 
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
-        """As `OnlineStore.run`."""
+        """See `OnlineStore.run`."""
 
     async def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Callable[[Reply], Any] | None = None,
+        on_reply: Callable[[Reply], Any] | None = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
-        """As `OnlineStore.read`."""
+        """See `OnlineStore.read`."""
 
     async def close(self) -> None:
         """Close the connections."""

@@ -37,7 +37,7 @@ class Uncounted(OnlineReader):
         if not keys[0]:
             return []
         store, asked = self._door.store, self._together(keys)
-        replies = store.read(*asked, take, width=self._width, terms=terms)
+        replies = store.read(*asked, take, replies_per_request=self._width, options=terms)
         if API in modules and is_traced():
             self._trace(keys, 0.0, replies)
         return replies

@@ -148,7 +148,7 @@ def test_what_was_sent_once_and_not_answered_is_not_sent_again() -> None:
 
 
 def test_of_a_partial_read_only_what_is_away_is_given_up() -> None:
-    errand, topology = RoutedRequests(KEYS[:2], GETS[:2], take=repr), at_a()
+    errand, topology = RoutedRequests(KEYS[:2], GETS[:2], on_reply=repr), at_a()
     course = RetryState(URL, errand, Deadline(9), partial=True)
     for _ in range(2):
         [parcel] = parcels(errand, topology)

@@ -63,7 +63,7 @@ def test_a_slot_that_has_moved_is_followed(cluster: Cluster, side: str) -> None:
     moved = errors_seen(cluster, "MOVED")
     for _ in range(3):
         assert store.read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
-        assert store.read(KEYS, WIDE, width=2)[::2] == VALUES
+        assert store.read(KEYS, WIDE, replies_per_request=2)[::2] == VALUES
     # Said once to each of the two requests for the key, and remembered.
     assert errors_seen(cluster, "MOVED") == moved + 2
     store.close()
@@ -77,7 +77,7 @@ def test_a_slot_on_its_way_is_asked_for_where_its_keys_are(cluster: Cluster, sid
     with moving(cluster):
         asked = errors_seen(cluster, "ASK")
         assert store.read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
-        wide = store.read(KEYS, WIDE, width=2)
+        wide = store.read(KEYS, WIDE, replies_per_request=2)
         assert (wide[::2], set(wide[1::2])) == (VALUES, {-1})
         assert store.read([KEY + b"{%b}" % KEY], [command(b"HMGET", KEY, b"absent")]) == [[None]]
         assert errors_seen(cluster, "ASK") > asked
@@ -133,7 +133,7 @@ def test_a_slot_that_nobody_serves_fails_its_own_rows(valkeys: Cluster) -> None:
             StoreUnavailableError, match="answers CLUSTERDOWN Hash slot not served"
         ):
             store.read(KEYS, REQUESTS)
-        rows = store.read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=0.3, partial=True))
+        rows = store.read(KEYS, REQUESTS, options=ReadOptions(timeout_s=0.3, partial=True))
     finally:
         owner.ask("CLUSTER", "ADDSLOTS", SLOT)
     for key, row in zip(KEYS, rows, strict=True):

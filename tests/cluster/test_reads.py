@@ -77,13 +77,13 @@ def read(request: pytest.FixtureRequest, valkeys: Cluster) -> Iterator[Read]:
 def test_a_read_keeps_order_and_repeats(filled: ClusterStore) -> None:
     assert filled.read(KEYS, REQUESTS) == VALUES
     assert filled.read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
-    wide = filled.read(KEYS, WIDE, width=2)
+    wide = filled.read(KEYS, WIDE, replies_per_request=2)
     assert (wide[::2], set(wide[1::2])) == (VALUES, {-1})
 
 
 def test_asyncio_reads_keep_order_and_repeats(read: Read) -> None:
     assert read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
-    wide = read(KEYS, WIDE, width=2)
+    wide = read(KEYS, WIDE, replies_per_request=2)
     assert (wide[::2], set(wide[1::2])) == (VALUES, {-1})
 
 
@@ -135,9 +135,9 @@ def test_all_servers_are_asked_before_any_answer_is_awaited(
     if warm:
         store.read(list(lists), [command(b"LLEN", key) for key in lists])
     waits = [command(b"BLPOP", key, b"9") for key in lists]
-    terms = ReadOptions(timeout_s=9)
+    options = ReadOptions(timeout_s=9)
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(store.read, list(lists), waits, terms=terms)
+        reading = pool.submit(store.read, list(lists), waits, options=options)
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
         for key, node in reversed(lists.items()):
             node.ask("LPUSH", key, "x")
@@ -154,7 +154,7 @@ def test_answers_are_taken_while_other_servers_work(
     waits = [command(b"BLPOP", key, b"9") for key in lists]
     taken: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(store.read, list(lists), waits, taken.append, terms=ReadOptions(9))
+        reading = pool.submit(store.read, list(lists), waits, taken.append, options=ReadOptions(9))
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
         for count, (key, node) in enumerate(reversed(lists.items())):
             wait_for(partial(_has, taken, count), "the answer before")
@@ -175,7 +175,7 @@ async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
     keys = list(lists)
     await store.read(keys, [command(b"LLEN", key) for key in keys])
     waits = [command(b"BLPOP", key, b"9") for key in keys]
-    task = asyncio.create_task(store.read(keys, waits, terms=ReadOptions(timeout_s=9)))
+    task = asyncio.create_task(store.read(keys, waits, options=ReadOptions(timeout_s=9)))
     while not all(map(blocked, lists.values())):
         await asyncio.sleep(0.01)
     task.cancel()
@@ -203,9 +203,9 @@ def assert_others_are_there(rows: list[Any], cluster: Cluster, gone: Node) -> No
 def test_a_silent_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> None:
     silent = valkeys.primaries[0]
     with silent.stopped():
-        rows = read(KEYS, REQUESTS, terms=QUICK)
+        rows = read(KEYS, REQUESTS, options=QUICK)
         with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{silent.port} within"):
-            read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=0.3))
+            read(KEYS, REQUESTS, options=ReadOptions(timeout_s=0.3))
     assert_others_are_there(rows, valkeys, silent)
     assert read(KEYS, REQUESTS) == VALUES
 
@@ -217,7 +217,7 @@ def test_a_silent_server_hides_no_others_rows_from_the_start(valkeys: Cluster) -
     for side in (opened(valkeys.url), Loop(valkeys.url)):
         side.read([b"x"], [command(b"GET", b"x")])  # the topology is known
         with silent.stopped():
-            rows = side.read(KEYS, WIDE, width=2, terms=QUICK)
+            rows = side.read(KEYS, WIDE, replies_per_request=2, options=QUICK)
         assert_others_are_there(rows[::2], valkeys, silent)
         assert all(
             unavailable(b) == unavailable(a) for a, b in zip(rows[::2], rows[1::2], strict=True)
@@ -237,7 +237,7 @@ def test_a_dead_server_hides_no_others_rows(valkeys: Cluster) -> None:
     found = []
     try:
         for side in sides:
-            found.append(side.read(KEYS, REQUESTS, terms=QUICK))
+            found.append(side.read(KEYS, REQUESTS, options=QUICK))
             with pytest.raises(StoreUnavailableError, match=f"redis://127.0.0.1:{dead.port}"):
                 side.read(KEYS, REQUESTS)
             side.close()
@@ -252,7 +252,7 @@ def test_no_server_at_all_is_said_so() -> None:
     store = opened("redis+cluster://127.0.0.1:1,127.0.0.1:2")
     with pytest.raises(StoreUnavailableError, match=r"nothing listens at redis://127\.0\.0\.1:1"):
         store.read(KEYS, REQUESTS)
-    assert all(map(unavailable, store.read(KEYS, REQUESTS, terms=QUICK)))
+    assert all(map(unavailable, store.read(KEYS, REQUESTS, options=QUICK)))
 
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
@@ -304,8 +304,8 @@ def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: st
     wait_for(partial(_gives, store.read), "the replicas to be in sync")
     [replica] = valkeys.replicas_of(valkeys.primaries[0])
     with replica.stopped():
-        assert store.read(KEYS, REQUESTS, terms=ReadOptions(timeout_s=2)) == VALUES
-        assert store.read(KEYS, REQUESTS, terms=QUICK) == VALUES
+        assert store.read(KEYS, REQUESTS, options=ReadOptions(timeout_s=2)) == VALUES
+        assert store.read(KEYS, REQUESTS, options=QUICK) == VALUES
     replica.kill()
     try:
         assert store.read(KEYS, REQUESTS) == VALUES

@@ -40,7 +40,7 @@ def test_reads_go_to_all_nodes_over_tls(secure: tuple[Cluster, str]) -> None:
         for _ in range(3):
             assert side.read(KEYS, REQUESTS) == VALUES
         with cluster.nodes[0].stopped():
-            rows = side.read(KEYS, REQUESTS, terms=QUICK)
+            rows = side.read(KEYS, REQUESTS, options=QUICK)
         gone = [unavailable(row) for row in rows]
         assert gone == [cluster.primary_of(key) is cluster.nodes[0] for key in KEYS]
         assert side.read(KEYS, REQUESTS) == VALUES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurekit.ports import Traffic
+from featurekit.ports import ConnectionStats
 from featurekit.runtime.counters import Ticks
 from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewAge
 
@@ -34,6 +34,6 @@ def test_of_two_ages_the_younger_is_the_truer() -> None:
 
 
 def test_traffic_of_two_stores_adds_up() -> None:
-    assert Traffic(1, 2, 3, 4, 5, 6) + Traffic(10, 20, 30, 40, 50, 60) == Traffic(
-        11, 22, 33, 44, 55, 66
-    )
+    assert ConnectionStats(1, 2, 3, 4, 5, 6) + ConnectionStats(
+        10, 20, 30, 40, 50, 60
+    ) == ConnectionStats(11, 22, 33, 44, 55, 66)

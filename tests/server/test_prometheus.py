@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from featurekit.ports import Traffic
+from featurekit.ports import ConnectionStats
 from featurekit.runtime.metrics import (
     BOUNDS_S,
     EventMetrics,
@@ -21,7 +21,7 @@ from featurekit.server.prometheus import MetricsCollector, exposition
 METRICS = Metrics(
     reads={'s"1': ReadMetrics(3, 1, 30, 2, Histogram((2, 1, *[0] * (len(BOUNDS_S) - 2), 1), 0.5))},
     features={"v": {"present": 20, "stale": 10}},
-    store=Traffic(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
+    store=ConnectionStats(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
     events={"w": EventMetrics(10, 1, 2, 3, 3)},
     loads={"v": LoadMetrics(1, 1, 100, 5, 2.5)},
     views={

@@ -37,12 +37,12 @@ def test_replies_come_in_the_order_of_the_requests(store: RedisStore) -> None:
 
 def test_a_request_may_be_several_commands(store: RedisStore) -> None:
     pair = command(b"INCR", b"n") + command(b"GET", b"n")
-    assert store.run([b"n", b"n"], [pair, pair], width=2) == [1, b"1", 2, b"2"]
+    assert store.run([b"n", b"n"], [pair, pair], replies_per_request=2) == [1, b"1", 2, b"2"]
 
 
 def test_requests_may_have_replies_of_different_number(store: RedisStore) -> None:
     one, two = command(b"INCR", b"n"), command(b"INCR", b"n") + command(b"GET", b"n")
-    assert store.run([b"n", b"n"], [two, one], width=[2, 1]) == [1, b"1", 2]
+    assert store.run([b"n", b"n"], [two, one], replies_per_request=[2, 1]) == [1, b"1", 2]
 
 
 def test_each_reply_of_a_read_is_handed_on(store: RedisStore) -> None:
@@ -66,14 +66,14 @@ def test_an_error_of_the_server_is_a_reply(store: RedisStore) -> None:
 def test_an_error_inside_a_transaction_is_a_reply_too(store: RedisStore) -> None:
     store.call("SET", "text", "1")
     request = MULTI + command(b"HSET", b"text", b"f", b"1") + EXEC
-    [_, _, results] = store.run([b"text"], [request], width=3)
+    [_, _, results] = store.run([b"text"], [request], replies_per_request=3)
     assert isinstance(results, list)
     assert isinstance(results[0], ErrorReply)
 
 
 def test_a_command_that_is_refused_discards_its_transaction(store: RedisStore) -> None:
     request = MULTI + command(b"NOPE") + command(b"SET", b"k", b"1") + EXEC
-    replies = store.run([b"k"], [request], width=4)
+    replies = store.run([b"k"], [request], replies_per_request=4)
     codes = [reply.code for reply in replies if isinstance(reply, ErrorReply)]
     assert codes == ["ERR", "EXECABORT"]
     assert store.call("GET", "k") is None

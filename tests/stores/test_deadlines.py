@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import ReadOptions, Traffic
+from featurekit.ports import ConnectionStats, ReadOptions
 from featurekit.stores import open_async_store
 from featurekit.wire import UNAVAILABLE, ErrorReply, command
 from tests.fault_proxy import FaultProxy
@@ -51,7 +51,7 @@ def test_a_read_is_over_by_its_deadline(
         proxy.to_client.delay = 1.0
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
-        store.read(KEYS, GETS, terms=SOON)
+        store.read(KEYS, GETS, options=SOON)
     assert time.monotonic() - began < LATE_S
     store.close()
 
@@ -64,16 +64,16 @@ async def test_an_asyncio_read_is_over_by_its_deadline(proxy: FaultProxy, *, use
     broken(proxy, "swallowed")
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
-        await store.read(KEYS, GETS, terms=SOON)
+        await store.read(KEYS, GETS, options=SOON)
     assert time.monotonic() - began < LATE_S
     await store.close()
 
 
 def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?timeout=20ms&connect_timeout=1s")
-    store.read(KEYS, GETS, terms=ReadOptions(timeout_s=2))
+    store.read(KEYS, GETS, options=ReadOptions(timeout_s=2))
     proxy.to_client.delay = 0.1
-    assert store.read(KEYS, GETS, terms=ReadOptions(timeout_s=2)) == [None]
+    assert store.read(KEYS, GETS, options=ReadOptions(timeout_s=2)) == [None]
     store.close()
 
 
@@ -85,7 +85,7 @@ def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey
     proxy.to_client.delay = 0.02
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
-        store.read(KEYS, GETS, terms=SOON)
+        store.read(KEYS, GETS, options=SOON)
     assert time.monotonic() - began < LATE_S
     store.close()
 
@@ -93,7 +93,7 @@ def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey
 def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultProxy) -> None:
     store = opened(proxy.url)
     proxy.to_server.drop = True
-    [reply] = store.read(KEYS, GETS, terms=ReadOptions(timeout_s=0.05, partial=True))
+    [reply] = store.read(KEYS, GETS, options=ReadOptions(timeout_s=0.05, partial=True))
     assert isinstance(reply, ErrorReply)
     assert reply.code == UNAVAILABLE
     store.close()
@@ -101,10 +101,10 @@ def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultPro
 
 def test_the_wait_for_a_connection_counts(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?max_connections=1&timeout=5s")
-    assert store._pool.room
-    store._pool.room.acquire()
+    assert store._pool.permits
+    store._pool.permits.acquire()
     with pytest.raises(StoreUnavailableError, match="none came free within the 50 ms of the call"):
-        store.read(KEYS, GETS, terms=SOON)
+        store.read(KEYS, GETS, options=SOON)
     store.close()
 
 
@@ -115,7 +115,7 @@ async def test_the_wait_for_an_asyncio_connection_counts(proxy: FaultProxy) -> N
     first = asyncio.create_task(store.run(KEYS, GETS))
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailableError, match="none came free within the 50 ms of the call"):
-        await store.read(KEYS, GETS, terms=SOON)
+        await store.read(KEYS, GETS, options=SOON)
     assert await first == [None]
     await store.close()
 
@@ -160,20 +160,20 @@ def test_the_traffic_of_a_store_is_counted(proxy: FaultProxy) -> None:
     store.run(KEYS, GETS)
     proxy.reset()
     store.run(KEYS, GETS)
-    assert store._pool.room
-    store._pool.room.acquire()
+    assert store._pool.permits
+    store._pool.permits.acquire()
     with pytest.raises(StoreUnavailableError):
         store.run(KEYS, GETS)
-    assert store.traffic == Traffic(
+    assert store.connection_stats == ConnectionStats(
         round_trips=3, retries=1, connects=2, waits=1, open=1, in_use=0
     )
     store.close()
-    assert store.traffic.open == 0
+    assert store.connection_stats.open == 0
 
 
 async def test_the_traffic_of_an_asyncio_store_is_counted(proxy: FaultProxy) -> None:
     store = open_async_store(proxy.url, Path())
     await asyncio.gather(*(store.run(KEYS, GETS) for _ in range(3)))
-    assert store.traffic == Traffic(round_trips=3, connects=3, open=3)
+    assert store.connection_stats == ConnectionStats(round_trips=3, connects=3, open=3)
     await store.close()
-    assert store.traffic.open == 0
+    assert store.connection_stats.open == 0

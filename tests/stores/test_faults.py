@@ -126,8 +126,8 @@ def test_an_interrupted_read_leaves_no_replies_behind(store: RedisStore) -> None
 
 def test_connections_are_bounded_where_the_url_says_so(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
-    assert store._pool.room
-    store._pool.room.acquire()
+    assert store._pool.permits
+    store._pool.permits.acquire()
     with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* within 50 ms"):
         store.run(KEYS, GETS)
     store.close()

@@ -122,11 +122,11 @@ async def test_a_read_is_over_by_its_deadline_though_the_sentinels_hang(steady: 
         with pytest.raises(
             StoreUnavailableError, match=r"no sentinel answers|asking the sentinels"
         ):
-            store.read(KEYS, GET, terms=SOON)
+            store.read(KEYS, GET, options=SOON)
         with pytest.raises(
             StoreUnavailableError, match=r"no sentinel answers|asking the sentinels"
         ):
-            await beside.read(KEYS, GET, terms=SOON)
+            await beside.read(KEYS, GET, options=SOON)
         assert time.monotonic() - began < 2 * LATE_S
     finally:
         steady.thaw(steady.sentinel)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from featurekit.ports import Chunk, Traffic
+from featurekit.ports import Chunk, ConnectionStats
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.stores import open_async_store
 from featurekit.wire import command
@@ -31,20 +31,20 @@ def door(request: pytest.FixtureRequest, valkey: Server) -> Iterator[LazyStoreHa
 
 
 def test_round_trips_and_connections_are_counted(door: LazyStoreHandle) -> None:
-    assert door.traffic == Traffic()
+    assert door.connection_stats == ConnectionStats()
     for _ in range(3):
         door.store.run(*PINGS)
-    assert door.traffic == Traffic(round_trips=3, connects=1, open=1)
+    assert door.connection_stats == ConnectionStats(round_trips=3, connects=1, open=1)
     list(door.store.load([Chunk(command(b"PING"), 1, 1, 1)]))
-    assert door.traffic.open == door.traffic.connects
+    assert door.connection_stats.open == door.connection_stats.connects
     door.close()
-    assert (door.traffic.open, door.traffic.in_use) == (0, 0)
+    assert (door.connection_stats.open, door.connection_stats.in_use) == (0, 0)
 
 
 def test_event_loops_are_counted_with_the_threads(door: LazyStoreHandle) -> None:
-    async def work(*, close: bool) -> Traffic:
+    async def work(*, close: bool) -> ConnectionStats:
         await door.running().run(*PINGS)
-        told = door.traffic
+        told = door.connection_stats
         if close:
             await door.close_async()
         return told
@@ -52,8 +52,8 @@ def test_event_loops_are_counted_with_the_threads(door: LazyStoreHandle) -> None
     door.store.run(*PINGS)
     told = [asyncio.run(work(close=close)) for close in (False, True, False)]
     assert [each.round_trips for each in told] == [2, 3, 4]
-    assert door.traffic.round_trips == 4
-    assert door.traffic.open == 1
+    assert door.connection_stats.round_trips == 4
+    assert door.connection_stats.open == 1
     assert not door._loops
 
 
@@ -63,10 +63,10 @@ def test_connections_in_use_are_told_apart(valkey: Server) -> None:
         blocked = [pool.submit(store.call, "BLPOP", "nothing", "0.2") for _ in range(4)]
         seen = [0]
         while not all(each.done() for each in blocked):
-            seen.append(store.traffic.in_use)
+            seen.append(store.connection_stats.in_use)
             time.sleep(0.01)
     assert max(seen) == 2
-    assert store.traffic == Traffic(round_trips=4, connects=2, waits=2, open=2)
+    assert store.connection_stats == ConnectionStats(round_trips=4, connects=2, waits=2, open=2)
     store.close()
 
 
@@ -76,7 +76,9 @@ def test_repeats_are_counted(valkey: Server) -> None:
         store.run(*PINGS)
         proxy.reset()
         store.run(*PINGS)
-        assert store.traffic == Traffic(round_trips=3, retries=1, connects=2, open=1)
+        assert store.connection_stats == ConnectionStats(
+            round_trips=3, retries=1, connects=2, open=1
+        )
         store.close()
 
 
@@ -86,9 +88,11 @@ async def test_under_asyncio_too(valkey: Server) -> None:
         await store.run(*PINGS)
         proxy.to_client.cut_after(0)
         await store.run(*PINGS)
-        assert store.traffic == Traffic(round_trips=3, retries=1, connects=2, open=1)
+        assert store.connection_stats == ConnectionStats(
+            round_trips=3, retries=1, connects=2, open=1
+        )
         await store.close()
-        assert store.traffic.open == 0
+        assert store.connection_stats.open == 0
 
 
 def test_a_child_process_has_traffic_of_its_own(valkey: Server) -> None:
@@ -96,10 +100,10 @@ def test_a_child_process_has_traffic_of_its_own(valkey: Server) -> None:
     store.run(*PINGS)
     pid = os.fork()
     if not pid:
-        none = store.traffic == Traffic()
+        none = store.connection_stats == ConnectionStats()
         store.run(*PINGS)
-        one = store.traffic == Traffic(round_trips=1, connects=1, open=1)
+        one = store.connection_stats == ConnectionStats(round_trips=1, connects=1, open=1)
         os._exit(0 if none and one else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert store.traffic == Traffic(round_trips=1, connects=1, open=1)
+    assert store.connection_stats == ConnectionStats(round_trips=1, connects=1, open=1)
     store.close()

@@ -86,16 +86,16 @@ def test_tls_options_of_the_file_never_come_to_nothing_over_a_network() -> None:
 
 
 def test_tls_options_are_obeyed() -> None:
-    url = StoreUrl.parse("rediss://h?ssl_ca_certs=ca.pem&ssl_check_hostname=false").within(
-        Path("/repo")
-    )
+    url = StoreUrl.parse(
+        "rediss://h?ssl_ca_certs=ca.pem&ssl_check_hostname=false"
+    ).with_absolute_paths(Path("/repo"))
     assert url.tls == (("ssl_ca_certs", "/repo/ca.pem"), ("ssl_check_hostname", False))
 
 
 def test_a_server_of_several_has_their_login_and_options() -> None:
     url = StoreUrl.parse("rediss+sentinel://ann:pw@a:1,b:2/main/3?read_from=replica&timeout=1s")
     assert (url.hosts, url.service, url.read_from) == ((("a", 1), ("b", 2)), "main", "replica")
-    one = url.at("c", 6380)
+    one = url.for_server("c", 6380)
     assert str(one) == "rediss://ann@c:6380/3"
     assert (one.password, one.timeout_s) == ("pw", 1.0)
 
@@ -110,9 +110,12 @@ def test_the_environment_gives_the_login_of_sentinels_apart() -> None:
 
 def test_relative_paths_are_relative_to_the_root() -> None:
     root = Path("/repo")
-    assert StoreUrl.parse("embedded://.fk/online").within(root).path == "/repo/.fk/online"
-    assert StoreUrl.parse("unix://run/s").within(root).path == "/repo/run/s"
-    assert StoreUrl.parse("unix:///run/s").within(root).path == "/run/s"
+    assert (
+        StoreUrl.parse("embedded://.fk/online").with_absolute_paths(root).path
+        == "/repo/.fk/online"
+    )
+    assert StoreUrl.parse("unix://run/s").with_absolute_paths(root).path == "/repo/run/s"
+    assert StoreUrl.parse("unix:///run/s").with_absolute_paths(root).path == "/run/s"
 
 
 def test_the_environment_gives_a_password_where_the_url_has_none() -> None:

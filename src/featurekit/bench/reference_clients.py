@@ -19,12 +19,12 @@ from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.stores.cluster.topology import find_topology
-from featurekit.stores.connection import READ_BYTES, check_files, connect
+from featurekit.stores.connection import READ_BYTES, check_tls_files, connect
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.embedded import EmbeddedServer, socket_url
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinel import SentinelStore
-from featurekit.stores.url import CLUSTERS, StoreUrl
+from featurekit.stores.url import CLUSTER_SCHEMES, StoreUrl
 from featurekit.wire import Reply
 
 Exchange = Callable[[], list[Any]]
@@ -76,7 +76,9 @@ class PreparedClusterClient:
 
     def __init__(self, url: StoreUrl) -> None:
         self._topology = find_topology(url, url.hosts, Deadline(url.load_timeout_s))
-        self._servers = [PreparedClient(url.at(*shard.primary)) for shard in self._topology.shards]
+        self._servers = [
+            PreparedClient(url.for_server(*shard.primary)) for shard in self._topology.shards
+        ]
 
     def prepare(self, keys: Sequence[bytes], requests: Sequence[bytes]) -> Exchange:
         """Return a function that sends these requests to all servers and returns their replies."""
@@ -110,12 +112,12 @@ class RedisPyClient:
 
     def __init__(self, url: StoreUrl) -> None:
         self._client: Any
-        if url.scheme not in CLUSTERS:
+        if url.scheme not in CLUSTER_SCHEMES:
             self._client = redis.Redis(**redis_py_options(url))
             return
         make_node: Any = ClusterNode  # it has no type annotations
         nodes = [make_node(*address) for address in url.hosts]
-        options = redis_py_options(url.at(*url.hosts[0]))
+        options = redis_py_options(url.for_server(*url.hosts[0]))
         for name in ("host", "port", "db"):
             del options[name]
         self._client = redis.RedisCluster(startup_nodes=nodes, **options)
@@ -180,7 +182,7 @@ def _server_url(store: OnlineStore) -> StoreUrl:
 
 def redis_py_options(url: StoreUrl) -> dict[str, Any]:
     """Return the arguments of `redis.Redis`, sync or asyncio, for a server's URL."""
-    check_files(url)
+    check_tls_files(url)
     address = (
         {"unix_socket_path": url.path}
         if url.scheme == "unix"

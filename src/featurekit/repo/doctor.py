@@ -50,7 +50,10 @@ def examine(
     """Look at everything, from the server up; what cannot be reached ends it."""
     store = door.store
     try:
-        server = [*_server(store), Finding(OK, "connection", f"{store.describe()}; {door.terms}")]
+        server = [
+            *_server(store),
+            Finding(OK, "connection", f"{store.describe()}; {door.options_text}"),
+        ]
     except StoreError as error:
         return [Finding(FAIL, "server", error.message, error.hint)]
     registry, plan = _registry(applied, project)

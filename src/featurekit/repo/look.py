@@ -38,7 +38,7 @@ class Look:
             StoreUnavailableError: It did not within that time.
         """
         key = self.plan.prefix.encode()
-        self.store.read([key], [command(b"PING")], terms=ReadOptions(timeout_s=timeout_s))
+        self.store.read([key], [command(b"PING")], options=ReadOptions(timeout_s=timeout_s))
 
     def samples(self, most: int = SAMPLE) -> dict[str, Sample]:
         """Some keys of each entity, at most so many, found by a bounded scan."""

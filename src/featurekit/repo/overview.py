@@ -156,7 +156,7 @@ def _codes(
         text_command("HPTTL", key, "FIELDS", len(names), *names) + command(b"PTTL", key)
         for key in keys
     ]
-    replies = store.read(keys, requests, width=2, terms=terms)
+    replies = store.read(keys, requests, replies_per_request=2, options=terms)
     return [
         [*_ints(fields, len(names)), ttl if isinstance(ttl, int) else _GONE]
         for fields, ttl in zip(replies[::2], replies[1::2], strict=True)

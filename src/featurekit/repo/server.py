@@ -21,7 +21,7 @@ def embedded_server(repo_path: str | Path = ".") -> EmbeddedServer:
     """
     loaded = load_repo(repo_path, os.environ)
     online = loaded.config.online_store
-    url = StoreUrl.parse(online.url, online.options).within(loaded.root)
+    url = StoreUrl.parse(online.url, online.options).with_absolute_paths(loaded.root)
     if url.scheme != "embedded":
         raise RequestError(
             f"the online store is {url}, which is no embedded server",

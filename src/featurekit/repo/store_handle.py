@@ -12,8 +12,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from featurekit.ports import AsyncOnlineStore, OnlineStore, StoreHandle, Traffic
-from featurekit.stores import open_async_store, store_at
+from featurekit.ports import AsyncOnlineStore, ConnectionStats, OnlineStore, StoreHandle
+from featurekit.stores import open_async_store, open_store_url
 from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
 
@@ -32,7 +32,7 @@ class LazyStoreHandle(StoreHandle):
         self.options = dict(options)
         self._store: OnlineStore | None = None
         self._pid = os.getpid()
-        self._past = Traffic()
+        self._past = ConnectionStats()
         self._loops: dict[asyncio.AbstractEventLoop, AsyncOnlineStore] = {}
 
     @property
@@ -45,9 +45,9 @@ class LazyStoreHandle(StoreHandle):
         return str(self._place)
 
     @property
-    def terms(self) -> str:
+    def options_text(self) -> str:
         """The options of its connections, for people."""
-        return self._place.terms
+        return self._place.options_text
 
     @property
     def load_timeout_s(self) -> float:
@@ -65,8 +65,8 @@ class LazyStoreHandle(StoreHandle):
             patience_s: How long it waits for a reply where nobody is served, if that is less than
                 its `load_timeout`.
         """
-        place = self._place.within(self.root.absolute()).with_secrets(os.environ)
-        return store_at(replace(place, load_timeout_s=min(place.load_timeout_s, patience_s)))
+        place = self._place.with_absolute_paths(self.root.absolute()).with_secrets(os.environ)
+        return open_store_url(replace(place, load_timeout_s=min(place.load_timeout_s, patience_s)))
 
     @property
     @override
@@ -88,24 +88,24 @@ class LazyStoreHandle(StoreHandle):
         return store
 
     @property
-    def traffic(self) -> Traffic:
+    def connection_stats(self) -> ConnectionStats:
         """What went over the connections, of threads and of event loops."""
         self._forget_loops()
         stores = list(self._loops.values())
-        threads = self._store.traffic if self._store is not None else Traffic()
-        return sum((store.traffic for store in stores), self._past + threads)
+        threads = self._store.connection_stats if self._store is not None else ConnectionStats()
+        return sum((store.connection_stats for store in stores), self._past + threads)
 
     def _forget_loops(self) -> None:
         """Keep of event loops that are closed what went over their connections, and no more."""
         if os.getpid() != self._pid:
-            self._pid, self._past = os.getpid(), Traffic()
+            self._pid, self._past = os.getpid(), ConnectionStats()
             self._loops.clear()
         for loop in [loop for loop in list(self._loops) if loop.is_closed()]:
             self._remember(self._loops.pop(loop, None))
 
     def _remember(self, store: AsyncOnlineStore | None) -> None:
         if store is not None:
-            self._past += replace(store.traffic, open=0, in_use=0)
+            self._past += replace(store.connection_stats, open=0, in_use=0)
 
     @override
     def now_ms(self) -> int:

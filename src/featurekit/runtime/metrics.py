@@ -15,7 +15,7 @@ from operator import add
 from typing import Any, Self
 
 from featurekit.lower.read import STATUSES
-from featurekit.ports import Traffic
+from featurekit.ports import ConnectionStats
 
 BOUNDS_S = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
@@ -142,7 +142,7 @@ class Metrics:
 
     reads: Mapping[str, ReadMetrics] = field(default_factory=dict)
     features: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    store: Traffic = field(default_factory=Traffic)
+    store: ConnectionStats = field(default_factory=ConnectionStats)
     events: Mapping[str, EventMetrics] = field(default_factory=dict)
     loads: Mapping[str, LoadMetrics] = field(default_factory=dict)
     views: Mapping[str, ViewAge] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Metrics:
         return cls(
             reads={name: _read(**read) for name, read in told["reads"].items()},
             features=told["features"],
-            store=Traffic(**told["store"]),
+            store=ConnectionStats(**told["store"]),
             events={name: EventMetrics(**each) for name, each in told["events"].items()},
             loads={name: LoadMetrics(**each) for name, each in told["loads"].items()},
             views={name: ViewAge(**each) for name, each in told["views"].items()},

@@ -191,7 +191,7 @@ class OnlineReader:
         count, store, asked = self._count, self._door.store, self._together(keys)
         start = perf_counter()
         try:
-            replies = store.read(*asked, take, width=self._width, terms=terms)
+            replies = store.read(*asked, take, replies_per_request=self._width, options=terms)
         except StoreError as error:
             count.failures += 1
             if API in modules and is_traced():
@@ -214,7 +214,9 @@ class OnlineReader:
         count, store, asked = self._count, self._door.running(), self._together(keys)
         start = perf_counter()
         try:
-            replies = await store.read(*asked, take, width=self._width, terms=terms)
+            replies = await store.read(
+                *asked, take, replies_per_request=self._width, options=terms
+            )
         except StoreError as error:
             count.failures += 1
             if API in modules and is_traced():

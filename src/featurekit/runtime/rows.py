@@ -99,7 +99,7 @@ def _in_transactions(units: _Units, bad: int) -> Prepared:
     chunk = Chunk(
         data=b"".join(transaction(unit) for _, unit in units),
         replies=sum(unit.commands + 2 for _, unit in units),
-        lines=sum(unit.commands + 2 + unit.lines for _, unit in units),
+        reply_lines=sum(unit.commands + 2 + unit.lines for _, unit in units),
         rows=len(units),
     )
     return Prepared(

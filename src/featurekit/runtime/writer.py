@@ -333,9 +333,9 @@ class StreamWriter:
                     data=self._preface + b"".join([data for _, _, data, _ in part]),
                     replies=ahead + count,
                     # Where the replies themselves matter, they are wanted whatever they are.
-                    lines=len(part) if single else -1,
+                    reply_lines=len(part) if single else None,
                     rows=len(part),
-                    apart=partial(_apart, part),
+                    row_spans=partial(_apart, part),
                 )
 
         for _, replies in self._door.store.load(chunks()):

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from typing_extensions import override
 
-from featurekit.ports import Traffic as StoreTraffic
+from featurekit.ports import ConnectionStats
 from featurekit.runtime.metrics import BOUNDS_S, Metrics
 from featurekit.server.context import ServerContext
 from featurekit.server.prometheus import MetricsCollector
@@ -112,7 +112,7 @@ class Scraping:
             told, http_told = file.read_text().split("\n")
             metrics, http = Metrics.from_json(told), HttpMetrics.from_json(http_told)
             if not _is_alive(pid):
-                none = StoreTraffic()
+                none = ConnectionStats()
                 store = replace(metrics.store, open=none.open, in_use=none.in_use)
                 metrics, http = replace(metrics, store=store), replace(http, stale=0)
             yield metrics, http

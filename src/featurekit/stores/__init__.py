@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from featurekit.stores.open import open_async_store, open_store, store_at
+from featurekit.stores.open import open_async_store, open_store, open_store_url
 
-__all__ = ["open_async_store", "open_store", "store_at"]
+__all__ = ["open_async_store", "open_store", "open_store_url"]

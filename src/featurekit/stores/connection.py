@@ -33,33 +33,35 @@ from typing_extensions import override
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores.deadline import LEAST_S, Deadline
 from featurekit.stores.error_mapping import (
-    AWAY,
-    AwayError,
+    NOT_READY_HINTS,
     GarbledReplyError,
+    NotReadyError,
     check_greeting,
-    unconnected,
+    connect_error,
 )
 from featurekit.stores.options import SSL_FILES, WHERE
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
-NOT_YET = object()
+INCOMPLETE = object()
 PING = command(b"PING")
 ROLE = command(b"ROLE")
 READ_BYTES = 65536
-Take = Callable[[Reply], Any] | None
+OnReply = Callable[[Reply], Any] | None
 SLACK_S = 0.005
 
 
 def reply_reader(error: Callable[[str], ErrorReply] = ErrorReply) -> hiredis.Reader:
-    """A parser whose errors are `ErrorReply` values and which answers `NOT_YET` for an incomplete reply."""
-    return hiredis.Reader(protocolError=GarbledReplyError, replyError=error, notEnoughData=NOT_YET)
+    """A parser whose errors are `ErrorReply` values and which answers `INCOMPLETE` for an incomplete reply."""
+    return hiredis.Reader(
+        protocolError=GarbledReplyError, replyError=error, notEnoughData=INCOMPLETE
+    )
 
 
 class _Connection(Protocol):
     """What is used of redis-py's connections, which have no types of their own."""
 
-    late: float
+    deadline_s: float
 
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
@@ -68,13 +70,13 @@ class _Connection(Protocol):
 
 class _HandsOutSocket(AbstractConnection):
     _sock: Any
-    late: float
+    deadline_s: float
 
     @override
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's, with all of its waiting over in time."""
-        if self.late != inf:
-            self._sock.settimeout(max(self.late - monotonic(), LEAST_S))
+        if self.deadline_s != inf:
+            self._sock.settimeout(max(self.deadline_s - monotonic(), LEAST_S))
         return super().read_response(*args, **kwargs)
 
     def connected_socket(self) -> socket.socket:
@@ -106,19 +108,29 @@ class Connection:
         era: That of the pool when it was opened.
     """
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_timeout_s", "era", "sock", "used_at")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_reader",
+        "_timeout_s",
+        "generation",
+        "sock",
+        "used_at",
+    )
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
         self.sock = connection.connected_socket()
         self.used_at = monotonic()
-        self.era = 0
+        self.generation = 0
         self._timeout_s = -1.0
         self._reader = reply_reader()
         self._buffer = bytearray(READ_BYTES)
 
-    def exchange(self, data: bytes, count: int, timeout_s: float, take: Take = None) -> list[Any]:
-        """Send `data` and wait until it has got its `count` replies, each taken by `take`.
+    def exchange(
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+    ) -> list[Any]:
+        """Send `data` and wait until it has got its `count` replies, each taken by `on_reply`.
 
         Raises:
             OSError: It did not; close the link.
@@ -134,8 +146,8 @@ class Connection:
                 if not (size := sock.recv_into(buffer)):
                     raise ConnectionResetError("the server closed the connection")
                 reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
-                new = iter(reader.gets, NOT_YET)
-                replies.extend(map(take, new) if take else new)
+                new = iter(reader.gets, INCOMPLETE)
+                replies.extend(map(on_reply, new) if on_reply else new)
                 if len(replies) < count:
                     self._shorten(began + timeout_s - monotonic())
         except BlockingIOError:
@@ -155,12 +167,12 @@ class Connection:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
         self._timeout_s = timeout_s
 
-    def _shorten(self, left_s: float) -> None:
+    def _shorten(self, remaining_s: float) -> None:
         """Let no step on the socket take longer than what is left of the exchange."""
-        if left_s <= 0:
+        if remaining_s <= 0:
             raise TimeoutError("timed out")
-        if left_s < self._timeout_s - SLACK_S:
-            self.set_timeout(left_s)
+        if remaining_s < self._timeout_s - SLACK_S:
+            self.set_timeout(remaining_s)
 
     def is_stale(self) -> bool:
         """Whether an idle link has been closed by the other side."""
@@ -173,44 +185,46 @@ class Connection:
         self._connection.disconnect()
 
 
-def connect(url: StoreUrl, patience: Deadline | None = None) -> Connection:
+def connect(url: StoreUrl, deadline: Deadline | None = None) -> Connection:
     """Open a link, with TLS, AUTH and SELECT as the URL says, each within `connect_timeout_s`.
 
     Args:
         url: Where, and as whom.
-        patience: That of the call that needs it, if its time may be over sooner.
+        deadline: That of the call that needs it, if its time may be over sooner.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, or is not ready.
         StoreError: It refused this user, password or database.
     """
-    check_files(url)
-    patience = connecting(url, patience)
-    options = connection_options(url, patience.left_s())
+    check_tls_files(url)
+    deadline = connect_deadline(url, deadline)
+    options = connection_options(url, deadline.remaining_s())
     connection: _Connection = KINDS[url.scheme](**options, retry=Retry(NoBackoff(), 0))
-    connection.late = patience.late
+    connection.deadline_s = deadline.deadline_s
     try:
         connection.connect()
-        [greeting] = Connection(connection).exchange(PING, 1, patience.left_s())
+        [greeting] = Connection(connection).exchange(PING, 1, deadline.remaining_s())
         check_greeting(url, greeting)
     except (redis.RedisError, OSError) as error:
         connection.disconnect()
-        raise unconnected(url, error, patience) from error
+        raise connect_error(url, error, deadline) from error
     except BaseException:
         connection.disconnect()
         raise
     return Connection(connection)
 
 
-def connecting(url: StoreUrl, patience: Deadline | None = None) -> Deadline:
+def connect_deadline(url: StoreUrl, deadline: Deadline | None = None) -> Deadline:
     """The patience for connecting, for a call that has the one given."""
     step = Deadline(url.connect_timeout_s)
     return (
-        patience if patience and patience.left_s() < step.try_s and patience.bounds_call else step
+        deadline
+        if deadline and deadline.remaining_s() < step.attempt_timeout_s and deadline.bounds_call
+        else step
     )
 
 
-def check_files(url: StoreUrl) -> None:
+def check_tls_files(url: StoreUrl) -> None:
     """Say which file of the TLS options is missing, which OpenSSL does not.
 
     Raises:
@@ -237,22 +251,22 @@ def connection_options(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
     }
 
 
-def unanswered(error: StoreUnavailableError, count: int, take: Take) -> list[Any]:
+def unavailable_replies(error: StoreUnavailableError, count: int, on_reply: OnReply) -> list[Any]:
     """What stands in the place of the replies of a server that is away."""
     reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
-    return [take(reply) if take else reply for _ in range(count)]
+    return [on_reply(reply) if on_reply else reply for _ in range(count)]
 
 
-def unless_away(take: Take) -> Callable[[Reply], Any]:
-    """As `take`, for the replies of a server that another may stand in for.
+def raise_if_not_ready(on_reply: OnReply) -> Callable[[Reply], Any]:
+    """As `on_reply`, for the replies of a server that another may stand in for.
 
     Raises:
         AwayError: It says that it is not ready.
     """
 
     def taken(reply: Reply) -> Any:
-        if reply.__class__ is ErrorReply and reply.code in AWAY:
-            raise AwayError(reply.code)
-        return take(reply) if take else reply
+        if reply.__class__ is ErrorReply and reply.code in NOT_READY_HINTS:
+            raise NotReadyError(reply.code)
+        return on_reply(reply) if on_reply else reply
 
     return taken

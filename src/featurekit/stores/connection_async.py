@@ -18,17 +18,17 @@ from redis.backoff import NoBackoff
 from typing_extensions import override
 
 from featurekit.stores.connection import (
-    NOT_YET,
+    INCOMPLETE,
     PING,
     READ_BYTES,
-    Take,
-    check_files,
-    connecting,
+    OnReply,
+    check_tls_files,
+    connect_deadline,
     connection_options,
     reply_reader,
 )
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import GarbledReplyError, check_greeting, unconnected
+from featurekit.stores.error_mapping import GarbledReplyError, check_greeting, connect_error
 from featurekit.stores.url import StoreUrl
 
 
@@ -86,16 +86,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_BYTES)
         self._replies: list[Any] = []
         self._count = 0
-        self._taken: Take = None
+        self._taken: OnReply = None
         self._waiter: asyncio.Future[list[Any]] | None = None
         self.broken = False
         self.used_at = monotonic()
-        self.era = 0
+        self.generation = 0
 
     async def exchange(
-        self, data: bytes, count: int, timeout_s: float, take: Take = None
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
-        """Send `data` and wait until it has got its `count` replies, each taken by `take`.
+        """Send `data` and wait until it has got its `count` replies, each taken by `on_reply`.
 
         Raises:
             OSError: It did not; close the wire.
@@ -105,7 +105,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[list[Any]] = loop.create_future()
         self._waiter = waiter
-        self._replies, self._count, self._taken = [], count, take
+        self._replies, self._count, self._taken = [], count, on_reply
         self._transport.write(data)
         alarm = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
         try:
@@ -126,7 +126,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             return
         try:
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
-            new = iter(self._reader.gets, NOT_YET)
+            new = iter(self._reader.gets, INCOMPLETE)
             self._replies.extend(map(self._taken, new) if self._taken else new)
         except OSError as error:  # garbled, or what `_taken` makes of it
             self._fail(error)
@@ -153,29 +153,29 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._connection.abandon()
 
 
-async def connect(url: StoreUrl, patience: Deadline | None = None) -> AsyncConnection:
+async def connect(url: StoreUrl, deadline: Deadline | None = None) -> AsyncConnection:
     """Open a wire; as `featurekit.stores.connection.connect`."""
-    check_files(url)
-    patience = connecting(url, patience)
-    options = connection_options(url, patience.left_s())
+    check_tls_files(url)
+    deadline = connect_deadline(url, deadline)
+    options = connection_options(url, deadline.remaining_s())
     connection: _Connection = KINDS[url.scheme](**options, retry=Retry(NoBackoff(), 0))
-    steps = 1 if patience.bounds_call else 2
+    steps = 1 if deadline.bounds_call else 2
     try:
-        async with asyncio.timeout(steps * patience.left_s()):
+        async with asyncio.timeout(steps * deadline.remaining_s()):
             await connection.connect()
     except (redis.RedisError, OSError) as error:
         connection.abandon()
-        raise unconnected(url, error, patience) from error
+        raise connect_error(url, error, deadline) from error
     except BaseException:
         connection.abandon()
         raise
     wire = AsyncConnection(connection)
     try:
-        [greeting] = await wire.exchange(PING, 1, patience.left_s())
+        [greeting] = await wire.exchange(PING, 1, deadline.remaining_s())
         check_greeting(url, greeting)
     except OSError as error:
         wire.close()
-        raise unconnected(url, error, patience) from error
+        raise connect_error(url, error, deadline) from error
     except BaseException:
         wire.close()
         raise

@@ -79,8 +79,8 @@ class EmbeddedServer:
         if self._answer() == b"+PONG":
             return self.socket
         self._make_folder()
-        began, late = -1, monotonic() + PATIENCE_S
-        while monotonic() < late:
+        began, deadline_s = -1, monotonic() + PATIENCE_S
+        while monotonic() < deadline_s:
             with self._lock() as lock:
                 if lock is not None:
                     self._check_first(began)
@@ -108,8 +108,8 @@ class EmbeddedServer:
             return False
         if refused := self._send(b"SHUTDOWN\r\n"):
             raise StoreError(f"the embedded server in {self.folder} refuses to stop: {refused!r}")
-        late = monotonic() + PATIENCE_S
-        while monotonic() < late:
+        deadline_s = monotonic() + PATIENCE_S
+        while monotonic() < deadline_s:
             with self._lock() as lock:
                 if lock is not None:
                     return True
@@ -221,13 +221,13 @@ class _EmbeddedPool(Pool):
         self._server = server
 
     @override
-    def connect(self, patience: Deadline) -> Connection:
+    def connect(self, deadline: Deadline) -> Connection:
         place = socket_url(self.url, self._server)
         try:
-            return connect(place, patience)
+            return connect(place, deadline)
         except StoreUnavailableError:
             self._server.ensure()
-        return connect(place, patience)
+        return connect(place, deadline)
 
 
 class EmbeddedStore(RedisStore):

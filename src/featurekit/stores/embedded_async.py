@@ -21,9 +21,9 @@ class _AsyncEmbeddedPool(AsyncPool):
         self._server = server
 
     @override
-    async def connect(self, patience: Deadline) -> AsyncConnection:
+    async def connect(self, deadline: Deadline) -> AsyncConnection:
         await asyncio.to_thread(self._server.ensure)
-        return await connect(socket_url(self.url, self._server), patience)
+        return await connect(socket_url(self.url, self._server), deadline)
 
 
 class AsyncEmbeddedStore(AsyncRedisStore):

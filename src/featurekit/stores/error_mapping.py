@@ -11,7 +11,7 @@ from featurekit.stores.deadline import Deadline
 from featurekit.stores.url import PASSWORD_VARIABLE, StoreUrl
 from featurekit.wire import ErrorReply, Reply
 
-AWAY = {
+NOT_READY_HINTS = {
     "LOADING": "the server is still reading its data: try again in a moment",
     "MASTERDOWN": "the replica has lost its primary",
 }
@@ -26,7 +26,7 @@ class DemotedError(OSError):
     """The server was the primary, and takes no writes now."""
 
 
-class AwayError(OSError):
+class NotReadyError(OSError):
     """The server is there and not ready: it reads its data, or has lost its primary."""
 
 
@@ -44,8 +44,8 @@ def check_greeting(url: StoreUrl, reply: Reply) -> None:
             f"{url} wants a password",
             hint=f"set {PASSWORD_VARIABLE}, or write redis://user:${{PASSWORD}}@host",
         )
-    if reply.code in AWAY:
-        raise StoreUnavailableError(f"{url} answers {reply}", hint=AWAY[reply.code])
+    if reply.code in NOT_READY_HINTS:
+        raise StoreUnavailableError(f"{url} answers {reply}", hint=NOT_READY_HINTS[reply.code])
     kind = StoreUnavailableError if "max number of clients" in str(reply) else StoreError
     raise kind(f"{url} turned the connection away: {reply}")
 
@@ -60,7 +60,7 @@ def is_demoted(replies: Sequence[Reply]) -> bool:
     )
 
 
-def unless_demoted(reply: Reply) -> Reply:
+def raise_if_demoted(reply: Reply) -> Reply:
     """A reply to a write, taken as it came.
 
     Raises:
@@ -84,36 +84,36 @@ def check_primary(url: StoreUrl, reply: Reply) -> None:
         )
 
 
-def unconnected(url: StoreUrl, error: Exception, patience: Deadline) -> StoreError:
+def connect_error(url: StoreUrl, error: Exception, deadline: Deadline) -> StoreError:
     """The error for a connection that could not be made."""
     if isinstance(error, redis.AuthenticationError):
         return StoreError(
-            f"{url} refused the login of {user_of(url)}",
+            f"{url} refused the login of {user_text(url)}",
             hint="check the user and password of the URL",
         )
     if isinstance(error, redis.ResponseError):
         return StoreError(
-            f"{url} refused {user_of(url)}: {error}",
+            f"{url} refused {user_text(url)}: {error}",
             hint="the user needs +auth and +select, and the database must exist",
         )
-    return unavailable(url, "connecting", patience, error)
+    return unavailable_error(url, "connecting", deadline, error)
 
 
-def user_of(url: StoreUrl) -> str:
+def user_text(url: StoreUrl) -> str:
     """The user that a URL names, for people."""
     return f"user '{url.username}'" if url.username else "the default user"
 
 
-def unavailable(
-    url: StoreUrl, doing: str, patience: Deadline, error: Exception
+def unavailable_error(
+    url: StoreUrl, doing: str, deadline: Deadline, error: Exception
 ) -> StoreUnavailableError:
     """The error for a server that did not answer: where, what was tried, for how long."""
     text = str(error).lower()
     if _timed_out(error) or "timeout" in text:
-        fact = f"no answer from {url} within {patience} while {doing}"
+        fact = f"no answer from {url} within {deadline} while {doing}"
     elif isinstance(error, GarbledReplyError):
         fact = f"{url} answered with something that is not RESP while {doing}"
-    elif isinstance(error, AwayError):
+    elif isinstance(error, NotReadyError):
         fact = f"{url} is not ready: {error}"
     elif isinstance(error, DemotedError):
         fact = f"{url} takes no writes: it is a replica now"
@@ -121,23 +121,23 @@ def unavailable(
         fact = f"nothing listens at {url}"
     else:
         fact = f"the connection to {url} broke while {doing}"
-    return StoreUnavailableError(fact, hint=_remedy(url, text, error, patience))
+    return StoreUnavailableError(fact, hint=_remedy(url, text, error, deadline))
 
 
-def no_room(url: StoreUrl, most: int, patience: Deadline) -> StoreUnavailableError:
+def pool_exhausted_error(url: StoreUrl, most: int, deadline: Deadline) -> StoreUnavailableError:
     """The error for a call that found all connections in use."""
     return StoreUnavailableError(
-        f"all {most} connections to {url} are in use, and none came free within {patience}",
+        f"all {most} connections to {url} are in use, and none came free within {deadline}",
         hint="raise max_connections, or make fewer calls at once, of more entities each",
     )
 
 
-def _remedy(url: StoreUrl, text: str, error: Exception, patience: Deadline) -> str:
+def _remedy(url: StoreUrl, text: str, error: Exception, deadline: Deadline) -> str:
     if "certificate" in text:
         return "the server's certificate is not trusted: give ssl_ca_certs=FILE in the URL or tls: {ca_certs: FILE}, and certfile and keyfile if it asks for a client's"
     if isinstance(error, DemotedError):
         return "give the address of the primary, or have it found: redis+sentinel://"
-    if _timed_out(error) and patience.bounds_call:
+    if _timed_out(error) and deadline.bounds_call:
         return "raise the timeout of the call, or ask for less at once"
     return _other_scheme(url, error) or (
         "is the server running? If it is: ask for less at once, or raise the store's timeout"

@@ -14,8 +14,14 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, Chunk, ReadOptions, Traffic
-from featurekit.stores.connection import Connection, Take
+from featurekit.ports import (
+    DEFAULT_READ_OPTIONS,
+    AsyncOnlineStore,
+    Chunk,
+    ConnectionStats,
+    ReadOptions,
+)
+from featurekit.stores.connection import Connection, OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
@@ -36,10 +42,12 @@ class MemoryConnection(Connection):
         self.used_at = inf
 
     @override
-    def exchange(self, data: bytes, count: int, timeout_s: float, take: Take = None) -> list[Any]:
+    def exchange(
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+    ) -> list[Any]:
         self._fake.send_packed_command([data], check_health=False)
         replies = [self._read() for _ in range(count)]
-        return list(map(take, replies)) if take else replies
+        return list(map(on_reply, replies)) if on_reply else replies
 
     @override
     def is_stale(self) -> bool:
@@ -58,7 +66,7 @@ class MemoryConnection(Connection):
 
 class _MemoryPool(Pool):
     @override
-    def connect(self, patience: Deadline) -> Connection:
+    def connect(self, deadline: Deadline) -> Connection:
         return MemoryConnection(_connection(self.url.path))
 
 
@@ -72,7 +80,7 @@ class MemoryStore(RedisStore):
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         for chunk in chunks:
             replies = self._patiently(bytes(chunk.data), chunk.replies)
-            yield chunk, replies if chunk.lines < 0 or first_error(replies) else None
+            yield chunk, replies if chunk.reply_lines is None or first_error(replies) else None
 
 
 class AsyncMemoryStore(AsyncOnlineStore):
@@ -84,21 +92,26 @@ class AsyncMemoryStore(AsyncOnlineStore):
 
     @override
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
-        return self._store.run(keys, requests, width)
+        return self._store.run(keys, requests, replies_per_request)
 
     @override
     async def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
-        return self._store.read(keys, requests, take, width=width, terms=terms)
+        return self._store.read(
+            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
+        )
 
     @override
     async def close(self) -> None:
@@ -106,8 +119,8 @@ class AsyncMemoryStore(AsyncOnlineStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
-        return self._store.traffic
+    def connection_stats(self) -> ConnectionStats:
+        return self._store.connection_stats
 
     def describe(self) -> str:
         """Where it is, for people."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featurekit.ports import AsyncOnlineStore, OnlineStore
-from featurekit.stores.url import CLUSTERS, NO_OPTIONS, SENTINELS, StoreUrl
+from featurekit.stores.url import CLUSTER_SCHEMES, NO_OPTIONS, SENTINEL_SCHEMES, StoreUrl
 
 
 def open_store(
@@ -28,10 +28,12 @@ def open_store(
         StoreError: The URL is wrong.
         MissingExtraError: It needs an extra that is not installed.
     """
-    return store_at(StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {}))
+    return open_store_url(
+        StoreUrl.parse(url, options).with_absolute_paths(root.absolute()).with_secrets(env or {})
+    )
 
 
-def store_at(place: StoreUrl) -> OnlineStore:
+def open_store_url(place: StoreUrl) -> OnlineStore:
     """As `open_store`, for a URL that was read, with its paths and secrets in place."""
     if place.scheme == "memory":
         from featurekit.stores.memory import MemoryStore
@@ -41,11 +43,11 @@ def store_at(place: StoreUrl) -> OnlineStore:
         from featurekit.stores.embedded import EmbeddedStore
 
         return EmbeddedStore(place)
-    if place.scheme in CLUSTERS:
+    if place.scheme in CLUSTER_SCHEMES:
         from featurekit.stores.cluster.store import ClusterStore
 
         return ClusterStore(place)
-    if place.scheme in SENTINELS:
+    if place.scheme in SENTINEL_SCHEMES:
         from featurekit.stores.sentinel import SentinelStore
 
         return SentinelStore(place)
@@ -61,7 +63,9 @@ def open_async_store(
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> AsyncOnlineStore:
     """The asyncio side of `open_store`."""
-    place = StoreUrl.parse(url, options).within(root.absolute()).with_secrets(env or {})
+    place = (
+        StoreUrl.parse(url, options).with_absolute_paths(root.absolute()).with_secrets(env or {})
+    )
     if place.scheme == "memory":
         from featurekit.stores.memory import AsyncMemoryStore
 
@@ -70,11 +74,11 @@ def open_async_store(
         from featurekit.stores.embedded_async import AsyncEmbeddedStore
 
         return AsyncEmbeddedStore(place)
-    if place.scheme in CLUSTERS:
+    if place.scheme in CLUSTER_SCHEMES:
         from featurekit.stores.cluster.store_async import AsyncClusterStore
 
         return AsyncClusterStore(place)
-    if place.scheme in SENTINELS:
+    if place.scheme in SENTINEL_SCHEMES:
         from featurekit.stores.sentinel_async import AsyncSentinelStore
 
         return AsyncSentinelStore(place)

@@ -22,7 +22,7 @@ from featurekit.stores.error_mapping import (
     DemotedError,
     GarbledReplyError,
     is_demoted,
-    unavailable,
+    unavailable_error,
 )
 from featurekit.stores.pool import Pool
 from featurekit.stores.url import StoreUrl
@@ -47,7 +47,7 @@ class PipelinedLoad:
     def __init__(self, url: StoreUrl, pool: Pool) -> None:
         self._url = url
         self._pool = pool
-        self._patience = Deadline(url.load_timeout_s)
+        self._deadline = Deadline(url.load_timeout_s)
         self._link: Connection | None = None
         self._selector: selectors.BaseSelector | None = None
         self._sent: deque[Chunk] = deque()
@@ -72,7 +72,7 @@ class PipelinedLoad:
     def release(self) -> None:
         """Give back the connection, if all that was sent on it was answered; else close it."""
         if self._link and not self._sent and not self._came:
-            self._pool.give(self._link)
+            self._pool.put(self._link)
             self._link = None
         self._close()
 
@@ -80,7 +80,7 @@ class PipelinedLoad:
         if self._selector:
             self._selector.close()
         if self._link and error:
-            self._pool.lost(self._link, error)
+            self._pool.handle_loss(self._link, error)
         elif self._link:
             self._pool.discard(self._link)
         self._link = self._selector = None
@@ -101,7 +101,7 @@ class PipelinedLoad:
             self._close(error)
             self._cuts += 1
             if self._cuts > self._url.retries or isinstance(error, TimeoutError):
-                raise unavailable(self._url, "loading", self._patience, error) from error
+                raise unavailable_error(self._url, "loading", self._deadline, error) from error
             self._reconnect()
             try:
                 for chunk in list(self._sent):
@@ -113,21 +113,23 @@ class PipelinedLoad:
 
     def _reconnect(self) -> None:
         """Connect, patiently: a server that restarts takes its time, and reads its data first."""
-        late, pause = monotonic() + self._url.load_timeout_s, FIRST_PAUSE_S
+        deadline_s, pause = monotonic() + self._url.load_timeout_s, FIRST_PAUSE_S
         while True:
             try:
                 return self._open()
             except (StoreUnavailableError, OSError) as error:
                 self._close(error if isinstance(error, OSError) else None)
-                if monotonic() + pause > late:
+                if monotonic() + pause > deadline_s:
                     if isinstance(error, StoreUnavailableError):
                         raise
-                    raise unavailable(self._url, "connecting", self._patience, error) from error
+                    raise unavailable_error(
+                        self._url, "connecting", self._deadline, error
+                    ) from error
             sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _open(self) -> None:
-        link = self._link = self._pool.take(self._patience, monotonic())
+        link = self._link = self._pool.get(self._deadline, monotonic())
         link.exchange(PING, 1, self._url.load_timeout_s)
         if not isinstance(link.sock, ssl.SSLSocket):
             link.set_timeout(0)
@@ -139,7 +141,7 @@ class PipelinedLoad:
         link, selector = self._link, self._selector
         assert link  # noqa: S101  (`_do` opened it)
         assert selector  # noqa: S101
-        self._pool.trips += 1
+        self._pool.round_trips += 1
         if isinstance(link.sock, ssl.SSLSocket):
             link.sock.sendall(data)
             return
@@ -170,11 +172,11 @@ class PipelinedLoad:
     def _await(self, link: Connection) -> None:
         """Wait for the socket, but not for a server whose place another has taken."""
         assert self._selector  # noqa: S101  (`_do` opened it)
-        late = monotonic() + self._url.load_timeout_s
-        while not self._selector.select(min(LOOK_S, late - monotonic())):
-            if self._pool.moved(link):
+        deadline_s = monotonic() + self._url.load_timeout_s
+        while not self._selector.select(min(LOOK_S, deadline_s - monotonic())):
+            if self._pool.is_outdated(link):
                 raise ConnectionResetError("another server has taken its place")
-            if monotonic() >= late:
+            if monotonic() >= deadline_s:
                 raise TimeoutError("timed out")
 
     def _answered(self) -> Iterator[Answered]:
@@ -185,7 +187,7 @@ class PipelinedLoad:
         """The oldest chunk under way, if all of it was answered."""
         chunk = self._sent[0]
         try:
-            taken = self._take(chunk)
+            taken = self._parse_replies(chunk)
         except OSError as error:
             self._recover(error)
             return None
@@ -198,11 +200,16 @@ class PipelinedLoad:
         self._cuts = 0
         return chunk, replies
 
-    def _take(self, chunk: Chunk) -> tuple[int, list[Reply] | None] | None:
+    def _parse_replies(self, chunk: Chunk) -> tuple[int, list[Reply] | None] | None:
         """Where the replies to a chunk end, and the replies if any is an error; `None` if not all came."""
-        counted = 0 <= chunk.lines <= self._lines
-        end = line_end(self._came, chunk.lines) if counted else -1
-        if chunk.lines >= 0 and self._came.find(b"-", 0, end if end >= 0 else len(self._came)) < 0:
+        lines = chunk.reply_lines
+        end = -1
+        if lines is not None and lines <= self._lines:
+            end = line_end(self._came, lines)
+        if (
+            lines is not None
+            and self._came.find(b"-", 0, end if end >= 0 else len(self._came)) < 0
+        ):
             return (end, None) if end >= 0 else None
         end = reply_end(self._came, chunk.replies)
         if end < 0:
@@ -212,7 +219,7 @@ class PipelinedLoad:
         replies: list[Reply] = [reader.gets() for _ in range(chunk.replies)]
         if is_demoted(replies):
             raise DemotedError("READONLY")
-        return end, replies if chunk.lines < 0 or first_error(replies) else None
+        return end, replies if lines is None or first_error(replies) else None
 
 
 def line_end(data: bytearray, lines: int) -> int:

@@ -6,10 +6,10 @@ import os
 import threading
 from collections import deque
 
-from featurekit.ports import Traffic
+from featurekit.ports import ConnectionStats
 from featurekit.stores.connection import PING, Connection, connect
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import no_room
+from featurekit.stores.error_mapping import pool_exhausted_error
 from featurekit.stores.url import StoreUrl
 
 
@@ -30,39 +30,39 @@ class Pool:
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
-        self.era = 0
+        self.generation = 0
         self._health_check_s = url.health_check_s
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self.trips = self.retries = 0
+        self.round_trips = self.retries = 0
         self._connects = self._waits = self._alive = 0
         self.idle: deque[Connection] = deque()
         most = self.url.max_connections
-        self.room = threading.Semaphore(most) if most else None
+        self.permits = threading.Semaphore(most) if most else None
 
-    def connect(self, patience: Deadline) -> Connection:
+    def connect(self, deadline: Deadline) -> Connection:
         """Open a link.
 
         Raises:
             StoreError: As `featurekit.stores.connection.connect`.
         """
-        return connect(self.url, patience)
+        return connect(self.url, deadline)
 
-    def wait(self, room: threading.Semaphore, patience: Deadline) -> None:
+    def wait_for_permit(self, permits: threading.Semaphore, deadline: Deadline) -> None:
         """Wait until one more link may be used.
 
         Raises:
             StoreUnavailableError: It took longer than the call may take.
         """
-        if room.acquire(blocking=False):
+        if permits.acquire(blocking=False):
             return
         self._waits += 1
-        if not room.acquire(timeout=patience.bounded(patience.try_s)):
-            raise no_room(self.url, self.url.max_connections, patience)
+        if not permits.acquire(timeout=deadline.cap(deadline.attempt_timeout_s)):
+            raise pool_exhausted_error(self.url, self.url.max_connections, deadline)
 
-    def take(self, patience: Deadline, now: float) -> Connection:
+    def get(self, deadline: Deadline, now: float) -> Connection:
         """A link to use alone, `now` by the monotonic clock; give it back, or close it.
 
         Raises:
@@ -73,12 +73,12 @@ class Pool:
         try:
             link = self.idle.pop()
         except IndexError:
-            return self._new(patience)
+            return self._new(deadline)
         if now - link.used_at > self._health_check_s:
-            return self._proven(link, patience)
+            return self._proven(link, deadline)
         return link
 
-    def give(self, link: Connection) -> None:
+    def put(self, link: Connection) -> None:
         """Take back a link on which every request got its reply."""
         self.idle.append(link)
 
@@ -87,17 +87,17 @@ class Pool:
         self._alive -= 1
         link.close()
 
-    def lost(self, link: Connection, error: OSError) -> None:
+    def handle_loss(self, link: Connection, error: OSError) -> None:
         """Close a link; if it was cut, the idle ones were most likely cut with it."""
         self.discard(link)
         if not isinstance(error, TimeoutError):
-            self.drop()
+            self.close_idle()
 
-    def moved(self, link: Connection) -> bool:
+    def is_outdated(self, link: Connection) -> bool:
         """Whether another server is to be used by now in the place of the link's."""
-        return link.era != self.era
+        return link.generation != self.generation
 
-    def drop(self, *, stale_only: bool = False) -> None:
+    def close_idle(self, *, stale_only: bool = False) -> None:
         """Close the idle links, or those of them that the server has closed."""
         if os.getpid() != self._pid:
             self._leave_to_parent()
@@ -112,27 +112,29 @@ class Pool:
                 self.discard(link)
 
     @property
-    def traffic(self) -> Traffic:
+    def connection_stats(self) -> ConnectionStats:
         """What went over its links in this process, and how many there are."""
         if os.getpid() != self._pid:
-            return Traffic()
+            return ConnectionStats()
         in_use = max(0, self._alive - len(self.idle))
-        return Traffic(self.trips, self.retries, self._connects, self._waits, self._alive, in_use)
+        return ConnectionStats(
+            self.round_trips, self.retries, self._connects, self._waits, self._alive, in_use
+        )
 
-    def _new(self, patience: Deadline) -> Connection:
-        link = self.connect(patience)
+    def _new(self, deadline: Deadline) -> Connection:
+        link = self.connect(deadline)
         self._connects += 1
         self._alive += 1
         return link
 
-    def _proven(self, link: Connection, patience: Deadline) -> Connection:
+    def _proven(self, link: Connection, deadline: Deadline) -> Connection:
         """A link that was idle for long, if it still works; else another."""
         try:
-            link.exchange(PING, 1, patience.bounded(self.url.connect_timeout_s, share=0.5))
+            link.exchange(PING, 1, deadline.cap(self.url.connect_timeout_s, share=0.5))
         except OSError:
             self.discard(link)
-            self.drop()  # they have been idle for longer
-            return self._new(patience)
+            self.close_idle()  # they have been idle for longer
+            return self._new(deadline)
         except BaseException:
             self.discard(link)
             raise

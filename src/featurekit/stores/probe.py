@@ -9,7 +9,7 @@ from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
 from featurekit.lower.scripts import SCRIPTS
 from featurekit.lower.write_group import Dialect, row_command
 from featurekit.ports import Capabilities
-from featurekit.stores.error_mapping import AWAY, user_of
+from featurekit.stores.error_mapping import NOT_READY_HINTS, user_text
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import (
     EXEC,
@@ -47,7 +47,7 @@ RIGHTS = (
 NODE_OF_CLUSTER = "this is one node of a cluster: write redis+cluster:// in the place of redis://"
 
 REFUSALS: dict[str, tuple[type[StoreError], str]] = {
-    **{code: (StoreUnavailableError, hint) for code, hint in AWAY.items()},
+    **{code: (StoreUnavailableError, hint) for code, hint in NOT_READY_HINTS.items()},
     "READONLY": (StoreError, "this is a replica: give the address of the primary"),
     "OOM": (StoreError, "the server's memory is full: raise maxmemory, or delete"),
     "MOVED": (StoreUnfitError, NODE_OF_CLUSTER),
@@ -55,7 +55,7 @@ REFUSALS: dict[str, tuple[type[StoreError], str]] = {
 }
 
 
-def ask_capabilities(exchange: Exchange, server: str) -> Capabilities:
+def fetch_capabilities(exchange: Exchange, server: str) -> Capabilities:
     """Ask a server which of the commands it has, in one round trip.
 
     Raises:
@@ -84,7 +84,7 @@ def ask_capabilities(exchange: Exchange, server: str) -> Capabilities:
     return Capabilities(hsetex="hsetex" in has, server=version)
 
 
-def prove_writable(
+def verify_writes(
     exchange: Exchange, url: StoreUrl, capabilities: Capabilities, prefix: str
 ) -> None:
     """Write, expire and delete a probe key in one transaction, and look at every answer.
@@ -109,8 +109,8 @@ def prove_writable(
             raise _refusal(url, name, result)
 
 
-def prove_rows(exchange: Exchange, url: StoreUrl, dialect: Dialect, key: bytes) -> None:
-    """As `prove_writable`, by the one command that writes a row where there are no transactions.
+def verify_row_writes(exchange: Exchange, url: StoreUrl, dialect: Dialect, key: bytes) -> None:
+    """As `verify_writes`, by the one command that writes a row where there are no transactions.
 
     The script asks for each right before it writes, and looks at what its commands answer.
 
@@ -165,7 +165,7 @@ def _refusal(url: StoreUrl, name: str, reply: Reply) -> StoreError:
     text = str(error)
     if "NOPERM" in text:
         return StoreUnfitError(
-            f"{user_of(url)} of {url} may not run {name} on the probe key: {text}",
+            f"{user_text(url)} of {url} may not run {name} on the probe key: {text}",
             hint=f"grant {RIGHTS} on the keys of featurekit",
         )
     if "unknown command" in text:

@@ -15,16 +15,16 @@ from featurekit.ports import (
     DEFAULT_READ_OPTIONS,
     Capabilities,
     Chunk,
+    ConnectionStats,
     OnlineStore,
     ReadOptions,
-    Traffic,
 )
-from featurekit.stores.connection import Connection, Take, unanswered
+from featurekit.stores.connection import Connection, OnReply, unavailable_replies
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable, unless_demoted
+from featurekit.stores.error_mapping import raise_if_demoted, unavailable_error
 from featurekit.stores.pipelined_load import PipelinedLoad
 from featurekit.stores.pool import Pool
-from featurekit.stores.probe import ask_capabilities, prove_writable
+from featurekit.stores.probe import fetch_capabilities, verify_writes
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, info_of, text_command
 
@@ -62,50 +62,57 @@ class RedisStore(OnlineStore):
     @override
     def capabilities(self) -> Capabilities:
         if self._capabilities is None:
-            self._capabilities = ask_capabilities(self._patiently, self.describe())
+            self._capabilities = fetch_capabilities(self._patiently, self.describe())
         return self._capabilities
 
     @property
     @override
-    def traffic(self) -> Traffic:
-        return self._pool.traffic
+    def connection_stats(self) -> ConnectionStats:
+        return self._pool.connection_stats
 
     @override
     def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
         if not requests:
             return []
-        count = len(requests) * width if isinstance(width, int) else sum(width)
-        return self._exchange(b"".join(requests), count, self._serving, unless_demoted)
+        count = (
+            len(requests) * replies_per_request
+            if isinstance(replies_per_request, int)
+            else sum(replies_per_request)
+        )
+        return self._exchange(b"".join(requests), count, self._serving, raise_if_demoted)
 
     @override
     def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if not requests:
             return []
-        count, patience = len(requests) * width, self._serving
-        if terms.timeout_s:
-            patience = Deadline.of_call(terms.timeout_s, patience.retries)
+        count, deadline = len(requests) * replies_per_request, self._serving
+        if options.timeout_s:
+            deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         try:
-            return self._exchange(b"".join(requests), count, patience, take)
+            return self._exchange(b"".join(requests), count, deadline, on_reply)
         except StoreUnavailableError as error:
-            if not terms.partial:
+            if not options.partial:
                 raise
-            return unanswered(error, count, take)
+            return unavailable_replies(error, count, on_reply)
 
     @override
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
-        self._pool.drop(stale_only=True)
+        self._pool.close_idle(stale_only=True)
         once = Deadline(self.url.load_timeout_s)
-        reply: Reply = self._exchange(text_command(*args), 1, once, unless_demoted)[0]
+        reply: Reply = self._exchange(text_command(*args), 1, once, raise_if_demoted)[0]
         return reply
 
     @override
@@ -113,10 +120,10 @@ class RedisStore(OnlineStore):
         if prefix in self._proven:
             return
         capabilities = self.capabilities
-        self._pool.drop(stale_only=True)
+        self._pool.close_idle(stale_only=True)
         with self._borrowed() as link:
             exchange = partial(link.exchange, timeout_s=self.url.load_timeout_s)
-            prove_writable(exchange, self.url, capabilities, prefix)
+            verify_writes(exchange, self.url, capabilities, prefix)
         self._proven.add(prefix)
 
     @override
@@ -133,74 +140,74 @@ class RedisStore(OnlineStore):
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
-        return pages_of(self._patiently, pattern, self.describe())
+        return scan_pages(self._patiently, pattern, self.describe())
 
     @override
     def close(self) -> None:
-        self._pool.drop()
+        self._pool.close_idle()
 
     def _patiently(self, data: bytes, count: int) -> list[Reply]:
         return self._exchange(data, count, self._upkeep)
 
     def _exchange(
-        self, data: bytes, count: int, patience: Deadline, take: Take = None
+        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply = None
     ) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""
         began = now = monotonic()
-        retries = patience.retries
-        room = self._pool.room
-        if room is not None:
-            self._pool.wait(room, patience)
+        retries = deadline.retries
+        permits = self._pool.permits
+        if permits is not None:
+            self._pool.wait_for_permit(permits, deadline)
         try:
             while True:
                 try:
-                    return self._try(data, count, patience, take, now)
+                    return self._try(data, count, deadline, on_reply, now)
                 except StoreUnavailableError:
                     retries -= 1
-                    if retries < 0 or not patience.again(began):
+                    if retries < 0 or not deadline.allows_retry(began):
                         raise
                 self._pool.retries += 1
                 now = monotonic()
         finally:
-            if room is not None:
-                room.release()
+            if permits is not None:
+                permits.release()
 
     def _try(
-        self, data: bytes, count: int, patience: Deadline, take: Take, now: float
+        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float
     ) -> list[Any]:
         pool = self._pool
-        link = pool.take(patience, now)
-        pool.trips += 1
-        timeout_s = patience.left_s() if patience.bounds_call else patience.try_s
+        link = pool.get(deadline, now)
+        pool.round_trips += 1
+        timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s
         try:
-            replies = link.exchange(data, count, timeout_s, take)
+            replies = link.exchange(data, count, timeout_s, on_reply)
         except OSError as error:
-            pool.lost(link, error)
-            raise unavailable(self.url, "waiting for replies", patience, error) from error
+            pool.handle_loss(link, error)
+            raise unavailable_error(self.url, "waiting for replies", deadline, error) from error
         except BaseException:
             pool.discard(link)
             raise
-        pool.give(link)
+        pool.put(link)
         return replies
 
     @contextmanager
     def _borrowed(self) -> Iterator[Connection]:
         """A link for a dialogue; closed if anything goes wrong."""
-        link = self._pool.take(self._upkeep, monotonic())
+        link = self._pool.get(self._upkeep, monotonic())
         try:
             yield link
         except OSError as error:
-            self._pool.lost(link, error)
-            raise unavailable(
+            self._pool.handle_loss(link, error)
+            raise unavailable_error(
                 self.url, "proving that writes expire", self._upkeep, error
             ) from error
         except BaseException:
             self._pool.discard(link)
             raise
-        self._pool.give(link)
+        self._pool.put(link)
 
 
-def pages_of(
+def scan_pages(
     exchange: Callable[[bytes, int], list[Reply]], pattern: str, server: str
 ) -> Iterator[list[bytes]]:
     """The keys of one server that match a glob, by `SCAN`, in pages."""

@@ -10,10 +10,10 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ReadOptions, Traffic
-from featurekit.stores.connection import Take, unanswered
+from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ConnectionStats, ReadOptions
+from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable, unless_demoted
+from featurekit.stores.error_mapping import raise_if_demoted, unavailable_error
 from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import Reply
@@ -41,85 +41,92 @@ class AsyncRedisStore(AsyncOnlineStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
-        return self._pool.traffic
+    def connection_stats(self) -> ConnectionStats:
+        return self._pool.connection_stats
 
     @override
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
         if not requests:
             return []
-        count = len(requests) * width if isinstance(width, int) else sum(width)
-        return await self._exchange(b"".join(requests), count, self._serving, unless_demoted)
+        count = (
+            len(requests) * replies_per_request
+            if isinstance(replies_per_request, int)
+            else sum(replies_per_request)
+        )
+        return await self._exchange(b"".join(requests), count, self._serving, raise_if_demoted)
 
     @override
     async def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if not requests:
             return []
-        count, patience = len(requests) * width, self._serving
-        if terms.timeout_s:
-            patience = Deadline.of_call(terms.timeout_s, patience.retries)
+        count, deadline = len(requests) * replies_per_request, self._serving
+        if options.timeout_s:
+            deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         try:
-            return await self._exchange(b"".join(requests), count, patience, take)
+            return await self._exchange(b"".join(requests), count, deadline, on_reply)
         except StoreUnavailableError as error:
-            if not terms.partial:
+            if not options.partial:
                 raise
-            return unanswered(error, count, take)
+            return unavailable_replies(error, count, on_reply)
 
     @override
     async def close(self) -> None:
         await self._pool.close()
 
     async def _exchange(
-        self, data: bytes, count: int, patience: Deadline, take: Take = None
+        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply = None
     ) -> list[Any]:
         """Send and collect; again while there are retries and time for them."""
         began = now = monotonic()
-        retries = patience.retries
+        retries = deadline.retries
         pool = self._pool
         if asyncio.get_running_loop() is not pool.loop:
-            await pool.settle()
-        room = pool.room
-        if room.locked():
-            await pool.wait(room, patience)
+            await pool.bind_to_loop()
+        permits = pool.permits
+        if permits.locked():
+            await pool.wait_for_permit(permits, deadline)
         else:
-            await room.acquire()
+            await permits.acquire()
         try:
             while True:
                 try:
-                    return await self._try(data, count, patience, take, now)
+                    return await self._try(data, count, deadline, on_reply, now)
                 except StoreUnavailableError:
                     retries -= 1
-                    if retries < 0 or not patience.again(began):
+                    if retries < 0 or not deadline.allows_retry(began):
                         raise
                 self._pool.retries += 1
                 now = monotonic()
         finally:
-            room.release()
+            permits.release()
 
     async def _try(
-        self, data: bytes, count: int, patience: Deadline, take: Take, now: float
+        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float
     ) -> list[Any]:
         pool = self._pool
-        wire = pool.ready(now) or await pool.take(patience, now)
-        pool.trips += 1
-        timeout_s = patience.left_s() if patience.bounds_call else patience.try_s
+        wire = pool.get_idle(now) or await pool.get(deadline, now)
+        pool.round_trips += 1
+        timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s
         try:
-            replies = await wire.exchange(data, count, timeout_s, take)
+            replies = await wire.exchange(data, count, timeout_s, on_reply)
         except OSError as error:
-            pool.lost(wire, error)
-            raise unavailable(self.url, "waiting for replies", patience, error) from error
+            pool.handle_loss(wire, error)
+            raise unavailable_error(self.url, "waiting for replies", deadline, error) from error
         except BaseException:
             pool.discard(wire)
             raise
-        pool.give(wire)
+        pool.put(wire)
         return replies

@@ -10,10 +10,17 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions, Traffic
-from featurekit.stores.connection import ROLE, Connection, Take, connect, connecting, unless_away
+from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
+from featurekit.stores.connection import (
+    ROLE,
+    Connection,
+    OnReply,
+    connect,
+    connect_deadline,
+    raise_if_not_ready,
+)
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import check_primary, unconnected
+from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.options import REPLICA
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
@@ -26,63 +33,63 @@ class SentinelPool(Pool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
         super().__init__(url)
-        self.whereabouts = PrimaryTracker(url, sentinels.primary)
+        self.tracker = PrimaryTracker(url, sentinels.primary)
 
     @override
-    def take(self, patience: Deadline, now: float) -> Connection:
-        self._look_if_due(patience, now)
-        return super().take(patience, now)
+    def get(self, deadline: Deadline, now: float) -> Connection:
+        self._look_if_due(deadline, now)
+        return super().get(deadline, now)
 
     @override
-    def connect(self, patience: Deadline) -> Connection:
-        self._look_if_due(patience, monotonic())
-        era = self.era
+    def connect(self, deadline: Deadline) -> Connection:
+        self._look_if_due(deadline, monotonic())
+        generation = self.generation
         try:
-            link = self._open(patience)
+            link = self._open(deadline)
         except StoreUnavailableError as error:
-            self.whereabouts.missed(error)
+            self.tracker.handle_connect_failure(error)
             raise
-        link.era = era
+        link.generation = generation
         return link
 
     @override
-    def give(self, link: Connection) -> None:
-        if link.era == self.era:
-            super().give(link)
+    def put(self, link: Connection) -> None:
+        if link.generation == self.generation:
+            super().put(link)
         else:
             self.discard(link)
 
     @override
-    def lost(self, link: Connection, error: OSError) -> None:
-        self.whereabouts.doubt()
-        super().lost(link, error)
+    def handle_loss(self, link: Connection, error: OSError) -> None:
+        self.tracker.invalidate()
+        super().handle_loss(link, error)
 
     @override
-    def moved(self, link: Connection) -> bool:
+    def is_outdated(self, link: Connection) -> bool:
         try:
             self._look_if_due(Deadline(self.url.connect_timeout_s), monotonic())
         except StoreUnavailableError:
             return False
-        return super().moved(link)
+        return super().is_outdated(link)
 
-    def _look_if_due(self, patience: Deadline, now: float) -> None:
-        if self.whereabouts.claim(now):
-            self.whereabouts.look(patience)
-        if self.era != self.whereabouts.era:
-            self.era = self.whereabouts.era
-            self.drop()
+    def _look_if_due(self, deadline: Deadline, now: float) -> None:
+        if self.tracker.claim(now):
+            self.tracker.look(deadline)
+        if self.generation != self.tracker.generation:
+            self.generation = self.tracker.generation
+            self.close_idle()
 
-    def _open(self, patience: Deadline) -> Connection:
-        [address] = self.whereabouts.addresses
-        url = self.url.at(*address)
-        link = connect(url, patience)
-        step = connecting(url, patience)
+    def _open(self, deadline: Deadline) -> Connection:
+        [address] = self.tracker.addresses
+        url = self.url.for_server(*address)
+        link = connect(url, deadline)
+        step = connect_deadline(url, deadline)
         try:
-            [role] = link.exchange(ROLE, 1, step.left_s())
+            [role] = link.exchange(ROLE, 1, step.remaining_s())
             check_primary(url, role)
         except OSError as error:
             link.close()
-            raise unconnected(url, error, step) from error
+            raise connect_error(url, error, step) from error
         except BaseException:
             link.close()
             raise
@@ -94,19 +101,19 @@ class ReplicaPool(SentinelPool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: Pool) -> None:
         super().__init__(url, sentinels)
-        self.whereabouts = PrimaryTracker(url, sentinels.replicas)
+        self.tracker = PrimaryTracker(url, sentinels.replicas)
         self._primary = primary
 
     @override
-    def _open(self, patience: Deadline) -> Connection:
-        addresses = self.whereabouts.addresses
+    def _open(self, deadline: Deadline) -> Connection:
+        addresses = self.tracker.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
-                return connect(self.url.at(*address), patience)
+                return connect(self.url.for_server(*address), deadline)
             except StoreUnavailableError:
                 # When it is told of again, that is news, and the primary is left in peace.
-                self.whereabouts.addresses = []
-        return self._primary.connect(patience)
+                self.tracker.addresses = []
+        return self._primary.connect(deadline)
 
 
 class SentinelStore(RedisStore):
@@ -116,7 +123,7 @@ class SentinelStore(RedisStore):
         sentinels = Sentinels(url)
         primary = SentinelPool(url, sentinels)
         super().__init__(url, primary)
-        self._whereabouts = primary.whereabouts
+        self._tracker = primary.tracker
         self._replicas = (
             RedisStore(url, ReplicaPool(url, sentinels, primary))
             if url.read_from == REPLICA
@@ -125,15 +132,15 @@ class SentinelStore(RedisStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
-        own = super().traffic
-        return own + self._replicas.traffic if self._replicas is not None else own
+    def connection_stats(self) -> ConnectionStats:
+        own = super().connection_stats
+        return own + self._replicas.connection_stats if self._replicas is not None else own
 
     @property
     def server(self) -> StoreUrl:
         """Where the primary is, as last told; the store's own URL before the first call."""
-        addresses = self._whereabouts.addresses
-        return self.url.at(*addresses[0]) if addresses else self.url
+        addresses = self._tracker.addresses
+        return self.url.for_server(*addresses[0]) if addresses else self.url
 
     @override
     def describe(self) -> str:
@@ -145,14 +152,22 @@ class SentinelStore(RedisStore):
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if self._replicas is None:
-            return super().read(keys, requests, take, width=width, terms=terms)
-        return self._replicas.read(keys, requests, unless_away(take), width=width, terms=terms)
+            return super().read(
+                keys, requests, on_reply, replies_per_request=replies_per_request, options=options
+            )
+        return self._replicas.read(
+            keys,
+            requests,
+            raise_if_not_ready(on_reply),
+            replies_per_request=replies_per_request,
+            options=options,
+        )
 
     @override
     def close(self) -> None:

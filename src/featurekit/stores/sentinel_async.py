@@ -14,11 +14,11 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions, Traffic
-from featurekit.stores.connection import ROLE, Take, connecting, unless_away
+from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
+from featurekit.stores.connection import ROLE, OnReply, connect_deadline, raise_if_not_ready
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import check_primary, unavailable, unconnected
+from featurekit.stores.error_mapping import check_primary, connect_error, unavailable_error
 from featurekit.stores.options import REPLICA
 from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.redis_async import AsyncRedisStore
@@ -31,65 +31,69 @@ class AsyncSentinelPool(AsyncPool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
         super().__init__(url)
-        self.whereabouts = PrimaryTracker(url, sentinels.primary)
+        self.tracker = PrimaryTracker(url, sentinels.primary)
 
     @override
-    def ready(self, now: float) -> AsyncConnection | None:
-        told = self.whereabouts
-        return None if told.due(now) or told.era != self.era else super().ready(now)
+    def get_idle(self, now: float) -> AsyncConnection | None:
+        told = self.tracker
+        return (
+            None if told.due(now) or told.generation != self.generation else super().get_idle(now)
+        )
 
     @override
-    async def take(self, patience: Deadline, now: float) -> AsyncConnection:
-        await self._look_if_due(patience)
-        return await super().take(patience, now)
+    async def get(self, deadline: Deadline, now: float) -> AsyncConnection:
+        await self._look_if_due(deadline)
+        return await super().get(deadline, now)
 
     @override
-    async def connect(self, patience: Deadline) -> AsyncConnection:
-        await self._look_if_due(patience)
-        era = self.era
+    async def connect(self, deadline: Deadline) -> AsyncConnection:
+        await self._look_if_due(deadline)
+        generation = self.generation
         try:
-            wire = await self._open(patience)
+            wire = await self._open(deadline)
         except StoreUnavailableError as error:
-            self.whereabouts.missed(error)
+            self.tracker.handle_connect_failure(error)
             raise
-        wire.era = era
+        wire.generation = generation
         return wire
 
     @override
-    def give(self, wire: AsyncConnection) -> None:
-        if wire.era == self.era:
-            super().give(wire)
+    def put(self, wire: AsyncConnection) -> None:
+        if wire.generation == self.generation:
+            super().put(wire)
         else:
             self.discard(wire)
 
     @override
-    def lost(self, wire: AsyncConnection, error: OSError) -> None:
-        self.whereabouts.doubt()
-        super().lost(wire, error)
+    def handle_loss(self, wire: AsyncConnection, error: OSError) -> None:
+        self.tracker.invalidate()
+        super().handle_loss(wire, error)
 
-    async def _look_if_due(self, patience: Deadline) -> None:
-        whereabouts = self.whereabouts
-        if whereabouts.claim(monotonic()):
+    async def _look_if_due(self, deadline: Deadline) -> None:
+        tracker = self.tracker
+        if tracker.claim(monotonic()):
             try:
-                async with asyncio.timeout(patience.bounded(self.url.load_timeout_s)):
-                    await asyncio.to_thread(whereabouts.look, patience)
+                async with asyncio.timeout(deadline.cap(self.url.load_timeout_s)):
+                    await asyncio.to_thread(tracker.look, deadline)
             except TimeoutError as error:
-                raise unavailable(self.url, "asking the sentinels", patience, error) from error
-        if self.era != whereabouts.era:
-            self.era = whereabouts.era
-            self.drop()
+                raise unavailable_error(
+                    self.url, "asking the sentinels", deadline, error
+                ) from error
+        if self.generation != tracker.generation:
+            self.generation = tracker.generation
+            self.close_idle()
 
-    async def _open(self, patience: Deadline) -> AsyncConnection:
-        [address] = self.whereabouts.addresses
-        url = self.url.at(*address)
-        wire = await connect(url, patience)
-        step = connecting(url, patience)
+    async def _open(self, deadline: Deadline) -> AsyncConnection:
+        [address] = self.tracker.addresses
+        url = self.url.for_server(*address)
+        wire = await connect(url, deadline)
+        step = connect_deadline(url, deadline)
         try:
-            [role] = await wire.exchange(ROLE, 1, step.left_s())
+            [role] = await wire.exchange(ROLE, 1, step.remaining_s())
             check_primary(url, role)
         except OSError as error:
             wire.close()
-            raise unconnected(url, error, step) from error
+            raise connect_error(url, error, step) from error
         except BaseException:
             wire.close()
             raise
@@ -101,19 +105,19 @@ class AsyncReplicaPool(AsyncSentinelPool):
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: AsyncPool) -> None:
         super().__init__(url, sentinels)
-        self.whereabouts = PrimaryTracker(url, sentinels.replicas)
+        self.tracker = PrimaryTracker(url, sentinels.replicas)
         self._primary = primary
 
     @override
-    async def _open(self, patience: Deadline) -> AsyncConnection:
-        addresses = self.whereabouts.addresses
+    async def _open(self, deadline: Deadline) -> AsyncConnection:
+        addresses = self.tracker.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
-                return await connect(self.url.at(*address), patience)
+                return await connect(self.url.for_server(*address), deadline)
             except StoreUnavailableError:
                 # When it is told of again, that is news, and the primary is left in peace.
-                self.whereabouts.addresses = []
-        return await self._primary.connect(patience)
+                self.tracker.addresses = []
+        return await self._primary.connect(deadline)
 
 
 class AsyncSentinelStore(AsyncRedisStore):
@@ -131,24 +135,30 @@ class AsyncSentinelStore(AsyncRedisStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
-        own = super().traffic
-        return own + self._replicas.traffic if self._replicas is not None else own
+    def connection_stats(self) -> ConnectionStats:
+        own = super().connection_stats
+        return own + self._replicas.connection_stats if self._replicas is not None else own
 
     @override
     async def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
         if self._replicas is None:
-            return await super().read(keys, requests, take, width=width, terms=terms)
+            return await super().read(
+                keys, requests, on_reply, replies_per_request=replies_per_request, options=options
+            )
         return await self._replicas.read(
-            keys, requests, unless_away(take), width=width, terms=terms
+            keys,
+            requests,
+            raise_if_not_ready(on_reply),
+            replies_per_request=replies_per_request,
+            options=options,
         )
 
     @override

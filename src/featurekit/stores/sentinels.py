@@ -13,15 +13,15 @@ from time import monotonic
 from featurekit.errors import StoreError, StoreUnavailableError, nearest
 from featurekit.stores.connection import Connection, connect
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable
-from featurekit.stores.url import SENTINEL_PASSWORD_VARIABLE, Address, StoreUrl, shown
+from featurekit.stores.error_mapping import unavailable_error
+from featurekit.stores.url import SENTINEL_PASSWORD_VARIABLE, Address, StoreUrl, format_address
 from featurekit.wire import ErrorReply, Reply, text_command
 
 LOOK_S = 1.0
 LOOK_WITHIN_S = 0.1
 LOOK_AGAIN_S = 5.0
 DOWN = {"s_down", "o_down"}
-Ask = Callable[[Callable[[], Deadline]], list[Address]]
+Lookup = Callable[[Callable[[], Deadline]], list[Address]]
 
 
 class PrimaryDownError(Exception):
@@ -32,7 +32,7 @@ class PrimaryDownError(Exception):
     """
 
     def __init__(self, address: Address) -> None:
-        super().__init__(shown(*address))
+        super().__init__(format_address(*address))
         self.address = address
 
 
@@ -43,22 +43,22 @@ class Sentinels:
         self._url = url
         self._hosts = list(url.hosts)
 
-    def primary(self, patience: Callable[[], Deadline]) -> list[Address]:
+    def primary(self, deadline: Callable[[], Deadline]) -> list[Address]:
         """The one address of the primary.
 
         Args:
-            patience: Gives that for the next sentinel.
+            deadline: Gives that for the next sentinel.
 
         Raises:
             PrimaryDownError: So they say.
             StoreUnavailableError: No sentinel answers.
             StoreError: They do not know the service, or turn this login away.
         """
-        return self._ask(patience, self._primary)
+        return self._ask(deadline, self._primary)
 
-    def replicas(self, patience: Callable[[], Deadline]) -> list[Address]:
+    def replicas(self, deadline: Callable[[], Deadline]) -> list[Address]:
         """The addresses of the replicas that are up; errors as of `primary`."""
-        return self._ask(patience, self._replicas)
+        return self._ask(deadline, self._replicas)
 
     def _primary(self, told: Callable[..., Reply]) -> list[Address]:
         state = _state(told("MASTER", self._url.service))
@@ -72,14 +72,14 @@ class Sentinels:
 
     def _ask(
         self,
-        patience: Callable[[], Deadline],
+        deadline: Callable[[], Deadline],
         question: Callable[[Callable[..., Reply]], list[Address]],
     ) -> list[Address]:
         """The first good answer; with none, the error that tells most."""
         troubles: list[StoreError | PrimaryDownError] = []
         for host in list(self._hosts):
             try:
-                answer = self._answer(host, patience(), question)
+                answer = self._answer(host, deadline(), question)
             except (StoreError, PrimaryDownError) as error:
                 troubles.append(error)
             else:
@@ -88,7 +88,7 @@ class Sentinels:
         for trouble in troubles:
             if not isinstance(trouble, StoreUnavailableError):
                 raise trouble
-        hosts = ", ".join(shown(*host) for host in self._url.hosts)
+        hosts = ", ".join(format_address(*host) for host in self._url.hosts)
         raise StoreUnavailableError(
             f"no sentinel answers at {hosts}: {troubles[-1].args[0]}",
             hint="are they running, and are these their addresses? Their port is 26379 as a rule",
@@ -97,50 +97,50 @@ class Sentinels:
     def _answer(
         self,
         host: Address,
-        patience: Deadline,
+        deadline: Deadline,
         question: Callable[[Callable[..., Reply]], list[Address]],
     ) -> list[Address]:
         url = self._url
         login = {"username": url.sentinel_username, "password": url.sentinel_password, "db": 0}
-        place = replace(url.at(*host), **login)  # type: ignore[arg-type]
-        link = self._connected(host, place, patience)
+        place = replace(url.for_server(*host), **login)  # type: ignore[arg-type]
+        link = self._connected(host, place, deadline)
 
         def told(*args: str) -> Reply:
             reply: Reply
-            [reply] = link.exchange(text_command("SENTINEL", *args), 1, patience.left_s())
+            [reply] = link.exchange(text_command("SENTINEL", *args), 1, deadline.remaining_s())
             if isinstance(reply, ErrorReply):
-                raise self._refusal(host, reply, link, patience)
+                raise self._refusal(host, reply, link, deadline)
             return reply
 
         try:
             return question(told)
         except OSError as error:
-            raise unavailable(place, "asking a sentinel", patience, error) from error
+            raise unavailable_error(place, "asking a sentinel", deadline, error) from error
         finally:
             link.close()
 
-    def _connected(self, host: Address, place: StoreUrl, patience: Deadline) -> Connection:
+    def _connected(self, host: Address, place: StoreUrl, deadline: Deadline) -> Connection:
         try:
-            return connect(place, patience)
+            return connect(place, deadline)
         except StoreUnavailableError:
             raise
         except StoreError as error:
             raise StoreError(
-                error.message.replace(str(place), f"the sentinel {shown(*host)}"),
+                error.message.replace(str(place), f"the sentinel {format_address(*host)}"),
                 hint=f"sentinels have a login of their own: set {SENTINEL_PASSWORD_VARIABLE}",
             ) from error
 
     def _refusal(
-        self, host: Address, reply: ErrorReply, link: Connection, patience: Deadline
+        self, host: Address, reply: ErrorReply, link: Connection, deadline: Deadline
     ) -> StoreError:
         if reply.code == "NOPERM":
-            return StoreError(f"the sentinel {shown(*host)} refuses to tell: {reply}")
+            return StoreError(f"the sentinel {format_address(*host)} refuses to tell: {reply}")
         if "no such master" not in str(reply).lower():
-            return StoreError(f"{shown(*host)} is no sentinel: {reply}")
-        [services] = link.exchange(text_command("SENTINEL", "MASTERS"), 1, patience.left_s())
+            return StoreError(f"{format_address(*host)} is no sentinel: {reply}")
+        [services] = link.exchange(text_command("SENTINEL", "MASTERS"), 1, deadline.remaining_s())
         known = [_state(service)["name"] for service in _listed(services)]
         return StoreError(
-            f"the sentinel {shown(*host)} watches no service '{self._url.service}'",
+            f"the sentinel {format_address(*host)} watches no service '{self._url.service}'",
             hint=nearest(self._url.service, known) if known else "it tells of none",
         )
 
@@ -171,9 +171,9 @@ class PrimaryTracker:
         era: How often they have changed.
     """
 
-    def __init__(self, url: StoreUrl, ask: Ask) -> None:
+    def __init__(self, url: StoreUrl, ask: Lookup) -> None:
         self.addresses: list[Address] = []
-        self.era = 0
+        self.generation = 0
         self._url = url
         self._ask = ask
         self._due = 0.0
@@ -193,24 +193,24 @@ class PrimaryTracker:
             self._due = now + LOOK_S
         return is_due
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Ask before the next use: what was told did not hold."""
         self._doubted = True
 
-    def missed(self, error: StoreUnavailableError) -> None:
-        """As `doubt`, for a server that could not be reached.
+    def handle_connect_failure(self, error: StoreUnavailableError) -> None:
+        """As `invalidate`, for a server that could not be reached.
 
         Raises:
             StoreUnavailableError: The same, if the sentinels hold it for down: so a reader knows.
         """
-        self.doubt()
+        self.invalidate()
         if self._held_down:
             raise StoreUnavailableError(
                 f"{error.message}, and the sentinels hold it for down",
                 hint="a fail-over takes some seconds: try again",
             ) from error
 
-    def look(self, patience: Deadline) -> None:
+    def look(self, deadline: Deadline) -> None:
         """Ask. With another answer than the last, another era begins.
 
         As long as nothing speaks against what is known, a sentinel has a tenth of a second at most,
@@ -223,7 +223,7 @@ class PrimaryTracker:
         routine = not self._doubted
         step_s = LOOK_WITHIN_S if routine else self._url.connect_timeout_s
         try:
-            told = self._ask(lambda: Deadline.of_call(patience.bounded(step_s, share=0.5), 0))
+            told = self._ask(lambda: Deadline.for_call(deadline.cap(step_s, share=0.5), 0))
         except PrimaryDownError as error:
             if routine:
                 return
@@ -238,4 +238,4 @@ class PrimaryTracker:
         self._doubted, self._due = False, monotonic() + LOOK_S
         if told != self.addresses:
             self.addresses = told
-            self.era += 1
+            self.generation += 1

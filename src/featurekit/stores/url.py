@@ -22,10 +22,10 @@ from typing_extensions import override
 from featurekit.errors import StoreError, nearest
 from featurekit.stores.options import PRIMARY, SSL_FILES, WHERE, parse_options, whole
 
-CLUSTERS = ("redis+cluster", "rediss+cluster")
-SENTINELS = ("redis+sentinel", "rediss+sentinel")
-SERVERS = ("redis", "rediss", "unix", *CLUSTERS, *SENTINELS)
-SCHEMES = (*SERVERS, "embedded", "memory")
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+SERVER_SCHEMES = ("redis", "rediss", "unix", *CLUSTER_SCHEMES, *SENTINEL_SCHEMES)
+SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 PORT, SENTINEL_PORT = 6379, 26379
 USERNAME_VARIABLE = "FEATUREKIT_ONLINE_USERNAME"
 PASSWORD_VARIABLE = "FEATUREKIT_ONLINE_PASSWORD"  # noqa: S105  (a name, not a password)
@@ -100,13 +100,13 @@ class StoreUrl:
             raise StoreError(
                 "an embedded:// URL needs a folder", hint="embedded://.featurekit/online"
             )
-        if scheme not in SERVERS:
+        if scheme not in SERVER_SCHEMES:
             return replace(cls(scheme, path=unquote(rest)), **settings)  # type: ignore[arg-type]
         user, _, place = rest.rpartition("@")
         username, _, password = user.partition(":")
         login = {"username": unquote(username), "password": unquote(password)}
         url = replace(cls(scheme), **_place(scheme, place) | login | settings)  # type: ignore[arg-type]
-        if scheme in CLUSTERS and url.db:
+        if scheme in CLUSTER_SCHEMES and url.db:
             raise StoreError(
                 f"a cluster has no database {url.db}", where=WHERE, hint="a cluster has only db 0"
             )
@@ -114,7 +114,7 @@ class StoreUrl:
 
     @override
     def __str__(self) -> str:
-        if self.scheme not in SERVERS:
+        if self.scheme not in SERVER_SCHEMES:
             return f"{self.scheme}://{self.path}"
         user = f"{self.username}@" if self.username else ""
         service = f"/{self.service}" if self.service else ""
@@ -125,10 +125,10 @@ class StoreUrl:
     def address(self) -> str:
         """`host:port`, several of them, or the path of a socket, a folder or a name."""
         hosts = self.hosts or (((self.host, self.port),) if self.host else ())
-        return ",".join(shown(*host) for host in hosts) or self.path
+        return ",".join(format_address(*host) for host in hosts) or self.path
 
     @property
-    def terms(self) -> str:
+    def options_text(self) -> str:
         """The options in force, for people."""
         waits = {
             "timeout": self.timeout_s,
@@ -148,12 +148,12 @@ class StoreUrl:
             parts.append("not encrypted")
         return ", ".join(parts)
 
-    def at(self, host: str, port: int) -> StoreUrl:
+    def for_server(self, host: str, port: int) -> StoreUrl:
         """One server of a cluster, or one that Sentinel named, with the same login and options."""
         scheme = self.scheme.partition("+")[0]
         return replace(self, scheme=scheme, host=host, port=port, hosts=(), service="")
 
-    def within(self, root: Path) -> StoreUrl:
+    def with_absolute_paths(self, root: Path) -> StoreUrl:
         """The same with paths made absolute, relative ones being relative to `root`."""
         files = tuple(
             (name, str(root / str(value)) if name in SSL_FILES else value)
@@ -165,11 +165,11 @@ class StoreUrl:
     def with_secrets(self, env: Mapping[str, str]) -> StoreUrl:
         """The same with the users and passwords that the environment names, where it has none."""
         url = self
-        if url.scheme in SERVERS and not url.password and PASSWORD_VARIABLE in env:
+        if url.scheme in SERVER_SCHEMES and not url.password and PASSWORD_VARIABLE in env:
             username = url.username or env.get(USERNAME_VARIABLE, "")
             url = replace(url, username=username, password=env[PASSWORD_VARIABLE])
         if (
-            url.scheme in SENTINELS
+            url.scheme in SENTINEL_SCHEMES
             and not url.sentinel_password
             and SENTINEL_PASSWORD_VARIABLE in env
         ):
@@ -179,7 +179,7 @@ class StoreUrl:
         return url
 
 
-def shown(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """An address, for people: `db.example:6379`, `[::1]:6379`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -203,7 +203,7 @@ def _place(scheme: str, place: str) -> dict[str, object]:
             )
         return {"path": unquote(place)}
     locations, _, rest = place.partition("/")
-    if scheme in SENTINELS:
+    if scheme in SENTINEL_SCHEMES:
         service, _, db = rest.partition("/")
         if not service:
             raise StoreError(
@@ -212,7 +212,7 @@ def _place(scheme: str, place: str) -> dict[str, object]:
             )
         hosts = _hosts(locations, SENTINEL_PORT)
         return {"hosts": hosts, "service": unquote(service), "db": whole("db", db or "0", 2**31)}
-    if scheme in CLUSTERS:
+    if scheme in CLUSTER_SCHEMES:
         return {"hosts": _hosts(locations, PORT), "db": whole("db", rest or "0", 2**31)}
     host, port = _host_port(locations, PORT)
     return {"host": host, "port": port, "db": whole("db", rest or "0", 2**31)}

@@ -21,7 +21,7 @@ from featurekit.stores.cluster.nodes import NodeConnection, NodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult
 from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable
+from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.url import Address
 
 BOTH_WAYS = select.POLLIN | select.POLLOUT
@@ -34,16 +34,16 @@ class FanOut:
     Args:
         errand: Takes the replies.
         pool_of: Where links come from.
-        patience: That of the call.
+        deadline: That of the call.
         timeout_s: How long to wait for replies.
     """
 
     def __init__(
-        self, errand: RoutedRequests, pool_of: PoolOf, patience: Deadline, timeout_s: float
+        self, errand: RoutedRequests, pool_of: PoolOf, deadline: Deadline, timeout_s: float
     ) -> None:
         self._errand = errand
         self._pool_of = pool_of
-        self._patience = patience
+        self._deadline = deadline
         self._timeout_s = timeout_s
         self._waiting: dict[int, _Waiting] = {}
         self._outcome = FanOutResult()
@@ -76,20 +76,20 @@ class FanOut:
         if link is None:
             return False
         waiting = self._waiting[link.sock.fileno()] = _Waiting(pool, link, parcel)
-        take = self._errand.take_of(parcel)
+        on_reply = self._errand.take_of(parcel)
         try:
-            waiting.sent = link.begin(parcel.data, parcel.count, self._timeout_s, take)
+            waiting.sent = link.begin(parcel.data, parcel.count, self._timeout_s, on_reply)
         except OSError as error:
             self._broken(link.sock.fileno(), error)
         return True
 
-    def _collect(self, late: float) -> None:
+    def _collect(self, deadline_s: float) -> None:
         """Take replies from whoever has some, until all are there or time is up."""
         poll = select.poll()
         for number, waiting in self._waiting.items():
             poll.register(number, select.POLLIN if waiting.sent else BOTH_WAYS)
         while self._waiting:
-            ready = poll.poll(max(0.0, late - monotonic()) * 1000)
+            ready = poll.poll(max(0.0, deadline_s - monotonic()) * 1000)
             if not ready:
                 for number in list(self._waiting):
                     self._broken(number, TimeoutError("timed out"))
@@ -125,10 +125,10 @@ class FanOut:
         """Send one parcel, waiting for a link first if none is ready, and wait for its replies."""
         pool = self._pool_of(parcel.address)
         try:
-            link = pool.obtain(self._patience)
+            link = pool.obtain(self._deadline)
         except StoreError as error:
             return Failure(parcel, error, sent=False)
-        timeout_s = self._patience.bounded(self._timeout_s)
+        timeout_s = self._deadline.cap(self._timeout_s)
         try:
             values = link.exchange(
                 parcel.data, parcel.count, timeout_s, self._errand.take_of(parcel)
@@ -145,7 +145,7 @@ class FanOut:
         self, parcel: NodeBatch, pool: NodePool, link: NodeConnection, error: OSError
     ) -> Failure:
         pool.give_up(link, error)
-        fact = unavailable(pool.url, "waiting for replies", self._patience, error)
+        fact = unavailable_error(pool.url, "waiting for replies", self._deadline, error)
         fact.__cause__ = error
         return Failure(parcel, fact, sent=True)
 

@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from featurekit.errors import StoreError
 from featurekit.stores.cluster.routed_requests import refusal
-from featurekit.stores.connection import NOT_YET, Connection, Take, connect, reply_reader
+from featurekit.stores.connection import INCOMPLETE, Connection, OnReply, connect, reply_reader
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import GarbledReplyError, user_of
+from featurekit.stores.error_mapping import GarbledReplyError, user_text
 from featurekit.stores.pool import Pool
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, command
@@ -26,7 +26,7 @@ WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class NodeConnection(Connection):
     """A link whose exchange may go on step by step, beside those of other links."""
 
-    __slots__ = ("_count", "_flags", "_rest", "_take", "values")
+    __slots__ = ("_count", "_flags", "_on_reply", "_rest", "values")
 
     def __init__(self, link: Connection) -> None:
         super().__init__(link._connection)  # noqa: SLF001 - it is the same connection
@@ -35,10 +35,10 @@ class NodeConnection(Connection):
         self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
         self._rest = memoryview(b"")
         self._count = 0
-        self._take: Take = None
+        self._on_reply: OnReply = None
         self.values: list[Any] = []
 
-    def begin(self, data: bytes, count: int, timeout_s: float, take: Take) -> bool:
+    def begin(self, data: bytes, count: int, timeout_s: float, on_reply: OnReply) -> bool:
         """Begin to send `data`, which gets `count` replies; whether all of it is sent.
 
         Raises:
@@ -47,7 +47,7 @@ class NodeConnection(Connection):
         if (timeout_s if self._flags else 0) != self._timeout_s:
             self.set_timeout(timeout_s if self._flags else 0)
         self.used_at = monotonic()
-        self._count, self._take, self.values = count, take, []
+        self._count, self._on_reply, self.values = count, on_reply, []
         try:
             size = self.sock.send(data, self._flags)
         except WOULD_WAIT:
@@ -77,7 +77,7 @@ class NodeConnection(Connection):
         Raises:
             OSError: The link is broken; close it.
         """
-        buffer, reader, take, values = self._buffer, self._reader, self._take, self.values
+        buffer, reader, on_reply, values = self._buffer, self._reader, self._on_reply, self.values
         while True:
             try:
                 size = self.sock.recv_into(buffer, 0, self._flags)
@@ -86,8 +86,8 @@ class NodeConnection(Connection):
             if not size:
                 raise ConnectionResetError("the server closed the connection")
             reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
-            new = iter(reader.gets, NOT_YET)
-            values.extend(map(take, new) if take else new)
+            new = iter(reader.gets, INCOMPLETE)
+            values.extend(map(on_reply, new) if on_reply else new)
             if len(values) >= self._count:
                 break
             if self._flags:
@@ -111,10 +111,10 @@ class NodePool(Pool):
         self._reading = reading
 
     @override
-    def connect(self, patience: Deadline) -> NodeConnection:
-        link = NodeConnection(connect(self.url, patience))
+    def connect(self, deadline: Deadline) -> NodeConnection:
+        link = NodeConnection(connect(self.url, deadline))
         if self._reading:
-            timeout_s = patience.bounded(self.url.connect_timeout_s)
+            timeout_s = deadline.cap(self.url.connect_timeout_s)
             try:
                 check_readonly(self.url, link.exchange(READONLY, 1, timeout_s)[0])
             except BaseException:
@@ -126,45 +126,45 @@ class NodePool(Pool):
         """A link that may be used at once, `now` by the monotonic clock, if there is one."""
         if os.getpid() != self._pid or not self.idle:
             return None
-        if self.room is not None and not self.room.acquire(blocking=False):
+        if self.permits is not None and not self.permits.acquire(blocking=False):
             return None
         try:
             link = self.idle.pop()
         except IndexError:
             link = None
         if isinstance(link, NodeConnection) and now - link.used_at <= self._health_check_s:
-            self.trips += 1
+            self.round_trips += 1
             return link
         if link is not None:
             self.idle.append(link)
         self._leave()
         return None
 
-    def obtain(self, patience: Deadline) -> NodeConnection:
+    def obtain(self, deadline: Deadline) -> NodeConnection:
         """A link, after waiting for room and opening one if need be.
 
         Raises:
             StoreError: There is no room in time, or none could be opened.
         """
-        if (room := self.room) is not None:
-            self.wait(room, patience)
+        if (permits := self.permits) is not None:
+            self.wait_for_permit(permits, deadline)
         try:
-            link = self.take(patience, monotonic())
+            link = self.get(deadline, monotonic())
         except BaseException:
             self._leave()
             raise
         assert isinstance(link, NodeConnection)  # noqa: S101  (they are all made by `connect`)
-        self.trips += 1
+        self.round_trips += 1
         return link
 
     def release(self, link: NodeConnection) -> None:
         """Take back a link on which every request got its reply."""
-        self.give(link)
+        self.put(link)
         self._leave()
 
     def give_up(self, link: NodeConnection, error: OSError) -> None:
         """Close a link that broke, and others that most likely broke with it."""
-        self.lost(link, error)
+        self.handle_loss(link, error)
         self._leave()
 
     def abandon(self, link: NodeConnection) -> None:
@@ -173,8 +173,8 @@ class NodePool(Pool):
         self._leave()
 
     def _leave(self) -> None:
-        if self.room is not None:
-            self.room.release()
+        if self.permits is not None:
+            self.permits.release()
 
 
 def check_readonly(url: StoreUrl, reply: Reply) -> None:
@@ -185,6 +185,6 @@ def check_readonly(url: StoreUrl, reply: Reply) -> None:
     """
     if isinstance(reply, ErrorReply):
         raise StoreError(
-            f"{user_of(url)} may not read from {url} as a replica: {reply}",
+            f"{user_text(url)} may not read from {url} as a replica: {reply}",
             hint="grant +readonly, or read from primaries",
         )

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurekit.stores.cluster.nodes import READONLY, check_readonly
 from featurekit.stores.cluster.routed_requests import refusal
-from featurekit.stores.connection import Take, reply_reader
+from featurekit.stores.connection import OnReply, reply_reader
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool_async import AsyncPool
@@ -26,12 +26,12 @@ class AsyncNodeConnection(AsyncConnection):
         self._alarm: asyncio.TimerHandle | None = None
 
     def begin(
-        self, data: bytes, count: int, timeout_s: float, take: Take
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply
     ) -> asyncio.Future[list[Any]]:
-        """Send `data`; its `count` replies, each taken by `take`, are to be awaited by `end`."""
+        """Send `data`; its `count` replies, each taken by `on_reply`, are to be awaited by `end`."""
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
-        self._replies, self._count, self._taken = [], count, take
+        self._replies, self._count, self._taken = [], count, on_reply
         if self.broken:
             self._fail(ConnectionResetError("the server closed the connection"))
         else:
@@ -61,10 +61,10 @@ class AsyncNodePool(AsyncPool):
         self._reading = reading
 
     @override
-    async def connect(self, patience: Deadline) -> AsyncConnection:
-        wire = AsyncNodeConnection(await connect(self.url, patience))
+    async def connect(self, deadline: Deadline) -> AsyncConnection:
+        wire = AsyncNodeConnection(await connect(self.url, deadline))
         if self._reading:
-            timeout_s = patience.bounded(self.url.connect_timeout_s)
+            timeout_s = deadline.cap(self.url.connect_timeout_s)
             try:
                 check_readonly(self.url, (await wire.exchange(READONLY, 1, timeout_s))[0])
             except BaseException:
@@ -74,47 +74,47 @@ class AsyncNodePool(AsyncPool):
 
     async def at_once(self, now: float) -> AsyncNodeConnection | None:
         """A wire that needs no waiting for, if there is one; `now` by the monotonic clock."""
-        if asyncio.get_running_loop() is not self.loop or self.room.locked():
+        if asyncio.get_running_loop() is not self.loop or self.permits.locked():
             return None
-        wire = self.ready(now)
+        wire = self.get_idle(now)
         if not isinstance(wire, AsyncNodeConnection):
             return None
-        await self.room.acquire()  # which is at once, since there is room
-        self.trips += 1
+        await self.permits.acquire()  # which is at once, since there is room
+        self.round_trips += 1
         return wire
 
-    async def obtain(self, patience: Deadline) -> AsyncNodeConnection:
+    async def obtain(self, deadline: Deadline) -> AsyncNodeConnection:
         """A wire, after waiting for room and opening one if need be.
 
         Raises:
             StoreError: There is no room in time, or none could be opened.
         """
         if asyncio.get_running_loop() is not self.loop:
-            await self.settle()
-        if self.room.locked():
-            await self.wait(self.room, patience)
+            await self.bind_to_loop()
+        if self.permits.locked():
+            await self.wait_for_permit(self.permits, deadline)
         else:
-            await self.room.acquire()
+            await self.permits.acquire()
         try:
-            wire = await self.take(patience, monotonic())
+            wire = await self.get(deadline, monotonic())
         except BaseException:
-            self.room.release()
+            self.permits.release()
             raise
         assert isinstance(wire, AsyncNodeConnection)  # noqa: S101  (they are all made by `connect`)
-        self.trips += 1
+        self.round_trips += 1
         return wire
 
     def release(self, wire: AsyncNodeConnection) -> None:
         """Take back a wire on which every request got its reply."""
-        self.give(wire)
-        self.room.release()
+        self.put(wire)
+        self.permits.release()
 
     def give_up(self, wire: AsyncNodeConnection, error: OSError) -> None:
         """Close a wire that broke, and others that most likely broke with it."""
-        self.lost(wire, error)
-        self.room.release()
+        self.handle_loss(wire, error)
+        self.permits.release()
 
     def abandon(self, wire: AsyncNodeConnection) -> None:
         """Close a wire whose replies nobody waits for any more."""
         self.discard(wire)
-        self.room.release()
+        self.permits.release()

@@ -21,7 +21,7 @@ from featurekit.stores.cluster.nodes import WOULD_WAIT, NodeConnection, NodePool
 from featurekit.stores.cluster.routed_requests import Redirect, RoutedRequests, refusal
 from featurekit.stores.connection import PING, reply_reader
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable
+from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.pipelined_load import READ_BYTES, WINDOW, Answered, line_end
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, first_error
@@ -55,8 +55,8 @@ class PendingChunk:
     @classmethod
     def of(cls, chunk: Chunk) -> PendingChunk:
         """A chunk, taken apart."""
-        assert chunk.apart  # noqa: S101  (every chunk that is made for a cluster has it)
-        keys, ends = chunk.apart()
+        assert chunk.row_spans  # noqa: S101  (every chunk that is made for a cluster has it)
+        keys, ends = chunk.row_spans()
         return cls(chunk, keys, list(pairwise([0, *ends])))
 
     def data(self, places: Sequence[int]) -> bytes | memoryview:
@@ -90,14 +90,16 @@ class PendingChunk:
 
     def answer(self) -> Answered:
         """The chunk, and its replies if one is an error or they are wanted."""
-        if self.chunk.lines >= 0 and not self.faulty:
+        if self.chunk.reply_lines is not None and not self.faulty:
             return self.chunk, None
         replies: list[Reply] = [None] * len(self.spans)
         for places, came in self.answers:
             parsed = came if isinstance(came, list) else _parsed(came, len(places))
             for place, reply in zip(places, parsed, strict=True):
                 replies[place] = reply
-        return self.chunk, replies if self.chunk.lines < 0 or first_error(replies) else None
+        return self.chunk, replies if self.chunk.reply_lines is None or first_error(
+            replies
+        ) else None
 
 
 class NodeStream:
@@ -184,7 +186,7 @@ class ClusterPipelinedLoad:
         self._url = url
         self._locate, self._pool_of, self._carry = locate, pool_of, carry
         self._is_replaced = is_replaced
-        self._patience = Deadline(url.load_timeout_s)
+        self._deadline = Deadline(url.load_timeout_s)
         self._selector = selectors.DefaultSelector()
         self._lanes: dict[Address, NodeStream] = {}
         self._under: deque[PendingChunk] = deque()
@@ -240,7 +242,7 @@ class ClusterPipelinedLoad:
         if lane is None:
             pool = self._pool_of(address)
             try:
-                link = _greeted(pool, self._patience)
+                link = _greeted(pool, self._deadline)
             except StoreUnavailableError:
                 return None
             lane = self._lanes[address] = NodeStream(pool, link)
@@ -273,7 +275,7 @@ class ClusterPipelinedLoad:
         lane = self._leave(address)
         lane.pool.give_up(lane.link, error)
         if not self._url.retries:
-            raise unavailable(lane.pool.url, "loading", self._patience, error) from error
+            raise unavailable_error(lane.pool.url, "loading", self._deadline, error) from error
         for under, places in lane.shares:
             under.shares -= 1
             under.again.update(places)
@@ -303,18 +305,18 @@ class ClusterPipelinedLoad:
             under.again.discard(place)
 
 
-def _greeted(pool: NodePool, patience: Deadline) -> NodeConnection:
+def _greeted(pool: NodePool, deadline: Deadline) -> NodeConnection:
     """A link that works, made ready not to wait."""
     while True:
-        link = pool.obtain(patience)
+        link = pool.obtain(deadline)
         fresh = not pool.idle
         try:
-            link.exchange(PING, 1, patience.try_s)
+            link.exchange(PING, 1, deadline.attempt_timeout_s)
             link.set_timeout(0)
         except OSError as error:
             pool.give_up(link, error)
             if fresh:
-                raise unavailable(pool.url, "connecting", patience, error) from error
+                raise unavailable_error(pool.url, "connecting", deadline, error) from error
         else:
             return link
 

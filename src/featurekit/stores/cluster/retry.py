@@ -65,41 +65,41 @@ class RetryState:
     Args:
         url: The cluster's.
         errand: What is carried.
-        patience: That of the call.
+        deadline: That of the call.
         partial: Whether to answer for servers that are away after one further try, in the place
             of failing once time is up.
         once: Whether what a server may have got is never sent again.
 
     Attributes:
-        late: When the call is over, by the monotonic clock.
+        deadline_s: When the call is over, by the monotonic clock.
         refresh: Whether the topology is to be asked for before the next round.
         away: The servers that gave no answer in the last round, or none worth having.
-        patience: That of the call, bounded as a whole.
+        deadline: That of the call, bounded as a whole.
     """
 
     def __init__(
         self,
         url: StoreUrl,
         errand: RoutedRequests,
-        patience: Deadline,
+        deadline: Deadline,
         *,
         partial: bool = False,
         once: bool = False,
     ) -> None:
         self._url, self._errand = url, errand
         self._partial, self._once = partial, once
-        self._try_s, self._retries = patience.try_s, patience.retries
+        self._attempt_timeout_s, self._retries = deadline.attempt_timeout_s, deadline.retries
         self._rounds = self._troubles = 0
         self._errors: dict[int, StoreError] = {}
-        bound = monotonic() + patience.try_s * (1 + patience.retries)
-        self.late = patience.late if patience.bounds_call else bound
-        self.patience = Deadline(patience.try_s, patience.retries, self.late)
+        bound = monotonic() + deadline.attempt_timeout_s * (1 + deadline.retries)
+        self.deadline_s = deadline.deadline_s if deadline.bounds_call else bound
+        self.deadline = Deadline(deadline.attempt_timeout_s, deadline.retries, self.deadline_s)
         self.refresh = False
         self.away: list[Address] = []
 
     def timeout_s(self, *, share: float = 1.0) -> float:
         """How long the next round may wait: one try, or a share of what is left if that is less."""
-        return max(min(self._try_s, share * (self.late - monotonic())), 0.001)
+        return max(min(self._attempt_timeout_s, share * (self.deadline_s - monotonic())), 0.001)
 
     def next(self, outcome: FanOutResult, lost: Sequence[int], topology: Topology) -> float:
         """Take in a round; how long to pause before the next one, if there is anything left to do.
@@ -141,7 +141,7 @@ class RetryState:
     def _follow(self) -> float:
         """How long to pause before going where servers point; not for ever."""
         pause_s = self._pause(self._rounds - FOLLOWED)
-        if pause_s and monotonic() + pause_s >= self.late:
+        if pause_s and monotonic() + pause_s >= self.deadline_s:
             for place in self._errand.todo:
                 slot = self._errand.slot(place)
                 fact = f"the servers of {self._url} point at each other for slot {slot}"
@@ -153,7 +153,7 @@ class RetryState:
     def _ends(self, failures: Sequence[Failure], pause_s: float) -> bool:
         if self._retries < 0 or (self._once and any(failure.sent for failure in failures)):
             return True
-        return monotonic() + pause_s >= self.late or (self._partial and self._troubles > 1)
+        return monotonic() + pause_s >= self.deadline_s or (self._partial and self._troubles > 1)
 
     def _end(self) -> None:
         """Answer for what is left, or say why it cannot be had."""
@@ -176,7 +176,8 @@ class RetryState:
             errors |= dict.fromkeys(failure.parcel.places, failure.error)
         for place, (address, redirect) in self._errand.passing.items():
             errors[place] = StoreUnavailableError(
-                f"{self._url.at(*address)} answers {redirect}", hint=HINTS.get(redirect.code, "")
+                f"{self._url.for_server(*address)} answers {redirect}",
+                hint=HINTS.get(redirect.code, ""),
             )
         for place in lost:
             errors[place] = StoreUnavailableError(

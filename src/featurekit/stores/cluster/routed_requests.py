@@ -15,7 +15,7 @@ from typing import Any
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
 from featurekit.stores.cluster.topology import NOBODY, Topology, slot_of
-from featurekit.stores.connection import Take, unanswered
+from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.url import Address
 from featurekit.wire import ErrorReply, command, commands_in, first_error
 
@@ -100,24 +100,40 @@ class RoutedRequests:
     """
 
     __slots__ = (
-        "_keys", "_ordered", "_pointed", "_requests", "_starts", "_take", "_taught", "_width",
-        "passing", "replies", "strange", "todo",
+        "_keys",
+        "_on_reply",
+        "_ordered",
+        "_pointed",
+        "_replies_per_request",
+        "_requests",
+        "_starts",
+        "_taught",
+        "passing",
+        "replies",
+        "strange",
+        "todo",
     )  # fmt: skip
 
     def __init__(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        width: int | Sequence[int] = 1,
-        take: Take = None,
+        replies_per_request: int | Sequence[int] = 1,
+        on_reply: OnReply = None,
         *,
         ordered: bool = False,
     ) -> None:
-        self._keys, self._requests, self._take = keys, requests, take
+        self._keys, self._requests, self._on_reply = keys, requests, on_reply
         self._ordered = ordered
-        self._width = width
-        self._starts = [] if isinstance(width, int) else [0, *accumulate(width)]
-        count = len(requests) * width if isinstance(width, int) else self._starts[-1]
+        self._replies_per_request = replies_per_request
+        self._starts = (
+            [] if isinstance(replies_per_request, int) else [0, *accumulate(replies_per_request)]
+        )
+        count = (
+            len(requests) * replies_per_request
+            if isinstance(replies_per_request, int)
+            else self._starts[-1]
+        )
         self.replies: list[Any] = [None] * count
         self.todo: Sequence[int] = range(len(requests))
         self.passing: dict[int, tuple[Address, Redirect]] = {}
@@ -125,12 +141,12 @@ class RoutedRequests:
         self._pointed: dict[bytes, tuple[Address, bool]] = {}
         self._taught: set[Address] = set()
 
-    def take_of(self, parcel: NodeBatch) -> Take:
+    def take_of(self, parcel: NodeBatch) -> OnReply:
         """What each reply of a parcel is given to as it comes."""
-        take = self._take
-        if take is None or not parcel.plain:
+        on_reply = self._on_reply
+        if on_reply is None or not parcel.plain:
             return None
-        return lambda reply: reply if reply.__class__ is Redirect else take(reply)
+        return lambda reply: reply if reply.__class__ is Redirect else on_reply(reply)
 
     def parcels(self, topology: Topology, route: Route) -> tuple[list[NodeBatch], list[int]]:
         """What is to be sent now, and the requests whose slot nobody serves."""
@@ -215,7 +231,7 @@ class RoutedRequests:
         """Answer requests with the code and text of their errors; they are not sent any more."""
         for place, error in errors.items():
             start, end = self._span(place)
-            self.replies[start:end] = unanswered(error, end - start, self._take)
+            self.replies[start:end] = unavailable_replies(error, end - start, self._on_reply)
         self.todo = [place for place in self.todo if place not in errors]
 
     def slot(self, place: int) -> int:
@@ -236,14 +252,14 @@ class RoutedRequests:
     def _span(self, place: int) -> tuple[int, int]:
         if self._starts:
             return self._starts[place], self._starts[place + 1]
-        width = self._width
-        assert isinstance(width, int)  # noqa: S101  (it has starts otherwise)
-        return place * width, (place + 1) * width
+        replies_per_request = self._replies_per_request
+        assert isinstance(replies_per_request, int)  # noqa: S101  (it has starts otherwise)
+        return place * replies_per_request, (place + 1) * replies_per_request
 
     def _parcel(self, address: Address, places: list[int], *, asking: bool = False) -> NodeBatch:
-        requests, width = self._requests, self._width
+        requests, replies_per_request = self._requests, self._replies_per_request
         parts = [requests[place] for place in places]
-        each = width if isinstance(width, int) else 0
+        each = replies_per_request if isinstance(replies_per_request, int) else 0
         count = len(places) * each if each else sum(b - a for a, b in map(self._span, places))
         before = 0
         if asking:
@@ -262,10 +278,10 @@ class RoutedRequests:
         if (error := first_error(values[: parcel.before])) is not None:
             # It could not be taught the scripts, and that is what there is to say.
             own = [error if _lacks_script(value) else value for value in own]
-        take = self._take
-        if take is None:
+        on_reply = self._on_reply
+        if on_reply is None:
             return own
-        return [value if value.__class__ is Redirect else take(value) for value in own]
+        return [value if value.__class__ is Redirect else on_reply(value) for value in own]
 
     def _settle_wide(self, parcel: NodeBatch, values: list[Any]) -> list[tuple[int, Redirect]]:
         again = []

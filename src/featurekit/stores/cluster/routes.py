@@ -49,11 +49,11 @@ class Routes:
             raise StoreUnavailableError(f"no server of {self._url} has answered yet")
         return self.known
 
-    def find(self, patience: Deadline, away: Iterable[Address] = ()) -> Topology:
+    def find(self, deadline: Deadline, away: Iterable[Address] = ()) -> Topology:
         """Ask for the topology; if nobody tells, the known one stays.
 
         Args:
-            patience: That of the call that needs it.
+            deadline: That of the call that needs it.
             away: Servers that gave no answer just now, who are asked last.
 
         Raises:
@@ -62,7 +62,7 @@ class Routes:
         known = self.known
         candidates = [*(known.addresses if known else ()), *self._url.hosts]
         try:
-            found = find_topology(self._url, candidates, patience, away)
+            found = find_topology(self._url, candidates, deadline, away)
         except StoreUnavailableError:
             if known is None:
                 raise

@@ -20,9 +20,9 @@ from featurekit.ports import (
     DEFAULT_READ_OPTIONS,
     Capabilities,
     Chunk,
+    ConnectionStats,
     OnlineStore,
     ReadOptions,
-    Traffic,
 )
 from featurekit.stores.cluster.fan_out import FanOut
 from featurekit.stores.cluster.nodes import NodePool
@@ -31,12 +31,12 @@ from featurekit.stores.cluster.retry import RetryState
 from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.routes import FRESH_S, Routes
 from featurekit.stores.cluster.topology import Topology, key_at
-from featurekit.stores.connection import Take
+from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable
+from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.options import REPLICA
-from featurekit.stores.probe import ask_capabilities, prove_rows
-from featurekit.stores.redis import pages_of
+from featurekit.stores.probe import fetch_capabilities, verify_row_writes
+from featurekit.stores.redis import scan_pages
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, info_of, text_command
 
@@ -56,7 +56,7 @@ class ClusterStore(OnlineStore):
         self._capabilities: Capabilities | None = None
         self._proven: set[str] = set()
         self._routes = Routes(url)
-        self._past = Traffic()
+        self._past = ConnectionStats()
         self._start()
 
     def _start(self) -> None:
@@ -77,16 +77,18 @@ class ClusterStore(OnlineStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
+    def connection_stats(self) -> ConnectionStats:
         pools = list(self._pools.values())
-        return sum((pool.traffic for pool in pools), self._past)
+        return sum((pool.connection_stats for pool in pools), self._past)
 
     @property
     @override
     def capabilities(self) -> Capabilities:
         if self._capabilities is None:
             told = [
-                ask_capabilities(partial(self._exchange_at, address), str(self.url.at(*address)))
+                fetch_capabilities(
+                    partial(self._exchange_at, address), str(self.url.for_server(*address))
+                )
                 for address in self._primaries()
             ]
             versions = " and ".join(sorted({each.server for each in told}))
@@ -99,32 +101,37 @@ class ClusterStore(OnlineStore):
 
     @override
     def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
-        return self._carry(RoutedRequests(keys, requests, width, ordered=True), self._serving)
+        return self._carry(
+            RoutedRequests(keys, requests, replies_per_request, ordered=True), self._serving
+        )
 
     @override
     def read(
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
-        patience = self._serving
-        if terms.timeout_s:
-            patience = Deadline.of_call(terms.timeout_s, patience.retries)
+        deadline = self._serving
+        if options.timeout_s:
+            deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         replicas = self.url.read_from == REPLICA
-        errand = RoutedRequests(keys, requests, width, take)
-        return self._carry(errand, patience, partial=terms.partial, replicas=replicas)
+        errand = RoutedRequests(keys, requests, replies_per_request, on_reply)
+        return self._carry(errand, deadline, partial=options.partial, replicas=replicas)
 
     @override
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
         about = key.encode() if isinstance(key, str) else key
         for pool in list(self._pools.values()):
-            pool.drop(stale_only=True)
+            pool.close_idle(stale_only=True)
         errand = RoutedRequests([about], [text_command(*args)])
         reply: Reply = self._carry(errand, Deadline(self.url.load_timeout_s), once=True)[0]
         return reply
@@ -133,16 +140,16 @@ class ClusterStore(OnlineStore):
     def check_writable(self, prefix: str) -> None:
         if prefix in self._proven:
             return
-        capabilities, late = self.capabilities, monotonic() + self.url.load_timeout_s
+        capabilities, deadline_s = self.capabilities, monotonic() + self.url.load_timeout_s
         while True:
             topology = self._refresh(self._routes.known, self._upkeep)
             try:
                 for address in topology.primaries:
                     key = key_at(topology, address, f"{prefix}:@probe:")
                     exchange = partial(self._exchange_at, address)
-                    prove_rows(exchange, self.url.at(*address), capabilities, key)
+                    verify_row_writes(exchange, self.url.for_server(*address), capabilities, key)
             except StoreUnavailableError:
-                if monotonic() > late:
+                if monotonic() > deadline_s:
                     raise
                 sleep(FRESH_S)
             else:
@@ -167,7 +174,9 @@ class ClusterStore(OnlineStore):
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
         scans = [
-            pages_of(partial(self._exchange_at, address), pattern, str(self.url.at(*address)))
+            scan_pages(
+                partial(self._exchange_at, address), pattern, str(self.url.for_server(*address))
+            )
             for address in self._primaries()
         ]
         while scans:
@@ -181,7 +190,7 @@ class ClusterStore(OnlineStore):
     @override
     def close(self) -> None:
         for pool in list(self._pools.values()):
-            pool.drop()
+            pool.close_idle()
 
     def _primaries(self) -> list[Address]:
         """The primaries as of now: no answer to a key would tell that they are others by now."""
@@ -189,7 +198,7 @@ class ClusterStore(OnlineStore):
 
     def _carry_patiently(self, errand: RoutedRequests) -> list[Any]:
         """Carry what a load has to send again, for as long as it may wait."""
-        return self._carry(errand, Deadline.of_call(self.url.load_timeout_s, self.url.retries))
+        return self._carry(errand, Deadline.for_call(self.url.load_timeout_s, self.url.retries))
 
     def _is_replaced(self, address: Address) -> bool:
         """Whether another server is the primary in the place of one that is silent."""
@@ -199,7 +208,7 @@ class ClusterStore(OnlineStore):
     def _carry(
         self,
         errand: RoutedRequests,
-        patience: Deadline,
+        deadline: Deadline,
         *,
         partial: bool = False,
         once: bool = False,
@@ -207,10 +216,10 @@ class ClusterStore(OnlineStore):
     ) -> list[Any]:
         """Send and collect, in as many rounds as it takes and as there is time for."""
         pool_of = self._reading_pool if replicas else self._pool
-        course = RetryState(self.url, errand, patience, partial=partial, once=once)
+        course = RetryState(self.url, errand, deadline, partial=partial, once=once)
         while errand.todo:
             try:
-                topology = self._current(course.patience)
+                topology = self._current(course.deadline)
             except StoreUnavailableError as error:
                 if not partial:
                     raise
@@ -221,11 +230,11 @@ class ClusterStore(OnlineStore):
             )
             # A replica may use up half of the time, so that its primary can be asked after it.
             timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
-            outcome = FanOut(errand, pool_of, patience, timeout_s).run(parcels)
+            outcome = FanOut(errand, pool_of, deadline, timeout_s).run(parcels)
             pause_s = course.next(outcome, lost, topology)
             if not errand.todo:
                 break
-            self._past += Traffic(retries=1)
+            self._past += ConnectionStats(retries=1)
             if replicas:
                 # Their primaries are asked at once.
                 self._routes.leave_alone(course.away, topology)
@@ -233,7 +242,7 @@ class ClusterStore(OnlineStore):
             elif pause_s:
                 sleep(pause_s)
             if course.refresh:
-                self._refresh(topology, course.patience, course.away)
+                self._refresh(topology, course.deadline, course.away)
         return errand.replies
 
     def _locate(self, keys: Sequence[bytes]) -> list[Address | None]:
@@ -242,33 +251,33 @@ class ClusterStore(OnlineStore):
     def _pool(self, address: Address, *, reading: bool = False) -> NodePool:
         pool = self._pools.get((address, reading))
         if pool is None:
-            made = NodePool(self.url.at(*address), reading=reading)
+            made = NodePool(self.url.for_server(*address), reading=reading)
             pool = self._pools.setdefault((address, reading), made)
         return pool
 
     def _reading_pool(self, address: Address) -> NodePool:
         return self._pool(address, reading=True)
 
-    def _current(self, patience: Deadline) -> Topology:
-        return self._routes.known or self._refresh(None, patience)
+    def _current(self, deadline: Deadline) -> Topology:
+        return self._routes.known or self._refresh(None, deadline)
 
     def _refresh(
-        self, seen: Topology | None, patience: Deadline, away: Iterable[Address] = ()
+        self, seen: Topology | None, deadline: Deadline, away: Iterable[Address] = ()
     ) -> Topology:
         """Ask for the topology, unless another thread did since the one seen, or just now."""
         if os.getpid() != self._pid:
             self._start()
-        if not self._asking.acquire(timeout=patience.bounded(patience.try_s)):
+        if not self._asking.acquire(timeout=deadline.cap(deadline.attempt_timeout_s)):
             return self._routes.known_or_fail()
         try:
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
-            found = self._routes.find(patience, away)
+            found = self._routes.find(deadline, away)
             known = set(found.addresses)
             for place in [place for place in self._pools if place[0] not in known]:
                 pool = self._pools.pop(place)
-                pool.drop()
-                self._past += pool.traffic
+                pool.close_idle()
+                self._past += pool.connection_stats
         finally:
             self._asking.release()
         return found
@@ -284,7 +293,7 @@ class ClusterStore(OnlineStore):
                 pool.give_up(link, error)
                 retries -= 1
                 if retries < 0 or isinstance(error, TimeoutError):
-                    raise unavailable(
+                    raise unavailable_error(
                         pool.url, "waiting for replies", self._upkeep, error
                     ) from error
             except BaseException:

@@ -10,15 +10,15 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ReadOptions, Traffic
+from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ConnectionStats, ReadOptions
 from featurekit.stores.cluster.nodes_async import AsyncNodeConnection, AsyncNodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult, RetryState
 from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
 from featurekit.stores.cluster.routes import Routes
 from featurekit.stores.cluster.topology import Topology
-from featurekit.stores.connection import Take
+from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable
+from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.options import REPLICA
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply
@@ -36,7 +36,7 @@ class AsyncClusterStore(AsyncOnlineStore):
         self._pools: dict[tuple[Address, bool], AsyncNodePool] = {}
         self._serving = Deadline(url.timeout_s, url.retries)
         self._routes = Routes(url)
-        self._past = Traffic()
+        self._past = ConnectionStats()
         self._asking = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -50,16 +50,19 @@ class AsyncClusterStore(AsyncOnlineStore):
 
     @property
     @override
-    def traffic(self) -> Traffic:
+    def connection_stats(self) -> ConnectionStats:
         pools = list(self._pools.values())
-        return sum((pool.traffic for pool in pools), self._past)
+        return sum((pool.connection_stats for pool in pools), self._past)
 
     @override
     async def run(
-        self, keys: Sequence[bytes], requests: Sequence[bytes], width: int | Sequence[int] = 1
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[bytes],
+        replies_per_request: int | Sequence[int] = 1,
     ) -> list[Reply]:
         return await self._carry(
-            RoutedRequests(keys, requests, width, ordered=True), self._serving
+            RoutedRequests(keys, requests, replies_per_request, ordered=True), self._serving
         )
 
     @override
@@ -67,17 +70,17 @@ class AsyncClusterStore(AsyncOnlineStore):
         self,
         keys: Sequence[bytes],
         requests: Sequence[bytes],
-        take: Take = None,
+        on_reply: OnReply = None,
         *,
-        width: int = 1,
-        terms: ReadOptions = DEFAULT_READ_OPTIONS,
+        replies_per_request: int = 1,
+        options: ReadOptions = DEFAULT_READ_OPTIONS,
     ) -> list[Any]:
-        patience = self._serving
-        if terms.timeout_s:
-            patience = Deadline.of_call(terms.timeout_s, patience.retries)
+        deadline = self._serving
+        if options.timeout_s:
+            deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         replicas = self.url.read_from == REPLICA
-        errand = RoutedRequests(keys, requests, width, take)
-        return await self._carry(errand, patience, partial=terms.partial, replicas=replicas)
+        errand = RoutedRequests(keys, requests, replies_per_request, on_reply)
+        return await self._carry(errand, deadline, partial=options.partial, replicas=replicas)
 
     @override
     async def close(self) -> None:
@@ -87,17 +90,17 @@ class AsyncClusterStore(AsyncOnlineStore):
     async def _carry(
         self,
         errand: RoutedRequests,
-        patience: Deadline,
+        deadline: Deadline,
         *,
         partial: bool = False,
         replicas: bool = False,
     ) -> list[Any]:
         """Send and collect, in as many rounds as it takes and as there is time for."""
         pool_of = self._reading_pool if replicas else self._pool
-        course = RetryState(self.url, errand, patience, partial=partial)
+        course = RetryState(self.url, errand, deadline, partial=partial)
         while errand.todo:
             try:
-                topology = self._routes.known or await self._refresh(None, course.patience)
+                topology = self._routes.known or await self._refresh(None, course.deadline)
             except StoreUnavailableError as error:
                 if not partial:
                     raise
@@ -108,11 +111,11 @@ class AsyncClusterStore(AsyncOnlineStore):
             )
             # A replica may use up half of the time, so that its primary can be asked after it.
             timeout_s = course.timeout_s(share=0.5 if replicas else 1.0)
-            outcome = await _Round(errand, pool_of, patience, timeout_s).run(parcels)
+            outcome = await _Round(errand, pool_of, deadline, timeout_s).run(parcels)
             pause_s = course.next(outcome, lost, topology)
             if not errand.todo:
                 break
-            self._past += Traffic(retries=1)
+            self._past += ConnectionStats(retries=1)
             if replicas:
                 # Their primaries are asked at once.
                 self._routes.leave_alone(course.away, topology)
@@ -120,13 +123,13 @@ class AsyncClusterStore(AsyncOnlineStore):
             elif pause_s:
                 await asyncio.sleep(pause_s)
             if course.refresh:
-                await self._refresh(topology, course.patience, course.away)
+                await self._refresh(topology, course.deadline, course.away)
         return errand.replies
 
     def _pool(self, address: Address, *, reading: bool = False) -> AsyncNodePool:
         pool = self._pools.get((address, reading))
         if pool is None:
-            pool = AsyncNodePool(self.url.at(*address), reading=reading)
+            pool = AsyncNodePool(self.url.for_server(*address), reading=reading)
             self._pools[address, reading] = pool
         return pool
 
@@ -134,26 +137,26 @@ class AsyncClusterStore(AsyncOnlineStore):
         return self._pool(address, reading=True)
 
     async def _refresh(
-        self, seen: Topology | None, patience: Deadline, away: Iterable[Address] = ()
+        self, seen: Topology | None, deadline: Deadline, away: Iterable[Address] = ()
     ) -> Topology:
         """Ask for the topology, unless another task did since the one seen, or just now."""
         if (loop := asyncio.get_running_loop()) is not self._loop:
             self._loop, self._asking = loop, asyncio.Lock()
         asking = self._asking
         try:
-            async with asyncio.timeout(patience.bounded(patience.try_s)):
+            async with asyncio.timeout(deadline.cap(deadline.attempt_timeout_s)):
                 await asking.acquire()
         except TimeoutError:
             return self._routes.known_or_fail()
         try:
             if (newer := self._routes.newer_than(seen)) is not None:
                 return newer
-            found = await asyncio.to_thread(self._routes.find, patience, tuple(away))
+            found = await asyncio.to_thread(self._routes.find, deadline, tuple(away))
             known = set(found.addresses)
             for place in [place for place in self._pools if place[0] not in known]:
                 pool = self._pools.pop(place)
-                pool.drop()
-                self._past += pool.traffic
+                pool.close_idle()
+                self._past += pool.connection_stats
         finally:
             asking.release()
         return found
@@ -166,12 +169,12 @@ class _Round:
         self,
         errand: RoutedRequests,
         pool_of: Callable[[Address], AsyncNodePool],
-        patience: Deadline,
+        deadline: Deadline,
         timeout_s: float,
     ) -> None:
         self._errand = errand
         self._pool_of = pool_of
-        self._patience = patience
+        self._deadline = deadline
         self._timeout_s = timeout_s
         self._outcome = FanOutResult()
 
@@ -201,8 +204,8 @@ class _Round:
         return self._outcome
 
     def _begin(self, parcel: NodeBatch, wire: AsyncNodeConnection) -> asyncio.Future[list[Any]]:
-        take = self._errand.take_of(parcel)
-        return wire.begin(parcel.data, parcel.count, self._timeout_s, take)
+        on_reply = self._errand.take_of(parcel)
+        return wire.begin(parcel.data, parcel.count, self._timeout_s, on_reply)
 
     async def _end(
         self,
@@ -222,12 +225,12 @@ class _Round:
         """Send one parcel, waiting for a wire first if none is ready, and wait for its replies."""
         pool = self._pool_of(parcel.address)
         try:
-            wire = await pool.obtain(self._patience)
+            wire = await pool.obtain(self._deadline)
         except StoreError as error:
             return Failure(parcel, error, sent=False)
-        timeout_s, take = self._patience.bounded(self._timeout_s), self._errand.take_of(parcel)
+        timeout_s, on_reply = self._deadline.cap(self._timeout_s), self._errand.take_of(parcel)
         try:
-            values = await wire.exchange(parcel.data, parcel.count, timeout_s, take)
+            values = await wire.exchange(parcel.data, parcel.count, timeout_s, on_reply)
         except OSError as error:
             return self._failure(parcel, pool, wire, error)
         except BaseException:
@@ -240,7 +243,7 @@ class _Round:
         self, parcel: NodeBatch, pool: AsyncNodePool, wire: AsyncNodeConnection, error: OSError
     ) -> Failure:
         pool.give_up(wire, error)
-        fact = unavailable(pool.url, "waiting for replies", self._patience, error)
+        fact = unavailable_error(pool.url, "waiting for replies", self._deadline, error)
         fact.__cause__ = error
         return Failure(parcel, fact, sent=True)
 

@@ -21,9 +21,9 @@ from redis.exceptions import RedisClusterException
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.connection import check_files, connection_options
+from featurekit.stores.connection import check_tls_files, connection_options
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unconnected, user_of
+from featurekit.stores.error_mapping import connect_error, user_text
 from featurekit.stores.url import Address, StoreUrl
 
 SLOTS = 16384
@@ -127,33 +127,33 @@ def key_at(topology: Topology, address: Address, head: str) -> bytes:
 
 
 def find_topology(
-    url: StoreUrl, candidates: Iterable[Address], patience: Deadline, away: Iterable[Address] = ()
+    url: StoreUrl, candidates: Iterable[Address], deadline: Deadline, away: Iterable[Address] = ()
 ) -> Topology:
     """Ask servers, one after another, for the topology of their cluster.
 
     Args:
         url: The cluster's.
         candidates: Whom to ask.
-        patience: That of the call that needs it.
+        deadline: That of the call that needs it.
         away: Those of them that did not answer just now, who are asked last.
 
     Raises:
         StoreUnavailableError: None of them can be reached.
         StoreError: They refuse this user, or are no cluster.
     """
-    check_files(url)
+    check_tls_files(url)
     absent = set(away)
     error: StoreError | None = None
     found: Topology | None = None
     for address in sorted(dict.fromkeys(candidates), key=absent.__contains__):
         try:
-            found = _ask(url.at(*address), patience)
+            found = _ask(url.for_server(*address), deadline)
         except StoreError as each:
             error = each if not isinstance(error, StoreError) or _worse(each, error) else error
         else:
             if NOBODY not in found.owners:
                 return found
-        if monotonic() > patience.late:
+        if monotonic() > deadline.deadline_s:
             break
     if found is not None:
         return found
@@ -166,10 +166,10 @@ def _worse(error: StoreError, than: StoreError) -> bool:
     return isinstance(than, StoreUnavailableError) and not isinstance(error, StoreUnavailableError)
 
 
-def _ask(url: StoreUrl, patience: Deadline) -> Topology:
+def _ask(url: StoreUrl, deadline: Deadline) -> Topology:
     """The topology as one server knows it."""
     # One that is silent leaves half of the time to the others.
-    timeout_s = patience.bounded(url.connect_timeout_s, share=0.5)
+    timeout_s = deadline.cap(url.connect_timeout_s, share=0.5)
     options: dict[str, Any] = connection_options(url, timeout_s)
     make_node: Any = ClusterNode  # it has no types
     node = make_node(options.pop("host"), options.pop("port"))
@@ -201,7 +201,7 @@ def _plain(manager: NodesManager, asked: str) -> Topology:
     return Topology(shards, owners)
 
 
-def _refusal(url: StoreUrl, error: Exception, patience: Deadline) -> StoreError:
+def _refusal(url: StoreUrl, error: Exception, deadline: Deadline) -> StoreError:
     """What kept a server from telling; redis-py wraps it, once or twice."""
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
@@ -210,11 +210,11 @@ def _refusal(url: StoreUrl, error: Exception, patience: Deadline) -> StoreError:
             break
     if isinstance(cause, redis.exceptions.NoPermissionError):
         return StoreError(
-            f"{user_of(url)} may not ask {url} for the cluster's topology: {cause}",
+            f"{user_text(url)} may not ask {url} for the cluster's topology: {cause}",
             hint="grant +cluster|slots",
         )
     if isinstance(cause, redis.ResponseError) and "cluster support disabled" in str(cause):
         return StoreError(f"{url} is no cluster", hint="write redis:// for one server")
     if not isinstance(cause, Exception):
         raise cause
-    return unconnected(url, cause, patience)
+    return connect_error(url, cause, deadline)
