@@ -17,9 +17,9 @@ from typing import Literal, TypeVar
 
 from typing_extensions import override
 
-from featurekit.dtypes import DType
 from featurekit.keys import KeyPlan
 from featurekit.plan import Checks, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.types import DType
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
@@ -120,9 +120,9 @@ def _key(subject: str, old: KeyPlan, new: KeyPlan) -> Iterator[Change]:
 
 
 def _tag(key: KeyPlan) -> str:
-    if key.tagged >= 0:
-        return key.join_keys[key.tagged].name
-    return f"{{{key.tag}}}" if key.tag else "none"
+    if key.hash_tag_index is not None:
+        return key.join_keys[key.hash_tag_index].name
+    return f"{{{key.hash_tag}}}" if key.hash_tag else "none"
 
 
 def _views(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:

@@ -1,7 +1,7 @@
-"""Keys: how join keys become the one key of an entity's hash.
+"""Keys of entity hashes: `{prefix}:{entity}:{id}`.
 
-`{prefix}:{entity}:{id}`. The encoding is injective: no two entities share a key. It is a
-promise to every store already written; docs/wire-format.md, "Keys", is its text.
+The encoding is injective: two entities never share a key. It is a promise to every store
+already written; docs/wire-format.md, "Keys", specifies it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurekit.dtypes import DType
+from featurekit.types import DType
 
 
 @dataclass(frozen=True, slots=True)
 class JoinKey:
-    """One join key: its name and its type (one of `dtypes.KEY_TYPES`)."""
+    """A join key: its name and its type, one of `types.KEY_TYPES`."""
 
     name: str
     dtype: DType
@@ -23,55 +23,55 @@ class JoinKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyPlan:
-    """How the keys of one entity are made.
+    """How to build the keys of one entity.
 
     Attributes:
-        prefix: The store's key prefix, as `fs`.
+        prefix: The store's key prefix, such as `fs`.
         entity: The entity's name.
         join_keys: In declared order; more than one makes a composite key.
-        tag: A literal hash tag, as `vip` in `fs:user:{vip}:u0001`; may be empty.
-        tagged: The index of the join key whose part is the hash tag; -1 for none.
+        hash_tag: A literal hash tag, such as `vip` in `fs:user:{vip}:u0001`.
+        hash_tag_index: The index of the join key that is the hash tag.
     """
 
     prefix: str
     entity: str
     join_keys: tuple[JoinKey, ...]
-    tag: str = ""
-    tagged: int = -1
+    hash_tag: str | None = None
+    hash_tag_index: int | None = None
 
     @property
-    def head(self) -> str:
-        """All of the key that comes before the id."""
-        tag = f"{{{self.tag}}}:" if self.tag else ""
+    def entity_prefix(self) -> str:
+        """The part of every key that precedes the id."""
+        tag = f"{{{self.hash_tag}}}:" if self.hash_tag else ""
         return f"{self.prefix}:{self.entity}:{tag}"
 
     @property
     def escapes(self) -> dict[str, str]:
-        """What is escaped in each part of the id; nothing in the id of a single join key."""
-        if self.tagged >= 0:
+        """Characters to escape in each part of an id; empty for a single join key."""
+        if self.hash_tag_index is not None:
             return {"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"}
         if len(self.join_keys) > 1:
             return {"%": "%25", ":": "%3A"}
         return {}
 
     def key(self, parts: Sequence[str]) -> bytes:
-        """The key for the texts of the join keys, in declared order; none may be empty."""
+        """Return the key for the text of each join key, in declared order; none may be empty."""
         table = str.maketrans(self.escapes)
         texts = [part.translate(table) for part in parts]
-        if self.tagged >= 0:
-            texts[self.tagged] = f"{{{texts[self.tagged]}}}"
-        return (self.head + ":".join(texts)).encode()
+        if self.hash_tag_index is not None:
+            texts[self.hash_tag_index] = f"{{{texts[self.hash_tag_index]}}}"
+        return (self.entity_prefix + ":".join(texts)).encode()
 
-    def pattern(self) -> str:
-        """A glob that matches the keys of this entity and no others."""
-        return glob_escape(self.head) + "*"
+    def scan_pattern(self) -> str:
+        """Return a glob that matches the keys of this entity and no others."""
+        return escape_glob(self.entity_prefix) + "*"
 
 
-def glob_escape(text: str) -> str:
-    r"""Text as a glob that matches just itself.
+def escape_glob(text: str) -> str:
+    r"""Return a glob that matches exactly `text`.
 
     Examples:
-        >>> glob_escape("a*b")
+        >>> escape_glob("a*b")
         'a\\*b'
     """
     return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)

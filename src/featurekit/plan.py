@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from featurekit.dtypes import DType
 from featurekit.errors import UnknownNameError
 from featurekit.keys import KeyPlan
+from featurekit.types import DType
 
 Bound = int | float | Decimal | None
 
@@ -126,7 +126,7 @@ class ViewPlan:
     stream: StreamPlan | None = None
 
     @property
-    def clock_field(self) -> str:
+    def event_time_field(self) -> str:
         """The hash field with the newest event time, where the view keeps one; else empty."""
         return f"@{self.name}" if self.ordering == "event_time" else ""
 
@@ -210,7 +210,7 @@ class ReadColumn:
         field: What it is.
         group: Index into `ReadPlan.groups`: whose hash it is in.
         slot: Index into that group's fields.
-        clock_field: The hash field with the view's newest event time; empty for none.
+        event_time_field: The hash field with the view's newest event time; empty for none.
         least_ttl_ms: What a value must have left of its TTL, or it is older than this read allows;
             `None` for a value of any age. Of the field's own TTL if it has one, else of the key's.
     """
@@ -220,11 +220,11 @@ class ReadColumn:
     field: FieldPlan
     group: int
     slot: int
-    clock_field: str = ""
+    event_time_field: str = ""
     least_ttl_ms: int | None = None
 
     @property
-    def is_clock(self) -> bool:
+    def is_event_time(self) -> bool:
         """Whether it is a view's event time, read beside the features."""
         return self.field.name.startswith("@")
 

@@ -66,7 +66,7 @@ class Registry:
         """All fields of an entity's hash, with those that keep event times."""
         views = [view for view in self.feature_views if view.entity == entity]
         names = {name for view in views for name in view.fields_}
-        return names | {view.clock_field for view in views if view.clock_field}
+        return names | {view.event_time_field for view in views if view.event_time_field}
 
     def _retired_since(self, previous: Registry) -> dict[str, tuple[str, ...]]:
         retired = {}

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurekit.bench.timing import time_in_turns
 from featurekit.bench.workload import entity_ids, sample_columns
-from featurekit.lower.read import TakeRow, row_function
+from featurekit.lower.read import RowDecoder, row_function
 from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
@@ -32,7 +32,7 @@ class Uncounted(OnlineReader):
 
     @override
     def _ask(
-        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: RowDecoder | None = None
     ) -> list[Any]:
         if not keys[0]:
             return []

@@ -8,7 +8,7 @@ from typing import Any
 
 from featurekit.bench.reference_clients import PreparedClient, redis_py_options
 from featurekit.bench.timing import time_in_turns
-from featurekit.lower.events import arrival_unit
+from featurekit.lower.events import arrival_write_group
 from featurekit.lower.keys import key_function
 from featurekit.lower.write_group import Dialect
 from featurekit.repo.streaming import StreamOptions
@@ -49,7 +49,10 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
     url = StoreUrl.parse(place.url)
     writer = place.store.stream_writer("live")
     events = [(f"u{n:07d}", event(n)) for n in range(EVENTS)]
-    unit, key = arrival_unit(writer.plan, Dialect(hsetex=True)), key_function(writer.plan.key)
+    unit, key = (
+        arrival_write_group(writer.plan, Dialect(hsetex=True)),
+        key_function(writer.plan.key),
+    )
     built = [unit(key(entity), values, 0)[0] for entity, values in events]
     prepared, everything = PreparedClient(url), b"".join(built)
     with redis.Redis(**redis_py_options(url)) as plain:

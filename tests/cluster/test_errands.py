@@ -20,7 +20,7 @@ from featurekit.stores.cluster.routed_requests import (
 from featurekit.stores.cluster.topology import SLOTS, Shard, Topology, slot_of
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, command, commands_in
+from featurekit.wire import ErrorReply, command, split_commands
 
 A, B, C = ("a", 1), ("b", 2), ("c", 3)
 URL = StoreUrl.parse("redis+cluster://a:1,b:2")
@@ -87,7 +87,7 @@ def test_asking_goes_before_each_command_of_a_request() -> None:
     told(errand, topology, ["'0'", "1", ask, ask, "'2'", "1", "'3'", "1"], parcel)
     [parcel] = parcels(errand, topology)
     assert parcel.address == ("a", 3)
-    assert parcel.data == b"".join(ASKING + each for each in commands_in(wide[1]))
+    assert parcel.data == b"".join(ASKING + each for each in split_commands(wide[1]))
     assert errand.settle(parcel, [b"OK", b"1", b"OK", -1]) == []
     assert errand.replies[2:4] == ["b'1'", "-1"]
 

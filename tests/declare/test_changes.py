@@ -8,9 +8,9 @@ import pytest
 
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_repo
-from featurekit.dtypes import DType
 from featurekit.plan import RepoPlan, SourcePlan, StreamPlan
 from featurekit.registry import Registry
+from featurekit.types import DType
 from tests.declare.conftest import Load
 
 
@@ -194,7 +194,7 @@ def variants(value: Any, name: str = "") -> list[Any]:
         return [
             replace(value, **{f.name: other})
             for f in fields(value)
-            if f.name not in {"fingerprint", "retired", "tagged", "entity", "key"}
+            if f.name not in {"fingerprint", "retired", "hash_tag_index", "entity", "key"}
             for other in variants(getattr(value, f.name), f.name)
         ]
     if isinstance(value, tuple):

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 
 from featurekit.compiler import compile_read, compile_repo
-from featurekit.dtypes import DType
 from featurekit.errors import RequestError, UnknownNameError
 from featurekit.plan import Checks, FieldPlan, ReadPlan, RepoPlan, SourcePlan, StreamPlan
 from featurekit.registry import Registry
+from featurekit.types import DType
 from tests.declare.conftest import Load
 
 MINUTE = 60_000
@@ -100,8 +100,8 @@ feature_services:
 
 def test_every_key_reaches_its_plan(load: Load) -> None:
     repo = compiled(load, EVERYTHING)
-    assert repo.entity("a").key.tagged == 1
-    assert repo.entity("b").key.tag == "vip"
+    assert repo.entity("a").key.hash_tag_index == 1
+    assert repo.entity("b").key.hash_tag == "vip"
     view = repo.view("f")
     assert view.expires == "field"
     assert view.source == SourcePlan(
@@ -116,7 +116,7 @@ def test_every_key_reaches_its_plan(load: Load) -> None:
     assert f2.ttl_ms == 5 * MINUTE
     assert (f3.default, f3.checks.allow_nan) == (b"nan", True)
     assert f4.default == b'{"a":["x"],"b":1}'
-    assert repo.view("s").clock_field == "@s"
+    assert repo.view("s").event_time_field == "@s"
     assert repo.view("s").stream == StreamPlan(
         "kafka",
         (
@@ -164,7 +164,7 @@ def test_columns_that_collide_get_their_full_names(load: Load) -> None:
     read = compile_read(compiled(load, EVERYTHING), "all")
     assert names(read) == ["k__same", "s__same", "number2", "f1"]
     assert [(c.group, c.slot) for c in read.columns] == [(0, 0), (1, 0), (1, 1), (0, 1)]
-    assert [c.clock_field for c in read.columns] == ["", "@s", "@s", ""]
+    assert [c.event_time_field for c in read.columns] == ["", "@s", "@s", ""]
     assert read.join_keys == ("id", "region", "number")
 
 

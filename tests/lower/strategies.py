@@ -10,9 +10,9 @@ from typing import Any
 
 import hypothesis.strategies as st
 
-from featurekit.dtypes import SCALARS, DType
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.plan import Checks, FieldPlan, ViewPlan
+from featurekit.types import SCALARS, DType
 
 TTLS = (1000, 300_000, 86_400_000)
 NAMES = ("a", "tx_count_7d", "größe", "f" * 300)
@@ -90,15 +90,15 @@ def checks(dtype: DType) -> st.SearchStrategy[Checks]:
 
 @st.composite
 def keys(draw: st.DrawFn) -> KeyPlan:
-    """How some entity's keys are made: one join key or more, with or without a hash tag."""
+    """Key plans with one join key or more, with or without a hash tag."""
     kinds = draw(
         st.lists(st.sampled_from(["string", "int64", "int32", "date"]), min_size=1, max_size=3)
     )
     joined = tuple(JoinKey(f"k{i}", DType(kind)) for i, kind in enumerate(kinds))
-    tag, tagged = draw(
-        st.sampled_from([("", -1), ("vip", -1), *(("", i) for i in range(len(kinds)))])
+    tag, index = draw(
+        st.sampled_from([(None, None), ("vip", None), *((None, i) for i in range(len(kinds)))])
     )
-    return KeyPlan("fs", "user", joined, tag, tagged)
+    return KeyPlan("fs", "user", joined, tag, index)
 
 
 @st.composite

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from featurekit.dtypes import DType
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.lower.chunks import BLOCK, Built, build_chunk
-from featurekit.lower.write_group import Dialect, batch_unit, faults_by_row
+from featurekit.lower.chunks import BLOCK, EncodedChunk, build_chunk
+from featurekit.lower.write_group import Dialect, batch_write_group, row_errors
 from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.types import DType
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply
 from tests.lower.strategies import cells, ids, views
 
@@ -23,7 +23,7 @@ OWNER = ViewPlan("v", "batch", KEY, (FieldPlan("a", DType("int64")),), "key", 10
 
 def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
     """The reference: units in transactions, one row after another."""
-    unit_of = batch_unit(view, dialect)
+    unit_of = batch_write_group(view, dialect)
     units = [unit_of(key, row) for key, row in rows]
     blocks = [units[i : i + BLOCK] for i in range(0, len(units), BLOCK)]
     data = b"".join(MULTI + b"".join(u.data for u in block) + EXEC for block in blocks)
@@ -32,7 +32,7 @@ def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, in
     return data, replies, lines
 
 
-def built_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> Built:
+def built_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> EncodedChunk:
     keys = pa.array([key for key, _ in rows], pa.binary())
     values = [pa.array([row[f.name] for _, row in rows], pa.binary()) for f in view.fields]
     return build_chunk(view, keys, values, dialect)
@@ -67,7 +67,7 @@ def test_without_transactions_a_chunk_is_one_command_for_each_row(
     view, rows = load
     for hsetex in (True, False):
         dialect = Dialect(hsetex=hsetex, transactions=False)
-        unit_of, built = batch_unit(view, dialect), built_of(view, rows, dialect)
+        unit_of, built = batch_write_group(view, dialect), built_of(view, rows, dialect)
         units = [unit_of(key, row) for key, row in rows]
         starts = [0, *built.ends()]
         assert [bytes(built.data[a:b]) for a, b in pairwise(starts)] == [u.data for u in units]
@@ -92,16 +92,16 @@ def test_a_transaction_ends_with_the_block(n: int) -> None:
 def test_a_refused_row_is_told_from_its_neighbours() -> None:
     done: list[Reply] = [1, 1, ErrorReply("WRONGTYPE no hash"), 0, 1, 1]
     replies: list[Reply] = [b"OK", *([b"QUEUED"] * 6), done]
-    assert faults_by_row(replies, [2, 2, 2], 32) == {1: "WRONGTYPE no hash"}
+    assert row_errors(replies, [2, 2, 2], 32) == {1: "WRONGTYPE no hash"}
 
 
 def test_a_refused_transaction_refuses_all_its_rows() -> None:
     gone = ErrorReply("EXECABORT dropped")
     full = ErrorReply("OOM full")
     replies: list[Reply] = [b"OK", full, b"QUEUED", gone, b"OK", b"QUEUED", b"QUEUED", [1, 1]]
-    assert faults_by_row(replies, [1, 1, 1, 1], 2) == {0: "OOM full", 1: "OOM full"}
+    assert row_errors(replies, [1, 1, 1, 1], 2) == {0: "OOM full", 1: "OOM full"}
 
 
 def test_a_field_left_without_its_expiry_is_a_fault() -> None:
     replies: list[Reply] = [b"OK", b"QUEUED", b"QUEUED", [2, [1, -2]]]
-    assert faults_by_row(replies, [2], 32) == {0: "HPEXPIRE answered [1, -2]"}
+    assert row_errors(replies, [2], 32) == {0: "HPEXPIRE answered [1, -2]"}

@@ -7,13 +7,12 @@ import hypothesis.strategies as st
 import pyarrow as pa
 from hypothesis import given
 
-from featurekit.codec import codec_of
-from featurekit.codec.arrow import to_arrow
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
-from featurekit.lower.columns import Encoded, encode_batch
+from featurekit.lower.columns import EncodedBatch, encode_batch
 from featurekit.lower.rows import EncodedRow, row_encoder
 from featurekit.plan import ViewPlan
+from featurekit.types import DType, codec_of
+from featurekit.types.arrow import to_arrow
 from tests.lower.strategies import rows, texts, views
 
 Row = dict[str, Any]
@@ -49,7 +48,7 @@ def by_value(view: ViewPlan, given_rows: list[Row]) -> list[FanOutResult]:
     return outcomes
 
 
-def by_column(view: ViewPlan, encoded: Encoded, count: int) -> list[FanOutResult]:
+def by_column(view: ViewPlan, encoded: EncodedBatch, count: int) -> list[FanOutResult]:
     keys = encoded.keys.to_pylist()
     values = zip(*(v.to_pylist() for v in encoded.values), strict=True)
     names = [f.name for f in view.fields]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
 from featurekit.lower.build import build
-from featurekit.lower.checks import encode_function
-from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
+from featurekit.lower.checks import field_encoder
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression
 from featurekit.plan import Checks, FieldPlan
+from featurekit.types import DType
 
 KINDS = ["int64", "int32", "float64", "float32", "string", "bool", "bytes"]
 CHECKS = [Checks(), Checks(min=0), Checks(min=-3, max=7), Checks(allow_nan=True)]
@@ -35,9 +35,9 @@ def test_an_expression_gives_what_the_reference_gives(
     kind: str, value: Any, checks: Checks
 ) -> None:
     field = FieldPlan("f", DType(kind), bounded(kind, checks))
-    source, names = encoder_source(field, "E")
+    source, names = encoder_expression(field, "E")
     encode = build("encode", f"def encode(v):\n return {source}\n", names)
-    expected = outcome(encode_function(field), value)
+    expected = outcome(field_encoder(field), value)
     assert outcome(encode, value) in (expected, LEFT_TO_REFERENCE)
     if not isinstance(expected, str):
         assert outcome(encode, value) == expected
@@ -58,7 +58,7 @@ def outcome(encode: Callable[[Any], object], value: Any) -> object:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_expression_minds_what_is_not_finite(value: float) -> None:
-    source, names = encoder_source(FieldPlan("f", DType("float64")), "E")
+    source, names = encoder_expression(FieldPlan("f", DType("float64")), "E")
     encode = build("encode", f"def encode(v):\n return {source}\n", names)
     with pytest.raises(ValueRefusedError, match="not finite"):
         encode(value)

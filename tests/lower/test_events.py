@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurekit.dtypes import DType
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.lower.events import arrival_unit
+from featurekit.lower.events import arrival_write_group
 from featurekit.lower.scripts import ROW
 from featurekit.lower.write_group import Dialect
 from featurekit.plan import FieldPlan, ViewPlan
-from featurekit.wire import EXEC, MULTI, command, commands_in
+from featurekit.types import DType
+from featurekit.wire import EXEC, MULTI, command, split_commands
 
 FIELDS = tuple(
     FieldPlan(name, DType("int64"), ttl_ms=ttl)
@@ -30,19 +30,19 @@ EVENTS = st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(-9, 9),
 def test_without_transactions_an_event_is_one_command(
     event: dict[str, Any], ttl_ms: int, *, hsetex: bool
 ) -> None:
-    alone = arrival_unit(VIEW, Dialect(hsetex=hsetex, transactions=False))
+    alone = arrival_write_group(VIEW, Dialect(hsetex=hsetex, transactions=False))
     data, replies = alone(b"k", event, ttl_ms)
-    assert len(commands_in(data)) == replies == bool(event)
-    several, _ = arrival_unit(VIEW, Dialect(hsetex=hsetex))(b"k", event, ttl_ms)
+    assert len(split_commands(data)) == replies == bool(event)
+    several, _ = arrival_write_group(VIEW, Dialect(hsetex=hsetex))(b"k", event, ttl_ms)
     inner = several.removeprefix(MULTI).removesuffix(EXEC)
-    if len(commands_in(inner)) <= 1:
+    if len(split_commands(inner)) <= 1:
         assert data == inner
     else:
         assert ROW.sha in data
 
 
 def test_a_row_names_its_groups_and_what_is_gone() -> None:
-    unit = arrival_unit(VIEW, Dialect(hsetex=True, transactions=False))
+    unit = arrival_write_group(VIEW, Dialect(hsetex=True, transactions=False))
     data, _ = unit(b"k", {"a": 1, "b": None, "c": 3}, 0)
     assert data == command(
         *(b"EVALSHA", ROW.sha, b"1", b"k", b"0", b"1", b"2", b"1"),

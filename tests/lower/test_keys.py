@@ -7,18 +7,19 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from featurekit.codec import codec_of
-from featurekit.dtypes import DType
 from featurekit.errors import RequestError, ValueRefusedError
-from featurekit.keys import JoinKey, KeyPlan, glob_escape
-from featurekit.lower.keys import entity_of_text, key_function
+from featurekit.keys import JoinKey, KeyPlan, escape_glob
+from featurekit.lower.keys import key_function, parse_entity_id
+from featurekit.types import DType, codec_of
 from tests.lower.strategies import keys, values
 
 STRING, INT64 = DType("string"), DType("int64")
 USER = KeyPlan("fs", "user", (JoinKey("user_id", STRING),))
 ACCOUNT = KeyPlan("fs", "account", (JoinKey("number", INT64),))
 ROUTE = KeyPlan("fs", "route", (JoinKey("origin", STRING), JoinKey("dest", STRING)))
-REGIONAL = KeyPlan("fs", "user", (JoinKey("region", STRING), JoinKey("id", STRING)), tagged=0)
+REGIONAL = KeyPlan(
+    "fs", "user", (JoinKey("region", STRING), JoinKey("id", STRING)), hash_tag_index=0
+)
 PARTS = st.sampled_from(["a", ":", "%", "a:b", "%3A", "{", "}", "{a}", "::", "%25"])
 
 
@@ -47,8 +48,8 @@ def test_an_id_as_it_stands_in_the_key_is_its_entity(
 ) -> None:
     plan, parts = entity
     given_ = parts if len(parts) > 1 else parts[0]
-    text = key_function(plan)(given_).decode().removeprefix(plan.head)
-    assert entity_of_text(plan, text) == given_
+    text = key_function(plan)(given_).decode().removeprefix(plan.entity_prefix)
+    assert parse_entity_id(plan, text) == given_
 
 
 @pytest.mark.parametrize("plan", [ROUTE, REGIONAL])
@@ -66,7 +67,7 @@ def test_keys_are_as_the_wire_format_says() -> None:
     assert key_function(ACCOUNT)(-7) == b"fs:account:-7"
     assert key_function(ROUTE)(("a:b", "50%")) == b"fs:route:a%3Ab:50%25"
     assert key_function(REGIONAL)(("eu", "u1")) == b"fs:user:{eu}:u1"
-    tagged = KeyPlan("fs", "user", USER.join_keys, tag="vip")
+    tagged = KeyPlan("fs", "user", USER.join_keys, hash_tag="vip")
     assert key_function(tagged)("u0001") == b"fs:user:{vip}:u0001"
 
 
@@ -101,5 +102,5 @@ def test_a_date_is_its_text() -> None:
 
 def test_a_glob_matches_just_its_own_text() -> None:
     plan = KeyPlan("f[s]*", "user", USER.join_keys)
-    assert plan.pattern() == r"f\[s\]\*:user:*"
-    assert glob_escape(r"a\?^-") == r"a\\\?\^\-"
+    assert plan.scan_pattern() == r"f\[s\]\*:user:*"
+    assert escape_glob(r"a\?^-") == r"a\\\?\^\-"

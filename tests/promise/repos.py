@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from featurekit import FeatureStore
-from featurekit.dtypes import SCALARS
+from featurekit.types import SCALARS
 from tests.servers import Server
 
 TYPES = {

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from featurekit import FeatureStore
-from featurekit.codec import codec_of
-from featurekit.codec.arrow import to_arrow
-from featurekit.dtypes import parse_dtype
+from featurekit.types import codec_of, parse_dtype
+from featurekit.types.arrow import to_arrow
 from tests.lower.strategies import ids, values
 from tests.promise.repos import ALL_TYPES, TYPES, applied, hashes
 from tests.servers import Server

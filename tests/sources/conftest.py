@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from featurekit.dtypes import parse_dtype
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.plan import FieldPlan, SourcePlan, ViewPlan
 from featurekit.ports import BatchSource
 from featurekit.sources import open_source
+from featurekit.types import parse_dtype
 
 
 def make_view(source: SourcePlan | None, keys: dict[str, str], fields: dict[str, str]) -> ViewPlan:

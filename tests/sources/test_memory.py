@@ -12,7 +12,7 @@ import pytest
 SCRIPT = r"""
 import re, sys
 from pathlib import Path
-from featurekit.dtypes import DType
+from featurekit.types import DType
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.plan import FieldPlan, SourcePlan, ViewPlan
 from featurekit.sources import open_source

@@ -6,10 +6,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from featurekit.dtypes import DType
 from featurekit.errors import MissingExtraError
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
+from featurekit.types import DType
 
 SIZES = (1, 100, 1000)
 """Entities in one read."""

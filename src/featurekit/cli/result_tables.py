@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from featurekit.cli.formatting import span
 from featurekit.cli.output import BAD, DIM, Piece, Styled, fits, show_line, show_table
 from featurekit.cli.values import value_json
-from featurekit.codec.shown import value_text
-from featurekit.dtypes import DType
 from featurekit.plan import ReadPlan
 from featurekit.runtime.response import OnlineResponse
+from featurekit.types import DType
+from featurekit.types.display import value_text
 
 STATUS_STYLES = {
     "present": "",

@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
-from featurekit.codec import codec_of
-from featurekit.dtypes import DType
 from featurekit.errors import RequestError, ValueRefusedError, nearest
 from featurekit.plan import ReadPlan
+from featurekit.types import DType, codec_of
 
 
 def value_json(dtype: DType, value: object) -> object:

@@ -54,7 +54,7 @@ def compile_read(
                 field=field,
                 group=group,
                 slot=fields[group].setdefault(field.name, len(fields[group])),
-                clock_field=view.clock_field,
+                event_time_field=view.event_time_field,
                 least_ttl_ms=_least_ttl_ms(view, field, max_age_ms.get(view.name)),
             )
         )

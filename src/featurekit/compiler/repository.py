@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from featurekit.codec import codec_of
 from featurekit.compiler.feeds import compile_source, compile_stream
-from featurekit.dtypes import parse_dtype
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.models.definitions import Entity, FeatureService, FeatureView
 from featurekit.models.fields import FieldSpec
 from featurekit.plan import Checks, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.registry import Registry
+from featurekit.types import codec_of, parse_dtype
 
 
 def compile_repo(registry: Registry) -> RepoPlan:
@@ -43,8 +42,8 @@ def _key(prefix: str, entity: Entity) -> KeyPlan:
         prefix=prefix,
         entity=entity.name,
         join_keys=tuple(JoinKey(n, parse_dtype(t)) for n, t in entity.join_keys.items()),
-        tag=(tag.literal or "") if tag else "",
-        tagged=names.index(tag.join_key) if tag and tag.join_key else -1,
+        hash_tag=tag.literal if tag else None,
+        hash_tag_index=names.index(tag.join_key) if tag and tag.join_key else None,
     )
 
 

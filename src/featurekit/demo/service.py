@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from featurekit.codec import codec_of
 from featurekit.demo.event_simulator import EventSimulator, Users
 from featurekit.demo.repository import ACTIVITY, PROFILE, SERVICE, redeclare
 from featurekit.demo.settings import Settings
@@ -25,6 +24,7 @@ from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.inspection import InspectedField
 from featurekit.runtime.response import OnlineResponse
+from featurekit.types import codec_of
 
 SHOWN_IDS = 500
 SAMPLE = 10

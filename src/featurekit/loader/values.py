@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from featurekit.codec import codec_of
-from featurekit.codec.contract import shown
 from featurekit.errors import ValueRefusedError
 from featurekit.loader.declared import Item
 from featurekit.loader.places import Finding, Path
 from featurekit.models.definitions import FeatureView
 from featurekit.models.fields import FieldSpec
 from featurekit.models.plain import Plain
+from featurekit.types import codec_of, short_repr
 
 
 def value_findings(item: Item[FeatureView]) -> Iterator[Finding]:
@@ -45,7 +44,7 @@ def _choices(
 def _told(item: Item[FeatureView], path: Path, error: ValueRefusedError) -> Finding:
     """A refusal as a finding that shows the value as the file has it."""
     message = error.message
-    written = {shown(scalar.value): str(scalar) for scalar in _scalars(item.raw(*path))}
+    written = {short_repr(scalar.value): str(scalar) for scalar in _scalars(item.raw(*path))}
     for text in sorted(written, key=len, reverse=True):
         if message.startswith(text):
             message = written[text] + message.removeprefix(text)

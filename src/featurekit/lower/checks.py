@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from featurekit.codec import codec_of
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import FieldPlan
+from featurekit.types import codec_of
 
 _SHOWN = 80
 
 Encode = Callable[[object], bytes | None]
 
 
-def encode_function(field: FieldPlan) -> Encode:
+def field_encoder(field: FieldPlan) -> Encode:
     """The function from a value (or `None`) to its checked bytes (or `None`).
 
     Raises (the function):

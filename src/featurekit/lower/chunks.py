@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from featurekit.lower.scripts import ROW
 from featurekit.lower.write_group import (
     Dialect,
-    faults_by_row,
-    faults_of_commands,
-    key_ttl_ms_of,
-    lives_of,
+    command_errors,
+    row_errors,
+    ttl_groups,
+    view_key_ttl_ms,
 )
 from featurekit.plan import ViewPlan
 from featurekit.wire import EXEC, MULTI, Reply, bulk
@@ -34,7 +34,7 @@ _TABLE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class EncodedChunk:
     """A chunk's bytes and what its replies will look like.
 
     Attributes:
@@ -67,7 +67,9 @@ class _Command:
     lines: int
 
 
-def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect) -> Built:
+def build_chunk(
+    view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect
+) -> EncodedChunk:
     """The commands that write `n` rows of a batch view.
 
     Args:
@@ -81,7 +83,7 @@ def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Diale
     if not dialect.transactions:
         return _row_commands(view, framed, columns, dialect)
     commands: list[_Command] = []
-    for ttl_ms, names in lives_of(view).items():
+    for ttl_ms, names in ttl_groups(view).items():
         items = [(n, columns[n]) for n in names]
         commands += _set_commands(framed, items, ttl_ms, hsetex=dialect.hsetex)
     if (gone := _delete_command(framed, columns, view.retired)) is not None:
@@ -93,9 +95,11 @@ def build_chunk(view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Diale
     return _assemble(len(keys), commands)
 
 
-def _row_commands(view: ViewPlan, framed: Any, columns: dict[str, Any], dialect: Dialect) -> Built:
+def _row_commands(
+    view: ViewPlan, framed: Any, columns: dict[str, Any], dialect: Dialect
+) -> EncodedChunk:
     """Each row as one command: the bytes of `units.row_command`."""
-    lives = {ttl: [(n, columns[n]) for n in names] for ttl, names in lives_of(view).items()}
+    lives = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     gone, names_gone = _gone(columns, view.retired)
     joined = None
     if dialect.hsetex and len(lives) == 1 and view.expires == "field":
@@ -106,7 +110,7 @@ def _row_commands(view: ViewPlan, framed: Any, columns: dict[str, Any], dialect:
         scripted = _join(_script_calls(view, framed, lives, (gone, names_gone), dialect))
         joined = scripted if joined is None else pc.if_else(pc.equal(gone, 0), joined, scripted)
     n = len(framed)
-    return Built(_data(joined), n, n, faults_of_commands, partial(_ends, joined))
+    return EncodedChunk(_data(joined), n, n, command_errors, partial(_ends, joined))
 
 
 def _script_calls(
@@ -124,7 +128,7 @@ def _script_calls(
         body += [_by_count(count, partial(_group_head, ttl_ms)), *_pairs(items)]
     filled = [_by_count(count, lambda k: int(k > 0), pa.int32()) for count in groups]
     size = _sum(8, gone, *filled, *filled, *groups, *groups)
-    constant = _argument(key_ttl_ms_of(view)) + _argument(int(dialect.hsetex))
+    constant = _argument(view_key_ttl_ms(view)) + _argument(int(dialect.hsetex))
     return [
         _by_count(size, lambda k: b"*%d\r\n" % k + bulk(b"EVALSHA") + bulk(ROW.sha) + bulk(b"1")),
         *(framed, constant, _by_count(_sum(0, *filled), _argument), _by_count(gone, _argument)),
@@ -136,7 +140,7 @@ def _group_head(ttl_ms: int, size: int) -> bytes | None:
     return _argument(ttl_ms) + _argument(size) if size else None
 
 
-def _assemble(n: int, commands: list[_Command]) -> Built:
+def _assemble(n: int, commands: list[_Command]) -> EncodedChunk:
     first, last = _marks(n)
     joined = _join([first, *(p for c in commands for p in c.pieces), last])
     blocks = -(-n // BLOCK)
@@ -152,11 +156,11 @@ def _assemble(n: int, commands: list[_Command]) -> Built:
             per_row = [a + b for a, b in zip(per_row, present, strict=True)]
         return per_row
 
-    return Built(
+    return EncodedChunk(
         data=_data(joined),
         replies=queued + 2 * blocks,
         lines=queued + 2 * blocks + sum(c.lines for c in commands),
-        faults=lambda replies: faults_by_row(replies, counts(), BLOCK),
+        faults=lambda replies: row_errors(replies, counts(), BLOCK),
         ends=partial(_ends, joined),
     )
 

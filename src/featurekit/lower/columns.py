@@ -14,32 +14,31 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.codec import codec_of
-from featurekit.codec.arrow import encode_array, parse_array, python_value
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
 from featurekit.keys import KeyPlan
-from featurekit.lower.checks import encode_function
-from featurekit.lower.rows import json_reader, row_encoder
+from featurekit.lower.checks import field_encoder
+from featurekit.lower.rows import json_row_decoder, row_encoder
 from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.types import DType, codec_of
+from featurekit.types.arrow import encode_array, parse_array, python_value
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The column under which sources hand on the time of a row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RowError:
     """Why a row was refused: the field or join key, and what is wrong with its value."""
 
     field: str
     reason: str
 
 
-_NO_TIME = Fault(EVENT_TIMESTAMP, "the row has no time, or none that can be read")
+_NO_TIME = RowError(EVENT_TIMESTAMP, "the row has no time, or none that can be read")
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedBatch:
     """The rows of one batch that fit their view, as bytes, and those that do not.
 
     Attributes:
@@ -52,10 +51,10 @@ class Encoded:
     keys: Any
     values: list[Any]
     bad: list[int]
-    fault: Callable[[int], Fault]
+    fault: Callable[[int], RowError]
 
 
-def encode_batch(view: ViewPlan, form: str, batch: Any) -> Encoded:
+def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     """Check and encode a batch.
 
     Args:
@@ -75,9 +74,9 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> Encoded:
     bad = _any(masks)
     values = [f.data for f in fields]
     if bad is None:
-        return Encoded(keys, values, [], lambda _i: Fault("", ""))
+        return EncodedBatch(keys, values, [], lambda _i: RowError("", ""))
     good = pc.invert(bad)
-    return Encoded(
+    return EncodedBatch(
         keys.filter(good),
         [v.filter(good) for v in values],
         pc.indices_nonzero(bad).to_pylist(),
@@ -142,19 +141,19 @@ class _Text:
 
 def _check(of: Column, value: object) -> None:
     if of.field is not None:
-        encode_function(of.field)(value)
+        field_encoder(of.field)(value)
     elif value is None:
         raise ValueRefusedError("null is no entity")
     elif not codec_of(of.dtype).encode(value):
         raise ValueRefusedError("an empty id is no entity")
 
 
-def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -> Fault:
+def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -> RowError:
     for column in [*keys, *fields]:
         try:
             column.check(index)
         except ValueRefusedError as error:
-            return Fault(column.of.shown, error.message)
+            return RowError(column.of.shown, error.message)
     if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
         return _NO_TIME
     raise AssertionError(f"row {index} was refused by column and fits by value")
@@ -168,8 +167,8 @@ def _keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
         text = part
         for found, escaped in plan.escapes.items():
             text = pc.replace_substring(text, pattern=found, replacement=escaped)
-        braces = [b"{", b"}"] if index == plan.tagged else [b"", b""]
-        pieces += [b":" if index else plan.head.encode(), braces[0], text, braces[1]]
+        braces = [b"{", b"}"] if index == plan.hash_tag_index else [b"", b""]
+        pieces += [b":" if index else plan.entity_prefix.encode(), braces[0], text, braces[1]]
     arguments = [
         pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in pieces if p != b""
     ]
@@ -226,19 +225,19 @@ def _by_value(field: FieldPlan, data: Any, broken: Callable[[Any], bool]) -> Any
     return pa.array(faulty, pa.bool_()).take(distinct.indices)
 
 
-def _encode_json(view: ViewPlan, batch: Any) -> Encoded:
+def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
     """Encode rows that come as lines of JSON."""
-    read, encode = json_reader(view, strict=False), row_encoder(view)
+    read, encode = json_row_decoder(view, strict=False), row_encoder(view)
     timed = EVENT_TIMESTAMP in batch.schema.names
     times = batch.column(EVENT_TIMESTAMP) if timed else batch.column("json")
     keys: list[bytes] = []
     rows: list[dict[str, bytes | None]] = []
-    faults: dict[int, Fault] = {}
+    faults: dict[int, RowError] = {}
     for index, line in enumerate(batch.column("json").to_pylist()):
         try:
             key, row = encode(read(line))
         except ValueRefusedError as error:
-            faults[index] = Fault(error.where, error.message)
+            faults[index] = RowError(error.where, error.message)
             continue
         if not times[index].is_valid:
             faults[index] = _NO_TIME
@@ -246,4 +245,4 @@ def _encode_json(view: ViewPlan, batch: Any) -> Encoded:
             keys.append(key)
             rows.append(row)
     values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
-    return Encoded(pa.array(keys, pa.binary()), values, list(faults), faults.__getitem__)
+    return EncodedBatch(pa.array(keys, pa.binary()), values, list(faults), faults.__getitem__)

@@ -1,7 +1,7 @@
 """Encoders as expressions: the checked bytes of a value, for functions that are generated.
 
 Values of the plain kinds that keep within their bounds are encoded where they stand; all others
-go to `checks.encode_function`, which is the reference and words the errors. A test holds the
+go to `checks.field_encoder`, which is the reference and words the errors. A test holds the
 two equal.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from featurekit.lower.checks import encode_function
+from featurekit.lower.checks import field_encoder
 from featurekit.plan import Checks, FieldPlan
 
 _INTS = {"int64": 2**63, "int32": 2**31}
@@ -25,7 +25,7 @@ ENCODE_ERRORS = (TypeError, UnicodeEncodeError)
 """What such an expression raises for a value that only the reference can tell about."""
 
 
-def encoder_source(field: FieldPlan, name: str) -> tuple[str, dict[str, object]]:
+def encoder_expression(field: FieldPlan, name: str) -> tuple[str, dict[str, object]]:
     """An expression for the bytes of the variable `v`, and the globals that it uses.
 
     Args:
@@ -34,7 +34,7 @@ def encoder_source(field: FieldPlan, name: str) -> tuple[str, dict[str, object]]
     """
     plain = _plain(field)
     source = f"({plain} else {name}(v))" if plain else f"{name}(v)"
-    return source, {name: encode_function(field)}
+    return source, {name: field_encoder(field)}
 
 
 def _plain(field: FieldPlan) -> str:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from featurekit.lower.build import build
-from featurekit.lower.checks import encode_function
-from featurekit.lower.encoders import ENCODE_ERRORS, encoder_source
+from featurekit.lower.checks import field_encoder
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression
 from featurekit.lower.scripts import EVENT
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
-    flag_of,
+    hsetex_flag,
     row_command,
     set_commands,
     transaction,
@@ -33,10 +33,10 @@ _SHAPES = 1024
 """Subsets of fields that a function is kept for."""
 
 
-EventUnit = tuple[bytes, int]
+EventCommands = tuple[bytes, int]
 """One event's commands, framed, and how many replies they get. Plain, since each event has one."""
 
-EventOf = Callable[[bytes, Mapping[str, object], int], EventUnit]
+EventFunction = Callable[[bytes, Mapping[str, object], int], EventCommands]
 """From a key, an event's values and the call's TTL in ms (0 for none of its own)."""
 
 
@@ -47,7 +47,7 @@ def event_encoder(view: ViewPlan) -> Callable[[Mapping[str, object]], dict[str, 
         ValueRefusedError: A value does not fit; `where` names the field.
         UnknownNameError: The view has no such field.
     """
-    encoders = {field.name: encode_function(field) for field in view.fields}
+    encoders = {field.name: field_encoder(field) for field in view.fields}
 
     def encode(values: Mapping[str, object]) -> dict[str, bytes | None]:
         for name in values:
@@ -58,7 +58,7 @@ def event_encoder(view: ViewPlan) -> Callable[[Mapping[str, object]], dict[str, 
     return encode
 
 
-def arrival_unit(view: ViewPlan, dialect: Dialect) -> EventOf:
+def arrival_write_group(view: ViewPlan, dialect: Dialect) -> EventFunction:
     """The function that makes the unit of an event whose expiry counts from its arrival."""
     slow = _any_event(view, dialect)
     if not dialect.hsetex:
@@ -66,7 +66,7 @@ def arrival_unit(view: ViewPlan, dialect: Dialect) -> EventOf:
 
     shapes: dict[tuple[object, ...], Callable[..., bytes] | None] = {}
 
-    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventUnit:
+    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventCommands:
         shape = (ttl_ms, *values)
         try:
             fast = shapes[shape]
@@ -84,12 +84,12 @@ def arrival_unit(view: ViewPlan, dialect: Dialect) -> EventOf:
     return unit
 
 
-def _any_event(view: ViewPlan, dialect: Dialect) -> EventOf:
+def _any_event(view: ViewPlan, dialect: Dialect) -> EventFunction:
     """The plain form, for events of any fields, TTLs and deletions."""
     encode = event_encoder(view)
     lives = {field.name: field.ttl_ms for field in view.fields}
 
-    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventUnit:
+    def unit(key: bytes, values: Mapping[str, object], ttl_ms: int) -> EventCommands:
         groups: dict[int, list[tuple[bytes, bytes]]] = {}
         gone: list[bytes] = []
         for name, data in encode(values).items():
@@ -127,7 +127,7 @@ def _fast(
     known: dict[str, object] = {"T": template}
     lines = []
     for i, name in enumerate(names):
-        source, used = encoder_source(view.field(name), f"E{i}")
+        source, used = encoder_expression(view.field(name), f"E{i}")
         known |= used
         lines.append(f" v = e[{name!r}]\n v{i} = {source}\n")
     arguments = "".join(f", len(v{i}), v{i}" for i in range(len(names)))
@@ -136,22 +136,22 @@ def _fast(
     )
 
 
-TimedEventOf = Callable[[bytes, Mapping[str, object], int, int, int], EventUnit | None]
+TimedEventFunction = Callable[[bytes, Mapping[str, object], int, int, int], EventCommands | None]
 """From a key, an event's values, the call's TTL in ms (0: none), its time and the time now. `None`
 is an event that is not sent, since all it would write has expired by now."""
 
 
-def timed_unit(view: ViewPlan, dialect: Dialect) -> TimedEventOf:
+def event_time_write_group(view: ViewPlan, dialect: Dialect) -> TimedEventFunction:
     """The function that makes the unit of an event which is ordered by its time."""
     encode = event_encoder(view)
     lives = {field.name: field.ttl_ms for field in view.fields}
-    clock = view.clock_field.encode()
+    clock = view.event_time_field.encode()
     longest = max([view.ttl_ms, *lives.values()])
-    flag = flag_of(hsetex=dialect.hsetex)
+    flag = hsetex_flag(hsetex=dialect.hsetex)
 
     def unit(
         key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
-    ) -> EventUnit | None:
+    ) -> EventCommands | None:
         encoded = encode(values)
         if not encoded:
             return b"", 0
@@ -179,7 +179,7 @@ def timed_unit(view: ViewPlan, dialect: Dialect) -> TimedEventOf:
     return unit
 
 
-def fault_of(replies: Sequence[Reply]) -> str:
+def event_error(replies: Sequence[Reply]) -> str:
     """What is wrong with the replies to one event: a refusal, or a field left without expiry."""
     error = first_error(replies)
     if error is not None:
@@ -191,12 +191,12 @@ def fault_of(replies: Sequence[Reply]) -> str:
     return "" if last is not None else "the transaction was dropped"
 
 
-def passing_refusal(replies: Sequence[Reply]) -> str:
+def server_refusal(replies: Sequence[Reply]) -> str:
     """A refusal that is about the server and not about the event; empty if there is none."""
     error = first_error(replies)
     return "" if error is None or error.code == "WRONGTYPE" else str(error)
 
 
-def lacks_script(replies: Sequence[Reply]) -> bool:
+def is_script_missing(replies: Sequence[Reply]) -> bool:
     """Whether the server knows the script no more, as after a restart."""
     return any(isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT" for reply in replies)

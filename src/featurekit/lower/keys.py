@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
-from featurekit.codec import codec_of
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
 from featurekit.lower.build import build
+from featurekit.types import codec_of
 
-KeyOf = Callable[[object], bytes]
+KeyFunction = Callable[[object], bytes]
 """From one entity to its key. An entity is the value of its join key; for several join keys
 a tuple in declared order, or a dict by their names."""
 
@@ -26,7 +26,7 @@ _FAST = {
 }
 
 
-def key_function(plan: KeyPlan) -> KeyOf:
+def key_function(plan: KeyPlan) -> KeyFunction:
     """The function from an entity to its key.
 
     Raises (the function):
@@ -35,17 +35,19 @@ def key_function(plan: KeyPlan) -> KeyOf:
     """
 
     def slow(entity: object) -> bytes:
-        return plan.key([part_text(plan, i, v) for i, v in enumerate(parts_of(plan, entity))])
+        return plan.key(
+            [join_key_text(plan, i, v) for i, v in enumerate(join_key_values(plan, entity))]
+        )
 
     kind = plan.join_keys[0].dtype.kind
-    if len(plan.join_keys) > 1 or plan.tagged >= 0 or kind not in _FAST:
+    if len(plan.join_keys) > 1 or plan.hash_tag_index is not None or kind not in _FAST:
         return slow
     fast = _FAST[kind].replace("\n", "\n ")
     source = f"def key(v):\n {fast}\n return slow(v)\n"
-    return build("key", source, {"HEAD": plan.head.encode(), "slow": slow})
+    return build("key", source, {"HEAD": plan.entity_prefix.encode(), "slow": slow})
 
 
-def parts_of(plan: KeyPlan, entity: object) -> tuple[object, ...]:
+def join_key_values(plan: KeyPlan, entity: object) -> tuple[object, ...]:
     """The values of an entity's join keys, in declared order."""
     names = [k.name for k in plan.join_keys]
     if isinstance(entity, Mapping):
@@ -65,7 +67,7 @@ def parts_of(plan: KeyPlan, entity: object) -> tuple[object, ...]:
     return tuple(entity)
 
 
-def part_text(plan: KeyPlan, index: int, value: object) -> str:
+def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
     """The text of one join key, checked."""
     join_key = plan.join_keys[index]
     where = f"join key {join_key.name}"
@@ -78,7 +80,7 @@ def part_text(plan: KeyPlan, index: int, value: object) -> str:
     return text
 
 
-def entity_of_text(plan: KeyPlan, text: str) -> object:
+def parse_entity_id(plan: KeyPlan, text: str) -> object:
     """The entity whose id is `text`, as it stands in the key: parts joined by `:`, escaped.
 
     Raises:
@@ -89,8 +91,8 @@ def entity_of_text(plan: KeyPlan, text: str) -> object:
     if len(parts) != len(plan.join_keys):
         names = ":".join(k.name for k in plan.join_keys)
         raise RequestError(f"'{text}' is no id of {plan.entity}", hint=f"its ids are {names}")
-    if plan.tagged >= 0:
-        parts[plan.tagged] = parts[plan.tagged].removeprefix("{").removesuffix("}")
+    if plan.hash_tag_index is not None:
+        parts[plan.hash_tag_index] = parts[plan.hash_tag_index].removeprefix("{").removesuffix("}")
     if plan.escapes:
         parts = [unquote(part) for part in parts]
     pairs = zip(plan.join_keys, parts, strict=True)

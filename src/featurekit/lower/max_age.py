@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from featurekit.lower.read import Cell, GroupReader, Stale, starts_of
+from featurekit.lower.read import Cell, GroupReader, Stale, group_offsets
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply, Reply
 
@@ -18,7 +18,7 @@ Mark = Callable[[list[Cell], Sequence[Sequence[Reply]]], bool]
 whether there was anything to mark."""
 
 
-def mark_function(plan: ReadPlan, groups: Sequence[GroupReader]) -> Mark | None:
+def stale_marker(plan: ReadPlan, groups: Sequence[GroupReader]) -> Mark | None:
     """The function that marks the values of a row that are too old; `None` if no age is bound.
 
     A value without any expiry cannot tell its age, so it is too old. Where the server does not
@@ -49,7 +49,7 @@ def _bounds(
     For each TTL: whose group, which of its replies, the place in that, what must be left, and the
     cells that this bounds: those of a field, or all that live as long as their key.
     """
-    starts = starts_of(plan)
+    starts = group_offsets(plan)
     found: dict[tuple[int, int, int, int], list[int]] = {}
     for column in plan.columns:
         if column.least_ttl_ms is not None:

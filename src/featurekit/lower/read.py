@@ -12,10 +12,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from featurekit.codec import DECODE_ERRORS, codec_of
 from featurekit.lower.build import build
-from featurekit.lower.keys import KeyOf, key_function
+from featurekit.lower.keys import KeyFunction, key_function
 from featurekit.plan import FieldPlan, ReadPlan
+from featurekit.types import DECODE_ERRORS, codec_of
 from featurekit.wire import UNAVAILABLE as AWAY
 from featurekit.wire import ErrorReply, bulk, command
 
@@ -39,13 +39,13 @@ class PartialRow(list[Cell]):
     """A row as it came of which not all that is there is present: some value did not decode, say."""
 
 
-RequestsOf = Callable[[Sequence[bytes]], list[bytes]]
-TakeRow = Callable[[Any], Any]
+RequestsFunction = Callable[[Sequence[bytes]], list[bytes]]
+RowDecoder = Callable[[Any], Any]
 """From the reply to one request to the row that a reader gives."""
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class AbsentCounters:
     """What counts the values that are not there: endless iterators of `None`, a step for each.
 
     Attributes:
@@ -75,8 +75,8 @@ class GroupReader:
         ttls: The fields whose TTLs the first reply tells; if none, no request asks for any.
     """
 
-    key: KeyOf
-    requests: RequestsOf
+    key: KeyFunction
+    requests: RequestsFunction
     width: int
     fields: int
     clocks: tuple[str, ...]
@@ -94,8 +94,8 @@ def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]
     of_key = freshness or any(not column.field.ttl_ms for column in bounded)
     readers = []
     for index, group in enumerate(plan.groups):
-        columns = [c for c in plan.columns if c.group == index and c.clock_field]
-        clocks = tuple(dict.fromkeys(c.clock_field for c in columns)) if freshness else ()
+        columns = [c for c in plan.columns if c.group == index and c.event_time_field]
+        clocks = tuple(dict.fromkeys(c.event_time_field for c in columns)) if freshness else ()
         names = (*group.fields, *clocks)
         own = tuple(c.field.name for c in bounded if c.group == index and c.field.ttl_ms)
         # All requests get as many replies, so that one may ask for what nobody needs.
@@ -106,7 +106,7 @@ def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]
     return tuple(readers)
 
 
-def starts_of(plan: ReadPlan) -> tuple[int, ...]:
+def group_offsets(plan: ReadPlan) -> tuple[int, ...]:
     """Where the fields of each group begin in a raw row."""
     sizes = [len(group.fields) for group in plan.groups]
     return tuple(sum(sizes[:i]) for i in range(len(sizes)))
@@ -114,7 +114,7 @@ def starts_of(plan: ReadPlan) -> tuple[int, ...]:
 
 def requests_function(
     names: Sequence[str], *, ttls: Sequence[str] = (), key_ttl: bool = False
-) -> tuple[RequestsOf, int]:
+) -> tuple[RequestsFunction, int]:
     """The function from keys to request bytes, and the replies that each request gets.
 
     Args:
@@ -135,7 +135,9 @@ def requests_function(
     return build("requests", source, {"T": template}), len(shapes)
 
 
-def row_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = None) -> TakeRow:
+def row_function(
+    plan: ReadPlan, otherwise: RowDecoder, steps: AbsentCounters | None = None
+) -> RowDecoder:
     """The generated function from raw values to the features and, after them, those values.
 
     Args:
@@ -143,7 +145,7 @@ def row_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = None)
         otherwise: Takes what does not decode, whatever it is.
         steps: What counts the values that are not there; `None` if nobody does.
     """
-    terms, defaults, names = decoder_terms(plan, steps)
+    terms, defaults, names = decoder_expressions(plan, steps)
     body, none = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
     source = (
         "def row(r):\n try:\n"
@@ -163,14 +165,14 @@ NOTHING = "r[0] is None and r == NONE"
 """Whether nothing is there of a raw row: an entity that is not known is soon done with."""
 
 
-def decoder_terms(
-    plan: ReadPlan, steps: Steps | None
+def decoder_expressions(
+    plan: ReadPlan, steps: AbsentCounters | None
 ) -> tuple[list[str], list[str], dict[str, object]]:
     """For each feature an expression of the raw row `r`, one of its default, and their globals."""
     names: dict[str, object] = {"NONE": [None] * sum(len(group.fields) for group in plan.groups)}
     if steps is not None:
         names |= {"next": next, "A": steps.rows}
-    starts = starts_of(plan)
+    starts = group_offsets(plan)
     terms, defaults = [], []
     for index, column in enumerate(plan.columns):
         codec = codec_of(column.field.dtype)
@@ -181,7 +183,9 @@ def decoder_terms(
         if steps is not None:
             names[f"A{index}"] = steps.columns[index]
             default = f"next(A{index}) or {default}"
-        terms.append(f"{codec.decoder_source('v')} if (v := {cell}) is not None else {default}")
+        terms.append(
+            f"{codec.decoder_expression('v')} if (v := {cell}) is not None else {default}"
+        )
     return terms, defaults, names
 
 
@@ -194,12 +198,12 @@ def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:
         return name
     # A list or dict is made anew for each row, so that no caller changes another's default.
     names[name] = field.default
-    return codec.decoder_source(name)
+    return codec.decoder_expression(name)
 
 
-def decode_carefully(plan: ReadPlan, raw: Raw) -> tuple[tuple[object, ...], tuple[str, ...]]:
+def decode_row_by_cell(plan: ReadPlan, raw: Raw) -> tuple[tuple[object, ...], tuple[str, ...]]:
     """A row's features and their statuses, value by value; never raises for what came."""
-    starts = starts_of(plan)
+    starts = group_offsets(plan)
     pairs = [decode_cell(c.field, raw[starts[c.group] + c.slot]) for c in plan.columns]
     return tuple(value for value, _ in pairs), tuple(status for _, status in pairs)
 

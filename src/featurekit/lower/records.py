@@ -8,10 +8,17 @@ from typing import ClassVar, cast
 
 from typing_extensions import override
 
-from featurekit.codec import DECODE_ERRORS
 from featurekit.lower.build import build
-from featurekit.lower.read import NOTHING, Cell, Steps, TakeRow, decode_carefully, decoder_terms
+from featurekit.lower.read import (
+    NOTHING,
+    AbsentCounters,
+    Cell,
+    RowDecoder,
+    decode_row_by_cell,
+    decoder_expressions,
+)
 from featurekit.plan import ReadPlan
+from featurekit.types import DECODE_ERRORS
 from featurekit.wire import ErrorReply
 
 
@@ -48,7 +55,7 @@ class Record:
         cannot be read; `unavailable` where the server is away (`partial=True`); `stale` where it is
         older than `max_age` allows.
         """
-        _, statuses = decode_carefully(self._plan, self._raw)
+        _, statuses = decode_row_by_cell(self._plan, self._raw)
         return dict(zip(self._names, statuses, strict=True))
 
     @property
@@ -61,7 +68,7 @@ class Record:
 
     def to_dict(self) -> dict[str, object]:
         """The features by name, in the order asked for."""
-        values, _ = decode_carefully(self._plan, self._raw)
+        values, _ = decode_row_by_cell(self._plan, self._raw)
         return dict(zip(self._names, values, strict=True))
 
     def __getitem__(self, name: str) -> object:
@@ -113,7 +120,9 @@ def record_class(plan: ReadPlan) -> type[Record]:
     return cast("type[Record]", build("Row", source, known))
 
 
-def record_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = None) -> TakeRow:
+def record_function(
+    plan: ReadPlan, otherwise: RowDecoder, steps: AbsentCounters | None = None
+) -> RowDecoder:
     """The generated function from raw values to a record of their features.
 
     It decodes right into the record, which is the quickest way to make one.
@@ -123,7 +132,7 @@ def record_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = No
         otherwise: Takes what does not decode, whatever it is.
         steps: What counts the values that are not there; `None` if nobody does.
     """
-    terms, defaults, known = decoder_terms(plan, steps)
+    terms, defaults, known = decoder_expressions(plan, steps)
     reserved = dir(Record)
     targets = ["_" if c.name in reserved else f"s.{c.name}" for c in plan.columns]
     body = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
@@ -146,5 +155,5 @@ def record_function(plan: ReadPlan, otherwise: TakeRow, steps: Steps | None = No
 
 
 def _again(plan: ReadPlan, raw: list[Cell], freshness: tuple[float | None, ...]) -> Record:
-    values, _ = decode_carefully(plan, raw)
+    values, _ = decode_row_by_cell(plan, raw)
     return record_class(plan)(values, raw, freshness)  # type: ignore[call-arg]

@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from featurekit.codec import codec_of
 from featurekit.errors import ValueRefusedError, nearest
-from featurekit.lower.checks import encode_function
+from featurekit.lower.checks import field_encoder
 from featurekit.lower.keys import key_function
 from featurekit.plan import ViewPlan
+from featurekit.types import codec_of
 
 Row = Mapping[str, object]
 """Join keys and fields by name, as Python values."""
@@ -33,7 +33,7 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
     """
     keys = [k.name for k in view.key.join_keys]
     key_of = key_function(view.key)
-    encoders = [(f.name, encode_function(f)) for f in view.fields]
+    encoders = [(f.name, field_encoder(f)) for f in view.fields]
     known = {*keys, *(f.name for f in view.fields)}
 
     def encode(row: Row) -> EncodedRow:
@@ -51,7 +51,7 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
     return encode
 
 
-def json_reader(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
+def json_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
     """The function from a line of JSON to a row.
 
     Args:
@@ -80,8 +80,8 @@ def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, Json
     """The function from a JSON object to a row; the second form of it has fractions as decimals.
 
     Args:
-        view: As of `json_reader`.
-        strict: As of `json_reader`.
+        view: As of `json_row_decoder`.
+        strict: As of `json_row_decoder`.
 
     Raises (the function):
         ValueRefusedError: A member does not fit its type; `where` names it.

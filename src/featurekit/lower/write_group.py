@@ -36,7 +36,7 @@ class WriteGroup:
     lines: int
 
 
-UnitOf = Callable[[bytes, Mapping[str, bytes | None]], WriteGroup]
+WriteGroupFunction = Callable[[bytes, Mapping[str, bytes | None]], WriteGroup]
 """From a key and its fields' bytes to the unit that writes them; `None` deletes a field."""
 
 
@@ -54,12 +54,12 @@ class Dialect:
     transactions: bool = True
 
 
-def batch_unit(view: ViewPlan, dialect: Dialect) -> UnitOf:
+def batch_write_group(view: ViewPlan, dialect: Dialect) -> WriteGroupFunction:
     """The function that makes units for a batch view: fields that are not given are deleted."""
     names = [field.name for field in view.fields]
-    lives = lives_of(view)
+    lives = ttl_groups(view)
     retired = [name.encode() for name in view.retired]
-    key_ttl_ms = key_ttl_ms_of(view)
+    key_ttl_ms = view_key_ttl_ms(view)
 
     def unit(key: bytes, row: Mapping[str, bytes | None]) -> WriteGroup:
         groups = {
@@ -86,12 +86,12 @@ def batch_unit(view: ViewPlan, dialect: Dialect) -> UnitOf:
     return unit
 
 
-def key_ttl_ms_of(view: ViewPlan) -> int:
+def view_key_ttl_ms(view: ViewPlan) -> int:
     """The TTL in ms that a write of the view gives to the key; 0 if it gives none."""
     return view.ttl_ms if view.expires == "key" else 0
 
 
-def lives_of(view: ViewPlan) -> dict[int, list[str]]:
+def ttl_groups(view: ViewPlan) -> dict[int, list[str]]:
     """The view's fields by the TTL in ms that a write gives them; 0 is the key's."""
     lives: dict[int, list[str]] = {}
     for field in view.fields:
@@ -142,13 +142,18 @@ def row_command(
     if hsetex and len(filled) == 1 and not gone and not key_ttl_ms:
         [alone] = [set_commands(key, items, ttl, hsetex=True) for ttl, items in filled.items()]
         return b"".join(alone)
-    parts = [b"%d" % key_ttl_ms, flag_of(hsetex=hsetex), b"%d" % len(filled), b"%d" % len(gone)]
+    parts = [
+        b"%d" % key_ttl_ms,
+        hsetex_flag(hsetex=hsetex),
+        b"%d" % len(filled),
+        b"%d" % len(gone),
+    ]
     for ttl_ms, items in filled.items():
         parts += [b"%d" % ttl_ms, b"%d" % len(items), *(part for item in items for part in item)]
     return command(b"EVALSHA", ROW.sha, b"1", key, *parts, *gone)
 
 
-def flag_of(*, hsetex: bool) -> bytes:
+def hsetex_flag(*, hsetex: bool) -> bytes:
     """Whether there is `HSETEX`, as scripts are told."""
     return b"1" if hsetex else b"0"
 
@@ -158,12 +163,12 @@ def transaction(unit: WriteGroup) -> bytes:
     return MULTI + unit.data + EXEC
 
 
-def faults_of_commands(replies: Sequence[Reply]) -> dict[int, str]:
-    """As `faults_by_row`, where each row is one command."""
+def command_errors(replies: Sequence[Reply]) -> dict[int, str]:
+    """As `row_errors`, where each row is one command."""
     return {i: str(reply) for i, reply in enumerate(replies) if isinstance(reply, ErrorReply)}
 
 
-def faults_by_row(replies: list[Reply], commands: list[int], block: int) -> dict[int, str]:
+def row_errors(replies: list[Reply], commands: list[int], block: int) -> dict[int, str]:
     """Which rows of a chunk the server refused, and why.
 
     Args:

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import WithJsonSchema as _Schema
 
-from featurekit.dtypes import KEY_TYPES
 from featurekit.errors import ValueRefusedError, nearest
 from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named
 from featurekit.models.plain import Plain, found
 from featurekit.models.scalars import Duration, FieldName, FilledText, Text
 from featurekit.models.sources import BatchSource, StreamSource
+from featurekit.types import KEY_TYPES
 
 _FEATURE = r"[^:.\s]+(:[^:.\s]+)?"
 
@@ -195,7 +195,7 @@ class FeatureView(Named):
         return self.batch is not None and self.batch.expires == "key"
 
     @property
-    def clock_field(self) -> str:
+    def event_time_field(self) -> str:
         """The hash field with its newest event time, where it keeps one; else empty."""
         ordered = self.stream is not None and self.stream.ordering == "event_time"
         return f"@{self.name}" if ordered else ""

@@ -20,11 +20,11 @@ from pydantic import (
     field_validator,
 )
 
-from featurekit.dtypes import SCALARS, DType, parse_dtype
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Described
 from featurekit.models.plain import Plain, found, resolve
 from featurekit.models.scalars import Count, Duration, FilledText, Flag, Text
+from featurekit.types import SCALARS, DType, parse_dtype
 
 _INTS = {"int64": 64, "int32": 32}
 _FLOATS = ("float64", "float32")

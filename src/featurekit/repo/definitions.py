@@ -89,9 +89,9 @@ _PLACES = ("path", "query", "query_file", "callable", "stream", "topic")
 def key_text(plan: KeyPlan) -> str:
     """The form of an entity's keys, as `fs:user:<user_id>`."""
     parts = [f"<{part.name}>" for part in plan.join_keys]
-    if plan.tagged >= 0:
-        parts[plan.tagged] = f"{{{parts[plan.tagged]}}}"
-    return plan.head + ":".join(parts)
+    if plan.hash_tag_index is not None:
+        parts[plan.hash_tag_index] = f"{{{parts[plan.hash_tag_index]}}}"
+    return plan.entity_prefix + ":".join(parts)
 
 
 def services_with(registry: Registry, view: str, field: str) -> list[str]:

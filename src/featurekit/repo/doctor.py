@@ -165,7 +165,7 @@ def _retired(plan: RepoPlan) -> Iterator[Finding]:
 def _hashes(store: OnlineStore, plan: RepoPlan, entity: EntityPlan) -> Iterator[Finding]:
     """How a sample of an entity's hashes is kept, and whether all of them expire."""
     subject = f"hashes of {entity.name}"
-    found = sample(store, entity.key.pattern(), _SAMPLE).keys
+    found = sample(store, entity.key.scan_pattern(), _SAMPLE).keys
     if not found:
         yield Finding(OK, subject, "none is stored")
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.errors import StoreError
-from featurekit.lower.keys import entity_of_text, key_function
+from featurekit.lower.keys import key_function, parse_entity_id
 from featurekit.lower.read import decode_cell, inspect_requests
 from featurekit.plan import FieldPlan, RepoPlan
 from featurekit.ports import OnlineStore
@@ -71,11 +71,11 @@ def inspect(repo: RepoPlan, store: OnlineStore, entity: str, entity_id: object) 
     """
     plan = repo.entity(entity)
     if isinstance(entity_id, str):
-        entity_id = entity_of_text(plan.key, entity_id)
+        entity_id = parse_entity_id(plan.key, entity_id)
     key = key_function(plan.key)(entity_id)
     views = [view for view in repo.views if view.key.entity == entity]
     declared = {f.name: (view.name, f) for view in views for f in view.fields}
-    clocks = [view.clock_field for view in views if view.clock_field]
+    clocks = [view.event_time_field for view in views if view.event_time_field]
     stored = _hash(store.run([key], [command(b"HGETALL", key)])[0], key)
     names = list(dict.fromkeys([*declared, *stored]))
     requests = inspect_requests(key, names)
@@ -207,7 +207,7 @@ def reset(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
     entities = [repo.entity(entity)] if entity is not None else list(repo.entities)
     deleted = 0
     for plan in entities:
-        for page in store.scan(plan.key.pattern()):
+        for page in store.scan(plan.key.scan_pattern()):
             replies = store.run(page, [command(b"UNLINK", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
                 if isinstance(reply, ErrorReply):

@@ -22,7 +22,9 @@ def with_streams(
     """The states, those of stream views with how fresh they are; without, if the store is away."""
     views = {view.name: view for view in repo.views if view.kind == "stream"}
     try:
-        keys = {view.key.entity: sample(store, view.key.pattern()).keys for view in views.values()}
+        keys = {
+            view.key.entity: sample(store, view.key.scan_pattern()).keys for view in views.values()
+        }
         fresh = {
             name: _freshness(store, view, keys[view.key.entity], lag(view))
             for name, view in views.items()

@@ -59,7 +59,7 @@ class Look:
     def ids(self, entity: str, most: int = SAMPLE) -> list[str]:
         """Ids of some entities that are stored, as text, parts of composite ids joined by `:`."""
         plan = self.plan.entity(entity)
-        return sorted(ids_of(plan.key, sample(self.store, plan.key.pattern(), most).keys))
+        return sorted(ids_of(plan.key, sample(self.store, plan.key.scan_pattern(), most).keys))
 
     def all_ids(self, entity: str) -> Iterator[list[str]]:
         """The ids of all entities that are stored, as `ids` has them, page by page of the scan.
@@ -67,7 +67,7 @@ class Look:
         One may come twice, and one whose last field has just expired may still be among them.
         """
         plan = self.plan.entity(entity)
-        for keys in self.store.scan(plan.key.pattern()):
+        for keys in self.store.scan(plan.key.scan_pattern()):
             yield ids_of(plan.key, keys)
 
     def feeds(self) -> list[Feed]:

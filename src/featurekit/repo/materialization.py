@@ -17,8 +17,8 @@ from featurekit.errors import (
     StoreError,
     ValueRefusedError,
 )
-from featurekit.lower.keys import parts_of
-from featurekit.lower.rows import json_reader
+from featurekit.lower.keys import join_key_values
+from featurekit.lower.rows import json_row_decoder
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, OnlineStore, Scan
 from featurekit.repo.history import History, Run
@@ -254,12 +254,12 @@ def _given(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[Given]:
                 f"the join key {odd[0]} is the row's key and none of its fields",
                 where=f"{view.name}, {entity!r}",
             )
-        keys = dict(zip(names, parts_of(view.key, entity), strict=True))
+        keys = dict(zip(names, join_key_values(view.key, entity), strict=True))
         yield Given(repr(entity), keys | dict(fields), keys | dict(fields))
 
 
 def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[Given]:
-    read = json_reader(view, strict=True)
+    read = json_row_decoder(view, strict=True)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

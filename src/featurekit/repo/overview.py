@@ -130,12 +130,12 @@ def overview(
 
 def samples_of(repo: RepoPlan, store: OnlineStore, most: int) -> dict[str, Sample]:
     """Up to `most` keys of each entity."""
-    return {e.name: sample(store, e.key.pattern(), most) for e in repo.entities}
+    return {e.name: sample(store, e.key.scan_pattern(), most) for e in repo.entities}
 
 
 def ids_of(plan: KeyPlan, keys: Sequence[bytes]) -> list[str]:
     """The ids in keys, as `inspect` takes them; keys that are not text are left out."""
-    head = plan.head.encode()
+    head = plan.entity_prefix.encode()
     ids = []
     for key in keys:
         try:

@@ -12,7 +12,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from featurekit.codec.contract import shown
 from featurekit.errors import BadEventError, RequestError, ValueRefusedError
 from featurekit.lower.rows import decimals_of, object_reader
 from featurekit.plan import ViewPlan
@@ -23,6 +22,7 @@ from featurekit.runtime.load import send
 from featurekit.runtime.report import MaterializeReport
 from featurekit.runtime.rows import Given, prepare_rows
 from featurekit.runtime.writer import Event, StreamWriter
+from featurekit.types import short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class RowWriter:
 def _object(row: object, view: ViewPlan, index: int) -> dict[str, object]:
     if not isinstance(row, Mapping):
         raise RequestError(
-            f"an object of join keys and fields is expected, not {shown(row)}",
+            f"an object of join keys and fields is expected, not {short_repr(row)}",
             where=f"{view.name}, row {index}",
         )
     return dict(row)

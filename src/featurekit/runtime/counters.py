@@ -158,7 +158,7 @@ class _Reads:
         told, name = count.metrics, count.plan.name
         self.services[name] = added(self.services.get(name, ReadMetrics()), told)
         for column in count.plan.columns:
-            if not column.is_clock:
+            if not column.is_event_time:
                 self.asked[column.view] += told.entities
                 self.absent[column.view, absent_status(column.field)] += told.nothing
 

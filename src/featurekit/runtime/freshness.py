@@ -26,7 +26,7 @@ def measure(
     """Take freshness from replies to `HPTTL`, `PTTL` and `HMGET`, three for each request."""
     count = len(replies[0]) // 3 if replies else 0
     places = [(column.group, column.slot) for column in plan.columns]
-    clocked = any(column.clock_field for column in plan.columns)
+    clocked = any(column.event_time_field for column in plan.columns)
     lives: list[tuple[float | None, ...]] = []
     ages: list[tuple[float | None, ...]] = [(None,) * len(places)] * count
     for row in range(count):
@@ -64,9 +64,9 @@ def _seconds(ttl_ms: int) -> float:
 
 def _age(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
     """Seconds since the newest event of the value's view, where the view keeps it."""
-    if not column.clock_field or not isinstance(values, list):
+    if not column.event_time_field or not isinstance(values, list):
         return None
-    clock = values[group.fields + group.clocks.index(column.clock_field)]
+    clock = values[group.fields + group.clocks.index(column.event_time_field)]
     if values[column.slot] is None or not isinstance(clock, bytes) or not clock.isdigit():
         return None
     return (now_ms - int(clock)) / 1000

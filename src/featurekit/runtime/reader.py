@@ -12,18 +12,18 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import RequestError, StoreError
-from featurekit.lower.max_age import mark_function
+from featurekit.lower.max_age import stale_marker
 from featurekit.lower.read import (
     DEFAULT,
     INVALID,
     MISSING,
     PRESENT,
+    AbsentCounters,
     Cell,
     PartialRow,
-    Steps,
-    TakeRow,
+    RowDecoder,
     absent_status,
-    decode_carefully,
+    decode_row_by_cell,
     group_readers,
     row_function,
 )
@@ -76,12 +76,12 @@ class OnlineReader:
         ]
         self._width = self._groups[0].width
         self._direct = len(plan.groups) == self._width == 1
-        self._mark = mark_function(plan, self._groups)
+        self._mark = stale_marker(plan, self._groups)
         self._tally = tally or Counters()
         self._count = self._tally.reader(self, plan)
         ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
-        steps = Steps(ticks, self._count.nothing.step)
-        features = [column for column in plan.columns if not column.is_clock]
+        steps = AbsentCounters(ticks, self._count.nothing.step)
+        features = [column for column in plan.columns if not column.is_event_time]
         self._traced: dict[str, str | int | tuple[str, ...]] = {
             "featurekit.service": plan.name,
             "featurekit.views": tuple(dict.fromkeys(column.view for column in features)),
@@ -183,7 +183,7 @@ class OnlineReader:
         ]
 
     def _ask(
-        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: RowDecoder | None = None
     ) -> list[Any]:
         """What all groups reply, one after another, taken by `take`; nothing is sent for no keys."""
         if not keys[0]:
@@ -207,7 +207,7 @@ class OnlineReader:
         return replies
 
     async def _ask_async(
-        self, keys: list[list[bytes]], terms: ReadOptions, take: TakeRow | None = None
+        self, keys: list[list[bytes]], terms: ReadOptions, take: RowDecoder | None = None
     ) -> list[Any]:
         if not keys[0]:
             return []
@@ -287,14 +287,14 @@ class OnlineReader:
     def _careful_row(self, raw: Any) -> tuple[Any, ...]:
         """What the generated function gave up on, having counted what it had found absent."""
         cells = _cells(raw, sum(group.fields for group in self._groups))
-        values, statuses = decode_carefully(self.plan, cells)
+        values, statuses = decode_row_by_cell(self.plan, cells)
         spoilt = (i for i, status in enumerate(statuses) if status not in _COUNTED)
         done = next(spoilt, len(statuses))
         self._tell(statuses, done)
         return (*values, PartialRow(cells))
 
     def _spoilt_row(self, cells: Any) -> tuple[Any, ...]:
-        values, statuses = decode_carefully(self.plan, cells)
+        values, statuses = decode_row_by_cell(self.plan, cells)
         self._tell(statuses, 0)
         return (*values, PartialRow(cells))
 
@@ -307,7 +307,7 @@ class OnlineReader:
 
     def _ticks(self, column: ReadColumn, status: str) -> Ticks:
         """What counts a column's values of that status; an event time is no feature."""
-        return Ticks() if column.is_clock else self._tally.ticks(column.view, status)
+        return Ticks() if column.is_event_time else self._tally.ticks(column.view, status)
 
     def _careful_record(self, raw: Any) -> Record:
         *values, cells = self._careful_row(raw)

@@ -14,8 +14,8 @@ from featurekit.lower.read import (
     PartialRow,
     Raw,
     absent_status,
-    decode_carefully,
-    starts_of,
+    decode_row_by_cell,
+    group_offsets,
 )
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
@@ -42,7 +42,7 @@ class ResponseSchema:
     @classmethod
     def of(cls, plan: ReadPlan) -> Self:
         """The shape of a plan's responses."""
-        starts, columns = starts_of(plan), plan.columns
+        starts, columns = group_offsets(plan), plan.columns
         return cls(
             plan=plan,
             names=tuple(column.name for column in columns),
@@ -54,7 +54,7 @@ class ResponseSchema:
     def statuses(self, raw: Raw) -> tuple[str, ...]:
         """The statuses of a row."""
         if isinstance(raw, PartialRow):
-            return decode_carefully(self.plan, raw)[1]
+            return decode_row_by_cell(self.plan, raw)[1]
         if None not in raw:
             return self.present
         return tuple(
@@ -180,7 +180,7 @@ class OnlineResponse:
         try:
             import pyarrow as pa
 
-            from featurekit.codec.arrow import to_arrow
+            from featurekit.types.arrow import to_arrow
         except ImportError as error:
             raise MissingExtraError.of("batch", "to_arrow()") from error
         dtypes = {k.name: k.dtype for g in self._shape.plan.groups for k in g.key.join_keys}

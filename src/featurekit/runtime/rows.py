@@ -11,9 +11,9 @@ from featurekit.lower.rows import Row, row_encoder
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
-    batch_unit,
-    faults_by_row,
-    faults_of_commands,
+    batch_write_group,
+    command_errors,
+    row_errors,
     transaction,
 )
 from featurekit.plan import ViewPlan
@@ -61,7 +61,7 @@ def prepare_rows(
         BadRowError: A row does not fit and there is nowhere to put it.
     """
     encode = row_encoder(view)
-    unit_of = batch_unit(view, dialect)
+    unit_of = batch_write_group(view, dialect)
     prepared = _in_transactions if dialect.transactions else _in_commands
     source = iter(rows)
     while batch := list(islice(source, _ROWS)):
@@ -104,7 +104,7 @@ def _in_transactions(units: _Units, bad: int) -> Prepared:
     )
     return Prepared(
         chunk,
-        lambda replies: faults_by_row(replies, [unit.commands for _, unit in units], 1),
+        lambda replies: row_errors(replies, [unit.commands for _, unit in units], 1),
         lambda row: units[row][0].decode(errors="replace"),
         bad,
     )
@@ -116,7 +116,7 @@ def _in_commands(units: _Units, bad: int) -> Prepared:
     data = b"".join(unit.data for _, unit in units)
     return Prepared(
         Chunk(data, n, n, n, lambda: ([key for key, _ in units], ends)),
-        faults_of_commands,
+        command_errors,
         lambda row: units[row][0].decode(errors="replace"),
         bad,
     )

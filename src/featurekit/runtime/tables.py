@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurekit.codec.arrow import python_value
-from featurekit.dtypes import DType
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import build_chunk
-from featurekit.lower.columns import EVENT_TIMESTAMP, Encoded, encode_batch
-from featurekit.lower.write_group import Dialect, faults_of_commands
+from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, encode_batch
+from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, Scan
 from featurekit.runtime.load import Prepared
+from featurekit.types import DType
+from featurekit.types.arrow import python_value
 
 Locate = Callable[[dict[str, object]], str]
 """From a row to where it came from, in words."""
@@ -76,7 +76,7 @@ def prepare_tables(
 
 
 def _reject(
-    view: ViewPlan, batch: Any, encoded: Encoded, rejects: RejectsFile | None, locate: Locate
+    view: ViewPlan, batch: Any, encoded: EncodedBatch, rejects: RejectsFile | None, locate: Locate
 ) -> None:
     if rejects is None:
         fault = encoded.fault(encoded.bad[0])
@@ -129,9 +129,9 @@ def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     return row | {k.name: members.get(source(k.name)) for k in view.key.join_keys}
 
 
-def _prepared(view: ViewPlan, encoded: Encoded, dialect: Dialect) -> Prepared:
+def _prepared(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> Prepared:
     if not len(encoded.keys):
-        return Prepared(Chunk(b"", 0, 0, 0), faults_of_commands, str, len(encoded.bad))
+        return Prepared(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.bad))
     built = build_chunk(view, encoded.keys, encoded.values, dialect)
 
     def apart() -> RowSpans:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from featurekit.codec.contract import shown
 from featurekit.errors import ValueRefusedError
+from featurekit.types import short_repr
 
 MAX_AHEAD_MS = 24 * 3600 * 1000
 """How far in the future an event's time may be: more is a wrong unit or a wrong clock."""
@@ -43,7 +43,7 @@ def event_ms_of(time: Timestamp, now_ms: int) -> int:
             time = datetime.fromisoformat(time)
         except ValueError as error:
             raise ValueRefusedError(
-                f"{shown(time)} is no time", where="event_timestamp"
+                f"{short_repr(time)} is no time", where="event_timestamp"
             ) from error
     if isinstance(time, datetime):
         if time.tzinfo is None:
@@ -54,10 +54,10 @@ def event_ms_of(time: Timestamp, now_ms: int) -> int:
     else:
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
-        raise ValueRefusedError(f"{shown(time)} is no time", where="event_timestamp")
+        raise ValueRefusedError(f"{short_repr(time)} is no time", where="event_timestamp")
     if event_ms > now_ms + MAX_AHEAD_MS:
         raise ValueRefusedError(
-            f"{shown(given)} is more than a day in the future",
+            f"{short_repr(given)} is more than a day in the future",
             where="event_timestamp",
             hint="times are milliseconds since the epoch, not micro- or nanoseconds",
         )

@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from featurekit.codec import Codec, codec_of
-from featurekit.codec.contract import shown
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
 from featurekit.runtime.times import Timestamp
 from featurekit.runtime.writer import Event
+from featurekit.types import Codec, DType, codec_of, short_repr
 
 TIMESTAMP = "event_timestamp"
 """The column with an event's time, unless the stream names another."""
@@ -166,7 +164,7 @@ def _time(given: object, where: str) -> Timestamp:
         return int(given)
     if given is None or isinstance(given, str) or type(given) is int:
         return given
-    raise ValueRefusedError(f"{shown(given)} is no time", where=where)
+    raise ValueRefusedError(f"{short_repr(given)} is no time", where=where)
 
 
 def _text(value: object) -> str | None:

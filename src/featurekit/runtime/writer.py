@@ -21,11 +21,11 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from featurekit.lower.events import (
-    arrival_unit,
-    fault_of,
-    lacks_script,
-    passing_refusal,
-    timed_unit,
+    arrival_write_group,
+    event_error,
+    event_time_write_group,
+    is_script_missing,
+    server_refusal,
 )
 from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
@@ -233,7 +233,7 @@ class StreamWriter:
         requests = preface + [data for _, _, data, _ in units]
         widths = [1] * len(preface) + [count for _, _, _, count in units]
         replies = await store.run(keys, requests, widths)
-        if lacks_script(replies):
+        if is_script_missing(replies):
             # What was written before the script was lost is written again, to the same effect.
             replies = await store.run(keys, requests, widths)
         at = len(preface)
@@ -248,7 +248,7 @@ class StreamWriter:
         store = self._door.store
         store.check_writable(self.plan.key.prefix)
         dialect = store.capabilities
-        make = timed_unit if self._timed else arrival_unit
+        make = event_time_write_group if self._timed else arrival_write_group
         # Events that are under way together stay in their order if none finds the script missing.
         # Where there is a server for each key, the store sees to that.
         self._preface = EVENT.load if self._timed and dialect.transactions else b""
@@ -314,7 +314,7 @@ class StreamWriter:
     def _run(self, key: bytes, data: bytes, count: int) -> list[Reply]:
         store = self._door.store
         replies = store.run((key,), (data,), count)
-        if lacks_script(replies):
+        if is_script_missing(replies):
             store.run((key,), (EVENT.load,))
             replies = store.run((key,), (data,), count)
         return replies
@@ -347,16 +347,16 @@ class StreamWriter:
             for index, key, data, count in part:
                 own = replies[at : at + count]
                 at += count
-                if lacks_script(own):
+                if is_script_missing(own):
                     own = self._run(key, data, count)
                 self._count(index, key, own, report)
 
     def _count(
         self, index: int, key: bytes, replies: Sequence[Reply], report: WriteReport
     ) -> None:
-        if fault := fault_of(replies):
+        if fault := event_error(replies):
             report.rejected.append((index, f"{key.decode(errors='replace')}: {fault}"))
-            report.refusal = report.refusal or passing_refusal(replies)
+            report.refusal = report.refusal or server_refusal(replies)
         elif self._timed and replies[0] == 0:
             report.dropped_older += 1
         else:

@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from math import isfinite
 from typing import Any
 
-from featurekit.codec import codec_of
-from featurekit.dtypes import DType
+from featurekit.types import DType, codec_of
 
 Spell = Callable[[Any], object]
 """From a value to its JSON value."""

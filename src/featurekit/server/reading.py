@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from featurekit.codec import Codec, codec_of
 from featurekit.compiler import compile_read
-from featurekit.dtypes import DType
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
 from featurekit.repo.serving import ages_ms_of
 from featurekit.runtime.reader import OnlineReader
 from featurekit.server.context import ServerContext
 from featurekit.server.json_values import Spell, speller
+from featurekit.types import Codec, DType, codec_of
 
 MOST = 256
 """Lists of features that are kept ready."""
@@ -126,7 +125,9 @@ class ReaderCache:
             ),
             columns=plan.columns,
             names=tuple(column.name for column in plan.columns),
-            clocks=tuple({c.view: None for c in plan.columns if self._clocks and c.clock_field}),
+            clocks=tuple(
+                {c.view: None for c in plan.columns if self._clocks and c.event_time_field}
+            ),
             spells=tuple(speller(c.field.dtype, self._words) for c in plan.columns),
             dates={name: codec_of(d) for name, d in keys.items() if d.kind == "date"},
         )
@@ -139,18 +140,20 @@ def clock_name(view: str) -> str:
 
 def with_clocks(plan: ReadPlan) -> ReadPlan:
     """The plan with a column more for each view that keeps event time."""
-    views = {column.view: column for column in plan.columns if column.clock_field}
+    views = {column.view: column for column in plan.columns if column.event_time_field}
     groups, columns = list(plan.groups), list(plan.columns)
     for view, column in views.items():
         fields = groups[column.group].fields
-        groups[column.group] = ReadGroup(groups[column.group].key, (*fields, column.clock_field))
+        groups[column.group] = ReadGroup(
+            groups[column.group].key, (*fields, column.event_time_field)
+        )
         columns.append(
             replace(
                 column,
                 name=clock_name(view),
-                field=FieldPlan(column.clock_field, DType("int64")),
+                field=FieldPlan(column.event_time_field, DType("int64")),
                 slot=len(fields),
-                clock_field="",
+                event_time_field="",
                 least_ttl_ms=None,
             )
         )

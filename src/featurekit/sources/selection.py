@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from featurekit.dtypes import DType
 from featurekit.errors import SourceError, nearest
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.sources.session import Rows, name, text
+from featurekit.types import DType
 
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"

@@ -18,7 +18,7 @@ from featurekit.wire import (
     Reply,
     command,
     first_error,
-    info_of,
+    parse_info,
     text_command,
 )
 
@@ -190,6 +190,6 @@ def _from_hello(reply: Reply) -> str:
 def _from_info(reply: Reply) -> str:
     if not isinstance(reply, bytes):
         return ""
-    told = info_of(reply)
+    told = parse_info(reply)
     name = told.get("server_name", "redis")
     return f"{name} {told.get(f'{name}_version', told.get('redis_version', ''))}".strip()

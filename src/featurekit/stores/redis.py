@@ -26,7 +26,7 @@ from featurekit.stores.pipelined_load import PipelinedLoad
 from featurekit.stores.pool import Pool
 from featurekit.stores.probe import fetch_capabilities, verify_writes
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, Reply, info_of, text_command
+from featurekit.wire import ErrorReply, Reply, parse_info, text_command
 
 SCAN_PAGE = 1000
 
@@ -136,7 +136,7 @@ class RedisStore(OnlineStore):
 
     @override
     def info(self, section: str) -> list[dict[str, str]]:
-        return [info_of(self.call("INFO", section))]
+        return [parse_info(self.call("INFO", section))]
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:

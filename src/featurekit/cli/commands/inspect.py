@@ -18,10 +18,10 @@ from featurekit.cli.output import (
     show_table,
 )
 from featurekit.cli.values import value_json
-from featurekit.codec.shown import value_text
-from featurekit.dtypes import parse_dtype
 from featurekit.repo import FeatureStore
 from featurekit.repo.inspection import InspectedField, Inspection
+from featurekit.types import parse_dtype
+from featurekit.types.display import value_text
 
 STYLES = {"present": "", "default": DIM, "missing": DIM, "invalid": BAD, "clock": DIM}
 

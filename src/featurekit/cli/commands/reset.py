@@ -22,7 +22,7 @@ def command(session: Session, entity: str | None, yes: bool) -> None:
     """
     with FeatureStore(session.repo) as store:
         names = [entity] if entity else [each.name for each in store.repo_plan.entities]
-        heads = [store.repo_plan.entity(name).key.head + "*" for name in names]
+        heads = [store.repo_plan.entity(name).key.entity_prefix + "*" for name in names]
         ask(
             session,
             f"delete {' and '.join(heads)} of project {store.project}",

@@ -10,8 +10,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from featurekit.codec.shown import value_text
-from featurekit.dtypes import parse_dtype
 from featurekit.errors import RequestError
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
@@ -23,6 +21,8 @@ from featurekit.server.console.files import HEADERS
 from featurekit.server.console.reading import batch_read, cut, read
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.context import ServerContext
+from featurekit.types import parse_dtype
+from featurekit.types.display import value_text
 
 MOST_FIELDS = 500
 MOST_IDS = 50

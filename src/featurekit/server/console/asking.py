@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
-from featurekit.lower.keys import entity_of_text
+from featurekit.lower.keys import parse_entity_id
 from featurekit.plan import ReadGroup, ReadPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.serving import Features
@@ -96,7 +96,7 @@ class Asked:
 def _keys(key: KeyPlan, text: str, row: Mapping[str, object]) -> dict[str, object]:
     where = f"{key.entity} id {text!r}"
     try:
-        entity = entity_of_text(key, text)
+        entity = parse_entity_id(key, text)
     except ValueRefusedError as error:
         raise ValueRefusedError(error.message, where=where, hint=error.hint) from error
     parts = entity if isinstance(entity, tuple) else (entity,)

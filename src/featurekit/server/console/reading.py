@@ -12,11 +12,9 @@ from itertools import cycle, islice
 from time import perf_counter
 from typing import Any
 
-from featurekit.codec import codec_of
-from featurekit.codec.shown import value_text
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.keys import KeyPlan
-from featurekit.lower.keys import entity_of_text
+from featurekit.lower.keys import parse_entity_id
 from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.repo import FeatureStore
 from featurekit.runtime.response import OnlineResponse
@@ -29,6 +27,8 @@ from featurekit.server.console.asking import (
     number,
 )
 from featurekit.server.console.sampler import Sampler
+from featurekit.types import codec_of
+from featurekit.types.display import value_text
 
 FOREVER = -1
 """The TTL of a value that nothing expires, as the server spells it."""
@@ -102,7 +102,7 @@ def _readable(key: KeyPlan, ids: Sequence[str]) -> list[str]:
     found = []
     for text in ids:
         try:
-            entity_of_text(key, text)
+            parse_entity_id(key, text)
         except FeatureKitError:
             continue
         found.append(text)

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from featurekit.codec import Codec, codec_of
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.runtime.translate import TIMESTAMP
@@ -20,6 +19,7 @@ from featurekit.server.context import ServerContext
 from featurekit.server.feast.errors import unknown_push_source, unknown_view
 from featurekit.server.routing import route
 from featurekit.server.writing import Writings
+from featurekit.types import Codec, codec_of
 
 _CREATED = "created"
 

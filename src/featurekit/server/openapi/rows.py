@@ -153,7 +153,7 @@ def _given(registry: Registry, view: FeatureView) -> Schema:
     required = list(keys)
     if view.batch is not None:
         required += [name for name, field in view.fields_.items() if field.required]
-    if view.clock_field:
+    if view.event_time_field:
         fields["event_timestamp"] = {
             "anyOf": [
                 {"type": "string", "format": "date-time"},

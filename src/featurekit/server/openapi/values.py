@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from featurekit.codec import codec_of
-from featurekit.dtypes import DType, parse_dtype
 from featurekit.models import FieldSpec
+from featurekit.types import DType, codec_of, parse_dtype
 
 Schema = dict[str, Any]
 

@@ -17,7 +17,7 @@ from featurekit.lower.scripts import SCRIPTS
 from featurekit.stores.cluster.topology import NOBODY, Topology, slot_of
 from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.url import Address
-from featurekit.wire import ErrorReply, command, commands_in, first_error
+from featurekit.wire import ErrorReply, command, first_error, split_commands
 
 PASSING = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
 """Codes of servers that do not answer now and may a moment later, they or others."""
@@ -263,7 +263,7 @@ class RoutedRequests:
         count = len(places) * each if each else sum(b - a for a, b in map(self._span, places))
         before = 0
         if asking:
-            parts = [ASKING + each for part in parts for each in commands_in(part)]
+            parts = [ASKING + each for part in parts for each in split_commands(part)]
             count *= 2
         if address in self._taught:
             parts.insert(0, TEACH)

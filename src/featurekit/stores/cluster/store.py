@@ -38,7 +38,7 @@ from featurekit.stores.options import REPLICA
 from featurekit.stores.probe import fetch_capabilities, verify_row_writes
 from featurekit.stores.redis import scan_pages
 from featurekit.stores.url import Address, StoreUrl
-from featurekit.wire import Reply, info_of, text_command
+from featurekit.wire import Reply, parse_info, text_command
 
 
 class ClusterStore(OnlineStore):
@@ -169,7 +169,7 @@ class ClusterStore(OnlineStore):
     @override
     def info(self, section: str) -> list[dict[str, str]]:
         request = text_command("INFO", section)
-        return [info_of(self._exchange_at(each, request, 1)[0]) for each in self._primaries()]
+        return [parse_info(self._exchange_at(each, request, 1)[0]) for each in self._primaries()]
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurekit.codec.table import codec_of
-from featurekit.dtypes import DType
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
 
 _DECIMAL_TYPE = pa.decimal128(38, 18)
 _WIDE_DECIMAL_TYPE = pa.decimal256(76, 38)

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.codec.arrow_cells import by_value, flat, only, spread
-from featurekit.codec.arrow_scalars import SCALARS
-from featurekit.codec.contract import Codec
-from featurekit.codec.table import codec_of
-from featurekit.dtypes import DType
+from featurekit.types.arrow_cells import by_value, flat, only, spread
+from featurekit.types.arrow_scalars import SCALARS
+from featurekit.types.codec import Codec
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
 
 _NOT_FINITE = pa.array([b"nan", b"inf", b"-inf"])
 _ESCAPED = r'["\\\x00-\x1f]'

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurekit.codec import DECODE_ERRORS, Codec, codec_of
-from featurekit.dtypes import parse_dtype
 from featurekit.errors import ValueRefusedError
-from tests.codec.table import REFUSED, UNREADABLE, VALUES
+from featurekit.types import DECODE_ERRORS, Codec, codec_of, parse_dtype
+from tests.feature_types.table import REFUSED, UNREADABLE, VALUES
 
 
 def codec(dtype: str) -> Codec:
@@ -18,7 +17,7 @@ def codec(dtype: str) -> Codec:
 
 
 def by_expression(of: Codec, data: bytes) -> object:
-    return eval(of.decoder_source("data"), {"data": data, **of.names()})
+    return eval(of.decoder_expression("data"), {"data": data, **of.names()})
 
 
 def names(rows: Sequence[tuple[Any, ...]]) -> list[str]:

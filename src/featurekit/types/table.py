@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from featurekit.codec.contract import Codec
-from featurekit.codec.nested import ArrayCodec, JsonCodec, VectorCodec
-from featurekit.codec.numbers import BoolCodec, DecimalCodec, FloatCodec, IntCodec
-from featurekit.codec.texts import BytesCodec, StringCodec
-from featurekit.codec.times import DateCodec, TimestampCodec
-from featurekit.dtypes import DType
+from featurekit.types.codec import Codec
+from featurekit.types.dtype import DType
+from featurekit.types.nested import ArrayCodec, JsonCodec, VectorCodec
+from featurekit.types.numbers import BoolCodec, DecimalCodec, FloatCodec, IntCodec
+from featurekit.types.texts import BytesCodec, StringCodec
+from featurekit.types.times import DateCodec, TimestampCodec
 
 _BY_KIND: dict[str, type[Codec]] = {
     "string": StringCodec,

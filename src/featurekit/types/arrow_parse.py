@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.codec.arrow_cells import flat, only
-from featurekit.codec.arrow_types import arrow_type, to_arrow
-from featurekit.codec.contract import Codec
-from featurekit.codec.table import codec_of
-from featurekit.codec.times import TIMESTAMP
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
+from featurekit.types.arrow_cells import flat, only
+from featurekit.types.arrow_types import arrow_type, to_arrow
+from featurekit.types.codec import Codec
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
+from featurekit.types.times import TIMESTAMP
 
 _DAY_LENGTH = len("2026-11-22")
 _USUAL = {

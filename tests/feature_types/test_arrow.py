@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurekit.codec import codec_of
-from featurekit.codec.arrow import arrow_type, encode_array, parse_array, python_value, to_arrow
-from featurekit.dtypes import DType, parse_dtype
 from featurekit.errors import ValueRefusedError
-from tests.codec.table import VALUES
+from featurekit.types import DType, codec_of, parse_dtype
+from featurekit.types.arrow import arrow_type, encode_array, parse_array, python_value, to_arrow
+from tests.feature_types.table import VALUES
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 BITS64 = st.integers(0, 2**64 - 1).map(

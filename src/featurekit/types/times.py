@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 
 from typing_extensions import override
 
-from featurekit.codec.contract import Codec, shown
 from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec, short_repr
 
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -46,7 +46,7 @@ class TimestampCodec(Codec):
         if value != value:  # noqa: PLR0124 - pandas' NaT
             raise self.refusal(value)
         if getattr(value, "nanosecond", 0):
-            raise ValueRefusedError(f"{shown(value)} is finer than a microsecond")
+            raise ValueRefusedError(f"{short_repr(value)} is finer than a microsecond")
         return datetime(
             value.year, value.month, value.day,
             value.hour, value.minute, value.second, value.microsecond,
@@ -56,7 +56,7 @@ class TimestampCodec(Codec):
     @override
     def decode(self, data: bytes) -> datetime:
         if not _STORED.fullmatch(data):
-            raise ValueError(f"{shown(data)} is not {self.noun}")
+            raise ValueError(f"{short_repr(data)} is not {self.noun}")
         return datetime.fromisoformat(data.decode())
 
     @override
@@ -86,7 +86,7 @@ class TimestampCodec(Codec):
         return self.encode(value).decode()
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_timestamp({data})"
 
     @override
@@ -107,7 +107,7 @@ class DateCodec(Codec):
     @override
     def decode(self, data: bytes) -> date:
         if not _STORED_DATE.fullmatch(data):
-            raise ValueError(f"{shown(data)} is not {self.noun}")
+            raise ValueError(f"{short_repr(data)} is not {self.noun}")
         return date.fromisoformat(data.decode())
 
     @override
@@ -128,7 +128,7 @@ class DateCodec(Codec):
         return self.encode(value).decode()
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_date({data})"
 
     @override
@@ -138,5 +138,5 @@ class DateCodec(Codec):
 
 def _without_zone(value: object) -> ValueRefusedError:
     return ValueRefusedError(
-        f"{shown(value)} has no time zone", hint="a timestamp is a moment: give it its zone"
+        f"{short_repr(value)} has no time zone", hint="a timestamp is a moment: give it its zone"
     )

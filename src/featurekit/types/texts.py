@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from featurekit.codec.contract import Codec, shown
 from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec, short_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class StringCodec(Codec):
         try:
             return str.encode(value)
         except UnicodeEncodeError:
-            raise ValueRefusedError(f"{shown(value)} has half of a surrogate pair") from None
+            raise ValueRefusedError(f"{short_repr(value)} has half of a surrogate pair") from None
 
     @override
     def decode(self, data: bytes) -> str:
@@ -35,7 +35,7 @@ class StringCodec(Codec):
         return text
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"{data}.decode()"
 
 
@@ -67,12 +67,12 @@ class BytesCodec(Codec):
         try:
             return base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
-            raise ValueRefusedError(f"{shown(value)} is not base64") from None
+            raise ValueRefusedError(f"{short_repr(value)} is not base64") from None
 
     @override
     def to_json(self, value: object) -> str:
         return base64.b64encode(self.encode(value)).decode()
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return data

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.codec.arrow_cells import by_value, flat, python_value
-from featurekit.codec.arrow_lists import arrays, vectors
-from featurekit.codec.arrow_parse import parse_array
-from featurekit.codec.arrow_scalars import SCALARS
-from featurekit.codec.arrow_types import arrow_type, to_arrow
-from featurekit.codec.table import codec_of
-from featurekit.dtypes import DType
+from featurekit.types.arrow_cells import by_value, flat, python_value
+from featurekit.types.arrow_lists import arrays, vectors
+from featurekit.types.arrow_parse import parse_array
+from featurekit.types.arrow_scalars import SCALARS
+from featurekit.types.arrow_types import arrow_type, to_arrow
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
 
 __all__ = ["arrow_type", "encode_array", "parse_array", "python_value", "to_arrow"]
 

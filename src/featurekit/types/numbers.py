@@ -13,8 +13,8 @@ from decimal import ROUND_UP, Context, Decimal
 
 from typing_extensions import override
 
-from featurekit.codec.contract import Codec, shown, unboxed
 from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec, short_repr, to_python_scalar
 
 INT = re.compile(rb"-?[0-9]+")
 FLOAT = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|-?inf")
@@ -45,7 +45,7 @@ class IntCodec(Codec):
     @override
     def encode(self, value: object) -> bytes:
         if type(value) is not int:
-            value = unboxed(value)
+            value = to_python_scalar(value)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise self.refusal(value)
         if value >> (self.bits - 1) not in (0, -1):
@@ -55,10 +55,10 @@ class IntCodec(Codec):
     @override
     def decode(self, data: bytes) -> int:
         if not INT.fullmatch(data):
-            raise ValueError(f"{shown(data)} is not {self.noun}")
+            raise ValueError(f"{short_repr(data)} is not {self.noun}")
         value = int(data)
         if value >> (self.bits - 1) not in (0, -1):
-            raise ValueError(f"{shown(data)} is outside {self.dtype}")
+            raise ValueError(f"{short_repr(data)} is outside {self.dtype}")
         return value
 
     @override
@@ -70,7 +70,7 @@ class IntCodec(Codec):
             raise self.outside(text) if digits else self.refusal(text) from None
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         safe = len(str(1 << (self.bits - 1)))
         plain = (
             f"int({data}) if {data}.isdigit() and len({data}) < {safe} else _{self.dtype}({data})"
@@ -102,7 +102,7 @@ class FloatCodec(Codec):
         Raises:
             ValueRefusedError: It is not of this type.
         """
-        number = value if type(value) is float else unboxed(value)
+        number = value if type(value) is float else to_python_scalar(value)
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise self.refusal(value)
         try:
@@ -110,7 +110,7 @@ class FloatCodec(Codec):
         except OverflowError:
             raise self.outside(value) from None
         if isinstance(number, int) and result != number:
-            raise ValueRefusedError(f"{shown(value)} is not exactly {self.noun}")
+            raise ValueRefusedError(f"{short_repr(value)} is not exactly {self.noun}")
         return result
 
     def _narrowed(self, number: float) -> float:
@@ -121,7 +121,7 @@ class FloatCodec(Codec):
         try:
             return self._narrowed(float(data))
         except OverflowError:
-            raise ValueError(f"{shown(data)} is outside {self.dtype}") from None
+            raise ValueError(f"{short_repr(data)} is outside {self.dtype}") from None
 
     @override
     def parse(self, text: str) -> float:
@@ -148,7 +148,7 @@ class FloatCodec(Codec):
         return number if math.isfinite(number) else text
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         if self.dtype.kind == "float32":
             return f"_unpack32(_pack32(float({data})))[0]"
         return f"float({data})"
@@ -166,7 +166,7 @@ class BoolCodec(Codec):
 
     @override
     def encode(self, value: object) -> bytes:
-        flag = unboxed(value)
+        flag = to_python_scalar(value)
         if not isinstance(flag, bool):
             raise self.refusal(value)
         return b"true" if flag else b"false"
@@ -176,7 +176,7 @@ class BoolCodec(Codec):
         try:
             return _BOOLS[data]
         except KeyError:
-            raise ValueError(f"{shown(data)} is not {self.noun}") from None
+            raise ValueError(f"{short_repr(data)} is not {self.noun}") from None
 
     @override
     def parse(self, text: str) -> bool:
@@ -186,7 +186,7 @@ class BoolCodec(Codec):
             raise self.refusal(text) from None
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_bools[{data}]"
 
     @override
@@ -200,7 +200,7 @@ class DecimalCodec(Codec):
 
     @override
     def encode(self, value: object) -> bytes:
-        number = unboxed(value)
+        number = to_python_scalar(value)
         if isinstance(number, bool) or not isinstance(number, int | Decimal):
             raise self.refusal(value)
         if isinstance(number, int):
@@ -221,7 +221,7 @@ class DecimalCodec(Codec):
     def decode(self, data: bytes) -> Decimal:
         text = plain_of(data)
         if text is None:
-            raise ValueError(f"{shown(data)} is not {self.noun}")
+            raise ValueError(f"{short_repr(data)} is not {self.noun}")
         return Decimal(text.decode())
 
     @override
@@ -236,7 +236,7 @@ class DecimalCodec(Codec):
         return self.encode(value).decode()
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_decimal({data})"
 
     @override

@@ -15,9 +15,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from featurekit.codec.contract import Codec, shown, unboxed
-from featurekit.codec.numbers import text32_of
 from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec, short_repr, to_python_scalar
+from featurekit.types.numbers import text32_of
 
 MAX_DEPTH = 100
 """Levels that a JSON value may nest."""
@@ -61,7 +61,7 @@ class JsonCodec(Codec):
             raise ValueRefusedError(f"a JSON value nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
-                raise ValueRefusedError(f"{shown(value)} has a key that is not a string")
+                raise ValueRefusedError(f"{short_repr(value)} has a key that is not a string")
             value = list(value.values())
         if isinstance(value, list | tuple):
             for item in value:
@@ -84,12 +84,12 @@ class JsonCodec(Codec):
         try:
             value = self.decode(text.encode())
         except ValueError:
-            raise ValueRefusedError(f"{shown(text)} is not JSON") from None
+            raise ValueRefusedError(f"{short_repr(text)} is not JSON") from None
         self.encode(value)
         return value
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_json({data})"
 
     @override
@@ -143,9 +143,9 @@ class ArrayCodec(Codec):
             items = None
         # Checked in bulk: an array may have thousands of elements.
         if not isinstance(items, list) or not set(map(type, items)) <= {_IN_JSON.get(kind, str)}:
-            raise ValueError(f"{shown(data)} is not {self.noun}")
+            raise ValueError(f"{short_repr(data)} is not {self.noun}")
         if kind in _FLOATS and not all(map(math.isfinite, items)):
-            raise ValueError(f"{shown(data)} has a number that is not finite")
+            raise ValueError(f"{short_repr(data)} has a number that is not finite")
         if kind in {"string", "bool", "float64"}:
             return items
         return [self.element.from_json(item) for item in items]
@@ -165,7 +165,7 @@ class ArrayCodec(Codec):
         return [self.element.to_json(item) for item in value]
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_array_{self.dtype.element}({data})"
 
     @override
@@ -197,13 +197,13 @@ class VectorCodec(Codec):
         except OverflowError:
             raise self.outside(items) from None
         if not all(map(math.isfinite, items)):
-            raise ValueRefusedError(f"{shown(items)} has a number that is not finite")
+            raise ValueRefusedError(f"{short_repr(items)} has a number that is not finite")
         return data
 
     def _number(self, item: object) -> float:
-        number = unboxed(item)
+        number = to_python_scalar(item)
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise ValueRefusedError(f"{shown(item)} in {self.noun}")
+            raise ValueRefusedError(f"{short_repr(item)} in {self.noun}")
         return number
 
     @override
@@ -231,7 +231,7 @@ class VectorCodec(Codec):
         return [float(text32_of(number)) for number in _listed(self.encode(value))]
 
     @override
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         return f"_vector_{self.dtype.size}({data})"
 
     @override

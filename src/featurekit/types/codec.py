@@ -10,8 +10,8 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
+from featurekit.types.dtype import DType
 
 DECODE_ERRORS = (ValueError, KeyError, TypeError, OverflowError)
 """All that a decoder, be it the method or the expression, raises for bytes that do not decode."""
@@ -21,7 +21,7 @@ _SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Codec(ABC):
-    """The Python form of one type. `decode` is the reference for `decoder_source`.
+    """The Python form of one type. `decode` is the reference for `decoder_expression`.
 
     `None` is no value of any type: whoever calls has dealt with nulls before.
     """
@@ -75,26 +75,26 @@ class Codec(ABC):
         return value
 
     @abstractmethod
-    def decoder_source(self, data: str) -> str:
+    def decoder_expression(self, data: str) -> str:
         """An expression for the value of the variable `data`, which holds bytes.
 
         It uses no globals but `names()`, and raises one of `DECODE_ERRORS`.
         """
 
     def names(self) -> dict[str, object]:
-        """The globals of `decoder_source`; a name means the same in every codec of one type."""
+        """The globals of `decoder_expression`; a name means the same in every codec of one type."""
         return {}
 
     def refusal(self, value: object) -> ValueRefusedError:
         """The error for a value that is not of this type."""
-        return ValueRefusedError(f"{shown(value)} is not {self.noun}")
+        return ValueRefusedError(f"{short_repr(value)} is not {self.noun}")
 
     def outside(self, value: object) -> ValueRefusedError:
         """The error for a value of the right kind that the type has no room for."""
-        return ValueRefusedError(f"{shown(value)} is outside {self.dtype}")
+        return ValueRefusedError(f"{short_repr(value)} is outside {self.dtype}")
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A value for a message, cut at 80 characters."""
     try:
         text = repr(value).replace("\n", " ")
@@ -103,7 +103,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def unboxed(value: object) -> object:
+def to_python_scalar(value: object) -> object:
     """A numpy scalar as the Python value it is; anything else as it stands.
 
     Times are left alone: numpy's have no zone.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from featurekit.codec.table import codec_of
-from featurekit.dtypes import DType
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
 
 _SHOWN = 4
 """Numbers of a vector that people are shown."""

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.codec.arrow_cells import by_value, is_bytes, is_text, only
-from featurekit.codec.contract import Codec
-from featurekit.codec.numbers import DECIMAL_DIGITS, text_of
+from featurekit.types.arrow_cells import by_value, is_bytes, is_text, only
+from featurekit.types.codec import Codec
+from featurekit.types.numbers import DECIMAL_DIGITS, text_of
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _FIRST_DAY, _LAST_DAY = 1 - _EPOCH, date.max.toordinal() - _EPOCH

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from typing_extensions import override
 
-from featurekit.codec.contract import Codec
-from featurekit.codec.table import codec_of
-from featurekit.dtypes import DType
 from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec
+from featurekit.types.dtype import DType
+from featurekit.types.table import codec_of
 
 
 class _Unfit:
