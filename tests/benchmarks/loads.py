@@ -14,7 +14,7 @@ from typing import Any
 from featurekit.bench.workload import entity_ids
 from featurekit.lower.write_group import Dialect
 from featurekit.ports import Chunk
-from featurekit.runtime.tables import prepare_tables
+from featurekit.runtime.load_tables import encode_tables
 from featurekit.sources import open_source
 from featurekit.stores import open_store
 from tests.benchmarks.environment import Ground, ground
@@ -92,7 +92,7 @@ def _chunks(place: Ground) -> list[Chunk]:
     assert view.source is not None
     scan = open_source(view.source, place.root).scan(view, None, None)
     return [
-        each.chunk for each in prepare_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
+        each.chunk for each in encode_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
     ]
 
 

@@ -15,7 +15,7 @@ from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.tracing import API, is_traced
+from featurekit.runtime.tracing import API, tracing_enabled
 from tests.benchmarks.environment import ground
 from tests.benchmarks.results import Row, summary
 
@@ -38,7 +38,7 @@ class Uncounted(OnlineReader):
             return []
         store, asked = self._door.store, self._together(keys)
         replies = store.read(*asked, take, replies_per_request=self._width, options=terms)
-        if API in modules and is_traced():
+        if API in modules and tracing_enabled():
             self._trace(keys, 0.0, replies)
         return replies
 

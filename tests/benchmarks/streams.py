@@ -12,7 +12,7 @@ from featurekit.lower.events import arrival_write_group
 from featurekit.lower.keys import key_function
 from featurekit.lower.write_group import Dialect
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace
+from featurekit.runtime.worker import WorkerOptions
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, command
 from tests.benchmarks.environment import Ground, ground
@@ -105,7 +105,9 @@ def _worker(place: Ground) -> Iterator[Row]:
         writer.write_many(events[at : at + EVENTS])
     alone = STREAMED / (perf_counter() - start)
     start = perf_counter()
-    [report] = place.store.streams.run(["live"], StreamOptions(once=True, pace=Pace(wait_s=0.05)))
+    [report] = place.store.streams.run(
+        ["live"], StreamOptions(once=True, worker=WorkerOptions(wait_s=0.05))
+    )
     fed = report.written / (perf_counter() - start)
     assert report.written == STREAMED
     yield Row("write_many", "50,000 events", alone, unit="events/s")

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from featurekit import FeatureStore
 from featurekit.repo.heartbeats import Heartbeat
-from featurekit.runtime.worker import Pace, Worker
+from featurekit.runtime.worker import Worker, WorkerOptions
 from tests.cli.running import run, run_json
 from tests.servers import Server
 from tests.streams.crew import until
@@ -89,7 +89,13 @@ def test_list_tells_the_last_loads_and_applies(folder: Path) -> None:
 def test_status_tells_of_the_workers_that_live(folder: Path, valkey: Server) -> None:
     run("apply")
     with FeatureStore(folder) as store:
-        worker = Worker(store.stream_writer("user_activity"), None, Pace(), print, lambda: 0)  # type: ignore[arg-type]
+        worker = Worker(
+            store.stream_writer("user_activity"),
+            None,  # type: ignore[arg-type]
+            WorkerOptions(),
+            print,
+            lambda: 0,
+        )
         with Heartbeat(store._door.store, store.project, "w1", [worker]):
             until(lambda: any(view["workers"] for view in run_json("status")))
             [told] = next(v["workers"] for v in run_json("status") if v["kind"] == "stream")

@@ -39,7 +39,7 @@ PROCESSES.set_forkserver_preload(
     [
         "duckdb",
         "featurekit.repo.feature_store",
-        "featurekit.runtime.tables",
+        "featurekit.runtime.load_tables",
         "featurekit.stores.redis",
     ]
 )

@@ -101,7 +101,7 @@ def test_readers_that_are_gone_have_not_read_for_nothing(
     shop: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "_READERS", 2)
-    monkeypatch.setattr("featurekit.runtime.counters._KEPT", 2)
+    monkeypatch.setattr("featurekit.runtime.counters.MAX_READERS", 2)
     features = ["profile:tx_count_7d", "profile:country", "profile:tags"]
     gc.freeze()  # what others have left behind is not to be found here
     lists = [features[:1], features[:2], features, features[1:], features[2:]]
@@ -111,7 +111,7 @@ def test_readers_that_are_gone_have_not_read_for_nothing(
         shop.refresh()
         gc.collect()
     gc.unfreeze()
-    assert len(shop._tally._open) < 3 * len(lists)
+    assert len(shop._tally.readers) < 3 * len(lists)
     assert shop.metrics().reads["features"].calls == 15
     assert sum(shop.metrics().features["profile"].values()) == 3 * 9
 

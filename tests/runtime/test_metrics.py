@@ -1,29 +1,29 @@
-"""Snapshots of metrics as values, and the counts behind them."""
+"""Metrics snapshots, and the counters behind them."""
 
 from __future__ import annotations
 
 from featurekit.ports import ConnectionStats
-from featurekit.runtime.counters import Ticks
+from featurekit.runtime.counters import AtomicCounter
 from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewAge
 
 
-def test_a_quantile_is_the_bound_that_so_many_calls_kept_to() -> None:
-    latency = Histogram((2, 0, 0, 0, 0, 1, *[0] * (len(BOUNDS_S) - 6), 1), 100.1)
+def test_a_quantile_is_the_bound_that_this_share_of_calls_stayed_within() -> None:
+    latency = Histogram([2, 0, 0, 0, 0, 1, *[0] * (len(BOUNDS_S) - 6), 1], 100.1)
     assert latency.calls == 4
     assert [latency.quantile(share) for share in (0.5, 0.75, 1)] == [5e-05, 0.0025, float("inf")]
     assert Histogram().quantile(0.5) is None
 
 
-def test_ticks_count_up_and_start_again() -> None:
-    ticks = Ticks()
-    assert [next(ticks.step) for _ in range(3)] == [None] * 3
-    assert ticks.count == 3
-    ticks.restart()
-    next(ticks.step)
-    assert ticks.count == 1
+def test_an_atomic_counter_counts_up_and_starts_again() -> None:
+    counter = AtomicCounter()
+    assert [next(counter.increments) for _ in range(3)] == [None] * 3
+    assert counter.value == 3
+    counter.reset()
+    next(counter.increments)
+    assert counter.value == 1
 
 
-def test_of_two_ages_the_younger_is_the_truer() -> None:
+def test_of_two_ages_of_a_view_the_smaller_one_counts() -> None:
     old, young, never = (
         Metrics(views={"v": ViewAge("batch", 1000, age, late)})
         for age, late in ((5000, True), (10, False), (None, True))

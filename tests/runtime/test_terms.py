@@ -13,7 +13,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
-from featurekit.runtime.requests import terms_of
+from featurekit.runtime.read_arguments import read_options
 from tests.promise.repos import applied, commands
 from tests.servers import Server, running, valkey_binary
 
@@ -103,7 +103,7 @@ def test_a_timeout_bounds_the_call_with_its_retries(shop: FeatureStore, valkey: 
 def test_a_timeout_is_seconds_or_a_timedelta(
     timeout: Any, *, partial: bool, terms: ReadOptions
 ) -> None:
-    assert terms_of(timeout, partial=partial) == terms
+    assert read_options(timeout, partial=partial) == terms
 
 
 @pytest.mark.parametrize(

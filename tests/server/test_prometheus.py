@@ -19,7 +19,7 @@ from featurekit.runtime.metrics import (
 from featurekit.server.prometheus import MetricsCollector, exposition
 
 METRICS = Metrics(
-    reads={'s"1': ReadMetrics(3, 1, 30, 2, Histogram((2, 1, *[0] * (len(BOUNDS_S) - 2), 1), 0.5))},
+    reads={'s"1': ReadMetrics(3, 1, 30, 2, Histogram([2, 1, *[0] * (len(BOUNDS_S) - 2), 1], 0.5))},
     features={"v": {"present": 20, "stale": 10}},
     store=ConnectionStats(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
     events={"w": EventMetrics(10, 1, 2, 3, 3)},

@@ -17,13 +17,13 @@ from featurekit import FeatureStore
 from featurekit.errors import RequestError, StoreError
 from featurekit.repo import heartbeats
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace
+from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server
 from tests.streams.crew import emit, ended, until, worker
 from tests.streams.repos import repository
 
 KEY = "featurekit:{shop}:workers"
-QUICK = StreamOptions("w1", pace=Pace(wait_s=0.02, interval_s=0.1))
+QUICK = StreamOptions("w1", worker=WorkerOptions(wait_s=0.02, interval_s=0.1))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from featurekit import FeatureStore
 from featurekit.errors import StreamUnavailableError
 from featurekit.ports import EventSource
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace, StreamReport
+from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.streams import Consumer as Reader
 from featurekit.streams import kafka, open_stream
 from tests.servers import Server
@@ -42,7 +42,7 @@ SETTINGS = {
     "heartbeat.interval.ms": "500",
     "reconnect.backoff.max.ms": "200",
 }
-PACE = Pace(batch=50, wait_s=0.2, first_pause_s=0.05, longest_pause_s=0.2)
+PACE = WorkerOptions(batch=50, wait_s=0.2, first_pause_s=0.05, longest_pause_s=0.2)
 
 
 class Cluster:
@@ -116,7 +116,7 @@ def client(valkey: Server) -> Iterator[redis.Redis]:
 
 
 def drain(store: FeatureStore) -> StreamReport:
-    [report] = store.streams.run(options=StreamOptions(once=True, pace=PACE))
+    [report] = store.streams.run(options=StreamOptions(once=True, worker=PACE))
     return report
 
 
@@ -216,7 +216,7 @@ def test_partitions_move_between_workers_without_loss(
     reports: list[StreamReport] = []
 
     def work(stop: threading.Event) -> None:
-        how = StreamOptions(pace=PACE)
+        how = StreamOptions(worker=PACE)
         reports.extend(store.streams.run(options=how, stop=stop))
 
     first = threading.Thread(target=work, args=(stop_first,))
@@ -240,7 +240,7 @@ def test_a_worker_killed_mid_way_loses_nothing(
     store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
 ) -> None:
     cluster.emit(topic, 0, 3000)
-    with forked(partial(store.streams.run, (), StreamOptions(pace=PACE))):  # type: ignore[arg-type]
+    with forked(partial(store.streams.run, (), StreamOptions(worker=PACE))):  # type: ignore[arg-type]
         until(lambda: max(counts(client, 3000)) > 100)
     until(lambda: drain(store).lag == 0, seconds=30)
     assert counts(client, 3000) == list(range(3000))
@@ -276,7 +276,7 @@ def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: 
         reader.close()
         stop = threading.Event()
         told: list[StreamReport] = []
-        how = StreamOptions(pace=Pace(wait_s=0.2, interval_s=0.3, grace_s=0.5))
+        how = StreamOptions(worker=WorkerOptions(wait_s=0.2, interval_s=0.3, grace_s=0.5))
         thread = threading.Thread(
             target=lambda: store.streams.run(options=how, stop=stop, tell=told.append)
         )

@@ -16,12 +16,12 @@ import redis
 
 from featurekit import FeatureStore
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace
+from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server, running, valkey_binary
 from tests.streams.crew import counts, emit, ended, forked, newest, until, worker
 from tests.streams.repos import immortal, repository
 
-PACE = Pace(batch=50, wait_s=0.05, first_pause_s=0.02, longest_pause_s=0.2)
+PACE = WorkerOptions(batch=50, wait_s=0.05, first_pause_s=0.02, longest_pause_s=0.2)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 
 def work(store: FeatureStore, consumer: str) -> None:
-    store.streams.run(["activity"], StreamOptions(consumer=consumer, pace=PACE))
+    store.streams.run(["activity"], StreamOptions(consumer=consumer, worker=PACE))
 
 
 def pending(client: redis.Redis) -> int:
@@ -51,8 +51,8 @@ def test_workers_killed_while_events_flow_lose_none(
             emit(client, total, 300, users=10**6)
             total += 300
             time.sleep(rng.uniform(0, 0.06))
-    pace = Pace(wait_s=0.05)
-    store.streams.run(["activity"], StreamOptions("w", claim_after_ms=1, once=True, pace=pace))
+    pace = WorkerOptions(wait_s=0.05)
+    store.streams.run(["activity"], StreamOptions("w", claim_after_ms=1, once=True, worker=pace))
     assert pending(client) == 0
     assert counts(client, total) == list(range(total))
     assert immortal(client) == []
@@ -110,7 +110,7 @@ def test_a_worker_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with running(valkey_binary(), *durable) as server, repository(tmp_path, server.url) as store:
         stop = threading.Event()
-        how = StreamOptions(consumer="w", pace=PACE)
+        how = StreamOptions(consumer="w", worker=PACE)
         thread = threading.Thread(target=lambda: store.streams.run(["activity"], how, stop=stop))
         thread.start()
         for turn in range(3):

@@ -15,12 +15,12 @@ import redis
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, StreamError, UnknownNameError
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace, StreamReport
+from featurekit.runtime.worker import StreamReport, WorkerOptions
 from tests.servers import Server
 from tests.streams.crew import counts, emit, newest, until
 from tests.streams.repos import repository, stored, ttl_ms
 
-QUICK = Pace(wait_s=0.02, interval_s=30.0, first_pause_s=0.01, longest_pause_s=0.05)
+QUICK = WorkerOptions(wait_s=0.02, interval_s=30.0, first_pause_s=0.01, longest_pause_s=0.05)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 def drain(store: FeatureStore, view: str = "activity", **options: object) -> StreamReport:
     """Run a worker until there is nothing left."""
-    how = StreamOptions(once=True, pace=QUICK, **options)  # type: ignore[arg-type]
+    how = StreamOptions(once=True, worker=QUICK, **options)  # type: ignore[arg-type]
     [report] = store.streams.run([view], how)
     return report
 
@@ -211,7 +211,7 @@ def test_a_stream_that_is_deleted_is_read_again_from_its_start(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     stop = threading.Event()
-    how = StreamOptions(pace=QUICK)
+    how = StreamOptions(worker=QUICK)
     running = threading.Thread(target=lambda: store.streams.run(["activity"], how, stop=stop))
     running.start()
     emit(client, 0, 100)
@@ -228,7 +228,7 @@ def test_two_workers_share_a_group(store: FeatureStore, client: redis.Redis) -> 
     reports: list[StreamReport] = []
 
     def work(name: str) -> None:
-        how = StreamOptions(consumer=name, once=True, pace=Pace(batch=50, wait_s=0.02))
+        how = StreamOptions(consumer=name, once=True, worker=WorkerOptions(batch=50, wait_s=0.02))
         reports.extend(store.streams.run(["activity"], how))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
@@ -245,7 +245,7 @@ def test_all_views_with_a_source_run_side_by_side(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 10)
-    reports = store.streams.run(options=StreamOptions(once=True, pace=QUICK))
+    reports = store.streams.run(options=StreamOptions(once=True, worker=QUICK))
     assert {report.view: report.read for report in reports} == {"activity": 10, "session": 0}
 
 
@@ -273,7 +273,7 @@ def test_a_full_store_makes_the_worker_wait_and_loses_nothing(
     emit(client, 0, 2000)
     told: list[StreamReport] = []
     stop = threading.Event()
-    how = StreamOptions(pace=Pace(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
     store.stream_writer("activity").write("u1", {"count": 0})
     client.config_set("maxmemory", 1)
     try:
@@ -298,7 +298,7 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
     url = server.url.replace("unix://", "unix://w:p@")
     stop = threading.Event()
     told: list[StreamReport] = []
-    how = StreamOptions(pace=Pace(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
     try:
         with repository(tmp_path / "w", url) as store:
             running = threading.Thread(
@@ -324,7 +324,7 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
 def test_reports_tell_rate_lag_and_age(store: FeatureStore, client: redis.Redis) -> None:
     emit(client, 0, 100)
     told: list[StreamReport] = []
-    how = StreamOptions(once=True, pace=QUICK)
+    how = StreamOptions(once=True, worker=QUICK)
     store.streams.run(["activity"], how, tell=told.append)
     [report] = told
     document = report.to_dict()

@@ -28,9 +28,8 @@ from featurekit.lower.read import requests_function
 from featurekit.plan import ViewPlan
 from featurekit.ports import OnlineStore, Scan, StoreHandle
 from featurekit.repo import FeatureStore
-from featurekit.runtime.load import send
+from featurekit.runtime.load import MaterializeReport, send_batches
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.report import MaterializeReport
 from featurekit.wire import command
 
 _BATCH_ROWS = 2048
@@ -146,19 +145,19 @@ def _bench_read(
 def _bench_load(
     store: OnlineStore, view: ViewPlan, table: Any, redis_py: Any, seconds: float
 ) -> LoadBench:
-    from featurekit.runtime.tables import prepare_tables
+    from featurekit.runtime.load_tables import encode_tables
 
     def prepare() -> Iterator[Any]:
         batches = iter(table.to_batches(_BATCH_ROWS))
         scan = Scan("native", batches, len(table))
-        return prepare_tables(view, scan, None, lambda _: "", store.capabilities)
+        return encode_tables(view, scan, None, lambda _: "", store.capabilities)
 
     chunks = [each.chunk for each in prepare()]
     rows = table.to_pylist()
     items = [(view.key.key([row.pop("user_id")]), row) for row in rows]
     timings = time_in_turns(
         {
-            "featurekit": lambda: send(
+            "featurekit": lambda: send_batches(
                 store, prepare(), MaterializeReport("bench"), skip=False, watch=lambda _: None
             ),
             "prepared": lambda: list(store.load(chunks)),

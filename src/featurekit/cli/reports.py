@@ -10,7 +10,7 @@ import click
 from featurekit.cli.context import Session
 from featurekit.cli.formatting import count, counted, seconds, size
 from featurekit.cli.output import BAD, Piece, Styled, show_json, show_note, show_table
-from featurekit.runtime.report import MaterializeReport
+from featurekit.runtime.load import MaterializeReport
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -23,7 +23,7 @@ from featurekit.errors import FeatureKitError, StoreUnavailableError, StreamUnav
 from featurekit.ports import DeadLetter, EventSource, StreamEvent
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.worker import Pace, StreamReport, Worker
+from featurekit.runtime.worker import StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter
 
 Pages = Callable[[], Iterable[list[str]]]
@@ -203,7 +203,9 @@ class EventSimulator:
 
     def __init__(self, writer: StreamWriter, users: Users) -> None:
         self.users = users
-        pace = Pace(batch=users.per_tick, wait_s=LOOK_S, interval_s=users.tick_s, grace_s=0.5)
+        pace = WorkerOptions(
+            batch=users.per_tick, wait_s=LOOK_S, interval_s=users.tick_s, grace_s=0.5
+        )
         self.worker = Worker(writer, users, pace, self._told, now_ms)
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 

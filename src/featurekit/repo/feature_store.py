@@ -31,9 +31,9 @@ from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.streaming import Streaming
 from featurekit.repo.times import Time, to_window
 from featurekit.repo.writing import RowWriter
+from featurekit.runtime.load import MaterializeReport, OnProgress
 from featurekit.runtime.lock import is_locked
 from featurekit.runtime.metrics import Metrics
-from featurekit.runtime.report import MaterializeReport, OnProgress
 from featurekit.runtime.writer import StreamWriter
 
 

@@ -93,7 +93,7 @@ class HeartbeatReport(Protocol):
     def last_error(self) -> str:
         """The last thing that went wrong, over or not; empty if nothing did."""
 
-    def standing(self) -> StreamReport:
+    def snapshot(self) -> StreamReport:
         """All that it did so far, and how things stand. Asked in another thread."""
 
 
@@ -198,7 +198,7 @@ class Heartbeat:
         return error is None or error.code != "NOPERM"
 
     def _document(self, name: bytes, worker: HeartbeatReport) -> Mapping[str, Any]:
-        report, now = worker.standing(), time.monotonic()
+        report, now = worker.snapshot(), time.monotonic()
         then, read = self._since.get(name, (now, report.read))
         self._since[name] = now, report.read
         rate = (report.read - read) / (now - then) if now > then else 0.0

@@ -9,8 +9,8 @@ from datetime import timedelta
 from featurekit.errors import BadEventError, FeatureKitError, ValueRefusedError, nearest
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
-from featurekit.runtime.counters import EventCount
-from featurekit.runtime.translate import TIMESTAMP, translator
+from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
+from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.writer import Event, StreamWriter, WriteReport
 from featurekit.streams import object_reader
 
@@ -18,7 +18,7 @@ from featurekit.streams import object_reader
 class Lines:
     """Lines of one batch, as events; those that are none are reported or raised."""
 
-    def __init__(self, *, skip: bool, report: WriteReport, count: EventCount) -> None:
+    def __init__(self, *, skip: bool, report: WriteReport, count: EventMetrics) -> None:
         self._skip = skip
         self._count = count
         self._report = report
@@ -70,9 +70,9 @@ def line_reader(view: ViewPlan) -> Callable[[str], Event]:
 def event_reader(view: ViewPlan) -> Callable[[dict[str, object]], Event]:
     """The function from a JSON object to an event; members that are no field are refused."""
     view = replace(view, stream=None)
-    translate = translator(view)
+    translate = event_decoder(view)
     known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)}
-    known |= {TIMESTAMP} if view.ordering == "event_time" else set()
+    known |= {EVENT_TIMESTAMP} if view.ordering == "event_time" else set()
 
     def event(columns: dict[str, object]) -> Event:
         if odd := columns.keys() - known:

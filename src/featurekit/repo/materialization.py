@@ -24,10 +24,9 @@ from featurekit.ports import BatchSource, OnlineStore, Scan
 from featurekit.repo.history import History, Run
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.load import progress_of, send
+from featurekit.runtime.load import MaterializeReport, OnProgress, progress_callback, send_batches
+from featurekit.runtime.load_rows import InputRow, RejectedRows, encode_rows
 from featurekit.runtime.lock import ViewLock
-from featurekit.runtime.report import MaterializeReport, OnProgress
-from featurekit.runtime.rows import Given, Rejects, Seen, prepare_rows
 from featurekit.runtime.tracing import STORE, span
 
 ON_BAD_ROW = ("fail", "skip")
@@ -87,14 +86,14 @@ class Load:
         """Load a view from lines of JSON, an object each."""
         return self.write_rows(view, _read(view, lines))
 
-    def write_rows(self, view: ViewPlan, rows: Iterable[Given]) -> MaterializeReport:
+    def write_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
         """Load a view from rows in Python; of several rows of one entity the last one stays."""
-        refused = Rejects() if self.skip else None
-        seen: Seen = set()
+        refused = RejectedRows() if self.skip else None
+        seen: set[bytes] = set()
         with self._run(view) as (lock, report):
-            watch = progress_of(view.name, 0, self.on_progress, lock.check)
-            prepared = prepare_rows(view, rows, refused, seen, self.store.capabilities)
-            send(self.store, prepared, report, skip=self.skip, watch=watch)
+            watch = progress_callback(view.name, 0, self.on_progress, lock.check)
+            prepared = encode_rows(view, rows, refused, seen, self.store.capabilities)
+            send_batches(self.store, prepared, report, skip=self.skip, watch=watch)
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(seen))
             report.rows_written -= report.rows_superseded
@@ -111,20 +110,20 @@ class Load:
         lock: ViewLock,
         report: MaterializeReport,
     ) -> None:
-        from featurekit.runtime.tables import RejectsFile, prepare_tables
+        from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
 
         report.rows_read = scan.rows_read
-        refused = RejectsFile(self._rejects_path(view))
+        refused = RejectedRowsFile(self._rejects_path(view))
         try:
-            prepared = prepare_tables(
+            prepared = encode_tables(
                 view,
                 scan,
                 refused if self.skip else None,
                 lambda row: source.locate(view, row),
                 self.store.capabilities,
             )
-            watch = progress_of(view.name, scan.rows_read, self.on_progress, lock.check)
-            send(self.store, prepared, report, skip=self.skip, watch=watch)
+            watch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
+            send_batches(self.store, prepared, report, skip=self.skip, watch=watch)
         finally:
             refused.close()
             report.rejects_path = str(refused.path) if refused.written else ""
@@ -158,9 +157,9 @@ class Load:
         try:
             yield
         except FeatureKitError:
-            self.tally.loads(report.view).ended(report, failed=True)
+            self.tally.loads(report.view).add_load(report, failed=True)
             raise
-        self.tally.loads(report.view).ended(report, failed=False)
+        self.tally.loads(report.view).add_load(report, failed=False)
 
     def _locked(
         self, view: ViewPlan, report: MaterializeReport, started_ms: int
@@ -207,14 +206,14 @@ class Load:
             return self.rejects
         return self.root / ".featurekit" / "rejects" / f"{view.name}-{now_ms()}.parquet"
 
-    def _keep(self, view: ViewPlan, refused: Rejects) -> Path:
+    def _keep(self, view: ViewPlan, refused: RejectedRows) -> Path:
         """Write refused rows to the file of rejects."""
         _sources()
         import pyarrow as pa
 
-        from featurekit.runtime.tables import RejectsFile
+        from featurekit.runtime.load_tables import RejectedRowsFile
 
-        file = RejectsFile(self._rejects_path(view))
+        file = RejectedRowsFile(self._rejects_path(view))
         rows = pa.record_batch({"row": pa.array(map(str, refused.rows), pa.string())})
         file.add(rows, refused.reasons)
         file.close()
@@ -241,7 +240,7 @@ def _sources() -> Any:
     return sources
 
 
-def _given(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[Given]:
+def _given(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
     """Rows by their entity: `{id: {field: value}}`, with a tuple of several join keys."""
     names = [k.name for k in view.key.join_keys]
     for entity, fields in rows.items():
@@ -255,18 +254,18 @@ def _given(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[Given]:
                 where=f"{view.name}, {entity!r}",
             )
         keys = dict(zip(names, join_key_values(view.key, entity), strict=True))
-        yield Given(repr(entity), keys | dict(fields), keys | dict(fields))
+        yield InputRow(repr(entity), keys | dict(fields), keys | dict(fields))
 
 
-def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[Given]:
+def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
     read = json_row_decoder(view, strict=True)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield Given(f"line {number}", read(line), line.rstrip("\n"))
+            yield InputRow(f"line {number}", read(line), line.rstrip("\n"))
         except ValueRefusedError as error:
-            yield Given(f"line {number}", error, line.rstrip("\n"))
+            yield InputRow(f"line {number}", error, line.rstrip("\n"))
 
 
 def _server_seconds(store: OnlineStore) -> float:

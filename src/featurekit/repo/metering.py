@@ -18,7 +18,7 @@ def metrics(
 ) -> Metrics:
     """A snapshot of one feature store in this process."""
     ages = _ages(applied, history, door.now_ms())
-    return replace(tally.metrics(), store=door.connection_stats, views=ages)
+    return replace(tally.snapshot(), store=door.connection_stats, views=ages)
 
 
 def _ages(applied: RegistryState, history: History, now_ms: int) -> dict[str, ViewAge]:

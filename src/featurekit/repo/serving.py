@@ -12,8 +12,8 @@ from featurekit.repo.registry_state import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.times import Span, to_span_ms
 from featurekit.runtime.counters import Counters
+from featurekit.runtime.read_arguments import EntityRows, Timeout
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.requests import EntityRows, Timeout
 from featurekit.runtime.response import OnlineResponse
 from featurekit.wire import text_command
 

@@ -20,7 +20,7 @@ from featurekit.repo.heartbeats import Heartbeat, HeartbeatReport, WorkerStatus,
 from featurekit.repo.jsonl import Lines, line_reader
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.worker import Pace, StreamReport, Tell, Worker
+from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import Consumer, open_stream
 
@@ -44,13 +44,13 @@ class StreamOptions:
             worker that starts again under its name goes on at once with what it held.
         claim_after_ms: How long the events of a consumer that died are left to it.
         once: Whether to stop when all that is there is read.
-        pace: Batches, waits and reports.
+        worker: Batch size, waits and report interval of each worker.
     """
 
     consumer: str = ""
     claim_after_ms: int = 60_000
     once: bool = False
-    pace: Pace = field(default_factory=Pace)
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Streaming:
         options: StreamOptions | None = None,
         *,
         stop: threading.Event | None = None,
-        tell: Tell | None = None,
+        tell: OnReport | None = None,
     ) -> list[StreamReport]:
         """Feed stream views from their sources, with a worker for each, until asked to stop.
 
@@ -219,7 +219,7 @@ class Streaming:
         return views
 
     def _source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
-        patience_s = options.pace.wait_s + SPARE_S
+        patience_s = options.worker.wait_s + SPARE_S
         return open_stream(
             view,
             plan,
@@ -234,17 +234,17 @@ class Streaming:
         plan: StreamPlan,
         options: StreamOptions,
         stop: threading.Event,
-        tell: Tell,
+        tell: OnReport,
     ) -> _Member:
         # A blocking read of a stream must end before the store gives up waiting for its reply.
         patience_s = self.door.load_timeout_s / 2
-        pace = options.pace
+        pace = options.worker
         if plan.type == "redis_stream" and pace.wait_s > patience_s:
             pace = replace(pace, wait_s=patience_s)
         count = self.tally.events(view.name)
 
         def told(report: StreamReport) -> None:
-            count.add(report.written, report.dropped_older, report.dropped_expired)
+            count.add_events(report.written, report.dropped_older, report.dropped_expired)
             count.rejected += report.rejected
             count.dead_letters += report.rejected
             tell(report)

@@ -18,9 +18,8 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import StoreHandle
 from featurekit.repo.jsonl import event_reader
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.load import send
-from featurekit.runtime.report import MaterializeReport
-from featurekit.runtime.rows import Given, prepare_rows
+from featurekit.runtime.load import MaterializeReport, send_batches
+from featurekit.runtime.load_rows import InputRow, encode_rows
 from featurekit.runtime.writer import Event, StreamWriter
 from featurekit.types import short_repr
 
@@ -91,17 +90,17 @@ class RowWriter:
         store, report = self._door.store, MaterializeReport(self.view.name)
         store.check_writable(self.view.key.prefix)
         given = [self._given(index, found) for index, found in enumerate(objects)]
-        prepared = list(prepare_rows(self.view, given, None, set(), store.capabilities))
-        send(store, iter(prepared), report, skip=False, watch=_watch)
+        prepared = list(encode_rows(self.view, given, None, set(), store.capabilities))
+        send_batches(store, iter(prepared), report, skip=False, watch=_watch)
         self._tally.loads(self.view.name).rows_written += report.rows_written
         return RowsReport(self.view.name, report.rows_written)
 
-    def _given(self, index: int, found: dict[str, object]) -> Given:
+    def _given(self, index: int, found: dict[str, object]) -> InputRow:
         try:
             row = self._row_of(_inexact(found), found)
         except ValueRefusedError as error:
-            return Given(f"row {index}", error, found)
-        return Given(f"row {index}", row, found)
+            return InputRow(f"row {index}", error, found)
+        return InputRow(f"row {index}", row, found)
 
     def _write_events(
         self,
@@ -122,7 +121,7 @@ class RowWriter:
                     hint=error.hint,
                     index=index,
                 ) from error
-        report = writer.write_many(events, ttl=ttl, whole=True)
+        report = writer.write_many(events, ttl=ttl, encode_first=True)
         return RowsReport(
             self.view.name, report.written, report.dropped_older, report.dropped_expired
         )

@@ -1,8 +1,19 @@
-"""Tallies: counting as it happens, at next to no cost.
+"""Counters of what one feature store reads and writes in this process.
 
-Counting must not slow a read down, so it holds no lock: a thread of CPython is switched at a call
-or a jump backwards alone, hence `count.further += n` is whole; and values that are not there are
-counted by `Ticks`. A child process starts at zero, since its parent tells of what went before.
+They must not slow a read down, so they hold no lock while counting. This relies on CPython:
+
+- A thread switch happens only at a call or a backward jump, so `metrics.entities += n` is atomic
+  as long as `n` is a local variable.
+- Absent values are counted in the middle of a generated expression. `AtomicCounter` makes one
+  step of a C iterator the increment: `next(counter.increments) or default`.
+
+A reader counts into its own `ReaderCounters`. Once there are more than `MAX_READERS` of them, the
+counts of collected readers are added up, so that short-lived readers do not use up memory.
+
+After a fork the child counts from zero, because its parent reports the earlier calls. Counters are
+reset in place, since readers and writers hold references to them. Rejected: a lock or
+`itertools.count` with a wrapper call for each value (both cost more than decoding a value), and
+thread-local counters (a thread pool of a server would leak them).
 """
 
 from __future__ import annotations
@@ -11,7 +22,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import length_hint
 from weakref import WeakSet, ref
@@ -19,234 +30,175 @@ from weakref import WeakSet, ref
 from featurekit.lower.read import absent_status
 from featurekit.plan import ReadPlan
 from featurekit.runtime.metrics import (
-    BOUNDS_S,
     EventMetrics,
-    Histogram,
     LoadMetrics,
     Metrics,
     ReadMetrics,
-    added,
-    by_status,
+    add_counts,
+    values_by_status,
 )
-from featurekit.runtime.report import MaterializeReport
 
-_FULL = 2**62
-_KEPT = 512
-"""Readers counted one by one before those that are gone are counted together."""
+MAX_READERS = 512
+"""Readers that are counted one by one before the counts of collected ones are added up."""
+
+_MAX_COUNT = 2**62
 
 
-class Ticks:
-    """A number that goes up by one with each `next(ticks.step)`, which gives `None`.
+class AtomicCounter:
+    """A number that `next(counter.increments)` increases by one. The expression returns `None`."""
 
-    `next` of an iterator that counts down in C is one step for all threads, takes a hundredth of
-    a microsecond, and is an expression: it stands right where a value is found to be absent.
-    """
-
-    __slots__ = ("_before", "step")
+    __slots__ = ("_at_reset", "increments")
 
     def __init__(self) -> None:
-        self.step: Iterator[None] = repeat(None, _FULL)
-        self._before = 0
+        self.increments: Iterator[None] = repeat(None, _MAX_COUNT)
+        self._at_reset = 0
 
     @property
-    def count(self) -> int:
-        """How often it went up."""
-        return _FULL - length_hint(self.step) - self._before
+    def value(self) -> int:
+        """The number of increments since the last reset."""
+        return _MAX_COUNT - length_hint(self.increments) - self._at_reset
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Count from zero again."""
-        self._before += self.count
+        self._at_reset += self.value
 
 
-class ReadCount:
-    """What one reader has read; it counts up the attributes itself.
+@dataclass(slots=True)
+class ReaderCounters:
+    """What one reader has read.
 
     Attributes:
-        plan: What it reads.
-        buckets: Its reads, by the bucket of how long they took.
-        further: Rows asked for beyond the first of each read.
-        failures: Reads that failed.
-        seconds: How long all reads took.
-        nothing: Rows of which nothing was there.
+        plan: The compiled list of features.
+        metrics: The reader counts into these; `nothing` stays zero.
+        empty_rows: Rows without any stored value.
     """
 
-    __slots__ = ("buckets", "failures", "further", "nothing", "plan", "seconds")
+    plan: ReadPlan
+    metrics: ReadMetrics = field(default_factory=ReadMetrics)
+    empty_rows: AtomicCounter = field(default_factory=AtomicCounter)
 
-    def __init__(self, plan: ReadPlan) -> None:
-        self.plan = plan
-        self.nothing = Ticks()
-        self.restart()
+    def snapshot(self) -> ReadMetrics:
+        """Return the counts so far."""
+        return replace(self.metrics.snapshot(), nothing=self.empty_rows.value)
 
-    def restart(self) -> None:
-        """Count from zero."""
-        self.buckets = [0] * (len(BOUNDS_S) + 1)
-        self.further = 0
-        self.failures = 0
-        self.seconds = 0.0
-        self.nothing.restart()
-
-    @property
-    def metrics(self) -> ReadMetrics:
-        """What it has counted so far."""
-        calls, latency = sum(self.buckets), Histogram(tuple(self.buckets), self.seconds)
-        entities = calls + self.further
-        return ReadMetrics(calls, self.failures, entities, self.nothing.count, latency)
+    def reset(self) -> None:
+        """Count from zero again."""
+        self.metrics.reset()
+        self.empty_rows.reset()
 
 
 @dataclass(slots=True)
-class EventCount:
-    """What became of the events of one stream view; the attributes are those of `EventMetrics`."""
-
-    written: int = 0
-    dropped_older: int = 0
-    dropped_expired: int = 0
-    rejected: int = 0
-    dead_letters: int = 0
-
-    def add(self, written: int, older: int, expired: int) -> None:
-        """Count events that fitted."""
-        self.written += written
-        self.dropped_older += older
-        self.dropped_expired += expired
-
-    def restart(self) -> None:
-        """Count from zero."""
-        self.written = self.dropped_older = self.dropped_expired = 0
-        self.rejected = self.dead_letters = 0
-
-
-@dataclass(slots=True)
-class LoadCount:
-    """What became of the loads of one batch view; the attributes are those of `LoadMetrics`."""
-
-    loads: int = 0
-    failures: int = 0
-    rows_written: int = 0
-    rows_rejected: int = 0
-    seconds: float = 0.0
-
-    def restart(self) -> None:
-        """Count from zero."""
-        self.loads = self.failures = self.rows_written = self.rows_rejected = 0
-        self.seconds = 0.0
-
-    def ended(self, report: MaterializeReport, *, failed: bool) -> None:
-        """Count a load, whole or not."""
-        self.loads += not failed
-        self.failures += failed
-        self.rows_written += report.rows_written
-        self.rows_rejected += report.rows_rejected
-        self.seconds += report.seconds
-
-
-@dataclass(slots=True)
-class _Reads:
-    """Reads counted together.
+class _ReadTotals:
+    """Counts of several readers, added up.
 
     Attributes:
-        services: By service.
-        asked: Values asked for, by view.
-        absent: Values of rows of which nothing was there, by view and status.
+        services: Reads by feature service.
+        requested: Values requested, by view.
+        absent: Values of empty rows, by view and status.
     """
 
     services: dict[str, ReadMetrics] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
+    requested: Counter[str] = field(default_factory=Counter)
     absent: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, count: ReadCount) -> None:
-        """Count what one reader has read."""
-        told, name = count.metrics, count.plan.name
-        self.services[name] = added(self.services.get(name, ReadMetrics()), told)
-        for column in count.plan.columns:
+    def add(self, reader: ReaderCounters) -> None:
+        """Add the counts of one reader."""
+        counts, name = reader.snapshot(), reader.plan.name
+        self.services[name] = add_counts(self.services.get(name, ReadMetrics()), counts)
+        for column in reader.plan.columns:
             if not column.is_event_time:
-                self.asked[column.view] += told.entities
-                self.absent[column.view, absent_status(column.field)] += told.nothing
+                self.requested[column.view] += counts.entities
+                self.absent[column.view, absent_status(column.field)] += counts.nothing
 
-    def copy(self) -> _Reads:
-        """The same, to count on."""
-        return _Reads(dict(self.services), self.asked.copy(), self.absent.copy())
+    def copy(self) -> _ReadTotals:
+        """Return a copy to add to."""
+        return _ReadTotals(dict(self.services), self.requested.copy(), self.absent.copy())
 
 
 class Counters:
-    """What one feature store has read and written in this process, by whichever thread."""
+    """What one feature store has read and written in this process, in all threads.
+
+    Attributes:
+        readers: The counters of each reader that was not collected yet.
+    """
 
     def __init__(self) -> None:
+        self.readers: list[tuple[ref[object], ReaderCounters]] = []
         self._lock = threading.Lock()
-        self._ticks: dict[tuple[str, str], Ticks] = {}
-        self._open: list[tuple[ref[object], ReadCount]] = []
-        self._gone = _Reads()
-        self._events: dict[str, EventCount] = {}
-        self._loads: dict[str, LoadCount] = {}
-        _tallies.add(self)
+        self._absent: dict[tuple[str, str], AtomicCounter] = {}
+        self._collected = _ReadTotals()
+        self._events: dict[str, EventMetrics] = {}
+        self._loads: dict[str, LoadMetrics] = {}
+        _instances.add(self)
 
-    def restart(self) -> None:
-        """Count from zero, for all that count into it: this is a child process."""
+    def reset(self) -> None:
+        """Count from zero again, in place."""
         self._lock = threading.Lock()
-        self._gone = _Reads()
-        for ticks in self._ticks.values():
-            ticks.restart()
-        for _, count in self._open:
-            count.restart()
-        for events in self._events.values():
-            events.restart()
-        for loads in self._loads.values():
-            loads.restart()
+        self._collected = _ReadTotals()
+        for absent in self._absent.values():
+            absent.reset()
+        for _, reader in self.readers:
+            reader.reset()
+        for written in (*self._events.values(), *self._loads.values()):
+            written.reset()
 
-    def reader(self, reader: object, plan: ReadPlan) -> ReadCount:
-        """The count of a new reader, which is kept when the reader is gone."""
-        count = ReadCount(plan)
+    def add_reader(self, reader: object, plan: ReadPlan) -> ReaderCounters:
+        """Return counters for a new reader. Their counts outlive the reader."""
+        counters = ReaderCounters(plan)
         with self._lock:
-            self._open.append((ref(reader), count))
-            if len(self._open) > _KEPT:
-                self._gather()
-        return count
+            self.readers.append((ref(reader), counters))
+            if len(self.readers) > MAX_READERS:
+                self._add_up_collected()
+        return counters
 
-    def ticks(self, view: str, status: str) -> Ticks:
-        """What counts the values of a view that have a status; those present are the rest."""
-        return self._ticks.setdefault((view, status), Ticks())
+    def absent(self, view: str, status: str) -> AtomicCounter:
+        """Return the counter of a view's values that have a status other than `present`."""
+        return self._absent.setdefault((view, status), AtomicCounter())
 
-    def events(self, view: str) -> EventCount:
-        """The count of a stream view."""
-        return self._events.setdefault(view, EventCount())
+    def events(self, view: str) -> EventMetrics:
+        """Return the counters of a stream view."""
+        return self._events.setdefault(view, EventMetrics())
 
-    def loads(self, view: str) -> LoadCount:
-        """The count of a batch view."""
-        return self._loads.setdefault(view, LoadCount())
+    def loads(self, view: str) -> LoadMetrics:
+        """Return the counters of a batch view."""
+        return self._loads.setdefault(view, LoadMetrics())
 
-    def metrics(self) -> Metrics:
-        """All of it so far."""
-        told = {key: ticks.count for key, ticks in list(self._ticks.items())}
+    def snapshot(self) -> Metrics:
+        """Return everything counted so far."""
+        absent = Counter({key: counter.value for key, counter in list(self._absent.items())})
         with self._lock:
-            reads = self._gone.copy()
-            for _, count in self._open:
-                reads.add(count)
-        others: dict[str, dict[str, int]] = {}
-        for (view, status), n in (reads.absent + Counter(told)).items():
-            others.setdefault(view, {})[status] = n
+            reads = self._collected.copy()
+            for _, reader in self.readers:
+                reads.add(reader)
+        by_view: dict[str, dict[str, int]] = {}
+        for (view, status), count in (reads.absent + absent).items():
+            by_view.setdefault(view, {})[status] = count
         return Metrics(
             reads=reads.services,
-            features={v: by_status(n, others.get(v, {})) for v, n in reads.asked.items()},
-            events={v: EventMetrics(**asdict(c)) for v, c in list(self._events.items())},
-            loads={v: LoadMetrics(**asdict(c)) for v, c in list(self._loads.items())},
+            features={
+                view: values_by_status(count, by_view.get(view, {}))
+                for view, count in reads.requested.items()
+            },
+            events={view: each.snapshot() for view, each in list(self._events.items())},
+            loads={view: each.snapshot() for view, each in list(self._loads.items())},
         )
 
-    def _gather(self) -> None:
-        """Count the readers that are gone together."""
-        kept = []
-        for reader, count in self._open:
+    def _add_up_collected(self) -> None:
+        alive = []
+        for reader, counters in self.readers:
             if reader() is None:
-                self._gone.add(count)
+                self._collected.add(counters)
             else:
-                kept.append((reader, count))
-        self._open = kept
+                alive.append((reader, counters))
+        self.readers = alive
 
 
-_tallies: WeakSet[Counters] = WeakSet()
+_instances: WeakSet[Counters] = WeakSet()
 
 
-def _restart_all() -> None:
-    for tally in list(_tallies):
-        tally.restart()
+def _reset_all() -> None:
+    for counters in list(_instances):
+        counters.reset()
 
 
-os.register_at_fork(after_in_child=_restart_all)
+os.register_at_fork(after_in_child=_reset_all)

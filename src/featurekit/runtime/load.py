@@ -1,6 +1,6 @@
 """Loads: the prepared rows of one batch view into the store.
 
-Whoever prepares rows (`tables` from Arrow, `rows` from dicts) yields `Prepared` batches; a
+Whoever prepares rows (`tables` from Arrow, `rows` from dicts) yields `LoadBatch` batches; a
 load sends them and finds out, row by row, what the server refused. Preparing goes on in a
 thread while the server works, a bounded number of batches ahead.
 """
@@ -12,13 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 from typing_extensions import override
 
 from featurekit.errors import StoreError
 from featurekit.ports import Chunk, OnlineStore
-from featurekit.runtime.report import MaterializeReport, OnProgress, Progress
 from featurekit.wire import Reply
 
 _AHEAD = 2
@@ -26,8 +25,56 @@ _SHOWN = 20
 _PATIENCE_S = 5.0
 
 
+@dataclass(slots=True)
+class MaterializeReport:
+    """What one load of one view did.
+
+    Attributes:
+        view: The view.
+        rows_read: Rows read from the source, within `start` and `end`.
+        rows_written: Rows that the store took: one for each entity.
+        rows_superseded: Rows that a newer row of the same entity took the place of.
+        rows_rejected: Rows that did not fit the view, or that the store refused.
+        entities: Entities written.
+        size_bytes: Bytes sent to the store.
+        seconds: Wall time.
+        server_seconds: CPU time that the store's server used meanwhile; 0 if it does not tell.
+        rejects_path: The Parquet file of the refused rows; empty if none was.
+        reasons: The first refused rows, in words.
+    """
+
+    view: str
+    rows_read: int = 0
+    rows_written: int = 0
+    rows_superseded: int = 0
+    rows_rejected: int = 0
+    entities: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    server_seconds: float = 0.0
+    rejects_path: str = ""
+    reasons: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as plain data."""
+        return asdict(self)
+
+
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Progress:
+    """How far a load is: rows done, rows to do (0 while that is not known), seconds so far."""
+
+    view: str
+    rows_done: int
+    rows_total: int
+    seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBatch:
     """Rows ready to be sent.
 
     Attributes:
@@ -43,9 +90,9 @@ class Prepared:
     rejected: int = 0
 
 
-def send(
+def send_batches(
     store: OnlineStore,
-    batches: Iterator[Prepared],
+    batches: Iterator[LoadBatch],
     report: MaterializeReport,
     *,
     skip: bool,
@@ -64,7 +111,7 @@ def send(
         StoreError: The server refused a row; names the key and the reason, and what was written.
         StoreUnavailableError: The server went away and did not come back.
     """
-    under_way: deque[Prepared] = deque()
+    under_way: deque[LoadBatch] = deque()
 
     def chunks() -> Iterator[Chunk]:
         for prepared in ahead(batches):
@@ -85,7 +132,7 @@ def send(
 
 
 def _refused(
-    prepared: Prepared, faults: dict[int, str], report: MaterializeReport, *, skip: bool
+    prepared: LoadBatch, faults: dict[int, str], report: MaterializeReport, *, skip: bool
 ) -> None:
     shown = [f"{prepared.key(row)}: {fault}" for row, fault in list(faults.items())[:_SHOWN]]
     report.reasons += shown[: _SHOWN - len(report.reasons)]
@@ -99,10 +146,10 @@ def _refused(
     )
 
 
-def progress_of(
+def progress_callback(
     view: str, total: int, on_progress: OnProgress | None, check: Callable[[], None]
 ) -> Callable[[int], None]:
-    """What `send` calls after each batch: looks after the lock and tells the progress."""
+    """What `send_batches` calls after each batch: looks after the lock and tells the progress."""
     start = time.monotonic()
 
     def watch(done: int) -> None:
@@ -113,7 +160,7 @@ def progress_of(
     return watch
 
 
-def ahead(batches: Iterator[Prepared]) -> Iterator[Prepared]:
+def ahead(batches: Iterator[LoadBatch]) -> Iterator[LoadBatch]:
     """The same batches, made in a thread up to two ahead of whoever takes them."""
     maker = _Maker(batches)
     maker.start()
@@ -138,10 +185,10 @@ class _Failure:
 class _Maker(threading.Thread):
     """Takes batches from an iterator and puts them into a box of a few, then `None`."""
 
-    def __init__(self, batches: Iterator[Prepared]) -> None:
+    def __init__(self, batches: Iterator[LoadBatch]) -> None:
         super().__init__(name="featurekit load", daemon=True)
         self._batches = batches
-        self.box: queue.Queue[Prepared | _Failure | None] = queue.Queue(_AHEAD)
+        self.box: queue.Queue[LoadBatch | _Failure | None] = queue.Queue(_AHEAD)
         self.stopped = threading.Event()
 
     @override
@@ -160,7 +207,7 @@ class _Maker(threading.Thread):
                 close()
         self._put(end)
 
-    def _put(self, item: Prepared | _Failure | None) -> None:
+    def _put(self, item: LoadBatch | _Failure | None) -> None:
         while not self.stopped.is_set():
             try:
                 return self.box.put(item, timeout=0.1)

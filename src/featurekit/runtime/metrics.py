@@ -1,14 +1,15 @@
-"""Metrics: what one process has read and written since it started, as plain data.
+"""Counters of reads, writes and loads as plain data, which adds up and travels as JSON.
 
-A snapshot is frozen, pickles, and travels as JSON, so that each of several workers can hand its own
-to whoever tells of all of them: `sum(snapshots, Metrics())`. Times are in seconds unless their
-names say `_ms`; all else is counts that only go up, but for the connections and for `views`.
+`FeatureStore.metrics()` returns a `Metrics` snapshot of one process. The snapshots of several
+processes add up with `sum(snapshots, Metrics())`. Durations are in seconds unless the name ends in
+`_ms`. Every number only grows, except the open connections in `store` and the ages in `views`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from itertools import accumulate
 from operator import add
@@ -16,35 +17,52 @@ from typing import Any, Self
 
 from featurekit.lower.read import STATUSES
 from featurekit.ports import ConnectionStats
+from featurekit.runtime.load import MaterializeReport
 
 BOUNDS_S = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
-"""The upper bounds of the buckets of a histogram; one more bucket is for what took longer."""
+"""Upper bounds of the histogram buckets. One more bucket holds the longer calls."""
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """How long calls took.
+class _Counts:
+    """Numbers that are counted up in place by the code that does the work."""
+
+    __slots__ = ()
+
+    def snapshot(self) -> Self:
+        """Return a copy that no longer changes."""
+        return deepcopy(self)
+
+    def reset(self) -> None:
+        """Count from zero again."""
+        zero = type(self)()
+        for each in fields(self):  # type: ignore[arg-type]
+            setattr(self, each.name, getattr(zero, each.name))
+
+
+@dataclass(slots=True)
+class Histogram(_Counts):
+    """Durations of calls.
 
     Attributes:
-        counts: Calls in each bucket: at most its bound of `BOUNDS_S`, and more than the one before.
-        seconds: All of them together.
+        counts: Calls in each bucket of `BOUNDS_S`: above the previous bound, up to its own.
+        seconds: Total duration of all calls.
     """
 
-    counts: tuple[int, ...] = (0,) * (len(BOUNDS_S) + 1)
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     seconds: float = 0.0
 
     @property
     def calls(self) -> int:
-        """How many there were."""
+        """The number of calls."""
         return sum(self.counts)
 
     def quantile(self, share: float) -> float | None:
-        """The bound that this share of the calls kept to; `None` if there were none.
+        """Return the bucket bound that this share of the calls stayed within.
 
-        Calls longer than the last bound are told as `inf`.
+        `inf` means longer than the last bound, `None` that there were no calls.
         """
         if not (calls := self.calls):
             return None
@@ -53,16 +71,16 @@ class Histogram:
         return next(bound for bound, count in pairs if count >= share * calls)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMetrics:
-    """Reads of one service, or of lists of features.
+@dataclass(slots=True)
+class ReadMetrics(_Counts):
+    """Reads of one feature service, or of lists of features.
 
     Attributes:
-        calls: Reads that were answered, in whole or, with `partial=True`, in part.
-        failures: Reads that were not.
-        entities: Rows that were asked for.
-        nothing: Those of them of which nothing was stored.
-        latency: How long the store took to answer, with its rows decoded.
+        calls: Reads that returned, including partial results with `partial=True`.
+        failures: Reads that raised a store error.
+        entities: Rows requested.
+        nothing: Requested rows for which no value was stored.
+        latency: Time until the store had replied and the rows were decoded.
     """
 
     calls: int = 0
@@ -72,16 +90,16 @@ class ReadMetrics:
     latency: Histogram = field(default_factory=Histogram)
 
 
-@dataclass(frozen=True, slots=True)
-class EventMetrics:
+@dataclass(slots=True)
+class EventMetrics(_Counts):
     """Events written into one stream view.
 
     Attributes:
-        written: Events that the store took.
-        dropped_older: Events older than what the store holds; only with `ordering: event_time`.
-        dropped_expired: Events that were past their expiry on arrival; likewise.
+        written: Events that the store accepted.
+        dropped_older: Events older than the stored ones; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
         rejected: Events that did not fit the view, or that the store refused.
-        dead_letters: Those of them that a worker put among the dead letters.
+        dead_letters: Rejected events that a worker added to the dead letters.
     """
 
     written: int = 0
@@ -90,17 +108,23 @@ class EventMetrics:
     rejected: int = 0
     dead_letters: int = 0
 
+    def add_events(self, written: int, dropped_older: int, dropped_expired: int) -> None:
+        """Count events that fit the view."""
+        self.written += written
+        self.dropped_older += dropped_older
+        self.dropped_expired += dropped_expired
 
-@dataclass(frozen=True, slots=True)
-class LoadMetrics:
+
+@dataclass(slots=True)
+class LoadMetrics(_Counts):
     """Loads of one batch view.
 
     Attributes:
-        loads: Loads that were done.
+        loads: Loads that succeeded.
         failures: Loads that ended with an error.
-        rows_written: Rows that the store took.
-        rows_rejected: Rows that did not fit, or that the store refused.
-        seconds: How long all of them took.
+        rows_written: Rows that the store accepted.
+        rows_rejected: Rows that did not fit the view, or that the store refused.
+        seconds: Total duration of all loads.
     """
 
     loads: int = 0
@@ -109,16 +133,24 @@ class LoadMetrics:
     rows_rejected: int = 0
     seconds: float = 0.0
 
+    def add_load(self, report: MaterializeReport, *, failed: bool) -> None:
+        """Count one load, successful or not."""
+        self.loads += not failed
+        self.failures += failed
+        self.rows_written += report.rows_written
+        self.rows_rejected += report.rows_rejected
+        self.seconds += report.seconds
+
 
 @dataclass(frozen=True, slots=True)
 class ViewAge:
-    """How old the last load of a view is, by the history of loads: whichever process did it.
+    """The age of a view's last successful load by any process, from the load history.
 
     Attributes:
-        kind: `batch` or `stream`; of streams only `refresh_ms` is known.
-        refresh_ms: How often the view is expected to be written.
-        age_ms: Time since a load last ended well; `None` for never.
-        late: Whether that is longer ago than `refresh_ms`, or has never been.
+        kind: `batch` or `stream`. For a stream view only `refresh_ms` is known.
+        refresh_ms: Expected interval between writes.
+        age_ms: Time since the last successful load; `None` if there was none.
+        late: Whether `age_ms` exceeds `refresh_ms`, or no load has succeeded yet.
     """
 
     kind: str
@@ -129,15 +161,15 @@ class ViewAge:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What `FeatureStore.metrics()` gives.
+    """A snapshot of the reads, writes and loads of one process, or of several.
 
     Attributes:
-        reads: By service; lists of features are together under `features`.
+        reads: By feature service; reads of feature lists are counted together as `features`.
         features: Values read, by view and by status.
-        store: What went over the connections, and how many there are.
+        store: Requests, retries and connections of the online store.
         events: By stream view.
         loads: By batch view.
-        views: By view; empty while the history of loads is out of reach.
+        views: By view; empty if the load history cannot be read.
     """
 
     reads: Mapping[str, ReadMetrics] = field(default_factory=dict)
@@ -148,13 +180,13 @@ class Metrics:
     views: Mapping[str, ViewAge] = field(default_factory=dict)
 
     def __add__(self, other: Metrics) -> Metrics:
-        """Both together, as of two workers. Of a view, the younger age is the truer one."""
+        """Add up two snapshots. Of two ages of one view, the smaller one counts."""
         return Metrics(
-            reads=added(self.reads, other.reads),
-            features=added(self.features, other.features),
-            store=added(self.store, other.store),
-            events=added(self.events, other.events),
-            loads=added(self.loads, other.loads),
+            reads=add_counts(self.reads, other.reads),
+            features=add_counts(self.features, other.features),
+            store=add_counts(self.store, other.store),
+            events=add_counts(self.events, other.events),
+            loads=add_counts(self.loads, other.loads),
             views={
                 name: min(
                     (each.views[name] for each in (self, other) if name in each.views),
@@ -165,47 +197,45 @@ class Metrics:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as dicts, lists and numbers."""
+        """Return the snapshot as dicts, lists and numbers."""
         return asdict(self)
 
     def to_json(self) -> str:
-        """The same as JSON, which `from_json` reads back."""
+        """Return the snapshot as JSON for `from_json`."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """A snapshot that another process of the same version wrote."""
-        told = json.loads(text)
+        """Return the snapshot that another process of the same version wrote as JSON."""
+        data = json.loads(text)
+        reads = {
+            name: ReadMetrics(**counts | {"latency": Histogram(**counts["latency"])})
+            for name, counts in data["reads"].items()
+        }
         return cls(
-            reads={name: _read(**read) for name, read in told["reads"].items()},
-            features=told["features"],
-            store=ConnectionStats(**told["store"]),
-            events={name: EventMetrics(**each) for name, each in told["events"].items()},
-            loads={name: LoadMetrics(**each) for name, each in told["loads"].items()},
-            views={name: ViewAge(**each) for name, each in told["views"].items()},
+            reads=reads,
+            features=data["features"],
+            store=ConnectionStats(**data["store"]),
+            events={name: EventMetrics(**each) for name, each in data["events"].items()},
+            loads={name: LoadMetrics(**each) for name, each in data["loads"].items()},
+            views={name: ViewAge(**each) for name, each in data["views"].items()},
         )
 
 
-def by_status(asked: int, others: Mapping[str, int]) -> dict[str, int]:
-    """Values by status: those that have no other one are present."""
-    present = max(0, asked - sum(others.values()))
-    return {status: others.get(status, 0) for status in STATUSES} | {STATUSES[0]: present}
+def values_by_status(requested: int, absent: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of values for each status; those not counted as absent are present."""
+    present = max(0, requested - sum(absent.values()))
+    return {status: absent.get(status, 0) for status in STATUSES} | {STATUSES[0]: present}
 
 
-def _read(latency: Mapping[str, Any], **counts: int) -> ReadMetrics:
-    return ReadMetrics(
-        **counts, latency=Histogram(tuple(latency["counts"]), float(latency["seconds"]))
-    )
-
-
-def added(one: Any, other: Any) -> Any:
-    """Two things of one kind with their numbers added, in dicts, tuples and dataclasses too."""
+def add_counts(one: Any, other: Any) -> Any:
+    """Add the numbers in two objects of one type: in dicts, lists and dataclasses too."""
     if isinstance(one, dict):
-        both = {name: added(one[name], other[name]) for name in one.keys() & other.keys()}
+        both = {name: add_counts(one[name], other[name]) for name in one.keys() & other.keys()}
         return {**one, **other, **both}
-    if isinstance(one, tuple):
-        return tuple(map(add, one, other))
+    if isinstance(one, list):
+        return list(map(add, one, other))
     if is_dataclass(one) and not isinstance(one, type):
         names = [each.name for each in fields(one)]
-        return replace(one, **{n: added(getattr(one, n), getattr(other, n)) for n in names})
+        return replace(one, **{n: add_counts(getattr(one, n), getattr(other, n)) for n in names})
     return one + other

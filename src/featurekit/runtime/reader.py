@@ -30,18 +30,18 @@ from featurekit.lower.read import (
 from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
-from featurekit.runtime.counters import Counters, Ticks
+from featurekit.runtime.counters import AtomicCounter, Counters
 from featurekit.runtime.freshness import Freshness, measure
 from featurekit.runtime.metrics import BOUNDS_S
-from featurekit.runtime.requests import (
+from featurekit.runtime.read_arguments import (
     EntityRows,
     Timeout,
     check_names,
-    columns_function,
-    terms_of,
+    entity_columns_function,
+    read_options,
 )
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
-from featurekit.runtime.tracing import API, STORE, is_traced, tell
+from featurekit.runtime.tracing import API, STORE, tell, tracing_enabled
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
 _COUNTED = (PRESENT, DEFAULT, MISSING)
@@ -68,7 +68,7 @@ class OnlineReader:
         self._door = door
         self._freshness = freshness
         self._shape = ResponseSchema.of(plan)
-        self._columns_of = columns_function(plan)
+        self._columns_of = entity_columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
         self._parts = [
             (reader.key, [join_key.name for join_key in group.key.join_keys])
@@ -78,9 +78,9 @@ class OnlineReader:
         self._direct = len(plan.groups) == self._width == 1
         self._mark = stale_marker(plan, self._groups)
         self._tally = tally or Counters()
-        self._count = self._tally.reader(self, plan)
-        ticks = [self._ticks(c, absent_status(c.field)).step for c in plan.columns]
-        steps = AbsentCounters(ticks, self._count.nothing.step)
+        self._count = self._tally.add_reader(self, plan)
+        ticks = [self._ticks(c, absent_status(c.field)).increments for c in plan.columns]
+        steps = AbsentCounters(ticks, self._count.empty_rows.increments)
         features = [column for column in plan.columns if not column.is_event_time]
         self._traced: dict[str, str | int | tuple[str, ...]] = {
             "featurekit.service": plan.name,
@@ -115,7 +115,7 @@ class OnlineReader:
         self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
     ) -> list[Any]:
         """The features of `n` entities, as `n` rows in their order. Otherwise as `read`."""
-        keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
+        keys, terms = self._keys_of(entities), read_options(timeout, partial=partial)
         if self._direct:
             return self._ask(keys, terms, self._record)
         return self._records(self._ask(keys, terms))
@@ -130,7 +130,7 @@ class OnlineReader:
         self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
     ) -> list[Any]:
         """As `read_many`, without blocking the event loop."""
-        keys, terms = self._keys_of(entities), terms_of(timeout, partial=partial)
+        keys, terms = self._keys_of(entities), read_options(timeout, partial=partial)
         if self._direct:
             return await self._ask_async(keys, terms, self._record)
         return self._records(await self._ask_async(keys, terms))
@@ -139,7 +139,7 @@ class OnlineReader:
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
         """The features of `n` entity rows. Otherwise as `read`."""
-        columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
+        columns, terms = self._columns_of(entity_rows), read_options(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
             rows = self._ask(keys, terms, self._row)
@@ -150,7 +150,7 @@ class OnlineReader:
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
         """As `get`, without blocking the event loop."""
-        columns, terms = self._columns_of(entity_rows), terms_of(timeout, partial=partial)
+        columns, terms = self._columns_of(entity_rows), read_options(timeout, partial=partial)
         keys = self._keys(columns)
         if self._direct:
             rows = await self._ask_async(keys, terms, self._row)
@@ -188,21 +188,21 @@ class OnlineReader:
         """What all groups reply, one after another, taken by `take`; nothing is sent for no keys."""
         if not keys[0]:
             return []
-        count, store, asked = self._count, self._door.store, self._together(keys)
+        count, store, asked = self._count.metrics, self._door.store, self._together(keys)
         start = perf_counter()
         try:
             replies = store.read(*asked, take, replies_per_request=self._width, options=terms)
         except StoreError as error:
             count.failures += 1
-            if API in modules and is_traced():
+            if API in modules and tracing_enabled():
                 self._trace(keys, perf_counter() - start, (), error)
             raise
         seconds = perf_counter() - start
-        count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
-        count.seconds += seconds
-        if (size := len(keys[0])) != 1:
-            count.further += size - 1
-        if API in modules and is_traced():
+        count.latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        count.latency.seconds += seconds
+        count.calls += 1
+        count.entities += len(keys[0])
+        if API in modules and tracing_enabled():
             self._trace(keys, seconds, replies)
         return replies
 
@@ -211,7 +211,7 @@ class OnlineReader:
     ) -> list[Any]:
         if not keys[0]:
             return []
-        count, store, asked = self._count, self._door.running(), self._together(keys)
+        count, store, asked = self._count.metrics, self._door.running(), self._together(keys)
         start = perf_counter()
         try:
             replies = await store.read(
@@ -219,15 +219,15 @@ class OnlineReader:
             )
         except StoreError as error:
             count.failures += 1
-            if API in modules and is_traced():
+            if API in modules and tracing_enabled():
                 self._trace(keys, perf_counter() - start, (), error)
             raise
         seconds = perf_counter() - start
-        count.buckets[bisect_left(BOUNDS_S, seconds)] += 1
-        count.seconds += seconds
-        if (size := len(keys[0])) != 1:
-            count.further += size - 1
-        if API in modules and is_traced():
+        count.latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        count.latency.seconds += seconds
+        count.calls += 1
+        count.entities += len(keys[0])
+        if API in modules and tracing_enabled():
             self._trace(keys, seconds, replies)
         return replies
 
@@ -303,11 +303,11 @@ class OnlineReader:
         self.invalid_values += statuses.count(INVALID)
         for column, status in list(zip(self.plan.columns, statuses, strict=True))[done:]:
             if status != PRESENT:
-                next(self._ticks(column, status).step)
+                next(self._ticks(column, status).increments)
 
-    def _ticks(self, column: ReadColumn, status: str) -> Ticks:
+    def _ticks(self, column: ReadColumn, status: str) -> AtomicCounter:
         """What counts a column's values of that status; an event time is no feature."""
-        return Ticks() if column.is_event_time else self._tally.ticks(column.view, status)
+        return AtomicCounter() if column.is_event_time else self._tally.absent(column.view, status)
 
     def _careful_record(self, raw: Any) -> Record:
         *values, cells = self._careful_row(raw)

@@ -26,7 +26,7 @@ Attributes = Mapping[str, str | int | Sequence[str]]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def is_traced() -> bool:
+def tracing_enabled() -> bool:
     """Whether the application has set a provider of tracers.
 
     Asking for it by `get_tracer_provider` would look into the environment each time, which takes
@@ -85,7 +85,7 @@ def traced(
 
             @wraps(method)
             async def call_async(self: Any, *args: Any, **options: Any) -> Any:
-                if not is_traced():
+                if not tracing_enabled():
                     return await method(self, *args, **options)
                 with span(name, of(self)) as tell_more:
                     result = await method(self, *args, **options)
@@ -96,7 +96,7 @@ def traced(
 
         @wraps(method)
         def call(self: Any, *args: Any, **options: Any) -> Any:
-            if not is_traced():
+            if not tracing_enabled():
                 return method(self, *args, **options)
             with span(name, of(self)) as tell_more:
                 result = method(self, *args, **options)
@@ -110,7 +110,7 @@ def traced(
 
 def _tracer() -> Any:
     """The tracer of the application's provider; `None` if it has set none."""
-    if not is_traced():
+    if not tracing_enabled():
         return None
     trace = modules[API]
     provider = trace.get_tracer_provider()

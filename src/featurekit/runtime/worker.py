@@ -23,7 +23,7 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from featurekit.ports import EventSource, StreamEvent
-from featurekit.runtime.translate import Translate, translator
+from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
 from featurekit.runtime.writer import Event, StreamWriter, WriteReport
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class WorkerOptions:
     """How a worker goes about its work.
 
     Attributes:
@@ -100,7 +100,7 @@ class StreamReport:
 
 _COUNTS = ("seconds", "read", "written", "ignored", "rejected", "dropped_older", "dropped_expired")
 
-Tell = Callable[[StreamReport], None]
+OnReport = Callable[[StreamReport], None]
 
 
 class _GivingUpError(Exception):
@@ -115,7 +115,7 @@ class _Batch:
         bad: Those that could not be, and why.
     """
 
-    def __init__(self, events: Sequence[StreamEvent], translate: Translate) -> None:
+    def __init__(self, events: Sequence[StreamEvent], translate: DecodeEvent) -> None:
         self._events = events
         self._translate = translate
         self.wanted: list[StreamEvent] = []
@@ -153,8 +153,8 @@ class Worker:
         self,
         writer: StreamWriter,
         source: EventSource,
-        pace: Pace,
-        tell: Tell,
+        pace: WorkerOptions,
+        tell: OnReport,
         now_ms: Callable[[], int],
     ) -> None:
         self.view = writer.plan.name
@@ -164,7 +164,7 @@ class Worker:
         self._pace = pace
         self._tell = tell
         self._now_ms = now_ms
-        self._translate = translator(writer.plan)
+        self._translate = event_decoder(writer.plan)
         self._total = StreamReport(writer.plan.name)
         self._report = StreamReport(writer.plan.name)
         self._since = time.monotonic()
@@ -202,7 +202,7 @@ class Worker:
             self._tell_now()
         return self._total
 
-    def standing(self) -> StreamReport:
+    def snapshot(self) -> StreamReport:
         """All that it did so far, and how things stand. For other threads to ask."""
         with self._counting:
             standing = StreamReport(self.view)

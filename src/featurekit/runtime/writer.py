@@ -31,9 +31,9 @@ from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, StoreHandle
-from featurekit.runtime.counters import EventCount
-from featurekit.runtime.times import Timestamp, event_ms_of, ttl_ms_of
+from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.tracing import STORE, Attributes, traced
+from featurekit.runtime.write_arguments import Timestamp, event_time_to_ms, ttl_to_ms
 from featurekit.wire import Reply
 
 SLICE = 128
@@ -97,14 +97,16 @@ class StreamWriter:
         total: All that this writer did, without the reasons of rejects.
     """
 
-    def __init__(self, plan: ViewPlan, door: StoreHandle, count: EventCount | None = None) -> None:
+    def __init__(
+        self, plan: ViewPlan, door: StoreHandle, count: EventMetrics | None = None
+    ) -> None:
         if plan.kind != "stream":
             raise RequestError(
                 f"feature view '{plan.name}' is a batch view", hint="write it with write_batch()"
             )
         self.plan = plan
         self.total = WriteReport()
-        self._counted = count or EventCount()
+        self._counted = count or EventMetrics()
         self._door = door
         self._timed = plan.ordering == "event_time"
         self._preface = b""
@@ -145,7 +147,7 @@ class StreamWriter:
             StoreUnavailableError: No reply. It is safe to write the event again.
         """
         self._ready()
-        unit = self._fitting((entity, values, event_timestamp), ttl_ms_of(ttl))
+        unit = self._fitting((entity, values, event_timestamp), ttl_to_ms(ttl))
         report = WriteReport()
         if unit is None:
             report.dropped_expired = 1
@@ -164,7 +166,7 @@ class StreamWriter:
     ) -> bool:
         """As `write`, without blocking the event loop."""
         await self._ready_async()
-        unit = self._fitting((entity, values, event_timestamp), ttl_ms_of(ttl))
+        unit = self._fitting((entity, values, event_timestamp), ttl_to_ms(ttl))
         report = WriteReport()
         if unit is None:
             report.dropped_expired = 1
@@ -179,7 +181,7 @@ class StreamWriter:
         *,
         ttl: timedelta | int | None = None,
         on_bad_event: str = "fail",
-        whole: bool = False,
+        encode_first: bool = False,
     ) -> WriteReport:
         """Write events in their order, as few round trips as there are slices of them.
 
@@ -190,7 +192,7 @@ class StreamWriter:
                 slice of 128 events is sent, nor anything after it. `skip` writes the others and
                 reports the bad ones. An event that the store refuses is reported, or raised once
                 all are sent.
-            whole: Whether all are made ready before any is sent, so that with `fail` one that
+            encode_first: Whether all are made ready before any is sent, so that with `fail` one that
                 does not fit means that none is written.
 
         Raises:
@@ -201,8 +203,8 @@ class StreamWriter:
         self._ready()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        slices = self._slices(events, ttl_ms_of(ttl), report, skip=skip)
-        self._send(iter(list(slices)) if whole else slices, report)
+        slices = self._slices(events, ttl_to_ms(ttl), report, skip=skip)
+        self._send(iter(list(slices)) if encode_first else slices, report)
         return self._done(report, skip=skip)
 
     @_traced
@@ -217,7 +219,7 @@ class StreamWriter:
         await self._ready_async()
         skip = _skips(on_bad_event)
         report = WriteReport()
-        for part in self._slices(events, ttl_ms_of(ttl), report, skip=skip):
+        for part in self._slices(events, ttl_to_ms(ttl), report, skip=skip):
             await self._send_async(part, report)
         return self._done(report, skip=skip)
 
@@ -270,7 +272,7 @@ class StreamWriter:
             raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
         if self._timed:
             now_ms = self._door.now_ms()
-            key, event_ms = self._key(entity), event_ms_of(time, now_ms)
+            key, event_ms = self._key(entity), event_time_to_ms(time, now_ms)
             unit = self._unit(key, values, ttl_ms, event_ms, now_ms)
             return None if unit is None else (key, *unit)
         if time is not None:
@@ -371,7 +373,7 @@ class StreamWriter:
     def _tell(self, report: WriteReport) -> None:
         self.total.add(report)
         counted = self._counted
-        counted.add(report.written, report.dropped_older, report.dropped_expired)
+        counted.add_events(report.written, report.dropped_older, report.dropped_expired)
         counted.rejected += len(report.rejected)
 
     def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:

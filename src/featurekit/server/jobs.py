@@ -16,7 +16,7 @@ from typing import TypeVar
 from featurekit.errors import FeatureKitError, LockedError, RequestError
 from featurekit.repo import FeatureStore
 from featurekit.repo.times import Time
-from featurekit.runtime.report import MaterializeReport
+from featurekit.runtime.load import MaterializeReport
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from featurekit.runtime.metrics import BOUNDS_S, Histogram, added
+from featurekit.runtime.metrics import BOUNDS_S, Histogram, add_counts
 
 UNMATCHED = "unmatched"
 """The route of requests that no route takes."""
@@ -31,7 +31,7 @@ class HttpMetrics:
     stale: int = 0
 
     def __add__(self, other: HttpMetrics) -> HttpMetrics:
-        total: HttpMetrics = added(self, other)
+        total: HttpMetrics = add_counts(self, other)
         return total
 
     def to_json(self) -> str:
@@ -43,7 +43,7 @@ class HttpMetrics:
         """What `to_json` wrote."""
         told = json.loads(text)
         latency = {
-            route: Histogram(tuple(each["counts"]), each["seconds"])
+            route: Histogram(each["counts"], each["seconds"])
             for route, each in told.pop("latency").items()
         }
         return cls(**told, latency=latency)
@@ -85,7 +85,7 @@ class RequestMetrics:
                 route: {f"{m} {status}": n for (m, status), n in dict(count.answers).items()}
                 for route, count in routes.items()
             },
-            latency={r: Histogram(tuple(c.buckets), c.seconds) for r, c in routes.items()},
+            latency={r: Histogram(list(c.buckets), c.seconds) for r, c in routes.items()},
             reloads=reloads,
             stale=int(stale),
         )

@@ -11,7 +11,7 @@ from featurekit.cli.output import bars
 from featurekit.cli.reports import on_bad_row_option, show_outcome
 from featurekit.errors import FeatureKitError
 from featurekit.repo import FeatureStore
-from featurekit.runtime.report import MaterializeReport
+from featurekit.runtime.load import MaterializeReport
 
 TIME = "2026-11-22, or 2026-11-22T10:00:00Z"
 

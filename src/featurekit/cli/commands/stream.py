@@ -22,7 +22,7 @@ from featurekit.cli.output import BAD, ODD, show_json, show_line, show_note, sho
 from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.worker import Pace, StreamReport
+from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.runtime.writer import WriteReport
 
 READ_BYTES = 1 << 16
@@ -111,7 +111,7 @@ def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
     when what was read is written. Run it several times, here or elsewhere, to share the work.
     With --json it prints one document a line.
     """
-    pace = Pace(batch=options["batch"], interval_s=options["interval"] / 1000)
+    pace = WorkerOptions(batch=options["batch"], interval_s=options["interval"] / 1000)
     how = StreamOptions(options["consumer"], options["claim_after"], options["once"], pace)
     stop = threading.Event()
     with FeatureStore(session.repo) as store, _ended_by_signals(stop):

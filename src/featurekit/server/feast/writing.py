@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.runtime.translate import TIMESTAMP
+from featurekit.runtime.event_decoder import EVENT_TIMESTAMP
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import exact_body
 from featurekit.server.body_validation import as_object, member, optional
@@ -73,8 +73,8 @@ def rows_of(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]]:
         if field.dtype.kind == "json" and field.name in columns:
             codec = codec_of(field.dtype)
             columns[field.name] = [_from_text(codec, v, field.name) for v in columns[field.name]]
-    if view.ordering == "event_time" and TIMESTAMP in df:
-        columns[TIMESTAMP] = [_in_utc(time) for time in df[TIMESTAMP]]
+    if view.ordering == "event_time" and EVENT_TIMESTAMP in df:
+        columns[EVENT_TIMESTAMP] = [_in_utc(time) for time in df[EVENT_TIMESTAMP]]
     if not columns:
         raise RequestError("it has no columns", where="df")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -92,7 +92,7 @@ def _check_frame(df: dict[str, Any]) -> None:
 
 def _extras(view: ViewPlan) -> set[str]:
     """The columns of times that a frame may have and the view has no field for."""
-    extras = {TIMESTAMP, _CREATED}
+    extras = {EVENT_TIMESTAMP, _CREATED}
     if view.source is not None:
         extras |= {view.source.timestamp_field, view.source.created_timestamp_field}
     return extras - {k.name for k in view.key.join_keys} - {f.name for f in view.fields}

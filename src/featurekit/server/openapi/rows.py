@@ -6,8 +6,8 @@ from featurekit.compiler import compile_read
 from featurekit.models import FeatureService, FeatureView, FieldSpec
 from featurekit.plan import ReadPlan, RepoPlan
 from featurekit.registry import Registry
-from featurekit.runtime.requests import MAX_TIMEOUT_S
-from featurekit.runtime.times import MAX_TTL_MS
+from featurekit.runtime.read_arguments import MAX_TIMEOUT_S
+from featurekit.runtime.write_arguments import MAX_TTL_MS
 from featurekit.server.openapi.parts import (
     READING,
     STATUS,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.errors import RequestError
-from featurekit.runtime.requests import MAX_TIMEOUT_S
+from featurekit.runtime.read_arguments import MAX_TIMEOUT_S
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body

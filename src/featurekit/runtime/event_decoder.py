@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
-from featurekit.runtime.times import Timestamp
+from featurekit.runtime.write_arguments import Timestamp
 from featurekit.runtime.writer import Event
 from featurekit.types import Codec, DType, codec_of, short_repr
 
-TIMESTAMP = "event_timestamp"
+EVENT_TIMESTAMP = "event_timestamp"
 """The column with an event's time, unless the stream names another."""
 
-Translate = Callable[[StreamEvent], Event | None]
+DecodeEvent = Callable[[StreamEvent], Event | None]
 """From an event to what is to be written; `None` for one that the view does not want."""
 
 _Read = Callable[[Any], object]
@@ -34,7 +34,7 @@ class _Column(NamedTuple):
     json: _Read
 
 
-def translator(view: ViewPlan) -> Translate:
+def event_decoder(view: ViewPlan) -> DecodeEvent:
     """The function that translates the events of a view's stream.
 
     Raises (the function):
@@ -46,7 +46,7 @@ def translator(view: ViewPlan) -> Translate:
     keys = [_column(options, k.name, k.dtype) for k in view.key.join_keys]
     fields = [_column(options, f.name, f.dtype) for f in view.fields]
     timed = view.ordering == "event_time"
-    clock = options.get("event_timestamp_field", TIMESTAMP)
+    clock = options.get("event_timestamp_field", EVENT_TIMESTAMP)
 
     def translate(event: StreamEvent) -> Event | None:
         if event.fault:

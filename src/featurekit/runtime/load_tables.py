@@ -16,7 +16,7 @@ from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, encode_batch
 from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, Scan
-from featurekit.runtime.load import Prepared
+from featurekit.runtime.load import LoadBatch
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
 
@@ -24,7 +24,7 @@ Locate = Callable[[dict[str, object]], str]
 """From a row to where it came from, in words."""
 
 
-class RejectsFile:
+class RejectedRowsFile:
     """A Parquet file of refused rows, as they came, with a column `reason`. Made when needed."""
 
     def __init__(self, path: Path) -> None:
@@ -52,9 +52,9 @@ class RejectsFile:
             self._writer.close()
 
 
-def prepare_tables(
-    view: ViewPlan, scan: Scan, rejects: RejectsFile | None, locate: Locate, dialect: Dialect
-) -> Iterator[Prepared]:
+def encode_tables(
+    view: ViewPlan, scan: Scan, rejects: RejectedRowsFile | None, locate: Locate, dialect: Dialect
+) -> Iterator[LoadBatch]:
     """Encode a scan's batches.
 
     Args:
@@ -76,7 +76,11 @@ def prepare_tables(
 
 
 def _reject(
-    view: ViewPlan, batch: Any, encoded: EncodedBatch, rejects: RejectsFile | None, locate: Locate
+    view: ViewPlan,
+    batch: Any,
+    encoded: EncodedBatch,
+    rejects: RejectedRowsFile | None,
+    locate: Locate,
 ) -> None:
     if rejects is None:
         fault = encoded.fault(encoded.bad[0])
@@ -129,15 +133,15 @@ def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     return row | {k.name: members.get(source(k.name)) for k in view.key.join_keys}
 
 
-def _prepared(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> Prepared:
+def _prepared(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> LoadBatch:
     if not len(encoded.keys):
-        return Prepared(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.bad))
+        return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.bad))
     built = build_chunk(view, encoded.keys, encoded.values, dialect)
 
     def apart() -> RowSpans:
         return encoded.keys.to_pylist(), built.ends()
 
-    return Prepared(
+    return LoadBatch(
         Chunk(built.data, built.replies, built.lines, len(encoded.keys), apart),
         built.faults,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),

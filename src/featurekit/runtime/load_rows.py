@@ -18,25 +18,21 @@ from featurekit.lower.write_group import (
 )
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk
-from featurekit.runtime.load import Prepared
+from featurekit.runtime.load import LoadBatch
 
 _ROWS = 512
 
 
 @dataclass(slots=True)
-class Rejects:
+class RejectedRows:
     """Rows that were refused, as given, and why."""
 
     rows: list[object] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
 
-Seen = set[bytes]
-"""The keys that rows were written to, to count entities by."""
-
-
 @dataclass(frozen=True, slots=True)
-class Given:
+class InputRow:
     """A row, or what kept it from being one, and where it came from (`line 17`)."""
 
     where: str
@@ -44,9 +40,13 @@ class Given:
     original: object
 
 
-def prepare_rows(
-    view: ViewPlan, rows: Iterable[Given], rejects: Rejects | None, seen: Seen, dialect: Dialect
-) -> Iterator[Prepared]:
+def encode_rows(
+    view: ViewPlan,
+    rows: Iterable[InputRow],
+    rejects: RejectedRows | None,
+    seen: set[bytes],
+    dialect: Dialect,
+) -> Iterator[LoadBatch]:
     """Encode rows and yield them in batches.
 
     Args:
@@ -82,7 +82,7 @@ def prepare_rows(
 
 
 def _reject(
-    view: ViewPlan, given: Given, error: ValueRefusedError, rejects: Rejects | None
+    view: ViewPlan, given: InputRow, error: ValueRefusedError, rejects: RejectedRows | None
 ) -> None:
     where = ", ".join(part for part in (view.name, given.where, error.where) if part)
     if rejects is None:
@@ -94,7 +94,7 @@ def _reject(
 _Units = list[tuple[bytes, WriteGroup]]
 
 
-def _in_transactions(units: _Units, bad: int) -> Prepared:
+def _in_transactions(units: _Units, bad: int) -> LoadBatch:
     # One row to a transaction: rows that come as dicts are few, and one refused row is one row.
     chunk = Chunk(
         data=b"".join(transaction(unit) for _, unit in units),
@@ -102,7 +102,7 @@ def _in_transactions(units: _Units, bad: int) -> Prepared:
         reply_lines=sum(unit.commands + 2 + unit.lines for _, unit in units),
         rows=len(units),
     )
-    return Prepared(
+    return LoadBatch(
         chunk,
         lambda replies: row_errors(replies, [unit.commands for _, unit in units], 1),
         lambda row: units[row][0].decode(errors="replace"),
@@ -110,11 +110,11 @@ def _in_transactions(units: _Units, bad: int) -> Prepared:
     )
 
 
-def _in_commands(units: _Units, bad: int) -> Prepared:
+def _in_commands(units: _Units, bad: int) -> LoadBatch:
     n = len(units)
     ends = list(accumulate(len(unit.data) for _, unit in units))
     data = b"".join(unit.data for _, unit in units)
-    return Prepared(
+    return LoadBatch(
         Chunk(data, n, n, n, lambda: ([key for key, _ in units], ends)),
         command_errors,
         lambda row: units[row][0].decode(errors="replace"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from featurekit.errors import ValueRefusedError
 from featurekit.types import short_repr
 
-MAX_AHEAD_MS = 24 * 3600 * 1000
+MAX_FUTURE_MS = 24 * 3600 * 1000
 """How far in the future an event's time may be: more is a wrong unit or a wrong clock."""
 
 MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000
@@ -17,7 +17,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Timestamp = datetime | int | str | None
 
 
-def ttl_ms_of(ttl: timedelta | int | None) -> int:
+def ttl_to_ms(ttl: timedelta | int | None) -> int:
     """A call's TTL in milliseconds; 0 for none of its own."""
     if ttl is None:
         return 0
@@ -31,7 +31,7 @@ def ttl_ms_of(ttl: timedelta | int | None) -> int:
     return ttl_ms
 
 
-def event_ms_of(time: Timestamp, now_ms: int) -> int:
+def event_time_to_ms(time: Timestamp, now_ms: int) -> int:
     """The time of an event in milliseconds since the epoch."""
     given = time
     if time is None:
@@ -55,7 +55,7 @@ def event_ms_of(time: Timestamp, now_ms: int) -> int:
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
         raise ValueRefusedError(f"{short_repr(time)} is no time", where="event_timestamp")
-    if event_ms > now_ms + MAX_AHEAD_MS:
+    if event_ms > now_ms + MAX_FUTURE_MS:
         raise ValueRefusedError(
             f"{short_repr(given)} is more than a day in the future",
             where="event_timestamp",

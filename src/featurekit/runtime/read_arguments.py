@@ -24,7 +24,7 @@ _PARTIAL = ReadOptions(partial=True)
 ColumnsOf = Callable[[EntityRows], dict[str, list[object]]]
 
 
-def terms_of(timeout: Timeout, *, partial: bool) -> ReadOptions:
+def read_options(timeout: Timeout, *, partial: bool) -> ReadOptions:
     """What a caller says about time and servers that are away, as the store takes it.
 
     Raises:
@@ -43,7 +43,7 @@ def terms_of(timeout: Timeout, *, partial: bool) -> ReadOptions:
     return ReadOptions(float(seconds), partial)
 
 
-def columns_function(plan: ReadPlan) -> ColumnsOf:
+def entity_columns_function(plan: ReadPlan) -> ColumnsOf:
     """The function from a request to its join keys as columns of one length, in the plan's order.
 
     Raises (the function):
