@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from typing_extensions import override
 
 from featurekit.keys import KeyPlan
-from featurekit.plan import Checks, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.plan import Constraints, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.types import DType
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
@@ -239,8 +239,8 @@ def _field(
     if before.default != after.default:
         detail = f"default {_value(before.default)} -> {_value(after.default)}"
         yield Change("compatible", subject, detail)
-    for check in fields(Checks):
-        was, now = getattr(before.checks, check.name), getattr(after.checks, check.name)
+    for check in fields(Constraints):
+        was, now = getattr(before.constraints, check.name), getattr(after.constraints, check.name)
         if was != now:
             yield Change("compatible", subject, f"{check.name} {_value(was)} -> {_value(now)}")
 

@@ -1,98 +1,195 @@
-"""Plans: what is to be done with each view, entity and read, decided once.
+"""Plans: what to do for each entity, view, service and read, decided once by the compiler.
 
-A plan is plain data: compiled once, then only read. It can be printed, compared, and pickled
-to a worker. It knows nothing of YAML, does no I/O, and reads no clock.
+A plan is plain data. It can be printed, compared, and pickled to a worker. It knows nothing of
+YAML, does no I/O, and reads no clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol, TypeVar
 
 from featurekit.errors import UnknownNameError
 from featurekit.keys import KeyPlan
 from featurekit.types import DType
 
 Bound = int | float | Decimal | None
+NamePairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
-    """What a value must hold to besides its type.
+class Constraints:
+    """Rules for a field's values, besides its type.
 
     Attributes:
-        min: Least value, for numbers; `None` for no bound.
-        max: Greatest value, for numbers.
-        one_of: The values allowed, as bytes in the hash; empty for any.
-        pattern: A regular expression that the whole string matches; empty for none.
-        max_length: Most characters, bytes or elements; 0 for no bound.
+        min: The least value of a number; `None` for no bound.
+        max: The greatest value of a number; `None` for no bound.
+        one_of: The allowed values as stored bytes; empty allows any value.
+        pattern: A regular expression that must match the whole string.
+        max_length: The most characters, bytes or elements; `None` for no bound.
         required: Whether null is refused.
-        allow_nan: Whether `nan`, `inf` and `-inf` are values.
+        allow_nan: Whether `nan`, `inf` and `-inf` are allowed.
     """
 
     min: Bound = None
     max: Bound = None
     one_of: tuple[bytes, ...] = ()
-    pattern: str = ""
-    max_length: int = 0
+    pattern: str | None = None
+    max_length: int | None = None
     required: bool = False
     allow_nan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """One feature: a field of the hash.
+    """One feature, stored as one field of a hash.
 
     Attributes:
-        name: The hash field.
-        dtype: Its type.
-        checks: What written values must hold to.
-        default: What a reader gives where nothing is stored, as bytes in the hash; or `None`.
-        ttl_ms: The field's own TTL; 0 where the view's key TTL covers it.
+        name: The name of the hash field.
+        dtype: The type of its values.
+        constraints: Rules that written values must meet.
+        default: The stored bytes of the value that a reader returns for a missing field.
+        ttl_ms: The field's own TTL; 0 if the key's TTL covers it.
     """
 
     name: str
     dtype: DType
-    checks: Checks = Checks()
+    constraints: Constraints = Constraints()
     default: bytes | None = None
     ttl_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
-    """Where the rows of a batch view come from.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceColumns:
+    """The columns that a view reads from a batch source.
 
     Attributes:
-        type: `parquet`, `csv`, `jsonl`, `sql` or `python`.
-        paths: Files, folders or globs, relative to the repository's folder.
-        query: The SQL of a `sql` source.
-        callable: `module:function` of a `python` source.
-        timestamp_field: The column that tells when a row became true; empty for file order.
-        created_timestamp_field: The column that breaks ties; may be empty.
-        columns: Pairs of (field or join key, column of the source) where the two differ.
-        options: Further pairs of the source type, as `("delimiter", ";")`.
+        timestamp_field: The column with a row's event time; without it, later rows are newer.
+        created_timestamp_field: The column that orders rows with equal timestamps.
+        columns: Pairs of (field or join key, source column), where the two names differ.
     """
 
-    type: str
-    paths: tuple[str, ...] = ()
-    query: str = ""
-    callable: str = ""
-    timestamp_field: str = ""
-    created_timestamp_field: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
-    options: tuple[tuple[str, str], ...] = ()
+    timestamp_field: str | None = None
+    created_timestamp_field: str | None = None
+    columns: NamePairs = ()
 
     def column(self, name: str) -> str:
-        """The source's column for a field or join key."""
+        """Return the source's column for a field or join key."""
         return dict(self.columns).get(name, name)
 
 
-@dataclass(frozen=True, slots=True)
-class StreamPlan:
-    """Where the events of a stream view come from: a type and its settings."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFiles(SourceColumns):
+    """Files of one format.
 
-    type: str
-    options: tuple[tuple[str, str], ...] = ()
+    Attributes:
+        paths: Files, folders, globs or URLs; paths are relative to the repository's folder.
+        hive_partitioning: Whether folders named `column=value` are columns.
+    """
+
+    paths: tuple[str, ...]
+    hive_partitioning: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetSourcePlan(SourceFiles):
+    """Parquet files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvSourcePlan(SourceFiles):
+    """CSV files with a header line; the text `null` is read as null."""
+
+    delimiter: str = ","
+    null: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonlSourcePlan(SourceFiles):
+    """Files with one JSON object per line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlSourcePlan(SourceColumns):
+    """The result of a query that DuckDB runs."""
+
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonSourcePlan(SourceColumns):
+    """The rows returned by a function, given as `module:function`."""
+
+    callable: str
+
+
+FileSourcePlan = ParquetSourcePlan | CsvSourcePlan | JsonlSourcePlan
+SourcePlan = FileSourcePlan | SqlSourcePlan | PythonSourcePlan
+"""The source of a batch view."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventColumns:
+    """How a consumer group reads events and what a view takes from them.
+
+    Attributes:
+        group: The consumer group.
+        columns: Pairs of (field or join key, event key), where the two names differ.
+        where: Pairs of (event key, text); other events are skipped.
+        event_timestamp_field: The event key with the event time; `event_timestamp` by default.
+        dead_letter: The stream or topic for dead letters; `dead_letter_name` has the default.
+    """
+
+    group: str
+    columns: NamePairs = ()
+    where: NamePairs = ()
+    event_timestamp_field: str | None = None
+    dead_letter: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisStreamPlan(EventColumns):
+    """A Redis stream.
+
+    Attributes:
+        stream: The key of the stream.
+        json_field: The entry's field that holds the event as a JSON object; `None` if the fields
+            of an entry are the event.
+    """
+
+    stream: str
+    json_field: str | None = None
+
+    @property
+    def dead_letter_name(self) -> str:
+        """The key of the stream for dead letters."""
+        return self.dead_letter or f"{self.stream}:dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaTopicPlan(EventColumns):
+    """A Kafka topic of JSON objects.
+
+    Attributes:
+        topic: The topic.
+        bootstrap_servers: Brokers to connect to first, as `host:port,host:port`.
+        start: Where a new consumer group begins: `earliest` or `latest`.
+    """
+
+    topic: str
+    bootstrap_servers: str
+    start: str = "earliest"
+
+    @property
+    def dead_letter_name(self) -> str:
+        """The topic for dead letters."""
+        return self.dead_letter or f"{self.topic}.dead"
+
+
+StreamPlan = RedisStreamPlan | KafkaTopicPlan
+"""The source of a stream view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +197,17 @@ class ViewPlan:
     """How one feature view is written.
 
     Attributes:
-        name: The view.
+        name: The view's name.
         kind: `batch` or `stream`.
-        key: How its rows' keys are made.
+        key: How the keys of its rows are built.
         fields: Its features, in declared order.
-        expires: `key`: each write renews the key's TTL. `field`: each field has its own.
-        ttl_ms: The TTL that a write sets; fields of their own TTL have it in `FieldPlan`.
-        refresh_ms: How often the view is expected to be written.
-        retired: Fields of the entity that are declared no more; a batch write deletes them.
+        expires: `key`: each write renews the key's TTL. `field`: each field has its own TTL.
+        ttl_ms: The TTL that a write sets, unless `FieldPlan.ttl_ms` overrides it.
+        refresh_ms: The expected interval between writes.
+        retired: Fields that the entity no longer declares; a batch write deletes them.
         ordering: `arrival` or `event_time`.
-        source: Where a batch view's rows come from, if from anywhere.
-        stream: Where a stream view's events come from, if from anywhere.
+        source: The source of a batch view; `None` if a program writes it.
+        stream: The source of a stream view; `None` if a program writes it.
     """
 
     name: str
@@ -126,35 +223,30 @@ class ViewPlan:
     stream: StreamPlan | None = None
 
     @property
-    def event_time_field(self) -> str:
-        """The hash field with the newest event time, where the view keeps one; else empty."""
-        return f"@{self.name}" if self.ordering == "event_time" else ""
+    def event_time_field(self) -> str | None:
+        """The hash field that holds the newest event time; `None` if the view keeps none."""
+        return f"@{self.name}" if self.ordering == "event_time" else None
 
     def field(self, name: str) -> FieldPlan:
-        """The field of that name.
+        """Return a field by name.
 
         Raises:
-            UnknownNameError: The view has none.
+            UnknownNameError: The view has no such field.
         """
-        for field in self.fields:
-            if field.name == name:
-                return field
-        raise UnknownNameError.among(
-            "field", name, [f.name for f in self.fields], where=f"feature view {self.name}"
-        )
+        return _by_name("field", self.fields, name, where=f"feature view {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """A named list of features: pairs of (view, field), in order."""
+    """A named list of features: (view, field) pairs, in order, each once."""
 
     name: str
-    features: tuple[tuple[str, str], ...]
+    features: NamePairs
 
 
 @dataclass(frozen=True, slots=True)
 class EntityPlan:
-    """One entity: its keys, and the fields that were once declared for it."""
+    """One entity: how its keys are built, and the fields that it no longer declares."""
 
     name: str
     key: KeyPlan
@@ -163,12 +255,12 @@ class EntityPlan:
 
 @dataclass(frozen=True, slots=True)
 class RepoPlan:
-    """All that a repository declares, compiled.
+    """A compiled repository.
 
     Attributes:
         project: The project's name.
-        prefix: The key prefix.
-        fingerprint: Of the registry that this was compiled from.
+        prefix: The prefix of all keys.
+        fingerprint: The fingerprint of the compiled registry.
     """
 
     project: str
@@ -179,25 +271,31 @@ class RepoPlan:
     services: tuple[ServicePlan, ...] = ()
 
     def view(self, name: str) -> ViewPlan:
-        """The view of that name; `UnknownNameError` if there is none."""
-        for view in self.views:
-            if view.name == name:
-                return view
-        raise UnknownNameError.among("feature view", name, [v.name for v in self.views])
+        """Return a view by name; raise `UnknownNameError` if it does not exist."""
+        return _by_name("feature view", self.views, name)
 
     def service(self, name: str) -> ServicePlan:
-        """The service of that name; `UnknownNameError` if there is none."""
-        for service in self.services:
-            if service.name == name:
-                return service
-        raise UnknownNameError.among("feature service", name, [s.name for s in self.services])
+        """Return a service by name; raise `UnknownNameError` if it does not exist."""
+        return _by_name("feature service", self.services, name)
 
     def entity(self, name: str) -> EntityPlan:
-        """The entity of that name; `UnknownNameError` if there is none."""
-        for entity in self.entities:
-            if entity.name == name:
-                return entity
-        raise UnknownNameError.among("entity", name, [e.name for e in self.entities])
+        """Return an entity by name; raise `UnknownNameError` if it does not exist."""
+        return _by_name("entity", self.entities, name)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def _by_name(kind: str, plans: Iterable[N], name: str, where: str = "") -> N:
+    for plan in plans:
+        if plan.name == name:
+            return plan
+    raise UnknownNameError.among(kind, name, [plan.name for plan in plans], where=where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +303,14 @@ class ReadColumn:
     """One feature of a read.
 
     Attributes:
-        name: Its name in the answer.
-        view: The view it belongs to.
-        field: What it is.
-        group: Index into `ReadPlan.groups`: whose hash it is in.
-        slot: Index into that group's fields.
-        event_time_field: The hash field with the view's newest event time; empty for none.
-        least_ttl_ms: What a value must have left of its TTL, or it is older than this read allows;
-            `None` for a value of any age. Of the field's own TTL if it has one, else of the key's.
+        name: The column's name in the response.
+        view: The view that the feature belongs to.
+        field: The feature.
+        group: The index into `ReadPlan.groups` of the hash that holds it.
+        slot: The index into that group's fields.
+        event_time_field: The hash field that holds the view's newest event time, if there is one.
+        min_remaining_ttl_ms: The TTL that a value must have left; with less, it is older than
+            this read allows. The field's own TTL counts, or else the key's. `None` for any age.
     """
 
     name: str
@@ -220,18 +318,18 @@ class ReadColumn:
     field: FieldPlan
     group: int
     slot: int
-    event_time_field: str = ""
-    least_ttl_ms: int | None = None
+    event_time_field: str | None = None
+    min_remaining_ttl_ms: int | None = None
 
     @property
     def is_event_time(self) -> bool:
-        """Whether it is a view's event time, read beside the features."""
+        """Whether this column holds a view's event time, which is read beside the features."""
         return self.field.name.startswith("@")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadGroup:
-    """The fields that a read takes from the hash of one entity, each once, in order."""
+    """The fields that a read takes from the hash of one entity, in order, each once."""
 
     key: KeyPlan
     fields: tuple[str, ...]
@@ -239,13 +337,13 @@ class ReadGroup:
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """How one list of features is read.
+    """How a list of features is read.
 
     Attributes:
         name: The service's name, or `features` for a list.
-        groups: One for each entity that the features belong to.
-        columns: The features, in the order of the answer.
-        fingerprint: Of the registry that this was compiled from.
+        groups: One group for each entity that the features belong to.
+        columns: The features, in the order of the response.
+        fingerprint: The fingerprint of the compiled registry.
     """
 
     name: str
@@ -255,5 +353,5 @@ class ReadPlan:
 
     @property
     def join_keys(self) -> tuple[str, ...]:
-        """The join keys that a request names: those of all groups, each once."""
+        """The join keys that a request must contain: those of all groups, each once."""
         return tuple(dict.fromkeys(k.name for g in self.groups for k in g.key.join_keys))

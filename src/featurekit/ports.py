@@ -251,15 +251,15 @@ class StoreHandle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The rows of a batch source: the newest of each entity.
+    """The newest row of each entity in a batch source.
 
     Attributes:
-        form: `native`: Arrow columns of the field's own types. `text`: utf8 columns, as of CSV.
-            `json`: one utf8 column named `json`, an object a row.
-        batches: `pyarrow.RecordBatch`es; `native` and `text` have one column for each join key and
-            field, under the names of the view. Each batch ends with a column `event_timestamp`
-            (timestamp[us, UTC]) if the source has a `timestamp_field`.
-        rows_read: Rows read from the source, before the newest of each entity was taken.
+        form: `native`: Arrow columns with the types of the source. `text`: string columns, from
+            CSV. `json`: one string column named `json` with an object per row.
+        batches: `pyarrow.RecordBatch`es. `native` and `text` have one column per join key and
+            field, named as in the view. If the source has a `timestamp_field`, the last column is
+            `event_timestamp` (timestamp[us, UTC]).
+        rows_read: Rows read from the source, before the newest of each entity was selected.
     """
 
     form: str
@@ -268,30 +268,30 @@ class Scan:
 
 
 class BatchSource(Protocol):
-    """Somewhere that the rows of a batch view come from."""
+    """A source of rows for a batch view."""
 
     def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
-        """The newest row of each entity with `start_ms <= timestamp < end_ms`.
+        """Return the newest row of each entity with `start_ms <= timestamp < end_ms`.
 
         Raises:
-            SourceError: It cannot be read, or lacks a column.
+            SourceError: The source cannot be read, or lacks a column.
         """
 
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
-        """Where a row came from, for an error: `users.parquet, row 17`; empty if not known."""
+        """Return where a row is, such as `users.parquet, row 17`; empty if not known."""
 
 
 class StreamEvent(NamedTuple):
-    """One event as it came. A tuple, since a worker makes one of each.
+    """One undecoded event. A tuple, because workers create one per event.
 
     Attributes:
-        id: What the source knows it by: an entry's id, `topic/partition/offset`.
-        columns: Its columns: text in the bytes of the field's type (`form` is `text`), or JSON
-            values (`form` is `json`). Empty if it could not be taken apart; then `fault` says why.
+        id: The source's name for it: the id of an entry, or `topic/partition/offset`.
+        columns: Its values: the bytes of texts (`form` is `text`) or JSON values (`form` is
+            `json`). Empty if the event has a `fault`.
         form: `text` or `json`.
-        arrived_ms: When the source took it in, in milliseconds since the epoch.
-        raw: Its original bytes, names and values in turn, for the dead letters.
-        fault: Why it is no event; empty if it is one.
+        arrived_ms: When the source received it, in milliseconds since the epoch.
+        raw: Its original bytes, alternating names and values, for the dead letter.
+        fault: Why it cannot be decoded; empty if it can.
     """
 
     id: str
@@ -303,14 +303,14 @@ class StreamEvent(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """An event that did not fit its view, as it was buried.
+    """A rejected event in the stream or topic of dead letters.
 
     Attributes:
-        id: What the dead letters know it by.
-        at_ms: When it was buried, in milliseconds since the epoch.
-        reason: Why; empty if whoever put it there did not say.
-        event_id: What its source knew it by.
-        fields: Its original columns as text; what is not UTF-8 is escaped.
+        id: Its id in that stream or topic.
+        at_ms: When it was written there, in milliseconds since the epoch.
+        reason: Why it was rejected; empty if another program wrote it without a reason.
+        event_id: Its id in the source.
+        fields: Its original columns as text; bytes that are not UTF-8 are escaped.
     """
 
     id: str
@@ -320,35 +320,50 @@ class DeadLetter(NamedTuple):
     fields: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A member of a consumer group.
+
+    Attributes:
+        name: Its name. A consumer that restarts with the same name continues with the events that
+            it had not acknowledged.
+        claim_after_ms: How long another consumer's events must be idle before this one claims
+            them.
+    """
+
+    name: str
+    claim_after_ms: int = 60_000
+
+
 class EventSource(Protocol):
-    """Somewhere that events come from, at least once, to one of the consumers of a group."""
+    """A source of events that delivers each at least once to one consumer of a group."""
 
-    def read(self, most: int, wait_s: float) -> Sequence[StreamEvent]:
-        """Up to `most` events, in their order; none if none came within `wait_s` seconds.
+    def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
+        """Return up to `max_events` events, in order; empty if none arrives within `wait_s`.
 
-        What consumers that died held is among them, once it has been idle long enough.
+        Includes events that crashed consumers held, once they were idle long enough.
 
         Raises:
-            StreamUnavailableError: The source is away; it is safe to call again.
-            StreamError: It is there and refuses.
+            StreamUnavailableError: The source cannot be reached; it is safe to call again.
+            StreamError: The source refuses the request.
         """
 
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
-        """Never hand these out again: what they told is in the store, or among the dead letters."""
+        """Mark events as done: their values or their dead letters are stored."""
 
-    def bury(self, event: StreamEvent, reason: str) -> None:
-        """Put an event that does not fit among the dead letters, with the reason."""
+    def dead_letter(self, event: StreamEvent, reason: str) -> None:
+        """Write a rejected event, with the reason, to the dead letters."""
 
-    def buried(self, most: int) -> Sequence[DeadLetter]:
-        """Up to `most` of the dead letters, newest first.
+    def dead_letters(self, count: int) -> Sequence[DeadLetter]:
+        """Return up to `count` dead letters, newest first.
 
         Raises:
-            StreamUnavailableError: They are away.
-            StreamError: They cannot be read here.
+            StreamUnavailableError: The source cannot be reached.
+            StreamError: They cannot be read from this source.
         """
 
     def lag(self) -> int | None:
-        """Events that this group has yet to read; `None` if the source does not tell."""
+        """Return how many events the group has not read yet; `None` if not known."""
 
     def close(self) -> None:
-        """Leave the group in good order; what was not acknowledged is handed to others."""
+        """Leave the group; unacknowledged events are delivered to other consumers."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from featurekit.errors import RegistryError
-from featurekit.models.definitions import Entity, FeatureService, FeatureView
+from featurekit.models.definitions import Entity, FeatureService, FeatureView, expand_features
 from featurekit.models.loaded import LoadedRepo
 from featurekit.models.model import Model
 
@@ -61,6 +61,16 @@ class Registry:
         )
         retired = registry._retired_since(previous) if previous else {}
         return cls(**{**vars(registry), "retired": retired})
+
+    def features_of(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
+        """Return the (view, field) pairs of a service, in order, each once."""
+        fields = {view.name: view.fields_ for view in self.feature_views}
+        return tuple(dict.fromkeys(expand_features(service.features, fields)))
+
+    def entities_of(self, service: FeatureService) -> list[str]:
+        """Return the entities that a service's features belong to, each once."""
+        entities = {view.name: view.entity for view in self.feature_views}
+        return list(dict.fromkeys(entities[view] for view, _ in self.features_of(service)))
 
     def hash_fields(self, entity: str) -> set[str]:
         """All fields of an entity's hash, with those that keep event times."""

@@ -8,7 +8,7 @@ import pytest
 
 from featurekit.changes import Changes, diff
 from featurekit.compiler import compile_repo
-from featurekit.plan import RepoPlan, SourcePlan, StreamPlan
+from featurekit.plan import CsvSourcePlan, KafkaTopicPlan, RepoPlan
 from featurekit.registry import Registry
 from featurekit.types import DType
 from tests.declare.conftest import Load
@@ -181,7 +181,8 @@ OTHERS: dict[type, Any] = {
 }
 KINDS = {"kind": "stream", "expires": "field", "ordering": "event_time"}
 CHOICES = {"min": Decimal(1), "max": 5.5, "default": b"9", "one_of": (b"1",), "dtype": DType("date"),
-           "source": SourcePlan("csv"), "stream": StreamPlan("kafka")}  # fmt: skip
+           "source": CsvSourcePlan(paths=()),
+           "stream": KafkaTopicPlan(group="g", topic="t", bootstrap_servers="h")}  # fmt: skip
 
 
 def variants(value: Any, name: str = "") -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis.strategies as st
 
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.plan import Checks, FieldPlan, ViewPlan
+from featurekit.plan import Constraints, FieldPlan, ViewPlan
 from featurekit.types import SCALARS, DType
 
 TTLS = (1000, 300_000, 86_400_000)
@@ -68,21 +68,23 @@ def values(dtype: DType) -> st.SearchStrategy[Any]:
     return _elements[dtype.kind]
 
 
-def checks(dtype: DType) -> st.SearchStrategy[Checks]:
+def checks(dtype: DType) -> st.SearchStrategy[Constraints]:
     """Constraints that a field of a type may have."""
-    wide = st.booleans().map(lambda required: Checks(required=required, allow_nan=True))
+    wide = st.booleans().map(lambda required: Constraints(required=required, allow_nan=True))
     if dtype.kind in ("int64", "int32"):
-        return wide | st.builds(Checks, min=st.none() | st.integers(-5, 5), max=st.just(100))
+        return wide | st.builds(Constraints, min=st.none() | st.integers(-5, 5), max=st.just(100))
     if dtype.kind in ("float64", "float32"):
-        return wide | st.just(Checks()) | st.just(Checks(min=-1.5, max=10, allow_nan=True))
+        return (
+            wide | st.just(Constraints()) | st.just(Constraints(min=-1.5, max=10, allow_nan=True))
+        )
     if dtype.kind == "decimal":
-        return wide | st.just(Checks(min=Decimal("-1.5"), max=Decimal(10)))
+        return wide | st.just(Constraints(min=Decimal("-1.5"), max=Decimal(10)))
     if dtype.kind == "string":
         return wide | st.sampled_from(
             [
-                Checks(max_length=3),
-                Checks(pattern="[a-zø]*"),
-                Checks(one_of=(b"", b"a", "ø".encode())),
+                Constraints(max_length=3),
+                Constraints(pattern="[a-zø]*"),
+                Constraints(one_of=(b"", b"a", "ø".encode())),
             ]
         )
     return wide
@@ -111,7 +113,7 @@ def views(draw: st.DrawFn, *, checked: bool = False) -> ViewPlan:
     for name in names:
         dtype = draw(dtypes())
         ttl_ms = draw(st.sampled_from(TTLS)) if expires == "field" else 0
-        kept = draw(checks(dtype)) if checked else Checks(allow_nan=True)
+        kept = draw(checks(dtype)) if checked else Constraints(allow_nan=True)
         fields.append(FieldPlan(name, dtype, kept, ttl_ms=ttl_ms))
     retired = draw(st.sampled_from([(), ("old",), ("old", "@clock", "älter")]))
     return ViewPlan("v", "batch", draw(keys()), tuple(fields), expires, 172_800_000, 1, retired)

@@ -14,25 +14,32 @@ from featurekit.errors import ValueRefusedError
 from featurekit.lower.build import build
 from featurekit.lower.checks import field_encoder
 from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression
-from featurekit.plan import Checks, FieldPlan
+from featurekit.plan import Constraints, FieldPlan
 from featurekit.types import DType
 
 KINDS = ["int64", "int32", "float64", "float32", "string", "bool", "bytes"]
-CHECKS = [Checks(), Checks(min=0), Checks(min=-3, max=7), Checks(allow_nan=True)]
+CHECKS = [
+    Constraints(),
+    Constraints(min=0),
+    Constraints(min=-3, max=7),
+    Constraints(allow_nan=True),
+]
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(), st.text(), st.binary()
 )
 
 
-def bounded(kind: str, checks: Checks) -> Checks:
+def bounded(kind: str, checks: Constraints) -> Constraints:
     numeric = kind.startswith(("int", "float"))
-    return checks if numeric and (kind.startswith("float") or not checks.allow_nan) else Checks()
+    return (
+        checks if numeric and (kind.startswith("float") or not checks.allow_nan) else Constraints()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(value=VALUES, checks=st.sampled_from(CHECKS))
 def test_an_expression_gives_what_the_reference_gives(
-    kind: str, value: Any, checks: Checks
+    kind: str, value: Any, checks: Constraints
 ) -> None:
     field = FieldPlan("f", DType(kind), bounded(kind, checks))
     source, names = encoder_expression(field, "E")

@@ -132,7 +132,7 @@ WRONG: list[tuple[Any, Any, type[FeatureKitError], str]] = [
     ("fraud_v2", users("u1"), UnknownNameError, "did you mean 'fraud_v1'"),
     (["profil:country"], users("u1"), UnknownNameError, "did you mean 'profile'"),
     (["profile:contry"], users("u1"), UnknownNameError, "did you mean 'country'"),
-    ([], users("u1"), RequestError, "no features asked for"),
+    ([], users("u1"), RequestError, "the list of features is empty"),
     ("profile", users("u1"), RequestError, "feature view"),
     (FEATURES, [{"user": "u1"}], RequestError, "entity row 0: no join key named 'user'"),
     (FEATURES, [*users("u1"), {}], RequestError, "entity row 1: the join key user_id is lacking"),

@@ -140,7 +140,7 @@ feature_services: [{name: rain, features: [weather]}]
         (SERVICE, {"entities": [{"user": 1}]}, 422, "no join key named 'user'"),
         (SERVICE, {"entities": [{"user_id": 1}]}, 422, "1 is not a string"),
         (SERVICE, {"entities": [{"user_id": "u"}] * 4}, 422, "4 entities are more than the 3"),
-        ("/v1/features/read", {"entities": []}, 422, "no features asked for"),
+        ("/v1/features/read", {"entities": []}, 422, "the list of features is empty"),
         ("/v1/features/read", {"entities": [], "features": [1]}, 422, "a list of text"),
         ("/v1/features/read", {"entities": [], "features": ["x:y"]}, 404, "no feature view named 'x'"),
     ],

@@ -13,11 +13,11 @@ import pytest
 from tests.flights import table
 
 from featurekit.errors import SourceError
-from featurekit.plan import SourcePlan
+from featurekit.plan import CsvSourcePlan, JsonlSourcePlan, ParquetSourcePlan
 
-CSV = SourcePlan("csv", ("rows.csv",))
-JSONL = SourcePlan("jsonl", ("rows.jsonl",))
-PARQUET = SourcePlan("parquet", ("rows.parquet",))
+CSV = CsvSourcePlan(paths=("rows.csv",))
+JSONL = JsonlSourcePlan(paths=("rows.jsonl",))
+PARQUET = ParquetSourcePlan(paths=("rows.parquet",))
 
 
 def put(repo: Any, name: str, **columns: Any) -> None:
@@ -52,29 +52,29 @@ def test_folders_globs_and_lists_are_read_once_each(repo: Any) -> None:
     put(repo, "a/deep/2.parquet", user_id=["b"], n=[2])
     put(repo, "a/_temporary/9.parquet", user_id=["z"], n=[9])
     put(repo, "b.parquet", user_id=["c"], n=[3])
-    assert repo.read(SourcePlan("parquet", ("a",))).column("n") == [1, 2]
-    assert repo.read(SourcePlan("parquet", ("**/[0-8].parquet",))).column("n") == [1, 2]
-    assert repo.read(SourcePlan("parquet", ("a", "b.parquet", "a/1.parquet"))).rows_read == 3
+    assert repo.read(ParquetSourcePlan(paths=("a",))).column("n") == [1, 2]
+    assert repo.read(ParquetSourcePlan(paths=("**/[0-8].parquet",))).column("n") == [1, 2]
+    assert repo.read(ParquetSourcePlan(paths=("a", "b.parquet", "a/1.parquet"))).rows_read == 3
 
 
 def test_partition_folders_are_columns_only_where_that_is_said(repo: Any) -> None:
     put(repo, "d/n=5/1.parquet", user_id=["a"])
-    on = SourcePlan("parquet", ("d",), options=(("hive_partitioning", "true"),))
+    on = ParquetSourcePlan(paths=("d",), hive_partitioning=True)
     assert repo.read(on).rows == [{"user_id": "a", "n": 5}]
     with pytest.raises(SourceError, match="no column 'n'"):
-        repo.read(SourcePlan("parquet", ("d",)))
+        repo.read(ParquetSourcePlan(paths=("d",)))
 
 
 def test_a_column_that_older_files_lack_is_null_in_their_rows(repo: Any) -> None:
     put(repo, "1.parquet", user_id=["a"])
     put(repo, "2.parquet", n=[2], user_id=["b"])
-    assert repo.read(SourcePlan("parquet", ("*.parquet",))).rows == [
+    assert repo.read(ParquetSourcePlan(paths=("*.parquet",))).rows == [
         {"user_id": "a", "n": None},
         {"user_id": "b", "n": 2},
     ]
     repo.write("1.csv", "user_id\na\n")
     repo.write("2.csv", "n,user_id\n2,b\n")
-    assert repo.read(SourcePlan("csv", ("*.csv",))).rows == [
+    assert repo.read(CsvSourcePlan(paths=("*.csv",))).rows == [
         {"user_id": "a", "n": None},
         {"user_id": "b", "n": "2"},
     ]
@@ -91,8 +91,8 @@ def test_all_lacking_columns_are_told_at_once_and_case_counts(repo: Any) -> None
 
 def test_columns_are_renamed(repo: Any) -> None:
     put(repo, "rows.parquet", uid=["a"], **{'odd "name': [1]})
-    plan = SourcePlan(
-        "parquet", ("rows.parquet",), columns=(("user_id", "uid"), ("n", 'odd "name'))
+    plan = ParquetSourcePlan(
+        paths=("rows.parquet",), columns=(("user_id", "uid"), ("n", 'odd "name'))
     )
     assert repo.read(plan).rows == [{"user_id": "a", "n": 1}]
 
@@ -102,7 +102,7 @@ def test_columns_are_renamed(repo: Any) -> None:
     [
         ("rowz.parquet", "no file rowz.parquet", "did you mean 'rows.parquet'"),
         ("*.pq", r"no file matches \*\.pq", ""),
-        ("empty", r"folder empty holds no file \*\.parquet", ""),
+        ("empty", r"folder empty contains no \*\.parquet file", ""),
         ("nowhere/x.parquet", "no file nowhere/x.parquet", "no folder nowhere"),
         ("rows.txt", "rows.txt: not a Parquet file", ""),
     ],
@@ -114,7 +114,7 @@ def test_files_that_are_not_there_or_not_parquet_are_named(
     repo.write("rows.txt", "this is text, and quite a lot of it")
     (repo.root / "empty").mkdir()
     with pytest.raises(SourceError, match=message) as caught:
-        repo.read(SourcePlan("parquet", (path,)))
+        repo.read(ParquetSourcePlan(paths=(path,)))
     assert hint in caught.value.hint
 
 
@@ -127,10 +127,8 @@ def test_csv_is_text_and_an_empty_cell_is_null_but_quotes_are_not(repo: Any) -> 
 
 def test_csv_takes_a_delimiter_and_a_text_for_null(repo: Any) -> None:
     repo.write("rows.csv", "\ufeffuser_id;n\r\na;NA\r\n\r\nb;1,5\r\n")
-    options = (("delimiter", ";"), ("null", "NA"))
-    assert [
-        row["n"] for row in repo.read(SourcePlan("csv", ("rows.csv",), options=options)).rows
-    ] == [
+    plan = CsvSourcePlan(paths=("rows.csv",), delimiter=";", null="NA")
+    assert [row["n"] for row in repo.read(plan).rows] == [
         None,
         "1,5",
     ]
@@ -141,15 +139,15 @@ def test_csv_and_json_may_be_compressed(repo: Any) -> None:
         file.write("user_id,n\na,1\n")
     with gzip.open(repo.root / "rows.jsonl.gz", "wt") as file:
         file.write('{"user_id":"a"}\n')
-    assert repo.read(SourcePlan("csv", (".",))).rows == [{"user_id": "a", "n": "1"}]
-    assert repo.read(SourcePlan("jsonl", (".",))).rows == [{"json": '{"user_id":"a"}'}]
+    assert repo.read(CsvSourcePlan(paths=(".",))).rows == [{"user_id": "a", "n": "1"}]
+    assert repo.read(JsonlSourcePlan(paths=(".",))).rows == [{"json": '{"user_id":"a"}'}]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,n\na,1\nb\n", "rows.csv:3: 1 columns, not 2"),
-        ("user_id,n\na,1\nb,2,3\n", "rows.csv:3: 3 columns, not 2"),
+        ("user_id,n\na,1\nb\n", "rows.csv:3: columns: found 1, expected 2"),
+        ("user_id,n\na,1\nb,2,3\n", "rows.csv:3: columns: found 3, expected 2"),
         ('user_id,n\na,"x\n', "rows.csv:2: "),
         ("", "rows.csv: no header line"),
         ("n,n\n", "rows.csv: two columns are named 'n'"),
@@ -186,8 +184,8 @@ def test_json_lines_give_their_newest_rows_too(repo: Any) -> None:
         '{"u/id": "a", "t": "2026-01-01T00:00:00Z", "n": 1}\n'
         '{"u/id": "b", "t": "soon"}\n{"u/id": "b", "t": 17}\n',
     )
-    plan = SourcePlan(
-        "jsonl", ("rows.jsonl",), timestamp_field="t", columns=(("user_id", "u/id"),)
+    plan = JsonlSourcePlan(
+        paths=("rows.jsonl",), timestamp_field="t", columns=(("user_id", "u/id"),)
     )
     times = [row["event_timestamp"] for row in repo.read(plan).rows]
     assert times == [datetime(2026, 1, 2, tzinfo=UTC), None, None]
@@ -203,7 +201,7 @@ def test_a_row_is_found_in_its_file(repo: Any) -> None:
     day = [datetime(2026, 1, d, tzinfo=UTC) for d in (1, 2, 3)]
     put(repo, "p/1.parquet", user_id=["a", "b"], n=[1, 2], ts=day[:2])
     put(repo, "p/2.parquet", user_id=["c", "b", None], n=[1, 2, 3], ts=day)
-    plan = SourcePlan("parquet", ("p",), timestamp_field="ts")
+    plan = ParquetSourcePlan(paths=("p",), timestamp_field="ts")
     source, view = repo.open(plan), repo.view(plan)
     assert source.locate(view, {"user_id": "b", "event_timestamp": day[1]}) == "2.parquet, row 2"
     assert source.locate(view, {"user_id": "a", "event_timestamp": day[0]}) == "1.parquet, row 1"
@@ -223,7 +221,7 @@ def test_flights_of_new_york_keep_their_nulls(repo: Any) -> None:
     repo.keys, repo.fields = {"tailnum": "string"}, {"dep_delay": "float64", "flight": "int64"}
     rows = pa.Table.from_pandas(flown, preserve_index=False)
     pq.write_table(rows, repo.root / "rows.parquet")
-    plan = SourcePlan("parquet", ("rows.parquet",), timestamp_field="time_hour")
+    plan = ParquetSourcePlan(paths=("rows.parquet",), timestamp_field="time_hour")
     read = repo.read(plan)
     named = flown[flown.tailnum.notna()].sort_values("time_hour", kind="stable")
     newest = named.groupby("tailnum").tail(1)
@@ -246,7 +244,7 @@ def test_files_that_differ_in_a_type_are_refused_not_cast(repo: Any, one: Any, t
     put(repo, "1.parquet", user_id=["a"], n=one)
     put(repo, "2.parquet", n=two, user_id=["b"])
     with pytest.raises(SourceError, match=r"column 'n' is .* in 2.parquet and .* in 1.parquet"):
-        repo.read(SourcePlan("parquet", ("*.parquet",)))
+        repo.read(ParquetSourcePlan(paths=("*.parquet",)))
 
 
 @pytest.mark.parametrize(
@@ -260,22 +258,22 @@ def test_files_that_differ_in_a_type_are_refused_not_cast(repo: Any, one: Any, t
 def test_files_that_differ_in_the_width_of_a_type_are_read(repo: Any, one: Any, two: Any) -> None:
     put(repo, "1.parquet", user_id=["a"], n=one, s=[{"n": "a member is no column"}])
     put(repo, "2.parquet", user_id=["b"], n=two)
-    read = repo.read(SourcePlan("parquet", ("*.parquet",)))
+    read = repo.read(ParquetSourcePlan(paths=("*.parquet",)))
     assert [row["n"] for row in read.rows] == [one[0].as_py(), 2]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,n\r\na,1\nb,2\r\n", r"rows\.csv: lines end in two ways"),
-        ("user_id,n,N\na,1,2\n", r"rows\.csv: the columns 'n' and 'N' differ by case alone"),
+        ("user_id,n\r\na,1\nb,2\r\n", r"rows\.csv: mixed line endings"),
+        ("user_id,n,N\na,1,2\n", r"rows\.csv: the columns 'n' and 'N' differ only in case"),
         ('user_id,n\na,1\nb,"2\nc,3\n', r"rows\.csv:3: Value with unterminated quote"),
     ],
 )
 def test_an_odd_csv_says_what_is_odd(repo: Any, text: str, message: str) -> None:
     (repo.root / "rows.csv").write_bytes(text.encode())
     with pytest.raises(SourceError, match=message):
-        repo.read(SourcePlan("csv", ("rows.csv",)))
+        repo.read(CsvSourcePlan(paths=("rows.csv",)))
 
 
 @pytest.mark.parametrize(
@@ -288,4 +286,4 @@ def test_an_odd_csv_says_what_is_odd(repo: Any, text: str, message: str) -> None
 def test_text_that_is_no_unicode_names_its_line(repo: Any, line: bytes, message: str) -> None:
     (repo.root / "rows.jsonl").write_bytes(b'{"user_id": "a"}\n' + line + b"\n")
     with pytest.raises(SourceError, match=rf"rows\.jsonl:2: {message}"):
-        repo.read(SourcePlan("jsonl", ("rows.jsonl",)))
+        repo.read(JsonlSourcePlan(paths=("rows.jsonl",)))

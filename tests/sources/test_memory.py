@@ -14,10 +14,10 @@ import re, sys
 from pathlib import Path
 from featurekit.types import DType
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.plan import FieldPlan, SourcePlan, ViewPlan
+from featurekit.plan import FieldPlan, ParquetSourcePlan, ViewPlan
 from featurekit.sources import open_source
 
-plan = SourcePlan("parquet", ("rows.parquet",), timestamp_field="ts")
+plan = ParquetSourcePlan(paths=("rows.parquet",), timestamp_field="ts")
 key = KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),))
 fields = tuple(FieldPlan(n, DType("int64")) for n in "abc")
 view = ViewPlan("v", "batch", key, fields, "key", 1, 1, source=plan)

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit.errors import SourceError
-from featurekit.plan import SourcePlan
+from featurekit.plan import ParquetSourcePlan
 
 DAY_MS = 86_400_000
 T0 = 1_767_225_600_000  # 2026-01-01T00:00:00Z
-TIMED = SourcePlan("parquet", ("rows.parquet",), timestamp_field="ts")
+TIMED = ParquetSourcePlan(paths=("rows.parquet",), timestamp_field="ts")
 
 
 def day(number: int) -> datetime:
@@ -36,8 +36,8 @@ def test_the_newest_row_of_each_entity_is_kept_wherever_it_stands(repo: Any) -> 
 def test_the_created_column_and_then_arrival_break_ties(repo: Any) -> None:
     same = [day(1)] * 5
     put(repo, user_id=[*"aabbb"], n=[1, 2, 3, 4, 5], ts=same, made=[2, 1, 1, 1, None])
-    plan = SourcePlan(
-        "parquet", ("rows.parquet",), timestamp_field="ts", created_timestamp_field="made"
+    plan = ParquetSourcePlan(
+        paths=("rows.parquet",), timestamp_field="ts", created_timestamp_field="made"
     )
     assert repo.read(plan).column("n") == [1, 4]
 
@@ -45,7 +45,7 @@ def test_the_created_column_and_then_arrival_break_ties(repo: Any) -> None:
 def test_without_a_timestamp_field_the_last_row_of_the_last_file_wins(repo: Any) -> None:
     put(repo, "2.parquet", user_id=["a"], n=[2])
     put(repo, "1.parquet", user_id=["a", "a"], n=[1, 0])
-    read = repo.read(SourcePlan("parquet", ("*.parquet",)))
+    read = repo.read(ParquetSourcePlan(paths=("*.parquet",)))
     assert read.rows == [{"user_id": "a", "n": 2}]
 
 
@@ -105,13 +105,13 @@ def test_numbers_are_no_times(repo: Any) -> None:
 def test_a_window_needs_a_timestamp_field(repo: Any) -> None:
     put(repo, user_id=["a"], n=[1])
     with pytest.raises(SourceError, match="needs a timestamp_field"):
-        repo.read(SourcePlan("parquet", ("rows.parquet",)), start_ms=T0)
+        repo.read(ParquetSourcePlan(paths=("rows.parquet",)), start_ms=T0)
 
 
 def test_composite_keys_tell_entities_apart(repo: Any) -> None:
     repo.keys = {"user_id": "string", "day": "int64"}
     put(repo, user_id=[*"aab"], day=[1, 2, 1], n=[1, 2, 3])
-    assert repo.read(SourcePlan("parquet", ("rows.parquet",))).column("n") == [1, 2, 3]
+    assert repo.read(ParquetSourcePlan(paths=("rows.parquet",))).column("n") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("entities", [40_000, 30_000, 500])
@@ -134,7 +134,7 @@ def test_many_rows_give_what_one_plain_query_gives(repo: Any, entities: int) -> 
 
 def test_a_source_that_changes_between_two_readings_is_an_error(repo: Any) -> None:
     put(repo, user_id=[*"ab"], n=[1, 2])
-    plan = SourcePlan("parquet", ("rows.parquet",))
+    plan = ParquetSourcePlan(paths=("rows.parquet",))
     scan = repo.open(plan).scan(repo.view(plan), None, None)
     put(repo, user_id=[*"abc"], n=[1, 2, 3])
     with pytest.raises(SourceError):

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, Producer
 
 from featurekit import FeatureStore
 from featurekit.errors import StreamUnavailableError
+from featurekit.ports import Consumer as GroupMember
 from featurekit.ports import EventSource
 from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
-from featurekit.streams import Consumer as Reader
 from featurekit.streams import kafka, open_stream
 from tests.servers import Server
 from tests.streams.crew import counts, forked, until
@@ -123,7 +123,7 @@ def drain(store: FeatureStore) -> StreamReport:
 def source(store: FeatureStore) -> EventSource:
     view = store.repo_plan.view("activity")
     assert view.stream is not None
-    return open_stream(view, view.stream, Reader("r"), lambda: store._door.store, SETTINGS)
+    return open_stream(view, view.stream, GroupMember("r"), lambda: store._door.store, SETTINGS)
 
 
 def take(source: EventSource, most: int) -> list[Any]:

@@ -1,6 +1,7 @@
-"""The compiler: from what is declared to plans, which are plain data.
+"""Compile a registry, and the reads of its features, into plans.
 
-It decides whatever can be decided before the first row: TTLs, keys, bytes of defaults, names.
+The compiler decides everything that does not depend on rows or requests: TTLs, key layouts,
+encoded defaults, column names.
 """
 
 from __future__ import annotations

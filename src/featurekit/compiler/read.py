@@ -1,12 +1,13 @@
-"""Compiling a read: a service or a list of features as one request for each entity."""
+"""Compile a feature service or a list of features into a `ReadPlan`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from featurekit.errors import RequestError, UnknownNameError, nearest
 from featurekit.keys import KeyPlan
+from featurekit.models.definitions import expand_features
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan, ViewPlan
 
 _Feature = tuple[ViewPlan, FieldPlan]
@@ -19,30 +20,30 @@ def compile_read(
     full_feature_names: bool = False,
     max_age_ms: Mapping[str, int] | None = None,
 ) -> ReadPlan:
-    """The plan of a read.
+    """Return the plan of a read.
 
     Args:
-        repo: The plan of the repository.
+        repo: The compiled repository.
         features: A service's name, or a list of `view:field` and `view`, in the order of the
-            answer; one that is named twice is answered once.
-        full_feature_names: Name columns `view__field` and not `field`. Columns whose bare names
-            collide, with each other or with a join key, are named so in any case.
-        max_age_ms: For some of the views, how old their values may be.
+            response; duplicates are returned once.
+        full_feature_names: Name columns `view__field` instead of `field`. Columns whose short
+            names collide with each other or with a join key always get their full names.
+        max_age_ms: The maximum age of values, by view.
 
     Raises:
-        UnknownNameError: There is no such service, view or field.
-        RequestError: The list is empty, or its entities cannot be asked for in one request; or an
-            age is bound of a view that is not read.
+        UnknownNameError: A service, view or field does not exist.
+        RequestError: The list is empty, its entities cannot share a request, or `max_age_ms`
+            names a view that is not read.
     """
     max_age_ms = max_age_ms or {}
     if isinstance(features, str):
-        name, wanted = features, _service(repo, features)
+        name, wanted = features, _service_features(repo, features)
     else:
-        name, wanted = "features", list(dict.fromkeys(_listed(repo, features)))
+        name, wanted = "features", _listed_features(repo, features)
     keys = list(dict.fromkeys(view.key for view, _ in wanted))
     _check_join_keys(keys)
-    _check_ages(repo, max_age_ms, {view.name for view, _ in wanted})
-    fields: list[dict[str, int]] = [{} for _ in keys]
+    _check_max_ages(repo, max_age_ms, {view.name for view, _ in wanted})
+    slots: list[dict[str, int]] = [{} for _ in keys]
     columns = []
     names = _column_names(wanted, keys, full=full_feature_names)
     for column, (view, field) in zip(names, wanted, strict=True):
@@ -53,78 +54,65 @@ def compile_read(
                 view=view.name,
                 field=field,
                 group=group,
-                slot=fields[group].setdefault(field.name, len(fields[group])),
+                slot=slots[group].setdefault(field.name, len(slots[group])),
                 event_time_field=view.event_time_field,
-                least_ttl_ms=_least_ttl_ms(view, field, max_age_ms.get(view.name)),
+                min_remaining_ttl_ms=_min_remaining_ttl_ms(view, field, max_age_ms.get(view.name)),
             )
         )
-    groups = tuple(ReadGroup(key, tuple(slots)) for key, slots in zip(keys, fields, strict=True))
+    groups = tuple(ReadGroup(key, tuple(fields)) for key, fields in zip(keys, slots, strict=True))
     return ReadPlan(name, groups, tuple(columns), repo.fingerprint)
 
 
-def _check_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> None:
+def _service_features(repo: RepoPlan, name: str) -> list[_Feature]:
+    kind = "feature" if ":" in name else "feature view"
+    if kind == "feature" or name in {view.name for view in repo.views} - {
+        service.name for service in repo.services
+    }:
+        raise RequestError(
+            f"'{name}' is a {kind}, expected the name of a feature service",
+            hint=f"pass a list of features: ['{name}']",
+        )
+    views = {view.name: view for view in repo.views}
+    return [(views[view], views[view].field(field)) for view, field in repo.service(name).features]
+
+
+def _listed_features(repo: RepoPlan, references: Sequence[str]) -> list[_Feature]:
+    if not references:
+        raise RequestError("the list of features is empty", hint="name at least one view:field")
+    views = {view.name: view for view in repo.views}
+    services = {service.name for service in repo.services}
+    for reference in references:
+        if not isinstance(reference, str):
+            raise RequestError(f"{reference!r} is not a feature, expected text such as view:field")
+        if reference in services:
+            raise RequestError(
+                f"'{reference}' is a feature service, expected features in the list",
+                hint=f"pass the name alone: '{reference}'",
+            )
+        name = reference.partition(":")[0]
+        if name not in views:
+            raise UnknownNameError.among(
+                "feature view", name, views, where=f"feature '{reference}'"
+            )
+    fields = {view.name: [field.name for field in view.fields] for view in repo.views}
+    pairs = dict.fromkeys(expand_features(references, fields))
+    return [(views[view], views[view].field(field)) for view, field in pairs]
+
+
+def _check_max_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> None:
     for name in views:
         if name not in read:
             repo.view(name)
             raise RequestError(
-                f"feature view '{name}' is not among the features that are read",
+                f"feature view '{name}' is not among the features of this read",
                 where="max_age",
                 hint=nearest(name, read),
             )
 
 
-def _least_ttl_ms(view: ViewPlan, field: FieldPlan, max_age_ms: int | None) -> int | None:
-    """What must be left of the TTL; nothing, if values are gone before they are too old."""
+def _min_remaining_ttl_ms(view: ViewPlan, field: FieldPlan, max_age_ms: int | None) -> int | None:
+    """Return the TTL that a value of the maximum age has left; 0 if it expires earlier."""
     return None if max_age_ms is None else max(0, (field.ttl_ms or view.ttl_ms) - max_age_ms)
-
-
-def _service(repo: RepoPlan, name: str) -> list[_Feature]:
-    if ":" in name:
-        raise RequestError(
-            f"'{name}' is a feature, expected the name of a feature service",
-            hint=f"pass a list of features: ['{name}']",
-        )
-    try:
-        service = repo.service(name)
-    except UnknownNameError:
-        if name in {view.name for view in repo.views}:
-            raise RequestError(
-                f"'{name}' is a feature view, expected the name of a feature service",
-                hint=f"pass a list of features: ['{name}']",
-            ) from None
-        raise
-    views = {view.name: view for view in repo.views}
-    return [(views[view], views[view].field(field)) for view, field in service.features]
-
-
-def _listed(repo: RepoPlan, features: Sequence[str]) -> Iterator[_Feature]:
-    if not features:
-        raise RequestError("no features asked for", hint="name at least one, as view:field")
-    for feature in features:
-        if not isinstance(feature, str):
-            raise RequestError(f"{feature!r} is no feature, expected text as view:field")
-        name, colon, field = feature.partition(":")
-        view = _view(repo, name, feature)
-        if colon:
-            yield view, view.field(field)
-        else:
-            yield from ((view, each) for each in view.fields)
-
-
-def _view(repo: RepoPlan, name: str, feature: str) -> ViewPlan:
-    if name == feature and name in {service.name for service in repo.services}:
-        raise RequestError(
-            f"'{name}' is a feature service, expected features in the list",
-            hint=f"pass the name alone: '{name}'",
-        )
-    view = next((view for view in repo.views if view.name == name), None)
-    if view is None:
-        raise UnknownNameError(
-            f"no feature view named '{name}'",
-            where=f"feature '{feature}'",
-            hint=nearest(name, [view.name for view in repo.views]),
-        )
-    return view
 
 
 def _check_join_keys(keys: Sequence[KeyPlan]) -> None:
@@ -134,20 +122,23 @@ def _check_join_keys(keys: Sequence[KeyPlan]) -> None:
             other = first.setdefault(part.name, key)
             if part not in other.join_keys:
                 raise RequestError(
-                    f"join key '{part.name}' has another type in entity '{key.entity}' than in "
-                    f"'{other.entity}', so that one request cannot ask for both",
-                    hint="rename one of them, or read them apart",
+                    f"join key '{part.name}' has different types in the entities "
+                    f"'{other.entity}' and '{key.entity}', which one request cannot combine",
+                    hint="rename one of the join keys, or read the entities separately",
                 )
 
 
 def _column_names(wanted: Sequence[_Feature], keys: Sequence[KeyPlan], *, full: bool) -> list[str]:
-    taken = Counter(field.name for _, field in wanted)
-    taken.update({part.name for key in keys for part in key.join_keys})
+    counts = Counter(field.name for _, field in wanted)
+    counts.update({part.name for key in keys for part in key.join_keys})
     names = [
-        f"{view.name}__{field.name}" if full or taken[field.name] > 1 else field.name
+        f"{view.name}__{field.name}" if full or counts[field.name] > 1 else field.name
         for view, field in wanted
     ]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise RequestError(f"two columns would be named '{twice[0]}'", hint="read them apart")
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise RequestError(
+            f"two columns would be named '{duplicates[0]}'",
+            hint="read these features in separate requests",
+        )
     return names

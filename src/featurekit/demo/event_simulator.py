@@ -89,7 +89,7 @@ class Users(EventSource):
         self._turns: Iterator[str] = iter(())
         self._working = threading.Lock()  # held from a tick's events to their acknowledgement
         self._acting = False
-        self._buried: list[str] = []
+        self._rejected: list[str] = []
         self.rest()
 
     def rest(self) -> None:
@@ -116,7 +116,7 @@ class Users(EventSource):
             self._working.release()
 
     @override
-    def read(self, most: int, wait_s: float) -> Sequence[StreamEvent]:
+    def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
         left_s = wait_s if self.paused else min(wait_s, self._due - monotonic())
         if left_s > 0:
             self.stop.wait(left_s)
@@ -126,7 +126,9 @@ class Users(EventSource):
         events: list[StreamEvent] = []
         try:
             at_ms = now_ms()
-            events += [self._event(user, at_ms) for user in self._next(min(most, self.per_tick))]
+            events += [
+                self._event(user, at_ms) for user in self._next(min(max_events, self.per_tick))
+            ]
         except FeatureKitError as error:
             self._turns = iter(())
             raise StreamUnavailableError(error.message) from error
@@ -138,30 +140,30 @@ class Users(EventSource):
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
-        ticks, written = self.ticks, len(events) - len(self._buried)
+        ticks, written = self.ticks, len(events) - len(self._rejected)
         ticks.tick_count += 1
         ticks.events += written
         ticks.writes_count += written * (len(events[0].columns) - 1)
         ticks.last_ms = now_ms()
         ticks.error = ""
-        for reason in self._buried:
+        for reason in self._rejected:
             ticks.failed(reason)
         self.end()
 
     def end(self) -> None:
         """End the tick under way, if there is one; what it told and was not written is dropped."""
-        self._buried = []
+        self._rejected = []
         self.rest()
         if self._acting:
             self._acting = False
             self._working.release()
 
     @override
-    def bury(self, event: StreamEvent, reason: str) -> None:
-        self._buried.append(f"{event.id}: {reason}")
+    def dead_letter(self, event: StreamEvent, reason: str) -> None:
+        self._rejected.append(f"{event.id}: {reason}")
 
     @override
-    def buried(self, most: int) -> Sequence[DeadLetter]:
+    def dead_letters(self, count: int) -> Sequence[DeadLetter]:
         return ()  # they are told of in `ticks`, and not kept
 
     @override

@@ -27,7 +27,7 @@ def field_encoder(field: FieldPlan) -> Encode:
 
     def checked(value: object) -> bytes | None:
         if value is None:
-            if field.checks.required:
+            if field.constraints.required:
                 raise ValueRefusedError("null where a value is required", where=field.name)
             return None
         try:
@@ -46,7 +46,7 @@ Test = Callable[[Any, bytes], str | None]
 
 
 def _tests(field: FieldPlan) -> list[Test]:
-    checks = field.checks
+    checks = field.constraints
     tests: list[Test] = []
     if field.dtype.kind in ("float64", "float32") and not checks.allow_nan:
         tests.append(_finite)
@@ -68,7 +68,7 @@ def _finite(value: Any, _data: bytes) -> str | None:
 
 
 def _bounds(field: FieldPlan) -> Test:
-    low, high = field.checks.min, field.checks.max
+    low, high = field.constraints.min, field.constraints.max
 
     def test(value: Any, _data: bytes) -> str | None:
         if low is not None and value < low:
@@ -81,8 +81,8 @@ def _bounds(field: FieldPlan) -> Test:
 
 
 def _one_of(field: FieldPlan) -> Test:
-    allowed = frozenset(field.checks.one_of)
-    shown = ", ".join(a.decode(errors="replace") for a in field.checks.one_of)
+    allowed = frozenset(field.constraints.one_of)
+    shown = ", ".join(a.decode(errors="replace") for a in field.constraints.one_of)
 
     def test(value: Any, data: bytes) -> str | None:
         return None if data in allowed else f"{value!r} is none of {shown}"

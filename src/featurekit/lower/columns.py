@@ -188,7 +188,7 @@ def _any(masks: Sequence[Any]) -> Any:
 
 def _broken(field: FieldPlan, native: Any, data: Any) -> list[Any]:
     """Masks of the rows that break a constraint of the field."""
-    checks = field.checks
+    checks = field.constraints
     masks = []
     if checks.required:
         masks.append(native.is_null())

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 
 from featurekit.lower.checks import field_encoder
-from featurekit.plan import Checks, FieldPlan
+from featurekit.plan import Constraints, FieldPlan
 
 _INTS = {"int64": 2**63, "int32": 2**31}
 _MOST = sys.float_info.max
@@ -39,8 +39,8 @@ def encoder_expression(field: FieldPlan, name: str) -> tuple[str, dict[str, obje
 
 def _plain(field: FieldPlan) -> str:
     """The expression up to its `else`; empty where there is nothing plain about the field."""
-    kind, checks = field.dtype.kind, field.checks
-    if replace(checks, min=None, max=None, required=False) != Checks():
+    kind, checks = field.dtype.kind, field.constraints
+    if replace(checks, min=None, max=None, required=False) != Constraints():
         return ""
     if kind in _INTS:
         low, high = _bounds(checks, -_INTS[kind], _INTS[kind] - 1)
@@ -52,7 +52,7 @@ def _plain(field: FieldPlan) -> str:
     return _UNBOUNDED.get(kind, "")
 
 
-def _bounds(checks: Checks, low: float, high: float) -> tuple[str, str]:
+def _bounds(checks: Constraints, low: float, high: float) -> tuple[str, str]:
     """The field's bounds where they are narrower than its type's, as a source has them."""
     least = low if checks.min is None else max(low, checks.min)
     most = high if checks.max is None else min(high, checks.max)

@@ -145,7 +145,7 @@ def event_time_write_group(view: ViewPlan, dialect: Dialect) -> TimedEventFuncti
     """The function that makes the unit of an event which is ordered by its time."""
     encode = event_encoder(view)
     lives = {field.name: field.ttl_ms for field in view.fields}
-    clock = view.event_time_field.encode()
+    clock = f"{view.event_time_field}".encode()
     longest = max([view.ttl_ms, *lives.values()])
     flag = hsetex_flag(hsetex=dialect.hsetex)
 

@@ -52,10 +52,10 @@ def _bounds(
     starts = group_offsets(plan)
     found: dict[tuple[int, int, int, int], list[int]] = {}
     for column in plan.columns:
-        if column.least_ttl_ms is not None:
+        if column.min_remaining_ttl_ms is not None:
             ttls, name = groups[column.group].ttls, column.field.name
             reply, place = (0, ttls.index(name)) if column.field.ttl_ms else (-1, 0)
-            bound = (column.group, reply, place, column.least_ttl_ms)
+            bound = (column.group, reply, place, column.min_remaining_ttl_ms)
             found.setdefault(bound, []).append(starts[column.group] + column.slot)
     return [(*bound, ats) for bound, ats in found.items()]
 

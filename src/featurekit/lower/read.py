@@ -89,13 +89,13 @@ def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]
     Where ages are bound, each request asks for the TTLs that tell them, of fields or of the key;
     with `freshness` for all of them, and for the clocks as well.
     """
-    bounded = [column for column in plan.columns if column.least_ttl_ms is not None]
+    bounded = [column for column in plan.columns if column.min_remaining_ttl_ms is not None]
     of_fields = freshness or any(column.field.ttl_ms for column in bounded)
     of_key = freshness or any(not column.field.ttl_ms for column in bounded)
     readers = []
     for index, group in enumerate(plan.groups):
-        columns = [c for c in plan.columns if c.group == index and c.event_time_field]
-        clocks = tuple(dict.fromkeys(c.event_time_field for c in columns)) if freshness else ()
+        clocked = [c.event_time_field for c in plan.columns if c.group == index]
+        clocks = tuple(dict.fromkeys(filter(None, clocked))) if freshness else ()
         names = (*group.fields, *clocks)
         own = tuple(c.field.name for c in bounded if c.group == index and c.field.ttl_ms)
         # All requests get as many replies, so that one may ask for what nobody needs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -195,10 +196,10 @@ class FeatureView(Named):
         return self.batch is not None and self.batch.expires == "key"
 
     @property
-    def event_time_field(self) -> str:
-        """The hash field with its newest event time, where it keeps one; else empty."""
+    def event_time_field(self) -> str | None:
+        """The hash field that holds the newest event time; `None` if the view keeps none."""
         ordered = self.stream is not None and self.stream.ordering == "event_time"
-        return f"@{self.name}" if ordered else ""
+        return f"@{self.name}" if ordered else None
 
     def field_ttl_ms(self, name: str) -> int:
         """The TTL of a field of its own, in milliseconds; 0 where the key's covers it."""
@@ -212,6 +213,21 @@ class FeatureService(Named):
         description="Its features in order: `view:field`, or `view` for all fields of a view; "
         "as `features: [user_profile:tx_count_7d, user_activity]`."
     )
+
+
+def expand_features(
+    references: Iterable[str], fields: Mapping[str, Iterable[str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield the (view, field) pairs of `view:field` and `view` references.
+
+    Args:
+        references: The references, in order.
+        fields: The field names of each view.
+    """
+    for reference in references:
+        view, colon, field = reference.partition(":")
+        for name in [field] if colon else fields[view]:
+            yield view, name
 
 
 class Definitions(Model):

@@ -175,15 +175,8 @@ def _field(registry: Registry, view: FeatureView, name: str) -> dict[str, object
 
 
 def _service(registry: Registry, service: FeatureService) -> dict[str, object]:
-    views = {view.name: view for view in registry.feature_views}
-    features = [
-        (views[view], field)
-        for feature in service.features
-        for view, _, only in [feature.partition(":")]
-        for field in ([only] if only else views[view].fields_)
-    ]
     return _words(service) | {
         "name": service.name,
-        "features": [f"{view.name}:{field}" for view, field in features],
-        "entities": list(dict.fromkeys(view.entity for view, _ in features)),
+        "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
+        "entities": registry.entities_of(service),
     }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.plan import RedisStreamPlan, RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
-from featurekit.streams.redis_stream import Stream
 from featurekit.wire import Reply
 
 
@@ -40,23 +39,22 @@ def feeds(repo: RepoPlan, store: OnlineStore) -> list[Feed]:
 def _feed(store: OnlineStore, view: ViewPlan) -> Feed:
     if view.stream is None:
         return Feed(view.name, "")
-    options = dict(view.stream.options)
-    if view.stream.type != "redis_stream":
-        return Feed(view.name, f"{view.stream.type} {options.get('topic', '')}".strip())
-    stream = Stream.of(options)
+    stream = view.stream
+    if not isinstance(stream, RedisStreamPlan):
+        return Feed(view.name, f"kafka {stream.topic}")
     group = _group(store, stream)
     return Feed(
         view=view.name,
-        source=f"{view.stream.type} {stream.key}",
+        source=f"redis_stream {stream.stream}",
         events=_int(group.get(b"entries-read")),
-        length=_int(store.call("XLEN", stream.key, key=stream.key)),
+        length=_int(store.call("XLEN", stream.stream, key=stream.stream)),
         lag=_int(group.get(b"lag")),
-        dead=_int(store.call("XLEN", stream.dead, key=stream.dead)),
+        dead=_int(store.call("XLEN", stream.dead_letter_name, key=stream.dead_letter_name)),
     )
 
 
-def _group(store: OnlineStore, stream: Stream) -> dict[object, Reply]:
-    groups = _listed(store.call("XINFO", "GROUPS", stream.key, key=stream.key))
+def _group(store: OnlineStore, stream: RedisStreamPlan) -> dict[object, Reply]:
+    groups = _listed(store.call("XINFO", "GROUPS", stream.stream, key=stream.stream))
     for flat in map(_listed, groups):
         told: dict[object, Reply] = dict(zip(map(_hashed, flat[::2]), flat[1::2], strict=True))
         if told.get(b"name") == stream.group.encode():

@@ -14,15 +14,15 @@ from datetime import timedelta
 from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, RequestError
-from featurekit.plan import RepoPlan, StreamPlan, ViewPlan
-from featurekit.ports import DeadLetter, EventSource
+from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
+from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeat, HeartbeatReport, WorkerStatus, workers
 from featurekit.repo.jsonl import Lines, line_reader
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter, WriteReport
-from featurekit.streams import Consumer, open_stream
+from featurekit.streams import open_stream
 
 KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
 """`FEATUREKIT_KAFKA_SECURITY_PROTOCOL` is the client's setting `security.protocol`, and so on."""
@@ -190,7 +190,7 @@ class Streaming:
         plan = self.plan.view(view)
         source = self._source(plan, _stream_of(plan), StreamOptions())
         try:
-            return list(source.buried(count)) if count > 0 else []
+            return list(source.dead_letters(count)) if count > 0 else []
         finally:
             source.close()
 
@@ -199,7 +199,7 @@ class Streaming:
 
         A Kafka topic is not asked: its brokers may be away, and are not the store's concern.
         """
-        if view.stream is None or view.stream.type != "redis_stream":
+        if not isinstance(view.stream, RedisStreamPlan):
             return None
         source = self._source(view, view.stream, StreamOptions())
         try:
@@ -239,7 +239,7 @@ class Streaming:
         # A blocking read of a stream must end before the store gives up waiting for its reply.
         patience_s = self.door.load_timeout_s / 2
         pace = options.worker
-        if plan.type == "redis_stream" and pace.wait_s > patience_s:
+        if isinstance(plan, RedisStreamPlan) and pace.wait_s > patience_s:
             pace = replace(pace, wait_s=patience_s)
         count = self.tally.events(view.name)
 

@@ -41,12 +41,13 @@ def event_decoder(view: ViewPlan) -> DecodeEvent:
         ValueRefusedError: It is no event, lacks a join key or its time, or has a value that is not
             of its field's type; `where` names the column.
     """
-    options = dict(view.stream.options) if view.stream is not None else {}
-    where = {k.removeprefix("where."): v for k, v in options.items() if k.startswith("where.")}
-    keys = [_column(options, k.name, k.dtype) for k in view.key.join_keys]
-    fields = [_column(options, f.name, f.dtype) for f in view.fields]
+    stream = view.stream
+    renames = dict(stream.columns) if stream else {}
+    where = dict(stream.where) if stream else {}
+    keys = [_column(renames, k.name, k.dtype) for k in view.key.join_keys]
+    fields = [_column(renames, f.name, f.dtype) for f in view.fields]
     timed = view.ordering == "event_time"
-    clock = options.get("event_timestamp_field", EVENT_TIMESTAMP)
+    clock = (stream and stream.event_timestamp_field) or EVENT_TIMESTAMP
 
     def translate(event: StreamEvent) -> Event | None:
         if event.fault:
@@ -112,10 +113,10 @@ def _read_carefully(
     return tuple(map(value, keys)), values
 
 
-def _column(options: Mapping[str, str], name: str, dtype: DType) -> _Column:
+def _column(renames: Mapping[str, str], name: str, dtype: DType) -> _Column:
     codec = codec_of(dtype)
     text = _bytes_reader(codec) if dtype.kind in ("bytes", "vector") else _text_reader(codec)
-    return _Column(name, options.get(f"columns.{name}", name), text, codec.from_json)
+    return _Column(name, renames.get(name, name), text, codec.from_json)
 
 
 def _bytes_reader(codec: Codec) -> _Read:

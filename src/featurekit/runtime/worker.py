@@ -220,7 +220,7 @@ class Worker:
         written = self._insist(partial(self._write, batch))
         bad = batch.bad + [(batch.wanted[index], reason) for index, reason in written.rejected]
         for event, reason in bad:
-            self._insist(partial(self._source.bury, event, reason))
+            self._insist(partial(self._source.dead_letter, event, reason))
         self._insist(partial(self._source.acknowledge, events))
         self._count(events, written, bad)
 

@@ -140,21 +140,19 @@ def clock_name(view: str) -> str:
 
 def with_clocks(plan: ReadPlan) -> ReadPlan:
     """The plan with a column more for each view that keeps event time."""
-    views = {column.view: column for column in plan.columns if column.event_time_field}
+    views = {c.view: (c, c.event_time_field) for c in plan.columns if c.event_time_field}
     groups, columns = list(plan.groups), list(plan.columns)
-    for view, column in views.items():
+    for view, (column, field) in views.items():
         fields = groups[column.group].fields
-        groups[column.group] = ReadGroup(
-            groups[column.group].key, (*fields, column.event_time_field)
-        )
+        groups[column.group] = ReadGroup(groups[column.group].key, (*fields, field))
         columns.append(
             replace(
                 column,
                 name=clock_name(view),
-                field=FieldPlan(column.event_time_field, DType("int64")),
+                field=FieldPlan(field, DType("int64")),
                 slot=len(fields),
-                event_time_field="",
-                least_ttl_ms=None,
+                event_time_field=None,
+                min_remaining_ttl_ms=None,
             )
         )
     return replace(plan, groups=tuple(groups), columns=tuple(columns))

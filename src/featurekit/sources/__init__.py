@@ -1,8 +1,8 @@
-"""Batch sources: files, queries, Python functions and Arrow data, all read by DuckDB.
+"""Batch sources: files, SQL queries, Python functions and Arrow data, all read with DuckDB.
 
-Every source becomes rows that DuckDB can read twice in the same order (`session`), a selection of
-what a view takes from them (`selection`), and a stream of the newest row of each entity (`newest`).
-DuckDB and pyarrow are imported where a source is read, not where it is named.
+A source produces rows that can be read twice in the same order (`session`). `selection` builds
+the expressions for what a view needs from them, and `newest` streams the newest row per entity.
+DuckDB and pyarrow are imported when a source is first read.
 """
 
 from featurekit.sources.arrow import ArrowSource

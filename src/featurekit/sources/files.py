@@ -1,100 +1,147 @@
-"""File sources: Parquet, CSV and JSON lines."""
+"""Parquet, CSV and JSON Lines files as a batch source."""
+
+# ruff: noqa: S608 - all names and values in this SQL are quoted
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from typing_extensions import override
 
 from featurekit.errors import SourceError, nearest
-from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.plan import FileSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.formats import CSV, JSONL, PARQUET, Format
-from featurekit.sources.newest import newest
-from featurekit.sources.row_location import find
-from featurekit.sources.schema_check import check_together
-from featurekit.sources.selection import columns_of
-from featurekit.sources.session import Rows, Session
-
-FORMATS: dict[str, Format] = {"parquet": PARQUET, "csv": CSV, "jsonl": JSONL}
+from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, format_of
+from featurekit.sources.newest import newest_rows
+from featurekit.sources.selection import Selection, select, source_columns
+from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
 
 
 class FileSource(BatchSource):
-    """Files of one format, in the order given; those of a folder or glob by name."""
+    """Files of one format, in the given order; those of a folder or glob are sorted by name."""
 
-    def __init__(self, plan: SourcePlan, root: Path, batch_rows: int) -> None:
+    def __init__(self, plan: FileSourcePlan, root: Path, batch_rows: int) -> None:
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
-        self.format = FORMATS[plan.type]
+        self.format = format_of(plan)
 
     @override
     def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
-        rows = self._rows(view, self._files(view))
-        return newest(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
+        rows = self._open(view, self._files(view))
+        return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
+        if "json" not in row and any(k.name not in row for k in view.key.join_keys):
+            return ""
         files = self._files(view)
-        found = find(view, self.plan, lambda some: self._rows(view, some, named=True), files, row)
-        return self.format.place(*found, dict(self.plan.options)) if found else ""
+        found = self._find(view, files, row)
+        if found is not None and len(files) > 1:  # row numbers count over all files
+            found = self._find(view, [found[0]], row)
+        return self.format.describe_row(*found) if found else ""
 
-    def _rows(self, view: ViewPlan, files: Sequence[str], *, named: bool = False) -> Rows:
+    def _open(self, view: ViewPlan, files: Sequence[str], *, with_file_name: bool = False) -> Rows:
         where = f"feature view {view.name}"
-        options = dict(self.plan.options)
         session = Session(self.root, lambda message: self.format.explain(message, files))
         with session.errors(where):
-            source = self.format.source(files, options, named=named)
+            source = self.format.table_function(files, with_file_name=with_file_name)
             columns = session.columns(source)
-            used = [column for _, column in columns_of(view, self.plan)]
-            if self.plan.type == "parquet" and len(files) > 1:
-                check_together(session, files, used, where)
-            wide_bytes = self.format.wide_bytes(session, files, used)
-        return Rows(session, source, self.format.form, where, columns, wide_bytes)
+            used = [column for _, column in source_columns(view, self.plan)]
+            extra_bytes = 0
+            if isinstance(self.format, ParquetFormat):
+                self.format.check_schemas(session, files, used, where)
+                extra_bytes = self.format.row_group_bytes(session, files, used)
+        return Rows(session, source, self.format.form, where, columns, extra_bytes)
+
+    def _find(
+        self, view: ViewPlan, files: Sequence[str], row: dict[str, object]
+    ) -> tuple[str, int] | None:
+        """Return the file and the number, from 1, of the newest row that equals `row`."""
+        rows = self._open(view, files, with_file_name=True)
+        selection = select(view, self.plan, rows)
+        order = [f"o{i} DESC NULLS LAST" for i in range(len(selection.order))]
+        columns = [
+            f"({_row_condition(view, selection, row)}) AS hit",
+            *(f"{part} AS o{i}" for i, part in enumerate(selection.order)),
+            f"{quote_identifier(FILE_COLUMN)} AS file",
+            "row_number() OVER () AS rn",
+        ]
+        with rows.session.errors(rows.where):
+            found = rows.session.fetch_all(
+                f"SELECT file, rn FROM (SELECT {', '.join(columns)} FROM {rows.source}) "
+                f"WHERE hit ORDER BY {', '.join([*order, 'rn DESC'])} LIMIT 1"
+            )
+        rows.session.close()
+        return (str(found[0][0]), int(found[0][1])) if found else None
 
     def _files(self, view: ViewPlan) -> list[str]:
         where = f"feature view {view.name}"
-        found = [f for path in self.plan.paths for f in self._matches(path, where)]
-        return list(dict.fromkeys(found))
+        files = [file for path in self.plan.paths for file in self._files_of_path(path, where)]
+        return list(dict.fromkeys(files))
 
-    def _matches(self, path: str, where: str) -> Iterator[str]:
-        """The files that a path names."""
+    def _files_of_path(self, path: str, where: str) -> Iterator[str]:
         if "://" in path:
             yield path
             return
         full = self.root / path
-        literal = full.exists()
-        hits = [str(full)] if literal else sorted(glob.glob(str(full), recursive=True))  # noqa: PTH207 - absolute patterns
-        files = [f for hit in hits for f in self._within(Path(hit))]
-        if not files:
-            raise SourceError(
-                self._nothing(path, is_folder=literal), where=where, hint=_beside(full)
-            )
-        yield from files
+        exists = full.exists()
+        matches = [str(full)] if exists else sorted(glob.glob(str(full), recursive=True))  # noqa: PTH207 - absolute patterns
+        files = [file for match in matches for file in self._files_in(Path(match))]
+        if files:
+            yield from files
+            return
+        if exists:
+            message = f"folder {path} contains no *{' or *'.join(self.format.suffixes)} file"
+        else:
+            message = f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
+        raise SourceError(message, where=where, hint=_similar_path(full))
 
-    def _within(self, path: Path) -> list[str]:
-        """A file itself, or those of the format in a folder and below, but for hidden ones."""
+    def _files_in(self, path: Path) -> list[str]:
+        """Return a file itself, or the files of this format below a folder, without hidden ones."""
         if not path.is_dir():
             return [str(path)]
         return [
-            str(f)
-            for f in sorted(path.rglob("*"))
-            if f.name.endswith(self.format.suffixes)
-            and not any(part[0] in "._" for part in f.relative_to(path).parts)
+            str(file)
+            for file in sorted(path.rglob("*"))
+            if file.name.endswith(self.format.suffixes)
+            and not any(part[0] in "._" for part in file.relative_to(path).parts)
         ]
 
-    def _nothing(self, path: str, *, is_folder: bool) -> str:
-        if is_folder:
-            return f"folder {path} holds no file *{' or *'.join(self.format.suffixes)}"
-        return f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
 
-
-def _beside(path: Path) -> str:
-    """A hint at what lies where a file was looked for."""
+def _similar_path(path: Path) -> str:
+    """Return a hint that names a similar file in the folder where `path` was expected."""
     parent = path.parent
     if glob.has_magic(str(parent)) or not parent.is_dir():
         return f"paths are relative to the repository's folder; there is no folder {parent.name}"
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
     return nearest(path.name, names) if names else f"folder {parent.name} is empty"
+
+
+def _row_condition(view: ViewPlan, selection: Selection, row: dict[str, object]) -> str:
+    if "json" in row:
+        return f"json = {quote_text(str(row['json']))}"
+    parts = [
+        _equals(key, row[k.name])
+        for k, key in zip(view.key.join_keys, selection.keys, strict=True)
+    ]
+    if selection.time and "event_timestamp" in row:
+        parts.append(_equals_time(selection.time, row["event_timestamp"]))
+    return " AND ".join(parts)
+
+
+def _equals(key: str, value: object) -> str:
+    if value is None:
+        return f"{key} IS NULL"
+    return f"CAST({key} AS VARCHAR) = {quote_text(str(value))}"
+
+
+def _equals_time(time: str, value: object) -> str:
+    if value is None:
+        return f"{time} IS NULL"
+    if isinstance(value, datetime):
+        value = value.replace(tzinfo=value.tzinfo or UTC).isoformat()
+    return f"CAST({time} AS TIMESTAMPTZ) = TRY_CAST({quote_text(str(value))} AS TIMESTAMPTZ)"

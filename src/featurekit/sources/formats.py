@@ -1,6 +1,7 @@
-"""File formats: how DuckDB reads each, and where in a file a row is.
+"""How DuckDB reads each file format, and how a row or an error is located in a file.
 
-A format keeps what the file says: Parquet its own types, CSV its text, JSON lines their very bytes.
+Values stay as the file has them: Parquet columns keep their types, CSV cells stay text, and each
+JSON line stays the same bytes.
 """
 
 # ruff: noqa: S608 - all names and values in this SQL are quoted
@@ -11,69 +12,121 @@ import csv
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, ClassVar, Generic, TextIO, TypeVar
 
 from typing_extensions import override
 
 from featurekit.errors import SourceError
-from featurekit.sources.session import THREADS, Session, text, texts
+from featurekit.plan import CsvSourcePlan, FileSourcePlan, JsonlSourcePlan, ParquetSourcePlan
+from featurekit.sources.session import THREADS, Session, quote_list, quote_text
 
-_FILLED = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
-"""Blank lines are passed over; `trim` is slow, and not asked of lines that are plainly filled."""
-
-_LINES = "max_line_size = 2000000, buffer_size = 8000000"
-"""The longest line, and how much is read at once, in bytes."""
+P = TypeVar("P", bound=FileSourcePlan)
 
 FILE_COLUMN = "featurekit file"
-"""The column with a row's file, where it is asked for."""
+"""The column with a row's file, where it is requested."""
+
+_NOT_BLANK = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
+"""Skips blank lines; `trim` is slow, so a line that starts with a brace does without it."""
+
+_BUFFERS = "max_line_size = 2000000, buffer_size = 8000000"
+"""The longest line and the read buffer, in bytes."""
+
+_SIGNED_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
+_INTEGERS = _SIGNED_INTEGERS | {f"U{kind}" for kind in _SIGNED_INTEGERS}
 
 
-class Format(Protocol):
+class Format(ABC, Generic[P]):
     """A file format.
 
     Attributes:
-        form: As in `ports.Scan`.
-        suffixes: What the names of its files in a folder end with.
+        form: The form of its rows, see `ports.Scan`.
+        suffixes: The endings of its file names.
     """
 
-    form: str
-    suffixes: tuple[str, ...]
+    form: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
-    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
-        """What stands after FROM; `named` adds `FILE_COLUMN`."""
+    def __init__(self, plan: P) -> None:
+        self.plan = plan
 
-    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
-        """What reading these columns takes beyond a buffer or two."""
+    @abstractmethod
+    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
+        """Return the SQL to put after FROM; `with_file_name` adds `FILE_COLUMN`."""
 
+    @abstractmethod
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
-        """DuckDB's message about a file as (file:line, fact), if it is about one."""
+        """Turn a DuckDB message about a file into (file:line, problem), if it is about one."""
 
-    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
-        """Where row `number` of a file, counted from 1, is."""
+    @abstractmethod
+    def describe_row(self, file: str, number: int) -> str:
+        """Return the position of row `number`, counted from 1."""
+
+    def _shared_arguments(self, *, with_file_name: bool) -> list[str]:
+        hive = f"hive_partitioning = {str(self.plan.hive_partitioning).lower()}"
+        return [hive, f"filename = {quote_text(FILE_COLUMN)}"] if with_file_name else [hive]
 
 
-class _Parquet(Format):
+class ParquetFormat(Format[ParquetSourcePlan]):
+    """Parquet files."""
+
     form = "native"
     suffixes = (".parquet",)
 
     @override
-    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
-        arguments = [texts(files), _hive(options), *_named(named=named)]
+    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
+        arguments = [quote_list(files), *self._shared_arguments(with_file_name=with_file_name)]
         if len(files) > 1:
             arguments.append("union_by_name = true")
         return f"read_parquet({', '.join(arguments)})"
 
-    @override
-    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
-        """Each thread holds the widest row group, packed and unpacked."""
-        ((widest,),) = session.rows(
+    def check_schemas(
+        self, session: Session, files: Sequence[str], columns: Sequence[str], where: str
+    ) -> None:
+        """Raise `SourceError` if a column's type differs between files by more than its width.
+
+        DuckDB would cast such a column without a warning.
+        """
+        if len(files) == 1:
+            return
+        # parquet_schema() also lists the members of structs under their bare names, so a name with
+        # two types is only a candidate: the types are then read from the files themselves.
+        candidates = session.fetch_all(
+            "SELECT name, min(file_name) FROM parquet_schema("
+            f"{quote_list(files)}) WHERE name IN {quote_list(columns)} "
+            "AND duckdb_type IS NOT NULL "
+            "GROUP BY name, duckdb_type ORDER BY name, min(file_name)"
+        )
+        first: dict[str, tuple[str, str]] = {}
+        names = [column for column, _ in candidates]
+        for column, file in candidates:
+            if names.count(column) == 1:
+                continue
+            kind = session.columns(f"read_parquet({quote_text(file)})").get(column, "")
+            if not kind or "NULL" in kind:
+                continue
+            first_file, first_kind = first.setdefault(column, (file, kind))
+            if _type_family(kind) != _type_family(first_kind):
+                raise SourceError(
+                    f"column '{column}' is {kind} in {Path(file).name} "
+                    f"and {first_kind} in {Path(first_file).name}",
+                    where=where,
+                    hint="rewrite the files with one type, or cast the column in a `type: sql` "
+                    "source",
+                )
+
+    def row_group_bytes(
+        self, session: Session, files: Sequence[str], columns: Sequence[str]
+    ) -> int:
+        """Return the size of the widest row group, compressed and uncompressed, per thread."""
+        ((widest,),) = session.fetch_all(
             "SELECT max(size) FROM (SELECT sum(total_compressed_size + total_uncompressed_size) "
-            f"AS size FROM parquet_metadata({texts(files)}) "
-            f"WHERE split_part(path_in_schema, ', ', 1) IN {texts(columns)} "
+            f"AS size FROM parquet_metadata({quote_list(files)}) "
+            f"WHERE split_part(path_in_schema, ', ', 1) IN {quote_list(columns)} "
             "GROUP BY file_name, row_group_id)"
         )
         return THREADS * int(widest or 0)
@@ -84,185 +137,184 @@ class _Parquet(Format):
         return (Path(found[1]).name, "not a Parquet file") if found else None
 
     @override
-    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
+    def describe_row(self, file: str, number: int) -> str:
         return f"{Path(file).name}, row {number}"
 
 
-class _Csv(Format):
+class CsvFormat(Format[CsvSourcePlan]):
+    """CSV files with a header line."""
+
     form = "text"
     suffixes = (".csv", ".csv.gz")
 
     @override
-    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
-        delimiter = options.get("delimiter", ",")
+    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
         arguments = [
             "header = true",
-            f"delim = {text(delimiter)}",
+            f"delim = {quote_text(self.plan.delimiter)}",
             "quote = '\"'",
             "escape = '\"'",
-            f"nullstr = {text(options.get('null', ''))}",
+            f"nullstr = {quote_text(self.plan.null)}",
             "allow_quoted_nulls = false",
-            _LINES,
-            _hive(options),
+            _BUFFERS,
             "hive_types_autocast = false",
-            *_named(named=named),
+            *self._shared_arguments(with_file_name=with_file_name),
         ]
         parts = [
-            f"FROM read_csv({', '.join([texts(list(same)), _columns(header), *arguments])})"
-            for header, same in groupby(files, lambda file: _header(file, delimiter))
+            f"FROM read_csv({', '.join([quote_list(list(group)), _csv_columns(header), *arguments])})"
+            for header, group in groupby(
+                files, lambda file: _csv_header(file, self.plan.delimiter)
+            )
         ]
         return f"({' UNION ALL BY NAME '.join(parts)})"
 
     @override
-    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
-        return 0
-
-    @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
         if "invalid state" in message:
-            place = next((Path(f).name for f in files if _has_two_line_ends(f)), "")
-            return place, "lines end in two ways, in CR LF and in LF, or a quote is out of place"
-        place = _line_of(message, files)
+            file = next((Path(f).name for f in files if _has_mixed_line_endings(f)), "")
+            return file, "mixed line endings (CR LF and LF), or a misplaced quote"
+        position = _csv_error_position(message, files)
         width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
-        if not place or not width:
-            return (place, _fact_of(message)) if place else None
-        return place, f"{width[2]} columns, not {width[1]} as in the header"
+        if not position or not width:
+            return (position, _csv_problem(message)) if position else None
+        return position, f"columns: found {width[2]}, expected {width[1]} as in the header"
 
     @override
-    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
-        with _opened(file) as lines:
-            reader = csv.reader(lines, delimiter=options.get("delimiter", ","))
-            filled = (record for record in reader if record)
-            record = next(islice(filled, number, None), [])
-            first = reader.line_num - sum(cell.count("\n") for cell in record)
-            return f"{Path(file).name}, line {first}"
+    def describe_row(self, file: str, number: int) -> str:
+        with _open_text(file) as lines:
+            reader = csv.reader(lines, delimiter=self.plan.delimiter)
+            records = (record for record in reader if record)
+            record = next(islice(records, number, None), [])
+            first_line = reader.line_num - sum(cell.count("\n") for cell in record)
+            return f"{Path(file).name}, line {first_line}"
 
 
-class _Jsonl(Format):
+class JsonlFormat(Format[JsonlSourcePlan]):
+    """Files with one JSON object per line."""
+
     form = "json"
     suffixes = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
     @override
-    def source(self, files: Sequence[str], options: Mapping[str, str], *, named: bool) -> str:
-        if _is_on(options):
+    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
+        if self.plan.hive_partitioning:
             raise SourceError(
-                "JSON lines take nothing from the names of folders",
-                hint="leave out `hive_partitioning:`, or use Parquet or CSV",
+                "JSON Lines sources do not support `hive_partitioning:`",
+                hint="remove `hive_partitioning:`, or use Parquet or CSV",
             )
-        # Lines are taken whole, as text: a delimiter that no JSON can hold, and no quotes. DuckDB's
-        # own reader of JSON lines takes buffers of 32 MB for each thread, several at a time.
+        # Each line is read as one text column: the delimiter is a byte that JSON cannot contain,
+        # and quoting is off. DuckDB's JSON reader would take several 32 MB buffers per thread.
         arguments = [
-            texts(files),
+            quote_list(files),
             "auto_detect = false, header = false, columns = {'json': 'VARCHAR'}",
             "delim = '\x01', quote = '', escape = '', nullstr = '', strict_mode = false",
-            _LINES,
-            *_named(named=named),
+            _BUFFERS,
+            *self._shared_arguments(with_file_name=with_file_name),
         ]
-        return f"(FROM read_csv({', '.join(arguments)}) WHERE {_FILLED})"
-
-    @override
-    def wide_bytes(self, session: Session, files: Sequence[str], columns: Sequence[str]) -> int:
-        return 0
+        return f"(FROM read_csv({', '.join(arguments)}) WHERE {_NOT_BLANK})"
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
-        if place := _line_of(message, files):
-            return place, _fact_of(message)
+        if position := _csv_error_position(message, files):
+            return position, _csv_problem(message)
         if "JSON" not in message:
             return None
         for file in files:
-            with _opened(file) as lines:
+            with _open_text(file) as lines:
                 for number, line in enumerate(lines, 1):
-                    if fault := _fault_in_json(line):
-                        return f"{Path(file).name}:{number}", fault
+                    if problem := _json_problem(line):
+                        return f"{Path(file).name}:{number}", problem
         return None
 
     @override
-    def place(self, file: str, number: int, options: Mapping[str, str]) -> str:
-        with _opened(file) as lines:
+    def describe_row(self, file: str, number: int) -> str:
+        with _open_text(file) as lines:
             filled = (at for at, line in enumerate(lines, 1) if line.strip())
             return f"{Path(file).name}, line {next(islice(filled, number - 1, None), number)}"
 
 
-PARQUET, CSV, JSONL = _Parquet(), _Csv(), _Jsonl()
-
-
-def _is_on(options: Mapping[str, str]) -> bool:
-    return options.get("hive_partitioning", "").lower() == "true"
-
-
-def _hive(options: Mapping[str, str]) -> str:
-    return f"hive_partitioning = {str(_is_on(options)).lower()}"
-
-
-def _named(*, named: bool) -> list[str]:
-    return [f"filename = {text(FILE_COLUMN)}"] if named else []
+def format_of(plan: FileSourcePlan) -> Format[Any]:
+    """Return the format of a file source."""
+    if isinstance(plan, ParquetSourcePlan):
+        return ParquetFormat(plan)
+    return CsvFormat(plan) if isinstance(plan, CsvSourcePlan) else JsonlFormat(plan)
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[TextIO]:
-    opened = gzip.open if file.endswith(".gz") else open
-    with opened(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
+def _open_text(file: str) -> Iterator[TextIO]:
+    open_file = gzip.open if file.endswith(".gz") else open
+    with open_file(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
         yield lines
 
 
-def _line_of(message: str, files: Sequence[str]) -> str:
-    """The file and line that DuckDB's reader of CSV stumbled over."""
+def _type_family(kind: str) -> str:
+    """Return a type without its width: reading files together widens it and loses nothing."""
+    if kind in _INTEGERS:
+        return "integer"
+    if kind in {"FLOAT", "DOUBLE"}:
+        return "float"
+    if kind.startswith("TIMESTAMP"):
+        return "instant" if "TIME ZONE" in kind or "TZ" in kind else "timestamp"
+    return "decimal" if kind.startswith("DECIMAL(") and kind[-1] == ")" else kind
+
+
+def _csv_error_position(message: str, files: Sequence[str]) -> str:
+    """Return the file:line in an error of DuckDB's CSV reader; empty if it names none."""
     line = re.search(r"CSV Error on Line: (\d+)", message)
     file = re.search(r"^\s*file\s*=\s*(.+)$", message, re.MULTILINE)
     name = Path(file[1].strip() if file else files[0]).name
     return f"{name}:{line[1]}" if line else ""
 
 
-def _fact_of(message: str) -> str:
+def _csv_problem(message: str) -> str:
     known = re.search(
         r"^(Value with|Invalid unicode|Maximum line size)[^.]*", message, re.MULTILINE
     )
-    return known[0] if known else "not as the lines before it"
+    return known[0] if known else "the line does not match the lines before it"
 
 
-def _has_two_line_ends(file: str) -> bool:
+def _has_mixed_line_endings(file: str) -> bool:
     if "://" in file:
         return False
-    with _opened(file) as lines:
+    with _open_text(file) as lines:
         return len({line.endswith("\r\n") for line in lines if line.endswith("\n")}) > 1
 
 
-def _fault_in_json(line: str) -> str:
-    """Why a line is no JSON object; empty if it is one, or blank."""
+def _json_problem(line: str) -> str:
+    """Return why a line is not a JSON object; empty if it is one, or blank."""
     try:
-        found = json.loads(line) if line.strip() else {}
-        json.dumps(found, ensure_ascii=False).encode()
+        value = json.loads(line) if line.strip() else {}
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "half of a surrogate pair"
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
-    return "" if isinstance(found, dict) else "not a JSON object"
+    return "" if isinstance(value, dict) else "not a JSON object"
 
 
-def _header(file: str, delimiter: str) -> tuple[str, ...]:
-    """The columns of a CSV file; none of a file that only DuckDB can open."""
+def _csv_header(file: str, delimiter: str) -> tuple[str, ...]:
+    """Return the column names of a CSV file; empty for a file that only DuckDB can open."""
     if "://" in file or file.endswith(".zst"):
         return ()
-    with _opened(file) as lines:
+    with _open_text(file) as lines:
         header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))
     if not header:
         raise SourceError("no header line", where=Path(file).name)
     folded = [column.lower() for column in header]
-    twice = [c for c, same in zip(header, folded, strict=True) if folded.count(same) > 1]
-    if twice:
+    same = [c for c, low in zip(header, folded, strict=True) if folded.count(low) > 1]
+    if same:
         raise SourceError(
-            f"two columns are named '{twice[0]}'"
-            if header.count(twice[0]) > 1
-            else f"the columns '{twice[0]}' and '{twice[1]}' differ by case alone",
+            f"two columns are named '{same[0]}'"
+            if header.count(same[0]) > 1
+            else f"the columns '{same[0]}' and '{same[1]}' differ only in case",
             where=Path(file).name,
         )
     return header
 
 
-def _columns(header: tuple[str, ...]) -> str:
-    """Told rather than sniffed: guesses about a dialect are wrong in small or odd files."""
+def _csv_columns(header: tuple[str, ...]) -> str:
+    """Return the arguments that name the columns; detection fails on small or unusual files."""
     if not header:
         return "all_varchar = true"
-    columns = ", ".join(f"{text(column)}: 'VARCHAR'" for column in header)
+    columns = ", ".join(f"{quote_text(column)}: 'VARCHAR'" for column in header)
     return f"auto_detect = false, columns = {{{columns}}}"

@@ -1,8 +1,19 @@
-"""The newest row of each entity, in memory that does not grow with the rows.
+"""Select the newest row of each entity in memory that does not grow with the number of rows.
 
-Rows are read twice. The first reading, of keys and times alone, counts rows and entities; where
-every entity has one row, nothing more is needed, and the second streams. Else the numbers of the
-rows that are kept, or of those that are not (the fewer), are found and joined to the stream.
+Each row gets a number in arrival order, the same in every pass (DuckDB keeps insertion order).
+
+1. Count (`_count`): read only keys and times; count the rows, the rows with an entity and a time
+   (*complete*), and the distinct entities among those.
+2. Choose (`_choose_rows`): if each entity has one row, all rows are kept. Otherwise rank the rows
+   of each entity by time, then by arrival, and store row numbers in a temporary table: those to
+   keep or those to drop, whichever are fewer.
+3. Stream (`_stream`): read whole rows and join them to that table (SEMI or ANTI join).
+
+Invariant: one row per entity, plus all incomplete rows, which the loader rejects one by one. The
+stream counts its rows against step 1, so a source that changes between passes is an error.
+
+Rejected: `QUALIFY row_number() = 1` over whole rows sorts every column and spills all data to
+disk; `arg_max` per entity holds a row per entity in memory; a set of keys in Python does as well.
 """
 
 # ruff: noqa: S608 - all names and values in this SQL are quoted
@@ -14,56 +25,56 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.errors import SourceError
-from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import Scan
 from featurekit.sources.selection import Selection, select
 from featurekit.sources.session import Rows
 
-WIDE_BATCH_BYTES = 16_000_000
-"""The most that the vectors of a record batch take."""
+MAX_BATCH_BYTES = 16_000_000
+"""The most memory for the vectors of a record batch."""
 
-Window = tuple[int | None, int | None]
-"""`start_ms` and `end_ms`, either of which may be open."""
+TimeRange = tuple[int | None, int | None]
+"""`start_ms` and `end_ms`; `None` leaves that end open."""
 
 
-def newest(
-    rows: Rows, view: ViewPlan, source: SourcePlan, window: Window, batch_rows: int
+def newest_rows(
+    rows: Rows, view: ViewPlan, source: SourceColumns, time_range: TimeRange, batch_rows: int
 ) -> Scan:
-    """The newest row of each entity; of equally new rows the last to arrive.
+    """Return the newest row of each entity; among equally new rows, the last to arrive.
 
-    Rows without an entity or without a time are all kept, for the loader to refuse.
+    All rows without an entity or a time are kept, for the loader to reject.
 
     Raises:
-        SourceError: They cannot be read, or lack what the view takes from them.
+        SourceError: The rows cannot be read, or a column is missing.
     """
-    selection = select(view, source, rows, *window)
+    selection = select(view, source, rows, *time_range)
     with rows.session.errors(rows.where):
         index = _index(rows, selection)
-        found = _survey(rows, index, selection)
-        kept = "" if found.unique else _superseded(rows, index, selection, found)
+        counts = _count(rows, index, selection)
+        join = "" if counts.is_unique else _choose_rows(rows, index, selection, counts)
     columns = {f"v{i}": part for i, part in enumerate(selection.values)}
-    sql = f"SELECT {', '.join(columns)} FROM {_numbered(rows, selection, columns)} {kept}"
+    sql = f"SELECT {', '.join(columns)} FROM {_numbered_rows(rows, selection, columns)} {join}"
     names = list(selection.names)
-    stream = _stream(rows, sql, names, _fitting(view, batch_rows), found.kept)
-    return Scan(rows.form, stream, found.rows)
+    batches = _stream(rows, sql, names, _rows_per_batch(view, batch_rows), counts.kept)
+    return Scan(rows.form, batches, counts.rows)
 
 
-def _fitting(view: ViewPlan, batch_rows: int) -> int:
-    """So many rows that their vectors do not make a batch too large."""
+def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:
+    """Return how many rows fit into a batch, given the sizes of the view's vectors."""
     row_bytes = sum(4 * field.dtype.size for field in view.fields)
-    return max(1, min(batch_rows, WIDE_BATCH_BYTES // max(row_bytes, 1)))
+    return max(1, min(batch_rows, MAX_BATCH_BYTES // max(row_bytes, 1)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the first reading found: rows, those with entity and time, and entities of these."""
+class _Counts:
+    """The number of rows, of rows with an entity and a time, and of entities among the latter."""
 
     rows: int
     complete: int
     entities: int
 
     @property
-    def unique(self) -> bool:
+    def is_unique(self) -> bool:
         return self.complete == self.entities
 
     @property
@@ -72,76 +83,76 @@ class _Found:
 
 
 def _index(rows: Rows, selection: Selection) -> str:
-    """What tells the rows apart: entity, time, and number of each.
+    """Return a FROM clause with the key, time and number of each row.
 
-    It is read up to three times. Text is costly to take apart, so what came of it is kept.
+    It is read up to three times. Text forms are expensive to parse, so their index is stored.
     """
     columns = {
         **{f"k{i}": part for i, part in enumerate(selection.keys)},
         **{f"o{i}": part for i, part in enumerate(selection.order)},
-        "whole": f"coalesce({selection.complete}, false)",
+        "complete": f"coalesce({selection.complete}, false)",
     }
-    index = _numbered(rows, selection, columns)
+    index = _numbered_rows(rows, selection, columns)
     if rows.form == "native":
         return index
-    rows.session.connection.execute(f"CREATE TEMP TABLE keyed AS FROM {index}")
-    return "keyed"
+    rows.session.connection.execute(f"CREATE TEMP TABLE row_index AS FROM {index}")
+    return "row_index"
 
 
-def _numbered(rows: Rows, selection: Selection, columns: dict[str, str]) -> str:
-    """The rows in their window, numbered as they arrive; the same number in each reading."""
-    named = ", ".join(f"{part} AS {column}" for column, part in columns.items())
+def _numbered_rows(rows: Rows, selection: Selection, columns: dict[str, str]) -> str:
+    expressions = ", ".join(f"{part} AS {column}" for column, part in columns.items())
     return (
-        f"(SELECT {named}, row_number() OVER () AS rn FROM {rows.source} WHERE {selection.window})"
+        f"(SELECT {expressions}, row_number() OVER () AS rn "
+        f"FROM {rows.source} WHERE {selection.in_time_range})"
     )
 
 
-def _survey(rows: Rows, index: str, selection: Selection) -> _Found:
-    keys = ", ".join(_parts("k", selection.keys))
-    groups = f"SELECT whole, count(*) AS n FROM {index} GROUP BY {keys}, whole"
-    ((total, complete, entities),) = rows.session.rows(
-        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (whole), 0), "
-        f"count(*) FILTER (whole) FROM ({groups})"
+def _count(rows: Rows, index: str, selection: Selection) -> _Counts:
+    keys = ", ".join(_columns("k", selection.keys))
+    groups = f"SELECT complete, count(*) AS n FROM {index} GROUP BY {keys}, complete"
+    ((total, complete, entities),) = rows.session.fetch_all(
+        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (complete), 0), "
+        f"count(*) FILTER (complete) FROM ({groups})"
     )
-    return _Found(int(total), int(complete), int(entities))
+    return _Counts(int(total), int(complete), int(entities))
 
 
-def _superseded(rows: Rows, index: str, selection: Selection, found: _Found) -> str:
-    """Find which rows are kept; the join that keeps them."""
-    newer = [f"{part} DESC NULLS LAST" for part in (*_parts("o", selection.order), "rn")]
-    keys = ", ".join(_parts("k", selection.keys))
-    place = f"row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(newer)})"
-    ranked = f"SELECT rn, {place} AS place FROM {index} WHERE whole"
-    fewer_go = found.complete - found.entities <= found.kept
-    if fewer_go:
-        numbers = f"SELECT rn FROM ({ranked}) WHERE place > 1"
+def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) -> str:
+    """Store the numbers of the rows to keep or to drop; return the join that applies them."""
+    newest_first = [f"{part} DESC NULLS LAST" for part in (*_columns("o", selection.order), "rn")]
+    keys = ", ".join(_columns("k", selection.keys))
+    rank = f"row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(newest_first)})"
+    ranked = f"SELECT rn, {rank} AS rank FROM {index} WHERE complete"
+    drop = counts.complete - counts.entities <= counts.kept
+    if drop:
+        numbers = f"SELECT rn FROM ({ranked}) WHERE rank > 1"
     else:
-        broken = f"SELECT rn FROM {index} WHERE NOT whole"
-        numbers = f"SELECT rn FROM ({ranked}) WHERE place = 1 UNION ALL {broken}"
+        incomplete = f"SELECT rn FROM {index} WHERE NOT complete"
+        numbers = f"SELECT rn FROM ({ranked}) WHERE rank = 1 UNION ALL {incomplete}"
     rows.session.connection.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
-    return f"{'ANTI' if fewer_go else 'SEMI'} JOIN chosen USING (rn)"
+    return f"{'ANTI' if drop else 'SEMI'} JOIN chosen USING (rn)"
 
 
-def _parts(letter: str, parts: tuple[str, ...]) -> list[str]:
-    return [f"{letter}{i}" for i in range(len(parts))]
+def _columns(prefix: str, parts: tuple[str, ...]) -> list[str]:
+    return [f"{prefix}{i}" for i in range(len(parts))]
 
 
 def _stream(
-    rows: Rows, sql: str, names: list[str], batch_rows: int, expected: int
+    rows: Rows, sql: str, names: list[str], batch_rows: int, expected_rows: int
 ) -> Iterator[Any]:
     session = rows.session
     count = 0
     try:
         with session.errors(rows.where):
-            session.limit(rows.wide_bytes)
+            session.limit_memory(rows.extra_memory_bytes)
             for batch in session.connection.sql(sql).to_arrow_reader(batch_rows):
                 count += batch.num_rows
                 yield batch.rename_columns(names)
-        if count != expected:
+        if count != expected_rows:
             raise SourceError(
-                f"the source changed while it was read: {count} rows, not {expected}",
+                f"the source changed during the read: {count} rows, expected {expected_rows}",
                 where=rows.where,
-                hint="load it again when nobody writes to it",
+                hint="load it again when no other process writes to it",
             )
     finally:
         session.close()

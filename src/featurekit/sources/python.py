@@ -1,4 +1,4 @@
-"""Python sources: the Arrow data that a function returns."""
+"""The Arrow data that a Python function returns as a batch source."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import cast
 from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, SourceError, nearest
-from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.plan import PythonSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.arrow import arrow, scan_arrow
+from featurekit.sources.arrow import scan_arrow, to_arrow
 from featurekit.sources.session import Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PythonSource(BatchSource):
-    """A function, called anew for each scan with those of our arguments that it declares.
+    """A function, called once per scan with those of these arguments that it declares.
 
-    These are `view` (the view's name), `start_ms` and `end_ms` (int or None), and `start` and
-    `end` (aware datetimes or None). What the function raises is the cause of a `SourceError`.
+    The arguments are `view` (the view's name), `start_ms` and `end_ms` (int or None), `start` and
+    `end` (aware datetimes or None). An exception of the function is the cause of a `SourceError`.
     """
 
-    def __init__(self, plan: SourcePlan, root: Path, batch_rows: int) -> None:
+    def __init__(self, plan: PythonSourcePlan, root: Path, batch_rows: int) -> None:
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
@@ -43,18 +43,18 @@ class PythonSource(BatchSource):
             "view": view.name,
             "start_ms": start_ms,
             "end_ms": end_ms,
-            "start": _moment(start_ms),
-            "end": _moment(end_ms),
+            "start": _datetime(start_ms),
+            "end": _datetime(end_ms),
         }
-        with _importing_from(self.root), _failing_as_source(where, self.root):
-            function = _function(self.plan.callable, where)
-            result = function(**_declared(function, arguments))
+        with _import_path(self.root), _source_errors(where, self.root):
+            function = _import_function(self.plan.callable, where)
+            result = function(**_accepted_arguments(function, arguments))
             with session.errors(where):
-                data = arrow(session.arrow, result, where)
+                data = to_arrow(session.arrow, result, where)
             if data is None:
                 return Scan("native", iter(()), 0)
-            window = (start_ms, end_ms) if self.plan.timestamp_field else (None, None)
-            return scan_arrow(session, data, view, self.plan, window, self.batch_rows)
+            time_range = (start_ms, end_ms) if self.plan.timestamp_field else (None, None)
+            return scan_arrow(session, data, view, self.plan, time_range, self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
@@ -62,8 +62,8 @@ class PythonSource(BatchSource):
 
 
 @contextmanager
-def _importing_from(root: Path) -> Iterator[None]:
-    """Put a folder before all others that are imported from."""
+def _import_path(root: Path) -> Iterator[None]:
+    """Put a folder first on `sys.path`."""
     before = sys.path[:]
     sys.path.insert(0, str(root))
     try:
@@ -73,32 +73,32 @@ def _importing_from(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _failing_as_source(where: str, root: Path) -> Iterator[None]:
-    """Make a `SourceError` of whatever the function, or its module, raises."""
+def _source_errors(where: str, root: Path) -> Iterator[None]:
+    """Turn any exception of the function, or of its module, into a `SourceError`."""
     try:
         yield
     except FeatureKitError:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        theirs = [f for f in frames if Path(f.filename).is_relative_to(root)]
-        places = [f"{Path(f.filename).relative_to(root)}:{f.lineno}" for f in theirs[-1:]]
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
+        lines = [f"{Path(f.filename).relative_to(root)}:{f.lineno}" for f in own[-1:]]
         raise SourceError(
             f"{type(error).__name__}: {error}",
-            where=", ".join([where, *places]),
-            hint="the function itself, or its module, raised this",
+            where=", ".join([where, *lines]),
+            hint="the exception comes from the function or its module",
         ) from error
 
 
-def _function(spelled: str, where: str) -> Callable[..., object]:
-    module_name, _, name = spelled.partition(":")
+def _import_function(callable_path: str, where: str) -> Callable[..., object]:
+    module_name, _, name = callable_path.partition(":")
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as error:
         raise SourceError(
             f"cannot be imported: {error}",
             where=where,
-            hint="modules are looked for in the repository's folder first",
+            hint="modules are first searched for in the repository's folder",
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -107,13 +107,14 @@ def _function(spelled: str, where: str) -> Callable[..., object]:
     return cast(Callable[..., object], function)
 
 
-def _declared(function: Callable[..., object], arguments: dict[str, object]) -> dict[str, object]:
-    """Those arguments that a function takes."""
+def _accepted_arguments(
+    function: Callable[..., object], arguments: dict[str, object]
+) -> dict[str, object]:
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return arguments
-    return {n: value for n, value in arguments.items() if n in parameters}
+    return {name: value for name, value in arguments.items() if name in parameters}
 
 
-def _moment(ms: int | None) -> datetime | None:
+def _datetime(ms: int | None) -> datetime | None:
     return None if ms is None else _EPOCH + timedelta(milliseconds=ms)

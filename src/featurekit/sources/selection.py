@@ -1,6 +1,6 @@
-"""Selections: what a view takes from rows, as SQL expressions.
+"""Build the SQL expressions for what a view reads from rows.
 
-Columns are compared with their case, which DuckDB itself would not do.
+Column names are compared with case, which DuckDB itself does not do.
 """
 
 # ruff: noqa: S608 - all names and values in this SQL are quoted
@@ -10,29 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from featurekit.errors import SourceError, nearest
-from featurekit.plan import SourcePlan, ViewPlan
-from featurekit.sources.session import Rows, name, text
+from featurekit.plan import SourceColumns, ViewPlan
+from featurekit.sources.session import Rows, quote_identifier, quote_text
 from featurekit.types import DType
 
-_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
-_RFC3339 = f"{_DAY}([T ]{_TIME}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?"
-_HUGE = ("HUGEINT", "UHUGEINT")
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME_OF_DAY = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
+_RFC3339 = f"{_DATE}([T ]{_TIME_OF_DAY}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?"
+_INT128_TYPES = ("HUGEINT", "UHUGEINT")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a view takes from rows.
+    """What a view reads from rows, as SQL expressions.
 
     Attributes:
         names: The columns of the result, in order.
-        values: Their expressions.
-        keys: What tells entities apart.
-        order: What tells newer rows, most important first; arrival comes after.
-        time: When a row became true; empty where nothing says so.
-        window: The condition of the rows to be read.
+        values: The expressions of those columns.
+        keys: The expressions that identify an entity.
+        order: The expressions that order rows by age, most important first; arrival comes last.
+        time: The event time of a row; empty if the source has no timestamp field.
+        in_time_range: The condition of the rows to read.
     """
 
     names: tuple[str, ...]
@@ -40,32 +41,34 @@ class Selection:
     keys: tuple[str, ...]
     order: tuple[str, ...]
     time: str
-    window: str
+    in_time_range: str
 
     @property
     def complete(self) -> str:
-        """The condition of a row that belongs to an entity and a time."""
+        """The condition of a row that has an entity and a time."""
         parts = [*self.keys, *([self.time] if self.time else [])]
         return " AND ".join(f"{part} IS NOT NULL" for part in parts)
 
 
 def select(
     view: ViewPlan,
-    source: SourcePlan,
+    source: SourceColumns,
     rows: Rows,
     start_ms: int | None = None,
     end_ms: int | None = None,
 ) -> Selection:
-    """What a view takes from rows.
+    """Return what a view reads from rows.
 
     Raises:
-        SourceError: Columns are lacking, the timestamp's type is no time, or there is a window
-            and nothing to hold against it.
+        SourceError: A column is missing, the timestamp column is not a time, or a time range was
+            given for a source without a timestamp field.
     """
     if rows.form != "json":
         check_columns(view, source, rows.columns, rows.where)
-    time = _time(rows, source.timestamp_field)
-    created = _created(rows, source.created_timestamp_field)
+    time = _time(rows, source.timestamp_field) if source.timestamp_field else ""
+    order = [time] if time else []
+    if source.created_timestamp_field:
+        order.append(_created_time(rows, source.created_timestamp_field))
     outputs = _outputs(view, source, rows)
     if time:
         outputs["event_timestamp"] = f"CAST({time} AS TIMESTAMPTZ)"
@@ -73,73 +76,95 @@ def select(
         names=tuple(outputs),
         values=tuple(outputs.values()),
         keys=tuple(_key(rows, source.column(k.name), k.dtype) for k in view.key.join_keys),
-        order=tuple(part for part in (time, created) if part),
+        order=tuple(order),
         time=time,
-        window=_window(rows, source.timestamp_field, time, start_ms, end_ms),
+        in_time_range=_time_range(rows, source.timestamp_field, time, start_ms, end_ms),
     )
 
 
-def _outputs(view: ViewPlan, source: SourcePlan, rows: Rows) -> dict[str, str]:
-    if rows.form == "json":
-        return {"json": "json"}
-    wanted = {k.name: k.dtype for k in view.key.join_keys}
-    wanted |= {f.name: f.dtype for f in view.fields}
-    columns = {n: source.column(n) for n in wanted}
-    whole = _whole(rows, {columns[n] for n, dtype in wanted.items() if dtype.kind != "decimal"})
-    return {
-        n: f"CAST({name(column)} AS BIGINT)" if column in whole else name(column)
-        for n, column in columns.items()
-    }
-
-
-def _whole(rows: Rows, columns: set[str]) -> set[str]:
-    """Those columns of 128-bit integers, as `sum` gives them, whose values all fit into 64."""
-    huge = sorted(c for c in columns if rows.columns[c] in _HUGE)
-    if not huge:
-        return set()
-    fits = ", ".join(f"count({name(c)}) = count(TRY_CAST({name(c)} AS BIGINT))" for c in huge)
-    (answers,) = rows.session.rows(f"SELECT {fits} FROM {rows.source}")
-    return {c for c, fit in zip(huge, answers, strict=True) if fit}
-
-
-def columns_of(view: ViewPlan, source: SourcePlan) -> list[tuple[str, str]]:
-    """Pairs of (use, column of the source), as `("field age", "AGE")`."""
-    uses = [(f"join key {k.name}", source.column(k.name)) for k in view.key.join_keys]
-    uses += [(f"field {f.name}", source.column(f.name)) for f in view.fields]
-    uses += [
+def source_columns(view: ViewPlan, source: SourceColumns) -> list[tuple[str, str]]:
+    """Return pairs of (use, source column), such as `("field age", "AGE")`."""
+    uses: list[tuple[str, str | None]] = [
+        *((f"join key {k.name}", source.column(k.name)) for k in view.key.join_keys),
+        *((f"field {f.name}", source.column(f.name)) for f in view.fields),
         ("timestamp_field", source.timestamp_field),
         ("created_timestamp_field", source.created_timestamp_field),
     ]
     return [(use, column) for use, column in uses if column]
 
 
-def check_columns(view: ViewPlan, source: SourcePlan, columns: Iterable[str], where: str) -> None:
-    """Refuse a source that lacks columns, with all that it lacks.
-
-    Raises:
-        SourceError: It does.
-    """
-    known = list(columns)
-    lacking = [(use, column) for use, column in columns_of(view, source) if column not in known]
-    if lacking:
+def check_columns(
+    view: ViewPlan, source: SourceColumns, columns: Iterable[str], where: str
+) -> None:
+    """Raise `SourceError` with all columns that a view needs and a source lacks."""
+    present = list(columns)
+    missing = [(use, name) for use, name in source_columns(view, source) if name not in present]
+    if missing:
         raise SourceError(
-            "no column " + ", ".join(f"'{column}' ({use})" for use, column in lacking),
+            "no column " + ", ".join(f"'{column}' ({use})" for use, column in missing),
             where=where,
-            hint=f"{nearest(lacking[0][1], known)}; "
-            "say which column a field comes from by `columns: {field: column}`",
+            hint=f"{nearest(missing[0][1], present)}; "
+            "map a field to another column with `columns: {field: column}`",
         )
 
 
+def materialize_rows(rows: Rows, relation: Any, view: ViewPlan, source: SourceColumns) -> Rows:
+    """Copy the columns that a view needs into a table, so that they can be read repeatedly.
+
+    The table belongs to the session of `rows`; DuckDB moves it to disk as it grows.
+
+    Raises:
+        SourceError: A column is missing; nothing was read yet.
+    """
+    columns = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    check_columns(view, source, columns, rows.where)
+    needed = dict.fromkeys(column for _, column in source_columns(view, source))
+    projection = relation.project(", ".join(map(quote_identifier, needed)))
+    rows.session.run(lambda: projection.create("materialized"))
+    kept = {column: columns[column] for column in needed}
+    return Rows(rows.session, "materialized", rows.form, rows.where, kept)
+
+
+def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str]:
+    if rows.form == "json":
+        return {"json": "json"}
+    dtypes = {k.name: k.dtype for k in view.key.join_keys}
+    dtypes |= {f.name: f.dtype for f in view.fields}
+    columns = {name: source.column(name) for name in dtypes}
+    narrowed = _int128_columns_within_int64(
+        rows, {columns[name] for name, dtype in dtypes.items() if dtype.kind != "decimal"}
+    )
+    return {
+        name: f"CAST({quote_identifier(column)} AS BIGINT)"
+        if column in narrowed
+        else quote_identifier(column)
+        for name, column in columns.items()
+    }
+
+
+def _int128_columns_within_int64(rows: Rows, columns: set[str]) -> set[str]:
+    """Return the 128-bit columns, such as results of `sum`, whose values all fit into 64 bits."""
+    wide = sorted(c for c in columns if rows.columns[c] in _INT128_TYPES)
+    if not wide:
+        return set()
+    tests = [
+        f"count({name}) = count(TRY_CAST({name} AS BIGINT))"
+        for name in map(quote_identifier, wide)
+    ]
+    (fits,) = rows.session.fetch_all(f"SELECT {', '.join(tests)} FROM {rows.source}")
+    return {column for column, fit in zip(wide, fits, strict=True) if fit}
+
+
 def _column(rows: Rows, column: str) -> str:
-    """A column's value; for JSON the text of a member."""
+    """Return the expression of a column; for JSON, the text of a member."""
     if rows.form != "json":
-        return name(column)
+        return quote_identifier(column)
     pointer = "/" + column.replace("~", "~0").replace("/", "~1")
-    return f"json_extract_string(json, {text(pointer)})"
+    return f"json_extract_string(json, {quote_text(pointer)})"
 
 
 def _key(rows: Rows, column: str, dtype: DType) -> str:
-    """What tells entities apart: text such as `007` and `7` is one int."""
+    """Return the expression of a join key; the texts `007` and `7` are the same integer."""
     value = _column(rows, column)
     if rows.form == "native" or not dtype.kind.startswith("int"):
         return value
@@ -148,16 +173,14 @@ def _key(rows: Rows, column: str, dtype: DType) -> str:
 
 
 def _time(rows: Rows, column: str) -> str:
-    """A column of times; text that is none is null, so that its row is refused later on."""
-    if not column:
-        return ""
-    value, kind = _column(rows, column), _kind(rows, column)
+    """Return the expression of a time; text that is not a time is null, and rejected later."""
+    value, kind = _column(rows, column), _duckdb_type(rows, column)
     if kind.startswith("TIMESTAMP") or kind == "DATE":
         return value
     if kind == "VARCHAR" or kind.startswith("ENUM") or "NULL" in kind:
-        written = f"upper(CAST({value} AS VARCHAR))"
-        parsed = f"TRY_CAST({written} AS TIMESTAMPTZ)"
-        return f"CASE WHEN regexp_full_match({written}, '{_RFC3339}') THEN {parsed} END"
+        text = f"upper(CAST({value} AS VARCHAR))"
+        parsed = f"TRY_CAST({text} AS TIMESTAMPTZ)"
+        return f"CASE WHEN regexp_full_match({text}, '{_RFC3339}') THEN {parsed} END"
     raise SourceError(
         f"timestamp_field '{column}' is {kind}, not a time",
         where=rows.where,
@@ -166,40 +189,40 @@ def _time(rows: Rows, column: str) -> str:
     )
 
 
-def _created(rows: Rows, column: str) -> str:
-    """A column that breaks ties: times, or whatever else has an order."""
-    if not column or _kind(rows, column) != "VARCHAR":
-        return _column(rows, column) if column else ""
-    return _time(rows, column)
+def _created_time(rows: Rows, column: str) -> str:
+    """Return the expression that orders rows of equal times: a time, or any type with an order."""
+    if _duckdb_type(rows, column) == "VARCHAR":
+        return _time(rows, column)
+    return _column(rows, column)
 
 
-def _kind(rows: Rows, column: str) -> str:
+def _duckdb_type(rows: Rows, column: str) -> str:
     return "VARCHAR" if rows.form == "json" else rows.columns[column]
 
 
-def _window(rows: Rows, column: str, time: str, start_ms: int | None, end_ms: int | None) -> str:
-    bounds = [(">=", start_ms), ("<", end_ms)]
-    given = [(sign, ms) for sign, ms in bounds if ms is not None]
-    if not given:
+def _time_range(
+    rows: Rows, column: str | None, time: str, start_ms: int | None, end_ms: int | None
+) -> str:
+    bounds = [(sign, ms) for sign, ms in ((">=", start_ms), ("<", end_ms)) if ms is not None]
+    if not bounds:
         return "true"
-    if not time:
+    if column is None:
         raise SourceError(
             "a start or end needs a timestamp_field",
             where=rows.where,
-            hint="add `timestamp_field:` to the source, or load all of it",
+            hint="add `timestamp_field:` to the source, or load all rows",
         )
-    kind = _kind(rows, column)
-    zone = "" if kind == "DATE" or (kind.startswith("TIMESTAMP") and not _zoned(kind)) else "TZ"
-    held = f"CAST({time} AS TIMESTAMPTZ)" if kind == "TIMESTAMPTZ_NS" else time
-    within = " AND ".join(f"{held} {sign} TIMESTAMP{zone} '{_instant(ms)}'" for sign, ms in given)
-    return f"({within}) OR {time} IS NULL"
+    kind = _duckdb_type(rows, column)
+    is_naive = kind == "DATE" or (
+        kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind and "TIMESTAMPTZ" not in kind
+    )
+    literal = "TIMESTAMP" if is_naive else "TIMESTAMPTZ"
+    value = f"CAST({time} AS TIMESTAMPTZ)" if kind == "TIMESTAMPTZ_NS" else time
+    conditions = " AND ".join(f"{value} {sign} {literal} '{_iso(ms)}'" for sign, ms in bounds)
+    return f"({conditions}) OR {time} IS NULL"
 
 
-def _zoned(kind: str) -> bool:
-    return "TIME ZONE" in kind or "TIMESTAMPTZ" in kind
-
-
-def _instant(ms: int) -> str:
-    """A time as a literal, which lets DuckDB skip row groups of a file."""
+def _iso(ms: int) -> str:
+    """Return a time for a SQL literal; a literal lets DuckDB skip row groups of a file."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
     return moment.replace(tzinfo=None).isoformat(sep=" ")

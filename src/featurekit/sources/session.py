@@ -1,7 +1,7 @@
-"""Sessions: DuckDB in bounded memory, whose errors are ours.
+"""DuckDB sessions with bounded memory, and the rows read in them.
 
-A session belongs to one scan, since an unread result blocks its connection. What does not fit
-into `MEMORY` spills to a folder of the session's own, gone with the session.
+A session belongs to one scan, because an unread result blocks its connection. Data beyond
+`MEMORY_BYTES` spills to a temporary folder, which is deleted with the session.
 """
 
 from __future__ import annotations
@@ -18,104 +18,105 @@ from typing import Any
 from featurekit.errors import MissingExtraError, SourceError
 
 MEMORY_BYTES = 160_000_000
-"""What DuckDB may hold; measured: 5 million rows of 6 fields pass, half of them superseded."""
+"""DuckDB's memory limit. Measured: 5 million rows of 6 fields fit, half of them superseded."""
 
 THREADS = 2
 
 _SETTINGS = {
     "TimeZone": "'UTC'",
     "python_enable_replacements": "false",  # a query sees no variables of its caller
-    "enable_external_file_cache": "false",  # files are read once or twice, and not kept
-    "enable_progress_bar": "false",  # it would be drawn into our own output
+    "enable_external_file_cache": "false",  # each file is read once or twice only
+    "enable_progress_bar": "false",  # it would write to the command's output
 }
 
 Explain = Callable[[str], tuple[str, str] | None]
-"""From DuckDB's message to (place, fact), where a source knows better."""
+"""Turns a DuckDB message into (position, problem), where a source knows more."""
 
 
 class Session:
-    """A DuckDB connection, in UTC, that sees nothing of the process but what it is given."""
+    """A DuckDB connection in UTC that sees only the data registered with it."""
 
     def __init__(self, root: Path | None = None, explain: Explain = lambda _: None) -> None:
-        self.duckdb, self.arrow = _libraries()
+        self.duckdb, self.arrow = _import_libraries()
         self.root = root
         self.explain = explain
         folder = tempfile.mkdtemp(prefix="featurekit-")
         config = {"threads": THREADS, "temp_directory": folder}
         self.connection = self.duckdb.connect(config=config)
-        self.close = weakref.finalize(self, _release, self.connection, folder)
-        self.limit()
-        folders = {} if root is None else {"file_search_path": text(str(root))}
-        for setting, value in (_SETTINGS | folders).items():
+        self.close = weakref.finalize(self, _close, self.connection, folder)
+        self.limit_memory()
+        search_path = {} if root is None else {"file_search_path": quote_text(str(root))}
+        for setting, value in (_SETTINGS | search_path).items():
             self.connection.execute(f"SET {setting} = {value}")
 
     @contextmanager
     def errors(self, where: str) -> Iterator[None]:
-        """Turn the errors of DuckDB, and of reading Arrow through it, into `SourceError`."""
+        """Turn errors of DuckDB, and of Arrow data read through it, into `SourceError`."""
         try:
             yield
         except (self.duckdb.Error, self.arrow.ArrowException, OSError) as error:
-            place, fact = self.explain(str(error)) or ("", self._worded(error))
-            at = f"{where}: {place}" if place else where
-            raise SourceError(fact, where=at, hint=_hint(str(error))) from error
+            position, problem = self.explain(str(error)) or ("", self._short_message(error))
+            at = f"{where}: {position}" if position else where
+            raise SourceError(problem, where=at, hint=_memory_hint(str(error))) from error
         except RuntimeError as error:
-            if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
+            if "Query interrupted" in str(error):  # how DuckDB reports Ctrl-C
                 raise KeyboardInterrupt from error
             raise
 
-    def limit(self, extra_bytes: int = 0) -> None:
-        """Let DuckDB hold so much more than usual."""
+    def limit_memory(self, extra_bytes: int = 0) -> None:
+        """Set DuckDB's memory limit to `MEMORY_BYTES` plus `extra_bytes`."""
         total = MEMORY_BYTES + extra_bytes
         self.connection.execute(f"SET memory_limit = '{total // 1024} KiB'")
 
     def run(self, action: Callable[[], object]) -> None:
-        """Do what may need any amount of memory: within the limit, or if need be beyond it."""
+        """Call a function; call it again without a memory limit if the limit was too low."""
         try:
             action()
         except self.duckdb.OutOfMemoryException:
             self.connection.execute("RESET memory_limit")
             action()
-            self.limit()
+            self.limit_memory()
 
-    def _worded(self, error: Exception) -> str:
-        """DuckDB's message without its class, its advice, and the path of the repository."""
+    def fetch_all(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return all rows of a small result."""
+        rows: list[tuple[Any, ...]] = self.connection.execute(sql).fetchall()
+        return rows
+
+    def columns(self, source: str) -> dict[str, str]:
+        """Return the columns of a FROM clause, with the names of their DuckDB types."""
+        relation = self.connection.sql(f"FROM {source}")
+        return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+    def _short_message(self, error: Exception) -> str:
+        """Return DuckDB's message without its class, its advice, and the repository's path."""
         message = str(error).strip()
-        for noise in (
+        for end in (
             "\nPossible fixes",
             "\nPossible Solution",
             "\n\nPossible",
             "\nLINE ",
             "\n\n",
         ):
-            message = message.partition(noise)[0]
+            message = message.partition(end)[0]
         head, colon, rest = message.partition(" Error: ")
-        message = rest if colon and len(head) < 40 else message  # noqa: PLR2004 - a class's name
+        message = rest if colon and len(head) < 40 else message  # noqa: PLR2004 - the name of a class
         if self.root is not None:
             message = message.replace(f"{self.root}/", "")
         return " ".join(message.split())
 
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a small result."""
-        found: list[tuple[Any, ...]] = self.connection.execute(sql).fetchall()
-        return found
-
-    def columns(self, source: str) -> dict[str, str]:
-        """The columns of what may stand after FROM, with DuckDB's names of their types."""
-        relation = self.connection.sql(f"FROM {source}")
-        return dict(zip(relation.columns, map(str, relation.types), strict=True))
-
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows that can be read as often as asked, always in the same order.
+    """Rows that can be read repeatedly, always in the same order.
 
     Attributes:
-        session: Where they are read.
-        source: What stands after FROM.
-        columns: Their columns, with DuckDB's names of their types; empty for JSON.
-        form: As in `ports.Scan`.
-        where: What they are called in an error.
-        wide_bytes: What reading whole rows takes besides, as a Parquet file's row groups do.
+        session: The session that reads them.
+        source: The SQL to put after FROM.
+        form: The form of the rows, see `ports.Scan`.
+        where: Their name in error messages.
+        columns: Their columns, with the names of their DuckDB types; empty for JSON.
+        extra_memory_bytes: The memory that reading whole rows needs beyond the usual limit, such
+            as the row groups of Parquet files.
     """
 
     session: Session
@@ -123,10 +124,25 @@ class Rows:
     form: str
     where: str
     columns: dict[str, str] = field(default_factory=dict)
-    wide_bytes: int = 0
+    extra_memory_bytes: int = 0
 
 
-def _libraries() -> tuple[Any, Any]:
+def quote_identifier(name: str) -> str:
+    """Return a name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """Return a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quote_list(texts: Sequence[str]) -> str:
+    """Return a list of SQL string literals."""
+    return f"[{', '.join(map(quote_text, texts))}]"
+
+
+def _import_libraries() -> tuple[Any, Any]:
     try:
         import duckdb
         import pyarrow
@@ -135,27 +151,12 @@ def _libraries() -> tuple[Any, Any]:
     return duckdb, pyarrow
 
 
-def _release(connection: Any, folder: str) -> None:
+def _close(connection: Any, folder: str) -> None:
     connection.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _hint(message: str) -> str:
+def _memory_hint(message: str) -> str:
     if message.startswith("Out of Memory"):
         return "rows are too wide to be sorted in memory: select fewer columns, or split the files"
     return ""
-
-
-def name(identifier: str) -> str:
-    """An identifier, quoted."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """A string literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def texts(values: Sequence[str]) -> str:
-    """A list of string literals."""
-    return f"[{', '.join(map(text, values))}]"

@@ -1,15 +1,30 @@
-"""Kafka topics: messages read by a consumer group, their offsets committed once they are written.
+"""A Kafka topic of JSON objects, read by a consumer group and committed after the write.
 
-Each message is a JSON object. What is none, tombstones too, has a fault and goes to the topic of
-dead letters as it came. A partition that is taken away while messages of it are under way is not
-committed for: whoever has it now reads them again.
+Automatic commits are off. `acknowledge` commits, per partition, the offset after the last event
+of the batch, synchronously.
+
+- *Assigned*: only events of partitions in `_partitions` are returned and committed.
+- *Revoked or lost*: the partition leaves `_partitions` in the rebalance callback. Events of it that
+  are in progress are still written, but not committed: the new owner reads them again from the
+  last commit. A commit that loses this race fails with one of `REASSIGNED_CODES`, which is ignored.
+- *Not a JSON object* (also tombstones): the event has a `fault`; the worker sends it to the topic
+  of dead letters unchanged and commits past it.
+
+Invariant: an offset is committed only after the events below it are in the store or among the
+dead letters. A crash or rebalance repeats writes and loses none.
+
+Rejected: automatic commits (they run on a timer, so they may precede the write); transactions
+(the store is not part of them); waiting in the rebalance callback until a batch is written (a
+store that is away would block the whole group).
+
+Dead letters are read without a group: directly from the ends of the topic's partitions.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from typing_extensions import override
 
@@ -19,6 +34,7 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
+from featurekit.plan import KafkaTopicPlan
 from featurekit.ports import DeadLetter, EventSource, StreamEvent
 from featurekit.streams.objects import ObjectReader
 
@@ -27,95 +43,76 @@ try:
 except ImportError as error:
     raise MissingExtraError.of("kafka", "a Kafka topic") from error
 
-ANSWER_S = 5.0
-"""How long a broker may take to answer what is asked of it now and then."""
+REQUEST_TIMEOUT_S = 5.0
+"""The timeout of requests to a broker, other than fetches."""
 
-MOVED = {
+REASSIGNED_CODES = {
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 - its public name begins so
-    KafkaError._NO_OFFSET,  # noqa: SLF001 - the same
+    KafkaError._ASSIGNMENT_LOST,  # noqa: SLF001 - the constant's public name
+    KafkaError._NO_OFFSET,  # noqa: SLF001 - the constant's public name
 }
-"""A commit came too late: the partition is another consumer's, who reads the messages again."""
+"""The commit was too late: another consumer owns the partition and reads the messages again."""
 
-FORBIDDEN = {
+FORBIDDEN_CODES = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError._AUTHENTICATION,  # noqa: SLF001 - the same
+    KafkaError._AUTHENTICATION,  # noqa: SLF001 - the constant's public name
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """One topic, as one group reads it.
-
-    Attributes:
-        name: The topic.
-        group: The consumer group.
-        servers: Brokers to begin with, as `host:port,host:port`.
-        start: Where a new group begins: `earliest` or `latest`.
-        dead: The topic of dead letters.
-    """
-
-    name: str
-    group: str
-    servers: str
-    start: str
-    dead: str
-
-    @classmethod
-    def of(cls, options: Mapping[str, str]) -> Self:
-        """From the options of a compiled stream."""
-        name = options["topic"]
-        dead = options.get("dead_letter", f"{name}.dead")
-        return cls(name, options["group"], options["bootstrap_servers"], options["start"], dead)
 
 
 class KafkaTopic(EventSource):
     """The messages of one topic, for one consumer of a group.
 
     Args:
-        topic: The topic and group.
-        consumer: The consumer's name.
-        read: Reads a message's value.
-        settings: Further settings of librdkafka, for consumer and producer.
+        plan: The topic and group.
+        client_id: The consumer's name.
+        decode_json: Decodes a message's value.
+        settings: More settings of librdkafka, for the consumer and the producer.
     """
 
     def __init__(
-        self, topic: Topic, consumer: str, read: ObjectReader, settings: Mapping[str, str]
+        self,
+        plan: KafkaTopicPlan,
+        client_id: str,
+        decode_json: ObjectReader,
+        settings: Mapping[str, str],
     ) -> None:
-        self._topic = topic
-        self._read_object = read
-        self._client: dict[str, Any] = {"client.id": consumer, "log_level": "0", **settings}
-        self._client |= {"bootstrap.servers": topic.servers, "error_cb": self._hear}
-        self._joined: Any = None
+        self._plan = plan
+        self._decode_json = decode_json
+        self._settings: dict[str, Any] = {"client.id": client_id, "log_level": "0", **settings}
+        self._settings |= {
+            "bootstrap.servers": plan.bootstrap_servers,
+            "error_cb": self._on_error,
+        }
+        self._consumer: Any = None
         self._producer: Any = None
-        self._assigned = False
-        self._mine: set[int] = set()
-        self._trouble: Any = None
+        self._is_assigned = False
+        self._partitions: set[int] = set()
+        self._last_error: Any = None
 
     @override
-    def read(self, most: int, wait_s: float) -> Sequence[StreamEvent]:
-        consumer = self._consumer()
+    def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
+        consumer = self._open_consumer()
         try:
             messages = consumer.consume(1, wait_s)
-            if messages and most > 1:
-                messages += consumer.consume(most - 1, 0)
+            if messages and max_events > 1:
+                messages += consumer.consume(max_events - 1, 0)
         except KafkaException as error:
-            raise self._failure("reading", error.args[0]) from error
+            raise self._error_of("reading", error.args[0]) from error
         events = [
-            self._event(m) for m in messages if not m.error() and m.partition() in self._mine
+            self._event(m) for m in messages if not m.error() and m.partition() in self._partitions
         ]
-        faults = [m.error() for m in messages if m.error()]
-        if not events and (trouble := next(iter(faults), self._trouble)) is not None:
-            if self._assigned:
-                self._trouble = None
-            raise self._failure("reading", trouble)
-        if not self._assigned:
-            raise self._failure("joining the group", None)
+        errors = (m.error() for m in messages if m.error())
+        if not events and (failure := next(errors, self._last_error)) is not None:
+            if self._is_assigned:
+                self._last_error = None
+            raise self._error_of("reading", failure)
+        if not self._is_assigned:
+            raise self._error_of("joining the group", None)
         return events
 
     @override
@@ -125,129 +122,198 @@ class KafkaTopic(EventSource):
             _, partition, offset = event.id.rsplit("/", 2)
             ends[int(partition)] = max(ends.get(int(partition), 0), int(offset) + 1)
         offsets = [
-            TopicPartition(self._topic.name, partition, end)
+            TopicPartition(self._plan.topic, partition, end)
             for partition, end in ends.items()
-            if partition in self._mine
+            if partition in self._partitions
         ]
         if not offsets:
             return
         try:
-            self._consumer().commit(offsets=offsets, asynchronous=False)
+            self._open_consumer().commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() not in MOVED:
-                raise self._failure("committing", error.args[0]) from error
+            if error.args[0].code() not in REASSIGNED_CODES:
+                raise self._error_of("committing", error.args[0]) from error
 
     @override
-    def bury(self, event: StreamEvent, reason: str) -> None:
-        faults: list[Any] = []
+    def dead_letter(self, event: StreamEvent, reason: str) -> None:
+        results: list[Any] = []
         if self._producer is None:
-            self._producer = Producer({**self._client, "linger.ms": "0"})
+            self._producer = Producer({**self._settings, "linger.ms": "0"})
         producer = self._producer
         raw = dict(zip(event.raw[::2], event.raw[1::2], strict=True))
         producer.produce(
-            self._topic.dead,
+            self._plan.dead_letter_name,
             value=raw.get(b"value"),
             key=raw.get(b"key"),
             headers={"reason": reason.encode(), "position": event.id.encode()},
-            on_delivery=lambda fault, _message: faults.append(fault),
+            on_delivery=lambda error, _message: results.append(error),
         )
-        if producer.flush(ANSWER_S):
+        if producer.flush(REQUEST_TIMEOUT_S):
             producer.purge()
             producer.flush(0)
-        if not faults or faults[0] is not None:
-            raise self._failure("burying", next(iter(faults), None))
+        if not results or results[0] is not None:
+            raise self._error_of("writing a dead letter", next(iter(results), None))
 
     @override
-    def buried(self, most: int) -> Sequence[DeadLetter]:
-        from featurekit.streams.kafka_letters import newest
-
-        return newest(self._topic.dead, self._client, most, ANSWER_S)
+    def dead_letters(self, count: int) -> Sequence[DeadLetter]:
+        topic = self._plan.dead_letter_name
+        group = {"group.id": f"{topic}.look", "enable.auto.commit": "false"}
+        consumer = Consumer({**self._settings, **group})
+        try:
+            offsets = _newest_offsets(consumer, topic, count)
+            consumer.assign([TopicPartition(topic, n, start) for n, (start, _) in offsets.items()])
+            letters = _read_until(consumer, {n: end for n, (_, end) in offsets.items()})
+        except KafkaException as error:
+            raise StreamUnavailableError(
+                f"the dead letters cannot be read: {error.args[0].str()}", where=f"topic {topic}"
+            ) from error
+        finally:
+            consumer.close()
+        return sorted(letters, key=lambda letter: letter.at_ms, reverse=True)[:count]
 
     @override
     def lag(self) -> int | None:
-        if not self._assigned:
+        if not self._is_assigned:
             return None
         try:
-            return sum(map(self._left, self._places()))
+            return sum(map(self._unread, self._committed_offsets()))
         except KafkaException as error:
-            raise self._failure("asking", error.args[0]) from error
+            raise self._error_of("reading the lag", error.args[0]) from error
 
     @override
     def close(self) -> None:
-        if self._joined is not None:
-            self._joined.close()
-            self._joined = None
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
         self._producer = None
 
-    def _consumer(self) -> Any:
-        if self._joined is None:
+    def _open_consumer(self) -> Any:
+        if self._consumer is None:
             settings = {
-                **self._client,
-                "group.id": self._topic.group,
-                "auto.offset.reset": self._topic.start,
+                **self._settings,
+                "group.id": self._plan.group,
+                "auto.offset.reset": self._plan.start,
                 "enable.auto.commit": "false",
                 "enable.auto.offset.store": "false",
             }
             try:
-                self._joined = Consumer(settings)
+                self._consumer = Consumer(settings)
             except KafkaException as error:
-                raise StreamError(f"the client's settings are wrong: {error}") from error
-            self._joined.subscribe(
-                [self._topic.name],
-                on_assign=self._given,
-                on_revoke=self._taken,
-                on_lost=self._taken,
+                raise StreamError(
+                    f"the settings of the Kafka client are wrong: {error}"
+                ) from error
+            self._consumer.subscribe(
+                [self._plan.topic],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
             )
-        return self._joined
+        return self._consumer
 
-    def _given(self, _consumer: Any, places: Sequence[Any]) -> None:
-        self._assigned, self._trouble = True, None
-        self._mine |= {place.partition for place in places}
+    def _on_assign(self, _consumer: Any, partitions: Sequence[Any]) -> None:
+        self._is_assigned, self._last_error = True, None
+        self._partitions |= {each.partition for each in partitions}
 
-    def _taken(self, _consumer: Any, places: Sequence[Any]) -> None:
-        self._mine -= {place.partition for place in places}
+    def _on_revoke(self, _consumer: Any, partitions: Sequence[Any]) -> None:
+        self._partitions -= {each.partition for each in partitions}
 
-    def _hear(self, error: Any) -> None:
-        """Take note of an error that belongs to no call; told when there is nothing to read."""
-        if error.fatal() or error.code() in {KafkaError._ALL_BROKERS_DOWN, *FORBIDDEN}:  # noqa: SLF001
-            self._trouble = error
+    def _on_error(self, error: Any) -> None:
+        """Keep an error that belongs to no call; `read` raises it when there are no events."""
+        if error.fatal() or error.code() in {KafkaError._ALL_BROKERS_DOWN, *FORBIDDEN_CODES}:  # noqa: SLF001
+            self._last_error = error
 
-    def _places(self) -> list[Any]:
-        """What was committed for each partition that this consumer has."""
-        places = [TopicPartition(self._topic.name, n) for n in self._mine]
-        return list(self._consumer().committed(places, timeout=ANSWER_S)) if places else []
+    def _committed_offsets(self) -> list[Any]:
+        places = [TopicPartition(self._plan.topic, number) for number in self._partitions]
+        if not places:
+            return []
+        return list(self._open_consumer().committed(places, timeout=REQUEST_TIMEOUT_S))
 
-    def _left(self, place: Any) -> int:
-        """How much a partition holds from there on, by what the last fetch told of its end."""
-        ends = self._consumer().get_watermark_offsets(place, cached=True)
+    def _unread(self, committed: Any) -> int:
+        """Return how many messages follow a committed offset, as of the last fetch."""
+        consumer = self._open_consumer()
+        ends = consumer.get_watermark_offsets(committed, cached=True)
         if ends is None or ends[1] < 0:
-            ends = self._consumer().get_watermark_offsets(place, timeout=ANSWER_S)
+            ends = consumer.get_watermark_offsets(committed, timeout=REQUEST_TIMEOUT_S)
         low: int = max(0, ends[0])
         high: int = max(0, ends[1])
-        offset: int = place.offset
+        offset: int = committed.offset
         if offset >= 0:
             return max(0, high - max(low, offset))
-        return high - low if self._topic.start == "earliest" else 0
+        return high - low if self._plan.start == "earliest" else 0
 
     def _event(self, message: Any) -> StreamEvent:
-        place = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        kind, at_ms = message.timestamp()
         parts = {b"key": message.key(), b"value": message.value()}
-        raw = {name: data for name, data in parts.items() if data is not None}
+        raw = [part for pair in parts.items() if pair[1] is not None for part in pair]
         columns: dict[str, object] = {}
-        fault = "" if b"value" in raw else "a tombstone tells nothing"
+        fault = "a tombstone has no values" if parts[b"value"] is None else ""
         try:
             if not fault:
-                columns = self._read_object(raw[b"value"])
+                columns = self._decode_json(parts[b"value"])
         except ValueRefusedError as error:
             fault = error.message
-        flat = [part for pair in raw.items() for part in pair]
-        return StreamEvent(place, columns, "json", at_ms if kind else 0, flat, fault)
+        return StreamEvent(_position(message), columns, "json", _time_ms(message), raw, fault)
 
-    def _failure(self, doing: str, error: Any) -> StreamError:
-        where = f"topic {self._topic.name}"
+    def _error_of(self, action: str, error: Any) -> StreamError:
+        where = f"topic {self._plan.topic}"
         if error is None:
-            return StreamUnavailableError(f"no broker answered while {doing}", where=where)
-        refused = error.fatal() or error.code() in FORBIDDEN
-        kind = StreamError if refused else StreamUnavailableError
-        return kind(f"{error.str()} while {doing}", where=where)
+            return StreamUnavailableError(f"no broker answered while {action}", where=where)
+        is_refused = error.fatal() or error.code() in FORBIDDEN_CODES
+        kind = StreamError if is_refused else StreamUnavailableError
+        return kind(f"{error.str()} while {action}", where=where)
+
+
+def _position(message: Any) -> str:
+    return f"{message.topic()}/{message.partition()}/{message.offset()}"
+
+
+def _time_ms(message: Any) -> int:
+    kind, time_ms = message.timestamp()
+    return time_ms if kind else 0
+
+
+def _newest_offsets(consumer: Any, topic: str, count: int) -> dict[int, tuple[int, int]]:
+    """Return, by partition, the offsets between which its newest `count` messages lie."""
+    metadata = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+    if metadata.error is not None:
+        if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return {}
+        raise KafkaException(metadata.error)
+    offsets = {}
+    for number in metadata.partitions:
+        place = TopicPartition(topic, number)
+        low, high = consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)
+        if high > low:
+            offsets[number] = max(low, high - count), high
+    return offsets
+
+
+def _read_until(consumer: Any, ends: dict[int, int]) -> list[DeadLetter]:
+    letters = []
+    unfinished = dict(ends)
+    deadline = time.monotonic() + REQUEST_TIMEOUT_S
+    while unfinished:
+        if time.monotonic() > deadline:
+            raise StreamUnavailableError("no broker answered while reading the dead letters")
+        for message in consumer.consume(100, 0.2):
+            if message.error():
+                continue
+            letters.append(_dead_letter(message))
+            if message.offset() + 1 >= unfinished.get(message.partition(), 0):
+                unfinished.pop(message.partition(), None)
+    return letters
+
+
+def _dead_letter(message: Any) -> DeadLetter:
+    headers = {name: _decode_loosely(data) for name, data in message.headers() or ()}
+    parts = {"key": message.key(), "value": message.value()}
+    return DeadLetter(
+        id=_position(message),
+        at_ms=_time_ms(message),
+        reason=headers.get("reason", ""),
+        event_id=headers.get("position", ""),
+        fields={name: _decode_loosely(data) for name, data in parts.items() if data is not None},
+    )
+
+
+def _decode_loosely(data: bytes | None) -> str:
+    return (data or b"").decode(errors="backslashreplace")

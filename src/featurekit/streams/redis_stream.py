@@ -1,16 +1,28 @@
-"""Redis streams: entries read by a consumer group, acknowledged once they are written.
+"""A Redis stream, read by a consumer group and acknowledged after the write.
 
-What was handed to this consumer and not acknowledged comes first: after a start under the same
-name, and after each reply that was lost on its way. What others held and left idle is claimed.
-Entries are never trimmed here; that is the producer's to decide.
+Each entry is in one of these states for the group:
+
+- *new*: not delivered yet. `XREADGROUP ... >` delivers it.
+- *pending here*: delivered to this consumer, not acknowledged. `XREADGROUP ... 0` delivers it
+  again. This happens first after a start, since the name may be that of a consumer that crashed,
+  and after any command without a usable reply, since the lost reply may have carried entries.
+- *pending elsewhere*: held by another consumer. `XAUTOCLAIM` takes it over once it was idle for
+  `claim_after_ms`; a full scan of the pending list is followed by a pause.
+- *done*: acknowledged by `XACK`, or deleted from the stream while it was pending (then its fields
+  are null, and this module acknowledges it).
+
+Invariant: an entry is acknowledged only after its values, or its dead letter, are in the store.
+So a crash at any point causes a repeated write, never a lost one.
+
+Rejected: `NOACK` (a crash would lose the batch); remembering unacknowledged ids in the process
+(the server's pending list survives a crash); trimming the stream (other groups may read it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 from typing_extensions import override
 
@@ -21,247 +33,230 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
-from featurekit.ports import DeadLetter, EventSource, OnlineStore, StreamEvent
-from featurekit.streams.consumer import Consumer
+from featurekit.plan import RedisStreamPlan
+from featurekit.ports import Consumer, DeadLetter, EventSource, OnlineStore, StreamEvent
 from featurekit.streams.objects import ObjectReader
 from featurekit.wire import ErrorReply, Reply
 
-GONE = {"NOGROUP", "UNBLOCKED"}
-"""The stream or its group was deleted."""
+DELETED_CODES = {"NOGROUP", "UNBLOCKED"}
+"""Error codes when the stream or its group was deleted."""
 
-PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
-PASSING |= {"READONLY", "TRYAGAIN"}
+TRANSIENT_CODES = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM"}
+TRANSIENT_CODES |= {"READONLY", "TRYAGAIN"}
 
-MOST_NAMES = 10_000
+MAX_CACHED_NAMES = 10_000
 
-CLAIM_EVERY_S = 5.0
-"""How often a consumer that has new events looks for what others left."""
+CLAIM_INTERVAL_S = 5.0
+"""The pause between scans for abandoned entries while new events arrive."""
 
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One stream, as one group reads it.
-
-    Attributes:
-        key: The stream.
-        group: The consumer group.
-        dead: The stream of dead letters.
-        member: The field of an entry that holds the event as JSON; empty if its fields are it.
-    """
-
-    key: str
-    group: str
-    dead: str
-    member: str = ""
-
-    @classmethod
-    def of(cls, options: Mapping[str, str]) -> Self:
-        """From the options of a compiled stream."""
-        key = options["stream"]
-        dead = options.get("dead_letter", f"{key}:dead")
-        return cls(key, options["group"], dead, options.get("field", ""))
+FIRST_ID = b"0-0"
 
 
 class RedisStream(EventSource):
     """The entries of one stream, for one consumer of a group."""
 
     def __init__(
-        self, store: OnlineStore, stream: Stream, consumer: Consumer, read: ObjectReader
+        self,
+        store: OnlineStore,
+        plan: RedisStreamPlan,
+        consumer: Consumer,
+        decode_json: ObjectReader,
     ) -> None:
         self._store = store
-        self._stream = stream
+        self._plan = plan
         self._consumer = consumer
-        self._read_object = read
-        self._names = _Names()
-        self._joined = False
-        self._behind = True
-        self._cursor: bytes = b"0-0"
-        self._claim_at = 0.0
+        self._decode_json = decode_json
+        self._names = _NameCache()
+        self._group_exists = False
+        self._may_have_pending = True
+        self._claim_cursor: bytes = FIRST_ID
+        self._next_claim_s = 0.0
 
     @override
-    def read(self, most: int, wait_s: float) -> Sequence[StreamEvent]:
-        if not self._joined:
-            self._join()
-        if self._behind:
-            if events := self._handed_out("0", most, 0.0):
+    def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
+        if not self._group_exists:
+            self._create_group()
+        if self._may_have_pending:
+            if events := self._read_group("0", max_events, 0.0):
                 return events
-            self._behind = False
-        if monotonic() >= self._claim_at and (events := self._claimed(most)):
+            self._may_have_pending = False
+        if monotonic() >= self._next_claim_s and (events := self._claim(max_events)):
             return events
-        return self._handed_out(">", most, wait_s)
+        return self._read_group(">", max_events, wait_s)
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
         if events:
-            self._call(
-                "XACK", self._stream.key, self._stream.group, *[e.id.encode() for e in events]
-            )
+            self._call("XACK", *self._stream_and_group, *[e.id.encode() for e in events])
 
     @override
-    def bury(self, event: StreamEvent, reason: str) -> None:
-        self._call(
-            *("XADD", self._stream.dead, "*"),
-            *event.raw,
-            *("@reason", reason.encode(), "@id", event.id),
-            key=self._stream.dead,
-        )
+    def dead_letter(self, event: StreamEvent, reason: str) -> None:
+        stream = self._plan.dead_letter_name
+        marks = ("@reason", reason.encode(), "@id", event.id)
+        self._call("XADD", stream, "*", *event.raw, *marks, key=stream)
 
     @override
-    def buried(self, most: int) -> Sequence[DeadLetter]:
-        dead = self._stream.dead
-        entries = self._call("XREVRANGE", dead, "+", "-", "COUNT", most, key=dead)
-        return [_letter(*pair) for pair in map(_listed, _listed(entries))]
+    def dead_letters(self, count: int) -> Sequence[DeadLetter]:
+        stream = self._plan.dead_letter_name
+        entries = self._call("XREVRANGE", stream, "+", "-", "COUNT", count, key=stream)
+        return [_dead_letter(*pair) for pair in map(_as_list, _as_list(entries))]
 
     @override
     def lag(self) -> int | None:
         try:
-            groups = self._call("XINFO", "GROUPS", self._stream.key)
+            groups = self._call("XINFO", "GROUPS", self._plan.stream)
         except StreamUnavailableError:
             raise
-        except StreamError:  # there is no stream yet
+        except StreamError:  # the stream does not exist yet
             return None
-        for group in map(_listed, _listed(groups)):
-            told: dict[Any, Reply] = dict(zip(group[::2], group[1::2], strict=True))
-            if told.get(b"name") == self._stream.group.encode():
-                lag = told.get(b"lag")
+        for pairs in map(_as_list, _as_list(groups)):
+            group: dict[Any, Reply] = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            if group.get(b"name") == self._plan.group.encode():
+                lag = group.get(b"lag")
                 return lag if isinstance(lag, int) else None
         return None
 
     @override
     def close(self) -> None:
         try:
-            self._leave()
+            self._delete_consumer()
         except StreamError:
-            pass  # the name stays in the group, and what it holds is claimed by others
+            pass  # the name stays in the group, and others claim what it holds
         finally:
             self._store.close()
 
-    def _join(self) -> None:
-        """Make the group, and the stream, if they are not there; it begins at the first entry."""
-        place = (self._stream.key, self._stream.group)
+    @property
+    def _stream_and_group(self) -> tuple[str, str]:
+        return self._plan.stream, self._plan.group
+
+    @property
+    def _where(self) -> str:
+        return f"stream {self._plan.stream}"
+
+    def _create_group(self) -> None:
+        """Create the group and the stream if needed; a new group begins at the first entry."""
         try:
-            self._call("XGROUP", "CREATE", *place, "0", "MKSTREAM")
+            self._call("XGROUP", "CREATE", *self._stream_and_group, "0", "MKSTREAM")
         except StreamError as error:
             if "BUSYGROUP" not in error.message:
                 raise
-        self._joined = True
+        self._group_exists = True
 
-    def _leave(self) -> None:
-        """Take this consumer's name out of the group, unless it holds something."""
-        if not self._joined or self._behind:
+    def _delete_consumer(self) -> None:
+        """Delete this consumer's name from the group unless entries are pending for it."""
+        if not self._group_exists or self._may_have_pending:
             return
-        place = (self._stream.key, self._stream.group)
-        held = self._call("XPENDING", *place, "-", "+", 1, self._consumer.name)
-        if held == []:
-            self._call("XGROUP", "DELCONSUMER", *place, self._consumer.name)
+        name = self._consumer.name
+        pending = self._call("XPENDING", *self._stream_and_group, "-", "+", 1, name)
+        if pending == []:
+            self._call("XGROUP", "DELCONSUMER", *self._stream_and_group, name)
 
-    def _handed_out(self, after: str, most: int, wait_s: float) -> list[StreamEvent]:
-        block = ("BLOCK", int(wait_s * 1000)) if wait_s >= 0.001 else ()  # noqa: PLR2004 - 0 is for ever
+    def _read_group(self, after_id: str, max_events: int, wait_s: float) -> list[StreamEvent]:
+        block = ("BLOCK", int(wait_s * 1000)) if wait_s >= 0.001 else ()  # noqa: PLR2004 - BLOCK 0 waits forever
         reply = self._call(
-            *("XREADGROUP", "GROUP", self._stream.group, self._consumer.name),
-            *("COUNT", most, *block, "STREAMS", self._stream.key, after),
+            *("XREADGROUP", "GROUP", self._plan.group, self._consumer.name),
+            *("COUNT", max_events, *block, "STREAMS", self._plan.stream, after_id),
         )
-        return [e for pair in _listed(reply) for e in self._events(_listed(pair)[1])]
+        return [e for pair in _as_list(reply) for e in self._events(_as_list(pair)[1])]
 
-    def _claimed(self, most: int) -> list[StreamEvent]:
+    def _claim(self, max_events: int) -> list[StreamEvent]:
         reply = self._call(
-            *("XAUTOCLAIM", self._stream.key, self._stream.group, self._consumer.name),
-            *(self._consumer.claim_after_ms, self._cursor, "COUNT", most),
+            *("XAUTOCLAIM", *self._stream_and_group, self._consumer.name),
+            *(self._consumer.claim_after_ms, self._claim_cursor, "COUNT", max_events),
         )
         if not isinstance(reply, list) or not isinstance(reply[0], bytes):
             return []
-        self._cursor = reply[0]
-        if self._cursor == b"0-0":
-            pause_s = min(CLAIM_EVERY_S, self._consumer.claim_after_ms / 2000)
-            self._claim_at = monotonic() + pause_s
+        self._claim_cursor = reply[0]
+        if self._claim_cursor == FIRST_ID:
+            pause_s = min(CLAIM_INTERVAL_S, self._consumer.claim_after_ms / 2000)
+            self._next_claim_s = monotonic() + pause_s
         return list(self._events(reply[1]))
 
     def _events(self, entries: Reply) -> Iterator[StreamEvent]:
-        trimmed: list[bytes] = []
+        deleted: list[bytes] = []
         entry: Any
-        for entry in _listed(entries):
-            entry_id, flat = entry
-            if flat is None:
-                trimmed.append(entry_id)
+        for entry in _as_list(entries):
+            entry_id, pairs = entry
+            if pairs is None:
+                deleted.append(entry_id)
             else:
-                yield self._event(entry_id.decode(), flat)
-        if trimmed:  # the producer took them away while they waited here
-            self._call("XACK", self._stream.key, self._stream.group, *trimmed)
+                yield self._event(entry_id.decode(), pairs)
+        if deleted:  # by the producer, while they were pending here
+            self._call("XACK", *self._stream_and_group, *deleted)
 
-    def _event(self, entry_id: str, flat: list[Any]) -> StreamEvent:
+    def _event(self, entry_id: str, pairs: list[Any]) -> StreamEvent:
         arrived_ms = int(entry_id[: entry_id.index("-")])
-        names, values = flat[::2], flat[1::2]
+        names, values = pairs[::2], pairs[1::2]
         try:
-            if self._stream.member:
-                columns: dict[str, object] = self._object(dict(zip(names, values, strict=True)))
-                return StreamEvent(entry_id, columns, "json", arrived_ms, flat)
+            if self._plan.json_field is not None:
+                columns = self._json_columns(dict(zip(names, values, strict=True)))
+                return StreamEvent(entry_id, columns, "json", arrived_ms, pairs)
             columns = dict(zip(map(self._names.__getitem__, names), values, strict=True))
         except UnicodeDecodeError:
             fault = "the name of a field is not UTF-8"
         except ValueRefusedError as error:
             fault = error.message
         else:
-            return StreamEvent(entry_id, columns, "text", arrived_ms, flat)
-        return StreamEvent(entry_id, {}, "text", arrived_ms, flat, fault)
+            return StreamEvent(entry_id, columns, "text", arrived_ms, pairs)
+        return StreamEvent(entry_id, {}, "text", arrived_ms, pairs, fault)
 
-    def _object(self, raw: Mapping[bytes, bytes]) -> dict[str, object]:
-        data = raw.get(self._stream.member.encode())
+    def _json_columns(self, entry: Mapping[bytes, bytes]) -> dict[str, object]:
+        name = self._plan.json_field or ""
+        data = entry.get(name.encode())
         if data is None:
-            raise ValueRefusedError(f"the entry has no field '{self._stream.member}'")
-        return self._read_object(data)
+            raise ValueRefusedError(f"the entry has no field '{name}'")
+        return self._decode_json(data)
 
     def _call(self, *args: str | int | bytes, key: str = "") -> Reply:
-        """Send one command. Whatever goes wrong, what was handed out is asked for again."""
+        """Send one command; after a failure, read pending entries again."""
         try:
-            reply = self._store.call(*args, key=key or self._stream.key)
+            reply = self._store.call(*args, key=key or self._plan.stream)
         except StoreUnavailableError as error:
-            self._behind = True
+            self._may_have_pending = True
             raise StreamUnavailableError(
-                error.message, where=self._place, hint=error.hint
+                error.message, where=self._where, hint=error.hint
             ) from error
         except StoreError as error:
-            raise StreamError(error.message, where=self._place, hint=error.hint) from error
+            raise StreamError(error.message, where=self._where, hint=error.hint) from error
         if isinstance(reply, ErrorReply):
-            self._behind = True
-            raise self._refusal(str(args[0]), reply)
+            self._may_have_pending = True
+            raise self._error_of(str(args[0]), reply)
         return reply
 
-    def _refusal(self, command: str, reply: ErrorReply) -> StreamError:
-        if reply.code in GONE:
-            self._joined = False
-            return StreamUnavailableError("the stream or its group was deleted", where=self._place)
-        kind = StreamUnavailableError if reply.code in PASSING else StreamError
-        return kind(f"the server refused {command}: {reply}", where=self._place)
-
-    @property
-    def _place(self) -> str:
-        return f"stream {self._stream.key}"
+    def _error_of(self, command: str, reply: ErrorReply) -> StreamError:
+        if reply.code in DELETED_CODES:
+            self._group_exists = False
+            return StreamUnavailableError("the stream or its group was deleted", where=self._where)
+        kind = StreamUnavailableError if reply.code in TRANSIENT_CODES else StreamError
+        return kind(f"the server refused {command}: {reply}", where=self._where)
 
 
-def _listed(reply: Reply) -> list[Reply]:
+def _as_list(reply: Reply) -> list[Reply]:
     return reply if isinstance(reply, list) else []
 
 
-def _letter(entry_id: Any, flat: Any) -> DeadLetter:
-    """A dead letter of its entry; its last two fields are those that `bury` adds."""
-    texts = [part.decode(errors="backslashreplace") for part in flat]
-    told = dict(zip(texts[-4::2], texts[-3::2], strict=True))
-    own = texts[:-4] if told.keys() == {"@reason", "@id"} else texts
-    marks = told if own is not texts else {}
+def _dead_letter(entry_id: Any, pairs: Any) -> DeadLetter:
+    """Return an entry as a dead letter; the last two fields are those that `dead_letter` adds."""
+    texts = [part.decode(errors="backslashreplace") for part in pairs]
+    marks = dict(zip(texts[-4::2], texts[-3::2], strict=True))
+    if marks.keys() == {"@reason", "@id"}:
+        texts = texts[:-4]
+    else:  # written by another program
+        marks = {}
     return DeadLetter(
         id=entry_id.decode(),
         at_ms=int(entry_id[: entry_id.index(b"-")]),
         reason=marks.get("@reason", ""),
         event_id=marks.get("@id", ""),
-        fields=dict(zip(own[::2], own[1::2], strict=True)),
+        fields=dict(zip(texts[::2], texts[1::2], strict=True)),
     )
 
 
-class _Names(dict[bytes, str]):
-    """The names of fields, decoded once each; a stream has few."""
+class _NameCache(dict[bytes, str]):
+    """Decoded field names; a stream has few different ones."""
 
     def __missing__(self, name: bytes) -> str:
-        if len(self) > MOST_NAMES:
+        if len(self) > MAX_CACHED_NAMES:
             self.clear()
         text = self[name] = name.decode()
         return text

@@ -166,22 +166,19 @@ def _field(registry: Registry, view: FeatureView, name: str) -> Found:
 
 def _service(registry: Registry, service: FeatureService) -> Found:
     views = {view.name: view for view in registry.feature_views}
-    features = [
-        (views[view], field)
-        for feature in service.features
-        for view, _, only in [feature.partition(":")]
-        for field in ([only] if only else views[view].fields_)
-    ]
-    entities = list(dict.fromkeys(view.entity for view, _ in features))
+    features = registry.features_of(service)
+    entities = registry.entities_of(service)
     document = document_of("feature_service", service, entities=entities) | {
-        "features": [f"{view.name}:{field}" for view, field in features]
+        "features": [f"{view}:{field}" for view, field in features]
     }
 
     def show() -> None:
         _head("feature service", service.name, service)
         show_pairs([("entities", ", ".join(entities)), *described(service)])
         show_line()
-        rows = [[f"{view.name}:{name}", *_field_row(view, name)[1:-1]] for view, name in features]
+        rows = [
+            [f"{view}:{name}", *_field_row(views[view], name)[1:-1]] for view, name in features
+        ]
         show_table(FIELD_HEADINGS[:-1], rows)
 
     return document, show

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from featurekit.errors import RequestError
+from featurekit.plan import RedisStreamPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
 from featurekit.repo.definitions import catalog
@@ -121,7 +122,7 @@ class Api:
 
     def _letters(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for view in self._store.repo_plan.views:
-            if view.stream is None or view.stream.type != "redis_stream":
+            if not isinstance(view.stream, RedisStreamPlan):
                 continue
             letters = self._store.streams.dead_letters(view.name, MOST_LETTERS)
             yield view.name, [_letter(letter) for letter in letters]

@@ -94,7 +94,8 @@ def _extras(view: ViewPlan) -> set[str]:
     """The columns of times that a frame may have and the view has no field for."""
     extras = {EVENT_TIMESTAMP, _CREATED}
     if view.source is not None:
-        extras |= {view.source.timestamp_field, view.source.created_timestamp_field}
+        times = (view.source.timestamp_field, view.source.created_timestamp_field)
+        extras |= {column for column in times if column}
     return extras - {k.name for k in view.key.join_keys} - {f.name for f in view.fields}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 
 from starlette.requests import Request
@@ -143,19 +143,7 @@ def _view(registry: Registry, view: FeatureView) -> Document:
 
 
 def _service(registry: Registry, service: FeatureService) -> Document:
-    views = {view.name: view for view in registry.feature_views}
-    features = list(_features(views, service.features))
-    entities = dict.fromkeys(views[feature.partition(":")[0]].entity for feature in features)
     return document_of("feature_service", service) | {
-        "features": features,
-        "entities": list(entities),
+        "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
+        "entities": registry.entities_of(service),
     }
-
-
-def _features(views: dict[str, FeatureView], asked: Sequence[str]) -> dict[str, None]:
-    found: dict[str, None] = {}
-    for feature in asked:
-        view, _, only = feature.partition(":")
-        for field in [only] if only else views[view].fields_:
-            found[f"{view}:{field}"] = None
-    return found
