@@ -49,11 +49,11 @@ def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKit
 _SHOWN = 20
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def name_hint(name: str, known: Iterable[str]) -> str:
     """A hint for a name that is not there: the nearest one, and all that are.
 
     Examples:
-        >>> nearest("drivr", ["driver", "rider"])
+        >>> name_hint("drivr", ["driver", "rider"])
         "did you mean 'driver'? known: driver, rider"
     """
     names = sorted(known)
@@ -102,7 +102,7 @@ class UnknownNameError(FeatureKitError):
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str], *, where: str = "") -> Self:
         """The error for `name`, which is none of the `known` names of a `kind`."""
-        return cls(f"no {kind} named '{name}'", where=where, hint=nearest(name, known))
+        return cls(f"unknown {kind} '{name}'", where=where, hint=name_hint(name, known))
 
 
 class ValueRefusedError(FeatureKitError, ValueError):

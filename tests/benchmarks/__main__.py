@@ -34,7 +34,7 @@ def main() -> None:
         "http": lambda: http.measure(options.seconds),
     }
     if odd := set(options.parts) - set(parts):
-        parser.error(f"no part named {', '.join(sorted(odd))}")
+        parser.error(f"unknown part {', '.join(sorted(odd))}")
     rows: list[Row] = []
     print(HEAD)
     for name in options.parts or parts:

@@ -75,7 +75,7 @@ def test_wrong_usage_is_exit_code_2(folder: Path, arguments: list[str], message:
     ("entity", "message"),
     [
         ("u0001", "'u0001' is not NAME=VALUE"),
-        ("usr_id=u0001", "no join key named 'usr_id'"),
+        ("usr_id=u0001", "unknown join key 'usr_id'"),
         ("user_id=", "an empty id is no entity"),
     ],
 )

@@ -153,7 +153,7 @@ def test_a_query_file_becomes_its_query(load: Load, tmp_path: Path) -> None:
 def test_a_query_file_that_is_not_there_is_a_problem(problems: Problems) -> None:
     text = NUMBERS % ("bool", "true")
     assert problems(text.replace("1h", "1h, source: {type: sql, query_file: q.sql}")) == [
-        "f.yaml:8:56: feature view 'v': 'q.sql' cannot be read: No such file or directory"
+        "f.yaml:8:56: feature view 'v': cannot read 'q.sql': No such file or directory"
     ]
 
 
@@ -178,7 +178,7 @@ def test_variables_are_filled_in(load: Load, text: str, url: str) -> None:
 
 def test_a_variable_that_is_not_set_is_a_problem(problems: Problems) -> None:
     assert problems("", URL % "${URL}") == [
-        "featurerepo.yaml:3:21: the environment variable URL is not set"
+        "featurerepo.yaml:3:21: environment variable URL is not set"
         " | set it, or give a default: ${URL:-...}"
     ]
 
@@ -202,7 +202,7 @@ def test_what_the_environment_holds_is_never_shown(problems: Problems, load: Loa
         ("", "featurerepo.yaml:1:1: key 'definitions' is missing"),
         (
             "project: p\ndefinitions: []\n",
-            "featurerepo.yaml:2:14: definitions: found nothing in it",
+            "featurerepo.yaml:2:14: definitions: found an empty value",
         ),
         (
             "project: p\ndefinitions: f.yaml\nregistry: ''\n",
@@ -239,8 +239,8 @@ feature_views:
             "5m",
             "int64",
             [
-                "f.yaml:5:53: feature view 'b': ttl 1h30m is under twice the refresh of 1h, so that "
-                "one late write loses values"
+                "f.yaml:5:53: feature view 'b': ttl 1h30m is less than twice the refresh of 1h, so "
+                "values expire after one late write"
             ],
         ),
         (
@@ -248,9 +248,10 @@ feature_views:
             "90s",
             "int64",
             [
-                "f.yaml:6:54: feature view 's': ttl 1m30s is under twice the refresh of 1m, so that "
-                "one late write loses values",
-                "f.yaml:6:69: field 's:y_5m' lives 1m30s, shorter than the 5m its name tells",
+                "f.yaml:6:54: feature view 's': ttl 1m30s is less than twice the refresh of 1m, so "
+                "values expire after one late write",
+                "f.yaml:6:69: field 's:y_5m' expires after 1m30s, before the window of 5m in its "
+                "name",
             ],
         ),
         (
@@ -258,10 +259,10 @@ feature_views:
             "3h",
             "{type: int64, ttl: 4h}",
             [
-                "f.yaml:6:54: feature view 's': ttl 3h is longer than the key, which feature view "
-                "'b' expires after 2h",
-                "f.yaml:6:93: field 's:y_5m': ttl 4h is longer than the key, which feature view "
-                "'b' expires after 2h",
+                "f.yaml:6:54: feature view 's': ttl 3h is longer than the ttl of the key, 2h, "
+                "which feature view 'b' sets",
+                "f.yaml:6:93: field 's:y_5m': ttl 4h is longer than the ttl of the key, 2h, "
+                "which feature view 'b' sets",
             ],
         ),
     ],

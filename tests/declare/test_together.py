@@ -12,13 +12,13 @@ def test_all_problems_of_all_stages_are_told_at_once(problems: Problems) -> None
         "feature_services:\n- name: s\n  features: [v, w]\n"
     )
     assert [problem.split(" | ")[0] for problem in problems(text, "project: X\ndefinitions: .\n")] == [
-        "f.yaml:6:11: feature view 'v': no entity named 'usr'",
+        "f.yaml:6:11: feature view 'v': unknown entity 'usr'",
         "f.yaml:8:38: field 'v:a': default: 'x' is not an int64",
-        "f.yaml:8:45: field 'v:b': no type named 'int46'",
+        "f.yaml:8:45: field 'v:b': unknown type 'int46'",
         "f.yaml:8:73: field 'v:c': ttl: found 5, expected a duration such as 90s, 5m, 24h or 1h30m",
-        "f.yaml:11:17: feature service 's': no feature view named 'w'",
+        "f.yaml:11:17: feature service 's': unknown feature view 'w'",
         "featurerepo.yaml:1:10: project: found 'X', expected a name of lower-case letters, digits "
-        "and _, beginning with a letter",
+        "and _ that starts with a letter",
     ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_a_misspelled_list_is_read_as_the_one_it_means(problems: Problems) -> No
     text = VIEW.replace("feature_views", "views") + "  fields: {a: int46}\n"
     assert [p.split(" | ")[0] for p in problems(text)] == [
         "f.yaml:4:1: unknown key 'views'",
-        "f.yaml:8:15: field 'v:a': no type named 'int46'",
+        "f.yaml:8:15: field 'v:a': unknown type 'int46'",
     ]
 
 
@@ -96,17 +96,16 @@ feature_services:
 
 def test_a_problem_hides_none_beside_it_and_leads_to_no_other(problems: Problems) -> None:
     assert [problem.split(" | ")[0] for problem in problems(SEVERAL)] == [
-        "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a type for join "
-        "keys",
-        "f.yaml:4:24: entity 'user': hash_tag: no join key named 'usr'",
-        "f.yaml:7:11: feature view 'prof': no entity named 'usr'",
+        "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a join key type",
+        "f.yaml:4:24: entity 'user': hash_tag: unknown join key 'usr'",
+        "f.yaml:7:11: feature view 'prof': unknown entity 'usr'",
         "f.yaml:8:10: key 'refresh' is missing in batch of feature view 'prof'",
         "f.yaml:8:11: unknown key 'ttll' in batch of feature view 'prof'",
-        "f.yaml:9:3: feature view 'prof': found both 'batch' and 'stream', expected one of them",
+        "f.yaml:9:3: feature view 'prof': found both 'batch' and 'stream', expected exactly one",
         "f.yaml:9:25: unknown key 'odering' in stream of feature view 'prof'",
         "f.yaml:11:31: field 'prof:a': default: 1e3 is not an int64",
         "f.yaml:11:36: unknown key 'ttll' in field 'prof:a'",
-        "f.yaml:12:8: field 'prof:b': no type named 'int46'",
+        "f.yaml:12:8: field 'prof:b': unknown type 'int46'",
         "f.yaml:13:35: field 'prof:c': max: 1 is below min 5",
         "f.yaml:13:43: field 'prof:c': ttl: found 9, expected a duration such as 90s, 5m, 24h or "
         "1h30m",
@@ -114,13 +113,13 @@ def test_a_problem_hides_none_beside_it_and_leads_to_no_other(problems: Problems
         "f.yaml:20:44: unknown key 'qery' in batch.source of feature view 'p3'",
         "f.yaml:20:53: unknown key 'timstamp_field' in batch.source of feature view 'p3'",
         "f.yaml:21:12: field 'p3:user_id' has the name of a join key of entity 'user'",
-        "f.yaml:21:29: field 'p3:b' is a field of entity 'user' already, in feature view 'p2' "
-        "(f.yaml:17:39)",
-        "f.yaml:24:20: feature service 's': no field named 'zzz' in feature view 'prof'",
-        "f.yaml:24:32: feature service 's': no feature view named 'nope'",
+        "f.yaml:21:29: field 'p3:b': feature view 'p2' (f.yaml:17:39) already declares 'b' for "
+        "entity 'user'",
+        "f.yaml:24:20: feature service 's': unknown field 'zzz' in feature view 'prof'",
+        "f.yaml:24:32: feature service 's': unknown feature view 'nope'",
         "f.yaml:24:38: feature service 's': features[4]: found 'a:b:c', expected view:field, or "
-        "view for all of its fields",
-        "f.yaml:24:45: feature service 's': 'prof' is here twice",
+        "view for all its fields",
+        "f.yaml:24:45: feature service 's': 'prof' is listed twice",
         "f.yaml:25:3: unknown key 'ownr' in feature service 's'",
     ]
 

@@ -70,7 +70,7 @@ def test_an_error_tells_whose_fault_it_is(error: FeatureKitError, status: int) -
 def test_an_error_is_one_message() -> None:
     response = error_response(UnknownNameError.among("entity", "usr", ["user"], where="a:1"))
     assert bytes(response.body).decode() == (
-        '{"error":{"class":"UnknownNameError","message":"no entity named \'usr\'","where":"a:1",'
+        '{"error":{"class":"UnknownNameError","message":"unknown entity \'usr\'","where":"a:1",'
         '"hint":"did you mean \'user\'? known: user"}}'
     )
 

@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_invalid(client: TestClient, valkey: Server) -> N
     [
         ({"features": ["profil:country"]}, "FeatureViewNotFoundException", "Feature view profil does not exist in project shop"),
         ({"feature_service": "fraud"}, "FeatureServiceNotFoundException", "Feature service fraud does not exist in project shop"),
-        ({"features": ["profile:county"]}, "FeastObjectNotFoundException", "no field named 'county'"),
+        ({"features": ["profile:county"]}, "FeastObjectNotFoundException", "unknown field 'county'"),
     ],
 )  # fmt: skip
 def test_an_unknown_name_is_feasts_own_error(

@@ -126,23 +126,23 @@ feature_services: [{name: rain, features: [weather]}]
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [
-        ("/v1/services/nothing/read", {"entities": []}, 404, "no feature service named 'nothing'"),
+        ("/v1/services/nothing/read", {"entities": []}, 404, "unknown feature service 'nothing'"),
         (SERVICE, {}, 422, "a list is expected"),
         (SERVICE, [], 422, "a JSON object is expected"),
         (SERVICE, {"entities": {"user_id": ["u1"]}}, 422, "a list is expected"),
-        (SERVICE, {"entities": [], "fresh": True}, 422, "no member named 'fresh'"),
+        (SERVICE, {"entities": [], "fresh": True}, 422, "unknown member 'fresh'"),
         (SERVICE, {"entities": [], "freshness": 1}, 422, "true or false is expected"),
         (SERVICE, {"entities": [], "timeout_s": "1"}, 422, "a number is expected"),
         (SERVICE, {"entities": [], "timeout_s": 0.001}, 422, "0.001 s is no timeout"),
         (SERVICE, {"entities": [], "max_age": "2m"}, 422, "an object is expected"),
         (SERVICE, {"entities": [], "max_age": {"shop": "2m"}}, 422, "shop"),
         (SERVICE, {"entities": [], "max_age": {"profile": "soon"}}, 422, "soon"),
-        (SERVICE, {"entities": [{"user": 1}]}, 422, "no join key named 'user'"),
+        (SERVICE, {"entities": [{"user": 1}]}, 422, "unknown join key 'user'"),
         (SERVICE, {"entities": [{"user_id": 1}]}, 422, "1 is not a string"),
         (SERVICE, {"entities": [{"user_id": "u"}] * 4}, 422, "4 entities are more than the 3"),
         ("/v1/features/read", {"entities": []}, 422, "the list of features is empty"),
         ("/v1/features/read", {"entities": [], "features": [1]}, 422, "a list of text"),
-        ("/v1/features/read", {"entities": [], "features": ["x:y"]}, 404, "no feature view named 'x'"),
+        ("/v1/features/read", {"entities": [], "features": ["x:y"]}, 404, "unknown feature view 'x'"),
     ],
 )  # fmt: skip
 def test_what_a_caller_does_wrong_is_one_message(

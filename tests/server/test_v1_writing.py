@@ -63,7 +63,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
 @pytest.mark.parametrize(
     ("path", "body", "status", "text"),
     [
-        ("/v1/views/nothing/write", {"rows": []}, 404, "no feature view named 'nothing'"),
+        ("/v1/views/nothing/write", {"rows": []}, 404, "unknown feature view 'nothing'"),
         ("/v1/views/profile/write", {}, 422, "a list is expected"),
         ("/v1/views/profile/write", {"rows": [5]}, 422, "an object of join keys and fields"),
         ("/v1/views/profile/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
@@ -76,10 +76,10 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/views/activity/write", {"rows": [], "ttl_s": 1e300}, 422, "a number of seconds"),
         ("/v1/views/activity/write", {"rows": [], "ttl_s": 0}, 422, "is no TTL"),
         ("/v1/views/activity/write", {"rows": [{}] * 301}, 422, "301 rows are more"),
-        ("/v1/materialize", {"views": ["nothing"]}, 404, "no feature view named 'nothing'"),
+        ("/v1/materialize", {"views": ["nothing"]}, 404, "unknown feature view 'nothing'"),
         ("/v1/materialize", {"start": 5}, 422, "text is expected"),
         ("/v1/materialize", {"start": "soon"}, 422, "'soon' is no time"),
-        ("/v1/materialize", {"when": 1}, 422, "no member named 'when'"),
+        ("/v1/materialize", {"when": 1}, 422, "unknown member 'when'"),
     ],
 )  # fmt: skip
 def test_what_a_caller_does_wrong_is_one_message(

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from featurekit.cli.catalog import COMMANDS, SECTIONS
 from featurekit.cli.context import Group, Session, repo_option
-from featurekit.errors import DefinitionError, FeatureKitError, nearest
+from featurekit.errors import DefinitionError, FeatureKitError, name_hint
 
 INTERRUPTED = 130
 
@@ -40,8 +40,8 @@ class Program(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            hint = nearest(name, COMMANDS).partition("known:")[0].rstrip("; ")
-            raise click.UsageError(f"no command named '{name}'; {hint}".rstrip("; "), ctx)
+            hint = name_hint(name, COMMANDS).partition("known:")[0].rstrip("; ")
+            raise click.UsageError(f"unknown command '{name}'; {hint}".rstrip("; "), ctx)
         return super().resolve_command(ctx, args)
 
     @override

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 
-from featurekit.errors import RequestError, ValueRefusedError, nearest
+from featurekit.errors import RequestError, ValueRefusedError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.types import DType, codec_of
 
@@ -64,7 +64,7 @@ def _entity_row(dtypes: dict[str, DType], text: str) -> dict[str, object]:
             )
         if name not in dtypes:
             raise RequestError(
-                f"no join key named '{name}'", where="--entity", hint=nearest(name, dtypes)
+                f"unknown join key '{name}'", where="--entity", hint=name_hint(name, dtypes)
             )
         try:
             row[name] = codec_of(dtypes[name]).parse(value)

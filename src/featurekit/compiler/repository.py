@@ -50,7 +50,12 @@ def _compile_key(prefix: str, entity: Entity) -> KeyPlan:
     )
 
 
+<<<<<<< HEAD
 def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPlan:
+=======
+def _view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPlan:
+    how = view.ingestion
+>>>>>>> e77e8be (Name the loader and models plainly)
     return ViewPlan(
         name=view.name,
         kind="batch" if view.batch else "stream",

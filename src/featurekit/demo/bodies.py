@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.requests import Request
 
-from featurekit.errors import FeatureKitError, RequestError, nearest
+from featurekit.errors import FeatureKitError, RequestError, name_hint
 from featurekit.server.bodies import raw_body
 from featurekit.server.context import ServerContext
 
@@ -125,8 +125,8 @@ def _checked(pairs: Sequence[tuple[str, object]], known: Sequence[str]) -> Given
     given: dict[str, list[object]] = {}
     for name, value in pairs:
         if name not in known:
-            hint = nearest(name, known) if known else "none are taken here"
-            raise BadParameterError(f"no parameter named '{name}'; {hint}", where=name)
+            hint = name_hint(name, known) if known else "none are taken here"
+            raise BadParameterError(f"unknown parameter '{name}'; {hint}", where=name)
         given.setdefault(name, []).append(value)
     return given
 

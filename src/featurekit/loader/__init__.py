@@ -1,6 +1,6 @@
-"""The loader: YAML files in, a checked repository out. The only reader of YAML.
+"""Load and check the YAML files of a repository. Only this package reads YAML.
 
-Everything wrong in all files is found in one go, each problem with its file, line and column.
+All problems in all files are reported together, each with its file, line and column.
 """
 
 from __future__ import annotations

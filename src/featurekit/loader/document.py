@@ -1,8 +1,7 @@
-"""Documents: the text of a YAML file as plain data, with the place of every value.
+"""Read a YAML file as plain data, with the location of every value.
 
-Scalars keep their source text (`models.plain`), so that the model that takes one decides what
-it means. What YAML has beyond JSON is refused where it surprises (duplicate keys, tags, merge
-keys), and bounded where it explodes (aliases, depth).
+Unquoted scalars keep their source text (`PlainScalar`), because the model decides what they mean.
+Duplicate keys, tags and merge keys are refused; nesting and alias expansion are limited.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from featurekit.loader.places import Finding, Path, Place
-from featurekit.loader.syntax import syntax_finding
-from featurekit.models.plain import Plain, found
+from featurekit.loader.problems import LocatedProblem, Path, SourceLocation, syntax_problem
+from featurekit.models.scalars import PlainScalar, format_raw
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -24,56 +22,56 @@ except ImportError:  # PyYAML was built without libyaml
 
 _MAX_DEPTH = 50
 _MAX_VALUES = 200_000
-_CONTROL = re.compile(
+_CONTROL_CHARACTER = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", re.ASCII
 )
-_Mark = tuple[int, int]
+_Position = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Document:
-    """A file's data, the places in it, and what is wrong with its text.
+    """A file's data, the positions of its values, and the problems in its text.
 
     Attributes:
-        file: Its name, for messages.
+        file: The file name for messages.
         data: Mappings, lists and scalars; `None` for an empty file or one that does not parse.
         values: Line and column of each value, by its path.
         keys: Line and column of each key, by the path of its value.
-        findings: What is wrong with the text.
-        incomplete: The mappings with a key that was refused, which may stand for any.
+        problems: The problems in the text.
+        incomplete: The paths of mappings with a refused key, which may be any missing key.
     """
 
     file: str
     data: object = None
-    values: dict[Path, _Mark] = field(default_factory=dict)
-    keys: dict[Path, _Mark] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    values: dict[Path, _Position] = field(default_factory=dict)
+    keys: dict[Path, _Position] = field(default_factory=dict)
+    problems: list[LocatedProblem] = field(default_factory=list)
     incomplete: set[Path] = field(default_factory=set)
 
-    def at(self, path: Path) -> Place:
-        """The place of a value, or of the nearest one around it."""
+    def at(self, path: Path) -> SourceLocation:
+        """Return the location of a value, or of the nearest enclosing one."""
         while path and path not in self.values:
             path = path[:-1]
-        return Place(self.file, *self.values.get(path, (1, 1)))
+        return SourceLocation(self.file, *self.values.get(path, (1, 1)))
 
-    def key_at(self, path: Path) -> Place:
-        """The place of the key of a value."""
-        return Place(self.file, *self.keys[path]) if path in self.keys else self.at(path)
+    def key_at(self, path: Path) -> SourceLocation:
+        """Return the location of a value's key."""
+        return SourceLocation(self.file, *self.keys[path]) if path in self.keys else self.at(path)
 
 
-class _RefusalError(Exception):
-    """A text that cannot be read on: where and why."""
+class _DocumentError(Exception):
+    """A problem after which the document cannot be read further."""
 
-    def __init__(self, mark: _Mark, message: str, hint: str = "") -> None:
+    def __init__(self, position: _Position, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.mark = mark
+        self.position = position
         self.message = message
         self.hint = hint
 
 
 @dataclass(slots=True)
 class _Node:
-    mark: _Mark
+    position: _Position
     text: str = ""
     items: list[_Node] | None = None
     pairs: list[tuple[_Node, _Node]] | None = None
@@ -81,7 +79,7 @@ class _Node:
 
 
 def read_document(file: str, data: bytes) -> Document:
-    """The document in the bytes of a file; what is wrong with them is in its `findings`."""
+    """Return the document in a file's bytes; its `problems` hold what is wrong with them."""
     document = Document(file)
     text = ""
     try:
@@ -89,11 +87,11 @@ def read_document(file: str, data: bytes) -> Document:
         root = _Composer(text).compose()
         if root is not None:
             document.data = _Builder(document).build(root, ())
-    except _RefusalError as refusal:
-        place = Place(file, *refusal.mark)
-        document.findings.append(Finding(place, refusal.message, refusal.hint))
+    except _DocumentError as error:
+        location = SourceLocation(file, *error.position)
+        document.problems.append(LocatedProblem(location, error.message, error.hint))
     except yaml.MarkedYAMLError as error:
-        document.findings.append(syntax_finding(file, text, error))
+        document.problems.append(syntax_problem(file, text, error))
     return document
 
 
@@ -104,25 +102,25 @@ def _decode(data: bytes) -> str:
         before = data[: error.start].decode("utf-8", "replace")
         byte = data[error.start]
         is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        raise _RefusalError(
-            _mark_after(before),
+        raise _DocumentError(
+            _position_after(before),
             f"found byte 0x{byte:02x}, expected UTF-8",
             "this is UTF-16: save the file as UTF-8" if is_utf16 else "",
         ) from None
-    if control := _CONTROL.search(text):
-        raise _RefusalError(
-            _mark_after(text[: control.start()]),
+    if control := _CONTROL_CHARACTER.search(text):
+        raise _DocumentError(
+            _position_after(text[: control.start()]),
             f"found control character U+{ord(control[0]):04X}, expected printable text",
         )
     return text
 
 
-def _mark_after(text: str) -> _Mark:
+def _position_after(text: str) -> _Position:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
 class _Composer:
-    """Nodes from the parser's events; PyYAML's own composer overflows the stack when nested."""
+    """Builds nodes from parser events; PyYAML's own composer overflows the stack."""
 
     def __init__(self, text: str) -> None:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
@@ -132,39 +130,41 @@ class _Composer:
         root: _Node | None = None
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                raise _RefusalError(
-                    _mark(event), "found a second document, expected one", "remove the line '---'"
+                raise _DocumentError(
+                    _event_position(event),
+                    "found a second document, expected one",
+                    "remove the line '---'",
                 )
             if isinstance(event, yaml.NodeEvent):
                 root = self._node(event, 0)
         return root
 
     def _node(self, event: yaml.Event, depth: int) -> _Node:
-        mark = _mark(event)
+        position = _event_position(event)
         if depth > _MAX_DEPTH:
-            raise _RefusalError(mark, f"nested deeper than {_MAX_DEPTH} levels")
+            raise _DocumentError(position, f"nested deeper than {_MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise _RefusalError(
-                    mark,
-                    f"no anchor named '{event.anchor}' before this alias",
-                    "text that begins with * must be in quotes",
+                raise _DocumentError(
+                    position,
+                    f"undefined alias '{event.anchor}'",
+                    "quote text that starts with *",
                 )
             return self._anchors[event.anchor]
-        node = self._fresh(event, depth)
+        node = self._new_node(event, depth)
         if anchor := getattr(event, "anchor", None):
             self._anchors[anchor] = node
         return node
 
-    def _fresh(self, event: yaml.Event, depth: int) -> _Node:
-        mark = _mark(event)
+    def _new_node(self, event: yaml.Event, depth: int) -> _Node:
+        position = _event_position(event)
         tag = getattr(event, "tag", None)
         if tag is not None:
-            shown = tag.replace("tag:yaml.org,2002:", "!!")
-            raise _RefusalError(mark, f"found the tag {shown}, expected no tags")
+            short_tag = tag.replace("tag:yaml.org,2002:", "!!")
+            raise _DocumentError(position, f"the tag {short_tag} is not supported")
         if isinstance(event, yaml.ScalarEvent):
-            return _Node(mark, text=event.value, is_plain=bool(event.implicit[0]))
-        node = _Node(mark)
+            return _Node(position, text=event.value, is_plain=bool(event.implicit[0]))
+        node = _Node(position)
         if isinstance(event, yaml.SequenceStartEvent):
             node.items = [self._node(e, depth + 1) for e in self._until(yaml.SequenceEndEvent)]
         else:
@@ -181,7 +181,7 @@ class _Composer:
             yield event
 
 
-def _mark(event: yaml.Event) -> _Mark:
+def _event_position(event: yaml.Event) -> _Position:
     mark = event.start_mark
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
@@ -191,7 +191,7 @@ def _is_number(value: object) -> bool:
 
 
 class _Builder:
-    """Data from nodes, aliases spelled out, each value's place noted."""
+    """Builds data from nodes, expands aliases, and records the position of each value."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -200,13 +200,15 @@ class _Builder:
     def build(self, node: _Node, path: Path) -> object:
         self._count += 1
         if self._count > _MAX_VALUES:
-            raise _RefusalError(node.mark, f"more than {_MAX_VALUES} values, aliases spelled out")
-        self._document.values[path] = node.mark
+            raise _DocumentError(
+                node.position, f"more than {_MAX_VALUES} values after alias expansion"
+            )
+        self._document.values[path] = node.position
         if node.items is not None:
             return [self.build(item, (*path, i)) for i, item in enumerate(node.items)]
         if node.pairs is not None:
             return self._mapping(node.pairs, path)
-        return Plain(node.text) if node.is_plain else node.text
+        return PlainScalar(node.text) if node.is_plain else node.text
 
     def _mapping(self, pairs: list[tuple[_Node, _Node]], path: Path) -> dict[str, object]:
         data: dict[str, object] = {}
@@ -218,29 +220,31 @@ class _Builder:
             here = (*path, key)
             if key in data:
                 first = self._document.keys[here][0]
-                self._refuse(key_node, f"key {found(key)} is here twice, first in line {first}")
+                self._add_problem(
+                    key_node, f"duplicate key {format_raw(key)}, first in line {first}"
+                )
                 continue
-            self._document.keys[here] = key_node.mark
+            self._document.keys[here] = key_node.position
             data[key] = self.build(node, here)
         return data
 
     def _key(self, node: _Node) -> str | None:
         if node.items is not None or node.pairs is not None:
             kind = "list" if node.pairs is None else "mapping"
-            self._refuse(node, f"found a {kind} as a key, expected text")
+            self._add_problem(node, f"found a {kind} as a key, expected text")
             return None
-        key = Plain(node.text) if node.is_plain else node.text
-        # `null`, `true` and `no` are fine names for keys; numbers and nothing at all are not
-        if isinstance(key, Plain) and (not key.strip("~") or _is_number(key.value)):
-            hint = f'write "{key}" for text'
-            self._refuse(node, f"found {found(key)} as a key, expected text", hint)
+        key = PlainScalar(node.text) if node.is_plain else node.text
+        # `null`, `true` and `no` are valid keys; numbers and an empty key are not
+        if isinstance(key, PlainScalar) and (not key.strip("~") or _is_number(key.value)):
+            hint = f'quote the key: "{key}"'
+            self._add_problem(node, f"found {format_raw(key)} as a key, expected text", hint)
             return None
-        if isinstance(key, Plain) and key == "<<":
+        if isinstance(key, PlainScalar) and key == "<<":
             hint = "write the keys out, or give one value an anchor: join_keys: &keys {...}"
-            self._refuse(node, "found the merge key '<<', expected keys of its own", hint)
+            self._add_problem(node, "the merge key '<<' is not supported", hint)
             return None
         return str(key)
 
-    def _refuse(self, node: _Node, message: str, hint: str = "") -> None:
-        place = Place(self._document.file, *node.mark)
-        self._document.findings.append(Finding(place, message, hint))
+    def _add_problem(self, node: _Node, message: str, hint: str = "") -> None:
+        location = SourceLocation(self._document.file, *node.position)
+        self._document.problems.append(LocatedProblem(location, message, hint))

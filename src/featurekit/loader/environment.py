@@ -1,6 +1,6 @@
-"""`${VAR}` and `${VAR:-default}` in `featurerepo.yaml`; `$${` stands for `${`.
+"""Expand `${VAR}` and `${VAR:-default}` in `featurerepo.yaml`; `$${` is a literal `${`.
 
-What comes out of the environment may be secret: messages show the text as written.
+Values from the environment may be secret, so messages show the text as written.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from typing_extensions import override
 
 from featurekit.loader.document import Document
-from featurekit.loader.places import Finding, Path
+from featurekit.loader.problems import LocatedProblem, Path
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
 
-class Expanded(str):
-    """Text with variables filled in, which shows as it was written."""
+class ExpandedText(str):
+    """Text with expanded variables; its `repr` is the text as written."""
 
     __slots__ = ("written",)
     written: str
 
-    def __new__(cls, text: str, written: str) -> Expanded:
-        """The text `text`, shown as `written`."""
+    def __new__(cls, text: str, written: str) -> ExpandedText:
+        """Create the text `text`, shown as `written`."""
         self = super().__new__(cls, text)
         self.written = written
         return self
@@ -33,9 +33,9 @@ class Expanded(str):
         return repr(self.written)
 
 
-def expand(document: Document, env: Mapping[str, str]) -> object:
-    """The document's data with variables filled in; what is missing is among its findings."""
-    return _Expander(document, env).value(document.data, ())
+def expand_variables(document: Document, env: Mapping[str, str]) -> object:
+    """Return the document's data with variables expanded; unset ones become its problems."""
+    return _Expander(document, env).expand(document.data, ())
 
 
 class _Expander:
@@ -43,32 +43,31 @@ class _Expander:
         self._document = document
         self._env = env
 
-    def value(self, raw: object, path: Path) -> object:
+    def expand(self, raw: object, path: Path) -> object:
         if isinstance(raw, dict):
-            return {key: self.value(item, (*path, key)) for key, item in raw.items()}
+            return {key: self.expand(item, (*path, key)) for key, item in raw.items()}
         if isinstance(raw, list):
-            return [self.value(item, (*path, i)) for i, item in enumerate(raw)]
+            return [self.expand(item, (*path, i)) for i, item in enumerate(raw)]
         if isinstance(raw, str) and "${" in raw:
-            text = _REFERENCE.sub(lambda match: self._filled(match, path), raw)
-            return Expanded(text, written=str(raw))
+            text = _REFERENCE.sub(lambda match: self._substitute(match, path), raw)
+            return ExpandedText(text, written=str(raw))
         return raw
 
-    def _filled(self, match: re.Match[str], path: Path) -> str:
+    def _substitute(self, match: re.Match[str], path: Path) -> str:
         escaped, name, default = match.groups()
         if escaped:
             return "${"
         if name is None:
-            self._refuse(path, "found '${' without a name and '}'", "write $${ for the text '${'")
+            message = "'${' is not followed by a name and '}'"
+            self._add_problem(path, message, "write $${ for a literal ${")
             return ""
         value = self._env.get(name) or default
         if value is None:
-            self._refuse(
-                path,
-                f"the environment variable {name} is not set",
-                f"set it, or give a default: ${{{name}:-...}}",
-            )
+            message = f"environment variable {name} is not set"
+            self._add_problem(path, message, f"set it, or give a default: ${{{name}:-...}}")
             return ""
         return value
 
-    def _refuse(self, path: Path, message: str, hint: str) -> None:
-        self._document.findings.append(Finding(self._document.at(path), message, hint))
+    def _add_problem(self, path: Path, message: str, hint: str) -> None:
+        location = self._document.at(path)
+        self._document.problems.append(LocatedProblem(location, message, hint))

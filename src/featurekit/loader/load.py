@@ -1,93 +1,131 @@
-"""Loading: from a folder to a repository's definitions, or to all that is wrong with them."""
+"""Load a repository: read its files, validate them, and run all checks."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from featurekit.errors import DefinitionError
-from featurekit.loader.crosscheck import cross_check
-from featurekit.loader.declared import Declared
-from featurekit.loader.definition_warnings import warnings_of
+from featurekit.loader.cross_checks import cross_check
+from featurekit.loader.declarations import Declaration, Declarations
+from featurekit.loader.definition_warnings import definition_warnings
 from featurekit.loader.document import Document
-from featurekit.loader.environment import expand
-from featurekit.loader.files import REPO_FILE, find_repo, matching, read_file, where_looked
-from featurekit.loader.places import Finding, as_problems
-from featurekit.loader.queries import with_queries
-from featurekit.loader.validation import Subject, validate
+from featurekit.loader.environment import expand_variables
+from featurekit.loader.files import (
+    REPO_FILE,
+    UnreadableFileError,
+    find_repo,
+    load_document,
+    matching_files,
+    no_match_hint,
+    read_bytes,
+)
+from featurekit.loader.problems import LocatedProblem, to_problems
+from featurekit.loader.validation import ValidationTarget, validate
 from featurekit.models.config import RepoConfig
-from featurekit.models.loaded import LoadedRepo
-from featurekit.models.plain import Plain, found
+from featurekit.models.definitions import FeatureView, LoadedRepo
+from featurekit.models.scalars import PlainScalar, format_raw
+from featurekit.models.sources import SqlSource
 
 
 def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
-    """The repository that `path` is in, read and checked.
+    """Return the repository that `path` is in, checked.
 
     Args:
-        path: Its folder, or one below it, or its `featurerepo.yaml`.
-        env: The environment that `${VAR}` stands for.
+        path: The repository's folder, a folder below it, or its `featurerepo.yaml`.
+        env: The environment that `${VAR}` refers to.
 
     Raises:
-        RepoNotFoundError: There is no `featurerepo.yaml` from there upwards.
-        DefinitionError: Something is wrong; it lists all of it.
+        RepoNotFoundError: There is no `featurerepo.yaml` in `path` or above.
+        DefinitionError: The files have problems; the error lists all of them.
     """
     root = find_repo(path)
-    document = read_file(root, root / REPO_FILE)
-    config, findings = _config(document, env)
-    declared = Declared(findings=findings)
-    for file in _definition_files(root, document, declared):
-        declared.add(read_file(root, file))
-    with_queries(root, declared)
-    cross_check(declared)
-    if config is None or declared.findings:
-        raise DefinitionError(as_problems(declared.findings))
+    document = load_document(root, root / REPO_FILE)
+    config, problems = _validate_config(document, env)
+    declarations = Declarations(problems=problems)
+    for file in _definition_files(root, document, declarations):
+        declarations.add(load_document(root, file))
+    _read_query_files(root, declarations)
+    cross_check(declarations)
+    if config is None or declarations.problems:
+        raise DefinitionError(to_problems(declarations.problems))
     return LoadedRepo(
         root=root,
         config=config,
-        entities=tuple(item.model for item in declared.entities),
-        feature_views=tuple(item.model for item in declared.feature_views),
-        feature_services=tuple(item.model for item in declared.feature_services),
-        warnings=as_problems(warnings_of(declared)),
+        entities=tuple(item.model for item in declarations.entities),
+        feature_views=tuple(item.model for item in declarations.feature_views),
+        feature_services=tuple(item.model for item in declarations.feature_services),
+        warnings=to_problems(definition_warnings(declarations)),
     )
 
 
-def _config(document: Document, env: Mapping[str, str]) -> tuple[RepoConfig | None, list[Finding]]:
-    document.data = data = expand(document, env)
-    findings = document.findings
-    if data is None and findings:
-        return None, findings
-    if data is None or (isinstance(data, Plain) and data.value is None):
+def _validate_config(
+    document: Document, env: Mapping[str, str]
+) -> tuple[RepoConfig | None, list[LocatedProblem]]:
+    document.data = data = expand_variables(document, env)
+    problems = document.problems
+    if data is None and problems:
+        return None, problems
+    if data is None or (isinstance(data, PlainScalar) and data.value is None):
         data = {}
-    config, wrong = validate(RepoConfig, Subject(document, (), data))
-    missing_variables = {finding.place for finding in findings}
-    return config, [*findings, *(f for f in wrong if f.place not in missing_variables)]
+    config, invalid = validate(RepoConfig, ValidationTarget(document, (), data))
+    unset_variables = {problem.location for problem in problems}
+    return config, [*problems, *(p for p in invalid if p.location not in unset_variables)]
 
 
-def _definition_files(root: Path, document: Document, declared: Declared) -> list[Path]:
-    """The files of all patterns, each once, in the order of the patterns."""
+def _definition_files(root: Path, document: Document, declarations: Declarations) -> list[Path]:
+    """Return the files that match any pattern, each once, in the order of the patterns."""
     files: dict[str, Path] = {}
-    broken = {finding.place for finding in declared.findings}
-    for index, pattern in enumerate(_patterns(document.data)):
-        place = document.at(("definitions", index))
-        if place in broken:
-            declared.is_partial = True
+    invalid = {problem.location for problem in declarations.problems}
+    for index, pattern in enumerate(_definition_patterns(document.data)):
+        location = document.at(("definitions", index))
+        if location in invalid:
+            declarations.is_partial = True
             continue
-        matched = matching(root, pattern)
-        if not matched:
-            message = f"no definition file matches {found(pattern)}"
-            declared.is_partial = True
-            declared.findings.append(Finding(place, message, where_looked(root, pattern)))
-        for file in matched:
+        matches = matching_files(root, pattern)
+        if not matches:
+            message = f"no definition file matches {format_raw(pattern)}"
+            hint = no_match_hint(root, pattern)
+            declarations.is_partial = True
+            declarations.problems.append(LocatedProblem(location, message, hint))
+        for file in matches:
             files.setdefault(os.path.realpath(file), file)
     return list(files.values())
 
 
-def _patterns(data: object) -> list[str]:
-    """The patterns of `definitions`, also where the rest of the file is wrong."""
+def _definition_patterns(data: object) -> list[str]:
+    """Return the patterns of `definitions`, even if the rest of the file is invalid."""
     patterns = data.get("definitions") if isinstance(data, dict) else None
     if isinstance(patterns, str):
         patterns = [patterns]
     if not isinstance(patterns, list):
         return []
     return [pattern for pattern in patterns if isinstance(pattern, str) and pattern.strip()]
+
+
+def _read_query_files(root: Path, declarations: Declarations) -> None:
+    """Replace each `query_file` with the query in that file."""
+    for index, item in enumerate(declarations.feature_views):
+        source = item.model.batch.source if item.model.batch else None
+        if isinstance(source, SqlSource) and source.query_file is not None:
+            declarations.feature_views[index] = _with_query(root, declarations, item, source)
+
+
+def _with_query(
+    root: Path, declarations: Declarations, item: Declaration[FeatureView], source: SqlSource
+) -> Declaration[FeatureView]:
+    try:
+        query = read_bytes(root / str(source.query_file)).decode("utf-8-sig")
+    except (UnreadableFileError, UnicodeDecodeError) as error:
+        reason = str(error) if isinstance(error, UnreadableFileError) else "not UTF-8"
+        location = item.at("batch", "source", "query_file")
+        message = f"{item.label}: cannot read {format_raw(source.query_file)}: {reason}"
+        declarations.problems.append(LocatedProblem(location, message))
+        return item
+    with_query = source.model_copy(update={"query": query, "query_file": None})
+    batch = (
+        item.model.batch.model_copy(update={"source": with_query}) if item.model.batch else None
+    )
+    return replace(item, model=item.model.model_copy(update={"batch": batch}))

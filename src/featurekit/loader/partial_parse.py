@@ -1,7 +1,7 @@
-"""Salvage: what can be read of a declaration that has errors, so that it is checked as well.
+"""Parse the valid part of a declaration that has errors, so that cross checks can use it.
 
-Whatever is wrong is left out, a value at a time, until the rest is sound. What is left out must
-not lead to a second problem, so nothing here is ever told.
+Invalid values are removed one at a time until the rest is valid. The removal must not cause a
+second problem, so this module reports nothing.
 """
 
 from __future__ import annotations
@@ -15,65 +15,64 @@ from typing import Any, TypeVar, get_origin
 from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from featurekit.loader.places import Path
-from featurekit.loader.shapes import Loc, real_parts
+from featurekit.loader.model_introspection import Loc, path_in_data
+from featurekit.loader.problems import Path
 from featurekit.models.model import Named
 
 N = TypeVar("N", bound=Named)
 
-_HARMLESS: dict[Loc, str] = {
+_NEUTRAL_VALUES: dict[Loc, str] = {
     ("batch", "refresh"): "1h",
     ("stream", "refresh"): "1h",
     ("batch", "expires"): "field",
 }
-"""Values that no check holds against others, for keys that cannot be left out."""
+"""Values that no cross check objects to, for keys that cannot be removed."""
 
 
-def salvage(model: type[N], data: dict[str, object]) -> N:
-    """What can be read of a mapping that is no `model`; the rest is empty."""
-    left: dict[str, Any] = deepcopy(data)
-    lenient: type[N] = _lenient(model)
+def parse_partially(model: type[N], data: dict[str, object]) -> N:
+    """Return a model of the valid part of a mapping; the rest is empty."""
+    remaining: dict[str, Any] = deepcopy(data)
+    lenient: type[N] = _without_required_keys(model)
     while True:
         try:
-            return lenient.model_validate(left)
+            return lenient.model_validate(remaining)
         except ValidationError as error:
-            _leave_out(left, error.errors(include_url=False))
+            _remove_invalid(remaining, error.errors(include_url=False))
 
 
 @cache
-def _lenient(model: type[N]) -> type[N]:
-    """The model without keys that must be there."""
+def _without_required_keys(model: type[N]) -> type[N]:
     optional: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         if info.is_required():
             optional[name] = (info.annotation, copy(info))
             optional[name][1].default = (get_origin(info.annotation) or str)()
-    made: type[N] = create_model(f"Salvaged{model.__name__}", __base__=model, **optional)
-    made.exactly_one = ()
-    return made
+    lenient: type[N] = create_model(f"Partial{model.__name__}", __base__=model, **optional)
+    lenient.exactly_one = ()
+    return lenient
 
 
-def _leave_out(data: dict[str, Any], details: Sequence[ErrorDetails]) -> None:
-    wrong = {path for detail in details for path in _wrong_paths(data, detail)}
-    # deepest and last first, so that the other paths still lead somewhere
-    for path in sorted(wrong, reverse=True):
-        *around, key = path
-        owner: Any = data
-        for part in around:
-            owner = owner[part]
-        if path in _HARMLESS:
-            owner[key] = _HARMLESS[path]
+def _remove_invalid(data: dict[str, Any], details: Sequence[ErrorDetails]) -> None:
+    paths = {path for detail in details for path in _invalid_paths(data, detail)}
+    # deepest and last first, so that the remaining paths stay valid
+    for path in sorted(paths, reverse=True):
+        *parents, key = path
+        container: Any = data
+        for part in parents:
+            container = container[part]
+        if path in _NEUTRAL_VALUES:
+            container[key] = _NEUTRAL_VALUES[path]
         else:
-            del owner[key]
+            del container[key]
 
 
-def _wrong_paths(data: dict[str, Any], detail: ErrorDetails) -> Iterator[Path]:
-    path = tuple(real_parts(data, detail["loc"]))
+def _invalid_paths(data: dict[str, Any], detail: ErrorDetails) -> Iterator[Path]:
+    path = tuple(path_in_data(data, detail["loc"]))
     key = detail["loc"][-1]
-    if detail["type"] == "missing" and (*path, key) in _HARMLESS:
+    if detail["type"] == "missing" and (*path, key) in _NEUTRAL_VALUES:
         path = (*path, key)
     yield path
     if detail["type"] == "extra_forbidden":
-        known = [str(p[-1]) for p in _HARMLESS if p[:-1] == path[:-1]]
-        for meant in get_close_matches(str(key), known, n=1):
-            yield (*path[:-1], meant)
+        known = [str(p[-1]) for p in _NEUTRAL_VALUES if p[:-1] == path[:-1]]
+        for likely in get_close_matches(str(key), known, n=1):
+            yield (*path[:-1], likely)

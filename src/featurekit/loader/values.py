@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from featurekit.errors import ValueRefusedError
-from featurekit.loader.declared import Item
-from featurekit.loader.places import Finding, Path
+from featurekit.loader.declarations import Declaration
+from featurekit.loader.problems import LocatedProblem, Path
 from featurekit.models.definitions import FeatureView
 from featurekit.models.fields import FieldSpec
-from featurekit.models.plain import Plain
+from featurekit.models.scalars import PlainScalar
 from featurekit.types import codec_of, short_repr
 
 
-def value_findings(item: Item[FeatureView]) -> Iterator[Finding]:
+def value_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
     """What is wrong with the values that a view's fields name."""
     for name, spec in item.model.fields_.items():
-        choices, findings = _choices(item, name, spec)
-        yield from findings
-        if spec.default is None or findings:
+        choices, problems = _choices(item, name, spec)
+        yield from problems
+        if spec.default is None or problems:
             continue
         try:
             _check_default(spec, choices)
@@ -30,31 +30,33 @@ def value_findings(item: Item[FeatureView]) -> Iterator[Finding]:
 
 
 def _choices(
-    item: Item[FeatureView], name: str, spec: FieldSpec
-) -> tuple[list[bytes], list[Finding]]:
-    choices, findings = [], []
+    item: Declaration[FeatureView], name: str, spec: FieldSpec
+) -> tuple[list[bytes], list[LocatedProblem]]:
+    choices, problems = [], []
     for index, value in enumerate(spec.one_of or ()):
         try:
             choices.append(_encoded(spec, value))
         except ValueRefusedError as error:
-            findings.append(_told(item, ("fields", name, "one_of", index), error))
-    return choices, findings
+            problems.append(_told(item, ("fields", name, "one_of", index), error))
+    return choices, problems
 
 
-def _told(item: Item[FeatureView], path: Path, error: ValueRefusedError) -> Finding:
-    """A refusal as a finding that shows the value as the file has it."""
+def _told(item: Declaration[FeatureView], path: Path, error: ValueRefusedError) -> LocatedProblem:
+    """A refusal as a problem that shows the value as the file has it."""
     message = error.message
     written = {short_repr(scalar.value): str(scalar) for scalar in _scalars(item.raw(*path))}
     for text in sorted(written, key=len, reverse=True):
         if message.startswith(text):
             message = written[text] + message.removeprefix(text)
             break
-    return Finding(item.at(*path), f"{item.field(str(path[1]))}: {path[2]}: {message}", error.hint)
+    return LocatedProblem(
+        item.at(*path), f"{item.field(str(path[1]))}: {path[2]}: {message}", error.hint
+    )
 
 
-def _scalars(raw: object) -> Iterator[Plain]:
+def _scalars(raw: object) -> Iterator[PlainScalar]:
     """The unquoted scalars in a value that are no text."""
-    if isinstance(raw, Plain) and not isinstance(raw.value, str):
+    if isinstance(raw, PlainScalar) and not isinstance(raw.value, str):
         yield raw
     if isinstance(raw, dict):
         raw = list(raw.values())

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from featurekit.errors import ValueRefusedError, nearest
+from featurekit.errors import ValueRefusedError, name_hint
 from featurekit.lower.checks import field_encoder
 from featurekit.lower.keys import key_function
 from featurekit.plan import ViewPlan
@@ -40,7 +40,7 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
         for name in row:
             if name not in known:
                 raise ValueRefusedError(
-                    f"no such field in {view.name}", where=name, hint=nearest(name, known)
+                    f"no such field in {view.name}", where=name, hint=name_hint(name, known)
                 )
         for name in keys:
             if row.get(name) is None:
@@ -95,7 +95,7 @@ def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, Json
         if strict and (odd := set(found) - {member for member, _ in members.values()}):
             name = min(odd)
             raise ValueRefusedError(
-                f"no such field in {view.name}", where=name, hint=nearest(name, dtypes)
+                f"no such field in {view.name}", where=name, hint=name_hint(name, dtypes)
             )
         row = {}
         for name, (member, codec) in members.items():

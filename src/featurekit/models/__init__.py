@@ -1,17 +1,22 @@
-"""Models: what the YAML files may say, as pydantic classes.
+"""Pydantic models of the YAML files.
 
-Their descriptions are the source of the reference docs and of the JSON Schemas. A key that is
-accepted here is obeyed by a plan, or is one of the descriptive keys of `Described`.
+Their descriptions are the source of `docs/yaml.md` and of the JSON Schemas. Every key that a model
+accepts is used by a plan, except the descriptive keys of `Described`.
 """
 
 from __future__ import annotations
 
-from featurekit.models.config import RepoConfig
-from featurekit.models.definitions import Definitions, Entity, FeatureService, FeatureView
+from featurekit.models.config import RepoConfig, repo_json_schema
+from featurekit.models.definitions import (
+    Definitions,
+    Entity,
+    FeatureService,
+    FeatureView,
+    LoadedRepo,
+    definitions_json_schema,
+)
 from featurekit.models.fields import FieldSpec
-from featurekit.models.loaded import LoadedRepo
 from featurekit.models.scalars import format_duration, parse_duration
-from featurekit.models.schema import definitions_json_schema, repo_json_schema
 
 __all__ = [
     "Definitions",

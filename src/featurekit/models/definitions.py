@@ -1,162 +1,178 @@
-"""Definition files: entities, feature views and feature services."""
+"""Models of definition files: entities, feature views and feature services."""
 
 from __future__ import annotations
 
 import re
+<<<<<<< HEAD
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
+=======
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+>>>>>>> e77e8be (Name the loader and models plainly)
 
-from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic import WithJsonSchema as _Schema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from featurekit.errors import ValueRefusedError, nearest
+from featurekit.errors import Problem, ValueRefusedError, name_hint
+from featurekit.models.config import RepoConfig
 from featurekit.models.fields import FieldSpec, TypeName
-from featurekit.models.model import Model, Named
-from featurekit.models.plain import Plain, found
-from featurekit.models.scalars import Duration, FieldName, FilledText, Text
+from featurekit.models.model import Model, Named, model_json_schema
+from featurekit.models.scalars import (
+    Duration,
+    FieldName,
+    NonEmptyText,
+    PlainScalar,
+    Text,
+    format_raw,
+)
 from featurekit.models.sources import BatchSource, StreamSource
 from featurekit.types import KEY_TYPES
 
-_FEATURE = r"[^:.\s]+(:[^:.\s]+)?"
+_FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
 
 
-def _key_type(text: str) -> str:
+def _validate_key_type(text: str) -> str:
     if text not in KEY_TYPES:
         raise ValueRefusedError(
-            f"found {found(text)}, expected a type for join keys", hint=nearest(text, KEY_TYPES)
+            f"found {format_raw(text)}, expected a join key type", hint=name_hint(text, KEY_TYPES)
         )
     return text
 
 
-def _tag(text: str) -> str:
+def _validate_hash_tag(text: str) -> str:
     if not text or re.search(r"[\s{}\x00-\x1f\x7f]", text):
         raise ValueRefusedError(
-            f"found {found(text)}, expected text without braces, spaces and control characters"
+            f"found {format_raw(text)}, expected text without braces, spaces or control characters"
         )
     return text
 
 
-def is_feature(text: str) -> bool:
-    """Whether a text has the form `view:field`, or `view`."""
-    return re.fullmatch(_FEATURE, text) is not None
+def is_feature_ref(text: str) -> bool:
+    """Return whether a text has the form `view` or `view:field`."""
+    return re.fullmatch(_FEATURE_REF, text) is not None
 
 
-def _feature(text: str) -> str:
-    if not is_feature(text):
+def _validate_feature_ref(text: str) -> str:
+    if not is_feature_ref(text):
         raise ValueRefusedError(
-            f"found {found(text)}, expected view:field, or view for all of its fields"
+            f"found {format_raw(text)}, expected view:field, or view for all its fields"
         )
     return text
 
 
-def _joined(raw: object) -> object:
+def _refuse_mapping(raw: object) -> object:
     if isinstance(raw, dict) and len(raw) == 1:
         [(view, field)] = raw.items()
         raise ValueRefusedError(
-            "found a mapping, expected view:field", hint=f"write no space: {view}:{field}"
+            "found a mapping, expected view:field",
+            hint=f"remove the space after the colon: {view}:{field}",
         )
     return raw
 
 
-def _longhand(raw: object) -> object:
-    is_null = isinstance(raw, Plain) and raw.value is None
+def _expand_type_shorthand(raw: object) -> object:
+    is_null = isinstance(raw, PlainScalar) and raw.value is None
     return {"type": raw} if isinstance(raw, str) and not is_null else raw
 
 
-KeyType = Annotated[Text, AfterValidator(_key_type), _Schema({"enum": list(KEY_TYPES)})]
+KeyType = Annotated[
+    Text, AfterValidator(_validate_key_type), WithJsonSchema({"enum": list(KEY_TYPES)})
+]
 FeatureRef = Annotated[
     Text,
-    BeforeValidator(_joined),
-    AfterValidator(_feature),
-    _Schema({"type": "string", "pattern": f"^{_FEATURE}$"}),
+    BeforeValidator(_refuse_mapping),
+    AfterValidator(_validate_feature_ref),
+    WithJsonSchema({"type": "string", "pattern": f"^{_FEATURE_REF}$"}),
 ]
 FieldEntry = Annotated[
-    FieldSpec, BeforeValidator(_longhand, json_schema_input_type=TypeName | FieldSpec)
+    FieldSpec,
+    BeforeValidator(_expand_type_shorthand, json_schema_input_type=TypeName | FieldSpec),
 ]
 
 
 class HashTag(Model):
-    """What decides the shard of an entity's keys on a cluster."""
+    """Hash tag of an entity's keys: keys with the same tag are on one shard of a cluster."""
 
     exactly_one: ClassVar[tuple[str, ...]] = ("literal", "join_key")
 
-    literal: Annotated[Text, AfterValidator(_tag)] | None = Field(
+    literal: Annotated[Text, AfterValidator(_validate_hash_tag)] | None = Field(
         default=None,
-        description="One text for all entities, without braces; as `literal: vip`.",
+        description="One tag for all entities, without braces, for example `literal: vip`.",
     )
-    join_key: FilledText | None = Field(
+    join_key: NonEmptyText | None = Field(
         default=None,
-        description="The join key whose value decides; as `join_key: region`.",
+        description="Join key whose value is the tag, for example `join_key: region`.",
     )
 
 
 class Entity(Named):
-    """What features are about: a user, a card, a pair of rider and driver."""
+    """What features describe: a user, a card, a pair of rider and driver."""
 
     join_keys: Annotated[dict[FieldName, KeyType], Field(min_length=1)] = Field(
-        description="The keys that tell one entity from another, with their types (string, "
-        "int64, int32 or date), in the order of the composite key; "
-        "as `join_keys: {user_id: string}`."
+        description="Join keys that identify an entity, with their types (string, int64, int32 "
+        "or date), in the order of the composite key, for example `join_keys: {user_id: string}`."
     )
     hash_tag: HashTag | None = Field(
         default=None,
-        description="What puts entities on one shard of a cluster; "
-        "as `hash_tag: {join_key: region}`.",
+        description="Hash tag for clusters: keys with the same tag are on one shard, "
+        "for example `hash_tag: {join_key: region}`.",
     )
 
 
 class Batch(Model):
-    """How a batch view is written and expires."""
+    """Refresh interval, expiry and source of a batch view."""
 
     refresh: Duration = Field(
-        description="How often it is expected to be written; as `refresh: 24h`."
+        description="Expected interval between writes, for example `refresh: 24h`."
     )
     ttl: Duration | None = Field(
         default=None,
-        description="How long a write lives; twice `refresh` by default; as `ttl: 48h`.",
+        description="Time to live after a write, by default twice `refresh`, "
+        "for example `ttl: 48h`.",
     )
     expires: Literal["key", "field"] = Field(
         default="key",
-        description="Whether a write renews the TTL of the entity's key, which one batch view "
-        "of an entity may, or of each field; as `expires: field`.",
+        description="What expires: the entity's key, which one batch view of an entity may own, "
+        "or each field of the view, for example `expires: field`.",
     )
     source: BatchSource | None = Field(
         default=None,
-        description="Where its rows come from; without it they are written by "
-        "`featurekit write`; as `source: {type: parquet, path: data/users.parquet}`.",
+        description="Source of the rows; without one, use `featurekit write`; "
+        "for example `source: {type: parquet, path: data/users.parquet}`.",
     )
 
     @property
     def ttl_ms(self) -> int:
-        """The TTL that acts, in milliseconds."""
+        """The effective TTL in milliseconds."""
         return self.ttl or 2 * self.refresh
 
 
 class Stream(Model):
-    """How a stream view is written and expires."""
+    """Refresh interval, expiry and source of a stream view."""
 
     refresh: Duration = Field(
-        description="How often a field is expected to be written; as `refresh: 1m`."
+        description="Expected interval between writes of a field, for example `refresh: 1m`."
     )
     ttl: Duration | None = Field(
         default=None,
-        description="How long a written field lives; five times `refresh` by default; "
-        "as `ttl: 5m`.",
+        description="Time to live of a written field, by default five times `refresh`, "
+        "for example `ttl: 5m`.",
     )
     ordering: Literal["arrival", "event_time"] = Field(
         default="arrival",
-        description="Whether the last write to arrive wins, or the one of the newest event; "
-        "as `ordering: event_time`.",
+        description="Which write wins: the last to arrive, or the one with the newest event time, "
+        "for example `ordering: event_time`.",
     )
     source: StreamSource | None = Field(
         default=None,
-        description="Where its events come from; without it a program pushes them; "
-        "as `source: {type: redis_stream, stream: user-activity}`.",
+        description="Source of the events; without one, a program pushes them; "
+        "for example `source: {type: redis_stream, stream: user-activity}`.",
     )
 
     @property
     def ttl_ms(self) -> int:
-        """The TTL that acts, in milliseconds."""
+        """The effective TTL in milliseconds."""
         return self.ttl or 5 * self.refresh
 
 
@@ -165,30 +181,32 @@ class FeatureView(Named):
 
     exactly_one: ClassVar[tuple[str, ...]] = ("batch", "stream")
 
-    entity: FilledText = Field(description="The entity it is about; as `entity: user`.")
+    entity: NonEmptyText = Field(
+        description="Entity that the features describe, for example `entity: user`."
+    )
     batch: Batch | None = Field(
         default=None,
-        description="That it is written in batches, and how; either this or `stream`; "
-        "as `batch: {refresh: 24h}`.",
+        description="Batch settings; mutually exclusive with `stream`, "
+        "for example `batch: {refresh: 24h}`.",
     )
     stream: Stream | None = Field(
         default=None,
-        description="That it is written event by event, and how; either this or `batch`; "
-        "as `stream: {refresh: 1m}`.",
+        description="Stream settings; mutually exclusive with `batch`, "
+        "for example `stream: {refresh: 1m}`.",
     )
     fields_: Annotated[dict[FieldName, FieldEntry], Field(min_length=1)] = Field(
         alias="fields",
-        description="Its features by name, each a type or a mapping; "
-        "as `fields: {country_iso: string, tx_count_7d: {type: int64, default: 0}}`.",
+        description="Features by name, each a type or a mapping, for example "
+        "`fields: {country_iso: string, tx_count_7d: {type: int64, default: 0}}`.",
     )
 
     @property
-    def how(self) -> Batch | Stream:
-        """The one of `batch` and `stream` that it has."""
-        how = self.batch or self.stream
-        if how is None:  # refused by `exactly_one`, so this is for the type checker
+    def ingestion(self) -> Batch | Stream:
+        """The `batch` or `stream` settings."""
+        ingestion = self.batch or self.stream
+        if ingestion is None:  # `exactly_one` refuses this; the check is for the type checker
             raise ValueRefusedError("neither 'batch' nor 'stream'")
-        return how
+        return ingestion
 
     @property
     def owns_key(self) -> bool:
@@ -196,22 +214,27 @@ class FeatureView(Named):
         return self.batch is not None and self.batch.expires == "key"
 
     @property
+<<<<<<< HEAD
     def event_time_field(self) -> str | None:
         """The hash field that holds the newest event time; `None` if the view keeps none."""
+=======
+    def event_time_field(self) -> str:
+        """The hash field of the newest event time; empty without `ordering: event_time`."""
+>>>>>>> e77e8be (Name the loader and models plainly)
         ordered = self.stream is not None and self.stream.ordering == "event_time"
         return f"@{self.name}" if ordered else None
 
     def field_ttl_ms(self, name: str) -> int:
-        """The TTL of a field of its own, in milliseconds; 0 where the key's covers it."""
-        return 0 if self.owns_key else self.fields_[name].ttl or self.how.ttl_ms
+        """Return a field's own TTL in milliseconds; 0 if the field expires with the key."""
+        return 0 if self.owns_key else self.fields_[name].ttl or self.ingestion.ttl_ms
 
 
 class FeatureService(Named):
-    """A named list of features that a model asks for together."""
+    """A named list of features that a model reads together."""
 
     features: Annotated[tuple[FeatureRef, ...], Field(min_length=1)] = Field(
-        description="Its features in order: `view:field`, or `view` for all fields of a view; "
-        "as `features: [user_profile:tx_count_7d, user_activity]`."
+        description="Features in order: `view:field`, or `view` for all fields of a view, "
+        "for example `features: [user_profile:tx_count_7d, user_activity]`."
     )
 
 
@@ -231,16 +254,42 @@ def expand_features(
 
 
 class Definitions(Model):
-    """A definition file: any of three lists."""
+    """A definition file with up to three lists."""
 
     entities: tuple[Entity, ...] = Field(
-        default=(), description="What features are about; as `entities: [{name: user, ...}]`."
+        default=(), description="Entities, for example `entities: [{name: user, ...}]`."
     )
     feature_views: tuple[FeatureView, ...] = Field(
-        default=(), description="Groups of features; as `feature_views: [{name: ..., ...}]`."
+        default=(), description="Feature views, for example `feature_views: [{name: ..., ...}]`."
     )
     feature_services: tuple[FeatureService, ...] = Field(
         default=(),
-        description="Lists of features to be read together; "
-        "as `feature_services: [{name: fraud_v1, features: [...]}]`.",
+        description="Feature services, "
+        "for example `feature_services: [{name: fraud_v1, features: [...]}]`.",
     )
+
+
+def definitions_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a definition file."""
+    return model_json_schema(Definitions, "featurekit definitions")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRepo:
+    """A repository's configuration and definitions, checked.
+
+    Attributes:
+        root: The folder of `featurerepo.yaml`.
+        config: The contents of `featurerepo.yaml`.
+        entities: The entities, in the order of the files.
+        feature_views: The feature views, in the order of the files.
+        feature_services: The feature services, in the order of the files.
+        warnings: Non-fatal problems in the definitions.
+    """
+
+    root: Path
+    config: RepoConfig
+    entities: tuple[Entity, ...]
+    feature_views: tuple[FeatureView, ...]
+    feature_services: tuple[FeatureService, ...]
+    warnings: tuple[Problem, ...] = ()

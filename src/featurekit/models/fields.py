@@ -1,4 +1,4 @@
-"""Fields: the type of one feature and what its values must hold to."""
+"""The model of a field: the type of one feature and the constraints on its values."""
 
 from __future__ import annotations
 
@@ -22,25 +22,33 @@ from pydantic import (
 
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Described
-from featurekit.models.plain import Plain, found, resolve
-from featurekit.models.scalars import Count, Duration, FilledText, Flag, Text
+from featurekit.models.scalars import (
+    Duration,
+    Flag,
+    NonEmptyText,
+    PlainScalar,
+    PositiveInt,
+    Text,
+    format_raw,
+    resolve_plain,
+)
 from featurekit.types import SCALARS, DType, parse_dtype
 
-_INTS = {"int64": 64, "int32": 32}
+_INT_BITS = {"int64": 64, "int32": 32}
 _FLOATS = ("float64", "float32")
-_AS_TEXT = ("string", "timestamp", "date", "decimal", "bytes")
+_TEXT_IN_JSON = ("string", "timestamp", "date", "decimal", "bytes")
 
 
-def _type_name(text: str) -> str:
+def _validate_type_name(text: str) -> str:
     try:
         return str(parse_dtype(text))
     except ValueRefusedError as error:
-        raise ValueRefusedError(f"no type named {found(text)}", hint=error.hint) from None
+        raise ValueRefusedError(f"unknown type {format_raw(text)}", hint=error.hint) from None
 
 
 TypeName = Annotated[
-    FilledText,
-    AfterValidator(_type_name),
+    NonEmptyText,
+    AfterValidator(_validate_type_name),
     WithJsonSchema(
         {
             "anyOf": [
@@ -60,32 +68,32 @@ Bound = Annotated[
 AnyValue = Annotated[JsonValue, BeforeValidator(lambda raw: raw)]
 
 
-def meant(dtype: DType, raw: object) -> Any:
-    """A value of a definition as the JSON value that the type's codec reads.
+def _to_json_value(dtype: DType, raw: object) -> Any:
+    """Return a value of a definition as the JSON value that the type's codec reads.
 
     Raises:
-        ValueRefusedError: It is null.
+        ValueRefusedError: The value is null.
     """
-    if raw is None or (isinstance(raw, Plain) and raw.value is None):
+    if raw is None or (isinstance(raw, PlainScalar) and raw.value is None):
         raise ValueRefusedError(
-            f"found {found(raw)}, expected a value of type {dtype}",
-            hint="leave the key out, or quote what is meant as text",
+            f"found {format_raw(raw)}, expected a value of type {dtype}",
+            hint="remove the key, or quote the value if it is text",
         )
     if dtype.kind == "array" and isinstance(raw, list | tuple):
-        return [meant(DType(dtype.element), item) for item in raw]
-    if dtype.kind in _AS_TEXT and isinstance(raw, str):
+        return [_to_json_value(DType(dtype.element), item) for item in raw]
+    if dtype.kind in _TEXT_IN_JSON and isinstance(raw, str):
         return str(raw)
-    return _json(resolve(raw))
+    return _canonical_json(resolve_plain(raw))
 
 
-def _json(value: object) -> object:
-    """As canonical JSON has it: keys sorted, and nan and inf as the text that codecs read."""
+def _canonical_json(value: object) -> object:
+    """Sort keys, and write nan and inf as the text that codecs read."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, list):
-        return [_json(item) for item in value]
+        return [_canonical_json(item) for item in value]
     if isinstance(value, dict):
-        return {key: _json(value[key]) for key in sorted(value)}
+        return {key: _canonical_json(value[key]) for key in sorted(value)}
     return value
 
 
@@ -93,149 +101,156 @@ class FieldSpec(Described):
     """A field of a feature view: one feature."""
 
     type: TypeName = Field(
-        description="Its type: string, int64, int32, float64, float32, bool, timestamp, date, "
-        "decimal, bytes, json, `array<T>` of these, or `vector<float32, N>`; as `type: int64`."
+        description="Type: string, int64, int32, float64, float32, bool, timestamp, date, "
+        "decimal, bytes, json, `array<T>` of these, or `vector<float32, N>`, "
+        "for example `type: int64`."
     )
     default: AnyValue = Field(
         default=None,
-        description="What a reader gives where nothing is stored; as `default: 0`.",
+        description="Value that readers return if none is stored, for example `default: 0`.",
     )
-    min: Bound = Field(default=None, description="Least value, for numbers; as `min: 0`.")
-    max: Bound = Field(default=None, description="Greatest value, for numbers; as `max: 100`.")
+    min: Bound = Field(
+        default=None, description="Minimum value of a number, for example `min: 0`."
+    )
+    max: Bound = Field(
+        default=None, description="Maximum value of a number, for example `max: 100`."
+    )
     one_of: Annotated[tuple[AnyValue, ...], Field(min_length=1)] | None = Field(
-        default=None, description="The only values allowed; as `one_of: [NO, SE]`."
+        default=None, description="Allowed values, for example `one_of: [NO, SE]`."
     )
     pattern: Text | None = Field(
         default=None,
-        description="A regular expression, as Python has them, that the whole string matches; "
-        "as `pattern: '[A-Z]{2}'`.",
+        description="Python regular expression that must match the whole string, "
+        "for example `pattern: '[A-Z]{2}'`.",
     )
-    max_length: Count | None = Field(
+    max_length: PositiveInt | None = Field(
         default=None,
-        description="Most characters of a string, bytes, or elements of an array; "
-        "as `max_length: 64`.",
+        description="Maximum length: characters of a string, bytes, or elements of an array, "
+        "for example `max_length: 64`.",
     )
     required: Flag = Field(
-        default=False, description="Whether null is refused when written; as `required: true`."
+        default=False, description="Refuse null on write, for example `required: true`."
     )
     allow_nan: Flag = Field(
         default=False,
-        description="Whether nan, inf and -inf are values of a float; as `allow_nan: true`.",
+        description="Allow nan, inf and -inf in a float, for example `allow_nan: true`.",
     )
     ttl: Duration | None = Field(
         default=None,
-        description="How long a written value lives, where it differs from the view's ttl: for "
-        "fields of stream views and of batch views with `expires: field`; as `ttl: 15m`.",
+        description="Time to live of this field if it differs from the view's; for stream views "
+        "and for batch views with `expires: field`; for example `ttl: 15m`.",
     )
 
     @property
     def dtype(self) -> DType:
-        """The type, parsed."""
+        """The parsed type."""
         return parse_dtype(self.type)
 
     @field_validator("default", mode="before")
     @classmethod
-    def _default_of_type(cls, raw: object, info: ValidationInfo) -> object:
-        dtype = _dtype_in(info)
-        return meant(dtype, raw) if dtype else _json(resolve(raw))
+    def _validate_default(cls, raw: object, info: ValidationInfo) -> object:
+        dtype = _validated_dtype(info)
+        return _to_json_value(dtype, raw) if dtype else _canonical_json(resolve_plain(raw))
 
     @field_validator("one_of", mode="before")
     @classmethod
-    def _choices_of_type(cls, raw: object, info: ValidationInfo) -> object:
-        dtype = _dtype_in(info)
+    def _validate_one_of(cls, raw: object, info: ValidationInfo) -> object:
+        dtype = _validated_dtype(info)
         if dtype is None or not isinstance(raw, list | tuple):
             return raw
         if dtype.kind in {"json", "array", "vector"}:
-            raise _misplaced("a scalar", dtype)
-        choices = [meant(dtype, item) for item in raw]
+            raise _unsupported_type("a scalar", dtype)
+        choices = [_to_json_value(dtype, item) for item in raw]
         for index, choice in enumerate(choices):
             if choice in choices[:index]:
-                raise ValueRefusedError(f"found {found(raw[index])} twice")
+                raise ValueRefusedError(f"{format_raw(raw[index])} is listed twice")
         return tuple(choices)
 
     @field_validator("min", "max", mode="plain")
     @classmethod
-    def _bound_of_type(cls, raw: object, info: ValidationInfo) -> object:
-        dtype = _dtype_in(info)
+    def _validate_bound(cls, raw: object, info: ValidationInfo) -> object:
+        dtype = _validated_dtype(info)
         if dtype is None:
             return None
-        if dtype.kind not in _BOUNDS:
-            raise _misplaced("a number", dtype)
-        bound = _BOUNDS[dtype.kind](raw)
+        if dtype.kind not in _BOUND_PARSERS:
+            raise _unsupported_type("a number", dtype)
+        bound = _BOUND_PARSERS[dtype.kind](raw)
         if bound is None:
-            raise ValueRefusedError(f"found {found(raw)}, expected {_of(dtype)}")
-        if isinstance(bound, int) and dtype.kind in _INTS:
-            _fit(bound, dtype, raw)
-        least = info.data.get("min")
-        if info.field_name == "max" and least is not None and bound < least:
-            raise ValueRefusedError(f"{found(raw)} is below min {least}")
+            raise ValueRefusedError(f"found {format_raw(raw)}, expected {_with_article(dtype)}")
+        if isinstance(bound, int) and dtype.kind in _INT_BITS:
+            _check_int_range(bound, dtype, raw)
+        minimum = info.data.get("min")
+        if info.field_name == "max" and minimum is not None and bound < minimum:
+            raise ValueRefusedError(f"{format_raw(raw)} is below min {minimum}")
         return bound
 
     @field_validator("pattern")
     @classmethod
-    def _pattern_of_string(cls, pattern: str, info: ValidationInfo) -> str:
-        dtype = _dtype_in(info)
+    def _validate_pattern(cls, pattern: str, info: ValidationInfo) -> str:
+        dtype = _validated_dtype(info)
         if dtype is not None and dtype.kind != "string":
-            raise _misplaced("a string", dtype)
+            raise _unsupported_type("a string", dtype)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # a pattern that may come to mean something else
+                warnings.simplefilter("error")  # the meaning may change in a later Python
                 re.compile(pattern)
         except (re.error, RecursionError, OverflowError, Warning) as error:
             raise ValueRefusedError(
-                f"found {found(pattern)}, expected a regular expression: {error}"
+                f"found {format_raw(pattern)}, expected a regular expression: {error}"
             ) from None
         return pattern
 
     @field_validator("max_length")
     @classmethod
-    def _max_length_of_sized(cls, count: int, info: ValidationInfo) -> int:
-        dtype = _dtype_in(info)
+    def _validate_max_length(cls, length: int, info: ValidationInfo) -> int:
+        dtype = _validated_dtype(info)
         if dtype is not None and dtype.kind not in {"string", "bytes", "array"}:
-            raise _misplaced("a string, bytes or an array", dtype)
-        return count
+            raise _unsupported_type("a string, bytes or an array", dtype)
+        return length
 
     @field_validator("allow_nan")
     @classmethod
-    def _allow_nan_of_float(cls, flag: Any, info: ValidationInfo) -> Any:
-        dtype = _dtype_in(info)
+    def _validate_allow_nan(cls, flag: Any, info: ValidationInfo) -> Any:
+        dtype = _validated_dtype(info)
         if flag and dtype is not None and dtype.kind not in _FLOATS:
-            raise _misplaced("a float", dtype)
+            raise _unsupported_type("a float", dtype)
         return flag
 
 
-def _dtype_in(info: ValidationInfo) -> DType | None:
-    """The field's type; `None` where it did not parse, which is an error of its own."""
+def _validated_dtype(info: ValidationInfo) -> DType | None:
+    """Return the field's type, or `None` if it is invalid, which is reported separately."""
     name = info.data.get("type")
     return parse_dtype(name) if name else None
 
 
-def _of(dtype: DType) -> str:
+def _with_article(dtype: DType) -> str:
     return f"{'an' if dtype.kind[0] in 'aeiou' else 'a'} {dtype}"
 
 
-def _misplaced(need: str, dtype: DType) -> ValueRefusedError:
-    return ValueRefusedError(f"it is for {need}, and this is {_of(dtype)}")
+def _unsupported_type(supported: str, dtype: DType) -> ValueRefusedError:
+    return ValueRefusedError(
+        f"applies only to {supported}, and the field is {_with_article(dtype)}"
+    )
 
 
-def _fit(bound: int, dtype: DType, raw: object) -> None:
-    if bound >> (_INTS[dtype.kind] - 1) not in {0, -1}:
-        raise ValueRefusedError(f"{found(raw)} is outside {dtype}")
+def _check_int_range(bound: int, dtype: DType, raw: object) -> None:
+    if bound >> (_INT_BITS[dtype.kind] - 1) not in {0, -1}:
+        raise ValueRefusedError(f"{format_raw(raw)} is out of range for {dtype}")
 
 
-def _int(raw: object) -> int | None:
-    value = resolve(raw)
+def _parse_int_bound(raw: object) -> int | None:
+    value = resolve_plain(raw)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _number(raw: object) -> int | float | None:
-    value = resolve(raw)
+def _parse_float_bound(raw: object) -> int | float | None:
+    value = resolve_plain(raw)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if math.isfinite(value) else None
 
 
-def _decimal(raw: object) -> Decimal | None:
+def _parse_decimal_bound(raw: object) -> Decimal | None:
     try:
         value = Decimal(str(raw))
     except InvalidOperation:
@@ -243,10 +258,10 @@ def _decimal(raw: object) -> Decimal | None:
     return value if value.is_finite() else None
 
 
-_BOUNDS: dict[str, Callable[[object], int | float | Decimal | None]] = {
-    "int64": _int,
-    "int32": _int,
-    "float64": _number,
-    "float32": _number,
-    "decimal": _decimal,
+_BOUND_PARSERS: dict[str, Callable[[object], int | float | Decimal | None]] = {
+    "int64": _parse_int_bound,
+    "int32": _parse_int_bound,
+    "float64": _parse_float_bound,
+    "float32": _parse_float_bound,
+    "decimal": _parse_decimal_bound,
 }

@@ -1,12 +1,17 @@
-"""The scalars of definitions: names, texts, durations, flags.
+"""Scalars of definition files: unquoted YAML text and the annotated types that models use.
 
-Each is strict: a quoted `"5"` is no number and a number is no duration.
+`country: NO` and `ttl: 1e3` are text where a model expects text, and `min: 1e3` is a number where
+a model expects a number. The loader therefore keeps an unquoted scalar as its source text, and
+the model's type decides what it means. `PlainScalar.value` follows the core schema of YAML 1.2
+(section 10.3.2). All types are strict: a quoted `"5"` is not a number, and a number is not a
+duration.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from keyword import iskeyword
 from typing import Annotated
 
@@ -20,21 +25,91 @@ from pydantic import (
 )
 
 from featurekit.errors import ValueRefusedError
-from featurekit.models.plain import Plain, found
 
-_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_MAX_MESSAGE_LENGTH = 60
+_PASSWORD = re.compile(r"://[^/@\s]*@")
+_MAX_DIGITS = 4000  # Python refuses to convert more than 4300
+
+
+class PlainScalar(str):
+    """The source text of an unquoted scalar."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> object:
+        """The value in the core schema: null, bool, int, float, or the text itself."""
+        if len(self) > _MAX_DIGITS:
+            return str(self)
+        for pattern, convert in _CORE_SCHEMA:
+            if pattern.fullmatch(self):
+                return convert(str(self))
+        return str(self)
+
+
+def _parse_int(text: str) -> int:
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _parse_special_float(text: str) -> float:
+    return float(text.lower().replace(".", ""))
+
+
+_CORE_SCHEMA: tuple[tuple[re.Pattern[str], Callable[[str], object]], ...] = tuple(
+    (re.compile(pattern), convert)
+    for pattern, convert in (
+        (r"null|Null|NULL|~|", lambda _: None),
+        (r"true|True|TRUE", lambda _: True),
+        (r"false|False|FALSE", lambda _: False),
+        (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", _parse_int),
+        (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
+        (r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", _parse_special_float),
+    )
+)
+
+
+def resolve_plain(raw: object) -> object:
+    """Return a tree of scalars, lists and mappings with each plain scalar as its value."""
+    if isinstance(raw, PlainScalar):
+        return raw.value
+    if isinstance(raw, list):
+        return [resolve_plain(item) for item in raw]
+    if isinstance(raw, dict):
+        return {str(key): resolve_plain(item) for key, item in raw.items()}
+    return raw
+
+
+def format_raw(raw: object) -> str:
+    """Return a value for a message: as the file spells it, at most 60 characters, no password."""
+    match raw:
+        case PlainScalar():
+            text = format_raw(str(raw)) if isinstance(raw.value, str) else str(raw) or "nothing"
+        case dict():
+            text = "a mapping"
+        case list() | tuple():
+            text = "a list"
+        case bool():
+            text = str(raw).lower()
+        case None | "":
+            text = "nothing"
+        case str():
+            text = _PASSWORD.sub("://***@", repr(raw))
+        case _:
+            text = repr(raw)
+    return text if len(text) <= _MAX_MESSAGE_LENGTH else text[: _MAX_MESSAGE_LENGTH - 1] + "…"
+
+
+_UNIT_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = re.compile(r"(?:(\d{1,18})(ms|[smhd]))+", re.ASCII)
-_PIECE = re.compile(r"(\d+)(ms|[smhd])", re.ASCII)
-_TEN_YEARS_MS = 3650 * _UNITS["d"]
-_NAME = "[a-z][a-z0-9_]*"
-_RESERVED = ("event_timestamp",)
+_DURATION_PART = re.compile(r"(\d+)(ms|[smhd])", re.ASCII)
+_TEN_YEARS_MS = 3650 * _UNIT_MS["d"]
 
 
 def parse_duration(text: str) -> int:
-    """The milliseconds of a duration such as `90s`, `24h`, `1h30m` or `250ms`.
+    """Return a duration such as `90s`, `24h`, `1h30m` or `250ms` in milliseconds.
 
     Raises:
-        ValueRefusedError: It is none, or not above zero and below ten years.
+        ValueRefusedError: The text is not a duration, or not above zero and below ten years.
 
     Examples:
         >>> parse_duration("1h30m")
@@ -45,120 +120,129 @@ def parse_duration(text: str) -> int:
         if re.fullmatch(r"\d+", text, re.ASCII):
             hint = f"write a unit: {text}s, {text}m, {text}h or {text}d"
         raise ValueRefusedError(
-            f"found {found(Plain(text))}, expected a duration such as 90s, 5m, 24h or 1h30m",
+            f"found {format_raw(PlainScalar(text))}, expected a duration such as 90s, 5m, 24h or "
+            "1h30m",
             hint=hint,
         )
-    pieces = _PIECE.findall(text)
-    ranks = [list(_UNITS).index(unit) for _, unit in pieces]
+    parts = _DURATION_PART.findall(text)
+    ranks = [list(_UNIT_MS).index(unit) for _, unit in parts]
     if ranks != sorted(set(ranks)):
         raise ValueRefusedError(
-            f"found '{text}', expected each unit once, from large to small, as 1h30m"
+            f"found '{text}', expected each unit once, largest first, for example 1h30m"
         )
-    total = sum(int(count) * _UNITS[unit] for count, unit in pieces)
-    if not 0 < total < _TEN_YEARS_MS:
+    total_ms = sum(int(count) * _UNIT_MS[unit] for count, unit in parts)
+    if not 0 < total_ms < _TEN_YEARS_MS:
         raise ValueRefusedError(f"found '{text}', expected a duration above 0 and below 3650d")
-    return total
+    return total_ms
 
 
 def format_duration(duration_ms: int) -> str:
-    """Milliseconds as a duration that `parse_duration` reads back.
+    """Return milliseconds as text that `parse_duration` reads back.
 
     Examples:
         >>> format_duration(5_400_000)
         '1h30m'
     """
-    pieces = []
-    for unit, size_ms in _UNITS.items():
-        count, duration_ms = divmod(duration_ms, size_ms)
+    parts = []
+    for unit, unit_ms in _UNIT_MS.items():
+        count, duration_ms = divmod(duration_ms, unit_ms)
         if count:
-            pieces.append(f"{count}{unit}")
-    return "".join(pieces) or "0s"
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
-def _duration(raw: object) -> int:
+def _validate_duration(raw: object) -> int:
     if not isinstance(raw, str):
-        raise ValueRefusedError(f"found {found(raw)}, expected a duration such as 90s, 5m or 24h")
+        raise ValueRefusedError(
+            f"found {format_raw(raw)}, expected a duration such as 90s, 5m or 24h"
+        )
     return parse_duration(str(raw))
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(_NAME, text):
-        raise ValueRefusedError(
-            f"found {found(text)}, expected a name of lower-case letters, digits and _, "
-            "beginning with a letter"
-        )
-    return text
-
-
-def _field_name(text: str) -> str:
-    fits = text.isidentifier() and not text.startswith("_") and not iskeyword(text)
-    if not fits or unicodedata.normalize("NFKC", text) != text:
-        raise ValueRefusedError(
-            f"found {found(text)}, expected a Python name, since rows have it as an attribute: "
-            "letters, digits and _, beginning with a letter, and no keyword"
-        )
-    if text in _RESERVED:
-        raise ValueRefusedError(f"the name '{text}' is taken: it is the time of a row")
-    return text
-
-
-def _flag(raw: object) -> bool:
-    value = raw.value if isinstance(raw, Plain) else raw
-    if not isinstance(value, bool):
-        raise ValueRefusedError(f"found {found(raw)}, expected true or false")
-    return value
-
-
-def _count(raw: object) -> int:
-    value = raw.value if isinstance(raw, Plain) else raw
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueRefusedError(f"found {found(raw)}, expected a whole number above 0")
-    return value
-
-
-def _whole(raw: object) -> int:
-    value = raw.value if isinstance(raw, Plain) else raw
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueRefusedError(f"found {found(raw)}, expected a whole number, 0 or more")
-    return value
-
-
-def _short(duration_ms: int) -> int:
-    if duration_ms > _UNITS["h"]:
-        raise ValueRefusedError(f"found '{format_duration(duration_ms)}', expected 1h at most")
+def _at_most_one_hour(duration_ms: int) -> int:
+    if duration_ms > _UNIT_MS["h"]:
+        raise ValueRefusedError(f"found '{format_duration(duration_ms)}', expected at most 1h")
     return duration_ms
 
 
-def _flag_or_text(raw: object) -> bool | str:
-    if isinstance(raw, Plain) and isinstance(raw.value, bool):
+_NAME = "[a-z][a-z0-9_]*"
+_RESERVED_FIELD_NAMES = ("event_timestamp",)
+
+
+def _validate_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueRefusedError(
+            f"found {format_raw(text)}, expected a name of lower-case letters, digits and _ "
+            "that starts with a letter"
+        )
+    return text
+
+
+def _validate_field_name(text: str) -> str:
+    is_attribute = text.isidentifier() and not text.startswith("_") and not iskeyword(text)
+    if not is_attribute or unicodedata.normalize("NFKC", text) != text:
+        raise ValueRefusedError(
+            f"found {format_raw(text)}, expected a Python identifier that starts with a letter "
+            "and is not a keyword"
+        )
+    if text in _RESERVED_FIELD_NAMES:
+        raise ValueRefusedError(f"the name '{text}' is reserved for the time of a row")
+    return text
+
+
+def _validate_flag(raw: object) -> bool:
+    value = resolve_plain(raw)
+    if not isinstance(value, bool):
+        raise ValueRefusedError(f"found {format_raw(raw)}, expected true or false")
+    return value
+
+
+def _validate_flag_or_text(raw: object) -> bool | str:
+    if isinstance(raw, PlainScalar) and isinstance(raw.value, bool):
         return raw.value
     if isinstance(raw, (bool, str)):
         return raw if isinstance(raw, bool) else str(raw)
-    raise ValueRefusedError(f"found {found(raw)}, expected true, false or a reason as text")
+    raise ValueRefusedError(f"found {format_raw(raw)}, expected true, false or a reason as text")
 
 
-def _filled(text: str) -> str:
+def _integer_from(minimum: int, expected: str) -> Callable[[object], int]:
+    def validate(raw: object) -> int:
+        value = resolve_plain(raw)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueRefusedError(f"found {format_raw(raw)}, expected {expected}")
+        return value
+
+    return validate
+
+
+def _validate_non_empty(text: str) -> str:
     if not text.strip():
         raise ValueRefusedError("found nothing, expected text")
     return text
 
 
-def _one_or_more(raw: object) -> object:
+def _list_of_one(raw: object) -> object:
     return (raw,) if isinstance(raw, str) else raw
 
 
 Text = Annotated[str, Field(strict=True)]
-FilledText = Annotated[Text, AfterValidator(_filled), Field(json_schema_extra={"minLength": 1})]
+NonEmptyText = Annotated[
+    Text, AfterValidator(_validate_non_empty), Field(json_schema_extra={"minLength": 1})
+]
 ScalarText = Annotated[Text, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 """Text whose source may look like a number, as in `tags: {tier: 1}`; it stays text."""
 
-Name = Annotated[Text, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})]
+Name = Annotated[
+    Text, AfterValidator(_validate_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})
+]
 FieldName = Annotated[
-    Text, AfterValidator(_field_name), Field(json_schema_extra={"pattern": r"^[^_\d\s]\S*$"})
+    Text,
+    AfterValidator(_validate_field_name),
+    Field(json_schema_extra={"pattern": r"^[^_\d\s]\S*$"}),
 ]
 Duration = Annotated[
     int,
-    BeforeValidator(_duration),
+    BeforeValidator(_validate_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema(
         {
@@ -169,18 +253,25 @@ Duration = Annotated[
         }
     ),
 ]
-Wait = Annotated[Duration, AfterValidator(_short)]
-"""A duration of an hour at most."""
+ShortDuration = Annotated[Duration, AfterValidator(_at_most_one_hour)]
 
-Flag = Annotated[bool, PlainValidator(_flag, json_schema_input_type=bool)]
-Count = Annotated[int, PlainValidator(_count), WithJsonSchema({"type": "integer", "minimum": 1})]
-Whole = Annotated[int, PlainValidator(_whole), WithJsonSchema({"type": "integer", "minimum": 0})]
+Flag = Annotated[bool, PlainValidator(_validate_flag, json_schema_input_type=bool)]
 FlagOrText = Annotated[
-    bool | str, PlainValidator(_flag_or_text, json_schema_input_type=bool | str)
+    bool | str, PlainValidator(_validate_flag_or_text, json_schema_input_type=bool | str)
 ]
-Texts = Annotated[
-    tuple[FilledText, ...],
-    BeforeValidator(_one_or_more),
+PositiveInt = Annotated[
+    int,
+    PlainValidator(_integer_from(1, "a whole number above 0")),
+    WithJsonSchema({"type": "integer", "minimum": 1}),
+]
+NonNegativeInt = Annotated[
+    int,
+    PlainValidator(_integer_from(0, "a whole number, 0 or more")),
+    WithJsonSchema({"type": "integer", "minimum": 0}),
+]
+TextList = Annotated[
+    tuple[NonEmptyText, ...],
+    BeforeValidator(_list_of_one),
     Field(min_length=1),
     WithJsonSchema(
         {

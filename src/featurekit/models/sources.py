@@ -7,14 +7,20 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from featurekit.errors import ValueRefusedError
-from featurekit.models.model import Model, needs
-from featurekit.models.plain import found
-from featurekit.models.scalars import FilledText, Flag, ScalarText, Text, Texts
+from featurekit.models.model import Model, requires_key
+from featurekit.models.scalars import (
+    Flag,
+    NonEmptyText,
+    ScalarText,
+    Text,
+    TextList,
+    format_raw,
+)
 
 
 def _one_character(text: str) -> str:
     if len(text) != 1:
-        raise ValueRefusedError(f"found {found(text)}, expected one character")
+        raise ValueRefusedError(f"found {format_raw(text)}, expected one character")
     return text
 
 
@@ -22,7 +28,7 @@ def _callable(text: str) -> str:
     module, _, function = text.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), function]):
         raise ValueRefusedError(
-            f"found {found(text)}, expected module:function, as my_features.users:rows"
+            f"found {format_raw(text)}, expected module:function, as my_features.users:rows"
         )
     return text
 
@@ -30,27 +36,27 @@ def _callable(text: str) -> str:
 class _Rows(Model):
     """What all batch sources can say about their rows."""
 
-    timestamp_field: FilledText | None = Field(
+    timestamp_field: NonEmptyText | None = Field(
         default=None,
         description="The column that tells when a row became true; the newest row of an entity "
-        "wins; without it the last one does; as `timestamp_field: event_timestamp`.",
+        "wins; without it the last one does, for example `timestamp_field: event_timestamp`.",
     )
-    created_timestamp_field: FilledText | None = Field(
+    created_timestamp_field: NonEmptyText | None = Field(
         default=None,
-        description="The column that decides between rows of an equal timestamp; "
-        "as `created_timestamp_field: created`.",
+        description="The column that decides between rows of an equal timestamp, "
+        "for example `created_timestamp_field: created`.",
     )
-    columns: dict[FilledText, FilledText] = Field(
+    columns: dict[NonEmptyText, NonEmptyText] = Field(
         default={},
-        description="The source's column for each field or join key of another name; "
-        "as `columns: {user_id: uid}`.",
+        description="The source's column for each field or join key of another name, "
+        "for example `columns: {user_id: uid}`.",
     )
 
     @field_validator("created_timestamp_field")
     @classmethod
     def _created_needs_timestamp(cls, name: str, info: ValidationInfo) -> str:
         if info.data.get("timestamp_field", "") is None:
-            raise needs(
+            raise requires_key(
                 "timestamp_field",
                 "it decides between equal timestamps, and there is no 'timestamp_field'",
             )
@@ -58,14 +64,14 @@ class _Rows(Model):
 
 
 class _Files(_Rows):
-    path: Texts = Field(
-        description="Files, folders or globs, relative to the repository's folder, or URLs; "
-        "as `path: data/users.parquet`."
+    path: TextList = Field(
+        description="Files, folders or globs, relative to the repository's folder, or URLs, "
+        "for example `path: data/users.parquet`."
     )
     hive_partitioning: Flag = Field(
         default=False,
-        description="Whether folders named `column=value` are columns; "
-        "as `hive_partitioning: true`.",
+        description="Whether folders named `column=value` are columns, "
+        "for example `hive_partitioning: true`.",
     )
 
 
@@ -80,10 +86,11 @@ class CsvSource(_Files):
 
     type: Literal["csv"] = Field(description="CSV files with a header line; `type: csv`.")
     delimiter: Annotated[Text, AfterValidator(_one_character)] = Field(
-        default=",", description='What stands between columns; as `delimiter: ";"`.'
+        default=",", description='What stands between columns, for example `delimiter: ";"`.'
     )
     null: Text = Field(
-        default="", description="The text that means null; as `null: NA`; empty by default."
+        default="",
+        description="The text that means null, for example `null: NA`; empty by default.",
     )
 
 
@@ -99,14 +106,14 @@ class SqlSource(_Rows):
     exactly_one: ClassVar[tuple[str, ...]] = ("query", "query_file")
 
     type: Literal["sql"] = Field(description="A query that DuckDB runs; `type: sql`.")
-    query: FilledText | None = Field(
+    query: NonEmptyText | None = Field(
         default=None,
-        description="The query; as `query: select * from 'data/users/*.parquet'`.",
+        description="The query, for example `query: select * from 'data/users/*.parquet'`.",
     )
-    query_file: FilledText | None = Field(
+    query_file: NonEmptyText | None = Field(
         default=None,
-        description="A file with the query, relative to the repository's folder; "
-        "as `query_file: sql/users.sql`.",
+        description="A file with the query, relative to the repository's folder, "
+        "for example `query_file: sql/users.sql`.",
     )
 
 
@@ -115,8 +122,8 @@ class PythonSource(_Rows):
 
     type: Literal["python"] = Field(description="A Python function; `type: python`.")
     callable: Annotated[Text, AfterValidator(_callable)] = Field(
-        description="The function, importable from the repository's folder; "
-        "as `callable: my_features.users:rows`."
+        description="The function, importable from the repository's folder, "
+        "for example `callable: my_features.users:rows`."
     )
 
 
@@ -129,30 +136,30 @@ BatchSource = Annotated[
 class _Events(Model):
     """What all stream sources can say about their events."""
 
-    group: FilledText | None = Field(
+    group: NonEmptyText | None = Field(
         default=None,
         description="The consumer group; the project's and the view's name by default, as "
-        "`fraud-user_activity`; as `group: features`.",
+        "`fraud-user_activity`, for example `group: features`.",
     )
-    columns: dict[FilledText, FilledText] = Field(
+    columns: dict[NonEmptyText, NonEmptyText] = Field(
         default={},
-        description="The event's key for each field or join key of another name; "
-        "as `columns: {user_id: uid}`.",
+        description="The event's key for each field or join key of another name, "
+        "for example `columns: {user_id: uid}`.",
     )
-    where: dict[FilledText, ScalarText] = Field(
+    where: dict[NonEmptyText, ScalarText] = Field(
         default={},
-        description="Only events with these texts under these keys are taken; "
-        "as `where: {kind: login}`.",
+        description="Only events with these texts under these keys are taken, "
+        "for example `where: {kind: login}`.",
     )
-    event_timestamp_field: FilledText | None = Field(
+    event_timestamp_field: NonEmptyText | None = Field(
         default=None,
         description="The event's key with the time it became true, which `ordering: event_time` "
-        "needs; `event_timestamp` by default; as `event_timestamp_field: at`.",
+        "needs; `event_timestamp` by default, for example `event_timestamp_field: at`.",
     )
-    dead_letter: FilledText | None = Field(
+    dead_letter: NonEmptyText | None = Field(
         default=None,
-        description="The stream or topic that refused events go to; "
-        "as `dead_letter: user-activity-refused`.",
+        description="The stream or topic that refused events go to, "
+        "for example `dead_letter: user-activity-refused`.",
     )
 
 
@@ -160,23 +167,23 @@ class RedisStreamSource(_Events):
     """A Redis stream, read by a consumer group."""
 
     type: Literal["redis_stream"] = Field(description="A Redis stream; `type: redis_stream`.")
-    stream: FilledText = Field(description="Its key; as `stream: user-activity`.")
+    stream: NonEmptyText = Field(description="Its key, for example `stream: user-activity`.")
     format: Literal["fields", "json"] = Field(
         default="fields",
         description="Whether an entry's fields are the event's keys, or one of them holds the "
-        "event as JSON; as `format: json`.",
+        "event as JSON, for example `format: json`.",
     )
-    field: FilledText | None = Field(
+    field: NonEmptyText | None = Field(
         default=None,
-        description="The field with the JSON, `data` by default; only with `format: json`; "
-        "as `field: payload`.",
+        description="The field with the JSON, `data` by default; only with `format: json`, "
+        "for example `field: payload`.",
     )
 
     @field_validator("field")
     @classmethod
     def _field_of_json(cls, name: str, info: ValidationInfo) -> str:
         if info.data.get("format") == "fields":
-            raise needs("format", "it names the field with the JSON: add 'format: json'")
+            raise requires_key("format", "it names the field with the JSON: add 'format: json'")
         return name
 
 
@@ -184,13 +191,13 @@ class KafkaSource(_Events):
     """A Kafka topic of JSON objects."""
 
     type: Literal["kafka"] = Field(description="A Kafka topic of JSON; `type: kafka`.")
-    topic: FilledText = Field(description="The topic; as `topic: user-activity`.")
-    bootstrap_servers: FilledText = Field(
-        description="Where to find brokers; as `bootstrap_servers: localhost:9092`."
+    topic: NonEmptyText = Field(description="The topic, for example `topic: user-activity`.")
+    bootstrap_servers: NonEmptyText = Field(
+        description="Where to find brokers, for example `bootstrap_servers: localhost:9092`."
     )
     start: Literal["earliest", "latest"] = Field(
         default="earliest",
-        description="Where a new consumer group begins to read; as `start: latest`.",
+        description="Where a new consumer group begins to read, for example `start: latest`.",
     )
 
 

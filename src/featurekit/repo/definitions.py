@@ -47,12 +47,12 @@ def default_text(field: FieldSpec) -> str:
 
 def ttl_text(view: FeatureView, name: str) -> str:
     """How long a written value of a field lives."""
-    return format_duration(view.field_ttl_ms(name) or view.how.ttl_ms)
+    return format_duration(view.field_ttl_ms(name) or view.ingestion.ttl_ms)
 
 
 def expiry_text(view: FeatureView) -> str:
     """What expires, and when."""
-    ttl = format_duration(view.how.ttl_ms)
+    ttl = format_duration(view.ingestion.ttl_ms)
     return f"{ttl}, the whole entity" if view.owns_key else f"{ttl}, field by field"
 
 
@@ -74,7 +74,7 @@ def _rules(field: FieldSpec) -> Iterator[str]:
 
 def source_text(view: FeatureView) -> str:
     """Where a view's rows or events come from, as `csv data/users.csv, newest by event_timestamp`."""
-    source = view.how.source
+    source = view.ingestion.source
     if source is None:
         return "none; a program writes it"
     said: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
@@ -148,14 +148,14 @@ def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
         "name": view.name,
         "entity": view.entity,
         "kind": kind_of(view),
-        "refresh": format_duration(view.how.refresh),
-        "refresh_ms": view.how.refresh,
-        "ttl": format_duration(view.how.ttl_ms),
-        "ttl_ms": view.how.ttl_ms,
+        "refresh": format_duration(view.ingestion.refresh),
+        "refresh_ms": view.ingestion.refresh,
+        "ttl": format_duration(view.ingestion.ttl_ms),
+        "ttl_ms": view.ingestion.ttl_ms,
         "expires": expiry_text(view),
         "ordering": view.stream.ordering if view.stream else "",
         "source": source_text(view),
-        "has_source": view.how.source is not None,
+        "has_source": view.ingestion.source is not None,
         "fields": [_field(registry, view, name) for name in view.fields_],
     }
 
@@ -169,7 +169,7 @@ def _field(registry: Registry, view: FeatureView, name: str) -> dict[str, object
         "has_default": field.default is not None,
         "rules": rules_text(field),
         "ttl": ttl_text(view, name),
-        "ttl_ms": view.field_ttl_ms(name) or view.how.ttl_ms,
+        "ttl_ms": view.field_ttl_ms(name) or view.ingestion.ttl_ms,
         "services": services_with(registry, view.name, name),
     }
 

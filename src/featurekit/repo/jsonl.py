@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from featurekit.errors import BadEventError, FeatureKitError, ValueRefusedError, nearest
+from featurekit.errors import BadEventError, FeatureKitError, ValueRefusedError, name_hint
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
 from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
@@ -78,7 +78,7 @@ def event_reader(view: ViewPlan) -> Callable[[dict[str, object]], Event]:
         if odd := columns.keys() - known:
             name = min(odd).encode(errors="backslashreplace").decode()
             raise ValueRefusedError(
-                f"no such field in {view.name}", where=name, hint=nearest(name, known)
+                f"no such field in {view.name}", where=name, hint=name_hint(name, known)
             )
         translated = translate(StreamEvent("", columns, "json", 0, ()))
         if translated is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from featurekit.loader import find_repo, load_repo
-from featurekit.models.loaded import LoadedRepo
+from featurekit.models.definitions import LoadedRepo
 from featurekit.repo.registry_store import FileRegistryStore, OnlineRegistryStore, RegistryStore
 from featurekit.repo.store_handle import LazyStoreHandle
 

@@ -16,7 +16,7 @@ from featurekit.errors import (
     RegistryError,
     StoreError,
 )
-from featurekit.models.loaded import LoadedRepo
+from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.history import Apply

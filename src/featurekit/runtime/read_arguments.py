@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from featurekit.errors import RequestError, nearest
+from featurekit.errors import RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
 
@@ -102,7 +102,7 @@ def check_names(plan: ReadPlan, given: Mapping[str, object], *, where: str = "")
     for name in given:
         if name not in names:
             raise RequestError(
-                f"no join key named '{name}'", where=where, hint=nearest(str(name), names)
+                f"unknown join key '{name}'", where=where, hint=name_hint(str(name), names)
             )
     if lacking := [name for name in names if name not in given]:
         raise RequestError(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from featurekit.errors import RequestError, nearest
+from featurekit.errors import RequestError, name_hint
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -36,7 +36,7 @@ def as_object(body: Any, known: Collection[str] = ()) -> dict[str, Any]:
         for name in body:
             if name not in known:
                 raise RequestError(
-                    f"no member named '{name}'", where="body", hint=nearest(name, known)
+                    f"unknown member '{name}'", where="body", hint=name_hint(name, known)
                 )
     return body
 

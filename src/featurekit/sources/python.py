@@ -14,8 +14,13 @@ from typing import cast
 
 from typing_extensions import override
 
-from featurekit.errors import FeatureKitError, SourceError, nearest
+<<<<<<< HEAD
+from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.plan import PythonSourcePlan, ViewPlan
+=======
+from featurekit.errors import FeatureKitError, SourceError, name_hint
+from featurekit.plan import SourcePlan, ViewPlan
+>>>>>>> e77e8be (Name the loader and models plainly)
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow import scan_arrow, to_arrow
 from featurekit.sources.session import Session
@@ -103,7 +108,7 @@ def _import_function(callable_path: str, where: str) -> Callable[..., object]:
     function = getattr(module, name, None)
     if not callable(function):
         known = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
-        raise SourceError(f"no function '{name}'", where=where, hint=nearest(name, known))
+        raise SourceError(f"no function '{name}'", where=where, hint=name_hint(name, known))
     return cast(Callable[..., object], function)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
-from featurekit.errors import StoreError, nearest
+from featurekit.errors import StoreError, name_hint
 
 SSL_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 PRIMARY, REPLICA = "primary", "replica"
@@ -30,7 +30,7 @@ def parse_options(scheme: str, query: str, file: Mapping[str, str]) -> dict[str,
     for name in given:
         if name not in known:
             raise StoreError(
-                f"a {scheme}:// URL has no option '{name}'", hint=nearest(name, known)
+                f"a {scheme}:// URL has no option '{name}'", hint=name_hint(name, known)
             )
     if scheme.startswith("redis") and not scheme.startswith("rediss"):
         _check_encrypted(scheme, file)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
-from featurekit.errors import StoreError, StoreUnavailableError, nearest
+from featurekit.errors import StoreError, StoreUnavailableError, name_hint
 from featurekit.stores.connection import Connection, connect
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
@@ -141,7 +141,7 @@ class Sentinels:
         known = [_state(service)["name"] for service in _listed(services)]
         return StoreError(
             f"the sentinel {format_address(*host)} watches no service '{self._url.service}'",
-            hint=nearest(self._url.service, known) if known else "it tells of none",
+            hint=name_hint(self._url.service, known) if known else "it tells of none",
         )
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from typing_extensions import override
 
-from featurekit.errors import StoreError, nearest
+from featurekit.errors import StoreError, name_hint
 from featurekit.stores.options import PRIMARY, SSL_FILES, WHERE, parse_options, whole
 
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
@@ -190,7 +190,7 @@ def _check_scheme(scheme: str) -> None:
             f"'{scheme}://' is not a kind of online store"
             if scheme
             else "the online store's URL has no scheme",
-            hint=nearest(scheme, SCHEMES),
+            hint=name_hint(scheme, SCHEMES),
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from featurekit.errors import ValueRefusedError, nearest
+from featurekit.errors import ValueRefusedError, name_hint
 
 SCALARS = (
     "string",
@@ -70,4 +70,4 @@ def parse_dtype(text: str) -> DType:
     if vector := _VECTOR.fullmatch(text):
         return DType("vector", size=int(vector[1]))
     known = [*SCALARS, "json", "array<T>", "vector<float32, N>"]
-    raise ValueRefusedError(f"no type named '{text}'", hint=nearest(text, known))
+    raise ValueRefusedError(f"unknown type '{text}'", hint=name_hint(text, known))

@@ -106,7 +106,7 @@ def _view(registry: Registry, view: FeatureView) -> Found:
         {s for name in view.fields_ for s in services_with(registry, view.name, name)}
     )
     document = document_of(
-        "feature_view", view, ttl=format_duration(view.how.ttl_ms), services=services
+        "feature_view", view, ttl=format_duration(view.ingestion.ttl_ms), services=services
     )
 
     def show() -> None:
@@ -132,7 +132,7 @@ def _view(registry: Registry, view: FeatureView) -> Found:
 
 
 def _refresh(view: FeatureView) -> str:
-    return format_duration(view.how.refresh)
+    return format_duration(view.ingestion.refresh)
 
 
 def _field_row(view: FeatureView, name: str) -> list[Piece]:

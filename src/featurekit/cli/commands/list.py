@@ -49,7 +49,10 @@ def _entities(store: FeatureStore) -> Iterator[Row]:
 def _views(store: FeatureStore) -> Iterator[Row]:
     registry = applied_registry(store)
     for view in registry.feature_views:
-        refresh, ttl = format_duration(view.how.refresh), format_duration(view.how.ttl_ms)
+        refresh, ttl = (
+            format_duration(view.ingestion.refresh),
+            format_duration(view.ingestion.ttl_ms),
+        )
         fields = str(len(view.fields_))
         cells: list[Piece] = [
             view.name,

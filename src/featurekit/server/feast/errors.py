@@ -6,7 +6,7 @@ import json
 
 from starlette.responses import Response
 
-from featurekit.errors import UnknownNameError, nearest
+from featurekit.errors import UnknownNameError, name_hint
 from featurekit.plan import RepoPlan
 from featurekit.server.answers import json_response
 
@@ -14,20 +14,20 @@ from featurekit.server.answers import json_response
 def unknown_view(repo: RepoPlan, name: str) -> Response:
     """404, which the client raises as Feast's own exception."""
     text = f"Feature view {name} does not exist in project {repo.project}"
-    hint = nearest(name, [view.name for view in repo.views])
+    hint = name_hint(name, [view.name for view in repo.views])
     return _error("FeatureViewNotFoundException", f"{text}; {hint}", 404)
 
 
 def unknown_service(repo: RepoPlan, name: str) -> Response:
     """The same for a feature service."""
     text = f"Feature service {name} does not exist in project {repo.project}"
-    hint = nearest(name, [service.name for service in repo.services])
+    hint = name_hint(name, [service.name for service in repo.services])
     return _error("FeatureServiceNotFoundException", f"{text}; {hint}", 404)
 
 
 def unknown_push_source(repo: RepoPlan, name: str) -> Response:
     """422, as Feast's server has it."""
-    hint = nearest(name, [view.name for view in repo.views])
+    hint = name_hint(name, [view.name for view in repo.views])
     text = f"Unable to find push source '{name}'; a feature view is expected, {hint}"
     return _error("PushSourceNotFoundException", text, 422)
 

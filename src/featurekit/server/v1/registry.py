@@ -127,7 +127,7 @@ def _pairs(entity: Entity) -> list[Document]:
 def _view(registry: Registry, view: FeatureView) -> Document:
     fields = [
         document_of("field", field)
-        | {"name": name, "ttl_ms": view.field_ttl_ms(name) or view.how.ttl_ms}
+        | {"name": name, "ttl_ms": view.field_ttl_ms(name) or view.ingestion.ttl_ms}
         for name, field in view.fields_.items()
     ]
     services = sorted(
@@ -135,8 +135,8 @@ def _view(registry: Registry, view: FeatureView) -> Document:
     )
     return document_of("feature_view", view) | {
         "written": kind_of(view),
-        "refresh_ms": view.how.refresh,
-        "ttl_ms": view.how.ttl_ms,
+        "refresh_ms": view.ingestion.refresh,
+        "ttl_ms": view.ingestion.ttl_ms,
         "fields": fields,
         "services": services,
     }

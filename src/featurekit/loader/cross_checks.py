@@ -1,0 +1,221 @@
+"""Check declarations against one another, and values against their types.
+
+The checks use the valid part of each declaration, so that one error does not hide another. They
+skip everything that depends on an invalid part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from featurekit.errors import name_hint
+from featurekit.loader.declarations import Declaration, Declarations, N
+from featurekit.loader.problems import LocatedProblem
+from featurekit.loader.values import value_problems
+from featurekit.models.definitions import Entity, FeatureService, FeatureView, is_feature_ref
+from featurekit.models.scalars import format_raw
+
+
+def cross_check(declarations: Declarations) -> None:
+    """Add the problems between declarations to `declarations.problems`."""
+    entities = {item.model.name: item for item in declarations.entities}
+    problems = declarations.problems
+    problems += _duplicates("entity", declarations.entities)
+    problems += _duplicates("feature view", declarations.feature_views)
+    problems += _duplicates("feature service", declarations.feature_services)
+    for item in declarations.entities:
+        problems += _check_hash_tag(item)
+    for view in declarations.feature_views:
+        problems += _check_entity_exists(declarations, view)
+        problems += value_problems(view)
+        problems += _check_field_ttls(view)
+        problems += _check_event_timestamp_field(view)
+        if (entity := entities.get(view.model.entity)) is not None:
+            problems += _check_field_names(view, entity)
+            problems += _check_columns(view, entity)
+    problems += _duplicate_fields(declarations.feature_views)
+    problems += _duplicate_key_owners(declarations.feature_views)
+    for service in declarations.feature_services:
+        problems += _check_features(declarations, service)
+        problems += _check_join_key_types(declarations, service)
+
+
+def _duplicates(kind: str, items: Sequence[Declaration[N]]) -> Iterator[LocatedProblem]:
+    first: dict[str, Declaration[N]] = {}
+    for item in items:
+        name = item.model.name
+        other = first.setdefault(name, item)
+        if name and other is not item:
+            message = f"{kind} '{name}' is declared twice, first at {other.at('name')}"
+            yield LocatedProblem(item.at("name"), message)
+
+
+def _check_hash_tag(item: Declaration[Entity]) -> Iterator[LocatedProblem]:
+    tag, known = item.model.hash_tag, item.names("join_keys")
+    key = tag.join_key if tag else None
+    if key is not None and known is not None and key not in known:
+        yield LocatedProblem(
+            item.at("hash_tag", "join_key"),
+            f"{item.label}: hash_tag: unknown join key {format_raw(key)}",
+            name_hint(key, known),
+        )
+
+
+def _unknown_name(
+    declarations: Declarations, kind: str, name: str, items: Sequence[Declaration[N]]
+) -> tuple[str, str] | None:
+    """Return message and hint for an undeclared name; `None` if an unreadable part may have it."""
+    known = [item.model.name for item in items if item.model.name]
+    if not name or name in known or declarations.is_partial or kind in declarations.unnamed:
+        return None
+    return f"unknown {kind} {format_raw(name)}", name_hint(name, known)
+
+
+def _check_entity_exists(
+    declarations: Declarations, item: Declaration[FeatureView]
+) -> Iterator[LocatedProblem]:
+    if unknown := _unknown_name(declarations, "entity", item.model.entity, declarations.entities):
+        yield LocatedProblem(item.at("entity"), f"{item.label}: {unknown[0]}", unknown[1])
+
+
+def _owns_key(view: FeatureView) -> bool:
+    """Return whether the view owns the key; one with both `batch` and `stream` may not."""
+    return view.owns_key and view.stream is None
+
+
+def _check_field_ttls(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    view = item.model
+    for name, spec in view.fields_.items() if _owns_key(view) else ():
+        if spec.ttl is not None:
+            yield LocatedProblem(
+                item.key_at("fields", name, "ttl"),
+                f"{item.field(name)}: ttl has no effect, because the view expires with the "
+                "entity's key",
+                "remove it, or set `expires: field` under `batch`",
+            )
+
+
+def _check_event_timestamp_field(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    stream = item.model.stream
+    source = stream.source if stream else None
+    if stream is None or source is None or source.event_timestamp_field is None:
+        return
+    if stream.ordering != "event_time":
+        yield LocatedProblem(
+            item.key_at("stream", "source", "event_timestamp_field"),
+            f"{item.label}: event_timestamp_field has no effect, because the view orders events "
+            "by arrival",
+            "remove it, or set `ordering: event_time` under `stream`",
+        )
+
+
+def _check_field_names(
+    item: Declaration[FeatureView], entity: Declaration[Entity]
+) -> Iterator[LocatedProblem]:
+    for name in item.names("fields") or ():
+        if name in (entity.names("join_keys") or ()):
+            yield LocatedProblem(
+                item.key_at("fields", name),
+                f"{item.field(name)} has the name of a join key of {entity.label}",
+                "rename the field; join keys are already part of the key",
+            )
+
+
+def _check_columns(
+    item: Declaration[FeatureView], entity: Declaration[Entity]
+) -> Iterator[LocatedProblem]:
+    view = item.model
+    fields, join_keys = item.names("fields"), entity.names("join_keys")
+    if fields is None or join_keys is None:
+        return
+    known = [*fields, *join_keys]
+    for kind, ingestion in (("batch", view.batch), ("stream", view.stream)):
+        for column in ingestion.source.columns if ingestion and ingestion.source else ():
+            if column not in known:
+                yield LocatedProblem(
+                    item.key_at(kind, "source", "columns", column),
+                    f"{item.label}: columns: unknown field or join key {format_raw(column)}",
+                    name_hint(column, known),
+                )
+
+
+def _duplicate_fields(views: Sequence[Declaration[FeatureView]]) -> Iterator[LocatedProblem]:
+    first: dict[tuple[str, str], Declaration[FeatureView]] = {}
+    for item in views:
+        entity = item.model.entity
+        for name in (item.names("fields") or ()) if entity else ():
+            other = first.setdefault((entity, name), item)
+            if other.label != item.label:
+                yield LocatedProblem(
+                    item.key_at("fields", name),
+                    f"{item.field(name)}: {other.label} ({other.key_at('fields', name)}) already "
+                    f"declares '{name}' for entity '{entity}'",
+                    "rename one of the fields; all views of an entity share one hash",
+                )
+
+
+def _duplicate_key_owners(views: Sequence[Declaration[FeatureView]]) -> Iterator[LocatedProblem]:
+    first: dict[str, Declaration[FeatureView]] = {}
+    for item in views:
+        entity = item.model.entity
+        if not (entity and _owns_key(item.model)):
+            continue
+        other = first.setdefault(entity, item)
+        if other.label != item.label:
+            yield LocatedProblem(
+                item.at("batch"),
+                f"{item.label} cannot set the TTL of entity '{entity}': {other.label} "
+                f"({other.at('batch')}) already sets it",
+                "a key has one TTL; set `expires: field` under `batch` of one of the views",
+            )
+
+
+def _check_features(
+    declarations: Declarations, item: Declaration[FeatureService]
+) -> Iterator[LocatedProblem]:
+    views = {view.model.name: view for view in declarations.feature_views}
+    seen = set()
+    for index, feature in _feature_refs(item):
+        name, _, field = feature.partition(":")
+        location = item.at("features", index)
+        if unknown := _unknown_name(
+            declarations, "feature view", name, declarations.feature_views
+        ):
+            yield LocatedProblem(location, f"{item.label}: {unknown[0]}", unknown[1])
+        known = views[name].names("fields") if name in views else None
+        if field and known is not None and field not in known:
+            message = f"{item.label}: unknown field {format_raw(field)} in feature view '{name}'"
+            yield LocatedProblem(location, message, name_hint(field, known))
+        if feature in seen:
+            yield LocatedProblem(location, f"{item.label}: '{feature}' is listed twice")
+        seen.add(feature)
+
+
+def _feature_refs(item: Declaration[FeatureService]) -> list[tuple[int, str]]:
+    """Return the valid features of a service with their indexes."""
+    listed = item.data.get("features")
+    return [
+        (index, str(feature))
+        for index, feature in enumerate(listed if isinstance(listed, list) else ())
+        if isinstance(feature, str) and is_feature_ref(feature)
+    ]
+
+
+def _check_join_key_types(
+    declarations: Declarations, item: Declaration[FeatureService]
+) -> Iterator[LocatedProblem]:
+    """A request gives each join key once, so its type must be equal in all entities."""
+    entity_of_view = {v.model.name: v.model.entity for v in declarations.feature_views}
+    used = {entity_of_view.get(feature.partition(":")[0]) for _, feature in _feature_refs(item)}
+    first: dict[str, Entity] = {}
+    for entity in (e.model for e in declarations.entities if e.model.name in used):
+        for key, key_type in entity.join_keys.items():
+            other = first.setdefault(key, entity)
+            if other.join_keys[key] != key_type:
+                yield LocatedProblem(
+                    item.at("features"),
+                    f"{item.label}: join key '{key}' is {other.join_keys[key]} in entity "
+                    f"'{other.name}' and {key_type} in entity '{entity.name}'; a request cannot "
+                    "have both types",
+                    "rename one of the join keys",
+                )
