@@ -128,11 +128,11 @@ class RedisStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = PipelinedLoad(self.url, self._pool)
+        load = PipelinedLoad(self.url, self._pool)
         try:
-            yield from flow.run(iter(chunks))
+            yield from load.run(iter(chunks))
         finally:
-            flow.release()
+            load.close()
 
     @override
     def info(self, section: str) -> list[dict[str, str]]:

@@ -137,7 +137,7 @@ class NodePool(Pool):
             return link
         if link is not None:
             self.idle.append(link)
-        self._leave()
+        self.leave()
         return None
 
     def obtain(self, deadline: Deadline) -> NodeConnection:
@@ -146,12 +146,11 @@ class NodePool(Pool):
         Raises:
             StoreError: There is no room in time, or none could be opened.
         """
-        if (permits := self.permits) is not None:
-            self.wait_for_permit(permits, deadline)
+        self.enter(deadline)
         try:
             link = self.get(deadline, monotonic())
         except BaseException:
-            self._leave()
+            self.leave()
             raise
         assert isinstance(link, NodeConnection)  # noqa: S101  (they are all made by `connect`)
         self.round_trips += 1
@@ -160,19 +159,29 @@ class NodePool(Pool):
     def release(self, link: NodeConnection) -> None:
         """Take back a link on which every request got its reply."""
         self.put(link)
-        self._leave()
+        self.leave()
 
     def give_up(self, link: NodeConnection, error: OSError) -> None:
         """Close a link that broke, and others that most likely broke with it."""
         self.handle_loss(link, error)
-        self._leave()
+        self.leave()
 
     def abandon(self, link: NodeConnection) -> None:
         """Close a link whose replies nobody waits for any more."""
         self.discard(link)
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def enter(self, deadline: Deadline) -> None:
+        """Wait until one more connection may be used.
+
+        Raises:
+            StoreUnavailableError: It took longer than the call may take.
+        """
+        if self.permits is not None:
+            self.wait_for_permit(self.permits, deadline)
+
+    def leave(self) -> None:
+        """Let another caller use a connection."""
         if self.permits is not None:
             self.permits.release()
 

@@ -158,13 +158,13 @@ class ClusterStore(OnlineStore):
 
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        flow = ClusterPipelinedLoad(
+        load = ClusterPipelinedLoad(
             self.url, self._locate, self._pool, self._carry_patiently, self._is_replaced
         )
         try:
-            yield from flow.run(iter(chunks))
+            yield from load.run(iter(chunks))
         finally:
-            flow.close()
+            load.close()
 
     @override
     def info(self, section: str) -> list[dict[str, str]]:
