@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from featurekit.errors import RegistryError
-<<<<<<< HEAD
-from featurekit.models.definitions import Entity, FeatureService, FeatureView, expand_features
-from featurekit.models.loaded import LoadedRepo
-=======
-from featurekit.models.definitions import Entity, FeatureService, FeatureView, LoadedRepo
->>>>>>> e77e8be (Name the loader and models plainly)
+from featurekit.models.definitions import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    LoadedRepo,
+    expand_features,
+)
 from featurekit.models.model import Model
 
 FORMAT = 1

@@ -189,13 +189,8 @@ def test_a_column_named_as_a_join_key_gets_its_full_name(load: Load) -> None:
         (["fraud_v1"], RequestError, r"is a feature service, .*\n  hint: pass the name alone"),
         (["user_profil:x"], UnknownNameError, "did you mean 'user_profile'"),
         (["user_profile:country"], UnknownNameError, "did you mean 'country_iso'"),
-<<<<<<< HEAD
-        (["user_profile:"], UnknownNameError, "no field named ''"),
-        ([5], RequestError, "5 is not a feature"),
-=======
         (["user_profile:"], UnknownNameError, "unknown field ''"),
-        ([5], RequestError, "5 is no feature"),
->>>>>>> e77e8be (Name the loader and models plainly)
+        ([5], RequestError, "5 is not a feature"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_the_nearest_name(

@@ -227,14 +227,6 @@ def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(
     assert list(tmp_path.iterdir()) == []
 
 
-<<<<<<< HEAD
-=======
-def test_an_unknown_type_of_source_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown source type 'excel'"):
-        open_source(SourcePlan("excel"), tmp_path)
-
-
->>>>>>> e77e8be (Name the loader and models plainly)
 def test_two_columns_of_one_name_are_refused(repo: Any, read_data: Callable[..., Any]) -> None:
     data = pa.Table.from_arrays(
         [pa.array(["a"]), pa.array([1]), pa.array([2])], ["user_id", "n", "n"]

@@ -115,58 +115,6 @@ def _min_remaining_ttl_ms(view: ViewPlan, field: FieldPlan, max_age_ms: int | No
     return None if max_age_ms is None else max(0, (field.ttl_ms or view.ttl_ms) - max_age_ms)
 
 
-<<<<<<< HEAD
-=======
-def _service(repo: RepoPlan, name: str) -> list[_Feature]:
-    if ":" in name:
-        raise RequestError(
-            f"'{name}' is a feature, expected the name of a feature service",
-            hint=f"pass a list of features: ['{name}']",
-        )
-    try:
-        service = repo.service(name)
-    except UnknownNameError:
-        if name in {view.name for view in repo.views}:
-            raise RequestError(
-                f"'{name}' is a feature view, expected the name of a feature service",
-                hint=f"pass a list of features: ['{name}']",
-            ) from None
-        raise
-    views = {view.name: view for view in repo.views}
-    return [(views[view], views[view].field(field)) for view, field in service.features]
-
-
-def _listed(repo: RepoPlan, features: Sequence[str]) -> Iterator[_Feature]:
-    if not features:
-        raise RequestError("no features asked for", hint="name at least one, as view:field")
-    for feature in features:
-        if not isinstance(feature, str):
-            raise RequestError(f"{feature!r} is no feature, expected text as view:field")
-        name, colon, field = feature.partition(":")
-        view = _view(repo, name, feature)
-        if colon:
-            yield view, view.field(field)
-        else:
-            yield from ((view, each) for each in view.fields)
-
-
-def _view(repo: RepoPlan, name: str, feature: str) -> ViewPlan:
-    if name == feature and name in {service.name for service in repo.services}:
-        raise RequestError(
-            f"'{name}' is a feature service, expected features in the list",
-            hint=f"pass the name alone: '{name}'",
-        )
-    view = next((view for view in repo.views if view.name == name), None)
-    if view is None:
-        raise UnknownNameError(
-            f"unknown feature view '{name}'",
-            where=f"feature '{feature}'",
-            hint=name_hint(name, [view.name for view in repo.views]),
-        )
-    return view
-
-
->>>>>>> e77e8be (Name the loader and models plainly)
 def _check_join_keys(keys: Sequence[KeyPlan]) -> None:
     first: dict[str, KeyPlan] = {}
     for key in keys:

@@ -50,12 +50,7 @@ def _compile_key(prefix: str, entity: Entity) -> KeyPlan:
     )
 
 
-<<<<<<< HEAD
 def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPlan:
-=======
-def _view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPlan:
-    how = view.ingestion
->>>>>>> e77e8be (Name the loader and models plainly)
     return ViewPlan(
         name=view.name,
         kind="batch" if view.batch else "stream",
@@ -65,8 +60,8 @@ def _view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPlan:
             for name, spec in view.fields_.items()
         ),
         expires="key" if view.owns_key else "field",
-        ttl_ms=view.how.ttl_ms,
-        refresh_ms=view.how.refresh,
+        ttl_ms=view.ingestion.ttl_ms,
+        refresh_ms=view.ingestion.refresh,
         retired=entity.retired if view.batch else (),
         ordering=view.stream.ordering if view.stream else "arrival",
         source=compile_source(view.batch.source) if view.batch and view.batch.source else None,

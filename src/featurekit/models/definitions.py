@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-<<<<<<< HEAD
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
-=======
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
->>>>>>> e77e8be (Name the loader and models plainly)
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -214,13 +210,8 @@ class FeatureView(Named):
         return self.batch is not None and self.batch.expires == "key"
 
     @property
-<<<<<<< HEAD
     def event_time_field(self) -> str | None:
         """The hash field that holds the newest event time; `None` if the view keeps none."""
-=======
-    def event_time_field(self) -> str:
-        """The hash field of the newest event time; empty without `ordering: event_time`."""
->>>>>>> e77e8be (Name the loader and models plainly)
         ordered = self.stream is not None and self.stream.ordering == "event_time"
         return f"@{self.name}" if ordered else None
 

@@ -8,13 +8,8 @@ from typing import Any
 
 from typing_extensions import override
 
-<<<<<<< HEAD
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
-=======
-from featurekit.errors import SourceError, name_hint
-from featurekit.plan import SourcePlan, ViewPlan
->>>>>>> e77e8be (Name the loader and models plainly)
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import TimeRange, newest_rows
 from featurekit.sources.selection import materialize_rows, source_columns
@@ -194,10 +189,6 @@ def _columns_in_data(view: ViewPlan, columns: list[str], where: str) -> SourceCo
         raise SourceError(
             f"no field or join key '{unknown[0]}' in the view",
             where=where,
-<<<<<<< HEAD
             hint=name_hint(unknown[0], known),
-=======
-            hint=name_hint(odd[0], known),
->>>>>>> e77e8be (Name the loader and models plainly)
         )
     return source

@@ -11,13 +11,8 @@ from pathlib import Path
 
 from typing_extensions import override
 
-<<<<<<< HEAD
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import FileSourcePlan, ViewPlan
-=======
-from featurekit.errors import SourceError, name_hint
-from featurekit.plan import SourcePlan, ViewPlan
->>>>>>> e77e8be (Name the loader and models plainly)
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, format_of
 from featurekit.sources.newest import newest_rows
@@ -123,7 +118,6 @@ def _similar_path(path: Path) -> str:
     if glob.has_magic(str(parent)) or not parent.is_dir():
         return f"paths are relative to the repository's folder; there is no folder {parent.name}"
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
-<<<<<<< HEAD
     return name_hint(path.name, names) if names else f"folder {parent.name} is empty"
 
 
@@ -151,6 +145,3 @@ def _equals_time(time: str, value: object) -> str:
     if isinstance(value, datetime):
         value = value.replace(tzinfo=value.tzinfo or UTC).isoformat()
     return f"CAST({time} AS TIMESTAMPTZ) = TRY_CAST({quote_text(str(value))} AS TIMESTAMPTZ)"
-=======
-    return name_hint(path.name, names) if names else f"folder {parent.name} is empty"
->>>>>>> e77e8be (Name the loader and models plainly)

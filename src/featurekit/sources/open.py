@@ -20,7 +20,6 @@ def open_source(plan: SourcePlan, root: Path, *, batch_rows: int = 16384) -> Bat
         root: The repository's folder, which paths and modules are relative to.
         batch_rows: The most rows in a record batch.
     """
-<<<<<<< HEAD
     match plan:
         case SourceFiles():
             return FileSource(plan, root, batch_rows)
@@ -30,12 +29,3 @@ def open_source(plan: SourcePlan, root: Path, *, batch_rows: int = 16384) -> Bat
             return PythonSource(plan, root, batch_rows)
         case _:
             assert_never(plan)
-=======
-    if plan.type in FORMATS:
-        return FileSource(plan, root, batch_rows)
-    if plan.type == "sql":
-        return SqlSource(plan, root, batch_rows)
-    if plan.type == "python":
-        return PythonSource(plan, root, batch_rows)
-    raise UnknownNameError.among("source type", plan.type, [*FORMATS, "sql", "python"])
->>>>>>> e77e8be (Name the loader and models plainly)

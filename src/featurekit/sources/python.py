@@ -14,13 +14,8 @@ from typing import cast
 
 from typing_extensions import override
 
-<<<<<<< HEAD
 from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.plan import PythonSourcePlan, ViewPlan
-=======
-from featurekit.errors import FeatureKitError, SourceError, name_hint
-from featurekit.plan import SourcePlan, ViewPlan
->>>>>>> e77e8be (Name the loader and models plainly)
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow import scan_arrow, to_arrow
 from featurekit.sources.session import Session

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-<<<<<<< HEAD
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.sources.session import Rows, quote_identifier, quote_text
-=======
-from featurekit.errors import SourceError, name_hint
-from featurekit.plan import SourcePlan, ViewPlan
-from featurekit.sources.session import Rows, name, text
->>>>>>> e77e8be (Name the loader and models plainly)
 from featurekit.types import DType
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -109,13 +103,8 @@ def check_columns(
         raise SourceError(
             "no column " + ", ".join(f"'{column}' ({use})" for use, column in missing),
             where=where,
-<<<<<<< HEAD
             hint=f"{name_hint(missing[0][1], present)}; "
             "map a field to another column with `columns: {field: column}`",
-=======
-            hint=f"{name_hint(lacking[0][1], known)}; "
-            "say which column a field comes from by `columns: {field: column}`",
->>>>>>> e77e8be (Name the loader and models plainly)
         )
 
 
