@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import redis
 
 from featurekit.demo.synthetic_users import SEED, activity, user_id
-from featurekit.repo.server import embedded_server
+from featurekit.repo.store_handle import embedded_server
 
 STREAM = "user-activity"
 

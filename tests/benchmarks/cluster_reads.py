@@ -56,7 +56,7 @@ def _on_cluster() -> Iterator[FeatureStore]:
 def _sync(single: FeatureStore, store: FeatureStore, size: int, seconds: float) -> Iterator[Row]:
     ids = entity_ids(size)
     keys = [PREFIX + each.encode() for each in ids]
-    behind: Any = store._door.store
+    behind: Any = store.handle.store
     prepared, plain = PreparedClusterClient(behind.url), RedisPyClient(behind.url)
     ask = prepared.prepare(keys, requests_function(NAMES)[0](keys))
     ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
@@ -83,7 +83,7 @@ async def _async(
 ) -> list[Row]:
     ids = entity_ids(size)
     keys = [PREFIX + each.encode() for each in ids]
-    url = StoreUrl.parse(store._door.url)
+    url = StoreUrl.parse(store.handle.url)
     nodes = [ClusterNode(*address) for address in url.hosts]
     ours, theirs = store.online_reader("all_ten"), single.online_reader("all_ten")
     async with redis.asyncio.RedisCluster(startup_nodes=nodes) as client:

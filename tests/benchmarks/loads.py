@@ -88,7 +88,7 @@ def _rates(place: Ground, transport: str, rows: int) -> Iterator[Row]:
 
 def _chunks(place: Ground) -> list[Chunk]:
     """The bytes of the whole load, in the chunks and transactions of the load itself."""
-    view = place.store.repo_plan.view("six")
+    view = place.store.compiled.view("six")
     assert view.source is not None
     scan = open_source(view.source, place.root).scan(view, None, None)
     return [

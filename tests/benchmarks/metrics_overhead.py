@@ -50,7 +50,7 @@ def measure(seconds: float) -> Iterator[Row]:
     with ground("unix") as place:
         place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
         counted = place.store.online_reader("all_ten")
-        uncounted = Uncounted(counted.plan, place.store._door)
+        uncounted = Uncounted(counted.plan, place.store.handle)
         for size in SIZES:
             for what, ids in (
                 ("present", entity_ids(size)),

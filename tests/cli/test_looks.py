@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from featurekit import FeatureStore
-from featurekit.repo.heartbeats import Heartbeat
+from featurekit.repo.heartbeats import Heartbeats
 from featurekit.runtime.worker import Worker, WorkerOptions
 from tests.cli.running import run, run_json
 from tests.servers import Server
@@ -96,7 +96,7 @@ def test_status_tells_of_the_workers_that_live(folder: Path, valkey: Server) -> 
             print,
             lambda: 0,
         )
-        with Heartbeat(store._door.store, store.project, "w1", [worker]):
+        with Heartbeats(store.handle.store, store.project, "w1", [worker]):
             until(lambda: any(view["workers"] for view in run_json("status")))
             [told] = next(v["workers"] for v in run_json("status") if v["kind"] == "stream")
             assert (told["name"], told["view"], told["read"]) == ("w1", "user_activity", 0)

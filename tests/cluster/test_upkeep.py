@@ -85,7 +85,7 @@ def test_a_registry_and_a_worker_live_on_a_cluster(cluster: Cluster, tmp_path: P
     with applied(tmp_path / "a", cluster.url, registry="online") as store:
         assert store.plan().changes == ()
         with FeatureStore.from_registry(cluster.url, "shop") as other:
-            assert other.repo_plan == store.repo_plan
+            assert other.compiled == store.compiled
     with repository(tmp_path / "b", cluster.url) as store, cluster.client() as client:
         for n in range(50):
             client.xadd("activity-events", {"user_id": f"u{n}", "count": str(n), "kind": "x"})
@@ -98,7 +98,7 @@ def test_a_registry_and_a_worker_live_on_a_cluster(cluster: Cluster, tmp_path: P
 
 
 def test_a_lock_holds_on_a_cluster(shop: FeatureStore) -> None:
-    store: Any = shop._door.store
+    store: Any = shop.handle.store
     with ViewLock(store, "fs", "profile", 0) as lock:
         lock.check()
         assert not ViewLock(store, "fs", "profile", 0)._taken()

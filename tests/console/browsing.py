@@ -130,7 +130,7 @@ def demo(
         stage.ticker.start()
         web = Web(lambda: application(stage))
         try:
-            with store.streams.telling([stage.ticker.worker], "demo"):
+            with store.streams.send_heartbeats([stage.ticker.worker], "demo"):
                 yield web, stage
         finally:
             web.stop()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from featurekit import FeatureStore
 from featurekit.compiler import compile_repo
 from featurekit.models.config import OnlineStoreConfig, RepoConfig, Tls
 from featurekit.models.model import Described, Model
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
-from featurekit.repo.parts import Parts
 from featurekit.repo.registry_store import FileRegistryStore, OnlineRegistryStore
 from featurekit.stores.url import StoreUrl
 from tests.declare.conftest import REPO, Load
@@ -239,8 +239,8 @@ def test_an_option_of_the_store_reaches_its_connections(
     written, attribute, value = OF_CONNECTIONS[key]
     url = "rediss+cluster://h:1"
     load(DECLARED, f"{REPO}online_store: {{url: '{url}', {written}}}\n")
-    door = pickle.loads(pickle.dumps(Parts.of(tmp_path).door))
-    assert getattr(StoreUrl.parse(url, door.options), attribute) == value
+    handle = pickle.loads(pickle.dumps(FeatureStore(tmp_path).handle))
+    assert getattr(StoreUrl.parse(url, handle.options), attribute) == value
     assert getattr(StoreUrl.parse(url), attribute) != value
 
 
@@ -259,16 +259,15 @@ def test_the_defaults_in_the_file_are_those_of_urls() -> None:
 
 def test_the_repository_chooses_files_store_and_registry(load: Load, tmp_path: Path) -> None:
     load(DECLARED, REPO)
-    by_default = Parts.of(tmp_path)
-    assert isinstance(by_default.home, FileRegistryStore)
+    by_default = FeatureStore(tmp_path)
+    assert isinstance(by_default._registry_store, FileRegistryStore)
     (tmp_path / "none.yaml").write_text("{}")
     load(
         DECLARED,
         "project: fraud\ndefinitions: none.yaml\nregistry: online\nonline_store: {url: 'memory://obeyed'}\n",
     )
-    chosen = Parts.of(tmp_path)
-    assert isinstance(chosen.home, OnlineRegistryStore)
-    assert chosen.door.url == "memory://obeyed" != by_default.door.url
-    assert chosen.loaded is not None
-    assert chosen.loaded.entities == ()
-    chosen.door.close()
+    chosen = FeatureStore(tmp_path)
+    assert isinstance(chosen._registry_store, OnlineRegistryStore)
+    assert chosen.handle.url == "memory://obeyed" != by_default.handle.url
+    assert chosen.declared.entities == ()
+    chosen.close()

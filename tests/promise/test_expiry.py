@@ -95,7 +95,7 @@ def test_a_removed_field_is_deleted_by_the_next_load(
         "      model: string\n", ""
     ).replace(", 'profile:country', 'shop:country'", "")  # fmt: skip
     with applied(tmp_path, server.url, thinner) as store:
-        assert store.repo_plan.view("profile").retired == ("country", "model")
+        assert store.compiled.view("profile").retired == ("country", "model")
         store.write_batch("profile", {"u1": {"tx_count_7d": 5}})
         assert client.hgetall(USER) == {b"tx_count_7d": b"5", b"risk": b"0.5"}
         table = pa.table(
@@ -181,7 +181,7 @@ def test_loads_and_a_stream_writer_that_race_lose_nothing(
 def test_a_batch_write_into_a_stream_view_is_refused(shop: FeatureStore, write: str) -> None:
     ways: dict[str, Callable[[], object]] = {
         "dict": lambda: shop.write_batch("activity", {"u1": {"tx_count_5m": 1}}),
-        "lines": lambda: shop.write_lines("activity", ['{"user_id": "u1"}']),
+        "lines": lambda: shop.write_jsonl("activity", ['{"user_id": "u1"}']),
         "arrow": lambda: shop.write_batch("activity", pa.table({"user_id": ["u1"]})),
         "materialize": lambda: shop.materialize(["activity"]),
     }

@@ -143,7 +143,7 @@ def slow_lines(started: threading.Event, end: threading.Event) -> Iterator[str]:
 def test_of_two_loads_of_one_view_the_second_is_told(shop: FeatureStore) -> None:
     started, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(shop.write_lines, "scores", slow_lines(started, end))
+        pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
         started.wait(10)
         with pytest.raises(LockedError, match=r"'scores' is being loaded by process \d+ on \S+"):
             shop.write_batch("scores", {"u1": {"risk": 1.0}})
@@ -168,7 +168,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(
 def test_a_load_that_loses_its_lock_stops(valkey: Server, shop: FeatureStore) -> None:
     started, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool, valkey.client() as client:
-        load = pool.submit(shop.write_lines, "scores", slow_lines(started, end))
+        load = pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
         started.wait(10)
         client.set("fs:@lock:scores", "another's", px=5000)
         time.sleep(2.2)  # a renewal is due

@@ -127,7 +127,7 @@ WAYS: dict[str, Callable[[FeatureStore, Rows], object]] = {
         "everything", table_of(rows).to_pandas(types_mapper=pd.ArrowDtype)
     ),
     "polars": lambda store, rows: store.write_batch("everything", pl.from_arrow(table_of(rows))),
-    "lines": lambda store, rows: store.write_lines("everything", lines_of(rows)),
+    "lines": lambda store, rows: store.write_jsonl("everything", lines_of(rows)),
 }
 
 

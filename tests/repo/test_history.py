@@ -12,7 +12,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.changes import Change
 from featurekit.errors import BadRowError, UnknownNameError
-from featurekit.repo.history import APPLIES, LOADS, Apply, Run
+from featurekit.repo.history import MAX_APPLIES, MAX_LOADS, ApplyRecord, LoadRecord
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server
 
@@ -41,13 +41,13 @@ def test_loads_are_remembered_newest_first_with_what_they_did(
 @pytest.mark.parametrize("home", HOMES)
 def test_no_view_is_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
     with applied(tmp_path, valkey.url, registry=home) as store:
-        history = store._home.history
-        for number in range(LOADS + 5):
-            history.record(Run("profile", ended_ms=number, rows_read=number))
-        history.record(Run("shop", ended_ms=LOADS))
+        history = store._registry_store.history
+        for number in range(MAX_LOADS + 5):
+            history.record_load(LoadRecord("profile", ended_ms=number, rows_read=number))
+        history.record_load(LoadRecord("shop", ended_ms=MAX_LOADS))
         runs = store.load_history("profile")
-        assert [run.rows_read for run in runs] == list(range(LOADS + 4, 4, -1))
-        assert len(store.load_history()) == LOADS + 1
+        assert [run.rows_read for run in runs] == list(range(MAX_LOADS + 4, 4, -1))
+        assert len(store.load_history()) == MAX_LOADS + 1
         with pytest.raises(UnknownNameError):
             store.load_history("nope")
 
@@ -57,11 +57,11 @@ def test_loads_that_end_together_are_all_remembered(
     valkey: Server, tmp_path: Path, home: str
 ) -> None:
     with applied(tmp_path, valkey.url, registry=home) as store:
-        history = store._home.history
+        history = store._registry_store.history
 
         def record(view: str) -> None:
             for number in range(10):
-                history.record(Run(view, ended_ms=number))
+                history.record_load(LoadRecord(view, ended_ms=number))
 
         threads = [threading.Thread(target=record, args=(v,)) for v in ("profile", "shop") * 2]
         for thread in threads:
@@ -92,9 +92,11 @@ def test_applies_are_remembered_with_who_and_what(
 @pytest.mark.parametrize("home", HOMES)
 def test_applies_are_not_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
     with applied(tmp_path, valkey.url, registry=home) as store:
-        for number in range(APPLIES + 5):
-            store._home.history.record_apply(Apply(number))
-        assert [each.at_ms for each in store.apply_history()] == list(range(APPLIES + 4, 4, -1))
+        for number in range(MAX_APPLIES + 5):
+            store._registry_store.history.record_apply(ApplyRecord(number))
+        assert [each.at_ms for each in store.apply_history()] == list(
+            range(MAX_APPLIES + 4, 4, -1)
+        )
 
 
 WHOLE: dict[str, Any] = {"view": "profile", "ended_ms": 5}
@@ -116,7 +118,7 @@ def test_what_is_damaged_is_forgotten_and_the_rest_is_not(
         else:
             runs = {"profile": [*DAMAGED, WHOLE], "shop": {"view": "shop"}}
             (tmp_path / "registry.runs.json").write_text(json.dumps(runs))
-        assert store.load_history() == [Run("profile", ended_ms=5)]
+        assert store.load_history() == [LoadRecord("profile", ended_ms=5)]
         store.write_batch("profile", {"u1": {}})
         assert len(store.load_history("profile")) == 2
 

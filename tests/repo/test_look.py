@@ -20,24 +20,24 @@ def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
 
 
 def why(store: FeatureStore, id_: str) -> dict[str, str]:
-    return store.look.explain(store.inspect("user", id_))
+    return store.diagnostics.explain(store.inspect("user", id_))
 
 
 def test_an_overview_counts_what_lives_of_each_entity_view_and_field(store: FeatureStore) -> None:
     store.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(5)})
     store.stream_writer("activity").write("u1", {"device": "ios"})
-    seen = store.look.overview()
+    seen = store.diagnostics.overview()
     entities = {one.entity: (one.present, one.whole) for one in seen.entities}
     views = {one.view: one for one in seen.views}
     assert entities == {"user": (5, True), "merchant": (0, True), "route": (0, True)}
     assert dict(views["profile"].fields) == {"country": 5, "tx_count_7d": 0, "tags": 0}
     assert views["activity"].live == 1
-    assert store.look.server().keys >= 5
+    assert store.diagnostics.server().keys >= 5
 
 
 def test_a_sample_says_when_there_is_more(store: FeatureStore) -> None:
     store.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(20)})
-    sample = store.look.samples(10)["user"]
+    sample = store.diagnostics.samples(10)["user"]
     assert (len(sample.keys), sample.whole) == (10, False)
 
 
@@ -48,7 +48,7 @@ def test_a_field_that_expired_is_not_counted_though_its_key_is_found(
     with valkey.client() as client:
         client.hset("fs:user:u1", "other", 1)
         client.hdel("fs:user:u1", "device")
-    [user] = [one for one in store.look.overview().entities if one.entity == "user"]
+    [user] = [one for one in store.diagnostics.overview().entities if one.entity == "user"]
     assert (user.sampled, user.present) == (1, 0)
 
 

@@ -100,7 +100,7 @@ def test_a_server_that_is_away_is_counted_as_failures_or_as_unavailable(tmp_path
 def test_readers_that_are_gone_have_not_read_for_nothing(
     shop: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_READERS", 2)
+    monkeypatch.setattr(serving, "MAX_READERS", 2)
     monkeypatch.setattr("featurekit.runtime.counters.MAX_READERS", 2)
     features = ["profile:tx_count_7d", "profile:country", "profile:tags"]
     gc.freeze()  # what others have left behind is not to be found here
@@ -111,7 +111,7 @@ def test_readers_that_are_gone_have_not_read_for_nothing(
         shop.refresh()
         gc.collect()
     gc.unfreeze()
-    assert len(shop._tally.readers) < 3 * len(lists)
+    assert len(shop._counters.readers) < 3 * len(lists)
     assert shop.metrics().reads["features"].calls == 15
     assert sum(shop.metrics().features["profile"].values()) == 3 * 9
 

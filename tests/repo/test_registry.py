@@ -32,7 +32,7 @@ def test_a_registry_is_read_back_as_it_was_applied(
         assert store.registry == store.declared
         assert not list(store.plan())
         with FeatureStore(tmp_path) as again:
-            assert again.repo_plan == store.repo_plan
+            assert again.compiled == store.compiled
             assert not list(again.apply())
 
 
@@ -53,10 +53,10 @@ def test_what_changed_since_this_store_looked_is_a_conflict(
         assert before is not None
         wider = FRAUD.replace("country: string\n", "country: string\n      city: string\n", 1)
         with applied(tmp_path, valkey.url, wider, registry=home):
-            with pytest.raises(RegistryConflictError, match="somebody else applied"):
-                store._home.save(store.declared, before)
+            with pytest.raises(RegistryConflictError, match="another process has applied"):
+                store._registry_store.save(store.declared, before)
             with pytest.raises(RegistryConflictError):
-                store._home.save(before, None)
+                store._registry_store.save(before, None)
 
 
 def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
@@ -74,7 +74,7 @@ def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
             declared = store.declared
             start.wait(30)
             try:
-                store._home.save(declared, None)
+                store._registry_store.save(declared, None)
             except RegistryConflictError:
                 return "conflict"
             return "won"
@@ -109,17 +109,17 @@ def test_removed_fields_are_remembered_until_they_are_declared_again(
     with applied(tmp_path, valkey.url, registry=home):
         pass
     with applied(tmp_path, valkey.url, without, registry=home) as store:
-        assert store.repo_plan.entity("user").retired == ("device", "model", "tx_count_5m")
+        assert store.compiled.entity("user").retired == ("device", "model", "tx_count_5m")
     thinner = without.replace("      tags: {type: 'array<string>', default: []}\n", "")
     with applied(tmp_path, valkey.url, thinner, registry=home) as store:
-        assert store.repo_plan.view("profile").retired == (
+        assert store.compiled.view("profile").retired == (
             "device",
             "model",
             "tags",
             "tx_count_5m",
         )
     with applied(tmp_path, valkey.url, registry=home) as store:
-        assert store.repo_plan.entity("user").retired == ()
+        assert store.compiled.entity("user").retired == ()
 
 
 def test_a_breaking_change_is_refused_and_changes_nothing(
@@ -223,7 +223,7 @@ def test_edited_definitions_are_read_anew_on_request(valkey: Server, tmp_path: P
         assert not list(store.plan())
         store.reload_definitions()
         assert [change.detail for change in store.apply()] == ["ttl 1d -> 2d"]
-        assert store.repo_plan.view("profile").ttl_ms == 48 * 3_600_000
+        assert store.compiled.view("profile").ttl_ms == 48 * 3_600_000
         (tmp_path / "features.yaml").write_text("entities: 5")
         with pytest.raises(DefinitionError):
             store.reload_definitions()

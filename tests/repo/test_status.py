@@ -10,7 +10,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import BadRowError, SourceError, StoreError, StoreUnavailableError
-from featurekit.repo.inspection import ViewStatus
+from featurekit.repo.diagnostics import ViewStatus
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server, running, valkey_binary
 
@@ -70,7 +70,7 @@ def test_a_load_whose_server_dies_fails_by_that_and_by_nothing_else(
                     yield f'{{"user_id": "u{i}"}}'
 
             with pytest.raises(StoreUnavailableError) as caught:
-                store.write_lines("profile", lines())
+                store.write_jsonl("profile", lines())
             assert caught.value.__context__ is not None
             assert not isinstance(caught.value.__context__, StoreError)
 

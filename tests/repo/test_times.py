@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from featurekit.errors import RequestError
-from featurekit.repo.times import to_ms, to_window
+from featurekit.repo.time_arguments import to_ms, to_window
 
 
 def test_a_time_is_milliseconds_a_datetime_a_date_or_text() -> None:

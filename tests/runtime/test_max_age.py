@@ -113,7 +113,7 @@ def test_a_batch_view_that_expires_by_field_is_as_old_as_each_field(
 def test_where_a_view_keeps_event_time_the_event_is_what_is_old(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
-    now_ms = int(shop._door.now_ms())
+    now_ms = int(shop.handle.now_ms())
     writer = shop.stream_writer("visits")
     writer.write("s1", {"visits": 1}, event_timestamp=now_ms - 3 * MINUTE_MS)
     writer.write("s2", {"visits": 2}, event_timestamp=now_ms)
@@ -131,7 +131,7 @@ def test_one_read_bounds_views_of_several_entities(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     age_field(client, "clicks", 5, minutes=3)
-    shop.stream_writer("visits").write("s1", {"visits": 1}, event_timestamp=shop._door.now_ms())
+    shop.stream_writer("visits").write("s1", {"visits": 1}, event_timestamp=shop.handle.now_ms())
     reader = shop.online_reader("both", max_age={"activity": "2m", "visits": "2m"})
     row = reader.read({"user_id": "u1", "shop_id": "s1"})
     assert row.statuses == {"clicks": "stale", "logins": "present", "visits": "present"}
@@ -226,8 +226,8 @@ WRONG: list[tuple[Any, type[FeatureKitError], str]] = [
     ({"activity": True}, RequestError, "True is no span of time"),
     ({"activity": None}, RequestError, "None is no span of time"),
     ({"activity": timedelta(0)}, RequestError, "no span of time"),
-    ("2m", RequestError, "max_age bounds the ages of views"),
-    ([("activity", "2m")], RequestError, "max_age bounds the ages of views"),
+    ("2m", RequestError, "max_age must map views to durations"),
+    ([("activity", "2m")], RequestError, "max_age must map views to durations"),
 ]
 
 

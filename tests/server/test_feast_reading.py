@@ -190,7 +190,7 @@ def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: 
         "a_json": {"n": [2**70]},
     }
     with applied(tmp_path, valkey.url, ALL_TYPES.replace(", source: SOURCE", "")) as store:
-        store.write_lines(
+        store.write_jsonl(
             "everything",
             [
                 json.dumps(
@@ -228,7 +228,7 @@ def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: 
 
 def test_a_view_that_keeps_event_time_tells_it(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
-        now_ms = store._door.now_ms()
+        now_ms = store.handle.now_ms()
         at_ms = now_ms - now_ms % 1000 - 877
         store.stream_writer("session").write("u1", {"step": 1}, event_timestamp=at_ms)
         client = TestClient(create_app(ServerContext(store)))
@@ -246,7 +246,7 @@ entities: [{name: day, join_keys: {day: date}}]
 feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain: float64}}]
 """
     with applied(tmp_path, valkey.url, definitions) as store:
-        store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
+        store.write_jsonl("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
         client = TestClient(create_app(ServerContext(store)))
         answer = ask(client, {"day": ["2026-11-22"]}, ["weather:rain"])
         assert [result["values"] for result in answer["results"]] == [["2026-11-22"], [0.5]]

@@ -88,7 +88,7 @@ def test_what_feasts_client_adds_to_a_row_is_understood(
 def test_event_times_order_a_view_that_is_ordered_by_them(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
         client = TestClient(create_app(ServerContext(store)))
-        now = store._door.now_ms()
+        now = store.handle.now_ms()
         for step, age_ms in ((1, 5000), (2, 9000)):
             frame = {"user_id": ["u1"], "step": [step], "event_timestamp": [_naive(now - age_ms)]}
             body = {"push_source_name": "session", "df": frame}

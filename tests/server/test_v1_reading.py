@@ -54,7 +54,7 @@ def test_freshness_tells_what_is_left_and_how_old_the_event_is(
     tmp_path: Path, valkey: Server
 ) -> None:
     with repository(tmp_path, valkey.url) as store:
-        now_ms = store._door.now_ms()
+        now_ms = store.handle.now_ms()
         store.stream_writer("session").write("u1", {"step": 1}, event_timestamp=now_ms - 1000)
         body = {
             "features": ["session:step", "session:score"],
@@ -113,7 +113,7 @@ feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain
 feature_services: [{name: rain, features: [weather]}]
 """
     with applied(tmp_path, valkey.url, definitions) as store:
-        store.write_lines("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
+        store.write_jsonl("weather", ['{"day": "2026-11-22", "rain": 0.5}'])
         client = TestClient(create_app(ServerContext(store)))
         body: dict[str, Any] = {"entities": [{"day": "2026-11-22"}]}
         row = client.post("/v1/services/rain/read", json=body).json()["rows"][0]

@@ -47,7 +47,7 @@ def test_events_are_written_into_a_stream_view_and_may_live_shorter(
 
 def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
-        now_ms = store._door.now_ms()
+        now_ms = store.handle.now_ms()
         times = [now_ms, now_ms - 1000, now_ms - 3_600_000]
         rows = [{"user_id": "u1", "step": 1, "event_timestamp": ms} for ms in times]
         client = TestClient(create_app(ServerContext(store)))
@@ -116,7 +116,7 @@ feature_views:
 
 def test_the_registry_is_told_whole_and_by_name(client: TestClient, store: FeatureStore) -> None:
     whole = client.get("/v1/registry").json()
-    assert whole["fingerprint"] == store.repo_plan.fingerprint
+    assert whole["fingerprint"] == store.compiled.fingerprint
     for kind in ("entities", "views", "services"):
         assert client.get(f"/v1/{kind}").json()[kind] == whole[kind]
         for document in whole[kind]:

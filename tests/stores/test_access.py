@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from featurekit import FeatureStore
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
-from featurekit.repo.parts import Parts
 from featurekit.stores import open_async_store, open_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
@@ -275,9 +275,9 @@ def test_tls_options_stand_in_the_file_as_well(secure: Secure, tmp_path: Path) -
         "project: p\ndefinitions: none.yaml\n"
         f"online_store: {{url: 'rediss://{secure.place}', tls: {files}}}\n"
     )
-    door = Parts.of(tmp_path).door
-    assert door.store.call("PING") == b"PONG"
-    door.close()
+    handle = FeatureStore(tmp_path).handle
+    assert handle.store.call("PING") == b"PONG"
+    handle.close()
 
 
 def test_tls_without_the_ca_says_which_option_to_give(secure: Secure) -> None:

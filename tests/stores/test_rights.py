@@ -49,7 +49,7 @@ def write_stream(store: FeatureStore) -> None:
 
 
 def write_timed(store: FeatureStore) -> None:
-    writer, now_ms = store.stream_writer("session"), store._door.now_ms()
+    writer, now_ms = store.stream_writer("session"), store.handle.now_ms()
     assert writer.write("u1", {"step": 1, "page": "x", "score": None}, event_timestamp=now_ms)
     assert writer.write_many([("u1", {"step": 1}, now_ms)]).written == 1
 

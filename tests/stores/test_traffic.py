@@ -54,7 +54,7 @@ def test_event_loops_are_counted_with_the_threads(door: LazyStoreHandle) -> None
     assert [each.round_trips for each in told] == [2, 3, 4]
     assert door.connection_stats.round_trips == 4
     assert door.connection_stats.open == 1
-    assert not door._loops
+    assert not door._stores_by_loop
 
 
 def test_connections_in_use_are_told_apart(valkey: Server) -> None:

@@ -177,7 +177,7 @@ def test_a_batch_view_takes_no_events(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="batch view"):
         store.streams.push("profile", [])
     with pytest.raises(RequestError, match="on_bad_event"):
-        store.streams.push("activity", [], on_bad_event="ignore")
+        store.streams.push("activity", [], on_bad_event="ignore")  # type: ignore[arg-type]
 
 
 def test_a_duration_that_is_none_is_wrong_usage(store: FeatureStore) -> None:

@@ -142,7 +142,7 @@ def test_a_right_that_is_taken_away_leaves_no_field_without_expiry(
                 activity, session = store.stream_writer("activity"), store.stream_writer("session")
                 assert activity.write("u1", {"count": 1})
                 assert session.write("u1", {"step": 1}, event_timestamp=now_ms())
-                has_hsetex = store._door.store.capabilities.hsetex
+                has_hsetex = store.handle.store.capabilities.hsetex
                 if (right == "hsetex") != has_hsetex and right not in ("evalsha", "multi"):
                     return  # this server is written to without it
                 client.acl_setuser("w", enabled=True, commands=[f"-{right}"])

@@ -35,7 +35,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats that a test need not wait for."""
-    monkeypatch.setattr(heartbeats, "BEAT_S", 0.05)
+    monkeypatch.setattr(heartbeats, "INTERVAL_S", 0.05)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_a_worker_that_may_not_tell_of_itself_works_all_the_same(
     emit(client, 0, 10)
     with repository(tmp_path, url) as store, working(store):
         until(lambda: client.exists("fs:user:u9"))
-        with pytest.raises(StoreError, match="workers cannot be read"):
+        with pytest.raises(StoreError, match="heartbeats cannot be read"):
             store.streams.workers()
     client.acl_deluser("shy")
     assert client.exists(KEY) == 0

@@ -121,9 +121,9 @@ def drain(store: FeatureStore) -> StreamReport:
 
 
 def source(store: FeatureStore) -> EventSource:
-    view = store.repo_plan.view("activity")
+    view = store.compiled.view("activity")
     assert view.stream is not None
-    return open_stream(view, view.stream, GroupMember("r"), lambda: store._door.store, SETTINGS)
+    return open_stream(view, view.stream, GroupMember("r"), lambda: store.handle.store, SETTINGS)
 
 
 def take(source: EventSource, most: int) -> list[Any]:
@@ -278,7 +278,7 @@ def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: 
         told: list[StreamReport] = []
         how = StreamOptions(worker=WorkerOptions(wait_s=0.2, interval_s=0.3, grace_s=0.5))
         thread = threading.Thread(
-            target=lambda: store.streams.run(options=how, stop=stop, tell=told.append)
+            target=lambda: store.streams.run(options=how, stop=stop, on_report=told.append)
         )
         thread.start()
         until(lambda: any("brokers" in report.trouble for report in told))

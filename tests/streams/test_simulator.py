@@ -66,6 +66,6 @@ def test_a_signal_pauses_and_resumes(example: Path) -> None:
 
 def wait_for_events(store: FeatureStore) -> None:
     """Until the simulator has begun."""
-    before = store._door.store.call("XLEN", "user-activity")
-    while store._door.store.call("XLEN", "user-activity") == before:
+    before = store.handle.store.call("XLEN", "user-activity")
+    while store.handle.store.call("XLEN", "user-activity") == before:
         pass

@@ -278,7 +278,7 @@ def test_a_full_store_makes_the_worker_wait_and_loses_nothing(
     client.config_set("maxmemory", 1)
     try:
         running = threading.Thread(
-            target=lambda: store.streams.run(["activity"], how, stop=stop, tell=told.append)
+            target=lambda: store.streams.run(["activity"], how, stop=stop, on_report=told.append)
         )
         running.start()
         until(lambda: any(report.trouble for report in told))
@@ -302,12 +302,14 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
     try:
         with repository(tmp_path / "w", url) as store:
             running = threading.Thread(
-                target=lambda: store.streams.run(["activity"], how, stop=stop, tell=told.append)
+                target=lambda: store.streams.run(
+                    ["activity"], how, stop=stop, on_report=told.append
+                )
             )
             running.start()
             emit(client, 0, 100)
             until(lambda: counts(client) == newest(100))
-            has_hsetex = store._door.store.capabilities.hsetex
+            has_hsetex = store.handle.store.capabilities.hsetex
             refused = ["hsetex"] if has_hsetex else ["hset", "hpexpire"]
             client.acl_setuser("w", enabled=True, commands=[f"-{name}" for name in refused])
             emit(client, 100, 100)
@@ -325,7 +327,7 @@ def test_reports_tell_rate_lag_and_age(store: FeatureStore, client: redis.Redis)
     emit(client, 0, 100)
     told: list[StreamReport] = []
     how = StreamOptions(once=True, worker=QUICK)
-    store.streams.run(["activity"], how, tell=told.append)
+    store.streams.run(["activity"], how, on_report=told.append)
     [report] = told
     document = report.to_dict()
     assert (document["read"], document["lag"]) == (100, 0)

@@ -102,7 +102,7 @@ def run_bench(store: FeatureStore, *, entities: int = 10_000, seconds: float = 5
         raise RequestError(f"entities must be at least {max(SIZES)}, not {entities}")
     if seconds <= 0:
         raise RequestError(f"seconds must be greater than 0, not {seconds}")
-    prefix, handle = store.repo_plan.prefix, store._door  # noqa: SLF001 - not part of the public API
+    prefix, handle = store.compiled.prefix, store.handle
     view = view_plan(f"{prefix}:@bench-{secrets.token_hex(4)}")
     table = sample_table(entities)
     online = handle.store

@@ -38,7 +38,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         },
     ),
     (
-        "Look",
+        "Diagnostics",
         {
             "list": "List entities, views, services or fields, or the last loads or applies.",
             "describe": "Tell everything about an entity, view, service or field.",

@@ -23,7 +23,7 @@ from featurekit.demo.service import DemoService
 from featurekit.demo.settings import EMBEDDED, Settings
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
-from featurekit.repo.server import embedded_server
+from featurekit.repo.store_handle import embedded_server
 from featurekit.server.app import create_app
 from featurekit.server.auth import VARIABLE, Tokens
 from featurekit.server.console import console_routes
@@ -92,7 +92,7 @@ def run(
         config.timeout_graceful_shutdown = GRACE_S
         server = _Server(config)
         stage.ticker.start()
-        with store.streams.telling([stage.ticker.worker], "demo"):
+        with store.streams.send_heartbeats([stage.ticker.worker], "demo"):
             ending.server = server
             server.run(sockets=[listener])
             stage.ticker.stop()

@@ -22,7 +22,7 @@ from featurekit.demo.user_count import UserCounter
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
-from featurekit.repo.inspection import InspectedField
+from featurekit.repo.diagnostics import InspectedField
 from featurekit.runtime.response import OnlineResponse
 from featurekit.types import codec_of
 
@@ -67,15 +67,15 @@ class DemoService:
             store.stream_writer(ACTIVITY),
             Users(
                 store.online_reader(SERVICE),
-                lambda: store.look.all_ids(entity),
+                lambda: store.diagnostics.all_ids(entity),
                 settings.users_per_tick,
                 settings.tick_s,
             ),
         )
-        views = [store.repo_plan.view(name) for name in (PROFILE, ACTIVITY)]
+        views = [store.compiled.view(name) for name in (PROFILE, ACTIVITY)]
         self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
         self._views = {field.name: view.name for view in views for field in view.fields}
-        self._census = UserCounter(lambda: store.look.all_ids(entity))
+        self._census = UserCounter(lambda: store.diagnostics.all_ids(entity))
         self._stats = Stats()
         self._writing = threading.Lock()
 
@@ -88,7 +88,7 @@ class DemoService:
     @property
     def batch_ttl_s(self) -> int:
         """How long a loaded user lives, as applied."""
-        return self.store.repo_plan.view(PROFILE).ttl_ms // 1000
+        return self.store.compiled.view(PROFILE).ttl_ms // 1000
 
     async def state(self) -> dict[str, object]:
         """How things stand; of a store that is away what was known last, and why."""

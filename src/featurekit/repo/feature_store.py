@@ -1,10 +1,11 @@
-"""The feature store: what a repository declares, applied, loaded and read."""
+"""The feature store of one project: the parts of a repository put together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,43 +13,58 @@ from typing import Any, Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.errors import Problem, RegistryError, RequestError
-from featurekit.loader import load_repo
+from featurekit.errors import Problem, RegistryError, RequestError, StoreError
+from featurekit.loader import find_repo, load_repo
+from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
-from featurekit.repo.doctor import Finding, examine
-from featurekit.repo.history import Apply, Run
-from featurekit.repo.inspection import Inspection, ViewStatus, inspect, reset, status
-from featurekit.repo.live import with_streams
-from featurekit.repo.look import Look
-from featurekit.repo.materialization import ON_BAD_ROW, Load
-from featurekit.repo.metering import metrics
-from featurekit.repo.parts import Parts
-from featurekit.repo.registry_state import RegistryState
-from featurekit.repo.registry_store import OnlineRegistryStore
-from featurekit.repo.serving import Serving
+from featurekit.repo.diagnostics import (
+    CheckResult,
+    Diagnostics,
+    Inspection,
+    ViewStatus,
+    inspect_entity,
+    run_checks,
+)
+from featurekit.repo.diagnostics.view_status import (
+    view_ages,
+    view_statuses,
+    with_stream_freshness,
+)
+from featurekit.repo.history import ApplyRecord, LoadRecord
+from featurekit.repo.materialization import Materializer, OnBadRow, delete_entities
+from featurekit.repo.registry_store import (
+    OnlineRegistryStore,
+    RegistryState,
+    RegistryStore,
+    open_registry_store,
+)
+from featurekit.repo.row_writer import RowWriter
+from featurekit.repo.serving import Features, MaxAge, ReaderService
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.streaming import Streaming
-from featurekit.repo.times import Time, to_window
-from featurekit.repo.writing import RowWriter
+from featurekit.repo.time_arguments import Time, to_window
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import MaterializeReport, OnProgress
-from featurekit.runtime.lock import is_locked
 from featurekit.runtime.metrics import Metrics
+from featurekit.runtime.read_arguments import EntityRows, Timeout
+from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.writer import StreamWriter
+from featurekit.wire import text_command
 
 
-class FeatureStore(Serving):
-    """One project: its definitions, its registry and its online store.
+class FeatureStore:
+    """A project's definitions, its registry and its online store.
 
-    Thread-safe for reading. Survives `fork`, and pickles: connections stay behind.
+    Thread-safe for reading. Survives `fork`. Pickles without its connections.
 
     Args:
-        repo_path: A folder; the nearest `featurerepo.yaml` from there upwards counts.
-        parts: For a store that is put together in another way; see `from_registry`.
+        repo_path: A folder; `featurerepo.yaml` is searched there and in the folders above.
 
     Raises:
-        RepoNotFoundError: There is none.
-        DefinitionError: The definitions are wrong; lists every problem in them.
+        RepoNotFoundError: There is no `featurerepo.yaml`.
+        DefinitionError: The definitions are not valid; lists every problem.
 
     Examples:
         >>> store = FeatureStore("examples/fraud")  # doctest: +SKIP
@@ -57,111 +73,253 @@ class FeatureStore(Serving):
         ... ).to_dict()  # doctest: +SKIP
     """
 
-    def __init__(self, repo_path: str | Path = ".", *, parts: Parts | None = None) -> None:
-        if parts is None:
-            parts = Parts.of(repo_path)
-        super().__init__(parts.door, RegistryState(parts.home, parts.loaded))
-        self._home, self._loaded = parts.home, parts.loaded
+    def __init__(self, repo_path: str | Path = ".") -> None:
+        loaded = load_repo(find_repo(repo_path), os.environ)
+        online = loaded.config.online_store
+        handle = LazyStoreHandle(online.url, loaded.root, online.options)
+        registry_store = open_registry_store(loaded, handle)
+        self._assemble(loaded.config.project, handle, registry_store, loaded)
+
+    def _assemble(
+        self,
+        project: str,
+        handle: LazyStoreHandle,
+        registry_store: RegistryStore,
+        loaded: LoadedRepo | None,
+    ) -> None:
+        self._project = project
+        self._handle = handle
+        self._registry_store = registry_store
+        self._loaded = loaded
+        self._registry = RegistryState(registry_store, loaded)
+        self._counters = Counters()
+        self._readers = ReaderService(handle, self._registry, self._counters)
 
     @classmethod
     def from_registry(
         cls, url: str, project: str, *, root: str | Path = ".", must_exist: bool = True
     ) -> Self:
-        """A store that serves what is applied online, with no YAML at hand.
+        """Return a store for a registry in the online store, without any YAML.
 
         Args:
-            url: The online store's URL, which `registry: online` keeps the registry in.
+            url: The URL of the online store, in which `registry: online` keeps the registry.
             project: The project's name.
-            root: The folder that relative paths of the URL start from.
-            must_exist: Whether to look for it now; else whoever reads first does.
+            root: The folder that relative paths in the URL are resolved against.
+            must_exist: Read the registry now; otherwise it is read at the first use.
 
         Raises:
-            RegistryError: Nothing is applied there under that name.
+            RegistryError: The store has no registry of that project.
         """
-        door = LazyStoreHandle(url, Path(root))
-        store = cls(parts=Parts(door, OnlineRegistryStore(door.store, project), None))
+        handle = LazyStoreHandle(url, Path(root))
+        store = cls.__new__(cls)
+        cls._assemble(store, project, handle, OnlineRegistryStore(handle.store, project), None)
         if must_exist and store.registry is None:
             raise RegistryError(
-                f"no registry of project '{project}' is kept there",
-                hint="`featurekit apply` keeps it online if featurerepo.yaml says `registry: online`",
+                f"the store has no registry of project '{project}'",
+                where=handle.safe_url,
+                hint="`featurekit apply` stores it there if featurerepo.yaml has `registry: online`",
             )
         return store
+
+    @override
+    def __repr__(self) -> str:
+        try:
+            url = self.url
+        except StoreError:
+            url = "an invalid URL"
+        return f"<{type(self).__name__} {self.project!r} at {url}>"
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
         if self._loaded is not None:
             return type(self), (self._loaded.root,)
-        return _from_registry, (type(self), self._door.url, self.project, self._door.root)
+        return _from_registry, (type(self), self._handle.url, self.project, self._handle.root)
 
-    # What is declared and what is applied
+    # Definitions and registry
 
     @property
     def path(self) -> Path:
-        """The folder of `featurerepo.yaml`; the working folder where there is none."""
+        """The folder of `featurerepo.yaml`; the working folder for a store without YAML."""
         return self._loaded.root if self._loaded is not None else Path()
 
     @property
     def url(self) -> str:
-        """The online store's URL, without its password."""
-        return self._door.shown
+        """The URL of the online store, without its password."""
+        return self._handle.safe_url
 
     @property
     def project(self) -> str:
         """The project's name."""
-        return self._loaded.config.project if self._loaded is not None else self.repo_plan.project
+        return self._project
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What the definitions allow themselves and is likely wrong."""
+        """Problems in the definitions that are allowed, but probably mistakes."""
         return self._loaded.warnings if self._loaded is not None else ()
 
     @property
     def declared(self) -> Registry:
-        """The registry as the definitions have it now, applied or not."""
-        return self._applied.declared
+        """The registry that the definitions declare, applied or not.
+
+        Raises:
+            RegistryError: The store was opened without YAML.
+        """
+        return self._registry.declared
 
     @property
     def registry(self) -> Registry | None:
-        """The registry as applied; `None` before the first `apply`. Read once: see `refresh`."""
-        return self._applied.registry
+        """The applied registry, read once; `None` before the first `apply`. See `refresh`."""
+        return self._registry.registry
 
     @property
-    def repo_plan(self) -> RepoPlan:
+    def is_registry_loaded(self) -> bool:
+        """Whether the registry is in memory, so that `registry` and `compiled` do no I/O."""
+        return self._registry.is_loaded
+
+    def load_registry(self) -> None:
+        """Read the registry unless it is in memory; does nothing before the first `apply`.
+
+        Raises:
+            RegistryError: The registry cannot be read.
+            StoreError: The online store holds the registry and failed.
+        """
+        _ = self._registry.registry
+
+    @property
+    def compiled(self) -> RepoPlan:
         """The applied registry, compiled.
 
         Raises:
             RegistryError: Nothing is applied yet.
         """
-        return self._applied.plan
+        return self._registry.plan
 
     def plan(self) -> Changes:
-        """What `apply` would change."""
-        return self._applied.changes()
+        """Return what `apply` would change."""
+        return self._registry.changes()
 
     def apply(self, changes: Changes | None = None, *, allow_breaking: bool = False) -> Changes:
-        """Make the definitions the registry; returns what that changed.
+        """Make the definitions the applied registry; return what changed.
 
         Args:
-            changes: What `plan` gave, to apply just that; without it, whatever there is.
-            allow_breaking: Whether changes may go through that make stored bytes mean something else.
+            changes: A result of `plan`; the apply fails if it would change anything else.
+            allow_breaking: Allow changes after which stored bytes have a different meaning.
 
         Raises:
-            BreakingChangeError: Stored bytes would mean something else; nothing was changed.
-            RegistryConflictError: Somebody else applied meanwhile; nothing was changed.
+            BreakingChangeError: A change is breaking and `allow_breaking` is false.
+            RegistryConflictError: `changes` is out of date, or another process applied first.
         """
-        applied = self._applied.apply(changes, allow_breaking=allow_breaking)
+        applied = self._registry.apply(changes, allow_breaking=allow_breaking)
         self.refresh()
         return applied
 
-    def reload_definitions(self) -> None:
-        """Read the definitions anew, after they were edited; `apply` makes them the registry.
+    def refresh(self) -> None:
+        """Forget the registry, so that the next call reads what is applied by then."""
+        self._registry.refresh()
+        self._readers.clear()
+
+    def reload(self) -> bool:
+        """Read the registry again; return whether it changed.
+
+        Reads in progress finish with the registry that they started with.
 
         Raises:
-            DefinitionError: They are wrong; those that were read before stay.
+            RegistryError: The registry cannot be read, or was deleted. The old one stays in use.
+            StoreError: The online store holds the registry and failed. The old one stays in use.
+        """
+        changed = self._registry.reload()
+        if changed:
+            self._readers.clear()
+        return changed
+
+    def reload_definitions(self) -> None:
+        """Load the definitions again after they were edited. `apply` makes them the registry.
+
+        Raises:
+            DefinitionError: The definitions are not valid. The old ones stay in use.
         """
         if self._loaded is not None:
             self._loaded = load_repo(self._loaded.root, os.environ)
-            self._applied.declare(self._loaded)
+            self._registry.set_definitions(self._loaded)
+
+    # Reading
+
+    def get_online_features(  # noqa: PLR0913 - each is an independent option with a default
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+        timeout: Timeout = None,
+        partial: bool = False,
+        max_age: MaxAge = None,
+    ) -> OnlineResponse:
+        """Read features of several entities in one round trip per server.
+
+        Args:
+            features: A feature service, or a list of `view:field` and `view`.
+            entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
+                The response keeps order and duplicates.
+            full_feature_names: Name the features `view__field`.
+            freshness: Also read the remaining TTL of each value.
+            timeout: Limit for the whole call with waits and retries: seconds, or a timedelta.
+                Without it, each attempt has the store's timeout.
+            partial: If a server is away, return its rows with the status `unavailable` instead of
+                raising `StoreUnavailableError`.
+            max_age: Maximum age of the values of some views, as `{"user_activity": "2m"}`: a
+                duration, a timedelta, or milliseconds. An older value has the status `stale` and
+                is replaced by the default. The age is the declared TTL less the remaining TTL.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: A join key is missing or unknown, no features are given, or `max_age`
+                names a view that is not read.
+            ValueRefusedError: A join key has the wrong type.
+            StoreUnavailableError: No reply in time. Safe to retry.
+        """
+        reader = self._readers.reader(
+            features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
+        )
+        return reader.get(entity_rows, timeout=timeout, partial=partial)
+
+    async def get_online_features_async(  # noqa: PLR0913 - as above
+        self,
+        features: Features,
+        entity_rows: EntityRows,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+        timeout: Timeout = None,
+        partial: bool = False,
+        max_age: MaxAge = None,
+    ) -> OnlineResponse:
+        """Read features without blocking the event loop. See `get_online_features`."""
+        reader = self._readers.reader(
+            features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
+        )
+        return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
+
+    def online_reader(
+        self,
+        features: Features,
+        *,
+        full_feature_names: bool = False,
+        freshness: bool = False,
+        max_age: MaxAge = None,
+    ) -> OnlineReader:
+        """Return a compiled reader of these features. Create it once and reuse it.
+
+        The arguments and errors are those of `get_online_features`.
+        """
+        return self._readers.reader(
+            features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
+        )
+
+    @property
+    def readers(self) -> ReaderService:
+        """Compiles and caches the readers."""
+        return self._readers
 
     # Writing
 
@@ -171,32 +329,32 @@ class FeatureStore(Serving):
         *,
         start: Time = None,
         end: Time = None,
-        on_bad_row: str = "fail",
+        on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[MaterializeReport]:
         """Load batch views from their sources: the newest row of each entity.
 
         Args:
-            views: Names of batch views; all that have a source by default.
-            start: Rows at or after this time; by default from the first on.
-            end: Rows before this time; by default up to the last.
-            on_bad_row: `fail` ends the load at the first row that does not fit, and nothing of
-                its record batch is written. `skip` puts such rows into the file of rejects.
-            rejects: That file; by default one in `.featurekit/rejects/`.
-            on_progress: Told after each batch.
+            views: Names of batch views; all views with a source by default.
+            start: Load rows at or after this time; all by default.
+            end: Load rows before this time; all by default.
+            on_bad_row: With `fail`, the load stops at the first row that does not fit the view, and
+                nothing of its record batch is written. With `skip`, such rows go to `rejects`.
+            rejects: A Parquet file for the rejected rows; by default one in `.featurekit/rejects/`.
+            on_progress: Called after each record batch.
 
         Returns:
-            A report for each view.
+            One report for each view.
 
         Raises:
             SourceError: A source cannot be read, or lacks a column.
             BadRowError: A row does not fit its view.
             LockedError: Another load of the same view is running.
-            StoreError: The online store refused or failed. Run it again to complete the work.
+            StoreError: The online store refused a write or failed. Run the load again to complete it.
         """
         return list(
-            self.materializing(
+            self.iter_materialize(
                 views,
                 start=start,
                 end=end,
@@ -206,173 +364,225 @@ class FeatureStore(Serving):
             )
         )
 
-    def materializing(
+    def iter_materialize(
         self,
         views: Sequence[str] | None = None,
         *,
         start: Time = None,
         end: Time = None,
-        on_bad_row: str = "fail",
+        on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> Iterator[MaterializeReport]:
-        """As `materialize`, handing over each report as its view is done."""
-        load = self._load(on_bad_row, rejects, on_progress)
-        names = views or [v.name for v in load.plan.views if v.source is not None]
-        chosen = [load.plan.view(name) for name in names]
-        if not chosen:
+        """Load batch views one by one and yield the report of each. See `materialize`."""
+        materializer = self._materializer(on_bad_row, rejects, on_progress)
+        plan = materializer.plan
+        names = views or [view.name for view in plan.views if view.source is not None]
+        if not names:
             raise RequestError("no feature view has a batch source to materialize from")
+        chosen = [plan.view(name) for name in names]
         start_ms, end_ms = to_window(start, end)
         for view in chosen:
-            yield load.materialize(view, start_ms, end_ms)
+            yield materializer.materialize(view, start_ms, end_ms)
+
+    async def materialize_async(
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> list[MaterializeReport]:
+        """Run `materialize` in a thread, so that it does not block the event loop."""
+        return await asyncio.to_thread(
+            self.materialize,
+            views,
+            start=start,
+            end=end,
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+        )
 
     def write_batch(
         self,
         view: str,
         rows: Any,
         *,
-        on_bad_row: str = "fail",
+        on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> MaterializeReport:
-        """Write rows into a batch view, one for each entity, as `materialize` would.
+        """Write rows into a batch view, one for each entity.
 
         Args:
             view: The batch view.
-            rows: `{id: {field: value}}`, with a tuple for several join keys; or a table of Arrow,
-                pandas, polars, or anything with `__arrow_c_stream__`. A field that a row lacks
-                is deleted, as null is.
-            on_bad_row: As in `materialize`, and so are the errors.
+            rows: `{id: {field: value}}`, where the id of several join keys is a tuple; or a table of
+                Arrow, pandas or polars, or any object with `__arrow_c_stream__`. A field that is
+                missing from a row is deleted, as null is.
+            on_bad_row: As in `materialize`.
             rejects: As in `materialize`.
             on_progress: As in `materialize`.
-        """
-        load = self._load(on_bad_row, rejects, on_progress)
-        return load.write_batch(load.plan.view(view), rows)
 
-    def write_lines(
+        Raises:
+            BadRowError: A row does not fit the view.
+            LockedError: A load of the same view is running.
+            StoreError: The online store refused a write or failed. Safe to retry.
+        """
+        materializer = self._materializer(on_bad_row, rejects, on_progress)
+        return materializer.write_batch(materializer.plan.view(view), rows)
+
+    async def write_batch_async(
+        self,
+        view: str,
+        rows: Any,
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MaterializeReport:
+        """Run `write_batch` in a thread, so that it does not block the event loop."""
+        return await asyncio.to_thread(
+            self.write_batch,
+            view,
+            rows,
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+        )
+
+    def write_jsonl(
         self,
         view: str,
         lines: Iterable[str],
         *,
-        on_bad_row: str = "fail",
+        on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
     ) -> MaterializeReport:
-        """As `write_batch`, from lines of JSON: an object of join keys and fields each."""
-        load = self._load(on_bad_row, rejects, None)
-        return load.write_lines(load.plan.view(view), lines)
+        """Write JSON Lines into a batch view: one object of join keys and fields per line.
 
-    def _load(
-        self, on_bad_row: str, rejects: str | Path | None, on_progress: OnProgress | None
-    ) -> Load:
-        if on_bad_row not in ON_BAD_ROW:
-            raise RequestError(f"on_bad_row is {' or '.join(ON_BAD_ROW)}, not '{on_bad_row}'")
-        return Load(
-            plan=self.repo_plan,
-            store=self._door.store,
-            history=self._home.history,
-            tally=self._tally,
+        The arguments and errors are those of `write_batch`.
+        """
+        materializer = self._materializer(on_bad_row, rejects, None)
+        return materializer.write_jsonl(materializer.plan.view(view), lines)
+
+    def _materializer(
+        self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
+    ) -> Materializer:
+        if on_bad_row not in ("fail", "skip"):
+            raise RequestError(f"on_bad_row must be 'fail' or 'skip', not {on_bad_row!r}")
+        return Materializer(
+            plan=self.compiled,
+            store=self._handle.store,
+            history=self._registry_store.history,
+            counters=self._counters,
             root=self.path,
-            skip=on_bad_row == "skip",
+            skip_bad_rows=on_bad_row == "skip",
             rejects=Path(rejects) if rejects is not None else None,
             on_progress=on_progress,
         )
 
     def stream_writer(self, view: str) -> StreamWriter:
-        """The writer of a stream view. Made once, used for ever.
+        """Return the writer of a stream view. Create it once and reuse it.
 
         Raises:
             UnknownNameError: There is no such view.
-            RequestError: It is a batch view.
+            RequestError: The view is a batch view.
         """
-        return StreamWriter(self.repo_plan.view(view), self._door, self._tally.events(view))
+        return StreamWriter(self.compiled.view(view), self._handle, self._counters.events(view))
 
     def row_writer(self, view: str) -> RowWriter:
-        """What writes rows of JSON into a view, batch or stream. Made once, used for ever.
+        """Return a writer of JSON rows into a batch or stream view. Create it once and reuse it.
 
         Raises:
             UnknownNameError: There is no such view.
         """
-        return RowWriter(self.repo_plan.view(view), self._door, self._tally)
-
-    def is_loading(self, view: str) -> bool:
-        """Whether a load of the view is running, here or elsewhere."""
-        return is_locked(self._door.store, self.repo_plan.prefix, view)
+        return RowWriter(self.compiled.view(view), self._handle, self._counters)
 
     @property
     def streams(self) -> Streaming:
-        """Workers that feed the stream views from their sources, and events pushed as JSON."""
-        return Streaming(self.repo_plan, self._door, self._tally)
+        """Stream workers, JSON events, heartbeats and dead letters."""
+        return Streaming(self.compiled, self._handle, self._counters)
 
-    async def materialize_async(self, *args: Any, **options: Any) -> list[MaterializeReport]:
-        """`materialize` in a thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.materialize, *args, **options)
+    def reset(self, entity: str | None = None) -> int:
+        """Delete all hashes of one entity, or of all entities; return how many were deleted."""
+        return delete_entities(self.compiled, self._handle.store, entity)
 
-    async def write_batch_async(self, *args: Any, **options: Any) -> MaterializeReport:
-        """`write_batch` in a thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.write_batch, *args, **options)
-
-    # Looking after it
+    # Operating
 
     @property
-    def look(self) -> Look:
-        """What is stored and how it does: samples, the server, streams, and why values miss."""
-        return Look(self.repo_plan, self._door.store)
+    def handle(self) -> LazyStoreHandle:
+        """The handle of the online store, for raw commands."""
+        return self._handle
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What is stored, figures of the server and the streams, and why values are missing."""
+        return Diagnostics(self.compiled, self._handle.store)
+
+    async def ping_async(self) -> None:
+        """Send a `PING` to the online store.
+
+        Raises:
+            StoreUnavailableError: No reply in time.
+        """
+        await self._handle.running().read([b""], [text_command("PING")])
 
     def inspect(self, entity: str, entity_id: object) -> Inspection:
-        """All that is stored for one entity, declared or not. For people, not for serving."""
-        return inspect(self.repo_plan, self._door.store, entity, entity_id)
+        """Return everything that is stored for one entity, declared or not. Not for serving."""
+        return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
 
     def status(self, *, streams: bool = True) -> list[ViewStatus]:
-        """How each view does: its last load and whether it is late, or how fresh its stream is.
+        """Return the last load, age and lateness of each view, and how fresh stream views are.
 
         Args:
-            streams: Whether to look at the store for how fresh stream views are.
+            streams: Read the freshness of stream views from the store.
         """
-        states = status(self.repo_plan, self._home.history, self._door.now_ms())
+        statuses = view_statuses(
+            self.compiled, self._registry_store.history, self._handle.now_ms()
+        )
         if not streams:
-            return states
-        return with_streams(states, self.repo_plan, self._door.store, self.streams.lag)
+            return statuses
+        return with_stream_freshness(statuses, self.compiled, self._handle.store, self.streams.lag)
 
     def metrics(self) -> Metrics:
-        """What this process has read and written through this store, and how old its views are.
+        """Return what this process has read and written through this store, and the views' ages.
 
-        One look at the history of loads; all else is counted as it happens. While the history is
-        out of reach, the ages are left out.
+        The ages come from the history of loads, and are left out if it cannot be read.
         """
-        return metrics(self._tally, self._door, self._applied, self._home.history)
+        ages = view_ages(self._registry, self._registry_store.history, self._handle.now_ms())
+        return replace(self._counters.snapshot(), store=self._handle.connection_stats, views=ages)
 
     async def metrics_async(self) -> Metrics:
-        """`metrics` in a thread, so that the event loop goes on."""
+        """Run `metrics` in a thread, so that it does not block the event loop."""
         return await asyncio.to_thread(self.metrics)
 
-    def load_history(self, view: str | None = None) -> list[Run]:
-        """The last loads of a view, or of all views, newest first: up to 50 of each.
+    def load_history(self, view: str | None = None) -> list[LoadRecord]:
+        """Return the last 50 loads of a view, or of each view, newest first.
 
         Raises:
             UnknownNameError: There is no such view.
         """
-        views = self.repo_plan.views if view is None else [self.repo_plan.view(view)]
-        return self._home.history.loads([each.name for each in views])
+        views = self.compiled.views if view is None else [self.compiled.view(view)]
+        return self._registry_store.history.loads([each.name for each in views])
 
-    def apply_history(self) -> list[Apply]:
-        """The last 100 applies that changed the registry, newest first."""
-        return self._home.history.applies()
+    def apply_history(self) -> list[ApplyRecord]:
+        """Return the last 100 applies that changed the registry, newest first."""
+        return self._registry_store.history.applies()
 
-    def doctor(self) -> list[Finding]:
-        """What is well and what is not: server, registry, views, hashes."""
-        return examine(self._door, self._applied, self.status, self.project)
-
-    def reset(self, entity: str | None = None) -> int:
-        """Delete all hashes of an entity, or of all entities of the project; returns how many."""
-        return reset(self.repo_plan, self._door.store, entity)
+    def doctor(self) -> list[CheckResult]:
+        """Check the server, the connection, the registry, the views and the stored hashes."""
+        return run_checks(self._handle, self._registry, self.status, self.project)
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
-        self._door.close()
+        """Close the connections of threads; the next call opens new ones."""
+        self._handle.close()
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
-        await self._door.close_async()
+        await self._handle.close_async()
 
     def __enter__(self) -> Self:
         return self

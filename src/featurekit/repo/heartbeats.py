@@ -1,7 +1,8 @@
-"""Beats: what the workers of a project tell of themselves while they live.
+"""Heartbeats of stream workers, stored with a TTL in the online store.
 
-Each worker has a field in one hash, under a key that no entity can have, and the field has a TTL
-of its own that the worker renews. So a worker that dies vanishes by the product's own promise.
+All workers of a project share one hash, under a key that no entity can have. Each worker has one
+field, which holds its status as JSON and expires 10 seconds after the last heartbeat. A worker that
+stops deletes its field; the field of a worker that dies expires.
 """
 
 from __future__ import annotations
@@ -30,36 +31,38 @@ from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.worker import StreamReport
 from featurekit.wire import ErrorReply, command, first_error
 
-BEAT_S = 3.0
-TTL_MS = 10_000
-"""How long a worker is taken to live after its last beat."""
+INTERVAL_S = 3.0
+"""Interval between two heartbeats."""
 
-END_S = 1.0
+TTL_MS = 10_000
+"""How long a worker counts as running after its last heartbeat."""
+
+JOIN_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """What one worker did since it started, and how it does.
+    """The last heartbeat of one worker: totals since its start, and its current state.
 
     Attributes:
-        name: The name that it reads under.
-        host: Its machine.
-        pid: Its process.
-        view: The stream view that it feeds.
-        started_ms: When it started.
-        at_ms: When it told this.
-        read: Events read and done with.
-        written: Events that the store took.
-        ignored: Events that tell nothing about the view.
-        dropped_older: Events older than what the store held.
+        name: The consumer's name.
+        host: The worker's host.
+        pid: The worker's process id.
+        view: The stream view that the worker writes.
+        started_ms: When the worker started.
+        at_ms: When it sent this heartbeat.
+        read: Events read and handled.
+        written: Events written.
+        ignored: Events that do not concern the view.
+        dropped_older: Events older than the stored one.
         dropped_expired: Events past their expiry on arrival.
-        rejected: Events put among the dead letters.
-        events_per_second: Of those read, since it told before.
-        lag: Events that its group has yet to read; `None` if that is not known.
-        newest_age_ms: How long ago the newest event arrived at the source; `None` for none.
-        trouble: Why it is waiting; empty if it is not.
-        error: The last thing that went wrong, over or not; empty if nothing did.
-        age_ms: How long ago it told this, by the clock of whoever asks.
+        rejected: Events that became dead letters.
+        events_per_second: Events read per second since the previous heartbeat.
+        lag: Events that the consumer group has not read yet; `None` if unknown.
+        newest_age_ms: Age of the newest event since its arrival at the source; `None` without events.
+        trouble: What the worker is waiting for; empty if it is not waiting.
+        error: The last error, past or present; empty if there was none.
+        age_ms: Age of this heartbeat, by the clock of the reader.
     """
 
     name: str
@@ -82,8 +85,8 @@ class WorkerStatus:
     age_ms: int = 0
 
 
-class HeartbeatReport(Protocol):
-    """Whoever feeds a stream view and tells of it: a `Worker`, or a program of one's own."""
+class HeartbeatSource(Protocol):
+    """A writer of a stream view whose heartbeats are sent: a `Worker`, or a program's own."""
 
     @property
     def view(self) -> str:
@@ -91,75 +94,81 @@ class HeartbeatReport(Protocol):
 
     @property
     def last_error(self) -> str:
-        """The last thing that went wrong, over or not; empty if nothing did."""
+        """The last error, past or present; empty if there was none."""
 
     def snapshot(self) -> StreamReport:
-        """All that it did so far, and how things stand. Asked in another thread."""
+        """Return the totals so far and the current state. Called in another thread."""
 
 
-def beats_key(project: str) -> bytes:
-    """The key of the hash of a project's workers."""
+def heartbeats_key(project: str) -> bytes:
+    """Return the key of the hash that holds a project's heartbeats."""
     return f"featurekit:{{{project}}}:workers".encode()
 
 
-def workers(store: OnlineStore, project: str) -> list[WorkerStatus]:
-    """The workers that live, by view and name.
+def read_workers(store: OnlineStore, project: str) -> list[WorkerStatus]:
+    """Return the running workers, sorted by view and name.
 
     Raises:
-        StoreError: The store is away, or this user may not read them.
+        StoreError: The store is away, or this user may not read the heartbeats.
     """
-    key = beats_key(project)
+    key = heartbeats_key(project)
     reply = store.read([key], [command(b"HGETALL", key)])[0]
     if isinstance(reply, ErrorReply):
-        raise StoreError(f"the workers cannot be read: {reply}", where=key.decode())
-    told = [_state(data) for data in reply[1::2]] if isinstance(reply, list) else []
-    states = [replace(s, age_ms=max(0, now_ms() - s.at_ms)) for s in told if s is not None]
-    return sorted(states, key=lambda state: (state.view, state.name))
+        where = f"{store.describe()}, {key.decode()}"
+        raise StoreError(f"the heartbeats cannot be read: {reply}", where=where)
+    statuses = map(_decode_status, reply[1::2]) if isinstance(reply, list) else ()
+    now = now_ms()
+    aged = [replace(s, age_ms=max(0, now - s.at_ms)) for s in statuses if s is not None]
+    return sorted(aged, key=lambda status: (status.view, status.name))
 
 
-def _state(data: bytes) -> WorkerStatus | None:
+def _decode_status(data: bytes) -> WorkerStatus | None:
     names = {field.name for field in fields(WorkerStatus)} - {"age_ms"}
     try:
         document = json.loads(data)
         return WorkerStatus(**{name: document[name] for name in names})
-    except (ValueError, TypeError, KeyError):  # of another version
+    except (ValueError, TypeError, KeyError):  # written by another version
         return None
 
 
-def _unit(key: bytes, items: list[tuple[bytes, bytes]], dialect: Dialect) -> tuple[bytes, int]:
-    """The commands that set these fields, each with its TTL, and how many replies they get."""
+def _set_commands(
+    key: bytes, items: list[tuple[bytes, bytes]], dialect: Dialect
+) -> tuple[bytes, int]:
+    """Return the commands that set these fields with their TTL, and the number of replies."""
     if not (dialect.hsetex or dialect.transactions):
         return row_command(key, {TTL_MS: items}, (), 0, hsetex=False), 1
-    parts = set_commands(key, items, TTL_MS, hsetex=dialect.hsetex)
-    if len(parts) == 1:
-        return parts[0], 1
-    return transaction(WriteGroup(b"".join(parts), len(parts), 0)), len(parts) + 2
+    commands = set_commands(key, items, TTL_MS, hsetex=dialect.hsetex)
+    if len(commands) == 1:
+        return commands[0], 1
+    return transaction(WriteGroup(b"".join(commands), len(commands), 0)), len(commands) + 2
 
 
-class Heartbeat:
-    """Tells of some workers every few seconds while the block runs, in a thread of its own.
+class Heartbeats:
+    """A context manager that sends the heartbeats of some workers from a thread.
 
-    That they are told of is never worth a stop: a store that is away is passed over, and a user
-    who may not write there is taken at that word.
+    Heartbeats never stop a worker: errors of the store are ignored, and sending ends for good if
+    this user may not write the key.
 
     Args:
-        store: Where it is told.
-        project: The project.
-        name: The name that the workers read under.
-        crew: The workers.
+        store: The online store.
+        project: The project's name.
+        name: The consumer's name.
+        workers: The workers, one for each view.
     """
 
     def __init__(
-        self, store: OnlineStore, project: str, name: str, crew: Sequence[HeartbeatReport]
+        self, store: OnlineStore, project: str, name: str, workers: Sequence[HeartbeatSource]
     ) -> None:
         self._store = store
-        self._key = beats_key(project)
-        self._crew = {f"{worker.view}@{name}".encode(): worker for worker in crew}
-        self._self = {"name": name, "host": socket.gethostname(), "pid": os.getpid()}
-        self._since: dict[bytes, tuple[float, int]] = {}
+        self._key = heartbeats_key(project)
+        self._workers = {f"{worker.view}@{name}".encode(): worker for worker in workers}
+        self._identity = {"name": name, "host": socket.gethostname(), "pid": os.getpid()}
+        self._previous: dict[bytes, tuple[float, int]] = {}  # (time, events read) by field
         self._started_ms = now_ms()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._thread = threading.Thread(
+            target=self._send_until_stopped, name="featurekit heartbeats", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -172,24 +181,24 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join(END_S)
+        self._thread.join(JOIN_TIMEOUT_S)
 
-    def _beat(self) -> None:
-        allowed = True
-        while allowed and not self._stop.wait(0 if not self._since else BEAT_S):
-            allowed = self._tell()
-        if allowed:
+    def _send_until_stopped(self) -> None:
+        permitted = True
+        while permitted and not self._stop.wait(INTERVAL_S if self._previous else 0):
+            permitted = self._send_all()
+        if permitted:
             with suppress(StoreError):
-                self._send(command(b"HDEL", self._key, *self._crew), 1)
+                self._send(command(b"HDEL", self._key, *self._workers), 1)
 
-    def _tell(self) -> bool:
-        """Tell of all workers; returns whether that is allowed."""
+    def _send_all(self) -> bool:
+        """Send one heartbeat of each worker; return whether this user may write the key."""
         items = [
             (name, json.dumps(self._document(name, worker)).encode())
-            for name, worker in self._crew.items()
+            for name, worker in self._workers.items()
         ]
         try:
-            return self._send(*_unit(self._key, items, self._store.capabilities))
+            return self._send(*_set_commands(self._key, items, self._store.capabilities))
         except StoreError:
             return True
 
@@ -197,12 +206,12 @@ class Heartbeat:
         error = first_error(self._store.run([self._key], [data], replies))
         return error is None or error.code != "NOPERM"
 
-    def _document(self, name: bytes, worker: HeartbeatReport) -> Mapping[str, Any]:
+    def _document(self, name: bytes, worker: HeartbeatSource) -> Mapping[str, Any]:
         report, now = worker.snapshot(), time.monotonic()
-        then, read = self._since.get(name, (now, report.read))
-        self._since[name] = now, report.read
-        rate = (report.read - read) / (now - then) if now > then else 0.0
-        document = asdict(report) | self._self | {"error": worker.last_error}
+        before, read = self._previous.get(name, (now, report.read))
+        self._previous[name] = now, report.read
+        rate = (report.read - read) / (now - before) if now > before else 0.0
+        document = asdict(report) | self._identity | {"error": worker.last_error}
         document |= {"started_ms": self._started_ms, "at_ms": now_ms()}
         del document["seconds"], document["reasons"]
         return document | {"events_per_second": round(rate, 1)}

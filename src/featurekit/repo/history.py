@@ -1,13 +1,14 @@
-"""History: the loads and the applies that were, the newest of them, beside the registry.
+"""The history of loads and applies, stored beside the registry.
 
-It is the state of one deployment and never part of the registry. What is damaged in it is
-forgotten, since nothing but looking depends on it.
+It describes one deployment and is not part of the registry. It holds the newest 50 loads of each
+view and the newest 100 applies. Only diagnostics depend on it, so that records which cannot be
+decoded are skipped.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,36 +18,36 @@ from typing_extensions import override
 from featurekit.changes import Change
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
-from featurekit.repo.files import locked, write
+from featurekit.repo.atomic_files import exclusive_lock, write_atomically
 from featurekit.wire import ErrorReply, Reply, text_command
 
-LOADS = 50
-"""Loads of each view that are remembered."""
+MAX_LOADS = 50
+"""Loads kept for each view."""
 
-APPLIES = 100
-"""Applies that are remembered."""
+MAX_APPLIES = 100
+"""Applies kept."""
 
-_LONGEST_ERROR = 2000
+_MAX_ERROR_LENGTH = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LoadRecord:
     """One load of a view.
 
     Attributes:
-        view: The view.
-        started_ms: When it began.
+        view: The view's name.
+        started_ms: When the load started.
         ended_ms: When it ended.
         rows_read: Rows read from the source.
         rows_written: Rows written, one for each entity.
-        rows_rejected: Rows that did not fit.
-        rows_superseded: Rows that a newer one of the same entity took the place of.
+        rows_rejected: Rows that did not fit the view.
+        rows_superseded: Rows replaced by a newer row of the same entity.
         size_bytes: Bytes sent.
-        seconds: How long it took.
-        server_seconds: CPU time of the store's server; 0 if it does not tell.
-        error: Why it failed; empty if it did not.
-        rejects_path: The file of refused rows; empty if there is none.
-        good_ms: When a load of the view last ended well, this one included; 0 for never.
+        seconds: Duration.
+        server_seconds: CPU time of the store's server; 0 if it does not report it.
+        error: Why the load failed; empty if it succeeded.
+        rejects_path: The file of the rejected rows; empty if there is none.
+        good_ms: When the last successful load of the view ended, this load included; 0 for never.
     """
 
     view: str
@@ -65,15 +66,15 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
-    """One `apply` that made another registry of the one before.
+class ApplyRecord:
+    """One apply that changed the registry.
 
     Attributes:
-        at_ms: When.
-        who: By whom, as `user@host`.
-        before: The fingerprint of the registry before; empty for none.
-        after: That of the registry since.
-        changes: What changed; nothing where descriptions did and plans did not.
+        at_ms: When it happened.
+        who: The user who applied, as `user@host`.
+        before: The fingerprint of the registry before; empty if there was none.
+        after: The fingerprint of the registry after.
+        changes: The changes; empty if only descriptions changed.
     """
 
     at_ms: int
@@ -84,186 +85,191 @@ class Apply:
 
 
 class History(Protocol):
-    """Where loads and applies are remembered, so many of each."""
+    """Where loads and applies are recorded."""
 
-    def record(self, run: Run) -> None:
-        """Remember a load as the newest one of its view."""
+    def record_load(self, record: LoadRecord) -> None:
+        """Add the newest load of a view."""
 
-    def last(self, views: Sequence[str]) -> dict[str, Run]:
-        """The newest load of each of these views that has one."""
+    def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
+        """Return the newest load of each view that was loaded before."""
 
-    def loads(self, views: Sequence[str]) -> list[Run]:
-        """The loads of these views, newest first."""
+    def loads(self, views: Sequence[str]) -> list[LoadRecord]:
+        """Return the recorded loads of these views, newest first."""
 
-    def record_apply(self, apply: Apply) -> None:
-        """Remember an apply."""
+    def record_apply(self, record: ApplyRecord) -> None:
+        """Add the newest apply."""
 
-    def applies(self) -> list[Apply]:
-        """The applies, newest first."""
+    def applies(self) -> list[ApplyRecord]:
+        """Return the recorded applies, newest first."""
 
 
-T = TypeVar("T", Run, Apply)
+T = TypeVar("T", LoadRecord, ApplyRecord)
 
 
 class FileHistory(History):
-    """The history beside a registry in a file: `registry.runs.json`, `registry.applies.json`."""
+    """The history in `registry.runs.json` and `registry.applies.json`, beside `registry.json`."""
 
     def __init__(self, registry: Path) -> None:
         self._registry = registry
-        self._runs = registry.with_suffix(".runs.json")
-        self._applies = registry.with_suffix(".applies.json")
+        self._loads_path = registry.with_suffix(".runs.json")
+        self._applies_path = registry.with_suffix(".applies.json")
 
     @override
-    def record(self, run: Run) -> None:
-        with locked(self._registry):
-            views = self._views()
-            views[run.view] = [_document(run), *views.get(run.view, [])][:LOADS]
-            write(self._runs, json.dumps(dict(sorted(views.items())), indent=1))
+    def record_load(self, record: LoadRecord) -> None:
+        with exclusive_lock(self._registry):
+            documents = self._load_documents()
+            older = documents.get(record.view, [])
+            documents[record.view] = [_load_document(record), *older][:MAX_LOADS]
+            text = json.dumps(dict(sorted(documents.items())), indent=1)
+            write_atomically(self._loads_path, text)
 
     @override
-    def last(self, views: Sequence[str]) -> dict[str, Run]:
-        found = self._views()
-        runs = {view: _newest(_all(Run, found.get(view, ()))) for view in views}
-        return {view: run for view, run in runs.items() if run is not None}
+    def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
+        documents = self._load_documents()
+        return _first_records({view: documents.get(view, []) for view in views})
 
     @override
-    def loads(self, views: Sequence[str]) -> list[Run]:
-        found = self._views()
-        return _sorted(run for view in views for run in _all(Run, found.get(view, ())))
+    def loads(self, views: Sequence[str]) -> list[LoadRecord]:
+        documents = self._load_documents()
+        return _newest_first(
+            record for view in views for record in _records(LoadRecord, documents.get(view, []))
+        )
 
     @override
-    def record_apply(self, apply: Apply) -> None:
-        with locked(self._registry):
-            before = _listed(_read(self._applies))
-            write(self._applies, json.dumps([asdict(apply), *before][:APPLIES], indent=1))
+    def record_apply(self, record: ApplyRecord) -> None:
+        with exclusive_lock(self._registry):
+            documents = [asdict(record), *_list_or_empty(_read_json(self._applies_path))]
+            write_atomically(self._applies_path, json.dumps(documents[:MAX_APPLIES], indent=1))
 
     @override
-    def applies(self) -> list[Apply]:
-        return list(_all(Apply, _listed(_read(self._applies))))
+    def applies(self) -> list[ApplyRecord]:
+        return list(_records(ApplyRecord, _list_or_empty(_read_json(self._applies_path))))
 
-    def _views(self) -> dict[str, list[object]]:
-        found = _read(self._runs)
-        views = found if isinstance(found, dict) else {}
-        return {view: _listed(runs) for view, runs in views.items()}
+    def _load_documents(self) -> dict[str, list[object]]:
+        documents = _read_json(self._loads_path)
+        if not isinstance(documents, dict):
+            return {}
+        return {view: _list_or_empty(loads) for view, loads in documents.items()}
 
 
 class OnlineHistory(History):
-    """The history in the online store: a list for each view, and one of applies."""
+    """The history in the online store: a list for each view, and a list of applies."""
 
     def __init__(self, store: OnlineStore, project: str) -> None:
         self._store = store
-        self._runs = f"featurekit:{{{project}}}:runs:"
-        self._applies = f"featurekit:{{{project}}}:applies"
+        self._loads_key = f"featurekit:{{{project}}}:runs:"
+        self._applies_key = f"featurekit:{{{project}}}:applies"
 
     @override
-    def record(self, run: Run) -> None:
-        self._push(self._runs + run.view, _document(run), LOADS)
+    def record_load(self, record: LoadRecord) -> None:
+        self._push(self._loads_key + record.view, _load_document(record), MAX_LOADS)
 
     @override
-    def last(self, views: Sequence[str]) -> dict[str, Run]:
-        # A snapshot of metrics asks this, and is wanted most when the store is away: a read has the
-        # timeout of reads.
-        keys = [(self._runs + view).encode() for view in views]
+    def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
+        # `read` and not `call`: metrics need this when the store is away, and reads time out sooner.
+        keys = [(self._loads_key + view).encode() for view in views]
         replies = self._store.read(keys, [text_command("LRANGE", key, 0, 0) for key in keys])
-        told = zip(views, replies, strict=True)
-        runs = {view: _newest(_all(Run, self._items(reply, view))) for view, reply in told}
-        return {view: run for view, run in runs.items() if run is not None}
+        documents = {
+            view: self._documents(reply, view) for view, reply in zip(views, replies, strict=True)
+        }
+        return _first_records(documents)
 
     @override
-    def loads(self, views: Sequence[str]) -> list[Run]:
-        return _sorted(run for view in views for run in self._of(view, LOADS))
+    def loads(self, views: Sequence[str]) -> list[LoadRecord]:
+        return _newest_first(
+            record
+            for view in views
+            for record in _records(LoadRecord, self._range(self._loads_key + view, MAX_LOADS))
+        )
 
     @override
-    def record_apply(self, apply: Apply) -> None:
-        self._push(self._applies, asdict(apply), APPLIES)
+    def record_apply(self, record: ApplyRecord) -> None:
+        self._push(self._applies_key, asdict(record), MAX_APPLIES)
 
     @override
-    def applies(self) -> list[Apply]:
-        return list(_all(Apply, self._range(self._applies, APPLIES)))
+    def applies(self) -> list[ApplyRecord]:
+        return list(_records(ApplyRecord, self._range(self._applies_key, MAX_APPLIES)))
 
-    def _of(self, view: str, most: int) -> Iterable[Run]:
-        return _all(Run, self._range(self._runs + view, most))
+    def _range(self, key: str, count: int) -> list[object]:
+        return self._documents(self._call("LRANGE", key, 0, count - 1), key)
 
-    def _range(self, key: str, most: int) -> list[object]:
-        return self._items(self._call("LRANGE", key, 0, most - 1), key)
-
-    def _items(self, reply: Reply, key: str) -> list[object]:
+    def _documents(self, reply: Reply, key: str) -> list[object]:
         if isinstance(reply, ErrorReply):
-            raise _unusable(reply, key)
-        return [_parsed(item) for item in reply] if isinstance(reply, list) else []
+            raise self._refused(reply, key)
+        return [_json_or_none(item) for item in reply] if isinstance(reply, list) else []
 
-    def _push(self, key: str, document: Mapping[str, object], most: int) -> None:
+    def _push(self, key: str, document: Mapping[str, object], max_length: int) -> None:
         self._call("LPUSH", key, json.dumps(document))
-        self._call("LTRIM", key, 0, most - 1)
+        self._call("LTRIM", key, 0, max_length - 1)
 
     def _call(self, *args: str | int) -> Reply:
         reply = self._store.call(*args, key=str(args[1]))
         if isinstance(reply, ErrorReply):
-            raise _unusable(reply, str(args[1]))
+            raise self._refused(reply, str(args[1]))
         return reply
 
-
-def _unusable(reply: ErrorReply, key: str) -> StoreError:
-    return StoreError(f"the history cannot be used: {reply}", where=key)
-
-
-def _document(run: Run) -> dict[str, object]:
-    return asdict(run) | {"error": run.error[:_LONGEST_ERROR]}
+    def _refused(self, reply: ErrorReply, key: str) -> StoreError:
+        where = f"{self._store.describe()}, {key}"
+        return StoreError(f"the store refused the history: {reply}", where=where)
 
 
-def _sorted(runs: Iterable[Run]) -> list[Run]:
-    return sorted(runs, key=lambda run: run.ended_ms, reverse=True)
+def _load_document(record: LoadRecord) -> dict[str, object]:
+    return asdict(record) | {"error": record.error[:_MAX_ERROR_LENGTH]}
 
 
-def _newest(runs: Iterable[Run]) -> Run | None:
-    return next(iter(runs), None)
+def _newest_first(records: Iterable[LoadRecord]) -> list[LoadRecord]:
+    return sorted(records, key=lambda record: record.ended_ms, reverse=True)
 
 
-def _read(path: Path) -> object:
+def _first_records(documents: Mapping[str, Sequence[object]]) -> dict[str, LoadRecord]:
+    first = {view: next(_records(LoadRecord, found), None) for view, found in documents.items()}
+    return {view: record for view, record in first.items() if record is not None}
+
+
+def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def _parsed(item: Reply) -> object:
+def _json_or_none(item: Reply) -> object:
     try:
         return json.loads(item) if isinstance(item, bytes) else None
     except ValueError:
         return None
 
 
-def _listed(found: object) -> list[object]:
-    return found if isinstance(found, list) else []
+def _list_or_empty(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
-def _all(kind: type[T], found: Iterable[object]) -> Iterable[T]:
-    """What can be made of these documents; the rest is damaged, or from another version."""
-    for document in found:
-        if isinstance(document, dict) and (made := _made(kind, document)) is not None:
-            yield made
+def _records(kind: type[T], documents: Iterable[object]) -> Iterator[T]:
+    """Yield the documents that are valid records; skip damaged ones and those of other versions."""
+    for document in documents:
+        if isinstance(document, dict) and (record := _record(kind, document)) is not None:
+            yield record
 
 
-def _made(kind: type[T], document: dict[str, Any]) -> T | None:
-    names = {field.name for field in fields(kind)}
-    known = {name: value for name, value in document.items() if name in names}
+def _record(kind: type[T], document: dict[str, Any]) -> T | None:
+    known = {name: value for name, value in document.items() if name in _FIELD_TYPES[kind]}
     if isinstance(known.get("changes"), list):
-        known["changes"] = tuple(_changes(known["changes"]))
+        known["changes"] = tuple(_valid_changes(known["changes"]))
     try:
-        made: T = kind(**known)
+        record: T = kind(**known)
     except TypeError:
         return None
-    whole = all(type(getattr(made, name)) is told for name, told in _TYPES[kind].items())
-    return made if whole else None
+    types = _FIELD_TYPES[kind].items()
+    return record if all(type(getattr(record, name)) is type_ for name, type_ in types) else None
 
 
-def _changes(found: Sequence[Any]) -> Iterable[Change]:
-    for change in found:
-        if isinstance(change, dict) and {*change} == {"kind", "subject", "detail"}:
-            yield Change(change["kind"], str(change["subject"]), str(change["detail"]))
+def _valid_changes(documents: Sequence[Any]) -> Iterator[Change]:
+    for document in documents:
+        if isinstance(document, dict) and {*document} == {"kind", "subject", "detail"}:
+            yield Change(document["kind"], str(document["subject"]), str(document["detail"]))
 
 
-_TYPES: dict[type, dict[str, type]] = {
+_FIELD_TYPES: dict[type, dict[str, type]] = {
     kind: {field.name: type(getattr(example, field.name)) for field in fields(kind)}
-    for kind, example in ((Run, Run("")), (Apply, Apply(0)))
+    for kind, example in ((LoadRecord, LoadRecord("")), (ApplyRecord, ApplyRecord(0)))
 }

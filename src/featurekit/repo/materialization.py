@@ -1,4 +1,8 @@
-"""Loading: one view's rows, from a source or from the caller, under the view's lock."""
+"""Loads of batch views, from their sources or from rows of the caller; and deletion of entities.
+
+Every load proves that the store keeps expiry, holds the view's lock, sends its rows, and records
+itself in the history.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from featurekit.errors import (
     FeatureKitError,
@@ -20,39 +24,43 @@ from featurekit.errors import (
 from featurekit.lower.keys import join_key_values
 from featurekit.lower.rows import json_row_decoder
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import BatchSource, OnlineStore, Scan
-from featurekit.repo.history import History, Run
+from featurekit.ports import BatchSource, OnlineStore
+from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import MaterializeReport, OnProgress, progress_callback, send_batches
 from featurekit.runtime.load_rows import InputRow, RejectedRows, encode_rows
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.tracing import STORE, span
+from featurekit.wire import ErrorReply, command
 
-ON_BAD_ROW = ("fail", "skip")
+OnBadRow = Literal["fail", "skip"]
+"""What a load does with a row that does not fit its view."""
+
+_MAX_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What all loads of one repository share, and what the caller chose.
+class Materializer:
+    """Loads batch views.
 
     Attributes:
-        plan: The applied repository.
-        store: Where rows go.
-        history: Where loads are remembered.
-        tally: Where they are counted.
+        plan: The applied registry, compiled.
+        store: The online store.
+        history: Records the loads.
+        counters: Counts the loads of this process.
         root: The repository's folder.
-        skip: Whether rows that do not fit are put aside instead of ending the load.
-        rejects: The file that those go to; `None` for one named after the view and the time.
-        on_progress: Told after each batch.
+        skip_bad_rows: Put rows that do not fit into the file of rejects; otherwise they stop the load.
+        rejects: The file of rejects; by default one named after the view and the time.
+        on_progress: Called after each record batch.
     """
 
     plan: RepoPlan
     store: OnlineStore
     history: History
-    tally: Counters
+    counters: Counters
     root: Path
-    skip: bool = False
+    skip_bad_rows: bool = False
     rejects: Path | None = None
     on_progress: OnProgress | None = None
 
@@ -65,86 +73,81 @@ class Load:
                 f"feature view '{view.name}' has no batch source to materialize from",
                 hint="give it a `source:`, or write it with write_batch()"
                 if view.kind == "batch"
-                else "a stream view is fed by its stream",
+                else "a stream view gets its values from its stream",
             )
-        open_source = _sources().open_source
-        source: BatchSource = open_source(view.source, self.root)
-        with self._run(view) as (lock, report):
-            self._tables(view, source, source.scan(view, start_ms, end_ms), lock, report)
-        return report
+        source: BatchSource = _import_sources().open_source(view.source, self.root)
+        return self._load_table(view, source, start_ms, end_ms)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from Arrow, pandas or polars data, or from `{id: {field: value}}`."""
         if isinstance(rows, Mapping):
-            return self.write_rows(view, _given(view, rows))
-        source: BatchSource = _sources().ArrowSource(rows)
-        with self._run(view) as (lock, report):
-            self._tables(view, source, source.scan(view, None, None), lock, report)
-        return report
+            return self._load_rows(view, _rows_by_id(view, rows))
+        source: BatchSource = _import_sources().ArrowSource(rows)
+        return self._load_table(view, source, None, None)
 
-    def write_lines(self, view: ViewPlan, lines: Iterable[str]) -> MaterializeReport:
-        """Load a view from lines of JSON, an object each."""
-        return self.write_rows(view, _read(view, lines))
+    def write_jsonl(self, view: ViewPlan, lines: Iterable[str]) -> MaterializeReport:
+        """Load a view from JSON Lines."""
+        return self._load_rows(view, _rows_of_jsonl(view, lines))
 
-    def write_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
-        """Load a view from rows in Python; of several rows of one entity the last one stays."""
-        refused = RejectedRows() if self.skip else None
-        seen: set[bytes] = set()
-        with self._run(view) as (lock, report):
+    def _load_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
+        """Load rows of Python values; the last row of an entity wins."""
+        rejects = RejectedRows() if self.skip_bad_rows else None
+        written_keys: set[bytes] = set()
+        with self._load(view) as (lock, report):
             watch = progress_callback(view.name, 0, self.on_progress, lock.check)
-            prepared = encode_rows(view, rows, refused, seen, self.store.capabilities)
-            send_batches(self.store, prepared, report, skip=self.skip, watch=watch)
+            prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
+            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, watch=watch)
             report.rows_read = report.rows_written + report.rows_rejected
-            report.rows_superseded = max(0, report.rows_written - len(seen))
+            report.rows_superseded = max(0, report.rows_written - len(written_keys))
             report.rows_written -= report.rows_superseded
-            if refused is not None and refused.rows:
-                report.reasons += refused.reasons[:20]
-                report.rejects_path = str(self._keep(view, refused))
+            if rejects is not None and rejects.rows:
+                report.reasons += rejects.reasons[:_MAX_REASONS]
+                report.rejects_path = str(self._write_rejects(view, rejects))
         return report
 
-    def _tables(
-        self,
-        view: ViewPlan,
-        source: BatchSource,
-        scan: Scan,
-        lock: ViewLock,
-        report: MaterializeReport,
-    ) -> None:
+    def _load_table(
+        self, view: ViewPlan, source: BatchSource, start_ms: int | None, end_ms: int | None
+    ) -> MaterializeReport:
+        """Load the record batches of a source."""
         from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
 
-        report.rows_read = scan.rows_read
-        refused = RejectedRowsFile(self._rejects_path(view))
-        try:
-            prepared = encode_tables(
-                view,
-                scan,
-                refused if self.skip else None,
-                lambda row: source.locate(view, row),
-                self.store.capabilities,
-            )
-            watch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
-            send_batches(self.store, prepared, report, skip=self.skip, watch=watch)
-        finally:
-            refused.close()
-            report.rejects_path = str(refused.path) if refused.written else ""
-        report.rows_superseded = report.rows_read - report.rows_written - report.rows_rejected
+        with self._load(view) as (lock, report):
+            scan = source.scan(view, start_ms, end_ms)
+            report.rows_read = scan.rows_read
+            rejects = RejectedRowsFile(self._rejects_path(view))
+            try:
+                prepared = encode_tables(
+                    view,
+                    scan,
+                    rejects if self.skip_bad_rows else None,
+                    lambda row: source.locate(view, row),
+                    self.store.capabilities,
+                )
+                watch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
+                send_batches(self.store, prepared, report, skip=self.skip_bad_rows, watch=watch)
+            finally:
+                rejects.close()
+                report.rejects_path = str(rejects.path) if rejects.written else ""
+            report.rows_superseded = report.rows_read - report.rows_written - report.rows_rejected
+        return report
 
     @contextmanager
-    def _run(self, view: ViewPlan) -> Iterator[tuple[ViewLock, MaterializeReport]]:
-        """One load: capabilities proved, the lock held, time taken, history kept."""
+    def _load(self, view: ViewPlan) -> Iterator[tuple[ViewLock, MaterializeReport]]:
+        """Run a load in the block: check the store, hold the lock, count, trace and record."""
         if view.kind != "batch":
             raise RequestError(
                 f"feature view '{view.name}' is a stream view",
-                hint="a batch write into it would leave its fields without their expiry",
+                hint="a batch write would leave its fields without expiry; use stream_writer()",
             )
-        report, started_ms = MaterializeReport(view.name), now_ms()
+        report = MaterializeReport(view.name)
         with (
             self._counted(report),
-            span("featurekit.load", {"featurekit.view": view.name}) as tell,
+            span("featurekit.load", {"featurekit.view": view.name}) as set_attributes,
         ):
             self.store.check_writable(self.plan.prefix)
-            yield from self._locked(view, report, started_ms)
-            tell(
+            with self._recorded(report) as lock:
+                yield lock, report
+            set_attributes(
                 {
                     STORE: "ok",
                     "featurekit.rows_written": report.rows_written,
@@ -157,80 +160,81 @@ class Load:
         try:
             yield
         except FeatureKitError:
-            self.tally.loads(report.view).add_load(report, failed=True)
+            self.counters.loads(report.view).add_load(report, failed=True)
             raise
-        self.tally.loads(report.view).add_load(report, failed=False)
+        self.counters.loads(report.view).add_load(report, failed=False)
 
-    def _locked(
-        self, view: ViewPlan, report: MaterializeReport, started_ms: int
-    ) -> Iterator[tuple[ViewLock, MaterializeReport]]:
-        before = self.history.last([view.name]).get(view.name)
-        start, cpu = time.monotonic(), _server_seconds(self.store)
-        with ViewLock(self.store, self.plan.prefix, view.name, started_ms) as lock:
+    @contextmanager
+    def _recorded(self, report: MaterializeReport) -> Iterator[ViewLock]:
+        """Hold the view's lock while the block runs, and record the load in the history."""
+        started_ms = now_ms()
+        before = self.history.last_loads([report.view]).get(report.view)
+        start, cpu = time.monotonic(), _server_cpu_seconds(self.store)
+        with ViewLock(self.store, self.plan.prefix, report.view, started_ms) as lock:
             try:
-                yield lock, report
+                yield lock
             except FeatureKitError as error:
                 report.seconds = time.monotonic() - start
                 good_ms = before.good_ms if before else 0
-                with suppress(StoreError, RegistryError):  # what ended the load matters more
-                    self._record(report, started_ms, _told(error, view.name), good_ms)
+                with suppress(StoreError, RegistryError):  # the load's own error matters more
+                    self._record(report, started_ms, _one_line(error, report.view), good_ms)
                 raise
         report.entities = report.rows_written
         report.seconds = time.monotonic() - start
-        report.server_seconds = max(0.0, _server_seconds(self.store) - cpu)
+        report.server_seconds = max(0.0, _server_cpu_seconds(self.store) - cpu)
         self._record(report, started_ms)
 
     def _record(
         self, report: MaterializeReport, started_ms: int, error: str = "", good_ms: int = 0
     ) -> None:
         ended_ms = now_ms()
-        run = Run(
-            view=report.view,
-            started_ms=started_ms,
-            ended_ms=ended_ms,
-            rows_read=report.rows_read,
-            rows_written=report.rows_written,
-            rows_rejected=report.rows_rejected,
-            rows_superseded=report.rows_superseded,
-            size_bytes=report.size_bytes,
-            seconds=report.seconds,
-            server_seconds=report.server_seconds,
-            error=error,
-            rejects_path=report.rejects_path,
-            good_ms=good_ms if error else ended_ms,
+        self.history.record_load(
+            LoadRecord(
+                view=report.view,
+                started_ms=started_ms,
+                ended_ms=ended_ms,
+                rows_read=report.rows_read,
+                rows_written=report.rows_written,
+                rows_rejected=report.rows_rejected,
+                rows_superseded=report.rows_superseded,
+                size_bytes=report.size_bytes,
+                seconds=report.seconds,
+                server_seconds=report.server_seconds,
+                error=error,
+                rejects_path=report.rejects_path,
+                good_ms=good_ms if error else ended_ms,
+            )
         )
-        self.history.record(run)
 
     def _rejects_path(self, view: ViewPlan) -> Path:
         if self.rejects is not None:
             return self.rejects
         return self.root / ".featurekit" / "rejects" / f"{view.name}-{now_ms()}.parquet"
 
-    def _keep(self, view: ViewPlan, refused: RejectedRows) -> Path:
-        """Write refused rows to the file of rejects."""
-        _sources()
+    def _write_rejects(self, view: ViewPlan, rejects: RejectedRows) -> Path:
+        _import_sources()
         import pyarrow as pa
 
         from featurekit.runtime.load_tables import RejectedRowsFile
 
         file = RejectedRowsFile(self._rejects_path(view))
-        rows = pa.record_batch({"row": pa.array(map(str, refused.rows), pa.string())})
-        file.add(rows, refused.reasons)
+        rows = pa.record_batch({"row": pa.array(map(str, rejects.rows), pa.string())})
+        file.add(rows, rejects.reasons)
         file.close()
         return file.path
 
 
-def _told(error: FeatureKitError, view: str) -> str:
-    """The error in one line, without the view, beside which it is shown."""
+def _one_line(error: FeatureKitError, view: str) -> str:
+    """Return the error as one line, without the view's name, which is shown beside it."""
     where = error.where.removeprefix(view).removeprefix(", ")
     return f"{where}: {error.message}" if where else error.message
 
 
-def _sources() -> Any:
-    """The module of batch sources, which needs the extra `batch`."""
+def _import_sources() -> Any:
+    """Import the batch sources, which need the extra `batch`."""
     try:
-        import duckdb  # noqa: F401 - to say what is missing before any work starts
-        import pyarrow  # noqa: F401 - the same
+        import duckdb  # noqa: F401 - so that a missing library is reported before the load starts
+        import pyarrow  # noqa: F401 - as above
 
         from featurekit import sources
     except ImportError as error:
@@ -240,24 +244,24 @@ def _sources() -> Any:
     return sources
 
 
-def _given(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
-    """Rows by their entity: `{id: {field: value}}`, with a tuple of several join keys."""
-    names = [k.name for k in view.key.join_keys]
-    for entity, fields in rows.items():
+def _rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
+    """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple."""
+    join_keys = [join_key.name for join_key in view.key.join_keys]
+    for entity_id, fields in rows.items():
+        where = f"{view.name}, {entity_id!r}"
         if not isinstance(fields, Mapping):
+            raise RequestError(f"expected a dict of fields, not {fields!r}", where=where)
+        if misplaced := [name for name in join_keys if name in fields]:
             raise RequestError(
-                f"a dict of fields is expected, not {fields!r}", where=f"{view.name}, {entity!r}"
+                f"join key '{misplaced[0]}' must be the key of the row, not one of its fields",
+                where=where,
             )
-        if odd := [name for name in names if name in fields]:
-            raise RequestError(
-                f"the join key {odd[0]} is the row's key and none of its fields",
-                where=f"{view.name}, {entity!r}",
-            )
-        keys = dict(zip(names, join_key_values(view.key, entity), strict=True))
-        yield InputRow(repr(entity), keys | dict(fields), keys | dict(fields))
+        key_values = dict(zip(join_keys, join_key_values(view.key, entity_id), strict=True))
+        row = key_values | dict(fields)
+        yield InputRow(repr(entity_id), row, dict(row))
 
 
-def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
+def _rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
     read = json_row_decoder(view, strict=True)
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -268,11 +272,27 @@ def _read(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
             yield InputRow(f"line {number}", error, line.rstrip("\n"))
 
 
-def _server_seconds(store: OnlineStore) -> float:
-    """CPU seconds that the servers have used so far; 0 if they do not tell."""
+def _server_cpu_seconds(store: OnlineStore) -> float:
+    """Return the CPU time that the servers have used so far; 0 if they do not report it."""
     try:
         servers = store.info("cpu")
     except StoreError:
         return 0.0
     names = ("used_cpu_user", "used_cpu_sys")
-    return sum(float(told.get(name, 0)) for told in servers for name in names)
+    return sum(float(info.get(name, 0)) for info in servers for name in names)
+
+
+def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
+    """Delete the hashes of one entity, or of all entities; return how many were deleted."""
+    entities = [repo.entity(entity)] if entity is not None else list(repo.entities)
+    deleted = 0
+    for plan in entities:
+        for page in store.scan(plan.key.scan_pattern()):
+            replies = store.run(page, [command(b"UNLINK", key) for key in page])
+            for key, reply in zip(page, replies, strict=True):
+                if isinstance(reply, ErrorReply):
+                    raise StoreError(
+                        f"the hash cannot be deleted: {reply}", where=key.decode(errors="replace")
+                    )
+                deleted += reply if isinstance(reply, int) else 0
+    return deleted

@@ -1,4 +1,4 @@
-"""The door to one online store: opened when first needed, for threads and for event loops."""
+"""Handles of an online store: opened by URL at the first use, for threads and event loops."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from featurekit.errors import RequestError
+from featurekit.loader import load_repo
 from featurekit.ports import AsyncOnlineStore, ConnectionStats, OnlineStore, StoreHandle
 from featurekit.stores import open_async_store, open_store_url
+from featurekit.stores.embedded import EmbeddedServer
 from featurekit.stores.url import NO_OPTIONS, StoreUrl
+
+__all__ = ["EmbeddedServer", "LazyStoreHandle", "embedded_server", "now_ms"]
 
 
 class LazyStoreHandle(StoreHandle):
-    """Opens a store by its URL. Pickles as that URL; connections stay where they are.
+    """A handle that opens the store at the first use. Pickles as the URL, without connections.
 
     Attributes:
         url: The store's URL.
-        root: The folder that its relative paths start from.
-        options: What `online_store:` says beside the URL, by the names of the URL's options.
+        root: The folder that relative paths in the URL are resolved against.
+        options: Options of `online_store:` that are not in the URL, under their URL names.
     """
 
     def __init__(self, url: str, root: Path, options: Mapping[str, str] = NO_OPTIONS) -> None:
@@ -32,84 +37,80 @@ class LazyStoreHandle(StoreHandle):
         self.options = dict(options)
         self._store: OnlineStore | None = None
         self._pid = os.getpid()
-        self._past = ConnectionStats()
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncOnlineStore] = {}
+        self._closed_stats = ConnectionStats()
+        self._stores_by_loop: dict[asyncio.AbstractEventLoop, AsyncOnlineStore] = {}
 
     @property
-    def shown(self) -> str:
-        """The URL for people: without its password.
+    def safe_url(self) -> str:
+        """The URL without its password.
 
         Raises:
-            StoreError: It is no store's URL.
+            StoreError: The URL is not valid.
         """
-        return str(self._place)
+        return str(self._parsed_url)
 
     @property
     def options_text(self) -> str:
-        """The options of its connections, for people."""
-        return self._place.options_text
+        """The connection options as text, for `featurekit doctor`."""
+        return self._parsed_url.options_text
 
     @property
     def load_timeout_s(self) -> float:
-        """How long the store waits for the next reply where nobody is served."""
-        return self._place.load_timeout_s
+        """How long a load waits for the next reply."""
+        return self._parsed_url.load_timeout_s
 
     @property
-    def _place(self) -> StoreUrl:
+    def _parsed_url(self) -> StoreUrl:
         return StoreUrl.parse(self.url, self.options)
 
-    def another(self, patience_s: float = inf) -> OnlineStore:
-        """The store once more, with connections of its own; whoever asks closes it.
+    def open_another(self, load_timeout_s: float = inf) -> OnlineStore:
+        """Return a new store with connections of its own; the caller closes it.
 
         Args:
-            patience_s: How long it waits for a reply where nobody is served, if that is less than
-                its `load_timeout`.
+            load_timeout_s: Upper bound for the store's `load_timeout`.
         """
-        place = self._place.with_absolute_paths(self.root.absolute()).with_secrets(os.environ)
-        return open_store_url(replace(place, load_timeout_s=min(place.load_timeout_s, patience_s)))
+        url = self._parsed_url.with_absolute_paths(self.root.absolute()).with_secrets(os.environ)
+        return open_store_url(replace(url, load_timeout_s=min(url.load_timeout_s, load_timeout_s)))
 
     @property
     @override
     def store(self) -> OnlineStore:
-        """The store for threads."""
         if self._store is None:
-            self._store = self.another()
+            self._store = self.open_another()
         return self._store
 
     @override
     def running(self) -> AsyncOnlineStore:
-        """The store of the running event loop."""
         loop = asyncio.get_running_loop()
-        store = self._loops.get(loop)
+        store = self._stores_by_loop.get(loop)
         if store is None:
-            self._forget_loops()
+            self._drop_closed_loops()
             store = open_async_store(self.url, self.root, os.environ, self.options)
-            self._loops[loop] = store
+            self._stores_by_loop[loop] = store
         return store
 
     @property
     def connection_stats(self) -> ConnectionStats:
-        """What went over the connections, of threads and of event loops."""
-        self._forget_loops()
-        stores = list(self._loops.values())
+        """Statistics of all connections, of threads and event loops, open or closed."""
+        self._drop_closed_loops()
+        stores = list(self._stores_by_loop.values())
         threads = self._store.connection_stats if self._store is not None else ConnectionStats()
-        return sum((store.connection_stats for store in stores), self._past + threads)
+        return sum((store.connection_stats for store in stores), self._closed_stats + threads)
 
-    def _forget_loops(self) -> None:
-        """Keep of event loops that are closed what went over their connections, and no more."""
+    def _drop_closed_loops(self) -> None:
+        """Drop the stores of closed event loops, but keep their statistics."""
         if os.getpid() != self._pid:
-            self._pid, self._past = os.getpid(), ConnectionStats()
-            self._loops.clear()
-        for loop in [loop for loop in list(self._loops) if loop.is_closed()]:
-            self._remember(self._loops.pop(loop, None))
+            self._pid, self._closed_stats = os.getpid(), ConnectionStats()
+            self._stores_by_loop.clear()
+        for loop in [loop for loop in list(self._stores_by_loop) if loop.is_closed()]:
+            self._keep_stats(self._stores_by_loop.pop(loop, None))
 
-    def _remember(self, store: AsyncOnlineStore | None) -> None:
+    def _keep_stats(self, store: AsyncOnlineStore | None) -> None:
         if store is not None:
-            self._past += replace(store.connection_stats, open=0, in_use=0)
+            self._closed_stats += replace(store.connection_stats, open=0, in_use=0)
 
     @override
     def now_ms(self) -> int:
-        """The time, in milliseconds since the epoch."""
         return now_ms()
 
     def close(self) -> None:
@@ -119,9 +120,9 @@ class LazyStoreHandle(StoreHandle):
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""
-        if (store := self._loops.pop(asyncio.get_running_loop(), None)) is not None:
+        if (store := self._stores_by_loop.pop(asyncio.get_running_loop(), None)) is not None:
             await store.close()
-            self._remember(store)
+            self._keep_stats(store)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -129,5 +130,22 @@ class LazyStoreHandle(StoreHandle):
 
 
 def now_ms() -> int:
-    """The time, in milliseconds since the epoch."""
+    """Return the current time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def embedded_server(repo_path: str | Path = ".") -> EmbeddedServer:
+    """Return the embedded server of a repository, running or not.
+
+    Raises:
+        RequestError: The repository's online store is not an embedded server.
+    """
+    loaded = load_repo(repo_path, os.environ)
+    online = loaded.config.online_store
+    url = StoreUrl.parse(online.url, online.options).with_absolute_paths(loaded.root)
+    if url.scheme != "embedded":
+        raise RequestError(
+            f"the online store {url} is not an embedded server",
+            hint="name the folder of an embedded server with --folder",
+        )
+    return EmbeddedServer(Path(url.path))

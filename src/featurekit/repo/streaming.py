@@ -1,4 +1,4 @@
-"""Streaming: workers that feed stream views, and events that are pushed by hand."""
+"""Stream workers, events written as JSON, and dead letters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Literal
 
 from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
-from featurekit.repo.heartbeats import Heartbeat, HeartbeatReport, WorkerStatus, workers
+from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
 from featurekit.repo.jsonl import Lines, line_reader
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
@@ -24,26 +25,32 @@ from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOpti
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import open_stream
 
+OnBadEvent = Literal["fail", "skip"]
+"""What `push` does with an event that does not fit its view."""
+
 KAFKA_VARIABLES = "FEATUREKIT_KAFKA_"
-"""`FEATUREKIT_KAFKA_SECURITY_PROTOCOL` is the client's setting `security.protocol`, and so on."""
+"""`FEATUREKIT_KAFKA_SECURITY_PROTOCOL` sets the Kafka client's `security.protocol`, and so on."""
 
-LOOK_S = 0.2
-END_S = 3.0
-SPARE_S = 2.0  # what the server may take to answer, beyond the wait for events
-"""How long workers have to end. One that is left behind has acknowledged nothing it did not write."""
+POLL_S = 0.2
+"""How often the main thread checks its workers and handles signals."""
 
-ON_BAD_EVENT = ("fail", "skip")
+SHUTDOWN_S = 3.0
+"""How long workers may take to stop. A worker that is left behind has acknowledged nothing that it
+did not write."""
+
+REPLY_MARGIN_S = 2.0
+"""Time for the server to reply, in addition to the wait for events."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How workers run.
+    """How stream workers run.
 
     Attributes:
-        consumer: The name under which they read; by default that of this machine and process. A
-            worker that starts again under its name goes on at once with what it held.
-        claim_after_ms: How long the events of a consumer that died are left to it.
-        once: Whether to stop when all that is there is read.
+        consumer: The consumer's name; by default made of the host and the process id. A worker that
+            restarts under its name continues at once with the events that it had read.
+        claim_after_ms: How long events of a dead consumer wait before another consumer takes them.
+        once: Stop when all events are read.
         worker: Batch size, waits and report interval of each worker.
     """
 
@@ -52,14 +59,25 @@ class StreamOptions:
     once: bool = False
     worker: WorkerOptions = field(default_factory=WorkerOptions)
 
+    @property
+    def consumer_name(self) -> str:
+        """`consumer`, or the default name."""
+        return self.consumer or f"{socket.gethostname()}-{os.getpid()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """The stream views of one repository, the store that they are in, and where all is counted."""
+    """The stream views of one project.
+
+    Attributes:
+        plan: The applied registry, compiled.
+        handle: The online store.
+        counters: Counts the events of this process.
+    """
 
     plan: RepoPlan
-    door: LazyStoreHandle
-    tally: Counters
+    handle: LazyStoreHandle
+    counters: Counters
 
     def run(
         self,
@@ -67,42 +85,42 @@ class Streaming:
         options: StreamOptions | None = None,
         *,
         stop: threading.Event | None = None,
-        tell: OnReport | None = None,
+        on_report: OnReport | None = None,
     ) -> list[StreamReport]:
-        """Feed stream views from their sources, with a worker for each, until asked to stop.
+        """Run one worker per stream view until they are told to stop.
 
-        At least once, and idempotent: an event that is handed out again leaves the same state. What
-        does not fit its view goes to the dead letters; while the store or the source is away, the
-        workers wait for it.
+        Delivery is at least once, and writes are idempotent: an event that is delivered twice leaves
+        the same state. Events that do not fit their view become dead letters. While the store or the
+        source is away, the workers wait.
 
         Args:
-            views: Names of stream views; all that have a source by default.
+            views: Names of stream views; all views with a source by default.
             options: How the workers run.
-            stop: Set it to have them write and acknowledge what they read, and return.
-            tell: Called with a report of each worker once in each interval, in its thread.
+            stop: Set it to stop: the workers write and acknowledge what they have read.
+            on_report: Called with each worker's report once per interval, in the worker's thread.
 
         Returns:
-            For each view, all that its worker did.
+            The total of each worker.
 
         Raises:
-            StreamError: A source refuses.
-            StoreError: The store refuses this server or user as a whole.
+            StreamError: A source refused the worker.
+            StoreError: The store does not fit, or refuses this user.
         """
-        plans = [self.plan.view(name) for name in views] or self._fed()
-        sources = [_stream_of(view) for view in plans]
+        plans = [self.plan.view(name) for name in views] or self._views_with_source()
+        sources = [_stream_plan(view) for view in plans]
         options, stop = options or StreamOptions(), stop or threading.Event()
-        crew = [
-            self._member(view, plan, options, stop, tell or _untold)
-            for view, plan in zip(plans, sources, strict=True)
+        threads = [
+            self._worker_thread(view, source, options, stop, on_report)
+            for view, source in zip(plans, sources, strict=True)
         ]
-        for member in crew:
-            member.start()
-        with self.telling([member.worker for member in crew], _name(options)):
-            _await(crew, stop)
-        for member in crew:
-            if member.error is not None:
-                raise member.error
-        return [member.report for member in crew if member.report is not None]
+        for thread in threads:
+            thread.start()
+        with self.send_heartbeats([thread.worker for thread in threads], options.consumer_name):
+            _join(threads, stop)
+        for thread in threads:
+            if thread.error is not None:
+                raise thread.error
+        return [thread.report for thread in threads if thread.report is not None]
 
     def push(
         self,
@@ -110,98 +128,97 @@ class Streaming:
         batches: Iterable[Sequence[str]],
         *,
         ttl: timedelta | int | None = None,
-        on_bad_event: str = "fail",
-        tell: Callable[[str], None] | None = None,
+        on_bad_event: OnBadEvent = "fail",
+        on_rejected: Callable[[str], None] | None = None,
     ) -> WriteReport:
-        """Write events given as lines of JSON: an object of join keys and fields each.
+        """Write events from JSON Lines: one object of join keys and fields per line.
 
         Args:
             view: The stream view.
-            batches: Lines; each batch is written before the next is asked for.
-            ttl: How long the values live, in the place of the declared TTLs; a timedelta, or
-                milliseconds.
-            on_bad_event: `fail` ends it at the first event that does not fit; those before it may
-                be written. `skip` writes the others and reports the bad ones.
-            tell: Called with the line and reason of each bad event of a batch once that is written,
-                in the place of keeping them for the report: lines may come for ever.
+            batches: Batches of lines. Each batch is written before the next one is requested.
+            ttl: A TTL to use instead of the declared ones: a timedelta, or milliseconds.
+            on_bad_event: With `fail`, stop at the first event that does not fit the view; events
+                before it may be written. With `skip`, write the others.
+            on_rejected: Called with the line and the reason of each rejected event after its batch is
+                written. The report then does not collect them: the lines may never end.
 
         Returns:
-            What became of the events; rejected ones by the number of their line.
+            The counts, and the rejected events by line number.
 
         Raises:
-            BadEventError: An event does not fit; names its line, field and value.
+            BadEventError: An event does not fit the view; names its line, field and value.
             StoreError: The store refused an event.
-            StoreUnavailableError: No reply. It is safe to push the same lines again.
+            StoreUnavailableError: No reply. Safe to push the same lines again.
         """
-        if on_bad_event not in ON_BAD_EVENT:
-            raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
-        plan, count = self.plan.view(view), self.tally.events(view)
-        writer = StreamWriter(plan, self.door, count)
+        if on_bad_event not in ("fail", "skip"):
+            raise RequestError(f"on_bad_event must be 'fail' or 'skip', not {on_bad_event!r}")
+        counter = self.counters.events(view)
+        writer = StreamWriter(self.plan.view(view), self.handle, counter)
         read = line_reader(writer.plan)
         report = WriteReport()
         first = 1
         for lines in batches:
-            parsed = Lines(skip=on_bad_event == "skip", report=report, count=count)
+            parsed = Lines(skip=on_bad_event == "skip", report=report, count=counter)
             for number, line in enumerate(lines, first):
                 parsed.add(number, line, read)
             parsed.write(writer, ttl)
             first += len(lines)
-            if tell is not None:
+            if on_rejected is not None:
                 for _, reason in sorted(report.rejected):
-                    tell(reason)
+                    on_rejected(reason)
                 report.rejected.clear()
         return report
 
-    def telling(self, crew: Sequence[HeartbeatReport], name: str) -> Heartbeat:
-        """Have `workers` and `featurekit status` show a program that writes stream views itself.
+    def send_heartbeats(self, workers: Sequence[HeartbeatSource], name: str) -> Heartbeats:
+        """Show a program that writes stream views itself in `workers` and `featurekit status`.
 
         Args:
-            crew: What writes, one for each view.
-            name: The name that they go by.
+            workers: The writers, one for each view.
+            name: The consumer name to show.
 
         Returns:
-            A context manager: they are shown while its block runs.
+            A context manager that sends heartbeats while its block runs.
         """
-        return Heartbeat(self.door.store, self.plan.project, name, crew)
+        return Heartbeats(self.handle.store, self.plan.project, name, workers)
 
     def workers(self) -> list[WorkerStatus]:
-        """The workers that feed this project's stream views now, wherever they run.
+        """Return the running workers of this project's stream views, on any machine.
 
-        One that ends is gone at once, one that dies is gone within 10 seconds.
+        A worker that stops disappears at once; one that dies disappears within 10 seconds.
 
         Raises:
-            StoreError: The store is away, or this user may not read them.
+            StoreError: The store is away, or this user may not read the heartbeats.
         """
-        return workers(self.door.store, self.plan.project)
+        return read_workers(self.handle.store, self.plan.project)
 
     def dead_letters(self, view: str, count: int = 20) -> list[DeadLetter]:
-        """The newest events that did not fit a stream view, newest first, with the reasons.
+        """Return the newest dead letters of a stream view, newest first, with their reasons.
 
-        Views that read one stream share its dead letters, unless they say `dead_letter:`.
+        Views that read the same stream share its dead letters unless they declare `dead_letter:`.
 
         Args:
             view: A stream view with a source.
-            count: Most of them.
+            count: Maximum number of dead letters.
 
         Raises:
             RequestError: The view has no source.
-            StreamError: They cannot be read.
+            StreamError: The dead letters cannot be read.
         """
         plan = self.plan.view(view)
-        source = self._source(plan, _stream_of(plan), StreamOptions())
+        source = self._open_source(plan, _stream_plan(plan), StreamOptions())
         try:
             return list(source.dead_letters(count)) if count > 0 else []
         finally:
             source.close()
 
     def lag(self, view: ViewPlan) -> int | None:
-        """Events that a view's workers have yet to read; `None` where that is not known.
+        """Return the number of events that a view's workers have not read yet; `None` if unknown.
 
-        A Kafka topic is not asked: its brokers may be away, and are not the store's concern.
+        Kafka is not queried: its brokers may be away while the store works.
         """
         if not isinstance(view.stream, RedisStreamPlan):
             return None
-        source = self._source(view, view.stream, StreamOptions())
+        source = self._open_source(view, view.stream, StreamOptions())
         try:
             return source.lag()
         except FeatureKitError:
@@ -209,54 +226,56 @@ class Streaming:
         finally:
             source.close()
 
-    def _fed(self) -> list[ViewPlan]:
+    def _views_with_source(self) -> list[ViewPlan]:
         views = [view for view in self.plan.views if view.stream is not None]
         if not views:
             raise RequestError(
-                "no stream view says where its events come from",
-                hint="give one a `source:`, or push events with `featurekit stream push`",
+                "no stream view declares a source",
+                hint="add a `source:` to one, or push events with `featurekit stream push`",
             )
         return views
 
-    def _source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
-        patience_s = options.worker.wait_s + SPARE_S
+    def _open_source(
+        self, view: ViewPlan, plan: StreamPlan, options: StreamOptions
+    ) -> EventSource:
+        timeout_s = options.worker.wait_s + REPLY_MARGIN_S
         return open_stream(
             view,
             plan,
-            Consumer(_name(options), options.claim_after_ms),
-            lambda: self.door.another(patience_s),
+            Consumer(options.consumer_name, options.claim_after_ms),
+            lambda: self.handle.open_another(timeout_s),
             _kafka_settings(),
         )
 
-    def _member(
+    def _worker_thread(
         self,
         view: ViewPlan,
         plan: StreamPlan,
         options: StreamOptions,
         stop: threading.Event,
-        tell: OnReport,
-    ) -> _Member:
-        # A blocking read of a stream must end before the store gives up waiting for its reply.
-        patience_s = self.door.load_timeout_s / 2
+        on_report: OnReport | None,
+    ) -> _WorkerThread:
+        # A blocking read of a stream must end before the store stops waiting for its reply.
+        max_wait_s = self.handle.load_timeout_s / 2
         pace = options.worker
-        if isinstance(plan, RedisStreamPlan) and pace.wait_s > patience_s:
-            pace = replace(pace, wait_s=patience_s)
-        count = self.tally.events(view.name)
+        if isinstance(plan, RedisStreamPlan) and pace.wait_s > max_wait_s:
+            pace = replace(pace, wait_s=max_wait_s)
+        counter = self.counters.events(view.name)
 
-        def told(report: StreamReport) -> None:
-            count.add_events(report.written, report.dropped_older, report.dropped_expired)
-            count.rejected += report.rejected
-            count.dead_letters += report.rejected
-            tell(report)
+        def count(report: StreamReport) -> None:
+            counter.add_events(report.written, report.dropped_older, report.dropped_expired)
+            counter.rejected += report.rejected
+            counter.dead_letters += report.rejected
+            if on_report is not None:
+                on_report(report)
 
-        writer = StreamWriter(view, self.door)
-        source = self._source(view, plan, options)
-        worker = Worker(writer, source, pace, told, self.door.now_ms)
-        return _Member(worker, source, stop, once=options.once)
+        source = self._open_source(view, plan, options)
+        worker = Worker(StreamWriter(view, self.handle), source, pace, count, self.handle.now_ms)
+        return _WorkerThread(worker, source, stop, once=options.once)
 
 
-class _Member(threading.Thread):
-    """A worker in a thread; when it fails, all stop."""
+class _WorkerThread(threading.Thread):
+    """Runs one worker. If it fails, all workers stop."""
 
     def __init__(
         self, worker: Worker, source: EventSource, stop: threading.Event, *, once: bool
@@ -271,36 +290,28 @@ class _Member(threading.Thread):
     def run(self) -> None:
         try:
             self.report = self.worker.run(self._stop_all, once=self._once)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that joins
             self.error = error
             self._stop_all.set()
         finally:
             self._source.close()
 
 
-def _await(crew: Sequence[_Member], stop: threading.Event) -> None:
-    """Wait until all are done; not for one that a silent server keeps once asked to stop."""
-    late = math.inf
-    for member in crew:
-        while member.is_alive() and time.monotonic() < late:
-            member.join(LOOK_S)  # a signal is taken between two looks
+def _join(threads: Sequence[_WorkerThread], stop: threading.Event) -> None:
+    """Wait for all threads; once `stop` is set, at most `SHUTDOWN_S` for all of them."""
+    deadline = math.inf
+    for thread in threads:
+        while thread.is_alive() and time.monotonic() < deadline:
+            thread.join(POLL_S)  # Python handles signals between two calls
             if stop.is_set():
-                late = min(late, time.monotonic() + END_S)
+                deadline = min(deadline, time.monotonic() + SHUTDOWN_S)
 
 
-def _name(options: StreamOptions) -> str:
-    return options.consumer or f"{socket.gethostname()}-{os.getpid()}"
-
-
-def _untold(_report: StreamReport) -> None:
-    """Tell nobody."""
-
-
-def _stream_of(view: ViewPlan) -> StreamPlan:
+def _stream_plan(view: ViewPlan) -> StreamPlan:
     if view.stream is None:
         raise RequestError(
-            f"feature view '{view.name}' has no stream to read",
-            hint="give it a `source:`, or push events with `featurekit stream push`"
+            f"feature view '{view.name}' has no stream source",
+            hint="add a `source:` to it, or push events with `featurekit stream push`"
             if view.kind == "stream"
             else "a batch view is loaded by `featurekit materialize`",
         )
@@ -308,7 +319,7 @@ def _stream_of(view: ViewPlan) -> StreamPlan:
 
 
 def _kafka_settings() -> dict[str, str]:
-    """Settings of the Kafka client, out of the environment: secrets are in no YAML."""
+    """Return the Kafka client's settings from the environment, so that no YAML holds secrets."""
     return {
         name.removeprefix(KAFKA_VARIABLES).lower().replace("_", "."): value
         for name, value in os.environ.items()

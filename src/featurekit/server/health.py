@@ -22,8 +22,8 @@ def health_routes(site: ServerContext) -> list[BaseRoute]:
 
     async def ready(_request: Request) -> Response:
         try:
-            await asyncio.to_thread(site.store.learn_registry)
-            fingerprint = site.store.repo_plan.fingerprint
+            await asyncio.to_thread(site.store.load_registry)
+            fingerprint = site.store.compiled.fingerprint
             await site.store.ping_async()
         except FeatureKitError as error:
             return json_response(

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from featurekit.errors import FeatureKitError, LockedError, RequestError
 from featurekit.repo import FeatureStore
-from featurekit.repo.times import Time
+from featurekit.repo.time_arguments import Time
 from featurekit.runtime.load import MaterializeReport
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Jobs:
 
     def _reserve(self, wanted: Wanted) -> list[str]:
         """The views' names, from now on taken as being loaded."""
-        plan = self._store.repo_plan
+        plan = self._store.compiled
         names = list(wanted.views) or [v.name for v in plan.views if v.source is not None]
         if not names:
             raise RequestError("no feature view has a batch source to materialize from")
@@ -73,7 +73,7 @@ class Jobs:
                 )
         with self._lock:
             for name in names:
-                if name in self._running or self._store.is_loading(name):
+                if name in self._running or self._store.diagnostics.is_loading(name):
                     raise LockedError(
                         f"feature view '{name}' is being loaded already",
                         hint="wait for it to end",

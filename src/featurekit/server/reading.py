@@ -13,7 +13,7 @@ from typing import Any
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
-from featurekit.repo.serving import ages_ms_of
+from featurekit.repo.serving import max_age_ms
 from featurekit.runtime.reader import OnlineReader
 from featurekit.server.context import ServerContext
 from featurekit.server.json_values import Spell, speller
@@ -94,10 +94,10 @@ class ReaderCache:
             RequestError: The list is empty, or cannot be asked for in one request.
             RegistryError: Nothing is applied yet.
         """
-        ages_ms = ages_ms_of(max_age) if max_age else ()
+        ages_ms = max_age_ms(max_age) if max_age else ()
         key = (asked, ages_ms, full_names, freshness)
         made = self._made.get(key)
-        repo = self._store.repo_plan
+        repo = self._store.compiled
         if made is None or made.repo is not repo:
             plan = compile_read(
                 repo, asked, full_feature_names=full_names, max_age_ms=dict(ages_ms)
@@ -120,7 +120,7 @@ class ReaderCache:
         keys = {part.name: part.dtype for group in plan.groups for part in group.key.join_keys}
         return Reading(
             repo=repo,
-            reader=self._store.reader_of(
+            reader=self._store.readers.reader_for_plan(
                 with_clocks(plan) if self._clocks else plan, freshness=freshness
             ),
             columns=plan.columns,

@@ -31,7 +31,7 @@ class RegistryReloader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Look again and again while the block runs."""
+        """Diagnostics again and again while the block runs."""
         task = asyncio.create_task(self._run())
         task.add_done_callback(_tell)
         try:
@@ -42,7 +42,7 @@ class RegistryReloader:
                 await task
 
     def look(self) -> None:
-        """Look once."""
+        """Diagnostics once."""
         try:
             changed = self._store.reload()
         except FeatureKitError as error:
@@ -53,7 +53,7 @@ class RegistryReloader:
         self.error = ""
         if changed:
             self.reloads += 1
-            _log.info("registry %.16s is served", self._store.repo_plan.fingerprint)
+            _log.info("registry %.16s is served", self._store.compiled.fingerprint)
 
     async def _run(self) -> None:
         while True:

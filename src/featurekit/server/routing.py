@@ -61,8 +61,8 @@ class Endpoint:
         try:
             try:
                 response = self._refusal(request) if self._scope else None
-                if self._scope and not self._store.knows_registry:
-                    await asyncio.to_thread(self._store.learn_registry)
+                if self._scope and not self._store.is_registry_loaded:
+                    await asyncio.to_thread(self._store.load_registry)
                 if response is None:
                     response = await self._handler(request)
             except FeatureKitError as error:

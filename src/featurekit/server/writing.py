@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from featurekit.errors import RequestError
 from featurekit.plan import RepoPlan
-from featurekit.repo.writing import RowsReport, RowWriter
+from featurekit.repo.row_writer import RowsReport, RowWriter
 from featurekit.server.context import ServerContext
 
 
@@ -37,7 +37,7 @@ class Writings:
         return await asyncio.to_thread(self._write, view, rows, ttl)
 
     def _write(self, view: str, rows: Sequence[object], ttl: timedelta | None) -> RowsReport:
-        repo = self._store.repo_plan
+        repo = self._store.compiled
         made = self._made.get(view)
         if made is None or made[0] is not repo:
             made = self._made[view] = (repo, self._store.row_writer(view))

@@ -31,7 +31,7 @@ class NotReadyError(OSError):
 
 
 def check_greeting(url: StoreUrl, reply: Reply) -> None:
-    """Look at the answer to the first PING: a server that turns a client away says so only now.
+    """Diagnostics at the answer to the first PING: a server that turns a client away says so only now.
 
     Raises:
         StoreUnavailableError: It has too many clients, or is not ready yet.
@@ -72,7 +72,7 @@ def raise_if_demoted(reply: Reply) -> Reply:
 
 
 def check_primary(url: StoreUrl, reply: Reply) -> None:
-    """Look at the answer to `ROLE`; a user who may not ask is found out by `READONLY`.
+    """Diagnostics at the answer to `ROLE`; a user who may not ask is found out by `READONLY`.
 
     Raises:
         StoreUnavailableError: It is a replica.

@@ -34,7 +34,7 @@ def _keys(_ctx: click.Context, _parameter: click.Parameter, text: str) -> Keys:
 
 def _url(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
     try:
-        return text and LazyStoreHandle(text, Path()).shown and text
+        return text and LazyStoreHandle(text, Path()).safe_url and text
     except FeatureKitError as error:
         raise click.BadParameter(error.message) from error
 

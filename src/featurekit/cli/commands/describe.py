@@ -15,7 +15,7 @@ from featurekit.models.model import Described
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo import FeatureStore
-from featurekit.repo.definitions import (
+from featurekit.repo.catalog import (
     default_text,
     described,
     document_of,
@@ -40,7 +40,7 @@ def command(session: Session, name: str) -> None:
     Tells what is applied. Where an entity, a view and a service share a name, all are told of.
     """
     with FeatureStore(session.repo) as store:
-        registry, plan = applied_registry(store), store.repo_plan
+        registry, plan = applied_registry(store), store.compiled
     found = list(_found(registry, plan, name))
     if not found:
         known = [*_names(registry)]

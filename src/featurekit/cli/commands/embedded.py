@@ -9,7 +9,7 @@ import click
 from featurekit.cli.context import Group, Session, session_command
 from featurekit.cli.formatting import size
 from featurekit.cli.output import GOOD, Styled, show_json, show_line, show_pairs
-from featurekit.repo.server import EmbeddedServer, embedded_server
+from featurekit.repo.store_handle import EmbeddedServer, embedded_server
 
 folder_option = click.option(
     "--folder",

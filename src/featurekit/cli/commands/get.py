@@ -60,7 +60,7 @@ def command(
     featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
     """  # noqa: D301 - click reads the backspace
     with FeatureStore(session.repo) as store:
-        services = {service.name for service in store.repo_plan.services}
+        services = {service.name for service in store.compiled.services}
         wanted = features[0] if len(features) == 1 and features[0] in services else list(features)
         reader = store.online_reader(
             wanted,

@@ -19,7 +19,7 @@ from featurekit.cli.output import (
 )
 from featurekit.cli.values import value_json
 from featurekit.repo import FeatureStore
-from featurekit.repo.inspection import InspectedField, Inspection
+from featurekit.repo.diagnostics import InspectedField, Inspection
 from featurekit.types import parse_dtype
 from featurekit.types.display import value_text
 

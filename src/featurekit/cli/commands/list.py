@@ -15,7 +15,7 @@ from featurekit.cli.formatting import ago, count, seconds, size
 from featurekit.cli.output import BAD, DIM, Piece, Styled, show_json, show_line, show_table
 from featurekit.models import format_duration
 from featurekit.repo import FeatureStore
-from featurekit.repo.definitions import (
+from featurekit.repo.catalog import (
     default_text,
     document_of,
     join_keys_text,

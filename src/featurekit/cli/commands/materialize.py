@@ -31,7 +31,7 @@ def command(session: Session, views: tuple[str, ...], **options: Any) -> int:
     with FeatureStore(session.repo) as store:
         try:
             with bars() as on_progress:
-                done = store.materializing(views, on_progress=on_progress, **options)
+                done = store.iter_materialize(views, on_progress=on_progress, **options)
                 reports.extend(done)
         except FeatureKitError:
             if reports and not session.json:

@@ -21,8 +21,8 @@ def command(session: Session, entity: str | None, yes: bool) -> None:
     `featurekit materialize` fills the store again.
     """
     with FeatureStore(session.repo) as store:
-        names = [entity] if entity else [each.name for each in store.repo_plan.entities]
-        heads = [store.repo_plan.entity(name).key.entity_prefix + "*" for name in names]
+        names = [entity] if entity else [each.name for each in store.compiled.entities]
+        heads = [store.compiled.entity(name).key.entity_prefix + "*" for name in names]
         ask(
             session,
             f"delete {' and '.join(heads)} of project {store.project}",

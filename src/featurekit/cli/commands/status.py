@@ -21,8 +21,8 @@ from featurekit.cli.output import (
 )
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
+from featurekit.repo.diagnostics import StreamFreshness, ViewStatus
 from featurekit.repo.heartbeats import WorkerStatus
-from featurekit.repo.inspection import StreamFreshness, ViewStatus
 
 WORKERS = ("worker", "of", "events/s", "read", "dropped", "rejected", "lag", "told", "")
 STREAM = ("stream", "live", "of", "newest", "oldest", "lag")

@@ -21,7 +21,7 @@ from featurekit.cli.formatting import ago, count, counted, span
 from featurekit.cli.output import BAD, ODD, show_json, show_line, show_note, show_table
 from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
-from featurekit.repo.streaming import StreamOptions
+from featurekit.repo.streaming import OnBadEvent, StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.runtime.writer import WriteReport
 
@@ -48,7 +48,7 @@ def command() -> None:
     show_default=True,
     help="Whether an event that does not fit ends it or is reported and passed over.",
 )
-def push(session: Session, view: str, ttl: int | None, on_bad_event: str) -> int:
+def push(session: Session, view: str, ttl: int | None, on_bad_event: OnBadEvent) -> int:
     """Write events of JSON from standard input into a stream view.
 
     One object a line, of join keys and the fields that changed: {"user_id": "u0001", "tx_count_5m":
@@ -74,7 +74,7 @@ def push(session: Session, view: str, ttl: int | None, on_bad_event: str) -> int
             _arriving(),
             ttl=life,
             on_bad_event=on_bad_event,
-            tell=None if session.json else tell,
+            on_rejected=None if session.json else tell,
         )
     return _show_push(session, report, rejected or len(report.rejected))
 
@@ -115,7 +115,7 @@ def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
     how = StreamOptions(options["consumer"], options["claim_after"], options["once"], pace)
     stop = threading.Event()
     with FeatureStore(session.repo) as store, _ended_by_signals(stop):
-        store.streams.run(views, how, stop=stop, tell=lambda report: _tell(session, report))
+        store.streams.run(views, how, stop=stop, on_report=lambda report: _tell(session, report))
 
 
 @session_command("dead")

@@ -14,8 +14,8 @@ from featurekit.errors import RequestError
 from featurekit.plan import RedisStreamPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
-from featurekit.repo.definitions import catalog
-from featurekit.repo.inspection import InspectedField
+from featurekit.repo.catalog import catalog
+from featurekit.repo.diagnostics import InspectedField
 from featurekit.server.answers import json_response
 from featurekit.server.bodies import json_body
 from featurekit.server.console.files import HEADERS
@@ -71,7 +71,7 @@ class Api:
         applies = [asdict(apply) for apply in self._store.apply_history()[:MOST_APPLIES]]
         return {
             "applied": True,
-            **catalog(registry, self._store.repo_plan),
+            **catalog(registry, self._store.compiled),
             "history": applies,
         }
 
@@ -105,7 +105,7 @@ class Api:
         if not text:
             raise RequestError("an id is needed", where="id")
         found = self._store.inspect(entity, text)
-        why = self._store.look.explain(found)
+        why = self._store.diagnostics.explain(found)
         shown = found.fields[:MOST_FIELDS]
         return {
             "key": found.key,
@@ -121,7 +121,7 @@ class Api:
         return await _off_loop(lambda: {"letters": dict(self._letters())})
 
     def _letters(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        for view in self._store.repo_plan.views:
+        for view in self._store.compiled.views:
             if not isinstance(view.stream, RedisStreamPlan):
                 continue
             letters = self._store.streams.dead_letters(view.name, MOST_LETTERS)
@@ -168,7 +168,7 @@ def _field(store: FeatureStore, field: InspectedField) -> dict[str, Any]:
         "text": _text(field),
     }
     if field.view and field.dtype:
-        view = store.repo_plan.view(field.view)
+        view = store.compiled.view(field.view)
         document["kind"] = view.kind
         document["full_ttl_ms"] = view.field(field.name).ttl_ms or view.ttl_ms
     return document

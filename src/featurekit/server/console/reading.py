@@ -110,7 +110,7 @@ def _readable(key: KeyPlan, ids: Sequence[str]) -> list[str]:
 
 
 def _feature(store: FeatureStore, column: ReadColumn) -> dict[str, object]:
-    view = store.repo_plan.view(column.view)
+    view = store.compiled.view(column.view)
     return {
         "name": column.field.name,
         "view": column.view,
@@ -168,7 +168,7 @@ def _left(store: FeatureStore, plan: ReadPlan, response: OnlineResponse) -> dict
     """
     left: dict[str, list[int]] = {}
     for column in plan.columns:
-        kind = store.repo_plan.view(column.view).kind
+        kind = store.compiled.view(column.view).kind
         counts = left.setdefault(kind, [0] * (len(EDGES_MS) + 2))
         for life in response.freshness[column.name]:
             if life is None:

@@ -10,10 +10,8 @@ from typing import Any
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
 from featurekit.repo import FeatureStore
+from featurekit.repo.diagnostics import Diagnostics, Overview, Sample, ids_from_keys
 from featurekit.repo.heartbeats import WorkerStatus
-from featurekit.repo.look import Look
-from featurekit.repo.overview import Overview, ids_of
-from featurekit.repo.sample import Sample
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.metrics import Metrics
 
@@ -65,12 +63,12 @@ class Sampler:
 
     def ids(self, entity: str) -> list[str]:
         """Ids of entities that were there when last looked at."""
-        look = self._store.look
+        look = self._store.diagnostics
         plan = look.plan.entity(entity)
-        return ids_of(plan.key, self._sampled(look)[entity].keys)
+        return ids_from_keys(plan.key, self._sampled(look)[entity].keys)
 
     def _look(self) -> Document:
-        look = self._store.look
+        look = self._store.diagnostics
         look.ping()
         seen = self._overview(look)
         return {
@@ -79,7 +77,7 @@ class Sampler:
             "server": asdict(look.server()),
             "entities": [asdict(entity) for entity in seen.entities],
             "views": [asdict(view) for view in seen.views],
-            "feeds": [asdict(feed) for feed in look.feeds()],
+            "feeds": [asdict(feed) for feed in look.stream_lag()],
             **_served(self._store.metrics()),
             "workers": [asdict(worker) for worker in self._workers()],
             "loads": [asdict(state) for state in self._store.status(streams=False)],
@@ -94,7 +92,7 @@ class Sampler:
         except StoreError:
             return []
 
-    def _overview(self, look: Look) -> Overview:
+    def _overview(self, look: Diagnostics) -> Overview:
         """How much is stored, as of now or, where looking costs the server much, of a moment ago."""
         samples = self._sampled(look)
         many = sum(len(sample.keys) for sample in samples.values()) > _FEW
@@ -102,12 +100,12 @@ class Sampler:
         if (
             self._seen is None
             or time.monotonic() > due_s
-            or self._seen.of != look.plan.fingerprint
+            or self._seen.fingerprint != look.plan.fingerprint
         ):
             self._seen, self._seen_s = look.overview(samples), time.monotonic()
         return self._seen
 
-    def _sampled(self, look: Look) -> dict[str, Sample]:
+    def _sampled(self, look: Diagnostics) -> dict[str, Sample]:
         """The entities to look at: scanned anew where that is cheap, or long ago."""
         with self._lock:
             known = look.plan.fingerprint == self._fingerprint

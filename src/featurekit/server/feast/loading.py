@@ -42,9 +42,9 @@ def feast_loading_routes(site: ServerContext, jobs: Jobs) -> list[BaseRoute]:
         request: Request, body: dict[str, Any], start: datetime | None, end: datetime | None
     ) -> Response:
         views, waits = wanted_views(body), not is_async(request)
-        unknown = [n for n in views or () if view_of(site.store.repo_plan, n) is None]
+        unknown = [n for n in views or () if view_of(site.store.compiled, n) is None]
         if unknown:
-            return unknown_view(site.store.repo_plan, unknown[0])
+            return unknown_view(site.store.compiled, unknown[0])
         if views == ():
             return json_response(None)
         return await _load(jobs, Wanted(views or (), start, end), waits=waits)

@@ -62,7 +62,7 @@ def feast_reading_routes(site: ServerContext) -> list[BaseRoute]:
         try:
             reading = readings.of(question.asked, question.max_age, full_names=question.full_names)
         except UnknownNameError as error:
-            return _unknown(site.store.repo_plan, question.asked, error)
+            return _unknown(site.store.compiled, question.asked, error)
         columns = question.entities
         readings.check_count(max(map(len, columns.values()), default=0))
         if reading.dates:

@@ -35,18 +35,18 @@ def feast_writing_routes(site: ServerContext) -> list[BaseRoute]:
             raise RequestError(
                 f"'{to}' is no place to push to", where="to", hint="there is an online store alone"
             )
-        view = view_of(site.store.repo_plan, name)
+        view = view_of(site.store.compiled, name)
         if view is None:
-            return unknown_push_source(site.store.repo_plan, name)
+            return unknown_push_source(site.store.compiled, name)
         await writings.write(name, rows_of(view, member(body, "df", dict)))
         return Response()
 
     async def write_to_online_store(request: Request) -> Response:
         body = as_object(await exact_body(request, site))
         name = member(body, "feature_view_name", str)
-        view = view_of(site.store.repo_plan, name)
+        view = view_of(site.store.compiled, name)
         if view is None:
-            return unknown_view(site.store.repo_plan, name)
+            return unknown_view(site.store.compiled, name)
         await writings.write(name, rows_of(view, member(body, "df", dict)))
         return json_response(None)
 

@@ -48,7 +48,7 @@ def document_of(site: ServerContext, registry: Registry, repo: RepoPlan) -> dict
             "description": _TEXT,
             "x-featurekit": version("featurekit"),
         },
-        "tags": [{"name": name} for name in ("Read", "Write", "Look", "Tend", "Feast")],
+        "tags": [{"name": name} for name in ("Read", "Write", "Diagnostics", "Tend", "Feast")],
         "paths": paths,
         "components": components,
     }

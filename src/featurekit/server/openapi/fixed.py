@@ -244,7 +244,7 @@ def _looks(registry: Registry) -> Paths:
 
 
 def _get(name: str, summary: str, schema: Schema) -> dict[str, Any]:
-    return {"get": operation(name, summary, "Look", {"200": answer(schema)}, LOOKING)}
+    return {"get": operation(name, summary, "Diagnostics", {"200": answer(schema)}, LOOKING)}
 
 
 def tending_paths() -> Paths:

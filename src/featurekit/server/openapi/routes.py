@@ -58,7 +58,7 @@ class _Document:
         self._made: tuple[RepoPlan, bytes] | None = None
 
     def response(self, request: Request) -> Response:
-        repo = self._site.store.repo_plan
+        repo = self._site.store.compiled
         made = self._made
         if made is None or made[0] is not repo:
             document = document_of(self._site, applied_registry(self._site), repo)

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from featurekit.errors import RegistryError, UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.registry import Registry
-from featurekit.repo.definitions import document_of, kind_of, services_with
+from featurekit.repo.catalog import document_of, kind_of, services_with
 from featurekit.server.answers import json_response
 from featurekit.server.context import ServerContext
 from featurekit.server.registry_reloader import RegistryReloader

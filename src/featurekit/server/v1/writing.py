@@ -27,7 +27,7 @@ def v1_writing_routes(site: ServerContext, jobs: Jobs) -> list[BaseRoute]:
     async def write(request: Request) -> Response:
         body = as_object(await exact_body(request, site), ("rows", "ttl_s"))
         name = request.path_params["name"]
-        site.store.repo_plan.view(name)
+        site.store.compiled.view(name)
         report = await writings.write(name, member(body, "rows", list), ttl=_ttl(body))
         return json_response(asdict(report))
 

@@ -187,7 +187,7 @@ class NodePool(Pool):
 
 
 def check_readonly(url: StoreUrl, reply: Reply) -> None:
-    """Look at the answer to `READONLY`.
+    """Diagnostics at the answer to `READONLY`.
 
     Raises:
         StoreError: This user may not read from replicas.

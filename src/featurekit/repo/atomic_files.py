@@ -1,4 +1,4 @@
-"""Files that several processes write: whole or not at all, one writer at a time."""
+"""Files that several processes write: one writer at a time, and never a partial file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from featurekit.errors import RegistryError
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Be the only one to write beside `path`, in a folder that is made if it is not there.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file beside `path` while the block runs. Creates the folder if needed.
 
     Raises:
-        RegistryError: Nothing can be written there.
+        RegistryError: The folder or the lock file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,11 +30,11 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+def write_atomically(path: Path, text: str) -> None:
+    """Write a new file and rename it to `path`, so that readers never see a partial file.
 
     Raises:
-        RegistryError: It cannot be written.
+        RegistryError: The file cannot be written.
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -45,4 +45,4 @@ def write(path: Path, text: str) -> None:
         new.replace(path)
     except OSError as error:
         new.unlink(missing_ok=True)
-        raise RegistryError(f"it cannot be written: {error}", where=str(path)) from error
+        raise RegistryError(f"the file cannot be written: {error}", where=str(path)) from error

@@ -48,15 +48,15 @@ class RowWriter:
         view: The view.
     """
 
-    def __init__(self, view: ViewPlan, door: StoreHandle, tally: Counters) -> None:
+    def __init__(self, view: ViewPlan, handle: StoreHandle, counters: Counters) -> None:
         self.view = view
-        self._door = door
-        self._tally = tally
+        self._handle = handle
+        self._counters = counters
         self._decimals = decimals_of(view)
         self._events: tuple[StreamWriter, Callable[[dict[str, Any]], Event]] | None = None
         if view.kind == "stream":
             self._events = (
-                StreamWriter(view, door, tally.events(view.name)),
+                StreamWriter(view, handle, counters.events(view.name)),
                 event_reader(view),
             )
         self._row_of = object_reader(view, strict=True)
@@ -87,12 +87,12 @@ class RowWriter:
         return self._write_rows(objects)
 
     def _write_rows(self, objects: list[dict[str, object]]) -> RowsReport:
-        store, report = self._door.store, MaterializeReport(self.view.name)
+        store, report = self._handle.store, MaterializeReport(self.view.name)
         store.check_writable(self.view.key.prefix)
         given = [self._given(index, found) for index, found in enumerate(objects)]
         prepared = list(encode_rows(self.view, given, None, set(), store.capabilities))
         send_batches(store, iter(prepared), report, skip=False, watch=_watch)
-        self._tally.loads(self.view.name).rows_written += report.rows_written
+        self._counters.loads(self.view.name).rows_written += report.rows_written
         return RowsReport(self.view.name, report.rows_written)
 
     def _given(self, index: int, found: dict[str, object]) -> InputRow:

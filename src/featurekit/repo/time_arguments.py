@@ -1,4 +1,4 @@
-"""Times and spans as callers give them: milliseconds, Python's own, or text."""
+"""Times and durations in the forms that callers may pass: integers, datetimes, timedeltas or text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.models import parse_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_MS = -62_135_596_800_000
-_LAST_MS = 253_402_300_799_999
+_MIN_MS = -62_135_596_800_000
+_MAX_MS = 253_402_300_799_999
 
 Time = int | datetime | date | str | None
-"""Milliseconds since the epoch; a datetime with a zone; a date; or `2026-11-22[T10:00:00Z]`."""
+"""Milliseconds since the epoch; a datetime with a time zone; a date; or `2026-11-22[T10:00:00Z]`."""
 
 
 Span = str | timedelta | int
@@ -20,10 +20,14 @@ Span = str | timedelta | int
 
 
 def to_span_ms(span: Span, *, where: str) -> int:
-    """A span of time in milliseconds.
+    """Return a duration in milliseconds.
+
+    Args:
+        span: The duration.
+        where: The argument's name, for errors.
 
     Raises:
-        RequestError: It is none of the forms above, or not above zero.
+        RequestError: `span` is not a duration, or not positive.
     """
     if isinstance(span, str):
         try:
@@ -33,32 +37,36 @@ def to_span_ms(span: Span, *, where: str) -> int:
     ms = span // timedelta(milliseconds=1) if isinstance(span, timedelta) else span
     if type(ms) is not int or ms <= 0:
         raise RequestError(
-            f"{span!r} is no span of time",
+            f"{span!r} is not a duration",
             where=where,
-            hint="give a duration as '2m', a timedelta, or whole milliseconds, above zero",
+            hint="pass text such as '2m', a timedelta, or whole milliseconds; it must be positive",
         )
     return ms
 
 
 def to_ms(time: Time, *, where: str) -> int | None:
-    """A time as milliseconds since the epoch; `None` stays `None`.
+    """Return a time as milliseconds since the epoch; `None` stays `None`.
+
+    Args:
+        time: The time.
+        where: The argument's name, for errors.
 
     Raises:
-        RequestError: It is none of the forms above, or has no time zone.
+        RequestError: `time` is not a time, or has no time zone.
     """
     if time is None:
         return None
-    ms = time if type(time) is int else _ms(time, where)
-    if not _FIRST_MS <= ms <= _LAST_MS:
+    ms = time if type(time) is int else _datetime_to_ms(time, where)
+    if not _MIN_MS <= ms <= _MAX_MS:
         raise RequestError(f"{time} is outside the years 1 to 9999", where=where)
     return ms
 
 
 def to_window(start: Time, end: Time) -> tuple[int | None, int | None]:
-    """A start and an end as milliseconds since the epoch, either of which may be open.
+    """Return a start and an end as milliseconds since the epoch; `None` means unbounded.
 
     Raises:
-        RequestError: One of them is no time, or the start is after the end.
+        RequestError: `start` or `end` is not a time, or `start` is after `end`.
     """
     start_ms, end_ms = to_ms(start, where="start"), to_ms(end, where="end")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
@@ -66,21 +74,21 @@ def to_window(start: Time, end: Time) -> tuple[int | None, int | None]:
     return start_ms, end_ms
 
 
-def _ms(time: object, where: str) -> int:
+def _datetime_to_ms(time: object, where: str) -> int:
     if isinstance(time, str):
-        time = _parse(time, where)
+        time = _parse_iso(time, where)
     if isinstance(time, date) and not isinstance(time, datetime):
         time = datetime(time.year, time.month, time.day, tzinfo=UTC)
     if not isinstance(time, datetime):
-        raise _no_time(time, where)
+        raise _not_a_time(time, where)
     if time.tzinfo is None:
         raise RequestError(
-            f"{time.isoformat()} has no time zone", where=where, hint="end it in Z for UTC"
+            f"{time.isoformat()} has no time zone", where=where, hint="append Z for UTC"
         )
     return (time - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _parse(text: str, where: str) -> datetime | date:
+def _parse_iso(text: str, where: str) -> datetime | date:
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -88,10 +96,10 @@ def _parse(text: str, where: str) -> datetime | date:
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise _no_time(text, where) from error
+        raise _not_a_time(text, where) from error
 
 
-def _no_time(time: object, where: str) -> RequestError:
+def _not_a_time(time: object, where: str) -> RequestError:
     return RequestError(
-        f"{time!r} is no time", where=where, hint="write 2026-11-22 or 2026-11-22T10:00:00Z"
+        f"{time!r} is not a time", where=where, hint="write 2026-11-22 or 2026-11-22T10:00:00Z"
     )

@@ -1,0 +1,32 @@
+"""Diagnostics of a feature store: what is stored, how old it is, and why a value is missing.
+
+Nothing here writes, except that `doctor` writes one probe key.
+"""
+
+from __future__ import annotations
+
+from featurekit.repo.diagnostics.diagnostics import Diagnostics
+from featurekit.repo.diagnostics.doctor import CheckResult, run_checks
+from featurekit.repo.diagnostics.inspect import InspectedField, Inspection, inspect_entity
+from featurekit.repo.diagnostics.overview import EntityCount, Overview, ServerInfo, ViewCount
+from featurekit.repo.diagnostics.sampling import Sample, ids_from_keys
+from featurekit.repo.diagnostics.stream_lag import StreamLag
+from featurekit.repo.diagnostics.view_status import StreamFreshness, ViewStatus
+
+__all__ = [
+    "CheckResult",
+    "Diagnostics",
+    "EntityCount",
+    "InspectedField",
+    "Inspection",
+    "Overview",
+    "Sample",
+    "ServerInfo",
+    "StreamFreshness",
+    "StreamLag",
+    "ViewCount",
+    "ViewStatus",
+    "ids_from_keys",
+    "inspect_entity",
+    "run_checks",
+]

@@ -1,0 +1,181 @@
+"""The checks of `featurekit doctor`: server, connection, registry, views and stored hashes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from featurekit.errors import FeatureKitError, RegistryError, StoreError
+from featurekit.plan import EntityPlan, RepoPlan
+from featurekit.ports import OnlineStore
+from featurekit.repo.diagnostics.sampling import sample_keys
+from featurekit.repo.diagnostics.view_status import ViewStatus
+from featurekit.repo.registry_store import RegistryState
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.wire import command
+
+Level = Literal["ok", "warn", "fail"]
+
+_PINGS = 50
+_SLOW_MS = 5.0
+_SAMPLED_KEYS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The result of one check.
+
+    Attributes:
+        level: `ok`, `warn` or `fail`.
+        subject: What was checked.
+        message: What the check found.
+        hint: What to do about it; empty if nothing.
+    """
+
+    level: Level
+    subject: str
+    message: str
+    hint: str = ""
+
+
+def run_checks(
+    handle: LazyStoreHandle,
+    registry: RegistryState,
+    statuses: Callable[[], list[ViewStatus]],
+    project: str,
+) -> list[CheckResult]:
+    """Run all checks, from the server up. If the server is away, the others are not run."""
+    store = handle.store
+    try:
+        server = [
+            *_check_server(store),
+            CheckResult("ok", "connection", f"{store.describe()}; {handle.options_text}"),
+        ]
+    except StoreError as error:
+        return [CheckResult("fail", "server", error.message, error.hint)]
+    try:
+        plan = registry.plan
+    except RegistryError as error:
+        return [*server, CheckResult("fail", "registry", error.message, error.hint)]
+    return [
+        *server,
+        _check_writing(store, plan),
+        _check_registry(registry, plan, project),
+        *(_check_load(status) for status in statuses() if status.kind == "batch"),
+        *_check_retired_fields(plan),
+        *(result for entity in plan.entities for result in _check_hashes(store, plan, entity)),
+    ]
+
+
+def _check_server(store: OnlineStore) -> Iterator[CheckResult]:
+    capabilities = store.capabilities
+    commands = "HSETEX" if capabilities.hsetex else "HSET and HPEXPIRE"
+    yield CheckResult("ok", "server", f"{capabilities.server}; fields expire by {commands}")
+    yield _check_latency(store)
+    yield _check_eviction(store)
+
+
+def _check_latency(store: OnlineStore) -> CheckResult:
+    times = []
+    for _ in range(_PINGS):
+        start = time.perf_counter()
+        store.call("PING")
+        times.append((time.perf_counter() - start) * 1000)
+    message = f"PING: median {median(times):.2f} ms, maximum {max(times):.2f} ms of {_PINGS}"
+    if median(times) > _SLOW_MS:
+        return CheckResult("warn", "latency", message, "run closer to the store's machine")
+    return CheckResult("ok", "latency", message)
+
+
+def _check_eviction(store: OnlineStore) -> CheckResult:
+    servers = store.info("memory")
+    policies = sorted({info.get("maxmemory_policy", "") for info in servers})
+    limits = sorted({int(info.get("maxmemory", "0")) for info in servers})
+    if "" in policies:
+        return CheckResult("ok", "eviction", "the server does not report its maxmemory-policy")
+    limit_text = " and ".join(str(limit or "unlimited") for limit in limits)
+    message = f"maxmemory-policy is {' and '.join(policies)}, maxmemory {limit_text}"
+    if policies == ["noeviction"]:
+        return CheckResult("ok", "eviction", message)
+    return CheckResult(
+        "warn",
+        "eviction",
+        f"{message}: the server may evict features that have not expired",
+        "set maxmemory-policy noeviction, and monitor the memory",
+    )
+
+
+def _check_writing(store: OnlineStore, plan: RepoPlan) -> CheckResult:
+    try:
+        store.check_writable(plan.prefix)
+    except StoreError as error:
+        return CheckResult("fail", "writing", error.message, error.hint)
+    return CheckResult("ok", "writing", "this user may write, and what it writes expires")
+
+
+def _check_registry(registry: RegistryState, plan: RepoPlan, project: str) -> CheckResult:
+    message = (
+        f"{project} {plan.fingerprint[:12]}: "
+        f"entities: {len(plan.entities)}, views: {len(plan.views)}, services: {len(plan.services)}"
+    )
+    try:
+        changes = registry.changes()
+    except FeatureKitError:  # there are no valid definitions to compare with
+        return CheckResult("ok", "registry", message)
+    if not changes:
+        return CheckResult("ok", "registry", message)
+    message += f"; the definitions differ from it: {len(changes.changes)} changes"
+    return CheckResult("warn", "registry", message, "see `featurekit plan`")
+
+
+def _check_load(status: ViewStatus) -> CheckResult:
+    subject, command = f"view {status.view}", f"featurekit materialize {status.view}"
+    if status.error:
+        message = f"the last load failed: {status.error}"
+        return CheckResult("fail", subject, message, "load the view again")
+    if status.age_ms is None:
+        return CheckResult("warn", subject, "never loaded", command)
+    message = f"loaded {status.age_ms // 1000} s ago"
+    if status.late:
+        message += f", expected every {status.refresh_ms // 1000} s"
+        return CheckResult("warn", subject, message, command)
+    return CheckResult("ok", subject, f"{message}, rows: {status.rows}")
+
+
+def _check_retired_fields(plan: RepoPlan) -> Iterator[CheckResult]:
+    for entity in plan.entities:
+        if entity.retired:
+            names = ", ".join(entity.retired)
+            message = (
+                f"{names}: no view declares them any more; each load deletes them from its rows"
+            )
+            yield CheckResult("ok", f"retired fields of {entity.name}", message)
+
+
+def _check_hashes(store: OnlineStore, plan: RepoPlan, entity: EntityPlan) -> Iterator[CheckResult]:
+    """Report the encodings of a sample of an entity's hashes, and keys that do not expire."""
+    subject = f"hashes of {entity.name}"
+    keys = sample_keys(store, entity.key.scan_pattern(), _SAMPLED_KEYS).keys
+    if not keys:
+        yield CheckResult("ok", subject, "nothing is stored")
+        return
+    encodings = store.run(keys, [command(b"OBJECT", b"ENCODING", key) for key in keys])
+    counts = Counter(e.decode() if isinstance(e, bytes) else "unknown" for e in encodings)
+    shares = ", ".join(f"{count} {encoding}" for encoding, count in counts.most_common())
+    yield CheckResult("ok", subject, f"of {len(keys)} sampled: {shares}")
+    keys_expire = any(
+        v.expires == "key" and v.kind == "batch" and v.key == entity.key for v in plan.views
+    )
+    ttls = store.run(keys, [command(b"PTTL", key) for key in keys]) if keys_expire else []
+    if immortal := [key for key, ttl in zip(keys, ttls, strict=False) if ttl == -1]:
+        examples = ", ".join(key.decode(errors="replace") for key in immortal[:3])
+        yield CheckResult(
+            "warn",
+            subject,
+            f"{len(immortal)} of {len(keys)} keys have no TTL, for example {examples}",
+            "their stream fields still expire; another program wrote the other fields",
+        )

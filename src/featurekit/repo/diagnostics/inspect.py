@@ -1,0 +1,132 @@
+"""Inspection of one entity: everything that is stored in its hash, declared or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from featurekit.errors import StoreError
+from featurekit.lower.keys import key_function, parse_entity_id
+from featurekit.lower.read import decode_cell, inspect_requests
+from featurekit.plan import EntityPlan, FieldPlan, RepoPlan
+from featurekit.ports import OnlineStore
+from featurekit.wire import Reply, command
+
+UNKNOWN = "unknown"
+"""The status of a stored field that no view declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedField:
+    """One field that is stored or declared.
+
+    Attributes:
+        name: The field's name.
+        view: The view that declares it; empty if none does.
+        dtype: The field's type; empty if no view declares it.
+        value: The decoded value; the default if the field has one and nothing is stored.
+        raw: The stored bytes; `None` if nothing is stored.
+        ttl_ms: The field's own TTL; `None` if it has none.
+        status: `present`, `default`, `missing`, `invalid`, `unknown`, `retired`, or `clock` for the
+            event time of a view.
+    """
+
+    name: str
+    view: str
+    dtype: str
+    value: object
+    raw: bytes | None
+    ttl_ms: int | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Everything that is stored for one entity.
+
+    Attributes:
+        key: The key of the entity's hash.
+        found: Whether anything is stored.
+        key_ttl_ms: The key's TTL; `None` if it has none.
+        encoding: The server's encoding of the hash, as `listpack`; empty if unknown.
+        fields: Declared fields in the order of the views, then the others.
+    """
+
+    key: str
+    found: bool
+    key_ttl_ms: int | None
+    encoding: str
+    fields: tuple[InspectedField, ...]
+
+
+def inspect_entity(
+    repo: RepoPlan, store: OnlineStore, entity: str, entity_id: object
+) -> Inspection:
+    """Return everything that is stored for one entity.
+
+    Args:
+        repo: The applied registry, compiled.
+        store: The online store.
+        entity: The entity's name.
+        entity_id: The value of its join key; a tuple or dict for several; or the id as text.
+
+    Raises:
+        UnknownNameError: There is no such entity.
+        StoreError: The hash cannot be read.
+    """
+    plan = repo.entity(entity)
+    if isinstance(entity_id, str):
+        entity_id = parse_entity_id(plan.key, entity_id)
+    key = key_function(plan.key)(entity_id)
+    views = [view for view in repo.views if view.key.entity == entity]
+    declared = {field.name: (view.name, field) for view in views for field in view.fields}
+    clocks = {view.event_time_field for view in views if view.event_time_field}
+    stored = _stored_fields(store.run([key], [command(b"HGETALL", key)])[0], key)
+    names = list(dict.fromkeys([*declared, *stored]))
+    ttls, key_ttl, encoding = store.run([key] * 3, inspect_requests(key, names))
+    if not isinstance(ttls, list) or len(ttls) != len(names):
+        ttls = [None] * len(names)
+    fields = (
+        _declared_field(*declared[name], stored.get(name), _ttl_or_none(ttl))
+        if name in declared
+        else _other_field(name, stored[name], _ttl_or_none(ttl), plan, clocks)
+        for name, ttl in zip(names, ttls, strict=True)
+    )
+    return Inspection(
+        key=key.decode(),
+        found=bool(stored),
+        key_ttl_ms=_ttl_or_none(key_ttl),
+        encoding=encoding.decode() if isinstance(encoding, bytes) else "",
+        fields=tuple(fields),
+    )
+
+
+def _stored_fields(reply: Any, key: bytes) -> dict[str, bytes]:
+    if not isinstance(reply, list):
+        raise StoreError(f"the hash cannot be read: {reply}", where=key.decode(errors="replace"))
+    names = [name.decode(errors="replace") for name in reply[::2]]
+    return dict(zip(names, reply[1::2], strict=True))
+
+
+def _ttl_or_none(reply: Reply) -> int | None:
+    return reply if isinstance(reply, int) and reply >= 0 else None
+
+
+def _declared_field(
+    view: str, field: FieldPlan, raw: bytes | None, ttl_ms: int | None
+) -> InspectedField:
+    value, status = decode_cell(field, raw)
+    return InspectedField(field.name, view, str(field.dtype), value, raw, ttl_ms, status)
+
+
+def _other_field(
+    name: str, raw: bytes, ttl_ms: int | None, entity: EntityPlan, clocks: set[str]
+) -> InspectedField:
+    """Describe a stored field that no view declares."""
+    view, status = "", UNKNOWN
+    if name in entity.retired:
+        status = "retired"
+    elif name in clocks:
+        view, status = name[1:], "clock"  # the field is named `@{view}`
+    text = raw.decode(errors="backslashreplace")
+    return InspectedField(name, view, "", text, raw, ttl_ms, status)
