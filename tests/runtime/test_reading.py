@@ -135,23 +135,23 @@ WRONG: list[tuple[Any, Any, type[FeatureKitError], str]] = [
     ([], users("u1"), RequestError, "the list of features is empty"),
     ("profile", users("u1"), RequestError, "feature view"),
     (FEATURES, [{"user": "u1"}], RequestError, "entity row 0: unknown join key 'user'"),
-    (FEATURES, [*users("u1"), {}], RequestError, "entity row 1: the join key user_id is lacking"),
+    (FEATURES, [*users("u1"), {}], RequestError, "entity row 1: missing join key 'user_id'"),
     (FEATURES, [{"user_id": "u1", "x": 1}], RequestError, "entity row 0: unknown join key 'x'"),
-    (FEATURES, {"user_id": "u1"}, RequestError, "a list of values is expected"),
+    (FEATURES, {"user_id": "u1"}, RequestError, "expected a list of values"),
     (FEATURES, {"user": ["u1"]}, RequestError, "unknown join key 'user'"),
-    (FEATURES, {}, RequestError, "the join key user_id is lacking"),
-    (FEATURES, "u1", RequestError, "a list of dicts, or a dict of lists"),
-    (FEATURES, "", RequestError, "a list of dicts, or a dict of lists"),
+    (FEATURES, {}, RequestError, "missing join key 'user_id'"),
+    (FEATURES, "u1", RequestError, "a list of dicts or a dict of lists"),
+    (FEATURES, "", RequestError, "a list of dicts or a dict of lists"),
     (["delays"], iter([{"origin": "a", "dest": "b"}]), RequestError, "a list of dicts"),
-    (FEATURES, None, RequestError, "a list of dicts, or a dict of lists"),
-    (FEATURES, ["u1"], RequestError, "entity row 0: a dict of join keys is expected"),
+    (FEATURES, None, RequestError, "a list of dicts or a dict of lists"),
+    (FEATURES, ["u1"], RequestError, "entity row 0: expected a dict of join keys"),
     (["delays"], {"origin": ["a"], "dest": []}, RequestError, "differ in length"),
     (FEATURES, users("u1", ""), ValueRefusedError, "an empty id is no entity"),
     (FEATURES, [{"user_id": 7}], ValueRefusedError, "join key user_id: 7 is not a string"),
     (FEATURES, [{"user_id": None}], ValueRefusedError, "user_id: None is not a string"),
     (["shop"], [{"merchant_id": "7"}], ValueRefusedError, "merchant_id: '7' is not an int64"),
     (["shop"], [{"merchant_id": True}], ValueRefusedError, "merchant_id: True is not an int64"),
-    ("both", [{"user_id": "u1"}], RequestError, "the join key merchant_id is lacking"),
+    ("both", [{"user_id": "u1"}], RequestError, "missing join key 'merchant_id'"),
 ]
 
 
@@ -163,7 +163,7 @@ def test_a_wrong_request_is_one_clear_error_before_anything_is_sent(
             with pytest.raises(error, match=words):
                 shop.get_online_features(features, rows)
         for one in ("u1", b"u1", {"user_id": ["u1"]}):
-            with pytest.raises(RequestError, match="a list of entities is expected"):
+            with pytest.raises(RequestError, match="expected a list of entities"):
                 shop.online_reader(FEATURES).read_many(one)  # type: ignore[arg-type]
         assert len(shop.get_online_features(FEATURES, [])) == 0
         assert shop.get_online_features(FEATURES, {"user_id": []}).to_dict()["country"] == []
@@ -229,7 +229,7 @@ def test_stores_readers_and_rows_pickle(shop: FeatureStore) -> None:
         )
         row = copy.read(asked)
         assert pickle.loads(pickle.dumps(row)) == row == reader.read(asked)
-        copy._door.close()
+        copy._handle.close()
     answer = shop.get_online_features(FEATURES, users("u1"))
     assert pickle.loads(pickle.dumps(answer)).to_dict() == answer.to_dict()
     with pickle.loads(pickle.dumps(shop)) as copy:

@@ -1,343 +1,309 @@
-"""Readers: features for many entities, in one round trip per server."""
+"""Read features of many entities in one round trip per server."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial as bind
 from sys import modules
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
 from featurekit.errors import RequestError, StoreError
-from featurekit.lower.max_age import stale_marker
-from featurekit.lower.read import (
-    DEFAULT,
-    INVALID,
-    MISSING,
-    PRESENT,
-    AbsentCounters,
-    Cell,
-    PartialRow,
-    RowDecoder,
-    absent_status,
-    decode_row_by_cell,
-    group_readers,
-    row_function,
-)
-from featurekit.lower.records import Record, record_class, record_function
-from featurekit.plan import ReadColumn, ReadPlan
+from featurekit.lower.read import RowDecoder, group_readers
+from featurekit.lower.records import Record
+from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
-from featurekit.runtime.counters import AtomicCounter, Counters
-from featurekit.runtime.freshness import Freshness, measure
+from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.read_arguments import (
     EntityRows,
     Timeout,
-    check_names,
+    check_join_keys,
     entity_columns_function,
     read_options,
 )
+from featurekit.runtime.reply_decoder import ReplyDecoder
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
-from featurekit.runtime.tracing import API, STORE, tell, tracing_enabled
+from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
-_COUNTED = (PRESENT, DEFAULT, MISSING)
+
+class Call(NamedTuple):
+    """One read, ready to be sent.
+
+    Attributes:
+        entities: The number of rows requested; nothing is sent for 0.
+        keys: One key for each request.
+        requests: Complete commands.
+        decode: Converts each reply as it arrives; `None` if rows need several replies.
+        finish: Converts the list of replies, or of what `decode` returned, to the result.
+    """
+
+    entities: int
+    keys: Sequence[bytes]
+    requests: Sequence[bytes]
+    decode: RowDecoder | None
+    finish: Callable[[list[Any]], Any]
 
 
 class OnlineReader:
-    """Reads one list of features. Made once, used for ever, by any number of threads.
+    """A reader of one list of features. It is compiled once and can be shared by threads.
 
     Attributes:
-        plan: What is read.
-        invalid_values: How many stored values did not decode, since this reader was made.
+        plan: The compiled list of features.
     """
 
     def __init__(
         self,
         plan: ReadPlan,
-        door: StoreHandle,
-        tally: Counters | None = None,
+        handle: StoreHandle,
+        counters: Counters | None = None,
         *,
         freshness: bool = False,
     ) -> None:
         self.plan = plan
-        self.invalid_values = 0
-        self._door = door
+        self._handle = handle
         self._freshness = freshness
-        self._shape = ResponseSchema.of(plan)
-        self._columns_of = entity_columns_function(plan)
+        self._schema = ResponseSchema.of(plan)
+        self._entity_columns = entity_columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
-        self._parts = [
+        self._key_functions = [
             (reader.key, [join_key.name for join_key in group.key.join_keys])
             for reader, group in zip(self._groups, plan.groups, strict=True)
         ]
-        self._width = self._groups[0].width
-        self._direct = len(plan.groups) == self._width == 1
-        self._mark = stale_marker(plan, self._groups)
-        self._tally = tally or Counters()
-        self._count = self._tally.add_reader(self, plan)
-        ticks = [self._ticks(c, absent_status(c.field)).increments for c in plan.columns]
-        steps = AbsentCounters(ticks, self._count.empty_rows.increments)
+        self._replies_per_request = self._groups[0].width
+        self._decodes_each_reply = len(plan.groups) == self._replies_per_request == 1
+        counters = counters or Counters()
+        self._counters = counters.add_reader(self, plan)
+        self._decoder = ReplyDecoder(
+            plan, self._groups, counters, self._counters.empty_rows, freshness=freshness
+        )
         features = [column for column in plan.columns if not column.is_event_time]
-        self._traced: dict[str, str | int | tuple[str, ...]] = {
+        self._span_attributes: dict[str, str | int | tuple[str, ...]] = {
             "featurekit.service": plan.name,
             "featurekit.views": tuple(dict.fromkeys(column.view for column in features)),
             "featurekit.features": len(features),
         }
-        self._row = row_function(plan, self._careful_row, steps)
-        self._record = record_function(plan, self._careful_record, steps)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _reader, (self.plan, self._door, self._freshness)
+        return _new_reader, (self.plan, self._handle, self._freshness)
+
+    @override
+    def __repr__(self) -> str:
+        keys = ", ".join(self.plan.join_keys)
+        return f"<OnlineReader {self.plan.name}: {len(self.plan.columns)} features by {keys}>"
+
+    @property
+    def invalid_values(self) -> int:
+        """The number of stored values that this reader could not decode so far."""
+        return self._decoder.invalid_values
 
     def read(self, entity: object, *, timeout: Timeout = None, partial: bool = False) -> Any:
-        """The features of one entity, as a row: `reader.read("u0001").tx_count_7d`.
+        """Read the features of one entity as a row: `reader.read("u0001").tx_count_7d`.
 
         Args:
-            entity: The value of the join key; a tuple or dict if there are several.
-            timeout: The bound of the whole call, with waits and retries: seconds, or a timedelta.
-                Without it, each try has the store's own timeout.
-            partial: Whether a row whose server is away is given with the status `unavailable`,
-                in the place of the call failing.
+            entity: The value of the join key; a tuple or dict for several join keys.
+            timeout: Time limit of the whole call, including retries: seconds or a timedelta. By
+                default each attempt has the store's own limit.
+            partial: Return the status `unavailable` for values on a server that does not answer,
+                instead of raising.
 
         Raises:
-            RequestError: The entity lacks a join key, or names one that is not there.
-            ValueRefusedError: A join key has another type, or is empty.
-            StoreUnavailableError: No reply in time. Safe to call again.
+            RequestError: The entity lacks a join key or has an unknown one.
+            ValueRefusedError: A join key has the wrong type or is empty.
+            StoreUnavailableError: No reply in time. Safe to retry.
         """
-        return self.read_many((entity,), timeout=timeout, partial=partial)[0]
+        options = read_options(timeout, partial=partial)
+        return self._run(self._prepare_records((entity,)), options)[0]
 
     def read_many(
         self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
     ) -> list[Any]:
-        """The features of `n` entities, as `n` rows in their order. Otherwise as `read`."""
-        keys, terms = self._keys_of(entities), read_options(timeout, partial=partial)
-        if self._direct:
-            return self._ask(keys, terms, self._record)
-        return self._records(self._ask(keys, terms))
-
-    async def read_async(
-        self, entity: object, *, timeout: Timeout = None, partial: bool = False
-    ) -> Any:
-        """As `read`, without blocking the event loop."""
-        return (await self.read_many_async((entity,), timeout=timeout, partial=partial))[0]
-
-    async def read_many_async(
-        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
-    ) -> list[Any]:
-        """As `read_many`, without blocking the event loop."""
-        keys, terms = self._keys_of(entities), read_options(timeout, partial=partial)
-        if self._direct:
-            return await self._ask_async(keys, terms, self._record)
-        return self._records(await self._ask_async(keys, terms))
+        """Read the features of `n` entities as `n` rows in the same order. See `read`."""
+        options = read_options(timeout, partial=partial)
+        rows: list[Any] = self._run(self._prepare_records(entities), options)
+        return rows
 
     def get(
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
-        """The features of `n` entity rows. Otherwise as `read`."""
-        columns, terms = self._columns_of(entity_rows), read_options(timeout, partial=partial)
-        keys = self._keys(columns)
-        if self._direct:
-            rows = self._ask(keys, terms, self._row)
-            return OnlineResponse(self._shape, columns, rows)
-        return self._response(columns, self._ask(keys, terms))
+        """Read the features of `n` entity rows as one response. See `read`."""
+        options = read_options(timeout, partial=partial)
+        response: OnlineResponse = self._run(self._prepare_response(entity_rows), options)
+        return response
+
+    async def read_async(
+        self, entity: object, *, timeout: Timeout = None, partial: bool = False
+    ) -> Any:
+        """Do the same as `read` without blocking the event loop."""
+        options = read_options(timeout, partial=partial)
+        return (await self._run_async(self._prepare_records((entity,)), options))[0]
+
+    async def read_many_async(
+        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
+    ) -> list[Any]:
+        """Do the same as `read_many` without blocking the event loop."""
+        options = read_options(timeout, partial=partial)
+        rows: list[Any] = await self._run_async(self._prepare_records(entities), options)
+        return rows
 
     async def get_async(
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
-        """As `get`, without blocking the event loop."""
-        columns, terms = self._columns_of(entity_rows), read_options(timeout, partial=partial)
-        keys = self._keys(columns)
-        if self._direct:
-            rows = await self._ask_async(keys, terms, self._row)
-            return OnlineResponse(self._shape, columns, rows)
-        return self._response(columns, await self._ask_async(keys, terms))
+        """Do the same as `get` without blocking the event loop."""
+        options = read_options(timeout, partial=partial)
+        call = self._prepare_response(entity_rows)
+        response: OnlineResponse = await self._run_async(call, options)
+        return response
 
-    def _keys_of(self, entities: Sequence[object]) -> list[list[bytes]]:
+    def _run(self, call: Call, options: ReadOptions) -> Any:
+        if not call.entities:
+            return call.finish([])
+        store, start = self._handle.store, perf_counter()
+        try:
+            replies = store.read(
+                call.keys,
+                call.requests,
+                call.decode,
+                replies_per_request=self._replies_per_request,
+                options=options,
+            )
+        except StoreError as error:
+            self._count_failure(call, perf_counter() - start, error)
+            raise
+        self._count_read(call, perf_counter() - start, replies)
+        return call.finish(replies)
+
+    async def _run_async(self, call: Call, options: ReadOptions) -> Any:
+        if not call.entities:
+            return call.finish([])
+        store, start = self._handle.running(), perf_counter()
+        try:
+            replies = await store.read(
+                call.keys,
+                call.requests,
+                call.decode,
+                replies_per_request=self._replies_per_request,
+                options=options,
+            )
+        except StoreError as error:
+            self._count_failure(call, perf_counter() - start, error)
+            raise
+        self._count_read(call, perf_counter() - start, replies)
+        return call.finish(replies)
+
+    def _prepare_records(self, entities: Sequence[object]) -> Call:
+        if len(self._groups) > 1:
+            keys = self._keys_of_columns(self._columns_of_entities(entities))
+        elif isinstance(entities, str | bytes | Mapping):
+            raise RequestError(f"expected a list of entities, not {entities!r}")
+        else:
+            keys = [list(map(self._groups[0].key, entities))]
+        if self._decodes_each_reply:
+            return self._prepare(keys, self._decoder.record, _unchanged)
+        return self._prepare(keys, None, self._records)
+
+    def _prepare_response(self, entity_rows: EntityRows) -> Call:
+        columns = self._entity_columns(entity_rows)
+        keys = self._keys_of_columns(columns)
+        if self._decodes_each_reply:
+            finish = bind(OnlineResponse, self._schema, columns)
+            return self._prepare(keys, self._decoder.row, finish)
+        return self._prepare(keys, None, bind(self._response, columns))
+
+    def _prepare(
+        self,
+        keys: list[list[bytes]],
+        decode: RowDecoder | None,
+        finish: Callable[[list[Any]], Any],
+    ) -> Call:
+        if len(keys) == 1:
+            [group_keys] = keys
+            requests = self._groups[0].requests(group_keys)
+            return Call(len(group_keys), group_keys, requests, decode, finish)
+        pairs = list(zip(self._groups, keys, strict=True))
+        return Call(
+            len(keys[0]),
+            [key for group_keys in keys for key in group_keys],
+            [request for group, group_keys in pairs for request in group.requests(group_keys)],
+            decode,
+            finish,
+        )
+
+    def _columns_of_entities(self, entities: Sequence[object]) -> dict[str, list[object]]:
+        """Return the join keys of entities given as dicts, for a read of several groups."""
         if isinstance(entities, str | bytes | Mapping):
-            raise RequestError(f"a list of entities is expected, not {entities!r}")
-        if len(self._groups) == 1:
-            return [list(map(self._groups[0].key, entities))]
+            raise RequestError(f"expected a list of entities, not {entities!r}")
+        columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
         for entity in entities:
             if not isinstance(entity, Mapping):
                 raise RequestError(
-                    f"{self.plan.name} spans several entities: give a dict of "
+                    f"{self.plan.name} has features of several entities: expected a dict of "
                     f"{', '.join(self.plan.join_keys)}, not {entity!r}"
                 )
-            check_names(self.plan, entity)
-        return self._keys({n: [e[n] for e in entities] for n in self.plan.join_keys})  # type: ignore[index]
+            check_join_keys(self.plan, entity)
+            for name, column in columns.items():
+                column.append(entity[name])
+        return columns
 
-    def _keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
+    def _keys_of_columns(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
             list(
                 map(
                     key,
-                    columns[n[0]] if len(n) == 1 else zip(*(columns[k] for k in n), strict=True),
+                    columns[names[0]]
+                    if len(names) == 1
+                    else zip(*(columns[name] for name in names), strict=True),
                 )
             )
-            for key, n in self._parts
+            for key, names in self._key_functions
         ]
-
-    def _ask(
-        self, keys: list[list[bytes]], terms: ReadOptions, take: RowDecoder | None = None
-    ) -> list[Any]:
-        """What all groups reply, one after another, taken by `take`; nothing is sent for no keys."""
-        if not keys[0]:
-            return []
-        count, store, asked = self._count.metrics, self._door.store, self._together(keys)
-        start = perf_counter()
-        try:
-            replies = store.read(*asked, take, replies_per_request=self._width, options=terms)
-        except StoreError as error:
-            count.failures += 1
-            if API in modules and tracing_enabled():
-                self._trace(keys, perf_counter() - start, (), error)
-            raise
-        seconds = perf_counter() - start
-        count.latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        count.latency.seconds += seconds
-        count.calls += 1
-        count.entities += len(keys[0])
-        if API in modules and tracing_enabled():
-            self._trace(keys, seconds, replies)
-        return replies
-
-    async def _ask_async(
-        self, keys: list[list[bytes]], terms: ReadOptions, take: RowDecoder | None = None
-    ) -> list[Any]:
-        if not keys[0]:
-            return []
-        count, store, asked = self._count.metrics, self._door.running(), self._together(keys)
-        start = perf_counter()
-        try:
-            replies = await store.read(
-                *asked, take, replies_per_request=self._width, options=terms
-            )
-        except StoreError as error:
-            count.failures += 1
-            if API in modules and tracing_enabled():
-                self._trace(keys, perf_counter() - start, (), error)
-            raise
-        seconds = perf_counter() - start
-        count.latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
-        count.latency.seconds += seconds
-        count.calls += 1
-        count.entities += len(keys[0])
-        if API in modules and tracing_enabled():
-            self._trace(keys, seconds, replies)
-        return replies
-
-    def _trace(
-        self,
-        keys: list[list[bytes]],
-        seconds: float,
-        replies: Sequence[Any],
-        error: StoreError | None = None,
-    ) -> None:
-        """Tell of a read that has ended."""
-        store = "partial" if any(map(_is_away, replies)) else "ok"
-        attributes = self._traced | {"featurekit.entities": len(keys[0]), STORE: store}
-        tell("featurekit.get_online_features", seconds, attributes, error)
-
-    def _together(self, keys: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
-        if len(keys) == 1:
-            return keys[0], self._groups[0].requests(keys[0])
-        requests = [
-            r for group, k in zip(self._groups, keys, strict=True) for r in group.requests(k)
-        ]
-        return [k for group in keys for k in group], requests
 
     def _records(self, replies: list[Reply]) -> list[Record]:
-        rows, fresh = self._rows(replies)
-        make: Any = record_class(self.plan)
-        lives = fresh.lives if fresh else [()] * len(rows)
-        return [make(row[:-1], row[-1], life) for row, life in zip(rows, lives, strict=True)]
+        return self._decoder.records(replies, self._handle.now_ms())
 
     def _response(self, columns: dict[str, list[object]], replies: list[Reply]) -> OnlineResponse:
-        rows, fresh = self._rows(replies)
-        if fresh is None:
-            return OnlineResponse(self._shape, columns, rows)
-        return OnlineResponse(self._shape, columns, rows, fresh.lives, fresh.ages)
+        decoded = self._decoder.rows(replies, self._handle.now_ms())
+        return OnlineResponse(self._schema, columns, *decoded)
 
-    def _rows(self, told: list[Reply]) -> tuple[list[tuple[Any, ...]], Freshness | None]:
-        """The values of each row and, after them, its cells; and the freshness, if asked for."""
-        fresh, replies, width = None, _apart(told, len(self._groups)), self._width
-        if self._freshness:
-            fresh = measure(self.plan, self._groups, replies, self._door.now_ms())
-        ends = range(width - 1, len(replies[0]), width)
-        return [
-            self._row_of([group[end - width + 1 : end + 1] for group in replies]) for end in ends
-        ], fresh
+    def _count_read(self, call: Call, seconds: float, replies: Sequence[Any]) -> None:
+        metrics = self._counters.metrics
+        latency = metrics.latency
+        latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        latency.seconds += seconds
+        metrics.calls += 1
+        metrics.entities += call.entities
+        if API in modules and tracing_enabled():
+            store = "partial" if any(map(_is_unavailable, replies)) else "ok"
+            self._record_span(call, seconds, store)
 
-    def _row_of(self, told: list[list[Reply]]) -> tuple[Any, ...]:
-        """One row, of what was replied for each group."""
-        parts = zip(told, self._groups, strict=True)
-        cells = list(
-            chain.from_iterable([_cells(each[-1], group.fields) for each, group in parts])
-        )
-        spoilt = any(not isinstance(each[-1], list) for each in told)
-        if self._mark is not None:
-            spoilt |= self._mark(cells, [each[:-1] for each in told])
-        return self._spoilt_row(cells) if spoilt else self._row(cells)
+    def _count_failure(self, call: Call, seconds: float, error: StoreError) -> None:
+        self._counters.metrics.failures += 1
+        if API in modules and tracing_enabled():
+            self._record_span(call, seconds, "ok", error)
 
-    def _careful_row(self, raw: Any) -> tuple[Any, ...]:
-        """What the generated function gave up on, having counted what it had found absent."""
-        cells = _cells(raw, sum(group.fields for group in self._groups))
-        values, statuses = decode_row_by_cell(self.plan, cells)
-        spoilt = (i for i, status in enumerate(statuses) if status not in _COUNTED)
-        done = next(spoilt, len(statuses))
-        self._tell(statuses, done)
-        return (*values, PartialRow(cells))
-
-    def _spoilt_row(self, cells: Any) -> tuple[Any, ...]:
-        values, statuses = decode_row_by_cell(self.plan, cells)
-        self._tell(statuses, 0)
-        return (*values, PartialRow(cells))
-
-    def _tell(self, statuses: Sequence[str], done: int) -> None:
-        """Count what is not present, but for the first `done` values."""
-        self.invalid_values += statuses.count(INVALID)
-        for column, status in list(zip(self.plan.columns, statuses, strict=True))[done:]:
-            if status != PRESENT:
-                next(self._ticks(column, status).increments)
-
-    def _ticks(self, column: ReadColumn, status: str) -> AtomicCounter:
-        """What counts a column's values of that status; an event time is no feature."""
-        return AtomicCounter() if column.is_event_time else self._tally.absent(column.view, status)
-
-    def _careful_record(self, raw: Any) -> Record:
-        *values, cells = self._careful_row(raw)
-        make: Any = record_class(self.plan)
-        record: Record = make(values, cells)
-        return record
+    def _record_span(
+        self, call: Call, seconds: float, store: str, error: StoreError | None = None
+    ) -> None:
+        attributes = self._span_attributes | {"featurekit.entities": call.entities, STORE: store}
+        record_span("featurekit.get_online_features", seconds, attributes, error)
 
 
-def _apart(replies: list[Reply], groups: int) -> list[list[Reply]]:
-    """The replies of each group: all groups have as many."""
-    size = len(replies) // groups
-    return [replies[i * size : (i + 1) * size] for i in range(groups)] if groups > 1 else [replies]
+def _unchanged(records: list[Any]) -> list[Any]:
+    return records
 
 
-def _is_away(told: Any) -> bool:
-    """Whether a reply, or a row that was made of it, stands for a server that is away."""
-    if isinstance(told, Record):
-        return told.error.startswith(UNAVAILABLE)
-    cells = told[-1] if isinstance(told, tuple) else (told,)
+def _is_unavailable(reply: Any) -> bool:
+    """Return whether a reply, or the row decoded from it, is from a server that did not answer."""
+    if isinstance(reply, Record):
+        return reply.error.startswith(UNAVAILABLE)
+    cells = reply[-1] if isinstance(reply, tuple) else (reply,)
     return any(isinstance(cell, ErrorReply) and cell.code == UNAVAILABLE for cell in cells)
 
 
-def _cells(reply: Any, fields: int) -> list[Cell]:
-    """One group's cells of a row: what `HMGET` gave, or its error in the place of each."""
-    if isinstance(reply, list):
-        return reply[:fields]
-    return [
-        reply if isinstance(reply, ErrorReply) else ErrorReply(f"ERR not a hash: {reply!r}")
-    ] * fields
-
-
-def _reader(plan: ReadPlan, door: StoreHandle, freshness: object) -> OnlineReader:
-    return OnlineReader(plan, door, freshness=bool(freshness))
+def _new_reader(plan: ReadPlan, handle: StoreHandle, freshness: object) -> OnlineReader:
+    return OnlineReader(plan, handle, freshness=bool(freshness))

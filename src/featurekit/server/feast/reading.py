@@ -110,7 +110,7 @@ def document_of(reading: Reading, response: OnlineResponse, question: Question) 
         {"values": question.entities[name], "statuses": present, "event_timestamps": epochs}
         for name in response.entities
     ]
-    told = repeat(present) if response.is_whole else feast_statuses(reading.columns, response)
+    told = repeat(present) if response.is_complete else feast_statuses(reading.columns, response)
     for spell, values, statuses in zip(reading.spells, columns, told, strict=False):
         told_values = values if spell is None else spelled(spell, values)
         results.append({"values": told_values, "statuses": statuses, "event_timestamps": epochs})

@@ -1,0 +1,243 @@
+"""Decode the replies to a read into rows.
+
+There are two paths:
+
+- One entity, no TTLs: each request gets one reply to `HMGET`, and a generated function turns it
+  into a row as soon as it arrives. This is the fast path of most reads.
+- Several entities, an age limit or freshness: each request gets up to three replies (to `HPTTL`,
+  `PTTL` and `HMGET`, in this order). When all have arrived, `rows` joins the cells of all entities
+  of a row, marks stale cells, and passes the row to the same generated function.
+
+A row with an undecodable, stale or unavailable cell is decoded cell by cell, as `PartialRow`. The
+other rows of the call stay on the fast path.
+
+Every absent value is counted exactly once. The generated function counts `default` and `missing`
+from left to right until a cell raises; the decoder by cell counts from there on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
+
+from featurekit.lower.max_age import stale_marker
+from featurekit.lower.read import (
+    DEFAULT,
+    INVALID,
+    MISSING,
+    PRESENT,
+    AbsentCounters,
+    Cell,
+    GroupReader,
+    PartialRow,
+    RowDecoder,
+    absent_status,
+    decode_row_by_cell,
+    row_function,
+)
+from featurekit.lower.records import Record, record_class, record_function
+from featurekit.plan import ReadColumn, ReadPlan
+from featurekit.runtime.counters import AtomicCounter, Counters
+from featurekit.wire import ErrorReply, Reply
+
+_FAST_PATH_STATUSES = (PRESENT, DEFAULT, MISSING)
+
+Seconds = tuple[float | None, ...]
+"""Seconds for each feature of a row; `None` if unknown."""
+
+
+class DecodedRows(NamedTuple):
+    """Decoded rows and, for a read with freshness, the ages of their values.
+
+    Attributes:
+        rows: For each row the values of its features, followed by its cells.
+        ttls_s: For each row the seconds until each value expires.
+        ages_s: For each row the seconds since the event behind each value.
+    """
+
+    rows: list[tuple[Any, ...]]
+    ttls_s: list[Seconds]
+    ages_s: list[Seconds]
+
+
+class ReplyDecoder:
+    """Decodes the replies to the reads of one plan. Functions are generated when first needed.
+
+    Args:
+        plan: The compiled list of features.
+        groups: The lowered groups of the plan.
+        counters: Counts the values that are not present.
+        empty_rows: Counts the rows without any stored value.
+        freshness: Whether the replies contain all TTLs.
+
+    Attributes:
+        invalid_values: Stored values that could not be decoded so far.
+    """
+
+    def __init__(
+        self,
+        plan: ReadPlan,
+        groups: Sequence[GroupReader],
+        counters: Counters,
+        empty_rows: AtomicCounter,
+        *,
+        freshness: bool,
+    ) -> None:
+        self.invalid_values = 0
+        self._plan = plan
+        self._groups = groups
+        self._counters = counters
+        self._empty_rows = empty_rows
+        self._freshness = freshness
+        self._replies_per_request = groups[0].width
+        self._mark_stale = stale_marker(plan, groups)
+        self._unknown_ages: Seconds = (None,) * len(plan.columns)
+        self._keeps_event_time = any(column.event_time_field for column in plan.columns)
+
+    @cached_property
+    def row(self) -> RowDecoder:
+        """The generated function from a row's cells to its values, followed by the cells."""
+        return row_function(self._plan, self.row_by_cell, self._absent)
+
+    @cached_property
+    def record(self) -> RowDecoder:
+        """The generated function from a row's cells to a `Record`."""
+        return record_function(self._plan, self.record_by_cell, self._absent)
+
+    @cached_property
+    def _absent(self) -> AbsentCounters:
+        columns = self._plan.columns
+        counters = [self._counter(column, absent_status(column.field)) for column in columns]
+        return AbsentCounters(
+            [counter.increments for counter in counters], self._empty_rows.increments
+        )
+
+    def row_by_cell(self, reply: Any) -> tuple[Any, ...]:
+        """Decode a row that the generated function gave up, after it counted some absent values."""
+        cells = _cells(reply, sum(group.fields for group in self._groups))
+        return self._partial_row(cells, counted=True)
+
+    def record_by_cell(self, reply: Any) -> Record:
+        """Decode a record that the generated function gave up."""
+        *values, cells = self.row_by_cell(reply)
+        make: Any = record_class(self._plan)
+        record: Record = make(values, cells)
+        return record
+
+    def rows(self, replies: Sequence[Reply], now_ms: int) -> DecodedRows:
+        """Decode the replies for all groups, which follow one another."""
+        size, width = len(replies) // len(self._groups), self._replies_per_request
+        starts = range(0, len(replies), size) if size else ()
+        decoded = DecodedRows([], [], [])
+        for first in range(0, size, width):
+            row = [replies[start + first : start + first + width] for start in starts]
+            decoded.rows.append(self._joined_row(row))
+            if self._freshness:
+                decoded.ttls_s.append(self._ttls_s(row))
+                decoded.ages_s.append(self._ages_s(row, now_ms))
+        return decoded
+
+    def records(self, replies: Sequence[Reply], now_ms: int) -> list[Record]:
+        """Decode the same replies as `rows` to records."""
+        rows, ttls_s, _ = self.rows(replies, now_ms)
+        make: Any = record_class(self._plan)
+        all_ttls_s = ttls_s or [()] * len(rows)
+        return [make(row[:-1], row[-1], ttls) for row, ttls in zip(rows, all_ttls_s, strict=True)]
+
+    def _joined_row(self, replies: Sequence[Sequence[Reply]]) -> tuple[Any, ...]:
+        """Decode one row from the replies for each group."""
+        pairs = zip(replies, self._groups, strict=True)
+        cells = list(
+            chain.from_iterable([_cells(each[-1], group.fields) for each, group in pairs])
+        )
+        is_partial = any(not isinstance(each[-1], list) for each in replies)
+        if self._mark_stale is not None:
+            is_partial |= self._mark_stale(cells, [each[:-1] for each in replies])
+        return self._partial_row(cells, counted=False) if is_partial else self.row(cells)
+
+    def _partial_row(self, cells: Sequence[Cell], *, counted: bool) -> tuple[Any, ...]:
+        """Decode a row cell by cell, and count its absent values.
+
+        Args:
+            cells: The row's cells.
+            counted: Whether the generated function ran first, and counted up to the first cell
+                that raised.
+        """
+        values, statuses = decode_row_by_cell(self._plan, cells)
+        start = 0
+        if counted:
+            raised = (i for i, status in enumerate(statuses) if status not in _FAST_PATH_STATUSES)
+            start = next(raised, len(statuses))
+        self.invalid_values += statuses.count(INVALID)
+        for column, status in zip(self._plan.columns[start:], statuses[start:], strict=True):
+            if status != PRESENT:
+                next(self._counter(column, status).increments)
+        return (*values, PartialRow(cells))
+
+    def _counter(self, column: ReadColumn, status: str) -> AtomicCounter:
+        # An event time that is read beside the features is not counted as one.
+        return (
+            AtomicCounter() if column.is_event_time else self._counters.absent(column.view, status)
+        )
+
+    def _ttls_s(self, replies: Sequence[Sequence[Any]]) -> Seconds:
+        """Return the seconds until each value expires, by its own TTL or its key's."""
+        by_group = [
+            _group_ttls_s(each, group.fields)
+            for each, group in zip(replies, self._groups, strict=True)
+        ]
+        return tuple([by_group[column.group][column.slot] for column in self._plan.columns])
+
+    def _ages_s(self, replies: Sequence[Sequence[Any]], now_ms: int) -> Seconds:
+        """Return the seconds since the newest event of each value's view, if the view keeps it."""
+        if not self._keeps_event_time:
+            return self._unknown_ages
+        return tuple(
+            [
+                _age_s(replies[column.group][-1], self._groups[column.group], column, now_ms)
+                for column in self._plan.columns
+            ]
+        )
+
+
+def _cells(reply: Any, fields: int) -> list[Cell]:
+    """Return a group's cells of a row. An error reply stands for each of them."""
+    if isinstance(reply, list):
+        return reply[:fields]
+    error = reply if isinstance(reply, ErrorReply) else ErrorReply(f"ERR not a hash: {reply!r}")
+    return [error] * fields
+
+
+def _group_ttls_s(replies: Sequence[Any], fields: int) -> list[float | None]:
+    field_ttls, key_ttl, values = replies
+    if not isinstance(values, list):
+        return [None] * fields
+    key_s = _ttl_s(key_ttl) if isinstance(key_ttl, int) else math.inf
+    if not isinstance(field_ttls, list) or len(field_ttls) != len(values):
+        return [None if value is None else key_s for value in values]
+    pairs = zip(values, field_ttls, strict=True)
+    return [
+        None if value is None else key_s if ttl == -1 else min(key_s, _ttl_s(ttl))
+        for value, ttl in pairs
+    ]
+
+
+def _ttl_s(ttl_ms: int) -> float:
+    # A value written between the two requests can have a TTL of -2: absent.
+    return math.inf if ttl_ms == -1 else max(0, ttl_ms) / 1000
+
+
+def _age_s(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
+    if not column.event_time_field or not isinstance(values, list):
+        return None
+    event_time = values[group.fields + group.clocks.index(column.event_time_field)]
+    if (
+        values[column.slot] is None
+        or not isinstance(event_time, bytes)
+        or not event_time.isdigit()
+    ):
+        return None
+    return (now_ms - int(event_time)) / 1000
