@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from featurekit.bench.timing import time_in_turns
 from featurekit.bench.workload import entity_ids, sample_columns
-from featurekit.server.run import Options, config_of
+from featurekit.server.run import Options, uvicorn_config
 from tests.benchmarks.environment import ground
 from tests.benchmarks.results import Row, summary
 from tests.server.running import served
@@ -158,4 +158,4 @@ def serve_bare(length: int) -> None:
     )
     with socket.create_server(("127.0.0.1", 0)) as place:
         print(place.getsockname()[1], flush=True)
-        uvicorn.Server(config_of(Options(), make)).run([place])
+        uvicorn.Server(uvicorn_config(Options(), make)).run([place])

@@ -17,7 +17,7 @@ def test_the_console_shows_a_cluster(url: str, tmp_path: Path) -> None:
     with applied(tmp_path, url) as store:
         store.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(50)})
         store.stream_writer("activity").write_many([(f"u{n}", {"device": "x"}) for n in range(9)])
-        seen = Sampler(store).take()
+        seen = Sampler(store).sample()
         [user] = [entity for entity in seen["entities"] if entity["entity"] == "user"]
         [activity] = [view for view in seen["views"] if view["view"] == "activity"]
         assert (user["present"], user["whole"], activity["live"]) == (50, True, 9)

@@ -25,7 +25,7 @@ from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
-from featurekit.server.run import Options, config_of
+from featurekit.server.run import Options, uvicorn_config
 from tests.server.running import wait_until
 
 REQUIRED = "FEATUREKIT_REQUIRE_BROWSER"
@@ -88,7 +88,7 @@ class Web:
         """Listen; at the same port as before, if there was one."""
         place = socket.create_server(("127.0.0.1", self._port))
         self._port = place.getsockname()[1]
-        config = config_of(Options(), self._make)
+        config = uvicorn_config(Options(), self._make)
         config.timeout_graceful_shutdown = 1
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, args=(place,))
@@ -108,8 +108,8 @@ class Web:
 @contextmanager
 def served(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> Iterator[Web]:
     """The console of a store, under `/console/`, while the block runs."""
-    site = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
-    web = Web(lambda: create_app(site, console_routes(site)))
+    context = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
+    web = Web(lambda: create_app(context, console_routes(context)))
     try:
         yield web
     finally:

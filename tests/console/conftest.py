@@ -35,8 +35,8 @@ def fill(store: FeatureStore, users: int = 3) -> None:
 
 def console(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> TestClient:
     """A client of the console of a store."""
-    site = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
-    return TestClient(create_app(site, console_routes(site)), base_url="http://127.0.0.1")
+    context = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
+    return TestClient(create_app(context, console_routes(context)), base_url="http://127.0.0.1")
 
 
 @pytest.fixture

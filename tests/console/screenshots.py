@@ -58,7 +58,7 @@ def main(folder: Path) -> None:
 def _story(browser: Browser, web: Web, stage: DemoService, server: Server, folder: Path) -> None:
     with opened(browser, web.url) as page:
         page.wait_for_timeout(TICKING_MS)
-        stage.toggle()
+        stage.toggle_worker()
         with server.client() as client:
             lives = (
                 k for k in client.scan_iter("fs:user:*") if client.hexists(k, "last_login_ts")

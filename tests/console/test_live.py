@@ -14,9 +14,9 @@ from starlette.responses import StreamingResponse
 from typing_extensions import override
 
 from featurekit import FeatureStore
-from featurekit.server.console.live import Live
+from featurekit.server.console.event_stream import EventStream
 from featurekit.server.console.sampler import Sampler
-from featurekit.server.shutdown import stop
+from featurekit.server.context import mark_shutting_down
 from tests.console.conftest import fill
 from tests.promise.repos import applied
 from tests.servers import Server
@@ -28,9 +28,9 @@ class Counting(Sampler):
     looks = 0
 
     @override
-    def take(self) -> dict[str, Any]:
+    def sample(self) -> dict[str, Any]:
         self.looks += 1
-        return super().take()
+        return super().sample()
 
 
 def request() -> Request:
@@ -38,9 +38,9 @@ def request() -> Request:
 
 
 @asynccontextmanager
-async def page(live: Live, of: Request | None = None) -> AsyncIterator[AsyncIterator[Any]]:
+async def page(live: EventStream, of: Request | None = None) -> AsyncIterator[AsyncIterator[Any]]:
     """What one page is sent, event by event."""
-    response = await live.answer(of or request())
+    response = await live.respond(of or request())
     assert isinstance(response, StreamingResponse)
     body: Any = response.body_iterator
 
@@ -56,7 +56,7 @@ async def page(live: Live, of: Request | None = None) -> AsyncIterator[AsyncIter
 
 async def test_a_page_is_told_how_the_store_does(store: FeatureStore) -> None:
     fill(store)
-    async with page(Live(Sampler(store))) as events:
+    async with page(EventStream(Sampler(store))) as events:
         assert await anext(events) == {"history": []}
         told = await anext(events)
     views = {view["view"]: view for view in told["views"]}
@@ -74,7 +74,7 @@ async def test_pages_share_one_sampler_which_ends_with_the_last_of_them(
     store: FeatureStore,
 ) -> None:
     sampler = Counting(store)
-    live = Live(sampler)
+    live = EventStream(sampler)
     async with page(live) as one, page(live) as other:
         first, second = [[await anext(events) for _ in range(2)][1] for events in (one, other)]
         assert first == second
@@ -86,7 +86,7 @@ async def test_pages_share_one_sampler_which_ends_with_the_last_of_them(
 async def test_a_store_that_stops_is_told_of_and_so_is_its_return(
     store: FeatureStore, valkey: Server
 ) -> None:
-    async with page(Live(Sampler(store))) as events:
+    async with page(EventStream(Sampler(store))) as events:
         await anext(events)
         assert (await anext(events))["store"]["up"]
         valkey.stop()
@@ -98,17 +98,17 @@ async def test_a_store_that_stops_is_told_of_and_so_is_its_return(
 
 async def test_the_stream_ends_when_the_server_is_asked_to(store: FeatureStore) -> None:
     of = request()
-    async with page(Live(Sampler(store)), of) as events:
+    async with page(EventStream(Sampler(store)), of) as events:
         await anext(events)
         await anext(events)
-        stop(of.scope)
+        mark_shutting_down(of.scope)
         assert [event async for event in events if "history" in event] == []
 
 
 def test_what_is_not_applied_yet_is_said(store: FeatureStore) -> None:
     (store.path / "registry.json").unlink()
     store.refresh()
-    told = Sampler(store).take()
+    told = Sampler(store).sample()
     assert told["store"] == {"up": True}
     assert told["hint"] == "run `featurekit apply` first"
 
@@ -122,7 +122,7 @@ def test_a_store_that_refuses_to_tell_is_not_said_to_be_away(
         )
         url = valkey.url.replace("unix://", "unix://blind:x@")
         with applied(tmp_path / "blind", url) as store:
-            told = Sampler(store).take()["store"]
+            told = Sampler(store).sample()["store"]
         client.acl_deluser("blind")
     assert (told["up"], told["refused"]) == (False, True)
     assert "SCAN" in told["message"]

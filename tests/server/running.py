@@ -21,8 +21,8 @@ import uvicorn
 
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
-from featurekit.server.jobs import JOB
-from featurekit.server.run import Options, config_of
+from featurekit.server.run import Options, uvicorn_config
+from featurekit.server.write_jobs import JOB_THREAD
 
 _COMMAND = (sys.executable, "-m", "featurekit", "serve")
 
@@ -78,10 +78,10 @@ class Served:
 
 
 @contextmanager
-def listening(site: ServerContext) -> Iterator[tuple[str, int]]:
-    """A site behind uvicorn in a thread, while the block runs; gives its address."""
+def listening(context: ServerContext) -> Iterator[tuple[str, int]]:
+    """A context behind uvicorn in a thread, while the block runs; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as place:
-        server = uvicorn.Server(config_of(Options(), lambda: create_app(site)))
+        server = uvicorn.Server(uvicorn_config(Options(), lambda: create_app(context)))
         thread = threading.Thread(target=server.run, args=([place],))
         thread.start()
         try:
@@ -116,4 +116,4 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
 
 def await_jobs() -> None:
     """Wait for loads that nobody waits for: they use their store's connections to the end."""
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name == JOB])
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == JOB_THREAD])

@@ -21,7 +21,7 @@ from featurekit.errors import (
     UnknownNameError,
     ValueRefusedError,
 )
-from featurekit.server.answers import error_response, json_bytes
+from featurekit.server.responses import error_response, json_bytes
 
 EAST = timezone(timedelta(hours=2))
 

@@ -9,10 +9,10 @@ from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError
-from featurekit.server.answers import json_response
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
 from featurekit.server.context import ServerContext
+from featurekit.server.responses import json_response
 from featurekit.server.routing import route
 
 TOKENS = "read:r3ad,write:wr1te,read:other"
@@ -24,13 +24,13 @@ async def answer(_request: Request) -> Response:
 
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
-    site = ServerContext(store, tokens=Tokens.parse(TOKENS))
+    context = ServerContext(store, tokens=Tokens.parse(TOKENS))
     routes = [
-        route("/read", answer, site=site),
-        route("/write", answer, site=site, scope="write", methods=["POST"]),
-        route("/open", answer, site=site, scope=None),
+        route("/read", answer, context=context),
+        route("/write", answer, context=context, scope="write", methods=["POST"]),
+        route("/open", answer, context=context, scope=None),
     ]
-    return TestClient(create_app(site, routes))
+    return TestClient(create_app(context, routes))
 
 
 def bearer(token: str) -> dict[str, str]:

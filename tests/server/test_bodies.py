@@ -10,21 +10,23 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
-from featurekit.server.answers import json_response
 from featurekit.server.app import create_app
-from featurekit.server.bodies import json_body
 from featurekit.server.context import Limits, ServerContext
+from featurekit.server.request_body import read_json
+from featurekit.server.responses import json_response
 from featurekit.server.routing import route
 
 
 @pytest.fixture
 def client(store: FeatureStore) -> TestClient:
-    site = ServerContext(store, Limits(body_bytes=100))
+    context = ServerContext(store, Limits(body_bytes=100))
 
     async def echo(request: Request) -> Response:
-        return json_response(await json_body(request, site))
+        return json_response(await read_json(request, context.limits))
 
-    return TestClient(create_app(site, [route("/echo", echo, site=site, methods=["POST"])]))
+    return TestClient(
+        create_app(context, [route("/echo", echo, context=context, methods=["POST"])])
+    )
 
 
 def test_json_is_read_with_its_content_type_or_without(client: TestClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
-from featurekit.server.openapi.parts import ERRORS
+from featurekit.server.openapi.operations import ERRORS
 from tests.examples.documents import blocks, compare, shown_commands
 from tests.examples.places import ROOT
 from tests.examples.places import run as run_there

@@ -121,23 +121,23 @@ def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore
         ("/push", {"push_source_name": "nothing", "df": {}}, 422, "PushSourceNotFoundException"),
         ("/write-to-online-store", {"feature_view_name": "nothing", "df": {}}, 404, "FeatureViewNotFoundException"),
         ("/materialize", {"feature_views": ["nothing"]}, 404, "FeatureViewNotFoundException"),
-        ("/push", {"push_source_name": "profile", "df": {}, "to": "offline"}, 422, "no place to push to"),
-        ("/push", {"push_source_name": "profile"}, 422, "an object is expected"),
-        ("/push", {"push_source_name": "profile", "df": []}, 422, "an object is expected"),
-        ("/push", {"push_source_name": "profile", "df": {}}, 422, "it has no columns"),
+        ("/push", {"push_source_name": "profile", "df": {}, "to": "offline"}, 422, "cannot push to 'offline'"),
+        ("/push", {"push_source_name": "profile"}, 422, "expected an object"),
+        ("/push", {"push_source_name": "profile", "df": []}, 422, "expected an object"),
+        ("/push", {"push_source_name": "profile", "df": {}}, 422, "the frame has no columns"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": "u1"}}, 422, "a list of values"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "country": []}}, 422, "differ in length"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "county": [1]}}, 422, "did you mean 'country'"),
         ("/push", {"push_source_name": "profile", "df": {"country": ["NO"]}}, 422, "null is no entity"),
-        ("/push", {"push_source_name": "profile", "df": {"user_id": ["u"] * 301}}, 422, "301 rows are more"),
-        ("/push", {"push_source_name": 5, "df": {}}, 422, "text is expected"),
-        ("/materialize", {"start_ts": "yesterday"}, 422, "'yesterday' is no time"),
+        ("/push", {"push_source_name": "profile", "df": {"user_id": ["u"] * 301}}, 422, "at most 300 rows, not 301"),
+        ("/push", {"push_source_name": 5, "df": {}}, 422, "expected a string"),
+        ("/materialize", {"start_ts": "yesterday"}, 422, "'yesterday' is not a time"),
         ("/materialize", {"start_ts": "2026-11-23", "end_ts": "2026-11-22"}, 422, "is after the end"),
-        ("/materialize", {"feature_views": "profile"}, 422, "a list is expected"),
+        ("/materialize", {"feature_views": "profile"}, 422, "expected a list"),
         ("/materialize", {"feature_views": ["scores"]}, 422, "no batch source"),
-        ("/materialize", {"version": "v2"}, 422, "no versions"),
+        ("/materialize", {"version": "v2"}, 422, "not supported"),
         ("/materialize?async=null", {}, 422, "true or false"),
-        ("/materialize-incremental", {}, 422, "text is expected"),
+        ("/materialize-incremental", {}, 422, "expected a string"),
     ],
 )  # fmt: skip
 def test_what_a_caller_does_wrong_is_4xx(
@@ -195,7 +195,7 @@ def test_materialize_need_not_be_waited_for_and_runs_once_at_a_time(
         there.set("fs:@lock:profile", json.dumps(holder), px=60_000)
         told = client.post("/materialize?async=true", json={})
         assert told.status_code == 409
-        assert "is being loaded already" in told.json()["error"]["message"]
+        assert "is already being loaded" in told.json()["error"]["message"]
         there.delete("fs:@lock:profile")
         told = client.post("/materialize?async=true", json={"feature_views": ["profile"]})
         assert (told.status_code, told.json()) == (

@@ -56,7 +56,7 @@ def test_it_starts_before_anything_is_applied_and_follows_what_is(
     folder = write_repo(tmp_path, store_server.url, FRAUD)
     with served(folder) as server:
         assert server.started["notes"] == [
-            "nothing is applied yet: requests get 503 until `featurekit apply`"
+            "nothing is applied yet: requests get 503 until you run `featurekit apply`"
         ]
         assert server.client.get("/health").status_code == 200
         assert status(server) == 503
@@ -65,7 +65,7 @@ def test_it_starts_before_anything_is_applied_and_follows_what_is(
         wait_until(lambda: status(server) == 200, 3)
         file = folder / "registry.json"
         file.write_text("{")
-        wait_until(lambda: "cannot be taken over" in server.log, 3)
+        wait_until(lambda: "cannot load the new registry" in server.log, 3)
         assert status(server) == 200
 
 
@@ -169,8 +169,8 @@ def test_a_port_that_is_taken_is_one_message(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--ssl-keyfile", "features.yaml"], "a key without its certificate"),
-        (["--ssl-certfile", "features.yaml"], "the certificate cannot be used"),
+        (["--ssl-keyfile", "features.yaml"], "--ssl-keyfile needs a certificate"),
+        (["--ssl-certfile", "features.yaml"], "cannot load the certificate"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1:0"),
     ],
 )

@@ -17,7 +17,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.auth import Tokens
 from featurekit.server.context import ServerContext
-from featurekit.server.scraping import EVERY_S
+from featurekit.server.metrics_endpoint import SNAPSHOT_INTERVAL_S
 from tests.promise.repos import FRAUD, applied
 from tests.server.running import Served, served, wait_until
 from tests.servers import Server
@@ -93,7 +93,9 @@ def test_workers_are_told_of_together_and_what_died_stays_counted(
                 "/v1/features/read", json=READ, headers={"Connection": "close"}
             ).raise_for_status()
         wait_until(lambda: requests(server) == 20)
-        time.sleep(1.5 * EVERY_S)  # what a worker counted since its last snapshot dies with it
+        time.sleep(
+            1.5 * SNAPSHOT_INTERVAL_S
+        )  # what a worker counted since its last snapshot dies with it
         workers = _children(server.process.pid)
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)

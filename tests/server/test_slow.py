@@ -21,7 +21,7 @@ HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n
 
 @pytest.fixture
 def client(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.3)
     with (
         listening(ServerContext(store, Limits(body_timeout_s=0.3))) as address,
         socket.create_connection(address, timeout=20) as client,

@@ -25,10 +25,10 @@ from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
 from featurekit.repo.store_handle import embedded_server
 from featurekit.server.app import create_app
-from featurekit.server.auth import VARIABLE, Tokens
+from featurekit.server.auth import TOKENS_VARIABLE, Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
-from featurekit.server.run import Options, config_of
+from featurekit.server.run import Options, uvicorn_config
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1
@@ -88,7 +88,7 @@ def run(
     with _signals(say) as ending, _embedded(settings), _opened(settings) as store:
         stage = DemoService(settings, store)
         started(_begin(stage, _address(settings.host, listener), say))
-        config = config_of(Options(), lambda: application(stage))
+        config = uvicorn_config(Options(), lambda: application(stage))
         config.timeout_graceful_shutdown = GRACE_S
         server = _Server(config)
         stage.ticker.start()
@@ -100,10 +100,10 @@ def run(
 
 def application(stage: DemoService) -> Starlette:
     """The ASGI application: the demo's endpoints and the console, beside those of any server."""
-    tokens = Tokens.parse(os.environ.get(VARIABLE, ""))
-    site = ServerContext(store=stage.store, tokens=tokens, allow_writes=True)
-    console = console_routes(site, base="", demo=True)
-    return create_app(site, [*demo_routes(stage, site), *console])
+    tokens = Tokens.parse(os.environ.get(TOKENS_VARIABLE, ""))
+    context = ServerContext(store=stage.store, tokens=tokens, allow_writes=True)
+    console = console_routes(context, base="", demo=True)
+    return create_app(context, [*demo_routes(stage, context), *console])
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class DemoService:
             answer |= {"rejected": report.rows_rejected, "reasons": report.reasons}
         return answer
 
-    def toggle(self) -> dict[str, object]:
+    def toggle_worker(self) -> dict[str, object]:
         """Pause the worker, or have it go on."""
         users = self.ticker.users
         users.paused = not users.paused

@@ -1,79 +1,105 @@
-"""The application: the routes of one site put together.
+"""Build the ASGI application of a server.
 
-Plain Starlette without middleware of our own: on the hot path a framework's work is most of the
-cost.
+It is plain Starlette without middleware: on the hot path, the framework is most of the cost.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from featurekit.server.answers import refusal
+from featurekit.errors import FeatureKitError
 from featurekit.server.context import ServerContext
-from featurekit.server.feast.loading import feast_loading_routes
-from featurekit.server.feast.reading import feast_reading_routes
-from featurekit.server.feast.writing import feast_writing_routes
-from featurekit.server.health import health_routes
-from featurekit.server.jobs import Jobs
-from featurekit.server.openapi.routes import front_routes, openapi_routes
+from featurekit.server.feast_api import feast_routes
+from featurekit.server.metrics_endpoint import MetricsEndpoint
+from featurekit.server.openapi.document import openapi_routes
+from featurekit.server.registry_api import registry_routes
 from featurekit.server.registry_reloader import RegistryReloader
 from featurekit.server.request_metrics import UNMATCHED
-from featurekit.server.routing import refused
-from featurekit.server.scraping import Scraping
-from featurekit.server.v1.reading import v1_reading_routes
-from featurekit.server.v1.registry import v1_registry_routes
-from featurekit.server.v1.writing import v1_writing_routes
+from featurekit.server.responses import RETRY_AFTER_S, http_error_response, json_response
+from featurekit.server.routing import http_exception_response, route
+from featurekit.server.v1_api import v1_read_routes, v1_write_routes
+from featurekit.server.write_jobs import MaterializeJobs
 
 
-def create_app(site: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starlette:
-    """The ASGI application of a site.
+def create_app(context: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the ASGI application of a server.
 
     Args:
-        site: What it serves, and on which terms.
-        extra: Further routes, as those of the console.
+        context: The server's state.
+        extra: Further routes, such as those of the console.
     """
-    following, jobs = RegistryReloader(site.store), Jobs(site.store)
-    scraping, unmatched = Scraping(site, following), site.traffic.of(UNMATCHED)
+    reloader, jobs = RegistryReloader(context.store), MaterializeJobs(context.store)
+    metrics, unmatched = (
+        MetricsEndpoint(context, reloader),
+        context.request_metrics.counter(UNMATCHED),
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with following.running(), scraping.running():
+        async with reloader.running(), metrics.running():
             yield
-        await site.store.close_async()
-        site.store.close()
+        await context.store.close_async()
+        context.store.close()
 
     async def no_route(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        unmatched.answered(request.method, error.status_code, 0.0)
-        return refused(error)
+        unmatched.count(request.method, error.status_code, 0.0)
+        return http_exception_response(error)
+
+    async def to_docs(_request: Request) -> Response:
+        return RedirectResponse("docs")
 
     return Starlette(
         routes=[
-            *feast_reading_routes(site),
-            *v1_reading_routes(site),
-            *feast_writing_routes(site),
-            *feast_loading_routes(site, jobs),
-            *v1_writing_routes(site, jobs),
-            *health_routes(site),
-            *v1_registry_routes(site, following),
-            *scraping.routes(),
-            *openapi_routes(site),
+            *v1_read_routes(context),
+            *feast_routes(context, jobs),
+            *v1_write_routes(context, jobs),
+            *_probe_routes(context),
+            *registry_routes(context, reloader),
+            *metrics.routes(),
+            *openapi_routes(context),
             *extra,
-            *front_routes(site),
+            route("/", to_docs, context=context, scope=None),
         ],
-        exception_handlers={HTTPException: no_route, Exception: _failed},
+        exception_handlers={HTTPException: no_route, Exception: _internal_error},
         lifespan=lifespan,
     )
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
-    """A bug: Starlette raises it again after this answer, so that uvicorn logs it."""
-    return refusal(500, "the server failed; its log tells why")
+def _probe_routes(context: ServerContext) -> list[BaseRoute]:
+    """Return `/health`, 200 while the process runs, and `/ready`, 200 while it can serve."""
+
+    async def health(_request: Request) -> Response:
+        return Response()
+
+    async def ready(_request: Request) -> Response:
+        try:
+            await asyncio.to_thread(context.store.load_registry)
+            fingerprint = context.store.compiled.fingerprint
+            await context.store.ping_async()
+        except FeatureKitError as error:
+            return json_response(
+                {"ready": False, "reason": error.message},
+                503,
+                {"Retry-After": str(RETRY_AFTER_S)},
+            )
+        return json_response({"ready": True, "fingerprint": fingerprint})
+
+    return [
+        route("/health", health, context=context, scope=None),
+        route("/ready", ready, context=context, scope=None),
+    ]
+
+
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    """Answer after a bug. Starlette raises the error again, so that uvicorn logs it."""
+    return http_error_response(500, "internal server error; see the server's log")

@@ -1,24 +1,29 @@
-"""The site: what all routes of one server share."""
+"""The state that all routes of one server share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
 
 from featurekit.repo import FeatureStore
 from featurekit.server.auth import Tokens
 from featurekit.server.request_metrics import RequestMetrics
 
+_SHUTTING_DOWN = "featurekit.shutting_down"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may cost at most.
+    """The limits of one request.
 
     Attributes:
-        body_bytes: Bytes of its body.
-        entities: Entities, rows or events in it.
-        body_timeout_s: Seconds that its body may take to arrive.
-        read_timeout_s: Seconds that a read may take that names no bound of its own; `None` for
-            the store's own timeouts.
+        body_bytes: Largest body, in bytes.
+        entities: Most entities, rows or events.
+        body_timeout_s: Seconds for the body to arrive.
+        read_timeout_s: Timeout of a read that sets none, in seconds; `None` for the store's own
+            timeouts.
     """
 
     body_bytes: int = 4 * 1024 * 1024
@@ -29,20 +34,30 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """What all routes of one server share.
+    """The state that all routes of one server share.
 
     Attributes:
-        store: The feature store that is served.
-        limits: What a request may cost.
-        tokens: Who may do what; empty for everybody and everything.
-        allow_writes: Whether the console offers what changes or destroys things.
-        shared: The folder that workers leave their metrics in; empty where there is one process.
-        traffic: The requests that came.
+        store: The feature store to serve.
+        limits: The limits of one request.
+        tokens: The accepted bearer tokens. If there are none, every client may read and write.
+        allow_writes: Whether the console offers actions that change or delete data.
+        metrics_dir: The folder in which workers share their metrics; `None` for a single process.
+        request_metrics: Counters of HTTP requests.
     """
 
     store: FeatureStore
     limits: Limits = field(default_factory=Limits)
     tokens: Tokens = field(default_factory=Tokens)
     allow_writes: bool = False
-    shared: str = ""
-    traffic: RequestMetrics = field(default_factory=RequestMetrics)
+    metrics_dir: str | None = None
+    request_metrics: RequestMetrics = field(default_factory=RequestMetrics)
+
+
+def mark_shutting_down(scope: Any) -> None:
+    """Mark a request so that its endless response ends."""
+    scope[_SHUTTING_DOWN] = True
+
+
+def is_shutting_down(request: Request) -> bool:
+    """Return whether the server of this request is shutting down."""
+    return _SHUTTING_DOWN in request.scope

@@ -1,7 +1,7 @@
-"""Prometheus: snapshots of metrics as its text, by `prometheus_client`.
+"""Convert metrics to Prometheus' text format with `prometheus_client`.
 
-Of several processes, add the snapshots up and tell of the sum. Nothing is registered anywhere: an
-application's own registry stays its own.
+To export several processes, add up their snapshots first. This module registers nothing: an
+application's own registry stays unchanged.
 """
 
 from __future__ import annotations
@@ -19,65 +19,65 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from featurekit.runtime.metrics import BOUNDS_S, Metrics
+from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics
+from featurekit.server.request_metrics import HttpMetrics
 
 
-def exposition(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
-    """The text that a scrape gets, and its content type.
+def exposition(
+    metrics: Metrics, accept: str = "", *, http: HttpMetrics | None = None
+) -> tuple[bytes, str]:
+    """Return the response body of a scrape and its content type.
 
     Args:
-        metrics: What to tell.
-        accept: The scraper's `Accept` header: OpenMetrics, if it asks for that.
+        metrics: The snapshot to export.
+        accept: The `Accept` header of the scraper, which may ask for OpenMetrics.
+        http: The HTTP requests of a server, exported as well.
     """
     encode, content_type = choose_encoder(accept)
-    return encode(MetricsCollector(metrics)), content_type
+    return encode(MetricsCollector(metrics, http)), content_type
 
 
 class MetricsCollector(Collector):
-    """A snapshot as metric families, for a registry of `prometheus_client` too."""
+    """A snapshot as metric families; can also be registered with `prometheus_client`."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, http: HttpMetrics | None = None) -> None:
         self._metrics = metrics
+        self._http = http
 
     @override
     def collect(self) -> Iterator[Metric]:
-        yield from _reads(self._metrics)
-        yield from _store(self._metrics)
-        yield from _writes(self._metrics)
-        yield from _views(self._metrics)
+        yield from _read_families(self._metrics)
+        yield from _store_families(self._metrics)
+        yield from _write_families(self._metrics)
+        yield from _view_families(self._metrics)
+        if self._http is not None:
+            yield from _http_families(self._http)
 
 
-def _reads(metrics: Metrics) -> Iterator[Metric]:
+def _read_families(metrics: Metrics) -> Iterator[Metric]:
     reads = metrics.reads
-    yield _by_name("reads", "Reads that were answered.", "service", _of(reads, "calls"))
-    yield _by_name("read_failures", "Reads that failed.", "service", _of(reads, "failures"))
-    yield _by_name("entities", "Rows asked for.", "service", _of(reads, "entities"))
-    yield _by_name(
+    by_service = ("service",)
+    yield _labelled("reads", "Successful reads.", by_service, _attribute(reads, "calls"))
+    yield _labelled("read_failures", "Failed reads.", by_service, _attribute(reads, "failures"))
+    yield _labelled("entities", "Rows requested.", by_service, _attribute(reads, "entities"))
+    yield _labelled(
         "entities_absent",
-        "Rows asked for of which nothing was stored.",
-        "service",
-        _of(reads, "nothing"),
+        "Rows requested for which no value is stored.",
+        by_service,
+        _attribute(reads, "nothing"),
     )
-    latency = HistogramMetricFamily(
-        "featurekit_read_seconds", "How long the store took to answer a read.", labels=["service"]
-    )
-    bounds = [*map(repr, BOUNDS_S), "+Inf"]
-    for service, read in reads.items():
-        counts = accumulate(read.latency.counts)
-        buckets = list(zip(bounds, counts, strict=True))
-        latency.add_metric([service], buckets, read.latency.seconds)
-    yield latency
-    yield _by_two(
-        "features", "Values read, by view and status.", ("view", "status"), metrics.features
-    )
+    latency = {service: read.latency for service, read in reads.items()}
+    yield _histogram("read_seconds", "Duration of reads in the online store.", "service", latency)
+    features = _pairs(metrics.features)
+    yield _labelled("features", "Values read, by view and status.", ("view", "status"), features)
 
 
-def _store(metrics: Metrics) -> Iterator[Metric]:
+def _store_families(metrics: Metrics) -> Iterator[Metric]:
     store = metrics.store
-    yield _one("round_trips", "Requests sent and awaited.", store.round_trips)
-    yield _one("retries", "FanOut trips that repeated one without an answer.", store.retries)
-    yield _one("connects", "Connections made.", store.connects)
-    yield _one("connection_waits", "Calls that waited for a free connection.", store.waits)
+    yield _total("round_trips", "Round trips to the online store.", store.round_trips)
+    yield _total("retries", "Round trips that repeated an unanswered one.", store.retries)
+    yield _total("connects", "Connections opened.", store.connects)
+    yield _total("connection_waits", "Calls that waited for a free connection.", store.waits)
     connections = GaugeMetricFamily(
         "featurekit_connections", "Open connections to the online store.", labels=["state"]
     )
@@ -86,41 +86,46 @@ def _store(metrics: Metrics) -> Iterator[Metric]:
     yield connections
 
 
-def _writes(metrics: Metrics) -> Iterator[Metric]:
+def _write_families(metrics: Metrics) -> Iterator[Metric]:
     events, loads = metrics.events, metrics.loads
     outcomes = ("written", "dropped_older", "dropped_expired", "rejected")
-    yield _by_two(
+    by_view, by_outcome = ("view",), ("view", "outcome")
+    yield _labelled(
         "events",
-        "Events for stream views, by what became of them.",
-        ("view", "outcome"),
-        {view: {name: getattr(e, name) for name in outcomes} for view, e in events.items()},
+        "Events for stream views, by outcome.",
+        by_outcome,
+        _pairs({v: {name: getattr(e, name) for name in outcomes} for v, e in events.items()}),
     )
-    yield _by_name(
-        "dead_letters", "Events put among the dead letters.", "view", _of(events, "dead_letters")
+    yield _labelled(
+        "dead_letters", "Events dead-lettered.", by_view, _attribute(events, "dead_letters")
     )
-    yield _by_two(
+    yield _labelled(
         "rows",
-        "Rows for batch views, by what became of them.",
-        ("view", "outcome"),
-        {v: {"written": x.rows_written, "rejected": x.rows_rejected} for v, x in loads.items()},
+        "Rows for batch views, by outcome.",
+        by_outcome,
+        _pairs(
+            {v: {"written": x.rows_written, "rejected": x.rows_rejected} for v, x in loads.items()}
+        ),
     )
-    yield _by_two(
+    yield _labelled(
         "loads",
-        "Loads of batch views, by how they ended.",
-        ("view", "outcome"),
-        {view: {"done": load.loads, "failed": load.failures} for view, load in loads.items()},
+        "Loads of batch views, by outcome.",
+        by_outcome,
+        _pairs({v: {"done": load.loads, "failed": load.failures} for v, load in loads.items()}),
     )
-    yield _by_name("load_seconds", "Time spent in loads.", "view", _of(loads, "seconds"))
+    yield _labelled(
+        "load_seconds", "Total duration of loads.", by_view, _attribute(loads, "seconds")
+    )
 
 
-def _views(metrics: Metrics) -> Iterator[Metric]:
+def _view_families(metrics: Metrics) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "featurekit_materialization_age_seconds",
-        "Time since a load of the view last ended well; absent before the first.",
+        "Time since the last successful load of the view; absent before the first.",
         labels=["view"],
     )
     refresh = GaugeMetricFamily(
-        "featurekit_refresh_seconds", "How often the view is to be written.", labels=["view"]
+        "featurekit_refresh_seconds", "Expected interval between writes.", labels=["view"]
     )
     late = GaugeMetricFamily(
         "featurekit_view_late", "1 if a batch view is older than its refresh.", labels=["view"]
@@ -134,26 +139,58 @@ def _views(metrics: Metrics) -> Iterator[Metric]:
     yield from (age, refresh, late)
 
 
-def _of(metrics: Mapping[str, object], name: str) -> dict[str, float]:
-    return {key: getattr(each, name) for key, each in metrics.items()}
+def _http_families(http: HttpMetrics) -> Iterator[Metric]:
+    requests = {
+        (path, *response.split()): count
+        for path, responses in http.responses.items()
+        for response, count in responses.items()
+    }
+    labels = ("route", "method", "status")
+    yield _labelled("http_requests", "HTTP requests answered.", labels, requests)
+    yield _histogram(
+        "http_request_seconds",
+        "Duration of HTTP requests, from their head to the last byte of the response.",
+        "route",
+        http.latency,
+    )
+    yield _total("registry_reloads", "New registries loaded while serving.", http.reloads)
+    yield GaugeMetricFamily(
+        "featurekit_registry_stale",
+        "Processes that serve an old registry because the new one cannot be read.",
+        value=http.stale,
+    )
 
 
-def _one(name: str, told: str, value: float) -> Metric:
-    return CounterMetricFamily(f"featurekit_{name}", told, value=value)
+def _attribute(metrics: Mapping[str, object], name: str) -> dict[tuple[str, ...], float]:
+    return {(key,): getattr(each, name) for key, each in metrics.items()}
 
 
-def _by_name(name: str, told: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = CounterMetricFamily(f"featurekit_{name}", told, labels=[label])
+def _pairs(counts: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, ...], float]:
+    return {(key, name): n for key, own in counts.items() for name, n in own.items()}
+
+
+def _total(name: str, description: str, value: float) -> Metric:
+    return CounterMetricFamily(f"featurekit_{name}", description, value=value)
+
+
+def _labelled(
+    name: str,
+    description: str,
+    labels: tuple[str, ...],
+    values: Mapping[tuple[str, ...], float],
+) -> Metric:
+    family = CounterMetricFamily(f"featurekit_{name}", description, labels=labels)
     for key, value in values.items():
-        family.add_metric([key], value)
+        family.add_metric(key, value)
     return family
 
 
-def _by_two(
-    name: str, told: str, labels: tuple[str, str], values: Mapping[str, Mapping[str, float]]
+def _histogram(
+    name: str, description: str, label: str, histograms: Mapping[str, Histogram]
 ) -> Metric:
-    family = CounterMetricFamily(f"featurekit_{name}", told, labels=labels)
-    for key, counts in values.items():
-        for other, value in counts.items():
-            family.add_metric([key, other], value)
+    family = HistogramMetricFamily(f"featurekit_{name}", description, labels=[label])
+    bounds = [*map(repr, BOUNDS_S), "+Inf"]
+    for key, histogram in histograms.items():
+        buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+        family.add_metric([key], buckets, histogram.seconds)
     return family

@@ -1,6 +1,6 @@
-"""The protocol: uvicorn's, with bounds on how long and how large the head of a request may be.
+"""A uvicorn protocol that limits the time and size of a request head.
 
-uvicorn bounds neither: a client that sends nothing, or headers without end, would be kept.
+uvicorn itself limits neither: it keeps a client that sends nothing, or headers without end.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import asyncio
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from featurekit.server.shutdown import stop
+from featurekit.server.context import mark_shutting_down
 
-HEAD_S = 10.0
-"""Seconds that the head of a request may take, from its first byte or from the connection's start."""
+HEAD_TIMEOUT_S = 10.0
+"""Seconds for a request head, from its first byte or from the start of the connection."""
 
 HEAD_BYTES = 64 * 1024
 
@@ -22,33 +22,33 @@ _TOO_LARGE = (
     b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 )
 _TOO_LARGE_BODY = (
-    b'{"error":{"class":"HTTPError","message":"the head of the request is larger than %d bytes",'
+    b'{"error":{"class":"HTTPError","message":"the request head is larger than %d bytes",'
     b'"where":"","hint":""}}' % HEAD_BYTES
 )
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One HTTP connection."""
 
-    _alarm: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_timer()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(exc)
 
     @override
     def shutdown(self) -> None:
         super().shutdown()
         if self.cycle is not None:
-            stop(self.cycle.scope)
+            mark_shutting_down(self.cycle.scope)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -59,8 +59,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY))
             self.transport.close()
-        elif self._alarm is None:
-            self._wait_for_head()
+        elif self._timer is None:
+            self._start_timer()
 
     @override
     def on_message_begin(self) -> None:
@@ -70,17 +70,17 @@ class BoundedProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_waiting()
+        self._stop_timer()
         super().on_headers_complete()
 
-    def _wait_for_head(self) -> None:
-        self._alarm = self.loop.call_later(HEAD_S, self._too_late)
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._on_timeout)
 
-    def _stop_waiting(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _too_late(self) -> None:
+    def _on_timeout(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()

@@ -1,4 +1,4 @@
-"""RegistryReloader: a registry that is applied while the server runs is served without a restart."""
+"""Reload the registry while the server runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import asynccontextmanager, suppress
 from featurekit.errors import FeatureKitError
 from featurekit.repo import FeatureStore
 
-LOOK_S = 0.5
-"""Seconds between two looks at the registry: a small file, or one `GET`."""
+INTERVAL_S = 0.5
+"""Seconds between two checks. A check reads a small file or sends one `GET`."""
 
 _log = logging.getLogger("featurekit.server")
 
 
 class RegistryReloader:
-    """Takes over what is applied. What cannot be read is told, and the last good one is served.
+    """Loads a newly applied registry; serves the last good one if the new one cannot be read.
 
     Attributes:
-        error: Why the registry could not be read at the last look; empty if it could.
-        reloads: How often another registry was taken over.
+        error: Why the last check failed; empty if it succeeded.
+        reloads: How many new registries were loaded.
     """
 
     def __init__(self, store: FeatureStore) -> None:
@@ -31,9 +31,9 @@ class RegistryReloader:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Diagnostics again and again while the block runs."""
+        """Check regularly while the block runs."""
         task = asyncio.create_task(self._run())
-        task.add_done_callback(_tell)
+        task.add_done_callback(_log_failure)
         try:
             yield
         finally:
@@ -41,26 +41,26 @@ class RegistryReloader:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def look(self) -> None:
-        """Diagnostics once."""
+    def check(self) -> None:
+        """Load the registry if it changed."""
         try:
             changed = self._store.reload()
         except FeatureKitError as error:
             if self.error != error.message:
-                _log.warning("the registry cannot be taken over: %s", error)
+                _log.warning("cannot load the new registry: %s", error)
             self.error = error.message
             return
         self.error = ""
         if changed:
             self.reloads += 1
-            _log.info("registry %.16s is served", self._store.compiled.fingerprint)
+            _log.info("serving registry %.16s", self._store.compiled.fingerprint)
 
     async def _run(self) -> None:
         while True:
-            await asyncio.to_thread(self.look)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.to_thread(self.check)
+            await asyncio.sleep(INTERVAL_S)
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("the registry is followed no more", exc_info=error)
+        _log.error("checking for a new registry failed; it is no longer reloaded", exc_info=error)

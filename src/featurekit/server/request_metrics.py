@@ -1,4 +1,4 @@
-"""RequestMetrics: the requests that came, by route and status, counted as those of the store are."""
+"""Count HTTP requests by route, method and status."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Self
 from featurekit.runtime.metrics import BOUNDS_S, Histogram, add_counts
 
 UNMATCHED = "unmatched"
-"""The route of requests that no route takes."""
+"""The label of requests that match no route."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpMetrics:
-    """Requests since the process started, as plain data.
+    """A snapshot of a server's counters.
 
     Attributes:
-        answers: How many, by route and by `METHOD STATUS`.
-        latency: How long they took, by route.
-        reloads: How often another registry was taken over.
-        stale: How many processes serve an old registry, since the new one cannot be read.
+        responses: Responses by route and by `METHOD STATUS`.
+        latency: Response times by route.
+        reloads: Registries loaded since the process started.
+        stale: Processes that serve an old registry because the new one cannot be read.
     """
 
-    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    responses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     latency: Mapping[str, Histogram] = field(default_factory=dict)
     reloads: int = 0
     stale: int = 0
@@ -35,57 +35,57 @@ class HttpMetrics:
         return total
 
     def to_json(self) -> str:
-        """As JSON, which `from_json` reads back."""
+        """Return the snapshot as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote."""
-        told = json.loads(text)
+        """Return the snapshot that `to_json` wrote."""
+        document = json.loads(text)
         latency = {
             route: Histogram(each["counts"], each["seconds"])
-            for route, each in told.pop("latency").items()
+            for route, each in document.pop("latency").items()
         }
-        return cls(**told, latency=latency)
+        return cls(**document, latency=latency)
 
 
-class RouteCount:
-    """The requests of one route."""
+class RouteCounter:
+    """Counts the requests of one route."""
 
-    __slots__ = ("answers", "buckets", "seconds")
+    __slots__ = ("buckets", "responses", "seconds")
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[str, int], int] = {}
+        self.responses: dict[tuple[str, int], int] = {}
         self.buckets = [0] * (len(BOUNDS_S) + 1)
         self.seconds = 0.0
 
-    def answered(self, method: str, status: int, seconds: float) -> None:
-        """Count a request; from the event loop alone."""
+    def count(self, method: str, status: int, seconds: float) -> None:
+        """Count a request. Must be called from the event loop."""
         key = (method, status)
-        self.answers[key] = self.answers.get(key, 0) + 1
+        self.responses[key] = self.responses.get(key, 0) + 1
         self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
         self.seconds += seconds
 
 
 class RequestMetrics:
-    """The requests of one process."""
+    """The request counters of one process."""
 
     def __init__(self) -> None:
-        self._routes: dict[str, RouteCount] = {}
+        self._routes: dict[str, RouteCounter] = {}
 
-    def of(self, route: str) -> RouteCount:
-        """The count of a route."""
-        return self._routes.setdefault(route, RouteCount())
+    def counter(self, route: str) -> RouteCounter:
+        """Return the counter of a route."""
+        return self._routes.setdefault(route, RouteCounter())
 
-    def metrics(self, reloads: int, *, stale: bool) -> HttpMetrics:
-        """All of it so far; from any thread, so what grows is copied first."""
-        routes = {route: count for route, count in dict(self._routes).items() if count.answers}
+    def snapshot(self, reloads: int, *, stale: bool) -> HttpMetrics:
+        """Return all counters. Thread-safe: growing dictionaries are copied first."""
+        routes = {name: route for name, route in dict(self._routes).items() if route.responses}
         return HttpMetrics(
-            answers={
-                route: {f"{m} {status}": n for (m, status), n in dict(count.answers).items()}
-                for route, count in routes.items()
+            responses={
+                name: {f"{m} {status}": n for (m, status), n in dict(route.responses).items()}
+                for name, route in routes.items()
             },
-            latency={r: Histogram(list(c.buckets), c.seconds) for r, c in routes.items()},
+            latency={n: Histogram(list(r.buckets), r.seconds) for n, r in routes.items()},
             reloads=reloads,
             stale=int(stale),
         )

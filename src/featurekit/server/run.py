@@ -1,4 +1,4 @@
-"""Running: a site behind uvicorn, in one process or several, until it is asked to stop."""
+"""Run the server with uvicorn, in one process or several, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,25 +16,24 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import Multiprocess
 
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.repo import FeatureStore
 from featurekit.server.app import create_app
-from featurekit.server.auth import VARIABLE, Tokens
+from featurekit.server.auth import TOKENS_VARIABLE, Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import Limits, ServerContext
 
 PORT = 6566
-"""The port of Feast's feature server."""
+"""The default port of Feast's feature server."""
 
 KEEP_ALIVE_S = 75
-"""Seconds that an idle connection is kept: longer than the pools of most clients and proxies do."""
+"""Seconds before an idle connection is closed: longer than most clients and proxies keep one."""
 
 DRAIN_S = 10
-"""Seconds that requests under way have once the server is asked to stop."""
+"""Seconds that open requests may take after the server is asked to stop."""
 
 BACKLOG = 2048
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -42,21 +41,21 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a server runs. Pickles, so that workers get it.
+    """The settings of a server. Workers receive them by pickling.
 
     Attributes:
-        repo: Where to look for `featurerepo.yaml`, from there upwards.
-        project: Of which project to serve what is applied at `store_url`, in the place of that.
-        store_url: The store that keeps it.
-        host: The address to listen on.
-        port: The port; 0 for any that is free.
-        workers: Processes that answer.
-        ssl_certfile: The certificate chain, for HTTPS; empty for HTTP.
-        ssl_keyfile: Its key, where that is not in the same file.
+        repo: The folder from which to search upwards for `featurerepo.yaml`.
+        project: Serve this project's registry from `store_url` instead of a repository.
+        store_url: The online store that holds the registry of `project`.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any free port.
+        workers: Number of processes.
+        ssl_certfile: Certificate chain, for HTTPS; empty for HTTP.
+        ssl_keyfile: Private key, if it is not in `ssl_certfile`.
         access_log: Whether to log each request.
-        limits: What a request may cost.
-        allow_writes: Whether the console offers what changes or destroys things.
-        console: Whether to serve the console, under `/console/`.
+        limits: The limits of one request.
+        allow_writes: Whether the console offers actions that change or delete data.
+        console: Whether to serve the console under `/console/`.
     """
 
     repo: str = "."
@@ -75,13 +74,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What is told when the server listens.
+    """What a server reports once it listens.
 
     Attributes:
-        url: Where.
-        project: Of which project.
-        workers: Processes that answer.
-        notes: What the operator should know.
+        url: Its address.
+        project: The project it serves.
+        workers: Number of processes.
+        notes: Warnings for the operator.
     """
 
     url: str
@@ -90,80 +89,71 @@ class Started:
     notes: tuple[str, ...] = ()
 
 
-Tell = Callable[[Started], None]
-
-
-def run(options: Options, tell: Tell) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first.
+def run(options: Options, on_start: Callable[[Started], None]) -> None:
+    """Serve until SIGTERM or SIGINT; open requests are answered first.
 
     Args:
-        options: How.
-        tell: Told once, when it listens.
+        options: The server's settings.
+        on_start: Called once, when the server listens.
 
     Raises:
-        DefinitionError: The repository is wrong.
+        DefinitionError: The repository has errors.
         RequestError: The address, the certificate or the tokens cannot be used.
     """
-    site = site_of(options)
+    context = _context_of(options)
     _check_certificate(options)
-    listening = _listen(options)
-    tell(_started(options, site, listening))
+    listener = _listen(options)
+    on_start(_started(options, context, listener))
     if options.workers == 1:
-        config = config_of(options, partial(_app_of, options, site))
-        uvicorn.Server(config).run([listening])
+        config = uvicorn_config(options, partial(_build_app, options, context))
+        uvicorn.Server(config).run([listener])
         return
-    site.store.close()
-    with TemporaryDirectory(prefix="featurekit-") as shared:
-        config = config_of(options, partial(app_of, options, shared))
-        Multiprocess(config, [listening]).run()
+    context.store.close()
+    with TemporaryDirectory(prefix="featurekit-") as metrics_dir:
+        config = uvicorn_config(options, partial(_worker_app, options, metrics_dir))
+        Multiprocess(config, [listener]).run()
 
 
-def site_of(options: Options, shared: str = "") -> ServerContext:
-    """The site of a repository, with the tokens of the environment."""
+def _context_of(options: Options, metrics_dir: str | None = None) -> ServerContext:
+    """Return the state of a server, with the tokens of the environment."""
     return ServerContext(
-        store=_store_of(options),
+        store=_open_store(options),
         limits=options.limits,
-        tokens=Tokens.parse(os.environ.get(VARIABLE, "")),
+        tokens=Tokens.parse(os.environ.get(TOKENS_VARIABLE, "")),
         allow_writes=options.allow_writes,
-        shared=shared,
+        metrics_dir=metrics_dir,
     )
 
 
-def _store_of(options: Options) -> FeatureStore:
+def _open_store(options: Options) -> FeatureStore:
     if not options.project:
         return FeatureStore(options.repo)
     return FeatureStore.from_registry(options.store_url, options.project, must_exist=False)
 
 
-def app_of(options: Options, shared: str) -> Starlette:
-    """The application of a repository: what each worker makes for itself."""
-    return _app_of(options, site_of(options, shared))
+def _worker_app(options: Options, metrics_dir: str) -> Starlette:
+    return _build_app(options, _context_of(options, metrics_dir))
 
 
-def _app_of(options: Options, site: ServerContext) -> Starlette:
-    app = create_app(site, extra_of(options, site))
-    # What is there by now stays: a collection that went through it all would be felt by a request.
+def _build_app(options: Options, context: ServerContext) -> Starlette:
+    app = create_app(context, console_routes(context) if options.console else ())
+    # Objects made at the start stay alive; scanning them in a collection would delay requests.
     gc.collect()
     gc.freeze()
     return app
 
 
-def extra_of(options: Options, site: ServerContext) -> Sequence[BaseRoute]:
-    """The routes that are served when asked for."""
-    return console_routes(site) if options.console else ()
-
-
-def config_of(options: Options, make_app: Callable[[], Starlette]) -> uvicorn.Config:
-    """Uvicorn's settings."""
+def uvicorn_config(options: Options, make_app: Callable[[], Starlette]) -> uvicorn.Config:
+    """Return uvicorn's settings."""
     return uvicorn.Config(
         make_app,
         factory=True,
-        http=_protocol(),
+        http=_protocol_class(),
         ws="none",
         lifespan="on",
         workers=options.workers,
         access_log=options.access_log,
-        log_config=_logging(),
+        log_config=_log_config(),
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -173,7 +163,7 @@ def config_of(options: Options, make_app: Callable[[], Starlette]) -> uvicorn.Co
     )
 
 
-def _protocol() -> Any:
+def _protocol_class() -> Any:
     if find_spec("httptools") is None:  # as on Windows
         return "auto"
     from featurekit.server.protocol import BoundedProtocol
@@ -181,8 +171,8 @@ def _protocol() -> Any:
     return BoundedProtocol
 
 
-def _logging() -> dict[str, Any]:
-    """All logs on standard error: standard output is for answers."""
+def _log_config() -> dict[str, Any]:
+    """Return uvicorn's logging settings, with every log on standard error."""
     config = deepcopy(LOGGING_CONFIG)
     config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     config["loggers"]["uvicorn"]["level"] = "WARNING"
@@ -195,49 +185,51 @@ def _listen(options: Options) -> socket.socket:
     address = (options.host, options.port)
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        listening = socket.create_server(address, family=family, backlog=BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RequestError(
             f"cannot listen on {options.host}:{options.port}: {reason}",
-            hint="is another server there? choose another with --port",
+            hint="another server may use the port; choose another one with --port",
         ) from error
-    listening.set_inheritable(True)
-    return listening
+    listener.set_inheritable(True)
+    return listener
 
 
 def _check_certificate(options: Options) -> None:
     if not options.ssl_certfile:
         if options.ssl_keyfile:
-            raise RequestError("a key without its certificate", hint="give --ssl-certfile, too")
+            raise RequestError("--ssl-keyfile needs a certificate", hint="add --ssl-certfile")
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile or None)
     except OSError as error:
-        raise RequestError(f"the certificate cannot be used: {error}") from error
+        raise RequestError(f"cannot load the certificate: {error}") from error
 
 
-def _started(options: Options, site: ServerContext, listening: socket.socket) -> Started:
+def _started(options: Options, context: ServerContext, listener: socket.socket) -> Started:
     host = f"[{options.host}]" if ":" in options.host else options.host
     scheme = "https" if options.ssl_certfile else "http"
     return Started(
-        url=f"{scheme}://{host}:{listening.getsockname()[1]}",
-        project=options.project or site.store.project,
+        url=f"{scheme}://{host}:{listener.getsockname()[1]}",
+        project=options.project or context.store.project,
         workers=options.workers,
-        notes=tuple(_notes(options, site)),
+        notes=tuple(_notes(options, context)),
     )
 
 
-def _notes(options: Options, site: ServerContext) -> list[str]:
+def _notes(options: Options, context: ServerContext) -> list[str]:
     notes = []
-    if not site.tokens and not options.host.startswith(_LOOPBACK):
+    if not context.tokens and not options.host.startswith(_LOOPBACK):
         notes.append(
-            f"{VARIABLE} is not set: whoever reaches this address may read and write features"
+            f"{TOKENS_VARIABLE} is not set: anyone who can reach this address can read and write features"
         )
     try:
-        if site.store.registry is None:
-            notes.append("nothing is applied yet: requests get 503 until `featurekit apply`")
+        if context.store.registry is None:
+            notes.append(
+                "nothing is applied yet: requests get 503 until you run `featurekit apply`"
+            )
     except FeatureKitError as error:
-        notes.append(f"not ready yet, requests get 503 until it is: {error.message}")
+        notes.append(f"not ready: requests get 503: {error.message}")
     return notes

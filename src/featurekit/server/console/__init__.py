@@ -1,4 +1,4 @@
-"""The console: pages that show a store to people, for any repository."""
+"""The web console: pages that show what a store holds, for any repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampler: what the console shows of a running store, taken anew about once in a second."""
+"""Sample a running store about once a second, for the console's pages."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from featurekit.repo.heartbeats import WorkerStatus
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.metrics import Metrics
 
-MOST = 1000
-"""Entities of each kind that are looked at."""
+MAX_SAMPLED = 1000
+"""Entities of each kind that are sampled."""
 
-_CHEAP_PAGES = 3
-"""A scan of so few steps is made each time; a longer one is made now and then."""
+_CHEAP_SCAN_PAGES = 3
+"""A scan of at most this many pages runs each time; a longer one every `_RESCAN_S`."""
 
 _RESCAN_S = 10.0
 
-_FEW = 500
-"""So few entities are looked at each time; more of them every few seconds."""
+_CHEAP_ENTITIES = 500
+"""Up to this many entities are read each time; more of them every `_REREAD_S`."""
 
-_RELOOK_S = 3.0
+_REREAD_S = 3.0
 
-UNREACHED = "is it running, and can it be reached from here?"
+UNREACHABLE_HINT = "check that the store is running and reachable from this server"
 
 Document = dict[str, Any]
 
 
 class Sampler:
-    """Looks at one store, for all pages. Thread-safe; what it finds is plain data."""
+    """Samples one store for all pages. Thread-safe; its documents are plain data."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
@@ -42,49 +42,49 @@ class Sampler:
         self._samples: dict[str, Sample] = {}
         self._fingerprint = ""
         self._scanned_s = 0.0
-        self._seen: Overview | None = None
-        self._seen_s = 0.0
+        self._overview: Overview | None = None
+        self._overview_s = 0.0
 
-    def take(self) -> Document:
-        """How things stand now; never raises for a store that is away."""
+    def sample(self) -> Document:
+        """Return the store's current state; an unavailable store is reported, not raised."""
         document: Document = {"at_ms": now_ms()}
         try:
-            return document | self._look()
+            return document | self._read()
         except StoreUnavailableError as error:
-            return document | away(error.message, UNREACHED)
+            return document | unavailable_document(error.message, UNREACHABLE_HINT)
         except RegistryError as error:
             return document | {"store": {"up": True}, "nothing": error.message, "hint": error.hint}
         except FeatureKitError as error:
-            return document | away(error.message, error.hint, refused=True)
+            return document | unavailable_document(error.message, error.hint, refused=True)
 
-    def forget(self) -> None:
-        """Scan anew the next time: something was written or deleted."""
-        self._scanned_s = self._seen_s = 0.0
+    def invalidate(self) -> None:
+        """Scan again at the next sample, because data was written or deleted."""
+        self._scanned_s = self._overview_s = 0.0
 
     def ids(self, entity: str) -> list[str]:
-        """Ids of entities that were there when last looked at."""
-        look = self._store.diagnostics
-        plan = look.plan.entity(entity)
-        return ids_from_keys(plan.key, self._sampled(look)[entity].keys)
+        """Return the sampled ids of an entity."""
+        diagnostics = self._store.diagnostics
+        plan = diagnostics.plan.entity(entity)
+        return ids_from_keys(plan.key, self._current_samples(diagnostics)[entity].keys)
 
-    def _look(self) -> Document:
-        look = self._store.diagnostics
-        look.ping()
-        seen = self._overview(look)
+    def _read(self) -> Document:
+        diagnostics = self._store.diagnostics
+        diagnostics.ping()
+        overview = self._current_overview(diagnostics)
         return {
             "store": {"up": True},
-            "fingerprint": look.plan.fingerprint,
-            "server": asdict(look.server()),
-            "entities": [asdict(entity) for entity in seen.entities],
-            "views": [asdict(view) for view in seen.views],
-            "feeds": [asdict(feed) for feed in look.stream_lag()],
-            **_served(self._store.metrics()),
+            "fingerprint": diagnostics.plan.fingerprint,
+            "server": asdict(diagnostics.server()),
+            "entities": [asdict(entity) for entity in overview.entities],
+            "views": [asdict(view) for view in overview.views],
+            "feeds": [asdict(feed) for feed in diagnostics.stream_lag()],
+            **_read_metrics(self._store.metrics()),
             "workers": [asdict(worker) for worker in self._workers()],
             "loads": [asdict(state) for state in self._store.status(streams=False)],
         }
 
     def _workers(self) -> list[WorkerStatus]:
-        """The workers that live; none where this user may not read of them."""
+        """Return the live workers; an empty list if the user may not read them."""
         try:
             return self._store.streams.workers()
         except StoreUnavailableError:
@@ -92,52 +92,52 @@ class Sampler:
         except StoreError:
             return []
 
-    def _overview(self, look: Diagnostics) -> Overview:
-        """How much is stored, as of now or, where looking costs the server much, of a moment ago."""
-        samples = self._sampled(look)
-        many = sum(len(sample.keys) for sample in samples.values()) > _FEW
-        due_s = self._seen_s + (_RELOOK_S if many else 0.0)
+    def _current_overview(self, diagnostics: Diagnostics) -> Overview:
+        """Return the overview; a cached one for a short time if reading it is expensive."""
+        samples = self._current_samples(diagnostics)
+        is_expensive = sum(len(sample.keys) for sample in samples.values()) > _CHEAP_ENTITIES
+        due_s = self._overview_s + (_REREAD_S if is_expensive else 0.0)
         if (
-            self._seen is None
+            self._overview is None
             or time.monotonic() > due_s
-            or self._seen.fingerprint != look.plan.fingerprint
+            or self._overview.fingerprint != diagnostics.plan.fingerprint
         ):
-            self._seen, self._seen_s = look.overview(samples), time.monotonic()
-        return self._seen
+            self._overview, self._overview_s = diagnostics.overview(samples), time.monotonic()
+        return self._overview
 
-    def _sampled(self, look: Diagnostics) -> dict[str, Sample]:
-        """The entities to look at: scanned anew where that is cheap, or long ago."""
+    def _current_samples(self, diagnostics: Diagnostics) -> dict[str, Sample]:
+        """Return the sampled keys; scan again if the scan is cheap or the last one is old."""
         with self._lock:
-            known = look.plan.fingerprint == self._fingerprint
+            is_current = diagnostics.plan.fingerprint == self._fingerprint
             pages = sum(sample.pages for sample in self._samples.values())
-            fresh_s = _RESCAN_S if pages > _CHEAP_PAGES * max(1, len(self._samples)) else 0.0
-            if not known or time.monotonic() - self._scanned_s > fresh_s:
-                self._samples = look.samples(MOST)
-                self._fingerprint = look.plan.fingerprint
+            is_expensive = pages > _CHEAP_SCAN_PAGES * max(1, len(self._samples))
+            max_age_s = _RESCAN_S if is_expensive else 0.0
+            if not is_current or time.monotonic() - self._scanned_s > max_age_s:
+                self._samples = diagnostics.samples(MAX_SAMPLED)
+                self._fingerprint = diagnostics.plan.fingerprint
                 self._scanned_s = time.monotonic()
             return self._samples
 
 
-def _served(metrics: Metrics) -> Document:
-    """What this process has read: values by view and status, and calls by service."""
+def _read_metrics(metrics: Metrics) -> Document:
+    """Return what this process has read: values by view and status, and calls by service."""
     services = {
         name: {
             "calls": reads.calls,
             "failures": reads.failures,
             "entities": reads.entities,
-            "p50_ms": _ms(reads.latency.quantile(0.5)),
-            "p99_ms": _ms(reads.latency.quantile(0.99)),
+            "p50_ms": _milliseconds(reads.latency.quantile(0.5)),
+            "p99_ms": _milliseconds(reads.latency.quantile(0.99)),
         }
         for name, reads in metrics.reads.items()
     }
     return {"reads": metrics.features, "services": services}
 
 
-def _ms(seconds: float | None) -> float | None:
-    """A bound in milliseconds; `None` where there is none."""
+def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None or math.isinf(seconds) else seconds * 1000
 
 
-def away(message: str, hint: str = "", *, refused: bool = False) -> Document:
-    """The part of a document that says that the store is away, or that it refuses to tell."""
+def unavailable_document(message: str, hint: str = "", *, refused: bool = False) -> Document:
+    """Return the part of a sample for a store that is unreachable or refuses a command."""
     return {"store": {"up": False, "refused": refused, "message": message, "hint": hint}}

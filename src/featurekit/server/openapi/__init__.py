@@ -1,1 +1,1 @@
-"""OpenAPI: what the server offers, as a document made from the registry, and a page that shows it."""
+"""The OpenAPI document of a server, generated from the registry, and the page that shows it."""

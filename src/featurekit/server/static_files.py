@@ -1,4 +1,4 @@
-"""Files: what the page is made of, read once, and the terms on which browsers may use it."""
+"""Static files of a package, read once and served with strict security headers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,39 +25,49 @@ _POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Nothing inline and nothing from elsewhere: text of the store cannot become a script."""
+"""Allows nothing inline and nothing from another origin: stored text cannot become a script."""
 
-HEADERS = {
+SECURITY_HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-PAGE = "index.html"
 
 _TYPES = {".js": "text/javascript", ".svg": "image/svg+xml", ".LICENSE": "text/plain"}
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """One file, as it is sent."""
+    """The content of one file."""
 
     data: bytes
     media_type: str
     etag: str
 
     def response(self, request: Request) -> Response:
-        """The file, or word that the browser's copy is still it."""
-        headers = HEADERS | {"ETag": self.etag, "Cache-Control": "no-cache"}
+        """Return the file, or 304 if the browser's copy is current."""
+        headers = SECURITY_HEADERS | {"ETag": self.etag, "Cache-Control": "no-cache"}
         if self.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(self.data, headers=headers, media_type=self.media_type)
 
 
+def file_response(package: str, path: str, request: Request) -> Response:
+    """Return a file of a package.
+
+    Raises:
+        HTTPException: 404 if the file does not exist.
+    """
+    file = static_files(package).get(path)
+    if file is None:
+        raise HTTPException(404)
+    return file.response(request)
+
+
 @cache
-def static_files(package: str = __package__) -> dict[str, StaticFile]:
-    """All files of a package by their path below its folder `static`."""
-    found: dict[str, StaticFile] = {}
+def static_files(package: str) -> dict[str, StaticFile]:
+    """Return all files in a package's folder `static`, by their path below it."""
+    result: dict[str, StaticFile] = {}
     folders = [("", files(package).joinpath("static"))]
     while folders:
         prefix, folder = folders.pop()
@@ -65,11 +76,11 @@ def static_files(package: str = __package__) -> dict[str, StaticFile]:
             if entry.is_dir():
                 folders.append((f"{path}/", entry))
             else:
-                found[path] = _file(path, entry.read_bytes())
-    return found
+                result[path] = _load(path, entry.read_bytes())
+    return result
 
 
-def _file(path: str, data: bytes) -> StaticFile:
-    ending = f".{path.rpartition('.')[2]}"
-    media_type = _TYPES.get(ending) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+def _load(path: str, data: bytes) -> StaticFile:
+    suffix = f".{path.rpartition('.')[2]}"
+    media_type = _TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
     return StaticFile(data, media_type, f'"{sha256(data).hexdigest()[:20]}"')

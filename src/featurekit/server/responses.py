@@ -1,9 +1,8 @@
-"""Answers: values and errors as JSON.
+"""Build JSON responses from values and errors.
 
-What JSON lacks is text, as in `featurekit get --json`: decimals in plain digits, dates and
-timestamps as RFC 3339 in UTC, bytes as base64. Integers stay integers, however large. A float
-that is not finite has no place in a document of ours and is `null`: features are spelled by
-their codecs before they come here.
+Values that JSON lacks are text, as in `featurekit get --json`: decimals in plain digits, dates and
+timestamps in RFC 3339 (UTC), bytes in base64. Integers of any size stay integers. A non-finite
+float becomes `null`; feature values are encoded by their codecs before they reach this module.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from featurekit.errors import (
 )
 
 RETRY_AFTER_S = 1
-"""When to ask again after what passes by itself."""
+"""The `Retry-After` of a temporary failure, in seconds."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -49,29 +48,29 @@ _STATUSES: tuple[tuple[type[FeatureKitError], int], ...] = (
     (StreamError, 502),
     (MissingExtraError, 501),
 )
-"""The first class that an error is of tells its status; of none, the request is at fault: 422."""
+"""The first matching class sets the HTTP status. Any other error is the client's: 422."""
 
 _UNAVAILABLE = 503
 
 
 def json_bytes(value: object) -> bytes:
-    """A document as JSON."""
+    """Return a value as JSON."""
     try:
-        return orjson.dumps(value, _plain, _OPTIONS)
-    except TypeError:  # an integer that has no room in 64 bits, or half of a surrogate pair
-        finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+        return orjson.dumps(value, _to_plain, _OPTIONS)
+    except TypeError:  # an integer beyond 64 bits, or an unpaired surrogate
+        finite = json.loads(json.dumps(value, default=_to_plain), parse_constant=lambda _: None)
         return json.dumps(finite, separators=(",", ":")).encode()
 
 
 def json_response(
     value: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """A document as a response."""
-    return _Json(json_bytes(value), status, headers)
+    """Return a response with a JSON body."""
+    return _JsonResponse(json_bytes(value), status, headers)
 
 
-class _Json(Response):
-    """Starlette's response, made at less cost: its headers are known."""
+class _JsonResponse(Response):
+    """A response that skips Starlette's header processing."""
 
     def __init__(self, body: bytes, status: int, headers: dict[str, str] | None) -> None:
         self.status_code = status
@@ -86,12 +85,12 @@ class _Json(Response):
 
 
 def status_of(error: FeatureKitError) -> int:
-    """The HTTP status of an error: whatever a caller can mend is 4xx."""
+    """Return the HTTP status of an error: 4xx if the client can fix the request."""
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 422)
 
 
 def error_response(error: FeatureKitError) -> Response:
-    """One message: `{"error": {"class", "message", "where", "hint"}}`."""
+    """Return an error as `{"error": {"class", "message", "where", "hint"}}`."""
     status = status_of(error)
     document = {
         "class": type(error).__name__,
@@ -105,33 +104,33 @@ def error_response(error: FeatureKitError) -> Response:
     return json_response({"error": document}, status, headers)
 
 
-def refusal(
+def http_error_response(
     status: int, message: str, hint: str = "", headers: dict[str, str] | None = None
 ) -> Response:
-    """The same, for what is wrong with a request before anybody looked at what it asks."""
+    """Return the same document for an error of HTTP itself, such as a missing token."""
     document = {"class": "HTTPError", "message": message, "where": "", "hint": hint}
     return json_response({"error": document}, status, headers)
 
 
-def _utc(value: datetime) -> str:
+def _utc_text(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
-_FORMS: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-    (datetime, _utc),
+_CONVERTERS: tuple[tuple[Any, Callable[[Any], object]], ...] = (
+    (datetime, _utc_text),
     (Decimal, "{:f}".format),
     ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
     ((set, frozenset), sorted),
 )
 
 
-def _plain(value: Any) -> object:
-    """What orjson does not know, as what it does."""
-    for kinds, form in _FORMS:
+def _to_plain(value: Any) -> object:
+    """Convert a value that orjson does not support."""
+    for kinds, convert in _CONVERTERS:
         if isinstance(value, kinds):
-            return form(value)
+            return convert(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if hasattr(value, "tolist"):  # of numpy, where orjson had to give up on the document
+    if hasattr(value, "tolist"):  # a NumPy value, on the path without orjson
         return orjson.loads(orjson.dumps(value, lambda v: v.tolist(), _OPTIONS))
     return str(value)

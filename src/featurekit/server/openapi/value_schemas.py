@@ -1,6 +1,6 @@
-"""Values as JSON Schema: what a field or a join key takes, and what it gives.
+"""JSON Schemas of field and join key values, in requests and in responses.
 
-A constraint that JSON Schema cannot say in the same words is left to the server, which words it.
+A constraint without an equivalent in JSON Schema is left out; the server still checks it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DECIMAL = r"^-?[0-9]{1,38}(\.[0-9]{1,38})?$"
 _BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _NOT_FINITE: Schema = {"enum": ["nan", "inf", "-inf"]}
 _PYTHON_ONLY = re.compile(r"\(\?|\\[AZ]|\\[1-9]")
-"""What Python's regular expressions have and JavaScript's have not, or mean otherwise."""
+"""Regular expression syntax that JavaScript lacks or interprets differently."""
 
 _SCALARS: dict[str, Schema] = {
     "string": {"type": "string"},
@@ -40,15 +40,15 @@ _SCALARS: dict[str, Schema] = {
 }
 
 
-def type_schema(dtype: DType, *, given: bool) -> Schema:
-    """The values of a type.
+def type_schema(dtype: DType, *, in_request: bool) -> Schema:
+    """Return the schema of a type.
 
     Args:
         dtype: The type.
-        given: Whether a caller gives them, who may write a decimal as a number, too.
+        in_request: Whether the value is in a request, where a decimal may also be a number.
     """
     if dtype.kind == "array":
-        return {"type": "array", "items": type_schema(DType(dtype.element), given=given)}
+        return {"type": "array", "items": type_schema(DType(dtype.element), in_request=in_request)}
     if dtype.kind == "vector":
         numbers = dict(_SCALARS["float32"])
         return {
@@ -57,51 +57,51 @@ def type_schema(dtype: DType, *, given: bool) -> Schema:
             "minItems": dtype.size,
             "maxItems": dtype.size,
         }
-    if dtype.kind == "decimal" and given:
+    if dtype.kind == "decimal" and in_request:
         return {"anyOf": [_SCALARS["decimal"], {"type": "number"}]}
     return dict(_SCALARS[dtype.kind])
 
 
 def key_schema(name: str) -> Schema:
-    """The values of a join key of this type."""
-    schema = type_schema(parse_dtype(name), given=True)
+    """Return the schema of a join key of a type."""
+    schema = type_schema(parse_dtype(name), in_request=True)
     return schema | ({"minLength": 1} if name == "string" else {})
 
 
-def field_schema(field: FieldSpec, *, given: bool) -> Schema:
-    """The values of a field, with what they must hold to."""
+def field_schema(field: FieldSpec, *, in_request: bool) -> Schema:
+    """Return the schema of a field with its constraints."""
     dtype = field.dtype
-    schema = type_schema(dtype, given=given)
+    schema = type_schema(dtype, in_request=in_request)
     if field.allow_nan:
         schema = {"anyOf": [schema, _NOT_FINITE]}
-    schema |= _bounds(field) | _texts(field)
+    schema |= _bounds(field) | _length_and_pattern(field)
     if field.one_of is not None:
-        schema = {"enum": [_as_told(dtype, choice) for choice in field.one_of]}
+        schema = {"enum": [_json_value(dtype, choice) for choice in field.one_of]}
     return schema
 
 
-def answer_schema(field: FieldSpec) -> Schema:
-    """What a read gives for a field: null where nothing is stored and there is no default."""
-    schema = field_schema(field, given=False)
+def response_schema(field: FieldSpec) -> Schema:
+    """Return the schema of a field in a response: null if no value is stored and it has no default."""
+    schema = field_schema(field, in_request=False)
     if field.default is None and schema:
         schema = {"anyOf": [schema, {"type": "null"}]}
-    return _described(schema, field)
+    return _with_description(schema, field)
 
 
-def given_schema(field: FieldSpec) -> Schema:
-    """What a write takes for a field: null deletes what is stored, unless the field is required."""
-    schema = field_schema(field, given=True)
+def request_schema(field: FieldSpec) -> Schema:
+    """Return the schema of a field in a write: null deletes the value of a field that is not required."""
+    schema = field_schema(field, in_request=True)
     if not field.required and schema:
         schema = {"anyOf": [schema, {"type": "null"}]}
-    return _described(schema, field)
+    return _with_description(schema, field)
 
 
-def _described(schema: Schema, field: FieldSpec) -> Schema:
+def _with_description(schema: Schema, field: FieldSpec) -> Schema:
     more: Schema = {"description": field.description} if field.description else {}
     if field.deprecated:
         more["deprecated"] = True
     if field.default is not None:
-        more["default"] = _as_told(field.dtype, field.default)
+        more["default"] = _json_value(field.dtype, field.default)
     return schema | more
 
 
@@ -112,7 +112,7 @@ def _bounds(field: FieldSpec) -> Schema:
     return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
-def _texts(field: FieldSpec) -> Schema:
+def _length_and_pattern(field: FieldSpec) -> Schema:
     schema: Schema = {}
     if field.pattern is not None and not _PYTHON_ONLY.search(field.pattern):
         schema["pattern"] = f"^(?:{field.pattern})$"
@@ -121,7 +121,7 @@ def _texts(field: FieldSpec) -> Schema:
     return schema
 
 
-def _as_told(dtype: DType, value: object) -> object:
-    """A value of a definition as answers spell it."""
+def _json_value(dtype: DType, value: object) -> object:
+    """Return a value of a definition as in responses."""
     codec = codec_of(dtype)
     return codec.to_json(codec.from_json(value))

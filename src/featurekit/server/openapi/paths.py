@@ -1,23 +1,26 @@
-"""The operations that are the same for every registry: Feast's, and those of `/v1` without types."""
+"""OpenAPI paths that do not depend on the types of a registry: Feast's, and the rest of `/v1`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from featurekit.registry import Registry
-from featurekit.server.openapi.parts import (
-    LOOKING,
-    READING,
-    WRITING,
+from featurekit.server.openapi.operations import (
+    READ_ERRORS,
+    REGISTRY_ERRORS,
+    WRITE_ERRORS,
     Operation,
-    answer,
-    closed,
+    cell_schema,
+    closed_object,
     operation,
+    read_members,
     ref,
-    taking,
+    request_body,
+    response,
+    row_schema,
+    rows_schema,
 )
-from featurekit.server.openapi.rows import cell_schema, request_members, row_of, rows_schema
-from featurekit.server.openapi.values import Schema
+from featurekit.server.openapi.value_schemas import Schema
 
 Paths = dict[str, dict[str, Any]]
 
@@ -32,24 +35,24 @@ _COLUMNS: Schema = {
 }
 _TIME: Schema = {
     "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
-    "description": "UTC where it names no zone.",
+    "description": "In UTC unless it has an offset.",
 }
-_EMPTY = {"description": "Done."}
-_NULL = answer({"type": "null"})
+_EMPTY = {"description": "Success."}
+_NULL = response({"type": "null"})
 _STATUSES = ["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
 
 SCHEMAS: dict[str, Schema] = {
-    "Written": closed(
+    "Written": closed_object(
         {
             "view": {"type": "string"},
             "written": {"type": "integer"},
             "dropped_older": {
                 "type": "integer",
-                "description": "Rows older than what is stored, of a view ordered by event time.",
+                "description": "Rows older than the stored ones, in a view with `ordering: event_time`.",
             },
             "dropped_expired": {
                 "type": "integer",
-                "description": "Rows past their expiry on arrival, of such a view.",
+                "description": "Rows that had expired on arrival, in such a view.",
             },
         },
         ["view", "written", "dropped_older", "dropped_expired"],
@@ -60,8 +63,8 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {
             "results": {
                 "type": "array",
-                "description": "One for each column: join keys first, then features.",
-                "items": closed(
+                "description": "One per column: join keys first, then features.",
+                "items": closed_object(
                     {
                         "values": {"type": "array", "items": {}},
                         "statuses": {"type": "array", "items": {"enum": _STATUSES}},
@@ -84,11 +87,11 @@ SCHEMAS: dict[str, Schema] = {
 
 
 def feast_paths(registry: Registry, most: int) -> Paths:
-    """Feast's routes."""
+    """Return Feast's paths."""
     services = [service.name for service in registry.feature_services]
     view: Schema = {"enum": [view.name for view in registry.feature_views]}
     views: Schema = {"type": "array", "items": _loadable(registry)}
-    asked = {
+    request = {
         "type": "object",
         "required": ["entities"],
         "properties": {
@@ -96,63 +99,63 @@ def feast_paths(registry: Registry, most: int) -> Paths:
                 "type": "object",
                 "minProperties": 1,
                 "additionalProperties": {"type": "array", "items": {}},
-                "description": f"Join keys by name, each a column of at most {most}.",
+                "description": f"Columns of join keys by name, with at most {most} values.",
             },
-            "features": _TEXTS | {"description": "As `view:field`; or `feature_service`."},
+            "features": _TEXTS | {"description": "`view:field`; alternatively `feature_service`."},
             "feature_service": {"enum": [*services, None]},
             "full_feature_names": _FLAG,
             "include_feature_view_version_metadata": _FLAG,
-            "max_age": _OBJECT | {"description": "Ours: by view, how old a value may be."},
+            "max_age": _OBJECT | {"description": "An extension: maximum age by view."},
         },
     }
     frame = {"df": _COLUMNS, "allow_registry_cache": {}, "transform_on_write": {}}
     window = {"feature_views": {"anyOf": [views, {"type": "null"}]}}
-    loaded = {"200": _NULL, "202": answer(_OBJECT, "Started; with `?async=true`.")}
+    loaded = {"200": _NULL, "202": response(_OBJECT, "Started, with `?async=true`.")}
     return {
         "/get-online-features": _post(
             "get_online_features",
-            "Read features, by column.",
-            asked,
-            {"200": answer(ref("OnlineFeatures"))},
-            READING,
+            "Read features by column.",
+            request,
+            {"200": response(ref("OnlineFeatures"))},
+            READ_ERRORS,
         ),
         "/push": _post(
             "push",
-            "Write rows into the view that `push_source_name` names.",
-            _open({"push_source_name": view, "to": {"const": "online"}, **frame}, 2),
+            "Write rows to the view `push_source_name`.",
+            _open_object({"push_source_name": view, "to": {"const": "online"}, **frame}, 2),
             {"200": _EMPTY},
-            WRITING,
+            WRITE_ERRORS,
         ),
         "/write-to-online-store": _post(
             "write_to_online_store",
-            "Write rows into a view.",
-            _open({"feature_view_name": view, **frame}, 2),
+            "Write rows to a view.",
+            _open_object({"feature_view_name": view, **frame}, 2),
             {"200": _NULL},
-            WRITING,
+            WRITE_ERRORS,
         ),
         "/materialize": _post(
             "materialize_window",
-            "Load batch views from their sources, within a window of time.",
-            _open(
+            "Load batch views from their sources, within a time window.",
+            _open_object(
                 {"start_ts": _TIME, "end_ts": _TIME, **window, "disable_event_timestamp": _FLAG}
             ),
             loaded,
-            WRITING,
+            WRITE_ERRORS,
             _ASYNC,
         ),
         "/materialize-incremental": _post(
             "materialize_incremental",
             "Load batch views from their sources, up to a time.",
-            _open({"end_ts": {"type": "string", "format": "date-time"}, **window}, 1),
+            _open_object({"end_ts": {"type": "string", "format": "date-time"}, **window}, 1),
             loaded,
-            WRITING,
+            WRITE_ERRORS,
             _ASYNC,
         ),
     }
 
 
 def _loadable(registry: Registry) -> Schema:
-    """The names of the views that have a source."""
+    """Return the schema of the names of views with a source."""
     views = [view for view in registry.feature_views if view.batch and view.batch.source]
     return {"enum": [view.name for view in views]} if views else {"type": "string"}
 
@@ -160,8 +163,8 @@ def _loadable(registry: Registry) -> Schema:
 _ASYNC = {"name": "async", "in": "query", "schema": {"type": "boolean"}}
 
 
-def _open(properties: dict[str, Schema], required: int = 0) -> Schema:
-    """An object that may have members of which nothing is known; the first some are required."""
+def _open_object(properties: dict[str, Schema], required: int = 0) -> Schema:
+    """Return the schema of an object with further members; the first `required` are required."""
     schema: Schema = {"type": "object", "properties": properties}
     names = [name for name in properties if name != "to"]
     return schema | ({"required": names[:required]} if required else {})
@@ -171,47 +174,48 @@ def _post(
     name: str,
     summary: str,
     schema: Schema,
-    answers: dict[str, Any],
+    responses: dict[str, Any],
     errors: tuple[int, ...],
     parameter: dict[str, Any] | None = None,
 ) -> dict[str, Operation]:
-    post = operation(name, summary, "Feast", answers, errors) | taking(schema)
+    post = operation(name, summary, "Feast", responses, errors) | request_body(schema)
     return {"post": post | ({"parameters": [parameter]} if parameter else {})}
 
 
 def v1_paths(registry: Registry, most: int) -> Paths:
-    """Our own routes that have no types of the registry."""
-    given: Schema = {"type": "object", "description": "Join keys by name."}
+    """Return the paths of `/v1` that have the same types in every registry."""
+    keys: Schema = {"type": "object", "description": "Join keys by name."}
     members = {
-        "features": _TEXTS | {"minItems": 1, "description": "As `view:field`, or `view`."},
-        **request_members(None, given, most),
+        "features": _TEXTS
+        | {"minItems": 1, "description": "`view:field`, or `view` for all its fields."},
+        **read_members(None, keys, most),
         "full_feature_names": _FLAG,
     }
-    row = row_of(given, {"type": "object", "additionalProperties": cell_schema({})})
+    row = row_schema(keys, {"type": "object", "additionalProperties": cell_schema({})})
     read = operation(
         "read_features",
-        "Read features named one by one.",
+        "Read a list of features.",
         "Read",
-        {"200": answer(rows_schema(row), "A row for each entity, in order.")},
-        READING,
-    ) | taking(closed(members, ["features", "entities"]))
+        {"200": response(rows_schema(row), "One row per entity, in order.")},
+        READ_ERRORS,
+    ) | request_body(closed_object(members, ["features", "entities"]))
     load = operation(
         "materialize",
         "Load batch views from their sources.",
         "Write",
         {
-            "200": answer(_OBJECT, "Done: a report for each view."),
-            "202": answer(_OBJECT, "Started; with `wait: false`."),
+            "200": response(_OBJECT, "One report per view."),
+            "202": response(_OBJECT, "Started, with `wait: false`."),
         },
-        WRITING,
-    ) | taking(
-        closed(
+        WRITE_ERRORS,
+    ) | request_body(
+        closed_object(
             {
                 "views": {
                     "type": "array",
                     "items": _loadable(registry),
                     "minItems": 1,
-                    "description": "All with a source, by default.",
+                    "description": "All views with a source by default.",
                 },
                 "start": {"type": "string", "description": "Rows at or after this time."},
                 "end": {"type": "string", "description": "Rows before this time."},
@@ -220,13 +224,13 @@ def v1_paths(registry: Registry, most: int) -> Paths:
         )
     )
     paths: Paths = {"/v1/features/read": {"post": read}, "/v1/materialize": {"post": load}}
-    return paths | _looks(registry)
+    return paths | _registry_paths(registry)
 
 
-def _looks(registry: Registry) -> Paths:
+def _registry_paths(registry: Registry) -> Paths:
     paths: Paths = {
-        "/v1/registry": _get("registry", "What is applied.", _OBJECT),
-        "/v1/status": _get("status", "How each view does.", _OBJECT),
+        "/v1/registry": _get("registry", "The applied registry.", _OBJECT),
+        "/v1/status": _get("status", "The status of each view.", _OBJECT),
     }
     kinds = {
         "entities": [entity.name for entity in registry.entities],
@@ -235,7 +239,7 @@ def _looks(registry: Registry) -> Paths:
     }
     for kind, names in kinds.items():
         paths[f"/v1/{kind}"] = _get(kind, f"All {kind}.", _OBJECT)
-        one = _get(f"one_of_{kind}", f"One of the {kind}.", _OBJECT)
+        one = _get(f"one_of_{kind}", f"One of the {kind}, by name.", _OBJECT)
         one["get"]["responses"]["404"] = {"$ref": "#/components/responses/404"}
         schema: Schema = {"type": "string"} | ({"enum": names} if names else {})
         one["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": schema}]
@@ -244,24 +248,28 @@ def _looks(registry: Registry) -> Paths:
 
 
 def _get(name: str, summary: str, schema: Schema) -> dict[str, Any]:
-    return {"get": operation(name, summary, "Diagnostics", {"200": answer(schema)}, LOOKING)}
+    return {
+        "get": operation(name, summary, "Registry", {"200": response(schema)}, REGISTRY_ERRORS)
+    }
 
 
-def tending_paths() -> Paths:
-    """What load balancers and Prometheus ask for."""
-    health = operation("health", "Whether the process lives.", "Tend", {"200": _EMPTY}, ())
+def monitoring_paths() -> Paths:
+    """Return the paths for load balancers and Prometheus."""
+    health = operation(
+        "health", "Whether the process is running.", "Monitoring", {"200": _EMPTY}, ()
+    )
     ready = operation(
         "ready",
-        "Whether something is applied and the online store answers.",
-        "Tend",
-        {"200": answer(_OBJECT), "503": answer(_OBJECT, "Not yet.")},
+        "Whether a registry is applied and the online store answers.",
+        "Monitoring",
+        {"200": response(_OBJECT), "503": response(_OBJECT, "Not ready.")},
         (),
     )
     metrics = operation(
         "metrics",
-        "What was counted, for Prometheus.",
-        "Tend",
-        {"200": {"description": "Text.", "content": {"text/plain": {}}}},
+        "Metrics for Prometheus.",
+        "Monitoring",
+        {"200": {"description": "Metrics in text format.", "content": {"text/plain": {}}}},
         (401, 403),
     )
     return {

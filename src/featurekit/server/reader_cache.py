@@ -1,0 +1,202 @@
+"""Cache compiled readers, with everything that a response needs and can be prepared once.
+
+An entry holds the compiled reader, the JSON encoder of each column and the decoders of join keys.
+It is rebuilt when the registry changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from math import isfinite
+from typing import Any
+
+from featurekit.compiler import compile_read
+from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
+from featurekit.repo.serving import max_age_ms
+from featurekit.runtime.reader import OnlineReader
+from featurekit.server.context import ServerContext
+from featurekit.types import Codec, DType, codec_of
+
+MAX_ENTRIES = 256
+"""The cache is cleared when it holds this many feature lists."""
+
+FeatureNames = str | tuple[str, ...]
+"""The name of a feature service, or a list of `view:field` and `view`."""
+
+JsonEncoder = Callable[[Any], object]
+"""Returns the JSON value of a feature value."""
+
+V1_NON_FINITE = {"nan": "nan", "inf": "inf", "-inf": "-inf"}
+FEAST_NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+_PLAIN = frozenset({"string", "int64", "int32", "bool", "json"})
+"""Kinds whose values are JSON values already."""
+
+_PLAIN_ITEMS = _PLAIN | {"float64"}
+"""The same for items of arrays, in which every float is finite."""
+
+
+def json_encoder(
+    dtype: DType, non_finite: Mapping[str, str] = V1_NON_FINITE
+) -> JsonEncoder | None:
+    """Return the JSON encoder of a type; `None` if its values are JSON values already.
+
+    Args:
+        dtype: The type.
+        non_finite: The JSON strings for `nan`, `inf` and `-inf`.
+    """
+    if dtype.kind in _PLAIN or (dtype.kind == "array" and dtype.element in _PLAIN_ITEMS):
+        return None
+    if dtype.kind == "vector" and find_spec("numpy") is not None:
+        return None  # orjson writes NumPy arrays, each float32 in its shortest form
+    to_json = codec_of(dtype).to_json
+    if dtype.kind == "float64":
+        return lambda value: value if isfinite(value) else non_finite[repr(value)]
+    if dtype.kind == "float32":
+        return lambda value: to_json(value) if isfinite(value) else non_finite[repr(value)]
+    return to_json
+
+
+def json_column(encoder: JsonEncoder | None, values: Sequence[Any]) -> Sequence[Any]:
+    """Return a column of values as JSON values; `None` stays `None`."""
+    if encoder is None:
+        return values
+    return [None if value is None else encoder(value) for value in values]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedReader:
+    """A compiled reader of one feature list.
+
+    Attributes:
+        plan: The compiled registry that the reader belongs to.
+        reader: The reader.
+        columns: The requested features, in order.
+        names: Their names in the response.
+        encoders: Their JSON encoders.
+        event_time_views: Views whose newest event time the reader adds as last columns.
+        key_codecs: Codecs of join keys whose JSON form is a string and whose value is not.
+    """
+
+    plan: RepoPlan
+    reader: OnlineReader
+    columns: tuple[ReadColumn, ...]
+    names: tuple[str, ...]
+    encoders: tuple[JsonEncoder | None, ...]
+    event_time_views: tuple[str, ...]
+    key_codecs: Mapping[str, Codec]
+
+    def decode_key_column(self, name: str, values: list[Any]) -> list[Any]:
+        """Return the values of a join key, decoded from JSON.
+
+        Raises:
+            ValueRefusedError: A value does not fit its type.
+        """
+        codec = self.key_codecs.get(name)
+        if codec is None:
+            return values
+        try:
+            return [codec.from_json(value) for value in values]
+        except ValueRefusedError as error:
+            raise ValueRefusedError(error.message, where=f"join key {name}") from error
+
+
+class ReaderCache:
+    """Compiled readers by feature list.
+
+    Args:
+        context: The server's state.
+        non_finite: The JSON strings for `nan`, `inf` and `-inf`.
+        event_times: Whether to add the newest event time of each view that keeps it, as one more
+            int64 column.
+    """
+
+    def __init__(
+        self, context: ServerContext, non_finite: Mapping[str, str], *, event_times: bool = False
+    ) -> None:
+        self._store = context.store
+        self._max_entities = context.limits.entities
+        self._non_finite = non_finite
+        self._event_times = event_times
+        self._entries: dict[object, CachedReader] = {}
+
+    def get(
+        self,
+        features: FeatureNames,
+        max_age: object = None,
+        *,
+        full_names: bool,
+        freshness: bool = False,
+    ) -> CachedReader:
+        """Return the reader of a feature list.
+
+        Args:
+            features: The features to read.
+            max_age: The maximum age of values by view: `{"user_activity": "2m"}`.
+            full_names: Whether to name features `view__field`.
+            freshness: Whether to read the remaining TTL of each value.
+
+        Raises:
+            UnknownNameError: A service, view or field does not exist.
+            RequestError: The list is empty, or cannot be read in one request.
+            RegistryError: No registry is applied.
+        """
+        ages_ms = max_age_ms(max_age) if max_age else ()
+        key = (features, ages_ms, full_names, freshness)
+        entry = self._entries.get(key)
+        plan = self._store.compiled
+        if entry is None or entry.plan is not plan:
+            read_plan = compile_read(
+                plan, features, full_feature_names=full_names, max_age_ms=dict(ages_ms)
+            )
+            entry = self._build(plan, read_plan, freshness=freshness)
+            if len(self._entries) >= MAX_ENTRIES:
+                self._entries.clear()
+            self._entries[key] = entry
+        return entry
+
+    def check_count(self, count: int) -> None:
+        """Raise `RequestError` if a request has too many entities."""
+        if count > self._max_entities:
+            raise RequestError(
+                f"a request may have at most {self._max_entities} entities, not {count}",
+                hint="send several requests, or raise --max-entities",
+            )
+
+    def _build(self, plan: RepoPlan, read: ReadPlan, *, freshness: bool) -> CachedReader:
+        dtypes = {key.name: key.dtype for group in read.groups for key in group.key.join_keys}
+        with_times = _add_event_times(read) if self._event_times else read
+        return CachedReader(
+            plan=plan,
+            reader=self._store.readers.reader_for_plan(with_times, freshness=freshness),
+            columns=read.columns,
+            names=tuple(column.name for column in read.columns),
+            encoders=tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.columns),
+            event_time_views=tuple(
+                {c.view: None for c in read.columns if self._event_times and c.event_time_field}
+            ),
+            key_codecs={name: codec_of(d) for name, d in dtypes.items() if d.kind == "date"},
+        )
+
+
+def _add_event_times(plan: ReadPlan) -> ReadPlan:
+    """Return the plan with an additional column for each view that keeps event time."""
+    views = {c.view: (c, c.event_time_field) for c in plan.columns if c.event_time_field}
+    groups, columns = list(plan.groups), list(plan.columns)
+    for view, (column, field) in views.items():
+        fields = groups[column.group].fields
+        groups[column.group] = ReadGroup(groups[column.group].key, (*fields, field))
+        columns.append(
+            replace(
+                column,
+                name=f"_event_time_{view}",  # not a valid field name, so it cannot collide
+                field=FieldPlan(field, DType("int64")),
+                slot=len(fields),
+                event_time_field=None,
+                min_remaining_ttl_ms=None,
+            )
+        )
+    return replace(plan, groups=tuple(groups), columns=tuple(columns))

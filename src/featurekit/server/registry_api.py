@@ -1,0 +1,147 @@
+"""Endpoints for the applied registry and the status of its views, such as `GET /v1/status`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from featurekit.errors import RegistryError, UnknownNameError
+from featurekit.models import Entity, FeatureService, FeatureView
+from featurekit.registry import Registry
+from featurekit.repo.catalog import document_of, kind_of, services_with
+from featurekit.server.context import ServerContext
+from featurekit.server.registry_reloader import RegistryReloader
+from featurekit.server.responses import json_response
+from featurekit.server.routing import Handler, route
+
+Document = dict[str, object]
+
+
+def registry_routes(context: ServerContext, reloader: RegistryReloader) -> list[BaseRoute]:
+    """Return the routes for the registry and the status of its views."""
+
+    async def registry(_request: Request) -> Response:
+        applied = applied_registry(context)
+        return json_response(
+            {
+                "project": applied.project,
+                "key_prefix": applied.key_prefix,
+                "fingerprint": applied.fingerprint,
+                **{kind: documents(applied) for kind, (documents, _) in _KINDS.items()},
+            }
+        )
+
+    async def status(_request: Request) -> Response:
+        applied = applied_registry(context)
+        views = await asyncio.to_thread(context.store.status)
+        return json_response(
+            {
+                "project": applied.project,
+                "fingerprint": applied.fingerprint,
+                "reloads": reloader.reloads,
+                "registry_error": reloader.error,
+                "views": [asdict(view) for view in views],
+            }
+        )
+
+    routes: list[BaseRoute] = [
+        route("/v1/registry", registry, context=context),
+        route("/v1/status", status, context=context),
+    ]
+    for kind, (documents, noun) in _KINDS.items():
+        list_all, get_one = _list(context, kind, documents), _get(context, documents, noun)
+        routes.append(route(f"/v1/{kind}", list_all, context=context))
+        routes.append(route(f"/v1/{kind}/{{name}}", get_one, context=context))
+    return routes
+
+
+def applied_registry(context: ServerContext) -> Registry:
+    """Return the applied registry.
+
+    Raises:
+        RegistryError: No registry is applied.
+    """
+    applied = context.store.registry
+    if applied is None:
+        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
+    return applied
+
+
+def _list(
+    context: ServerContext, kind: str, documents: Callable[[Registry], list[Document]]
+) -> Handler:
+    async def list_all(_request: Request) -> Response:
+        return json_response({kind: documents(applied_registry(context))})
+
+    return list_all
+
+
+def _get(
+    context: ServerContext, documents: Callable[[Registry], list[Document]], noun: str
+) -> Handler:
+    async def get_one(request: Request) -> Response:
+        name, known = request.path_params["name"], documents(applied_registry(context))
+        for document in known:
+            if document["name"] == name:
+                return json_response(document)
+        raise UnknownNameError.among(noun, name, [str(document["name"]) for document in known])
+
+    return get_one
+
+
+def _entity_documents(registry: Registry) -> list[Document]:
+    return [_entity_document(registry, entity) for entity in registry.entities]
+
+
+def _view_documents(registry: Registry) -> list[Document]:
+    return [_view_document(registry, view) for view in registry.feature_views]
+
+
+def _service_documents(registry: Registry) -> list[Document]:
+    return [_service_document(registry, service) for service in registry.feature_services]
+
+
+_KINDS: dict[str, tuple[Callable[[Registry], list[Document]], str]] = {
+    "entities": (_entity_documents, "entity"),
+    "views": (_view_documents, "feature view"),
+    "services": (_service_documents, "feature service"),
+}
+
+
+def _entity_document(registry: Registry, entity: Entity) -> Document:
+    """Return an entity with the names of its views."""
+    views = [view.name for view in registry.feature_views if view.entity == entity.name]
+    join_keys = [{"name": name, "type": dtype} for name, dtype in entity.join_keys.items()]
+    return document_of("entity", entity, views=views) | {"join_keys": join_keys}
+
+
+def _view_document(registry: Registry, view: FeatureView) -> Document:
+    """Return a view with its fields in order and the services that use it."""
+    fields = [
+        document_of("field", field)
+        | {"name": name, "ttl_ms": view.field_ttl_ms(name) or view.ingestion.ttl_ms}
+        for name, field in view.fields_.items()
+    ]
+    services = sorted(
+        {s for name in view.fields_ for s in services_with(registry, view.name, name)}
+    )
+    return document_of("feature_view", view) | {
+        "written": kind_of(view),
+        "refresh_ms": view.ingestion.refresh,
+        "ttl_ms": view.ingestion.ttl_ms,
+        "fields": fields,
+        "services": services,
+    }
+
+
+def _service_document(registry: Registry, service: FeatureService) -> Document:
+    """Return a service with each of its features and its entities."""
+    return document_of("feature_service", service) | {
+        "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
+        "entities": registry.entities_of(service),
+    }

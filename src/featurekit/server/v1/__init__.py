@@ -1,1 +1,0 @@
-"""Our own REST interface, under `/v1`: rows of values with their statuses, and the registry."""
