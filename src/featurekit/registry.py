@@ -1,7 +1,7 @@
-"""The registry: what was applied, remembered as canonical JSON.
+"""The registry: the applied definitions, stored as canonical JSON.
 
-Immutable. It also remembers the fields that an entity once had (`retired`), which batch writes
-delete. Its fingerprint changes whenever anything in it does, descriptions included.
+A registry is immutable. It also contains the fields that an entity no longer declares (`retired`),
+which batch writes delete. Any change, also of a description, changes its fingerprint.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from featurekit.models.definitions import (
 from featurekit.models.model import Model
 
 FORMAT = 1
-"""The version of the JSON; another one is refused."""
+"""The version of the JSON document; other versions are refused."""
 
 M = TypeVar("M", bound=Model)
 
-_ORDERED = ("join_keys", "fields")
-"""Mappings whose order means something; canonical JSON has them as lists of pairs."""
+_ORDERED_MAPPINGS = ("join_keys", "fields")
+"""Mappings whose order matters; the JSON document has them as lists of pairs."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A repository's definitions, as applied.
+    """The applied definitions of a repository.
 
     Attributes:
         project: The project's name.
-        key_prefix: What all keys begin with.
-        entities: Sorted by name; so are views and services.
-        feature_views: The feature views.
-        feature_services: The feature services.
-        retired: The hash fields that each entity once had and has no more, sorted.
+        key_prefix: The prefix of all keys.
+        entities: The entities, sorted by name.
+        feature_views: The feature views, sorted by name.
+        feature_services: The feature services, sorted by name.
+        retired: The hash fields that each entity no longer declares, sorted.
     """
 
     project: str
@@ -56,7 +56,7 @@ class Registry:
 
     @classmethod
     def from_loaded(cls, loaded: LoadedRepo, previous: Registry | None) -> Registry:
-        """The registry of a repository that follows `previous`."""
+        """Return the registry of a loaded repository that replaces `previous`."""
         registry = cls(
             project=loaded.config.project,
             key_prefix=loaded.config.online_store.key_prefix,
@@ -78,7 +78,7 @@ class Registry:
         return list(dict.fromkeys(entities[view] for view, _ in self.features_of(service)))
 
     def hash_fields(self, entity: str) -> set[str]:
-        """All fields of an entity's hash, with those that keep event times."""
+        """Return all fields of an entity's hash, including those that hold event times."""
         views = [view for view in self.feature_views if view.entity == entity]
         names = {name for view in views for name in view.fields_}
         return names | {view.event_time_field for view in views if view.event_time_field}
@@ -86,20 +86,20 @@ class Registry:
     def _retired_since(self, previous: Registry) -> dict[str, tuple[str, ...]]:
         retired = {}
         for entity in self.entities:
-            once = previous.hash_fields(entity.name) | {*previous.retired.get(entity.name, ())}
-            if gone := once - self.hash_fields(entity.name):
-                retired[entity.name] = tuple(sorted(gone))
+            before = previous.hash_fields(entity.name) | {*previous.retired.get(entity.name, ())}
+            if removed := before - self.hash_fields(entity.name):
+                retired[entity.name] = tuple(sorted(removed))
         return retired
 
     def to_json(self) -> str:
-        """The registry as canonical JSON: equal registries give equal text."""
+        """Return the registry as canonical JSON; equal registries have equal text."""
         data = {
             "format": FORMAT,
             "project": self.project,
             "key_prefix": self.key_prefix,
-            "entities": [_dump(entity) for entity in self.entities],
-            "feature_views": [_dump(view) for view in self.feature_views],
-            "feature_services": [_dump(service) for service in self.feature_services],
+            "entities": [_dump_model(entity) for entity in self.entities],
+            "feature_views": [_dump_model(view) for view in self.feature_views],
+            "feature_services": [_dump_model(service) for service in self.feature_services],
             "retired": {name: list(fields) for name, fields in self.retired.items()},
         }
         text = json.dumps(
@@ -109,10 +109,10 @@ class Registry:
 
     @classmethod
     def from_json(cls, text: str) -> Registry:
-        """The registry of `to_json`.
+        """Return the registry that `to_json` wrote.
 
         Raises:
-            RegistryError: It is damaged, or of another version.
+            RegistryError: The document is damaged, or has another version.
         """
         try:
             data = json.loads(text)
@@ -122,20 +122,22 @@ class Registry:
                     hint="install the version of featurekit that wrote it, or a newer one",
                 )
             registry = cls(
-                project=_text(data["project"]),
-                key_prefix=_text(data["key_prefix"]),
-                entities=tuple(_load(Entity, item) for item in data["entities"]),
-                feature_views=tuple(_load(FeatureView, item) for item in data["feature_views"]),
+                project=_require_text(data["project"]),
+                key_prefix=_require_text(data["key_prefix"]),
+                entities=tuple(_load_model(Entity, item) for item in data["entities"]),
+                feature_views=tuple(
+                    _load_model(FeatureView, item) for item in data["feature_views"]
+                ),
                 feature_services=tuple(
-                    _load(FeatureService, item) for item in data["feature_services"]
+                    _load_model(FeatureService, item) for item in data["feature_services"]
                 ),
                 retired={
-                    _text(name): tuple(map(_text, fields))
+                    _require_text(name): tuple(map(_require_text, fields))
                     for name, fields in data["retired"].items()
                 },
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged(error) from error
+            raise _damaged_error(error) from error
         registry._check_references()
         return registry
 
@@ -150,34 +152,34 @@ class Registry:
                     wrong.append(service.name)
         if wrong:
             raise RegistryError(
-                f"the registry is damaged: '{wrong[0]}' refers to what is not there"
+                f"the registry is damaged: '{wrong[0]}' refers to a missing definition"
             )
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical JSON, in hex; people are shown the first 16 digits."""
+        """The SHA-256 of the canonical JSON in hex; output shows its first 16 digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _dump(model: Model) -> dict[str, Any]:
+def _dump_model(model: Model) -> dict[str, Any]:
     data = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {key: list(v.items()) if key in _ORDERED else v for key, v in data.items()}
+    return {key: list(v.items()) if key in _ORDERED_MAPPINGS else v for key, v in data.items()}
 
 
-def _load(model: type[M], data: dict[str, Any]) -> M:
-    unpaired = {key: dict(v) if key in _ORDERED else v for key, v in data.items()}
-    return model.model_validate(unpaired)
+def _load_model(model: type[M], data: dict[str, Any]) -> M:
+    fields = {key: dict(v) if key in _ORDERED_MAPPINGS else v for key, v in data.items()}
+    return model.model_validate(fields)
 
 
-def _text(value: object) -> str:
+def _require_text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
 
 
-def _damaged(error: Exception) -> RegistryError:
-    fact = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+def _damaged_error(error: Exception) -> RegistryError:
+    problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
     return RegistryError(
-        f"the registry is damaged: {fact}",
+        f"the registry is damaged: {problem}",
         hint="restore it from version control or a backup, or remove it and apply again",
     )

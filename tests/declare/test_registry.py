@@ -130,7 +130,7 @@ def test_a_removed_entity_is_forgotten(load: Load) -> None:
         ('"format":1', '"format":1,', "damaged"),
         ('"project":"fraud"', '"project":5', "damaged"),
         ('"key_prefix":"fs"', '"keyprefix":"fs"', "damaged"),
-        ('"entity":"user"', '"entity":"usr"', "'v' refers to what is not there"),
+        ('"entity":"user"', '"entity":"usr"', "'v' refers to a missing definition"),
         ('"type":"int64"', '"type":"int46"', "damaged"),
         ('"retired":{}', '"retired":[]', "damaged"),
     ],

@@ -1,4 +1,4 @@
-"""Sources: where the rows of batch views and the events of stream views come from."""
+"""The YAML models of batch sources and stream sources."""
 
 from __future__ import annotations
 
@@ -24,83 +24,87 @@ def _one_character(text: str) -> str:
     return text
 
 
-def _callable(text: str) -> str:
+def _callable_path(text: str) -> str:
     module, _, function = text.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), function]):
         raise ValueRefusedError(
-            f"found {format_raw(text)}, expected module:function, as my_features.users:rows"
+            f"found {format_raw(text)}, expected module:function, for example "
+            "my_features.users:rows"
         )
     return text
 
 
-class _Rows(Model):
-    """What all batch sources can say about their rows."""
+class _RowSource(Model):
+    """Keys that all batch sources share."""
 
     timestamp_field: NonEmptyText | None = Field(
         default=None,
-        description="The column that tells when a row became true; the newest row of an entity "
-        "wins; without it the last one does, for example `timestamp_field: event_timestamp`.",
+        description="Column with a row's event time; the newest row of an entity is loaded, or "
+        "the last row if there is no such column; "
+        "for example `timestamp_field: event_timestamp`.",
     )
     created_timestamp_field: NonEmptyText | None = Field(
         default=None,
-        description="The column that decides between rows of an equal timestamp, "
+        description="Column that orders rows with equal timestamps, "
         "for example `created_timestamp_field: created`.",
     )
     columns: dict[NonEmptyText, NonEmptyText] = Field(
         default={},
-        description="The source's column for each field or join key of another name, "
+        description="Source columns of fields and join keys whose names differ, "
         "for example `columns: {user_id: uid}`.",
     )
 
     @field_validator("created_timestamp_field")
     @classmethod
-    def _created_needs_timestamp(cls, name: str, info: ValidationInfo) -> str:
+    def _created_requires_timestamp(cls, name: str, info: ValidationInfo) -> str:
         if info.data.get("timestamp_field", "") is None:
             raise requires_key(
                 "timestamp_field",
-                "it decides between equal timestamps, and there is no 'timestamp_field'",
+                "it orders rows with equal timestamps, and there is no 'timestamp_field'",
             )
         return name
 
 
-class _Files(_Rows):
+class _FileSource(_RowSource):
     path: TextList = Field(
-        description="Files, folders or globs, relative to the repository's folder, or URLs, "
+        description="Files, folders or globs relative to the repository's folder, or URLs, "
         "for example `path: data/users.parquet`."
     )
     hive_partitioning: Flag = Field(
         default=False,
-        description="Whether folders named `column=value` are columns, "
+        description="Read folders named `column=value` as columns, "
         "for example `hive_partitioning: true`.",
     )
 
 
-class ParquetSource(_Files):
+class ParquetSource(_FileSource):
     """Parquet files."""
 
     type: Literal["parquet"] = Field(description="Parquet files; `type: parquet`.")
 
 
-class CsvSource(_Files):
+class CsvSource(_FileSource):
     """CSV files with a header line."""
 
     type: Literal["csv"] = Field(description="CSV files with a header line; `type: csv`.")
     delimiter: Annotated[Text, AfterValidator(_one_character)] = Field(
-        default=",", description='What stands between columns, for example `delimiter: ";"`.'
+        default=",", description='Column separator, for example `delimiter: ";"`.'
     )
     null: Text = Field(
         default="",
-        description="The text that means null, for example `null: NA`; empty by default.",
+        description="Text that is read as null, empty by default, for example `null: NA`.",
     )
 
 
-class JsonlSource(_Files):
-    """Files with one JSON object a line."""
+class JsonlSource(_FileSource):
+    """Files with one JSON object per line."""
 
-    type: Literal["jsonl"] = Field(description="One JSON object a line; `type: jsonl`.")
+    type: Literal["jsonl"] = Field(
+        description="Files with one JSON object per line; `type: jsonl`."
+    )
 
 
-class SqlSource(_Rows):
+class SqlSource(_RowSource):
     """The result of a SQL query, run by DuckDB."""
 
     exactly_one: ClassVar[tuple[str, ...]] = ("query", "query_file")
@@ -112,16 +116,16 @@ class SqlSource(_Rows):
     )
     query_file: NonEmptyText | None = Field(
         default=None,
-        description="A file with the query, relative to the repository's folder, "
+        description="File with the query, relative to the repository's folder, "
         "for example `query_file: sql/users.sql`.",
     )
 
 
-class PythonSource(_Rows):
-    """The rows that a Python function returns."""
+class PythonSource(_RowSource):
+    """The rows returned by a Python function."""
 
     type: Literal["python"] = Field(description="A Python function; `type: python`.")
-    callable: Annotated[Text, AfterValidator(_callable)] = Field(
+    callable: Annotated[Text, AfterValidator(_callable_path)] = Field(
         description="The function, importable from the repository's folder, "
         "for example `callable: my_features.users:rows`."
     )
@@ -133,71 +137,73 @@ BatchSource = Annotated[
 ]
 
 
-class _Events(Model):
-    """What all stream sources can say about their events."""
+class _EventSource(Model):
+    """Keys that all stream sources share."""
 
     group: NonEmptyText | None = Field(
         default=None,
-        description="The consumer group; the project's and the view's name by default, as "
-        "`fraud-user_activity`, for example `group: features`.",
+        description="Consumer group, by default `<project>-<view>`, "
+        "for example `group: features`.",
     )
     columns: dict[NonEmptyText, NonEmptyText] = Field(
         default={},
-        description="The event's key for each field or join key of another name, "
+        description="Event keys of fields and join keys whose names differ, "
         "for example `columns: {user_id: uid}`.",
     )
     where: dict[NonEmptyText, ScalarText] = Field(
         default={},
-        description="Only events with these texts under these keys are taken, "
+        description="Texts that these event keys must have; other events are skipped; "
         "for example `where: {kind: login}`.",
     )
     event_timestamp_field: NonEmptyText | None = Field(
         default=None,
-        description="The event's key with the time it became true, which `ordering: event_time` "
-        "needs; `event_timestamp` by default, for example `event_timestamp_field: at`.",
+        description="Event key with the event time for `ordering: event_time`, by default "
+        "`event_timestamp`, for example `event_timestamp_field: at`.",
     )
     dead_letter: NonEmptyText | None = Field(
         default=None,
-        description="The stream or topic that refused events go to, "
+        description="Stream or topic for rejected events, "
         "for example `dead_letter: user-activity-refused`.",
     )
 
 
-class RedisStreamSource(_Events):
+class RedisStreamSource(_EventSource):
     """A Redis stream, read by a consumer group."""
 
     type: Literal["redis_stream"] = Field(description="A Redis stream; `type: redis_stream`.")
-    stream: NonEmptyText = Field(description="Its key, for example `stream: user-activity`.")
+    stream: NonEmptyText = Field(
+        description="Key of the stream, for example `stream: user-activity`."
+    )
     format: Literal["fields", "json"] = Field(
         default="fields",
-        description="Whether an entry's fields are the event's keys, or one of them holds the "
-        "event as JSON, for example `format: json`.",
+        description="`fields`: the fields of an entry are the event. `json`: one field holds the "
+        "event as a JSON object; for example `format: json`.",
     )
     field: NonEmptyText | None = Field(
         default=None,
-        description="The field with the JSON, `data` by default; only with `format: json`, "
+        description="Field with the JSON object, by default `data`; only with `format: json`; "
         "for example `field: payload`.",
     )
 
     @field_validator("field")
     @classmethod
-    def _field_of_json(cls, name: str, info: ValidationInfo) -> str:
+    def _field_requires_json(cls, name: str, info: ValidationInfo) -> str:
         if info.data.get("format") == "fields":
             raise requires_key("format", "it names the field with the JSON: add 'format: json'")
         return name
 
 
-class KafkaSource(_Events):
+class KafkaSource(_EventSource):
     """A Kafka topic of JSON objects."""
 
-    type: Literal["kafka"] = Field(description="A Kafka topic of JSON; `type: kafka`.")
+    type: Literal["kafka"] = Field(description="A Kafka topic of JSON objects; `type: kafka`.")
     topic: NonEmptyText = Field(description="The topic, for example `topic: user-activity`.")
     bootstrap_servers: NonEmptyText = Field(
-        description="Where to find brokers, for example `bootstrap_servers: localhost:9092`."
+        description="Brokers to connect to first, for example `bootstrap_servers: localhost:9092`."
     )
     start: Literal["earliest", "latest"] = Field(
         default="earliest",
-        description="Where a new consumer group begins to read, for example `start: latest`.",
+        description="Where a new consumer group begins, for example `start: latest`.",
     )
 
 
