@@ -35,6 +35,7 @@ check: $(VENV)/.dev ## Check format, lint, types, layers, words and generated pa
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.words
+	$(BIN)/python -m featurekit.codegen.unasync --check
 	$(BIN)/python -m featurekit.codegen.reference docs --check
 	$(BIN)/python -m featurekit.cli.pages docs --check
 

@@ -51,7 +51,7 @@ def connect(url: str | None) -> redis.Redis:
     """Connect to the store of the URL, or to the embedded server."""
     if url is not None and not url.startswith("embedded:"):
         return redis.Redis.from_url(url)
-    return redis.Redis(unix_socket_path=str(embedded_server().ensure()))
+    return redis.Redis(unix_socket_path=str(embedded_server().ensure_running()))
 
 
 def main() -> None:

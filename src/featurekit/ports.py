@@ -207,6 +207,9 @@ class OnlineStore(Protocol):
 class AsyncOnlineStore(Protocol):
     """The asyncio form of `OnlineStore.run` and `read`, bound to one event loop at a time."""
 
+    def describe(self) -> str:
+        """Return the store's address for messages, without its password."""
+
     @property
     def connection_stats(self) -> ConnectionStats:
         """Counters of the store's connections."""

@@ -210,9 +210,9 @@ def test_what_the_environment_holds_is_never_shown(problems: Problems, load: Loa
         ),
         (
             URL % "rdis://:pw@h",
-            "online_store.url: no kind of store has the scheme 'rdis' | did you",
+            "online_store.url: 'rdis' is not an online store's scheme | did you",
         ),
-        (URL % "localhost", "online_store.url: expected the URL of a store, as redis://"),
+        (URL % "localhost", "online_store.url: expected a store URL, for example redis://"),
     ],
 )
 def test_a_wrong_repo_file_is_a_problem(problems: Problems, repo: str, problem: str) -> None:

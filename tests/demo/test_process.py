@@ -194,7 +194,7 @@ def test_a_store_that_is_away_or_unfit_is_told_and_ends_it(tmp_path: Path) -> No
         with server.client() as client:
             client.hset("fs:user:mine", "country_iso", "NO")
         result = run("demo", "--repo", str(tmp_path), "--port", "0", "--url", server.url)
-        assert (result.exit_code, "has no HEXPIRE" in result.stderr) == (1, True)
+        assert (result.exit_code, "lacks HEXPIRE" in result.stderr) == (1, True)
         with server.client() as client:
             assert client.keys("*") == [b"fs:user:mine"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores.embedded_server import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 

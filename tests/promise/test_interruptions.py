@@ -23,7 +23,7 @@ from featurekit import FeatureStore
 from featurekit.errors import LockedError, StoreError, StoreUnavailableError
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
-from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores.embedded_server import EmbeddedServer
 from tests.fault_proxy import FaultProxy
 from tests.promise.repos import FRAUD, applied, immortal
 from tests.servers import Server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurekit.stores import open_store
-from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from tests.conftest import KINDS, flushed
 from tests.sentinels import Watched, watched

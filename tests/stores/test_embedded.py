@@ -14,7 +14,7 @@ import pytest
 
 from featurekit.errors import StoreError
 from featurekit.stores import open_async_store
-from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
 from tests.stores.conftest import opened
@@ -97,14 +97,14 @@ def test_it_outlives_the_process_that_started_it(folder: Path) -> None:
 
 
 def test_two_that_start_at_once_get_one_server(folder: Path) -> None:
-    code = f"from featurekit.stores.embedded import *; EmbeddedServer(Path('{folder}')).ensure()"
+    code = f"from featurekit.stores.embedded_server import *; EmbeddedServer(Path('{folder}')).ensure_running()"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert servers_in(folder) == 1
 
 
 def test_threads_that_start_at_once_get_one_server(folder: Path) -> None:
-    threads = [threading.Thread(target=EmbeddedServer(folder).ensure) for _ in range(4)]
+    threads = [threading.Thread(target=EmbeddedServer(folder).ensure_running) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,10 +114,10 @@ def test_threads_that_start_at_once_get_one_server(folder: Path) -> None:
 
 def test_leftovers_of_a_dead_server_do_no_harm(folder: Path) -> None:
     server = EmbeddedServer(folder)
-    server.ensure()
+    server.ensure_running()
     kill(folder)
     (folder / "valkey.pid").write_text(str(os.getpid()))
-    assert server.ensure().exists()
+    assert server.ensure_running().exists()
     assert server.status().pid != os.getpid()
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
     (folder / "appendonlydir").mkdir()
     (folder / "appendonlydir" / "appendonly.aof.manifest").write_text("rubbish\n")
     with pytest.raises(StoreError, match=r"does not start: .*manifest"):
-        EmbeddedServer(folder).ensure()
+        EmbeddedServer(folder).ensure_running()
 
 
 def test_stopping_what_does_not_run_is_no_error(folder: Path) -> None:

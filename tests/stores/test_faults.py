@@ -128,7 +128,7 @@ def test_connections_are_bounded_where_the_url_says_so(proxy: FaultProxy) -> Non
     store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
     assert store._pool.permits
     store._pool.permits.acquire()
-    with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* within 50 ms"):
+    with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* in use for 50 ms"):
         store.run(KEYS, GETS)
     store.close()
 

@@ -201,11 +201,11 @@ def test_a_replica_is_refused_without_a_trace(store: FeatureStore, server: Serve
         client.replicaof("127.0.0.1", "1")
         try:
             with pytest.raises(
-                StoreUnavailableError, match="takes no writes: it is a replica now"
+                StoreUnavailableError, match="does not accept writes: it is a replica now"
             ):
                 writer.write_many([("u1", {"step": 2}, now_ms())], on_bad_event="skip")
             with pytest.raises(
-                StoreUnavailableError, match="takes no writes: it is a replica now"
+                StoreUnavailableError, match="does not accept writes: it is a replica now"
             ):
                 writer.write("u1", {"step": 2}, event_timestamp=now_ms())
         finally:

@@ -17,14 +17,16 @@ from redis.cluster import ClusterNode
 
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
+from featurekit.store_options import CLUSTER_SCHEMES
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.stores.cluster.topology import find_topology
 from featurekit.stores.connection import READ_BYTES, check_tls_files, connect
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.embedded import EmbeddedServer, socket_url
+from featurekit.stores.embedded import socket_url
+from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinel import SentinelStore
-from featurekit.stores.url import CLUSTER_SCHEMES, StoreUrl
+from featurekit.stores.url import StoreUrl
 from featurekit.wire import Reply
 
 Exchange = Callable[[], list[Any]]

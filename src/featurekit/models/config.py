@@ -20,39 +20,26 @@ from featurekit.models.scalars import (
     TextList,
     format_raw,
 )
-
-URL_SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+cluster",
-    "rediss+cluster",
-    "redis+sentinel",
-    "rediss+sentinel",
-    "embedded",
-    "memory",
-)
-
-WAITS = ("timeout", "connect_timeout", "load_timeout", "health_check")
+from featurekit.store_options import SCHEMES, STORE_OPTIONS
 
 
-def _url(text: str) -> str:
-    """Check the scheme alone; the rest may be secret and is shown nowhere."""
-    scheme, mark, _ = text.partition("://")
-    if not mark:
+def _check_url(text: str) -> str:
+    """Check the scheme only: the rest may contain secrets, which no message may show."""
+    scheme, separator, _ = text.partition("://")
+    if not separator:
         raise ValueRefusedError(
-            "expected the URL of a store, as redis://localhost:6379/0",
-            hint=f"known schemes: {', '.join(URL_SCHEMES)}",
+            "expected a store URL, for example redis://localhost:6379/0",
+            hint=f"known schemes: {', '.join(SCHEMES)}",
         )
-    if scheme not in URL_SCHEMES:
+    if scheme not in SCHEMES:
         raise ValueRefusedError(
-            f"no kind of store has the scheme {format_raw(scheme)}",
-            hint=name_hint(scheme, URL_SCHEMES),
+            f"{format_raw(scheme)} is not an online store's scheme",
+            hint=name_hint(scheme, SCHEMES),
         )
     return text
 
 
-def _prefix(text: str) -> str:
+def _check_prefix(text: str) -> str:
     if not text or re.search(r"[\s{}\x00-\x1f\x7f]", text):
         raise ValueRefusedError(
             f"found {format_raw(text)}, expected text without braces, spaces and control characters"
@@ -60,100 +47,64 @@ def _prefix(text: str) -> str:
     return text
 
 
-class Tls(Model):
-    """What an encrypted connection (rediss://) is proven with. Files are relative to this file."""
+def _option(name: str) -> Any:
+    """Return the field of a store option, with the default and description of the option table."""
+    option = STORE_OPTIONS[name]
+    is_duration = option.kind == "duration"
+    return Field(
+        default=option.default,
+        json_schema_extra={"default": option.default_text} if is_duration else None,
+        description=f"{option.description}, for example `{option.example}`.",
+    )
 
-    ca_certs: NonEmptyText | None = Field(
-        default=None,
-        description="The file of the authorities that the server's certificate is trusted by, "
-        "if not those of the machine, for example `ca_certs: tls/ca.crt`.",
-    )
-    certfile: NonEmptyText | None = Field(
-        default=None,
-        description="The file of the client's certificate, for a server that asks for one, "
-        "for example `certfile: tls/client.crt`.",
-    )
-    keyfile: NonEmptyText | None = Field(
-        default=None,
-        description="The file of the key to `certfile`, for example `keyfile: tls/client.key`.",
-    )
-    cert_reqs: Literal["required", "optional", "none"] = Field(
-        default="required",
-        description="Whether the server's certificate must be right, for example `cert_reqs: required`.",
-    )
-    check_hostname: Flag = Field(
-        default=True,
-        description="Whether that certificate must be for the host of the URL, "
-        "for example `check_hostname: false`.",
-    )
+
+class Tls(Model):
+    """TLS settings of a `rediss://` connection. Paths are relative to this file."""
+
+    ca_certs: NonEmptyText | None = _option("ssl_ca_certs")
+    certfile: NonEmptyText | None = _option("ssl_certfile")
+    keyfile: NonEmptyText | None = _option("ssl_keyfile")
+    cert_reqs: Literal["required", "optional", "none"] = _option("ssl_cert_reqs")
+    check_hostname: Flag = _option("ssl_check_hostname")
 
 
 class OnlineStoreConfig(Model):
-    """Where values are kept, and how they are reached. Options of the URL itself win over these."""
+    """The online store. Options in the URL override these keys."""
 
-    url: Annotated[Text, AfterValidator(_url)] = Field(
+    url: Annotated[Text, AfterValidator(_check_url)] = Field(
         default="embedded://.featurekit/online",
         repr=False,
         description="The store's URL: redis://, redis+cluster://, redis+sentinel://, each with "
         "rediss for TLS, unix://, embedded:// or memory://; secrets come from the environment, "
         "for example `url: ${FEATUREKIT_ONLINE_URL:-embedded://.featurekit/online}`.",
     )
-    key_prefix: Annotated[Text, AfterValidator(_prefix)] = Field(
+    key_prefix: Annotated[Text, AfterValidator(_check_prefix)] = Field(
         default="fs",
-        description="What all keys begin with, as `fs` in `fs:user:u0001`, for example `key_prefix: fs`.",
+        description="Prefix of all keys, such as `fs` in `fs:user:u0001`, "
+        "for example `key_prefix: fs`.",
         json_schema_extra={"pattern": r"^[^\s{}]+$"},
     )
-    timeout: ShortDuration = Field(
-        default=250,
-        json_schema_extra={"default": "250ms"},
-        description="How long one try of a read or write waits for its replies, "
-        "for example `timeout: 250ms`.",
-    )
-    connect_timeout: ShortDuration = Field(
-        default=500,
-        json_schema_extra={"default": "500ms"},
-        description="How long connecting may take, TLS and login each, for example `connect_timeout: 1s`.",
-    )
-    load_timeout: ShortDuration = Field(
-        default=10_000,
-        json_schema_extra={"default": "10s"},
-        description="How long a load, or a command of upkeep, waits for the next reply, "
-        "for example `load_timeout: 10s`.",
-    )
-    retries: NonNegativeInt = Field(
-        default=1,
-        description="How often a whole call is sent again when no answer came, for example `retries: 2`.",
-    )
-    max_connections: PositiveInt | None = Field(
-        default=None,
-        description="Most connections at once, for threads and for each event loop (there 64 "
-        "unless told), for example `max_connections: 32`.",
-    )
-    health_check: ShortDuration = Field(
-        default=30_000,
-        json_schema_extra={"default": "30s"},
-        description="A connection that was idle for longer is proven by a PING before it is "
-        "used, for example `health_check: 30s`.",
-    )
-    read_from: Literal["primary", "replica"] = Field(
-        default="primary",
-        description="Which servers of a cluster or of Sentinel answer reads, "
-        "for example `read_from: replica`.",
-    )
+    timeout: ShortDuration = _option("timeout")
+    connect_timeout: ShortDuration = _option("connect_timeout")
+    load_timeout: ShortDuration = _option("load_timeout")
+    retries: NonNegativeInt = _option("retries")
+    max_connections: PositiveInt | None = _option("max_connections")
+    health_check: ShortDuration = _option("health_check")
+    read_from: Literal["primary", "replica"] = _option("read_from")
     tls: Tls | None = Field(
         default=None,
-        description="What an encrypted connection is proven with, for example `tls: {ca_certs: ca.crt}`.",
+        description="TLS settings, for example `tls: {ca_certs: ca.crt}`.",
     )
 
     @property
     def options(self) -> dict[str, str]:
-        """What is given, by the names that these options have in a URL."""
-        own = self.model_fields_set - {"url", "key_prefix", "tls"}
+        """The options that the file sets, as text, by their names in URLs."""
         tls = self.tls.model_dump(exclude_unset=True) if self.tls else {}
-        return {
-            **{name: f"{getattr(self, name)}{'ms' * (name in WAITS)}" for name in own},
-            **{f"ssl_{name}": str(value) for name, value in tls.items()},
-        }
+        texts = {f"ssl_{name}": str(value) for name, value in tls.items()}
+        for name in self.model_fields_set & STORE_OPTIONS.keys():
+            is_duration = STORE_OPTIONS[name].kind == "duration"
+            texts[name] = f"{getattr(self, name)}{'ms' if is_duration else ''}"
+        return texts
 
 
 class RepoConfig(Model):

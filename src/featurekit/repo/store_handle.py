@@ -15,8 +15,8 @@ from typing_extensions import override
 from featurekit.errors import RequestError
 from featurekit.loader import load_repo
 from featurekit.ports import AsyncOnlineStore, ConnectionStats, OnlineStore, StoreHandle
-from featurekit.stores import open_async_store, open_store_url
-from featurekit.stores.embedded import EmbeddedServer
+from featurekit.stores import create_store, open_async_store
+from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
 __all__ = ["EmbeddedServer", "LazyStoreHandle", "embedded_server", "now_ms"]
@@ -70,7 +70,7 @@ class LazyStoreHandle(StoreHandle):
             load_timeout_s: Upper bound for the store's `load_timeout`.
         """
         url = self._parsed_url.with_absolute_paths(self.root.absolute()).with_secrets(os.environ)
-        return open_store_url(replace(url, load_timeout_s=min(url.load_timeout_s, load_timeout_s)))
+        return create_store(replace(url, load_timeout_s=min(url.load_timeout_s, load_timeout_s)))
 
     @property
     @override

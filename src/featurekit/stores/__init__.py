@@ -1,7 +1,12 @@
-"""Online stores: the adapters that carry prepared bytes to a server, and how one is chosen."""
+"""Adapters for online stores: one server, Sentinel, a cluster, embedded, and in memory."""
 
 from __future__ import annotations
 
-from featurekit.stores.open import open_async_store, open_store, open_store_url
+from featurekit.stores.open import (
+    create_async_store,
+    create_store,
+    open_async_store,
+    open_store,
+)
 
-__all__ = ["open_async_store", "open_store", "open_store_url"]
+__all__ = ["create_async_store", "create_store", "open_async_store", "open_store"]

@@ -1,8 +1,13 @@
-"""Links: one connection each, that sends prepared bytes and collects parsed replies.
+"""One connection to a server: send prepared bytes, return parsed replies.
 
-redis-py connects, does TLS, AUTH and SELECT; after that a link has the socket to itself. Whatever
-goes wrong on a link is an `OSError`, and a link that had one must be closed: what arrives on it
-later could be taken for the answer to another request.
+redis-py opens the connection, including TLS, AUTH and SELECT. Then `Connection` takes the socket
+and reads from it alone, with hiredis as the parser.
+
+Invariants: a connection has at most one exchange at a time, and an exchange ends with exactly as
+many replies as were asked for. Everything that goes wrong is an `OSError` (a timeout, a cut, or
+bytes that are not RESP), and the connection must then be closed: bytes that arrive later could be
+taken for the answer to the next request. Rejected alternative: redis-py's own send and read; it
+parses and wraps each reply in Python, which costs several times the parsing itself.
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ from redis.retry import Retry
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.deadline import LEAST_S, Deadline
+from featurekit.store_options import TLS_FILES
+from featurekit.stores.deadline import MIN_TIMEOUT_S, Deadline
 from featurekit.stores.error_mapping import (
     NOT_READY_HINTS,
     GarbledReplyError,
@@ -39,7 +45,7 @@ from featurekit.stores.error_mapping import (
     check_greeting,
     connect_error,
 )
-from featurekit.stores.options import SSL_FILES, WHERE
+from featurekit.stores.options import WHERE
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
@@ -48,18 +54,18 @@ PING = command(b"PING")
 ROLE = command(b"ROLE")
 READ_BYTES = 65536
 OnReply = Callable[[Reply], Any] | None
-SLACK_S = 0.005
+TIMEOUT_SLACK_S = 0.005
 
 
 def reply_reader(error: Callable[[str], ErrorReply] = ErrorReply) -> hiredis.Reader:
-    """A parser whose errors are `ErrorReply` values and which answers `INCOMPLETE` for an incomplete reply."""
+    """Return a parser that gives `error` values for errors and `INCOMPLETE` when data is missing."""
     return hiredis.Reader(
         protocolError=GarbledReplyError, replyError=error, notEnoughData=INCOMPLETE
     )
 
 
-class _Connection(Protocol):
-    """What is used of redis-py's connections, which have no types of their own."""
+class _RedisConnection(Protocol):
+    """The part of redis-py's untyped connections that is used here."""
 
     deadline_s: float
 
@@ -68,15 +74,15 @@ class _Connection(Protocol):
     def connected_socket(self) -> socket.socket: ...
 
 
-class _HandsOutSocket(AbstractConnection):
+class _SocketAccess(AbstractConnection):
     _sock: Any
     deadline_s: float
 
     @override
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """As redis-py's, with all of its waiting over in time."""
+        """Read a reply of the login, but not beyond the deadline of the call."""
         if self.deadline_s != inf:
-            self._sock.settimeout(max(self.deadline_s - monotonic(), LEAST_S))
+            self._sock.settimeout(max(self.deadline_s - monotonic(), MIN_TIMEOUT_S))
         return super().read_response(*args, **kwargs)
 
     def connected_socket(self) -> socket.socket:
@@ -84,28 +90,20 @@ class _HandsOutSocket(AbstractConnection):
         return sock
 
 
-class _Tcp(_HandsOutSocket, RedisConnection):
-    pass
-
-
-class _Tls(_HandsOutSocket, SSLConnection):
-    pass
-
-
-class _Unix(_HandsOutSocket, UnixDomainSocketConnection):
-    pass
-
-
-KINDS: dict[str, Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+_CLASSES: dict[str, Any] = {
+    "redis": type("_Tcp", (_SocketAccess, RedisConnection), {}),
+    "rediss": type("_Tls", (_SocketAccess, SSLConnection), {}),
+    "unix": type("_Unix", (_SocketAccess, UnixDomainSocketConnection), {}),
+}
 
 
 class Connection:
-    """One connection. Not for two threads at once.
+    """One connection, for one thread at a time.
 
     Attributes:
         sock: The connected socket.
-        used_at: When it last began an exchange, by the monotonic clock.
-        era: That of the pool when it was opened.
+        used_at: When the last exchange began, on the monotonic clock.
+        generation: The pool's generation when the connection was opened.
     """
 
     __slots__ = (
@@ -118,7 +116,7 @@ class Connection:
         "used_at",
     )
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _RedisConnection) -> None:
         self._connection = connection
         self.sock = connection.connected_socket()
         self.used_at = monotonic()
@@ -130,10 +128,10 @@ class Connection:
     def exchange(
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
-        """Send `data` and wait until it has got its `count` replies, each taken by `on_reply`.
+        """Send `data` and return its `count` replies, each converted by `on_reply` if given.
 
         Raises:
-            OSError: It did not; close the link.
+            OSError: The replies did not arrive. Close the connection.
         """
         sock, reader, buffer = self.sock, self._reader, self._buffer
         if timeout_s != self._timeout_s:
@@ -149,7 +147,7 @@ class Connection:
                 new = iter(reader.gets, INCOMPLETE)
                 replies.extend(map(on_reply, new) if on_reply else new)
                 if len(replies) < count:
-                    self._shorten(began + timeout_s - monotonic())
+                    self._lower_timeout(began + timeout_s - monotonic())
         except BlockingIOError:
             raise TimeoutError("timed out") from None
         if len(replies) > count or reader.has_data():
@@ -157,49 +155,49 @@ class Connection:
         return replies
 
     def set_timeout(self, timeout_s: float) -> None:
-        """How long each step on the socket may take; 0 for not at all."""
-        # The kernel can keep the time of a plain socket, which saves two polls for each exchange.
+        """Set how long one operation on the socket may block; 0 makes it non-blocking."""
+        # The kernel can time a plain socket, which saves two polls for each exchange.
         in_kernel = timeout_s > 0 and type(self.sock).__module__ == "socket"
         self.sock.settimeout(None if in_kernel else timeout_s)
         if in_kernel:
-            span = struct.pack("@ll", int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, span)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
+            timeval = struct.pack("@ll", int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         self._timeout_s = timeout_s
 
-    def _shorten(self, remaining_s: float) -> None:
-        """Let no step on the socket take longer than what is left of the exchange."""
+    def _lower_timeout(self, remaining_s: float) -> None:
+        """Keep the next operation on the socket within the rest of the exchange."""
         if remaining_s <= 0:
             raise TimeoutError("timed out")
-        if remaining_s < self._timeout_s - SLACK_S:
+        if remaining_s < self._timeout_s - TIMEOUT_SLACK_S:
             self.set_timeout(remaining_s)
 
     def is_stale(self) -> bool:
-        """Whether an idle link has been closed by the other side."""
+        """Return whether the server has closed this idle connection."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.sock, selectors.EVENT_READ)
             return bool(selector.select(0))
 
     def close(self) -> None:
-        """Close it. In a child process nothing is sent: the connection belongs to the parent."""
+        """Close the connection. In a forked child this sends nothing to the server."""
         self._connection.disconnect()
 
 
 def connect(url: StoreUrl, deadline: Deadline | None = None) -> Connection:
-    """Open a link, with TLS, AUTH and SELECT as the URL says, each within `connect_timeout_s`.
+    """Open a connection with the URL's TLS settings, login and database.
 
     Args:
-        url: Where, and as whom.
-        deadline: That of the call that needs it, if its time may be over sooner.
+        url: The server and the login.
+        deadline: The limits of the call that needs the connection. Connecting takes at most the
+            URL's `connect_timeout_s`, and less if the call must end sooner.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, or is not ready.
-        StoreError: It refused this user, password or database.
+        StoreError: The server refuses this user, password or database.
     """
-    check_tls_files(url)
     deadline = connect_deadline(url, deadline)
-    options = connection_options(url, deadline.remaining_s())
-    connection: _Connection = KINDS[url.scheme](**options, retry=Retry(NoBackoff(), 0))
+    arguments = connection_arguments(url, deadline.remaining_s())
+    connection: _RedisConnection = _CLASSES[url.scheme](**arguments, retry=Retry(NoBackoff(), 0))
     connection.deadline_s = deadline.deadline_s
     try:
         connection.connect()
@@ -214,32 +212,35 @@ def connect(url: StoreUrl, deadline: Deadline | None = None) -> Connection:
     return Connection(connection)
 
 
-def connect_deadline(url: StoreUrl, deadline: Deadline | None = None) -> Deadline:
-    """The patience for connecting, for a call that has the one given."""
-    step = Deadline(url.connect_timeout_s)
-    return (
-        deadline
-        if deadline and deadline.remaining_s() < step.attempt_timeout_s and deadline.bounds_call
-        else step
-    )
+def connect_deadline(url: StoreUrl, call: Deadline | None = None) -> Deadline:
+    """Return the limits for connecting: the URL's, or those of the call if it must end sooner."""
+    default = Deadline(url.connect_timeout_s)
+    if call and call.bounds_call and call.remaining_s() < default.attempt_timeout_s:
+        return call
+    return default
 
 
 def check_tls_files(url: StoreUrl) -> None:
-    """Say which file of the TLS options is missing, which OpenSSL does not.
+    """Check that the files of the TLS options exist; OpenSSL does not say which one is missing.
 
     Raises:
-        StoreError: One is.
+        StoreError: A file does not exist.
     """
     for name, value in url.tls:
-        if name in SSL_FILES and not Path(str(value)).is_file():
-            raise StoreError(f"{name}: there is no file {value}", where=WHERE)
+        if name in TLS_FILES and not Path(str(value)).is_file():
+            raise StoreError(f"{name}: file {value} does not exist", where=WHERE)
 
 
-def connection_options(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
-    """A URL as the arguments of redis-py's connections, except `retry`."""
-    place = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
+def connection_arguments(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
+    """Return a URL as arguments of redis-py's connection classes, except `retry`.
+
+    Raises:
+        StoreError: A file of the TLS options does not exist.
+    """
+    check_tls_files(url)
+    server = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
     return {
-        **place,
+        **server,
         **dict(url.tls),
         "db": url.db,
         "username": url.username or None,
@@ -252,21 +253,21 @@ def connection_options(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
 
 
 def unavailable_replies(error: StoreUnavailableError, count: int, on_reply: OnReply) -> list[Any]:
-    """What stands in the place of the replies of a server that is away."""
+    """Return `UNAVAILABLE` errors as the replies of a server that does not answer."""
     reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
     return [on_reply(reply) if on_reply else reply for _ in range(count)]
 
 
 def raise_if_not_ready(on_reply: OnReply) -> Callable[[Reply], Any]:
-    """As `on_reply`, for the replies of a server that another may stand in for.
+    """Return `on_reply` for a replica, whose errors can be avoided by asking another server.
 
     Raises:
-        AwayError: It says that it is not ready.
+        NotReadyError: From the returned function, if the reply says that the server is not ready.
     """
 
-    def taken(reply: Reply) -> Any:
+    def checked(reply: Reply) -> Any:
         if reply.__class__ is ErrorReply and reply.code in NOT_READY_HINTS:
             raise NotReadyError(reply.code)
         return on_reply(reply) if on_reply else reply
 
-    return taken
+    return checked

@@ -1,7 +1,8 @@
-"""Wires: one connection each, as `link` has them, on an event loop.
+"""One connection to a server, on an asyncio event loop.
 
-redis-py connects, does TLS, AUTH and SELECT; then a `AsyncConnection` takes the place of its stream reader on
-the transport, so that a call wakes its task once, whatever the number of replies.
+redis-py opens the connection, including TLS, AUTH and SELECT. Then `AsyncConnection` replaces its
+stream reader as the transport's protocol, so that an exchange wakes its task once, however many
+replies it has. The invariants are those of `connection`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from featurekit.stores.connection import (
     PING,
     READ_BYTES,
     OnReply,
-    check_tls_files,
     connect_deadline,
-    connection_options,
+    connection_arguments,
     reply_reader,
 )
 from featurekit.stores.deadline import Deadline
@@ -32,15 +32,15 @@ from featurekit.stores.error_mapping import GarbledReplyError, check_greeting, c
 from featurekit.stores.url import StoreUrl
 
 
-class _Connection(Protocol):
-    """What is used of redis-py's connections."""
+class _RedisConnection(Protocol):
+    """The part of redis-py's untyped connections that is used here."""
 
     async def connect(self) -> None: ...
     def connected_transport(self) -> asyncio.Transport: ...
-    def abandon(self) -> None: ...
+    def abort(self) -> None: ...
 
 
-class _HandsOutTransport:
+class _TransportAccess:
     _reader: Any
     _writer: Any
 
@@ -48,37 +48,29 @@ class _HandsOutTransport:
         transport: asyncio.Transport = self._writer.transport
         return transport
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         if self._writer is not None:
             self._writer.transport.abort()
         self._reader = self._writer = None
 
 
-class _Tcp(_HandsOutTransport, RedisConnection):
-    pass
-
-
-class _Tls(_HandsOutTransport, SSLConnection):
-    pass
-
-
-class _Unix(_HandsOutTransport, UnixDomainSocketConnection):
-    pass
-
-
-KINDS: dict[str, Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+_CLASSES: dict[str, Any] = {
+    "redis": type("_Tcp", (_TransportAccess, RedisConnection), {}),
+    "rediss": type("_Tls", (_TransportAccess, SSLConnection), {}),
+    "unix": type("_Unix", (_TransportAccess, UnixDomainSocketConnection), {}),
+}
 
 
 class AsyncConnection(asyncio.BufferedProtocol):
-    """One connection, with at most one exchange under way.
+    """One connection, with at most one exchange at a time.
 
     Attributes:
-        broken: Whether it must not be used any more.
-        used_at: When it was last taken for an exchange, by the monotonic clock.
-        era: That of the pool when it was opened.
+        broken: Whether the connection must not be used any more.
+        used_at: When a call last took the connection, on the monotonic clock.
+        generation: The pool's generation when the connection was opened.
     """
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _RedisConnection) -> None:
         self._connection = connection
         self._transport = connection.connected_transport()
         self._transport.set_protocol(self)
@@ -86,7 +78,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray(READ_BYTES)
         self._replies: list[Any] = []
         self._count = 0
-        self._taken: OnReply = None
+        self._on_reply: OnReply = None
         self._waiter: asyncio.Future[list[Any]] | None = None
         self.broken = False
         self.used_at = monotonic()
@@ -95,23 +87,23 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def exchange(
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
-        """Send `data` and wait until it has got its `count` replies, each taken by `on_reply`.
+        """Send `data` and return its `count` replies, each converted by `on_reply` if given.
 
         Raises:
-            OSError: It did not; close the wire.
+            OSError: The replies did not arrive. Close the connection.
         """
         if self.broken:
             raise ConnectionResetError("the server closed the connection")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[list[Any]] = loop.create_future()
         self._waiter = waiter
-        self._replies, self._count, self._taken = [], count, on_reply
+        self._replies, self._count, self._on_reply = [], count, on_reply
         self._transport.write(data)
-        alarm = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
+        timer = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
         try:
             return await waiter
         finally:
-            alarm.cancel()
+            timer.cancel()
             self._waiter = None
 
     @override
@@ -127,8 +119,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         try:
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
             new = iter(self._reader.gets, INCOMPLETE)
-            self._replies.extend(map(self._taken, new) if self._taken else new)
-        except OSError as error:  # garbled, or what `_taken` makes of it
+            self._replies.extend(map(self._on_reply, new) if self._on_reply else new)
+        except OSError as error:  # from the parser, or from `_on_reply`
             self._fail(error)
             return
         if len(self._replies) < self._count:
@@ -148,35 +140,27 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._waiter.set_exception(error)
 
     def close(self) -> None:
-        """Close it, whatever is under way."""
+        """Close the connection at once, even during an exchange."""
         self.broken = True
-        self._connection.abandon()
+        self._connection.abort()
 
 
 async def connect(url: StoreUrl, deadline: Deadline | None = None) -> AsyncConnection:
-    """Open a wire; as `featurekit.stores.connection.connect`."""
-    check_tls_files(url)
-    deadline = connect_deadline(url, deadline)
-    options = connection_options(url, deadline.remaining_s())
-    connection: _Connection = KINDS[url.scheme](**options, retry=Retry(NoBackoff(), 0))
-    steps = 1 if deadline.bounds_call else 2
+    """Open a connection; see `featurekit.stores.connection.connect`."""
+    limits = connect_deadline(url, deadline)
+    arguments = connection_arguments(url, limits.remaining_s())
+    opened = _CLASSES[url.scheme](**arguments, retry=Retry(NoBackoff(), 0))
+    # TCP or TLS and the login each take up to the timeout, unless the whole call is limited.
+    steps = 1 if limits.bounds_call else 2
     try:
-        async with asyncio.timeout(steps * deadline.remaining_s()):
-            await connection.connect()
-    except (redis.RedisError, OSError) as error:
-        connection.abandon()
-        raise connect_error(url, error, deadline) from error
-    except BaseException:
-        connection.abandon()
+        async with asyncio.timeout(steps * limits.remaining_s()):
+            await opened.connect()
+        result = AsyncConnection(opened)
+        greeting = await result.exchange(PING, 1, limits.remaining_s())
+        check_greeting(url, greeting[0])
+    except BaseException as error:
+        opened.abort()
+        if isinstance(error, (redis.RedisError, OSError)):
+            raise connect_error(url, error, limits) from error
         raise
-    wire = AsyncConnection(connection)
-    try:
-        [greeting] = await wire.exchange(PING, 1, deadline.remaining_s())
-        check_greeting(url, greeting)
-    except OSError as error:
-        wire.close()
-        raise connect_error(url, error, deadline) from error
-    except BaseException:
-        wire.close()
-        raise
-    return wire
+    return result

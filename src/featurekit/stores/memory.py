@@ -1,7 +1,7 @@
-"""A store in this process, on fakeredis: for tests that need no server.
+"""A store in this process, on fakeredis, for tests without a server.
 
-One server for each name and process. It is close to a real one, not equal: it reaps expired
-fields at once, is never out of memory, and rounds TTLs down.
+Each process has one server for each name. It differs from a real one: it deletes expired fields
+at once, never runs out of memory, and rounds TTLs down.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _servers: dict[str, Any] = {}
 
 
 class MemoryConnection(Connection):
-    """A link to a server in this process; it cannot break."""
+    """A connection to a server in this process. It never breaks."""
 
     __slots__ = ("_fake",)
 
@@ -46,7 +46,7 @@ class MemoryConnection(Connection):
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
         self._fake.send_packed_command([data], check_health=False)
-        replies = [self._read() for _ in range(count)]
+        replies = [self._read_reply() for _ in range(count)]
         return list(map(on_reply, replies)) if on_reply else replies
 
     @override
@@ -57,9 +57,9 @@ class MemoryConnection(Connection):
     def close(self) -> None:
         self._fake.disconnect()
 
-    def _read(self) -> Reply:
+    def _read_reply(self) -> Reply:
         try:
-            return _plain(self._fake.read_response(disconnect_on_error=False))
+            return _as_reply(self._fake.read_response(disconnect_on_error=False))
         except RedisError as error:
             return _error_reply(error)
 
@@ -67,11 +67,11 @@ class MemoryConnection(Connection):
 class _MemoryPool(Pool):
     @override
     def connect(self, deadline: Deadline) -> Connection:
-        return MemoryConnection(_connection(self.url.path))
+        return MemoryConnection(_connect_fake(self.url.path))
 
 
 class MemoryStore(RedisStore):
-    """An online store in this process. It pickles as its name: another process has its own."""
+    """An online store in this process. It pickles as its name; each process has its own data."""
 
     def __init__(self, url: StoreUrl) -> None:
         super().__init__(url, _MemoryPool(url))
@@ -79,12 +79,13 @@ class MemoryStore(RedisStore):
     @override
     def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         for chunk in chunks:
-            replies = self._patiently(bytes(chunk.data), chunk.replies)
-            yield chunk, replies if chunk.reply_lines is None or first_error(replies) else None
+            replies = self._exchange_slow(bytes(chunk.data), chunk.replies)
+            is_needed = chunk.reply_lines is None or first_error(replies)
+            yield chunk, replies if is_needed else None
 
 
 class AsyncMemoryStore(AsyncOnlineStore):
-    """The asyncio side of `MemoryStore`; nothing in it waits."""
+    """The asyncio form of `MemoryStore`. It never waits."""
 
     def __init__(self, url: StoreUrl) -> None:
         self.url = url
@@ -122,12 +123,12 @@ class AsyncMemoryStore(AsyncOnlineStore):
     def connection_stats(self) -> ConnectionStats:
         return self._store.connection_stats
 
+    @override
     def describe(self) -> str:
-        """Where it is, for people."""
         return self._store.describe()
 
 
-def _connection(name: str) -> Any:
+def _connect_fake(name: str) -> Any:
     try:
         import fakeredis
     except ImportError as error:
@@ -138,10 +139,10 @@ def _connection(name: str) -> Any:
     return connection
 
 
-def _plain(reply: Any) -> Reply:
-    """A reply as hiredis would give it: errors are values inside transactions too."""
+def _as_reply(reply: Any) -> Reply:
+    """Return a reply as hiredis does: errors are values, inside transactions too."""
     if isinstance(reply, list):
-        return [_plain(item) for item in reply]
+        return [_as_reply(item) for item in reply]
     if isinstance(reply, RedisError):
         return _error_reply(reply)
     plain: Reply = reply
@@ -149,6 +150,6 @@ def _plain(reply: Any) -> Reply:
 
 
 def _error_reply(error: RedisError) -> ErrorReply:
-    """The server's text: redis-py took the code off it."""
+    """Return the server's text, with the error code that redis-py removed."""
     code = error.status_code
     return ErrorReply(f"{code} {error}" if code else str(error))

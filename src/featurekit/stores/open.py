@@ -1,12 +1,13 @@
-"""Opening: from a store URL to the adapter that serves it, importing only that one."""
+"""Open the store of a URL, importing only the adapter that it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from featurekit.ports import AsyncOnlineStore, OnlineStore
-from featurekit.stores.url import CLUSTER_SCHEMES, NO_OPTIONS, SENTINEL_SCHEMES, StoreUrl
+from featurekit.store_options import CLUSTER_SCHEMES, SENTINEL_SCHEMES
+from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
 
 def open_store(
@@ -15,45 +16,20 @@ def open_store(
     env: Mapping[str, str] | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> OnlineStore:
-    """The online store of a URL; nothing is connected or started before the first call.
+    """Return the online store of a URL. It connects or starts nothing before the first call.
 
     Args:
-        url: As in `featurekit.stores.url`.
-        root: The folder that relative paths of the URL are relative to.
-        env: Where `FEATUREKIT_ONLINE_USERNAME` and `FEATUREKIT_ONLINE_PASSWORD` are looked for,
-            if the URL has no password, and those of Sentinel.
-        options: More options, by the names that they have in URLs; the URL's own win.
+        url: A URL as described in `featurekit.stores.url`.
+        root: The folder that the URL's relative paths start from.
+        env: Environment variables with user names and passwords, which a URL without a password
+            takes from there.
+        options: Further options by their names in URLs; the URL's own win.
 
     Raises:
-        StoreError: The URL is wrong.
-        MissingExtraError: It needs an extra that is not installed.
+        StoreError: The URL is invalid.
+        MissingExtraError: The store needs an extra that is not installed.
     """
-    return open_store_url(
-        StoreUrl.parse(url, options).with_absolute_paths(root.absolute()).with_secrets(env or {})
-    )
-
-
-def open_store_url(place: StoreUrl) -> OnlineStore:
-    """As `open_store`, for a URL that was read, with its paths and secrets in place."""
-    if place.scheme == "memory":
-        from featurekit.stores.memory import MemoryStore
-
-        return MemoryStore(place)
-    if place.scheme == "embedded":
-        from featurekit.stores.embedded import EmbeddedStore
-
-        return EmbeddedStore(place)
-    if place.scheme in CLUSTER_SCHEMES:
-        from featurekit.stores.cluster.store import ClusterStore
-
-        return ClusterStore(place)
-    if place.scheme in SENTINEL_SCHEMES:
-        from featurekit.stores.sentinel import SentinelStore
-
-        return SentinelStore(place)
-    from featurekit.stores.redis import RedisStore
-
-    return RedisStore(place)
+    return create_store(_parse(url, root, env, options))
 
 
 def open_async_store(
@@ -62,26 +38,50 @@ def open_async_store(
     env: Mapping[str, str] | None = None,
     options: Mapping[str, str] = NO_OPTIONS,
 ) -> AsyncOnlineStore:
-    """The asyncio side of `open_store`."""
-    place = (
-        StoreUrl.parse(url, options).with_absolute_paths(root.absolute()).with_secrets(env or {})
-    )
-    if place.scheme == "memory":
-        from featurekit.stores.memory import AsyncMemoryStore
+    """Return the asyncio form of the store; see `open_store`."""
+    return create_async_store(_parse(url, root, env, options))
 
-        return AsyncMemoryStore(place)
-    if place.scheme == "embedded":
-        from featurekit.stores.embedded_async import AsyncEmbeddedStore
 
-        return AsyncEmbeddedStore(place)
-    if place.scheme in CLUSTER_SCHEMES:
+def create_store(url: StoreUrl) -> OnlineStore:
+    """Return the store of a URL that has absolute paths and its passwords."""
+    return _adapters(url.scheme)[0](url)
+
+
+def create_async_store(url: StoreUrl) -> AsyncOnlineStore:
+    """Return the asyncio form of the store of a URL that has absolute paths and its passwords."""
+    return _adapters(url.scheme)[1](url)
+
+
+def _parse(
+    url: str, root: Path, env: Mapping[str, str] | None, options: Mapping[str, str]
+) -> StoreUrl:
+    parsed = StoreUrl.parse(url, options)
+    return parsed.with_absolute_paths(root.absolute()).with_secrets(env or {})
+
+
+def _adapters(
+    scheme: str,
+) -> tuple[Callable[[StoreUrl], OnlineStore], Callable[[StoreUrl], AsyncOnlineStore]]:
+    """Return the stores of a scheme for threads and for event loops."""
+    if scheme == "memory":
+        from featurekit.stores.memory import AsyncMemoryStore, MemoryStore
+
+        return MemoryStore, AsyncMemoryStore
+    if scheme == "embedded":
+        from featurekit.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
+
+        return EmbeddedStore, AsyncEmbeddedStore
+    if scheme in CLUSTER_SCHEMES:
+        from featurekit.stores.cluster.store import ClusterStore
         from featurekit.stores.cluster.store_async import AsyncClusterStore
 
-        return AsyncClusterStore(place)
-    if place.scheme in SENTINEL_SCHEMES:
+        return ClusterStore, AsyncClusterStore
+    if scheme in SENTINEL_SCHEMES:
+        from featurekit.stores.sentinel import SentinelStore
         from featurekit.stores.sentinel_async import AsyncSentinelStore
 
-        return AsyncSentinelStore(place)
+        return SentinelStore, AsyncSentinelStore
+    from featurekit.stores.redis import RedisStore
     from featurekit.stores.redis_async import AsyncRedisStore
 
-    return AsyncRedisStore(place)
+    return RedisStore, AsyncRedisStore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -10,7 +9,12 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ConnectionStats, ReadOptions
+from featurekit.ports import (
+    DEFAULT_READ_OPTIONS,
+    AsyncOnlineStore,
+    ConnectionStats,
+    ReadOptions,
+)
 from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import raise_if_demoted, unavailable_error
@@ -20,23 +24,27 @@ from featurekit.wire import Reply
 
 
 class AsyncRedisStore(AsyncOnlineStore):
-    """The asyncio side of `RedisStore`. Used from another loop, it opens connections there.
+    """An online store on one server. Used from another event loop, it opens connections there.
 
     Attributes:
-        url: Where it is. Its text shows no password.
+        url: The server. Its text contains no password.
     """
 
     def __init__(self, url: StoreUrl, pool: AsyncPool | None = None) -> None:
         self.url = url
         self._pool = pool or AsyncPool(url)
-        self._serving = Deadline(url.timeout_s, url.retries)
+        self._deadline = Deadline(url.timeout_s, url.retries)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.url,)
 
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    @override
     def describe(self) -> str:
-        """Where it is, for people."""
         return str(self.url)
 
     @property
@@ -58,7 +66,7 @@ class AsyncRedisStore(AsyncOnlineStore):
             if isinstance(replies_per_request, int)
             else sum(replies_per_request)
         )
-        return await self._exchange(b"".join(requests), count, self._serving, raise_if_demoted)
+        return await self._exchange(b"".join(requests), count, self._deadline, raise_if_demoted)
 
     @override
     async def read(
@@ -72,7 +80,7 @@ class AsyncRedisStore(AsyncOnlineStore):
     ) -> list[Any]:
         if not requests:
             return []
-        count, deadline = len(requests) * replies_per_request, self._serving
+        count, deadline = len(requests) * replies_per_request, self._deadline
         if options.timeout_s:
             deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         try:
@@ -89,44 +97,38 @@ class AsyncRedisStore(AsyncOnlineStore):
     async def _exchange(
         self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply = None
     ) -> list[Any]:
-        """Send and collect; again while there are retries and time for them."""
+        """Send `data` and return its replies, with retries while the deadline allows them."""
         began = now = monotonic()
         retries = deadline.retries
         pool = self._pool
-        if asyncio.get_running_loop() is not pool.loop:
-            await pool.bind_to_loop()
-        permits = pool.permits
-        if permits.locked():
-            await pool.wait_for_permit(permits, deadline)
-        else:
-            await permits.acquire()
+        release_permit = await pool.acquire_permit(deadline)
         try:
             while True:
                 try:
-                    return await self._try(data, count, deadline, on_reply, now)
+                    return await self._attempt(data, count, deadline, on_reply, now)
                 except StoreUnavailableError:
                     retries -= 1
                     if retries < 0 or not deadline.allows_retry(began):
                         raise
-                self._pool.retries += 1
+                pool.retries += 1
                 now = monotonic()
         finally:
-            permits.release()
+            release_permit()
 
-    async def _try(
+    async def _attempt(
         self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float
     ) -> list[Any]:
         pool = self._pool
-        wire = pool.get_idle(now) or await pool.get(deadline, now)
+        connection = pool.get_idle(now) or await pool.get(deadline, now)
         pool.round_trips += 1
         timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s
         try:
-            replies = await wire.exchange(data, count, timeout_s, on_reply)
+            replies = await connection.exchange(data, count, timeout_s, on_reply)
         except OSError as error:
-            pool.handle_loss(wire, error)
+            pool.handle_loss(connection, error)
             raise unavailable_error(self.url, "waiting for replies", deadline, error) from error
         except BaseException:
-            pool.discard(wire)
+            pool.discard(connection)
             raise
-        pool.put(wire)
+        pool.put(connection)
         return replies

@@ -1,3 +1,4 @@
+# Generated from sentinel_async.py by featurekit.codegen.unasync: edit that file.
 """A primary and its replicas that sentinels watch, from threads."""
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
+from featurekit.store_options import REPLICA
 from featurekit.stores.connection import (
     ROLE,
     Connection,
@@ -21,7 +23,6 @@ from featurekit.stores.connection import (
 )
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
-from featurekit.stores.options import REPLICA
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinels import PrimaryTracker, Sentinels
@@ -29,75 +30,70 @@ from featurekit.stores.url import StoreUrl
 
 
 class SentinelPool(Pool):
-    """Links to the server that is the primary now."""
+    """Connections to the current primary."""
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
         super().__init__(url)
         self.tracker = PrimaryTracker(url, sentinels.primary)
 
     @override
-    def get(self, deadline: Deadline, now: float) -> Connection:
-        self._look_if_due(deadline, now)
-        return super().get(deadline, now)
+    def get_idle(self, now: float) -> Connection | None:
+        tracker = self.tracker
+        if tracker.is_due(now) or tracker.generation != self.generation:
+            return None
+        return super().get_idle(now)
 
     @override
     def connect(self, deadline: Deadline) -> Connection:
-        self._look_if_due(deadline, monotonic())
+        self.follow_server(deadline, monotonic())
         generation = self.generation
         try:
-            link = self._open(deadline)
+            connection = self._open_connection(deadline)
         except StoreUnavailableError as error:
             self.tracker.handle_connect_failure(error)
             raise
-        link.generation = generation
-        return link
+        connection.generation = generation
+        return connection
 
     @override
-    def put(self, link: Connection) -> None:
-        if link.generation == self.generation:
-            super().put(link)
+    def put(self, connection: Connection) -> None:
+        if connection.generation == self.generation:
+            super().put(connection)
         else:
-            self.discard(link)
+            self.discard(connection)
 
     @override
-    def handle_loss(self, link: Connection, error: OSError) -> None:
+    def handle_loss(self, connection: Connection, error: OSError) -> None:
         self.tracker.invalidate()
-        super().handle_loss(link, error)
+        super().handle_loss(connection, error)
 
     @override
-    def is_outdated(self, link: Connection) -> bool:
-        try:
-            self._look_if_due(Deadline(self.url.connect_timeout_s), monotonic())
-        except StoreUnavailableError:
-            return False
-        return super().is_outdated(link)
-
-    def _look_if_due(self, deadline: Deadline, now: float) -> None:
-        if self.tracker.claim(now):
-            self.tracker.look(deadline)
+    def follow_server(self, deadline: Deadline, now: float) -> None:
+        if self.tracker.claim_lookup(now):
+            self.tracker.refresh(deadline)
         if self.generation != self.tracker.generation:
             self.generation = self.tracker.generation
             self.close_idle()
 
-    def _open(self, deadline: Deadline) -> Connection:
+    def _open_connection(self, deadline: Deadline) -> Connection:
         [address] = self.tracker.addresses
         url = self.url.for_server(*address)
-        link = connect(url, deadline)
-        step = connect_deadline(url, deadline)
+        connection = connect(url, deadline)
+        limits = connect_deadline(url, deadline)
         try:
-            [role] = link.exchange(ROLE, 1, step.remaining_s())
+            [role] = connection.exchange(ROLE, 1, limits.remaining_s())
             check_primary(url, role)
         except OSError as error:
-            link.close()
-            raise connect_error(url, error, step) from error
+            connection.close()
+            raise connect_error(url, error, limits) from error
         except BaseException:
-            link.close()
+            connection.close()
             raise
-        return link
+        return connection
 
 
 class ReplicaPool(SentinelPool):
-    """Links to replicas, each to one of them by chance; to the primary if none is up."""
+    """Connections to replicas, each chosen at random; to the primary if no replica answers."""
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: Pool) -> None:
         super().__init__(url, sentinels)
@@ -105,19 +101,19 @@ class ReplicaPool(SentinelPool):
         self._primary = primary
 
     @override
-    def _open(self, deadline: Deadline) -> Connection:
+    def _open_connection(self, deadline: Deadline) -> Connection:
         addresses = self.tracker.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
                 return connect(self.url.for_server(*address), deadline)
             except StoreUnavailableError:
-                # When it is told of again, that is news, and the primary is left in peace.
+                # The next list of replicas is then new, so that reads leave the primary again.
                 self.tracker.addresses = []
         return self._primary.connect(deadline)
 
 
 class SentinelStore(RedisStore):
-    """An online store on the primary that sentinels name; reads are a replica's if the URL says so."""
+    """An online store on the primary that sentinels report; replicas answer reads if the URL says so."""
 
     def __init__(self, url: StoreUrl) -> None:
         sentinels = Sentinels(url)
@@ -133,19 +129,21 @@ class SentinelStore(RedisStore):
     @property
     @override
     def connection_stats(self) -> ConnectionStats:
-        own = super().connection_stats
-        return own + self._replicas.connection_stats if self._replicas is not None else own
+        stats = super().connection_stats
+        return stats + self._replicas.connection_stats if self._replicas is not None else stats
 
     @property
     def server(self) -> StoreUrl:
-        """Where the primary is, as last told; the store's own URL before the first call."""
+        """The primary's URL as last reported; the store's own URL before the first call."""
         addresses = self._tracker.addresses
         return self.url.for_server(*addresses[0]) if addresses else self.url
 
     @override
     def describe(self) -> str:
-        known = self.server is not self.url
-        return f"{self.url}, whose primary is {self.server.address}" if known else str(self.url)
+        server = self.server
+        if server is self.url:
+            return str(self.url)
+        return f"{self.url}, whose primary is {server.address}"
 
     @override
     def read(

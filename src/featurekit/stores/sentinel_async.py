@@ -1,11 +1,7 @@
-"""A primary and its replicas that sentinels watch, from one asyncio event loop at a time.
-
-Sentinels are asked on another thread: it is rare, and short.
-"""
+"""A primary and its replicas that sentinels watch, from one asyncio event loop at a time."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from time import monotonic
@@ -15,11 +11,11 @@ from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
+from featurekit.store_options import REPLICA
 from featurekit.stores.connection import ROLE, OnReply, connect_deadline, raise_if_not_ready
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import check_primary, connect_error, unavailable_error
-from featurekit.stores.options import REPLICA
+from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.redis_async import AsyncRedisStore
 from featurekit.stores.sentinels import PrimaryTracker, Sentinels
@@ -27,7 +23,7 @@ from featurekit.stores.url import StoreUrl
 
 
 class AsyncSentinelPool(AsyncPool):
-    """Wires to the server that is the primary now."""
+    """Connections to the current primary."""
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels) -> None:
         super().__init__(url)
@@ -35,73 +31,62 @@ class AsyncSentinelPool(AsyncPool):
 
     @override
     def get_idle(self, now: float) -> AsyncConnection | None:
-        told = self.tracker
-        return (
-            None if told.due(now) or told.generation != self.generation else super().get_idle(now)
-        )
-
-    @override
-    async def get(self, deadline: Deadline, now: float) -> AsyncConnection:
-        await self._look_if_due(deadline)
-        return await super().get(deadline, now)
+        tracker = self.tracker
+        if tracker.is_due(now) or tracker.generation != self.generation:
+            return None
+        return super().get_idle(now)
 
     @override
     async def connect(self, deadline: Deadline) -> AsyncConnection:
-        await self._look_if_due(deadline)
+        await self.follow_server(deadline, monotonic())
         generation = self.generation
         try:
-            wire = await self._open(deadline)
+            connection = await self._open_connection(deadline)
         except StoreUnavailableError as error:
             self.tracker.handle_connect_failure(error)
             raise
-        wire.generation = generation
-        return wire
+        connection.generation = generation
+        return connection
 
     @override
-    def put(self, wire: AsyncConnection) -> None:
-        if wire.generation == self.generation:
-            super().put(wire)
+    def put(self, connection: AsyncConnection) -> None:
+        if connection.generation == self.generation:
+            super().put(connection)
         else:
-            self.discard(wire)
+            self.discard(connection)
 
     @override
-    def handle_loss(self, wire: AsyncConnection, error: OSError) -> None:
+    def handle_loss(self, connection: AsyncConnection, error: OSError) -> None:
         self.tracker.invalidate()
-        super().handle_loss(wire, error)
+        super().handle_loss(connection, error)
 
-    async def _look_if_due(self, deadline: Deadline) -> None:
-        tracker = self.tracker
-        if tracker.claim(monotonic()):
-            try:
-                async with asyncio.timeout(deadline.cap(self.url.load_timeout_s)):
-                    await asyncio.to_thread(tracker.look, deadline)
-            except TimeoutError as error:
-                raise unavailable_error(
-                    self.url, "asking the sentinels", deadline, error
-                ) from error
-        if self.generation != tracker.generation:
-            self.generation = tracker.generation
+    @override
+    async def follow_server(self, deadline: Deadline, now: float) -> None:
+        if self.tracker.claim_lookup(now):
+            await self.tracker.refresh_async(deadline)
+        if self.generation != self.tracker.generation:
+            self.generation = self.tracker.generation
             self.close_idle()
 
-    async def _open(self, deadline: Deadline) -> AsyncConnection:
+    async def _open_connection(self, deadline: Deadline) -> AsyncConnection:
         [address] = self.tracker.addresses
         url = self.url.for_server(*address)
-        wire = await connect(url, deadline)
-        step = connect_deadline(url, deadline)
+        connection = await connect(url, deadline)
+        limits = connect_deadline(url, deadline)
         try:
-            [role] = await wire.exchange(ROLE, 1, step.remaining_s())
+            [role] = await connection.exchange(ROLE, 1, limits.remaining_s())
             check_primary(url, role)
         except OSError as error:
-            wire.close()
-            raise connect_error(url, error, step) from error
+            connection.close()
+            raise connect_error(url, error, limits) from error
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        return wire
+        return connection
 
 
 class AsyncReplicaPool(AsyncSentinelPool):
-    """Wires to replicas, each to one of them by chance; to the primary if none is up."""
+    """Connections to replicas, each chosen at random; to the primary if no replica answers."""
 
     def __init__(self, url: StoreUrl, sentinels: Sentinels, primary: AsyncPool) -> None:
         super().__init__(url, sentinels)
@@ -109,24 +94,25 @@ class AsyncReplicaPool(AsyncSentinelPool):
         self._primary = primary
 
     @override
-    async def _open(self, deadline: Deadline) -> AsyncConnection:
+    async def _open_connection(self, deadline: Deadline) -> AsyncConnection:
         addresses = self.tracker.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
                 return await connect(self.url.for_server(*address), deadline)
             except StoreUnavailableError:
-                # When it is told of again, that is news, and the primary is left in peace.
+                # The next list of replicas is then new, so that reads leave the primary again.
                 self.tracker.addresses = []
         return await self._primary.connect(deadline)
 
 
 class AsyncSentinelStore(AsyncRedisStore):
-    """The asyncio side of `SentinelStore`."""
+    """An online store on the primary that sentinels report; replicas answer reads if the URL says so."""
 
     def __init__(self, url: StoreUrl) -> None:
         sentinels = Sentinels(url)
         primary = AsyncSentinelPool(url, sentinels)
         super().__init__(url, primary)
+        self._tracker = primary.tracker
         self._replicas = (
             AsyncRedisStore(url, AsyncReplicaPool(url, sentinels, primary))
             if url.read_from == REPLICA
@@ -136,8 +122,21 @@ class AsyncSentinelStore(AsyncRedisStore):
     @property
     @override
     def connection_stats(self) -> ConnectionStats:
-        own = super().connection_stats
-        return own + self._replicas.connection_stats if self._replicas is not None else own
+        stats = super().connection_stats
+        return stats + self._replicas.connection_stats if self._replicas is not None else stats
+
+    @property
+    def server(self) -> StoreUrl:
+        """The primary's URL as last reported; the store's own URL before the first call."""
+        addresses = self._tracker.addresses
+        return self.url.for_server(*addresses[0]) if addresses else self.url
+
+    @override
+    def describe(self) -> str:
+        server = self.server
+        if server is self.url:
+            return str(self.url)
+        return f"{self.url}, whose primary is {server.address}"
 
     @override
     async def read(

@@ -1,12 +1,14 @@
-"""Store URLs: where an online store is and how it is talked to, read from one line of text.
+"""Store URLs: the address and the options of an online store.
 
-    redis://[user[:password]@]host[:port][/db]      rediss:// for TLS
-    redis+cluster://[user[:password]@]host[:port][,...]      rediss+cluster:// for TLS
-    redis+sentinel://[user[:password]@]host[:port][,...]/service[/db]      rediss+sentinel:// for TLS
+    redis://[user[:password]@]host[:port][/db]
+    redis+cluster://[user[:password]@]host[:port][,...]
+    redis+sentinel://[user[:password]@]host[:port][,...]/service[/db]
     unix://[user[:password]@]/path/to/socket
-    embedded://FOLDER        memory://NAME
+    embedded://FOLDER
+    memory://NAME
 
-A password is held but never shown: `str` and `repr` of a `StoreUrl` leave it out.
+`rediss`, `rediss+cluster` and `rediss+sentinel` are the same over TLS. The `str` and `repr` of a
+`StoreUrl` never contain a password.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ from urllib.parse import unquote
 from typing_extensions import override
 
 from featurekit.errors import StoreError, name_hint
-from featurekit.stores.options import PRIMARY, SSL_FILES, WHERE, parse_options, whole
+from featurekit.store_options import (
+    CLUSTER_SCHEMES,
+    PRIMARY,
+    SCHEMES,
+    SENTINEL_SCHEMES,
+    SERVER_SCHEMES,
+    STORE_OPTIONS,
+    TLS_FILES,
+)
+from featurekit.stores.options import WHERE, parse_number, parse_options
 
-CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
-SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-SERVER_SCHEMES = ("redis", "rediss", "unix", *CLUSTER_SCHEMES, *SENTINEL_SCHEMES)
-SCHEMES = (*SERVER_SCHEMES, "embedded", "memory")
 PORT, SENTINEL_PORT = 6379, 26379
+MAX_PORT, MAX_DB = 65535, 2**31
 USERNAME_VARIABLE = "FEATUREKIT_ONLINE_USERNAME"
 PASSWORD_VARIABLE = "FEATUREKIT_ONLINE_PASSWORD"  # noqa: S105  (a name, not a password)
 SENTINEL_USERNAME_VARIABLE = "FEATUREKIT_SENTINEL_USERNAME"
@@ -37,27 +45,18 @@ NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """One store URL, checked.
+    """A parsed store URL. `featurekit.store_options` describes the options.
 
     Attributes:
         scheme: One of `SCHEMES`.
-        host: Of `redis` and `rediss`.
-        port: Of `redis` and `rediss`.
-        hosts: Of clusters and Sentinel: the nodes or sentinels to ask first.
-        service: Of Sentinel: the name that the sentinels know the primary by.
+        host: The host of `redis` and `rediss`.
+        port: The port of `redis` and `rediss`.
+        hosts: The nodes of a cluster, or the sentinels, that are asked first.
+        service: The name by which the sentinels know the primary.
         path: The socket of `unix`, the folder of `embedded`, the name of `memory`.
-        db: The database's number.
         username: Empty for the default user.
-        password: Empty for none.
-        sentinel_username: The same for the sentinels, which have users of their own.
-        sentinel_password: Empty for none.
-        read_from: Of clusters and Sentinel: `primary`, or `replica`.
-        timeout_s: How long one try of a read or write waits for its replies.
-        connect_timeout_s: How long connecting may take, TLS and AUTH each.
-        load_timeout_s: How long a load, or a command of upkeep, waits for the next reply.
-        retries: How often a whole call is sent again when no answer came.
-        max_connections: Most connections at once; 0 for no bound (64 under asyncio).
-        health_check_s: A connection idle for longer is proven by a PING before it is used.
+        password: Empty without a password.
+        max_connections: 0 without a limit (64 on an event loop).
         tls: The `ssl_*` options, for redis-py.
     """
 
@@ -73,27 +72,27 @@ class StoreUrl:
     sentinel_username: str = ""
     sentinel_password: str = field(default="", repr=False)
     read_from: str = PRIMARY
-    timeout_s: float = 0.25
-    connect_timeout_s: float = 0.5
-    load_timeout_s: float = 10.0
-    retries: int = 1
+    timeout_s: float = STORE_OPTIONS["timeout"].default_seconds
+    connect_timeout_s: float = STORE_OPTIONS["connect_timeout"].default_seconds
+    load_timeout_s: float = STORE_OPTIONS["load_timeout"].default_seconds
+    retries: int = int(STORE_OPTIONS["retries"].default or 0)
     max_connections: int = 0
-    health_check_s: float = 30.0
+    health_check_s: float = STORE_OPTIONS["health_check"].default_seconds
     tls: tuple[tuple[str, str | bool], ...] = ()
 
     @classmethod
     def parse(cls, text: str, options: Mapping[str, str] = NO_OPTIONS) -> StoreUrl:
-        """Read a URL.
+        """Parse a URL.
 
         Args:
             text: The URL.
-            options: More options, by the same names; the URL's own win.
+            options: Further options by their names in URLs; the URL's own win.
 
         Raises:
-            StoreError: It is not one; says what is wrong and what is known, never the password.
+            StoreError: The URL is invalid. The message never contains the password.
         """
-        scheme, found, rest = text.partition("://")
-        _check_scheme(scheme if found else "")
+        scheme, separator, rest = text.partition("://")
+        _check_scheme(scheme if separator else "")
         rest, _, query = rest.partition("?")
         settings = parse_options(scheme, query, options)
         if scheme == "embedded" and not rest:
@@ -102,13 +101,15 @@ class StoreUrl:
             )
         if scheme not in SERVER_SCHEMES:
             return replace(cls(scheme, path=unquote(rest)), **settings)  # type: ignore[arg-type]
-        user, _, place = rest.rpartition("@")
+        user, _, location = rest.rpartition("@")
         username, _, password = user.partition(":")
         login = {"username": unquote(username), "password": unquote(password)}
-        url = replace(cls(scheme), **_place(scheme, place) | login | settings)  # type: ignore[arg-type]
+        url = replace(cls(scheme), **_parse_location(scheme, location) | login | settings)  # type: ignore[arg-type]
         if scheme in CLUSTER_SCHEMES and url.db:
             raise StoreError(
-                f"a cluster has no database {url.db}", where=WHERE, hint="a cluster has only db 0"
+                f"a cluster has no database {url.db}",
+                where=WHERE,
+                hint="remove the database: a cluster has only 0",
             )
         return url
 
@@ -123,47 +124,41 @@ class StoreUrl:
 
     @property
     def address(self) -> str:
-        """`host:port`, several of them, or the path of a socket, a folder or a name."""
+        """One or more `host:port`, or the path of a socket, a folder or a name."""
         hosts = self.hosts or (((self.host, self.port),) if self.host else ())
         return ",".join(format_address(*host) for host in hosts) or self.path
 
     @property
     def options_text(self) -> str:
-        """The options in force, for people."""
-        waits = {
-            "timeout": self.timeout_s,
-            "connect_timeout": self.connect_timeout_s,
-            "load_timeout": self.load_timeout_s,
-            "health_check": self.health_check_s,
-        }
-        most = self.max_connections or "not bounded"
-        parts = [f"{name} {seconds:g}s" for name, seconds in waits.items()]
-        parts += [f"retries {self.retries}", f"max_connections {most}"]
+        """The options in force, for messages."""
+        names = ("timeout", "connect_timeout", "load_timeout", "health_check")
+        parts = [f"{name} {getattr(self, f'{name}_s'):g}s" for name in names]
+        parts.append(f"retries {self.retries}")
+        parts.append(f"max_connections {self.max_connections or 'unlimited'}")
         if self.hosts:
             parts.append(f"read_from {self.read_from}")
-        tls = [f"{name} {value}" for name, value in self.tls]
         if self.scheme.startswith("rediss"):
-            parts.append(" ".join(["TLS", *tls]))
+            parts.append(" ".join(["TLS", *(f"{name} {value}" for name, value in self.tls)]))
         elif self.scheme.startswith("redis"):
             parts.append("not encrypted")
         return ", ".join(parts)
 
     def for_server(self, host: str, port: int) -> StoreUrl:
-        """One server of a cluster, or one that Sentinel named, with the same login and options."""
+        """Return the URL of one server of a cluster or of Sentinel, with the same options."""
         scheme = self.scheme.partition("+")[0]
         return replace(self, scheme=scheme, host=host, port=port, hosts=(), service="")
 
     def with_absolute_paths(self, root: Path) -> StoreUrl:
-        """The same with paths made absolute, relative ones being relative to `root`."""
-        files = tuple(
-            (name, str(root / str(value)) if name in SSL_FILES else value)
+        """Return the URL with its relative paths resolved against `root`."""
+        tls = tuple(
+            (name, str(root / str(value)) if name in TLS_FILES else value)
             for name, value in self.tls
         )
         on_disk = self.scheme in {"unix", "embedded"}
-        return replace(self, path=str(root / self.path) if on_disk else self.path, tls=files)
+        return replace(self, path=str(root / self.path) if on_disk else self.path, tls=tls)
 
     def with_secrets(self, env: Mapping[str, str]) -> StoreUrl:
-        """The same with the users and passwords that the environment names, where it has none."""
+        """Return the URL with passwords from the environment where it has none."""
         url = self
         if url.scheme in SERVER_SCHEMES and not url.password and PASSWORD_VARIABLE in env:
             username = url.username or env.get(USERNAME_VARIABLE, "")
@@ -180,51 +175,54 @@ class StoreUrl:
 
 
 def format_address(host: str, port: int) -> str:
-    """An address, for people: `db.example:6379`, `[::1]:6379`."""
+    """Return an address for messages: `db.example:6379`, `[::1]:6379`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_scheme(scheme: str) -> None:
+    if not scheme:
+        raise StoreError("the online store's URL has no scheme", hint=name_hint("", SCHEMES))
     if scheme not in SCHEMES:
         raise StoreError(
-            f"'{scheme}://' is not a kind of online store"
-            if scheme
-            else "the online store's URL has no scheme",
-            hint=name_hint(scheme, SCHEMES),
+            f"'{scheme}://' is not an online store's scheme", hint=name_hint(scheme, SCHEMES)
         )
 
 
-def _place(scheme: str, place: str) -> dict[str, object]:
-    """What the part between `@` and `?` tells."""
+def _parse_location(scheme: str, location: str) -> dict[str, object]:
+    """Parse the part of a URL between `@` and `?`."""
     if scheme == "unix":
-        if not place:
+        if not location:
             raise StoreError(
                 "a unix:// URL needs the path of a socket", hint="unix:///run/redis.sock"
             )
-        return {"path": unquote(place)}
-    locations, _, rest = place.partition("/")
+        return {"path": unquote(location)}
+    hosts, _, path = location.partition("/")
     if scheme in SENTINEL_SCHEMES:
-        service, _, db = rest.partition("/")
+        service, _, db = path.partition("/")
         if not service:
             raise StoreError(
                 f"a {scheme}:// URL needs the name of the service that the sentinels watch",
                 hint=f"{scheme}://host1:26379,host2:26379/mymaster",
             )
-        hosts = _hosts(locations, SENTINEL_PORT)
-        return {"hosts": hosts, "service": unquote(service), "db": whole("db", db or "0", 2**31)}
+        addresses = _parse_addresses(hosts, SENTINEL_PORT)
+        return {"hosts": addresses, "service": unquote(service), "db": _parse_db(db)}
     if scheme in CLUSTER_SCHEMES:
-        return {"hosts": _hosts(locations, PORT), "db": whole("db", rest or "0", 2**31)}
-    host, port = _host_port(locations, PORT)
-    return {"host": host, "port": port, "db": whole("db", rest or "0", 2**31)}
+        return {"hosts": _parse_addresses(hosts, PORT), "db": _parse_db(path)}
+    host, port = _parse_address(hosts, PORT)
+    return {"host": host, "port": port, "db": _parse_db(path)}
 
 
-def _hosts(locations: str, default: int) -> tuple[Address, ...]:
-    return tuple(_host_port(location, default) for location in locations.split(","))
+def _parse_db(text: str) -> int:
+    return parse_number("db", text or "0", MAX_DB)
 
 
-def _host_port(location: str, default: int) -> Address:
-    """The server of `host[:port]`; a host may be a bracketed IPv6 address."""
-    host, colon, port = location.rpartition(":")
+def _parse_addresses(text: str, default_port: int) -> tuple[Address, ...]:
+    return tuple(_parse_address(part, default_port) for part in text.split(","))
+
+
+def _parse_address(text: str, default_port: int) -> Address:
+    """Parse `host[:port]`; a host may be a bracketed IPv6 address."""
+    host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
-        host, port = location, str(default)
-    return unquote(host).strip("[]") or "localhost", whole("port", port, 65535)
+        host, port = text, str(default_port)
+    return unquote(host).strip("[]") or "localhost", parse_number("port", port, MAX_PORT)

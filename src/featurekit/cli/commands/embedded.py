@@ -32,7 +32,7 @@ def command() -> None:
 def start(session: Session, folder: Path | None) -> None:
     """Start it, unless it runs."""
     server = _server(session, folder)
-    server.ensure()
+    server.ensure_running()
     _show(session, server)
 
 

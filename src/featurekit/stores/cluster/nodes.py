@@ -177,8 +177,7 @@ class NodePool(Pool):
         Raises:
             StoreUnavailableError: It took longer than the call may take.
         """
-        if self.permits is not None:
-            self.wait_for_permit(self.permits, deadline)
+        self.acquire_permit(deadline)
 
     def leave(self) -> None:
         """Let another caller use a connection."""

@@ -31,7 +31,7 @@ class AsyncNodeConnection(AsyncConnection):
         """Send `data`; its `count` replies, each taken by `on_reply`, are to be awaited by `end`."""
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
-        self._replies, self._count, self._taken = [], count, on_reply
+        self._replies, self._count, self._on_reply = [], count, on_reply
         if self.broken:
             self._fail(ConnectionResetError("the server closed the connection"))
         else:
@@ -89,12 +89,7 @@ class AsyncNodePool(AsyncPool):
         Raises:
             StoreError: There is no room in time, or none could be opened.
         """
-        if asyncio.get_running_loop() is not self.loop:
-            await self.bind_to_loop()
-        if self.permits.locked():
-            await self.wait_for_permit(self.permits, deadline)
-        else:
-            await self.permits.acquire()
+        await self.acquire_permit(deadline)
         try:
             wire = await self.get(deadline, monotonic())
         except BaseException:

@@ -24,6 +24,7 @@ from featurekit.ports import (
     OnlineStore,
     ReadOptions,
 )
+from featurekit.store_options import REPLICA
 from featurekit.stores.cluster.fan_out import FanOut
 from featurekit.stores.cluster.nodes import NodePool
 from featurekit.stores.cluster.pipelined_load import ClusterPipelinedLoad
@@ -34,9 +35,8 @@ from featurekit.stores.cluster.topology import Topology, key_at
 from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
-from featurekit.stores.options import REPLICA
 from featurekit.stores.probe import fetch_capabilities, verify_row_writes
-from featurekit.stores.redis import scan_pages
+from featurekit.stores.server_commands import scan_pages
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, parse_info, text_command
 

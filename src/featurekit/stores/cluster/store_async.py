@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, AsyncOnlineStore, ConnectionStats, ReadOptions
+from featurekit.store_options import REPLICA
 from featurekit.stores.cluster.nodes_async import AsyncNodeConnection, AsyncNodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult, RetryState
 from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
@@ -19,7 +20,6 @@ from featurekit.stores.cluster.topology import Topology
 from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
-from featurekit.stores.options import REPLICA
 from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply
 
@@ -44,8 +44,8 @@ class AsyncClusterStore(AsyncOnlineStore):
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.url,)
 
+    @override
     def describe(self) -> str:
-        """Where it is, for people."""
         return str(self.url)
 
     @property

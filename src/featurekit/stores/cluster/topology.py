@@ -21,7 +21,7 @@ from redis.exceptions import RedisClusterException
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.connection import check_tls_files, connection_options
+from featurekit.stores.connection import check_tls_files, connection_arguments
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import connect_error, user_text
 from featurekit.stores.url import Address, StoreUrl
@@ -170,7 +170,7 @@ def _ask(url: StoreUrl, deadline: Deadline) -> Topology:
     """The topology as one server knows it."""
     # One that is silent leaves half of the time to the others.
     timeout_s = deadline.cap(url.connect_timeout_s, share=0.5)
-    options: dict[str, Any] = connection_options(url, timeout_s)
+    options: dict[str, Any] = connection_arguments(url, timeout_s)
     make_node: Any = ClusterNode  # it has no types
     node = make_node(options.pop("host"), options.pop("port"))
     del options["db"]
