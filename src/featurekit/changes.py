@@ -17,18 +17,16 @@ from typing import Literal, TypeVar
 
 from typing_extensions import override
 
+from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
-from featurekit.plan import Constraints, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
-from featurekit.types import DType
+from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.types import codec_of
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 _Field = tuple[ViewPlan, FieldPlan]
 _HashField = tuple[str, str]
 """An entity and the name of a field in its hash."""
-
-_WIDENING_CHANGES = {("int32", "int64")}
-"""Pairs of types where the second reads the bytes of the first as the same values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +233,7 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     (old_view, before), (new_view, after) = old, new
     if before.dtype != after.dtype:
         detail = f"type {before.dtype} -> {after.dtype}"
-        if _is_widened(before.dtype, after.dtype):
+        if codec_of(after.dtype).decodes(before.dtype):
             yield Change("compatible", subject, detail)
         else:
             yield Change("breaking", subject, f"{detail}: stored bytes would mean something else")
@@ -251,12 +249,6 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
         if was != now:
             detail = f"{name} {_value_text(was)} -> {_value_text(now)}"
             yield Change("compatible", subject, detail)
-
-
-def _is_widened(old: DType, new: DType) -> bool:
-    if old.kind == new.kind == "array":
-        return (old.element, new.element) in _WIDENING_CHANGES
-    return (old.kind, new.kind) in _WIDENING_CHANGES
 
 
 def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:

@@ -8,38 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol, TypeVar
 
+from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
 from featurekit.keys import KeyPlan
 from featurekit.types import DType
 
-Bound = int | float | Decimal | None
 NamePairs = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """Rules for a field's values, besides its type.
-
-    Attributes:
-        min: The least value of a number; `None` for no bound.
-        max: The greatest value of a number; `None` for no bound.
-        one_of: The allowed values as stored bytes; empty allows any value.
-        pattern: A regular expression that must match the whole string.
-        max_length: The most characters, bytes or elements; `None` for no bound.
-        required: Whether null is refused.
-        allow_nan: Whether `nan`, `inf` and `-inf` are allowed.
-    """
-
-    min: Bound = None
-    max: Bound = None
-    one_of: tuple[bytes, ...] = ()
-    pattern: str | None = None
-    max_length: int | None = None
-    required: bool = False
-    allow_nan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +32,7 @@ class FieldPlan:
 
     name: str
     dtype: DType
-    constraints: Constraints = Constraints()
+    constraints: Constraints = UNCONSTRAINED
     default: bytes | None = None
     ttl_ms: int = 0
 

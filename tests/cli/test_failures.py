@@ -76,7 +76,7 @@ def test_wrong_usage_is_exit_code_2(folder: Path, arguments: list[str], message:
     [
         ("u0001", "'u0001' is not NAME=VALUE"),
         ("usr_id=u0001", "unknown join key 'usr_id'"),
-        ("user_id=", "an empty id is no entity"),
+        ("user_id=", "an empty id is not allowed"),
     ],
 )
 def test_an_entity_that_cannot_be_is_refused(filled: Path, entity: str, message: str) -> None:

@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 
 from featurekit.compiler import compile_read, compile_repo
+from featurekit.constraints import Constraints
 from featurekit.errors import RequestError, UnknownNameError
 from featurekit.plan import (
-    Constraints,
     CsvSourcePlan,
     FieldPlan,
     KafkaTopicPlan,

@@ -293,7 +293,7 @@ WRONG_FIELDS = {
     "{type: string, default: null}": (
         32, "default: found null, expected a value of type string"
         " | remove the key, or quote the value if it is text"),
-    "{type: float64, default: .nan}": (33, "default: .nan is no value without `allow_nan: true`"),
+    "{type: float64, default: .nan}": (33, "default: .nan is not finite; `allow_nan: true` allows it"),
     "{type: int64, default: 1, min: 2}": (31, "default: 1 is below min 2"),
     "{type: decimal, default: 2.5, max: 2.4}": (33, "default: 2.5 is above max 2.4"),
     "{type: int64, min: 5, max: 1}": (35, "max: 1 is below min 5"),
@@ -311,18 +311,18 @@ WRONG_FIELDS = {
         32, "pattern: found '[[a]', expected a regular expression: "
         "Possible nested set at position 1"),
     "{type: string, default: b, pattern: a}": (
-        32, "default: 'b' does not match the pattern 'a'"),
+        32, "default: 'b' does not match pattern 'a'"),
     "{type: string, max_length: 0}": (
         35, "max_length: found 0, expected a whole number above 0"),
     "{type: string, default: abc, max_length: 2}": (
-        32, "default: its length 3 is above max_length 2"),
+        32, "default: 'abc' has length 3, above max_length 2"),
     "{type: int64, allow_nan: true}": (
         33, "allow_nan: applies only to a float, and the field is an int64"),
     "{type: int64, required: yes}": (32, "required: found 'yes', expected true or false"),
-    "{type: json, one_of: [a]}": (29, "one_of: applies only to a scalar, and the field is a json"),
+    "{type: json, one_of: [a]}": (29, "one_of: applies only to a scalar, and the field is a JSON value"),
     "{type: int64, one_of: [1, x]}": (34, "one_of: 'x' is not an int64"),
     "{type: int64, one_of: [1, 1]}": (30, "one_of: 1 is listed twice"),
-    "{type: string, default: NO, one_of: [SE]}": (32, "default: 'NO' is none of one_of"),
+    "{type: string, default: NO, one_of: [SE]}": (32, "default: 'NO' is not one of SE"),
     "{type: array<int64>, default: [1, a]}": (38, "default: 'a' is not an int64"),
 }  # fmt: skip
 

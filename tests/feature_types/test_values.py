@@ -17,7 +17,7 @@ def codec(dtype: str) -> Codec:
 
 
 def by_expression(of: Codec, data: bytes) -> object:
-    return eval(of.decoder_expression("data"), {"data": data, **of.names()})
+    return eval(of.decoder_expression("data"), {"data": data, **of.decoder_globals()})
 
 
 def names(rows: Sequence[tuple[Any, ...]]) -> list[str]:

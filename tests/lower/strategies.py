@@ -10,8 +10,9 @@ from typing import Any
 
 import hypothesis.strategies as st
 
+from featurekit.constraints import Constraints
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.plan import Constraints, FieldPlan, ViewPlan
+from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import SCALARS, DType
 
 TTLS = (1000, 300_000, 86_400_000)
@@ -60,7 +61,7 @@ def values(dtype: DType) -> st.SearchStrategy[Any]:
     if dtype.kind == "vector":
         number = st.floats(width=32, allow_nan=False, allow_infinity=False)
         return st.lists(number, min_size=dtype.size, max_size=dtype.size)
-    if dtype.kind == "array":
+    if dtype.element:
         element = _elements[dtype.element]
         if dtype.element.startswith("float"):
             element = element.filter(math.isfinite)
@@ -68,7 +69,7 @@ def values(dtype: DType) -> st.SearchStrategy[Any]:
     return _elements[dtype.kind]
 
 
-def checks(dtype: DType) -> st.SearchStrategy[Constraints]:
+def constraints(dtype: DType) -> st.SearchStrategy[Constraints]:
     """Constraints that a field of a type may have."""
     wide = st.booleans().map(lambda required: Constraints(required=required, allow_nan=True))
     if dtype.kind in ("int64", "int32"):
@@ -104,7 +105,7 @@ def keys(draw: st.DrawFn) -> KeyPlan:
 
 
 @st.composite
-def views(draw: st.DrawFn, *, checked: bool = False) -> ViewPlan:
+def views(draw: st.DrawFn, *, constrained: bool = False) -> ViewPlan:
     """A batch view that owns its key, or expires field by field."""
     expires = draw(st.sampled_from(["key", "field"]))
     names = draw(st.lists(st.sampled_from([*NAMES, *string.ascii_uppercase]), min_size=1,
@@ -113,7 +114,7 @@ def views(draw: st.DrawFn, *, checked: bool = False) -> ViewPlan:
     for name in names:
         dtype = draw(dtypes())
         ttl_ms = draw(st.sampled_from(TTLS)) if expires == "field" else 0
-        kept = draw(checks(dtype)) if checked else Constraints(allow_nan=True)
+        kept = draw(constraints(dtype)) if constrained else Constraints(allow_nan=True)
         fields.append(FieldPlan(name, dtype, kept, ttl_ms=ttl_ms))
     retired = draw(st.sampled_from([(), ("old",), ("old", "@clock", "älter")]))
     return ViewPlan("v", "batch", draw(keys()), tuple(fields), expires, 172_800_000, 1, retired)

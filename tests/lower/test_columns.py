@@ -23,7 +23,7 @@ ODD = ("1", "-0", "007", "1e3", "TRUE", "NaN", " 1", "null", "2026-02-29", "[1,"
 
 @st.composite
 def loads(draw: st.DrawFn) -> tuple[ViewPlan, list[Row]]:
-    view = draw(views(checked=True))
+    view = draw(views(constrained=True))
     return view, draw(rows(view))
 
 
@@ -86,7 +86,7 @@ def text_of(dtype: DType, value: Any) -> str | None:
 @st.composite
 def text_loads(draw: st.DrawFn) -> tuple[ViewPlan, list[dict[str, str | None]]]:
     """Rows as a CSV file has them, some of them with texts that are no values."""
-    view = draw(views(checked=True))
+    view = draw(views(constrained=True))
     spelled = [
         {n: text_of(d, row[n]) for n, d in columns(view).items()} for row in draw(rows(view))
     ]

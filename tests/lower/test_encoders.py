@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featurekit.constraints import Constraints
 from featurekit.errors import ValueRefusedError
 from featurekit.lower.build import build
-from featurekit.lower.checks import field_encoder
-from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression
-from featurekit.plan import Constraints, FieldPlan
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression, field_encoder
+from featurekit.plan import FieldPlan
 from featurekit.types import DType
 
 KINDS = ["int64", "int32", "float64", "float32", "string", "bool", "bytes"]
@@ -29,19 +29,21 @@ VALUES = st.one_of(
 )
 
 
-def bounded(kind: str, checks: Constraints) -> Constraints:
+def bounded(kind: str, constraints: Constraints) -> Constraints:
     numeric = kind.startswith(("int", "float"))
     return (
-        checks if numeric and (kind.startswith("float") or not checks.allow_nan) else Constraints()
+        constraints
+        if numeric and (kind.startswith("float") or not constraints.allow_nan)
+        else Constraints()
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(value=VALUES, checks=st.sampled_from(CHECKS))
+@given(value=VALUES, constraints=st.sampled_from(CHECKS))
 def test_an_expression_gives_what_the_reference_gives(
-    kind: str, value: Any, checks: Constraints
+    kind: str, value: Any, constraints: Constraints
 ) -> None:
-    field = FieldPlan("f", DType(kind), bounded(kind, checks))
+    field = FieldPlan("f", DType(kind), bounded(kind, constraints))
     source, names = encoder_expression(field, "E")
     encode = build("encode", f"def encode(v):\n return {source}\n", names)
     expected = outcome(field_encoder(field), value)

@@ -118,9 +118,9 @@ def test_bad_rows_are_put_aside_with_the_reason(shop_path: Path, valkey: Server)
         assert report.rows_superseded == 0
         rejects = pq.read_table(report.rejects_path).to_pylist()
         assert sorted(row["reason"] for row in rejects) == [
-            "join key user_id: an empty id is no entity",
-            "join key user_id: null is no entity",
-            "tx_count_7d: -4 is below the minimum of 0",
+            "join key user_id: an empty id is not allowed",
+            "join key user_id: null is not allowed",
+            "tx_count_7d: -4 is below min 0",
         ]
         with pytest.raises(BadRowError, match=r"users\.parquet, row \d"):
             store.materialize()

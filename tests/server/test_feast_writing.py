@@ -128,7 +128,7 @@ def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore
         ("/push", {"push_source_name": "profile", "df": {"user_id": "u1"}}, 422, "a list of values"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "country": []}}, 422, "differ in length"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": ["u1"], "county": [1]}}, 422, "did you mean 'country'"),
-        ("/push", {"push_source_name": "profile", "df": {"country": ["NO"]}}, 422, "null is no entity"),
+        ("/push", {"push_source_name": "profile", "df": {"country": ["NO"]}}, 422, "null is not allowed"),
         ("/push", {"push_source_name": "profile", "df": {"user_id": ["u"] * 301}}, 422, "at most 300 rows, not 301"),
         ("/push", {"push_source_name": 5, "df": {}}, 422, "expected a string"),
         ("/materialize", {"start_ts": "yesterday"}, 422, "'yesterday' is not a time"),

@@ -89,7 +89,7 @@ def test_a_value_that_breaks_a_constraint_is_named_by_its_line(store: FeatureSto
         store.streams.push("activity", batches)
     assert caught.value.where == "line 3, count"
     report = store.streams.push("activity", batches, on_bad_event="skip")
-    assert report.rejected == [(3, "line 3: count: -1 is below the minimum of 0")]
+    assert report.rejected == [(3, "line 3: count: -1 is below min 0")]
 
 
 def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:

@@ -96,7 +96,7 @@ def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
     assert [by_id[i][1] for i in ids] == bad
     reasons = [by_id[i][0].decode() for i in ids]
     assert reasons[0] == "count: 'many' is not an int64"
-    assert reasons[1] == "count: -1 is below the minimum of 0"
+    assert reasons[1] == "count: -1 is below min 0"
     assert reasons[2] == "user_id: an event without it is of no entity"
     assert "WRONGTYPE" in reasons[6]
     assert len(report.reasons) == 3

@@ -10,8 +10,7 @@ from featurekit.cli.output import BAD, DIM, Piece, Styled, fits, show_line, show
 from featurekit.cli.values import value_json
 from featurekit.plan import ReadPlan
 from featurekit.runtime.response import OnlineResponse
-from featurekit.types import DType
-from featurekit.types.display import value_text
+from featurekit.types import DType, codec_of
 
 STATUS_STYLES = {
     "present": "",
@@ -58,7 +57,8 @@ def _dtypes(plan: ReadPlan) -> dict[str, DType]:
 def _show_entity(plan: ReadPlan, response: OnlineResponse, index: int) -> None:
     dtypes, answer, lives = _dtypes(plan), response.to_dict(), response.freshness
     keys = [
-        f"{name} {value_text(dtypes[name], v[index])}" for name, v in response.entities.items()
+        f"{name} {codec_of(dtypes[name]).display_text(v[index])}"
+        for name, v in response.entities.items()
     ]
     told = "" if response.found[index] else ": nothing is stored"
     show_line(Styled(", ".join(keys), "bold"), told)
@@ -79,7 +79,8 @@ def _wide(plan: ReadPlan, response: OnlineResponse) -> tuple[list[str], list[tup
     """The headings and rows of a table with an entity a line."""
     dtypes, answer, statuses = _dtypes(plan), response.to_dict(), response.statuses
     columns: list[Sequence[Piece]] = [
-        [value_text(dtypes[name], v) for v in values] for name, values in response.entities.items()
+        [codec_of(dtypes[name]).display_text(v) for v in values]
+        for name, values in response.entities.items()
     ]
     for name, told in statuses.items():
         times = response.freshness.get(name) or [None] * len(response)
@@ -91,14 +92,14 @@ def _wide(plan: ReadPlan, response: OnlineResponse) -> tuple[list[str], list[tup
 def _cell(dtype: DType, value: object, status: str, life: float | None) -> Piece:
     """A value; whatever it is but present is told in words."""
     if status != "present":
-        text = value_text(dtype, value) + " " if status == "default" else ""
+        text = codec_of(dtype).display_text(value) + " " if status == "default" else ""
         return Styled(f"{text}({status})", STATUS_STYLES[status])
-    text = value_text(dtype, value)
+    text = codec_of(dtype).display_text(value)
     return text if life is None else f"{text} ({_left(life)})"
 
 
 def _text(dtype: DType, value: object) -> str:
-    return "-" if value is None else value_text(dtype, value)
+    return "-" if value is None else codec_of(dtype).display_text(value)
 
 
 def _left(life: float | None) -> str:

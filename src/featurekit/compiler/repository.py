@@ -6,9 +6,9 @@ from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.models.definitions import Entity, FeatureView
 from featurekit.models.fields import FieldSpec
-from featurekit.plan import Constraints, EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.registry import Registry
-from featurekit.types import codec_of, parse_dtype
+from featurekit.types import parse_dtype
 
 
 def compile_repo(registry: Registry) -> RepoPlan:
@@ -70,23 +70,10 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
 
 
 def _compile_field(name: str, spec: FieldSpec, ttl_ms: int) -> FieldPlan:
-    codec = codec_of(spec.dtype)
-
-    def encode(value: object) -> bytes:
-        return codec.encode(codec.from_json(value))
-
     return FieldPlan(
         name=name,
         dtype=spec.dtype,
-        constraints=Constraints(
-            min=spec.min,
-            max=spec.max,
-            one_of=tuple(encode(choice) for choice in spec.one_of or ()),
-            pattern=spec.pattern or None,
-            max_length=spec.max_length,
-            required=spec.required,
-            allow_nan=spec.allow_nan,
-        ),
-        default=None if spec.default is None else encode(spec.default),
+        constraints=spec.constraints,
+        default=None if spec.default is None else spec.encode(spec.default),
         ttl_ms=ttl_ms,
     )

@@ -6,20 +6,20 @@ then worded by the plain form, value by value, so that an error reads the same e
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurekit.constraints import ConstraintTest, constraint_tests
 from featurekit.errors import ValueRefusedError
 from featurekit.keys import KeyPlan
-from featurekit.lower.checks import field_encoder
+from featurekit.lower.encoders import field_encoder
 from featurekit.lower.rows import json_row_decoder, row_encoder
 from featurekit.plan import FieldPlan, ViewPlan
-from featurekit.types import DType, codec_of
+from featurekit.types import Codec, DType, codec_of
 from featurekit.types.arrow import encode_array, parse_array, python_value
 
 EVENT_TIMESTAMP = "event_timestamp"
@@ -107,7 +107,7 @@ class _Native:
         self.native = column
         data, bad = encode_array(of.dtype, column)
         self.data = data
-        self.bad = _any([bad, *_broken(of.field, self.native, data)] if of.field else [bad])
+        self.bad = _any([bad, *_violations(of.field, self.native, data)] if of.field else [bad])
 
     def value(self, index: int) -> object:
         """The Python value of a cell, as an error shows it."""
@@ -126,7 +126,7 @@ class _Text:
         self.column = column
         self.native, unread = parse_array(of.dtype, column)
         self.data, bad = encode_array(of.dtype, self.native)
-        broken = _broken(of.field, self.native, self.data) if of.field else []
+        broken = _violations(of.field, self.native, self.data) if of.field else []
         self.bad = _any([unread, bad, *broken])
 
     def value(self, index: int) -> object:
@@ -143,9 +143,9 @@ def _check(of: Column, value: object) -> None:
     if of.field is not None:
         field_encoder(of.field)(value)
     elif value is None:
-        raise ValueRefusedError("null is no entity")
+        raise ValueRefusedError("null is not allowed")
     elif not codec_of(of.dtype).encode(value):
-        raise ValueRefusedError("an empty id is no entity")
+        raise ValueRefusedError("an empty id is not allowed")
 
 
 def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -> RowError:
@@ -186,43 +186,33 @@ def _any(masks: Sequence[Any]) -> Any:
     return found
 
 
-def _broken(field: FieldPlan, native: Any, data: Any) -> list[Any]:
-    """Masks of the rows that break a constraint of the field."""
-    checks = field.constraints
+def _violations(field: FieldPlan, native: Any, data: Any) -> list[Any]:
+    """Return masks of the rows that violate a constraint of the field."""
+    constraints, codec = field.constraints, codec_of(field.dtype)
     masks = []
-    if checks.required:
+    if constraints.required:
         masks.append(native.is_null())
-    if field.dtype.kind in ("float64", "float32") and not checks.allow_nan:
-        masks.append(_among(data, [b"nan", b"inf", b"-inf"]))
-    if checks.one_of:
-        masks.append(pc.and_(data.is_valid(), pc.invert(_among(data, checks.one_of))))
-    if checks.min is not None or checks.max is not None:
-        masks.append(_by_value(field, data, _outside(checks.min, checks.max)))
-    if checks.pattern:
-        match = re.compile(checks.pattern).fullmatch
-        masks.append(_by_value(field, data, lambda value: match(value) is None))
-    if checks.max_length:
-        limit = checks.max_length
-        masks.append(_by_value(field, data, lambda value: len(value) > limit))
+    if codec.has_nan and not constraints.allow_nan:
+        masks.append(_is_in(data, [b"nan", b"inf", b"-inf"]))
+    if constraints.one_of:
+        masks.append(pc.and_(data.is_valid(), pc.invert(_is_in(data, constraints.one_of))))
+    if tests := constraint_tests(codec, replace(constraints, one_of=(), allow_nan=True)):
+        masks.append(_violates_any(codec, tests, data))
     return masks
 
 
-def _among(data: Any, values: Sequence[bytes]) -> Any:
+def _is_in(data: Any, values: Sequence[bytes]) -> Any:
     return pc.is_in(data, value_set=pa.array(values, pa.binary()))
 
 
-def _outside(low: Any, high: Any) -> Callable[[Any], bool]:
-    return lambda value: (low is not None and value < low) or (high is not None and value > high)
-
-
-def _by_value(field: FieldPlan, data: Any, broken: Callable[[Any], bool]) -> Any:
-    """Where a test by value fails. Each distinct value is tested once, by the rules of Python."""
-    decode = codec_of(field.dtype).decode
-    distinct = data.dictionary_encode()
-    faulty = [
-        value is not None and broken(decode(value)) for value in distinct.dictionary.to_pylist()
-    ]
-    return pa.array(faulty, pa.bool_()).take(distinct.indices)
+def _violates_any(codec: Codec, tests: list[ConstraintTest], data: Any) -> Any:
+    """Return a mask of the values that fail a test; each distinct value is tested once."""
+    encoded = data.dictionary_encode()
+    violates = []
+    for value in encoded.dictionary.to_pylist():
+        decoded = None if value is None else codec.decode(value)
+        violates.append(value is not None and any(test(decoded, value) for test in tests))
+    return pa.array(violates, pa.bool_()).take(encoded.indices)
 
 
 def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:

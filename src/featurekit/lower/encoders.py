@@ -1,59 +1,65 @@
-"""Encoders as expressions: the checked bytes of a value, for functions that are generated.
+"""Functions and expressions that check and encode the value of one field.
 
-Values of the plain kinds that keep within their bounds are encoded where they stand; all others
-go to `checks.field_encoder`, which is the reference and words the errors. A test holds the
-two equal.
+`field_encoder` is the reference and words the errors. `encoder_expression` is the form for
+generated functions: it encodes common values inline and calls the reference for the others.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 
-from featurekit.lower.checks import field_encoder
-from featurekit.plan import Constraints, FieldPlan
+from featurekit.constraints import Constraints, constraint_tests
+from featurekit.errors import ValueRefusedError
+from featurekit.plan import FieldPlan
+from featurekit.types import codec_of
 
-_INTS = {"int64": 2**63, "int32": 2**31}
-_MOST = sys.float_info.max
-
-_UNBOUNDED = {
-    "string": "v.encode() if v.__class__ is str",
-    "bool": "b'true' if v is True else b'false' if v is False",
-}
+Encode = Callable[[object], bytes | None]
 
 ENCODE_ERRORS = (TypeError, UnicodeEncodeError)
-"""What such an expression raises for a value that only the reference can tell about."""
+"""What an encoder expression raises for a value that the reference must judge."""
+
+
+def field_encoder(field: FieldPlan) -> Encode:
+    """Return the function from a value or `None` to its checked bytes or `None`.
+
+    Raises (the function):
+        ValueRefusedError: The value does not fit; `where` names the field.
+    """
+    codec = codec_of(field.dtype)
+    encode, required = codec.encode, field.constraints.required
+    tests = constraint_tests(codec, field.constraints)
+
+    def encode_checked(value: object) -> bytes | None:
+        if value is None:
+            if required:
+                raise ValueRefusedError(
+                    "null is not allowed; the field is required", where=field.name
+                )
+            return None
+        try:
+            data = encode(value)
+        except ValueRefusedError as error:
+            raise ValueRefusedError(error.message, where=field.name, hint=error.hint) from error
+        for test in tests:
+            if (violation := test(value, data)) is not None:
+                raise ValueRefusedError(violation, where=field.name)
+        return data
+
+    return encode_checked
 
 
 def encoder_expression(field: FieldPlan, name: str) -> tuple[str, dict[str, object]]:
-    """An expression for the bytes of the variable `v`, and the globals that it uses.
+    """Return an expression for the bytes of the variable `v`, and the globals that it uses.
 
     Args:
-        field: The field; `v` holds one of its values, or `None`.
-        name: A name that is free for the reference.
+        field: The field; `v` holds a value or `None`.
+        name: A free name for the reference.
     """
-    plain = _plain(field)
-    source = f"({plain} else {name}(v))" if plain else f"{name}(v)"
-    return source, {name: field_encoder(field)}
-
-
-def _plain(field: FieldPlan) -> str:
-    """The expression up to its `else`; empty where there is nothing plain about the field."""
-    kind, checks = field.dtype.kind, field.constraints
-    if replace(checks, min=None, max=None, required=False) != Constraints():
-        return ""
-    if kind in _INTS:
-        low, high = _bounds(checks, -_INTS[kind], _INTS[kind] - 1)
-        return f"b'%d' % v if v.__class__ is int and {low} <= v <= {high}"
-    if kind == "float64":
-        low, high = _bounds(checks, -_MOST, _MOST)
-        within = f"v.__class__ is float and {low} <= v <= {high}"
-        return f"repr(v).removesuffix('.0').encode() if {within}"
-    return _UNBOUNDED.get(kind, "")
-
-
-def _bounds(checks: Constraints, low: float, high: float) -> tuple[str, str]:
-    """The field's bounds where they are narrower than its type's, as a source has them."""
-    least = low if checks.min is None else max(low, checks.min)
-    most = high if checks.max is None else min(high, checks.max)
-    return repr(least), repr(most)
+    inline = None
+    constraints = field.constraints
+    if replace(constraints, min=None, max=None, required=False) == Constraints():
+        codec = codec_of(field.dtype)
+        inline = codec.encoder_expression(constraints.min, constraints.max)
+    expression = f"({inline} else {name}(v))" if inline else f"{name}(v)"
+    return expression, {name: field_encoder(field)}

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from featurekit.lower.build import build
-from featurekit.lower.checks import field_encoder
-from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression
+from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression, field_encoder
 from featurekit.lower.scripts import EVENT
 from featurekit.lower.write_group import (
     Dialect,

@@ -18,13 +18,6 @@ KeyFunction = Callable[[object], bytes]
 """From one entity to its key. An entity is the value of its join key; for several join keys
 a tuple in declared order, or a dict by their names."""
 
-_FAST = {
-    "string": "if v.__class__ is str and v:\n"
-    "  try: return HEAD + v.encode()\n"
-    "  except UnicodeEncodeError: pass",
-    "int64": f"if v.__class__ is int and {-(2**63)} <= v < {2**63}:\n  return HEAD + b'%d' % v",
-}
-
 
 def key_function(plan: KeyPlan) -> KeyFunction:
     """The function from an entity to its key.
@@ -39,12 +32,16 @@ def key_function(plan: KeyPlan) -> KeyFunction:
             [join_key_text(plan, i, v) for i, v in enumerate(join_key_values(plan, entity))]
         )
 
-    kind = plan.join_keys[0].dtype.kind
-    if len(plan.join_keys) > 1 or plan.hash_tag_index is not None or kind not in _FAST:
+    inline = codec_of(plan.join_keys[0].dtype).encoder_expression(None, None)
+    if len(plan.join_keys) > 1 or plan.hash_tag_index is not None or inline is None:
         return slow
-    fast = _FAST[kind].replace("\n", "\n ")
-    source = f"def key(v):\n {fast}\n return slow(v)\n"
-    return build("key", source, {"HEAD": plan.entity_prefix.encode(), "slow": slow})
+    source = (
+        "def key(v):\n"
+        f" try:\n  data = {inline} else None\n"
+        " except UnicodeEncodeError:\n  data = None\n"
+        " return PREFIX + data if data else slow(v)\n"
+    )
+    return build("key", source, {"PREFIX": plan.entity_prefix.encode(), "slow": slow})
 
 
 def join_key_values(plan: KeyPlan, entity: object) -> tuple[object, ...]:
@@ -76,7 +73,7 @@ def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
     except ValueRefusedError as error:
         raise ValueRefusedError(error.message, where=where, hint=error.hint) from error
     if not text:
-        raise ValueRefusedError("an empty id is no entity", where=where)
+        raise ValueRefusedError("an empty id is not allowed", where=where)
     return text
 
 

@@ -176,7 +176,7 @@ def decoder_expressions(
     terms, defaults = [], []
     for index, column in enumerate(plan.columns):
         codec = codec_of(column.field.dtype)
-        names |= codec.names()
+        names |= codec.decoder_globals()
         cell = f"r[{starts[column.group] + column.slot}]"
         default = _default(column.field, f"D{index}", names)
         defaults.append(default)
@@ -193,7 +193,7 @@ def _default(field: FieldPlan, name: str, names: dict[str, object]) -> str:
     if field.default is None:
         return "None"
     codec = codec_of(field.dtype)
-    if field.dtype.kind not in ("json", "array", "vector"):
+    if codec.is_scalar:
         names[name] = codec.decode(field.default)
         return name
     # A list or dict is made anew for each row, so that no caller changes another's default.

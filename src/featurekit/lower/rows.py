@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from featurekit.errors import ValueRefusedError, name_hint
-from featurekit.lower.checks import field_encoder
+from featurekit.lower.encoders import field_encoder
 from featurekit.lower.keys import key_function
 from featurekit.plan import ViewPlan
 from featurekit.types import codec_of
@@ -44,7 +44,7 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
                 )
         for name in keys:
             if row.get(name) is None:
-                raise ValueRefusedError("null is no entity", where=f"join key {name}")
+                raise ValueRefusedError("null is not allowed", where=f"join key {name}")
         entity = row[keys[0]] if len(keys) == 1 else tuple(row[name] for name in keys)
         return key_of(entity), {name: encode(row.get(name)) for name, encode in encoders}
 
@@ -73,7 +73,7 @@ def json_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
 
 def decimals_of(view: ViewPlan) -> frozenset[str]:
     """The fields whose numbers JSON has to be read exactly for, and not by way of a float."""
-    return frozenset(f.name for f in view.fields if "decimal" in (f.dtype.kind, f.dtype.element))
+    return frozenset(f.name for f in view.fields if codec_of(f.dtype).needs_exact_json)
 
 
 def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, JsonObject], Row]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import (
@@ -20,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from featurekit.constraints import Constraints
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Described
 from featurekit.models.scalars import (
@@ -32,11 +32,7 @@ from featurekit.models.scalars import (
     format_raw,
     resolve_plain,
 )
-from featurekit.types import SCALARS, DType, parse_dtype
-
-_INT_BITS = {"int64": 64, "int32": 32}
-_FLOATS = ("float64", "float32")
-_TEXT_IN_JSON = ("string", "timestamp", "date", "decimal", "bytes")
+from featurekit.types import SCALARS, DType, codec_of, parse_dtype
 
 
 def _validate_type_name(text: str) -> str:
@@ -79,9 +75,9 @@ def _to_json_value(dtype: DType, raw: object) -> Any:
             f"found {format_raw(raw)}, expected a value of type {dtype}",
             hint="remove the key, or quote the value if it is text",
         )
-    if dtype.kind == "array" and isinstance(raw, list | tuple):
+    if dtype.element and isinstance(raw, list | tuple):
         return [_to_json_value(DType(dtype.element), item) for item in raw]
-    if dtype.kind in _TEXT_IN_JSON and isinstance(raw, str):
+    if codec_of(dtype).is_text_in_yaml and isinstance(raw, str):
         return str(raw)
     return _canonical_json(resolve_plain(raw))
 
@@ -146,6 +142,32 @@ class FieldSpec(Described):
         """The parsed type."""
         return parse_dtype(self.type)
 
+    @property
+    def constraints(self) -> Constraints:
+        """The constraints on values, with the choices of `one_of` as bytes.
+
+        Raises:
+            ValueRefusedError: A choice is not of the type.
+        """
+        return Constraints(
+            min=self.min,
+            max=self.max,
+            one_of=tuple(self.encode(choice) for choice in self.one_of or ()),
+            pattern=self.pattern or None,
+            max_length=self.max_length,
+            required=self.required,
+            allow_nan=self.allow_nan,
+        )
+
+    def encode(self, value: object) -> bytes:
+        """Return the bytes of a declared default or choice.
+
+        Raises:
+            ValueRefusedError: The value is not of the type.
+        """
+        codec = codec_of(self.dtype)
+        return codec.encode(codec.from_json(value))
+
     @field_validator("default", mode="before")
     @classmethod
     def _validate_default(cls, raw: object, info: ValidationInfo) -> object:
@@ -158,7 +180,7 @@ class FieldSpec(Described):
         dtype = _validated_dtype(info)
         if dtype is None or not isinstance(raw, list | tuple):
             return raw
-        if dtype.kind in {"json", "array", "vector"}:
+        if not codec_of(dtype).is_scalar:
             raise _unsupported_type("a scalar", dtype)
         choices = [_to_json_value(dtype, item) for item in raw]
         for index, choice in enumerate(choices):
@@ -172,13 +194,16 @@ class FieldSpec(Described):
         dtype = _validated_dtype(info)
         if dtype is None:
             return None
-        if dtype.kind not in _BOUND_PARSERS:
+        codec = codec_of(dtype)
+        if not codec.has_bounds:
             raise _unsupported_type("a number", dtype)
-        bound = _BOUND_PARSERS[dtype.kind](raw)
+        value = str(raw) if codec.is_text_in_yaml else resolve_plain(raw)
+        try:
+            bound = codec.bound(value)
+        except ValueRefusedError:
+            raise ValueRefusedError(f"{format_raw(raw)} is outside {dtype}") from None
         if bound is None:
-            raise ValueRefusedError(f"found {format_raw(raw)}, expected {_with_article(dtype)}")
-        if isinstance(bound, int) and dtype.kind in _INT_BITS:
-            _check_int_range(bound, dtype, raw)
+            raise ValueRefusedError(f"found {format_raw(raw)}, expected {codec.noun}")
         minimum = info.data.get("min")
         if info.field_name == "max" and minimum is not None and bound < minimum:
             raise ValueRefusedError(f"{format_raw(raw)} is below min {minimum}")
@@ -188,7 +213,7 @@ class FieldSpec(Described):
     @classmethod
     def _validate_pattern(cls, pattern: str, info: ValidationInfo) -> str:
         dtype = _validated_dtype(info)
-        if dtype is not None and dtype.kind != "string":
+        if dtype is not None and not codec_of(dtype).has_pattern:
             raise _unsupported_type("a string", dtype)
         try:
             with warnings.catch_warnings():
@@ -204,7 +229,7 @@ class FieldSpec(Described):
     @classmethod
     def _validate_max_length(cls, length: int, info: ValidationInfo) -> int:
         dtype = _validated_dtype(info)
-        if dtype is not None and dtype.kind not in {"string", "bytes", "array"}:
+        if dtype is not None and not codec_of(dtype).has_length:
             raise _unsupported_type("a string, bytes or an array", dtype)
         return length
 
@@ -212,7 +237,7 @@ class FieldSpec(Described):
     @classmethod
     def _validate_allow_nan(cls, flag: Any, info: ValidationInfo) -> Any:
         dtype = _validated_dtype(info)
-        if flag and dtype is not None and dtype.kind not in _FLOATS:
+        if flag and dtype is not None and not codec_of(dtype).has_nan:
             raise _unsupported_type("a float", dtype)
         return flag
 
@@ -223,45 +248,7 @@ def _validated_dtype(info: ValidationInfo) -> DType | None:
     return parse_dtype(name) if name else None
 
 
-def _with_article(dtype: DType) -> str:
-    return f"{'an' if dtype.kind[0] in 'aeiou' else 'a'} {dtype}"
-
-
 def _unsupported_type(supported: str, dtype: DType) -> ValueRefusedError:
     return ValueRefusedError(
-        f"applies only to {supported}, and the field is {_with_article(dtype)}"
+        f"applies only to {supported}, and the field is {codec_of(dtype).noun}"
     )
-
-
-def _check_int_range(bound: int, dtype: DType, raw: object) -> None:
-    if bound >> (_INT_BITS[dtype.kind] - 1) not in {0, -1}:
-        raise ValueRefusedError(f"{format_raw(raw)} is out of range for {dtype}")
-
-
-def _parse_int_bound(raw: object) -> int | None:
-    value = resolve_plain(raw)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _parse_float_bound(raw: object) -> int | float | None:
-    value = resolve_plain(raw)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _parse_decimal_bound(raw: object) -> Decimal | None:
-    try:
-        value = Decimal(str(raw))
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
-
-
-_BOUND_PARSERS: dict[str, Callable[[object], int | float | Decimal | None]] = {
-    "int64": _parse_int_bound,
-    "int32": _parse_int_bound,
-    "float64": _parse_float_bound,
-    "float32": _parse_float_bound,
-    "decimal": _parse_decimal_bound,
-}

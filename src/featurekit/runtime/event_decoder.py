@@ -11,7 +11,7 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
 from featurekit.runtime.write_arguments import Timestamp
 from featurekit.runtime.writer import Event
-from featurekit.types import Codec, DType, codec_of, short_repr
+from featurekit.types import DType, codec_of, short_repr
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The column with an event's time, unless the stream names another."""
@@ -115,39 +115,7 @@ def _read_carefully(
 
 def _column(renames: Mapping[str, str], name: str, dtype: DType) -> _Column:
     codec = codec_of(dtype)
-    text = _bytes_reader(codec) if dtype.kind in ("bytes", "vector") else _text_reader(codec)
-    return _Column(name, renames.get(name, name), text, codec.from_json)
-
-
-def _bytes_reader(codec: Codec) -> _Read:
-    def read(data: bytes) -> object:
-        try:
-            return codec.decode(data)
-        except ValueError:
-            raise codec.refusal(data) from None
-
-    return read
-
-
-def _text_reader(codec: Codec) -> _Read:
-    def read(data: bytes) -> object:
-        return codec.parse(data.decode())
-
-    def read_int(data: bytes) -> object:
-        # Digits alone, as nearly all are, need no pattern; the writer minds the range.
-        return int(data) if data.isdigit() and len(data) <= _SHORT else read(data)
-
-    def read_float(data: bytes) -> object:
-        short = len(data) <= _SHORT and data.replace(b".", b"", 1).isdigit()
-        return float(data) if short else read(data)
-
-    quick: dict[str, _Read] = {
-        "int64": read_int,
-        "int32": read_int,
-        "float64": read_float,
-        "string": bytes.decode,
-    }
-    return quick.get(codec.dtype.kind, read)
+    return _Column(name, renames.get(name, name), codec.bytes_parser(), codec.from_json)
 
 
 def _utf8(data: bytes, where: str) -> str:
@@ -174,4 +142,4 @@ def _text(value: object) -> str | None:
         return value.decode(errors="replace")
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=float)

@@ -242,8 +242,8 @@ def _rows_of_frame(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]
     extra = _feast_columns(view)
     columns = {name: column for name, column in df.items() if name not in extra}
     for field in view.fields:
-        if field.dtype.kind == "json" and field.name in columns:
-            codec = codec_of(field.dtype)
+        codec = codec_of(field.dtype)
+        if codec.any_json and field.name in columns:
             columns[field.name] = [_parse_json(codec, v, field.name) for v in columns[field.name]]
     if view.ordering == "event_time" and EVENT_TIMESTAMP in df:
         columns[EVENT_TIMESTAMP] = [_with_utc_offset(time) for time in df[EVENT_TIMESTAMP]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from math import isfinite
 from typing import Any
 
@@ -32,12 +31,6 @@ JsonEncoder = Callable[[Any], object]
 V1_NON_FINITE = {"nan": "nan", "inf": "inf", "-inf": "-inf"}
 FEAST_NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
-_PLAIN = frozenset({"string", "int64", "int32", "bool", "json"})
-"""Kinds whose values are JSON values already."""
-
-_PLAIN_ITEMS = _PLAIN | {"float64"}
-"""The same for items of arrays, in which every float is finite."""
-
 
 def json_encoder(
     dtype: DType, non_finite: Mapping[str, str] = V1_NON_FINITE
@@ -48,16 +41,13 @@ def json_encoder(
         dtype: The type.
         non_finite: The JSON strings for `nan`, `inf` and `-inf`.
     """
-    if dtype.kind in _PLAIN or (dtype.kind == "array" and dtype.element in _PLAIN_ITEMS):
-        return None
-    if dtype.kind == "vector" and find_spec("numpy") is not None:
-        return None  # orjson writes NumPy arrays, each float32 in its shortest form
-    to_json = codec_of(dtype).to_json
-    if dtype.kind == "float64":
+    codec = codec_of(dtype)
+    to_json = codec.to_json
+    if not codec.has_nan:
+        return None if codec.json_ready else to_json
+    if codec.json_ready:
         return lambda value: value if isfinite(value) else non_finite[repr(value)]
-    if dtype.kind == "float32":
-        return lambda value: to_json(value) if isfinite(value) else non_finite[repr(value)]
-    return to_json
+    return lambda value: to_json(value) if isfinite(value) else non_finite[repr(value)]
 
 
 def json_column(encoder: JsonEncoder | None, values: Sequence[Any]) -> Sequence[Any]:
@@ -178,7 +168,9 @@ class ReaderCache:
             event_time_views=tuple(
                 {c.view: None for c in read.columns if self._event_times and c.event_time_field}
             ),
-            key_codecs={name: codec_of(d) for name, d in dtypes.items() if d.kind == "date"},
+            key_codecs={
+                name: codec_of(d) for name, d in dtypes.items() if not codec_of(d).json_ready
+            },
         )
 
 

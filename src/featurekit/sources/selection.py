@@ -15,7 +15,7 @@ from typing import Any
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.sources.session import Rows, quote_identifier, quote_text
-from featurekit.types import DType
+from featurekit.types import DType, codec_of
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME_OF_DAY = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
@@ -132,7 +132,7 @@ def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str
     dtypes |= {f.name: f.dtype for f in view.fields}
     columns = {name: source.column(name) for name in dtypes}
     narrowed = _int128_columns_within_int64(
-        rows, {columns[name] for name, dtype in dtypes.items() if dtype.kind != "decimal"}
+        rows, {columns[name] for name, dtype in dtypes.items() if not codec_of(dtype).is_wide}
     )
     return {
         name: f"CAST({quote_identifier(column)} AS BIGINT)"
@@ -166,7 +166,7 @@ def _column(rows: Rows, column: str) -> str:
 def _key(rows: Rows, column: str, dtype: DType) -> str:
     """Return the expression of a join key; the texts `007` and `7` are the same integer."""
     value = _column(rows, column)
-    if rows.form == "native" or not dtype.kind.startswith("int"):
+    if rows.form == "native" or not codec_of(dtype).is_integer:
         return value
     number = f"CAST(TRY_CAST({value} AS HUGEINT) AS VARCHAR)"
     return f"CASE WHEN regexp_full_match({value}, '-?0[0-9]+|-0') THEN {number} ELSE {value} END"

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
+from featurekit.types import codec_of
 
 _SHOWN = 40
 
@@ -25,7 +26,7 @@ def object_reader(view: ViewPlan, column: Callable[[str], str] = str) -> ObjectR
     Raises (the function):
         ValueRefusedError: The bytes are no JSON object.
     """
-    exact = [column(f.name) for f in view.fields if "decimal" in (f.dtype.kind, f.dtype.element)]
+    exact = [column(f.name) for f in view.fields if codec_of(f.dtype).needs_exact_json]
 
     def read(data: bytes) -> dict[str, object]:
         try:

@@ -6,16 +6,17 @@ loading imports it, so that serving does not need pyarrow.
 
 from __future__ import annotations
 
-from featurekit.types.codec import DECODE_ERRORS, Codec, short_repr
-from featurekit.types.dtype import KEY_TYPES, SCALARS, DType, parse_dtype
-from featurekit.types.table import codec_of
+from featurekit.types.codec import DECODE_ERRORS, Bound, Codec, DType, JsonSchema, short_repr
+from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, parse_dtype
 
 __all__ = [
     "DECODE_ERRORS",
     "KEY_TYPES",
     "SCALARS",
+    "Bound",
     "Codec",
     "DType",
+    "JsonSchema",
     "codec_of",
     "parse_dtype",
     "short_repr",

@@ -1,22 +1,23 @@
-"""Timestamps and dates: RFC 3339, in UTC, to the microsecond."""
+"""`timestamp` and `date`, stored as RFC 3339 text in UTC, to the microsecond."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import ClassVar
 
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, short_repr
+from featurekit.types.codec import Codec, JsonSchema, short_repr
 
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-TIMESTAMP = rf"{_DAY}T{_TIME}:[0-5][0-9](?:\.[0-9]{{6}})?Z"
-"""A timestamp as it is stored."""
+STORED_TIMESTAMP = rf"{_DAY}T{_TIME}:[0-5][0-9](?:\.[0-9]{{6}})?Z"
+"""A stored timestamp."""
 
-_STORED = re.compile(TIMESTAMP.encode())
+_STORED = re.compile(STORED_TIMESTAMP.encode())
 _WRITTEN = re.compile(
     rf"({_DAY})[Tt ]({_TIME}(?::[0-5][0-9](?:\.[0-9]{{1,6}})?)?)([Zz]|[+-]{_TIME})?"
 )
@@ -25,24 +26,27 @@ _STORED_DATE = re.compile(_DAY.encode())
 
 @dataclass(frozen=True, slots=True)
 class TimestampCodec(Codec):
-    """`timestamp`: `2026-11-22T08:30:00Z`, with six digits of a second where they are not zero."""
+    """`timestamp`: `2026-11-22T08:30:00Z`, with six fractional digits if they are not zero."""
+
+    python_type: ClassVar[str] = "datetime"
+    is_text_in_yaml: ClassVar[bool] = True
 
     @override
     def encode(self, value: object) -> bytes:
         if not isinstance(value, datetime):
             raise self.refusal(value)
         if type(value) is not datetime:
-            value = self._narrowed(value)
+            value = self._to_datetime(value)
         if value.utcoffset() is None:
-            raise _without_zone(value)
+            raise _missing_zone(value)
         try:
             utc = value.astimezone(UTC)
         except OverflowError:
             raise self.outside(value) from None
         return utc.isoformat().encode()[:-6] + b"Z"
 
-    def _narrowed(self, value: datetime) -> datetime:
-        """A datetime of a class of its own, as pandas has one, as Python's."""
+    def _to_datetime(self, value: datetime) -> datetime:
+        """Return an instance of a subclass, such as pandas' Timestamp, as a plain datetime."""
         if value != value:  # noqa: PLR0124 - pandas' NaT
             raise self.refusal(value)
         if getattr(value, "nanosecond", 0):
@@ -65,7 +69,7 @@ class TimestampCodec(Codec):
         if not match:
             raise self.refusal(text)
         if not match[3]:
-            raise _without_zone(text)
+            raise _missing_zone(text)
         try:
             return datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3].upper()}").astimezone(
                 UTC
@@ -86,17 +90,25 @@ class TimestampCodec(Codec):
         return self.encode(value).decode()
 
     @override
+    def json_schema(self, *, in_request: bool) -> JsonSchema:
+        return {"type": "string", "format": "date-time"}
+
+    @override
     def decoder_expression(self, data: str) -> str:
         return f"_timestamp({data})"
 
     @override
-    def names(self) -> dict[str, object]:
+    def decoder_globals(self) -> dict[str, object]:
         return {"_timestamp": self.decode}
 
 
 @dataclass(frozen=True, slots=True)
 class DateCodec(Codec):
     """`date`: `2026-11-22`."""
+
+    python_type: ClassVar[str] = "date"
+    is_key: ClassVar[bool] = True
+    is_text_in_yaml: ClassVar[bool] = True
 
     @override
     def encode(self, value: object) -> bytes:
@@ -128,15 +140,19 @@ class DateCodec(Codec):
         return self.encode(value).decode()
 
     @override
+    def json_schema(self, *, in_request: bool) -> JsonSchema:
+        return {"type": "string", "format": "date"}
+
+    @override
     def decoder_expression(self, data: str) -> str:
         return f"_date({data})"
 
     @override
-    def names(self) -> dict[str, object]:
+    def decoder_globals(self) -> dict[str, object]:
         return {"_date": self.decode}
 
 
-def _without_zone(value: object) -> ValueRefusedError:
+def _missing_zone(value: object) -> ValueRefusedError:
     return ValueRefusedError(
-        f"{short_repr(value)} has no time zone", hint="a timestamp is a moment: give it its zone"
+        f"{short_repr(value)} has no time zone", hint="add one, such as Z or +02:00"
     )

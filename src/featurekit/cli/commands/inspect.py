@@ -20,8 +20,7 @@ from featurekit.cli.output import (
 from featurekit.cli.values import value_json
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField, Inspection
-from featurekit.types import parse_dtype
-from featurekit.types.display import value_text
+from featurekit.types import codec_of, parse_dtype
 
 STYLES = {"present": "", "default": DIM, "missing": DIM, "invalid": BAD, "clock": DIM}
 
@@ -94,4 +93,8 @@ def _row(inspection: Inspection, field: InspectedField) -> list[Piece]:
 def _text(field: InspectedField) -> str:
     if field.value is None:
         return repr(field.raw) if field.raw is not None else "-"
-    return value_text(parse_dtype(field.dtype), field.value) if field.dtype else str(field.value)
+    return (
+        codec_of(parse_dtype(field.dtype)).display_text(field.value)
+        if field.dtype
+        else str(field.value)
+    )

@@ -27,7 +27,6 @@ from featurekit.runtime.response import OnlineResponse
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.request_body import as_object, optional_integer, required, string_list
 from featurekit.types import codec_of
-from featurekit.types.display import value_text
 
 MAX_ROWS = 100
 MAX_FEATURES = 500
@@ -251,7 +250,7 @@ def _row_documents(
 
 
 def _cell_text(column: ReadColumn, value: object) -> str | None:
-    return None if value is None else shorten(value_text(column.field.dtype, value))
+    return None if value is None else shorten(codec_of(column.field.dtype).display_text(value))
 
 
 def shorten(text: str, limit: int = _MAX_TEXT) -> str:
@@ -295,7 +294,7 @@ def _code_examples(
     body: dict[str, Any] = {"feature_service" if is_service else "features": read.features}
     body["entities"] = plain
     entities = [
-        ",".join(f"{name}={value_text(dtypes[name], row[name])}" for name in dtypes)
+        ",".join(f"{name}={codec_of(dtypes[name]).display_text(row[name])}" for name in dtypes)
         for row in rows
     ]
     features = [read.features] if isinstance(read.features, str) else list(read.features)

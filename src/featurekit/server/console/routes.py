@@ -26,8 +26,7 @@ from featurekit.server.request_body import as_object, read_json
 from featurekit.server.responses import json_response
 from featurekit.server.routing import Handler, route
 from featurekit.server.static_files import SECURITY_HEADERS, file_response
-from featurekit.types import parse_dtype
-from featurekit.types.display import value_text
+from featurekit.types import codec_of, parse_dtype
 
 PAGE = "index.html"
 MAX_FIELDS = 500
@@ -241,7 +240,7 @@ def _field_text(field: InspectedField) -> str | None:
         return None
     if not field.dtype:
         return shorten(str(field.value))
-    return shorten(value_text(parse_dtype(field.dtype), field.value))
+    return shorten(codec_of(parse_dtype(field.dtype)).display_text(field.value))
 
 
 def _bytes_literal(raw: bytes) -> str:

@@ -1,20 +1,31 @@
-"""Strings and bytes: as they are."""
+"""`string` and `bytes`, stored unchanged."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, short_repr
+from featurekit.types.codec import Bound, Codec, JsonSchema, short_repr
+
+_BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
 @dataclass(frozen=True, slots=True)
 class StringCodec(Codec):
     """`string`: UTF-8."""
+
+    python_type: ClassVar[str] = "str"
+    json_ready: ClassVar[bool] = True
+    is_key: ClassVar[bool] = True
+    is_text_in_yaml: ClassVar[bool] = True
+    has_length: ClassVar[bool] = True
+    has_pattern: ClassVar[bool] = True
 
     @override
     def encode(self, value: object) -> bytes:
@@ -23,7 +34,9 @@ class StringCodec(Codec):
         try:
             return str.encode(value)
         except UnicodeEncodeError:
-            raise ValueRefusedError(f"{short_repr(value)} has half of a surrogate pair") from None
+            raise ValueRefusedError(
+                f"{short_repr(value)} contains half of a surrogate pair"
+            ) from None
 
     @override
     def decode(self, data: bytes) -> str:
@@ -35,13 +48,33 @@ class StringCodec(Codec):
         return text
 
     @override
+    def bytes_parser(self) -> Callable[[bytes], object]:
+        return bytes.decode
+
+    @override
+    def to_json(self, value: object) -> str:
+        return self.encode(value).decode()
+
+    @override
+    def json_schema(self, *, in_request: bool) -> JsonSchema:
+        return {"type": "string"}
+
+    @override
+    def encoder_expression(self, _low: Bound | None, _high: Bound | None) -> str:
+        return "v.encode() if v.__class__ is str"
+
+    @override
     def decoder_expression(self, data: str) -> str:
         return f"{data}.decode()"
 
 
 @dataclass(frozen=True, slots=True)
 class BytesCodec(Codec):
-    """`bytes`: as they are; base64 in JSON."""
+    """`bytes`: unchanged; base64 in JSON."""
+
+    python_type: ClassVar[str] = "bytes"
+    is_text_in_yaml: ClassVar[bool] = True
+    has_length: ClassVar[bool] = True
 
     @property
     @override
@@ -61,6 +94,10 @@ class BytesCodec(Codec):
         return data
 
     @override
+    def bytes_parser(self) -> Callable[[bytes], object]:
+        return self.decode
+
+    @override
     def from_json(self, value: object) -> bytes:
         if not isinstance(value, str):
             raise self.refusal(value)
@@ -72,6 +109,14 @@ class BytesCodec(Codec):
     @override
     def to_json(self, value: object) -> str:
         return base64.b64encode(self.encode(value)).decode()
+
+    @override
+    def json_schema(self, *, in_request: bool) -> JsonSchema:
+        return {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}
+
+    @override
+    def display_text(self, value: object) -> str:
+        return repr(value)
 
     @override
     def decoder_expression(self, data: str) -> str:

@@ -1,0 +1,104 @@
+"""The Arrow form of every type, and the functions on columns of a type."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurekit.types.arrow.form import ArrowForm, flatten
+from featurekit.types.arrow.lists import ArrayForm, VectorForm
+from featurekit.types.arrow.numbers import (
+    BoolForm,
+    DecimalForm,
+    Float32Form,
+    FloatForm,
+    Int32Form,
+    IntForm,
+)
+from featurekit.types.arrow.texts import BytesForm, JsonForm, StringForm
+from featurekit.types.arrow.times import DateForm, TimestampForm
+from featurekit.types.codec import DType
+from featurekit.types.table import codec_of
+
+_FORMS: dict[str, type[ArrowForm]] = {
+    "string": StringForm,
+    "int64": IntForm,
+    "int32": Int32Form,
+    "float64": FloatForm,
+    "float32": Float32Form,
+    "bool": BoolForm,
+    "timestamp": TimestampForm,
+    "date": DateForm,
+    "decimal": DecimalForm,
+    "bytes": BytesForm,
+    "json": JsonForm,
+    "vector": VectorForm,
+}
+
+
+@cache
+def _form_of(dtype: DType) -> ArrowForm:
+    if dtype.element:
+        return ArrayForm(codec_of(dtype), element=_form_of(DType(dtype.element)))
+    return _FORMS[dtype.kind](codec_of(dtype))
+
+
+def encode_array(dtype: DType, column: Any) -> tuple[Any, Any]:
+    """Return the bytes of a column.
+
+    Args:
+        dtype: The type of the values.
+        column: An Arrow array or chunked array of any Arrow type.
+
+    Returns:
+        A binary array, null where the column is null or its value refused, and a boolean array
+        of the refused rows, or `None` if there are none.
+    """
+    array = flatten(column)
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), pa.binary()), None
+    texts = _form_of(dtype).encode(array)
+    if texts is None:
+        texts = pa.nulls(len(array), pa.binary())
+    if texts.null_count == array.null_count:
+        return texts.cast(pa.binary()), None
+    return texts.cast(pa.binary()), pc.and_(array.is_valid(), texts.is_null())
+
+
+def parse_array(dtype: DType, column: Any) -> tuple[Any, Any]:
+    """Return the values of a column of texts, such as a column of a CSV file.
+
+    Args:
+        dtype: The type of the values.
+        column: An Arrow array or chunked array of strings.
+
+    Returns:
+        An array that `encode_array` takes, null where the column is null or its text refused,
+        and a boolean array of the refused rows, or `None` if there are none.
+    """
+    texts = flatten(column).cast(pa.string())
+    values = _form_of(dtype).parse(texts)
+    if values.null_count == texts.null_count:
+        return values, None
+    return values, pc.and_(texts.is_valid(), values.is_null())
+
+
+def python_value(dtype: DType, scalar: Any) -> object:
+    """Return the Python value of an Arrow scalar; the codec refuses it if `encode_array` does."""
+    return _form_of(dtype).python_value(scalar)
+
+
+def arrow_type(dtype: DType) -> Any:
+    """Return the Arrow type of a column of decoded values."""
+    return _form_of(dtype).arrow_type
+
+
+def to_arrow(dtype: DType, values: list[object]) -> Any:
+    """Return a column of decoded values, with `None` for null.
+
+    Its type is `arrow_type(dtype)`, or decimal256(76, 38) for decimals that are too wide for it.
+    """
+    return _form_of(dtype).from_values(values)

@@ -1,0 +1,126 @@
+"""`json`, stored as compact JSON with sorted keys."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
+
+from typing_extensions import override
+
+from featurekit.errors import ValueRefusedError
+from featurekit.types.codec import Codec, JsonSchema, short_repr
+
+MAX_DEPTH = 100
+"""Most levels of nesting of a JSON value."""
+
+dump_json = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+).encode
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+load_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+load_json_floats = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float).decode
+
+
+@dataclass(frozen=True, slots=True)
+class JsonCodec(Codec):
+    """`json`: any JSON value but null."""
+
+    python_type: ClassVar[str] = "Any"
+    json_ready: ClassVar[bool] = True
+    any_json: ClassVar[bool] = True
+    is_scalar: ClassVar[bool] = False
+
+    @property
+    @override
+    def noun(self) -> str:
+        return "a JSON value"
+
+    @override
+    def encode(self, value: object) -> bytes:
+        if value is None:
+            raise self.refusal(value)
+        self._check(value, MAX_DEPTH)
+        try:
+            return dump_json(value).encode()
+        except ValueError:  # half of a surrogate pair, or an int too long to print
+            raise self.refusal(value) from None
+
+    def _check(self, value: object, depth: int) -> None:
+        if depth == 0:
+            raise ValueRefusedError(f"a JSON value has at most {MAX_DEPTH} levels of nesting")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise ValueRefusedError(f"{short_repr(value)} has a key that is not a string")
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            for item in value:
+                self._check(item, depth - 1)
+        elif not _is_leaf(value):
+            raise self.refusal(value)
+
+    @override
+    def decode(self, data: bytes) -> object:
+        try:
+            value: object = load_json(data.decode())
+        except RecursionError:
+            raise ValueError(f"JSON has more than {MAX_DEPTH} levels of nesting") from None
+        if value is None:
+            raise ValueError("null is not a value")
+        return value
+
+    @override
+    def parse(self, text: str) -> object:
+        try:
+            value = self.decode(text.encode())
+        except ValueError:
+            raise ValueRefusedError(f"{short_repr(text)} is not JSON") from None
+        self.encode(value)
+        return value
+
+    @override
+    def from_json(self, value: object) -> object:
+        try:
+            self.encode(value)
+        except (
+            ValueRefusedError
+        ):  # perhaps because of a Decimal, which a document holds as a float
+            value = _with_floats(value, MAX_DEPTH)
+            self.encode(value)
+        return value
+
+    @override
+    def json_schema(self, *, in_request: bool) -> JsonSchema:
+        return {}
+
+    @override
+    def decoder_expression(self, data: str) -> str:
+        return f"_json({data})"
+
+    @override
+    def decoder_globals(self) -> dict[str, object]:
+        return {"_json": self.decode}
+
+
+def _is_leaf(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)
+
+
+def _with_floats(value: object, depth: int) -> object:
+    """Return a JSON value with floats for its Decimals; `encode` refuses what lies deeper."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if depth and isinstance(value, list):
+        return [_with_floats(item, depth - 1) for item in value]
+    if depth and isinstance(value, dict):
+        return {name: _with_floats(item, depth - 1) for name, item in value.items()}
+    return value
