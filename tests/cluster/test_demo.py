@@ -16,8 +16,8 @@ async def test_the_demo_plays_on_a_cluster(url: str, tmp_path: Path) -> None:
         )
         assert (read["statuses"], read["errors"]) == ({"present": 400}, {})
         assert (await play.get("/inspect?user=u0001"))["exists"]
-        with play.stage.store.streams.send_heartbeats([play.stage.ticker.worker], "demo"):
-            until(lambda: [w.written for w in play.stage.store.streams.workers()] == [200])
-        assert play.stage.store.streams.workers() == []
+        with play.service.store.streams.send_heartbeats([play.service.simulator.worker], "demo"):
+            until(lambda: [w.written for w in play.service.store.streams.workers()] == [200])
+        assert play.service.store.streams.workers() == []
         assert (await play.get("/state"))["entity_count"] == 200
         assert await play.post("/reset") == {"deleted": 200}

@@ -125,16 +125,16 @@ def demo(
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
-        stage = DemoService(settings, store)
-        stage.load(users, settings.batch_ttl_s)
-        stage.ticker.start()
-        web = Web(lambda: application(stage))
+        service = DemoService(settings, store)
+        service.load(users, settings.batch_ttl_s)
+        service.simulator.start()
+        web = Web(lambda: application(service))
         try:
-            with store.streams.send_heartbeats([stage.ticker.worker], "demo"):
-                yield web, stage
+            with store.streams.send_heartbeats([service.simulator.worker], "demo"):
+                yield web, service
         finally:
             web.stop()
-            stage.ticker.stop()
+            service.simulator.stop()
 
 
 @contextmanager

@@ -47,18 +47,18 @@ def main(folder: Path) -> None:
     with launched() as browser, running(valkey_binary()) as server:
         with tempfile.TemporaryDirectory() as place:
             more = {"streaming_ttl_s": TTL_S, "users_per_tick": 8}
-            with demo(Path(place), server.url, users=200, **more) as (web, stage):
-                _story(browser, web, stage, server, folder)
+            with demo(Path(place), server.url, users=200, **more) as (web, service):
+                _story(browser, web, service, server, folder)
         with tempfile.TemporaryDirectory() as place, applied(Path(place), server.url) as store:
             fill(store)
             with served(store) as web:
                 _pictures(browser, OTHER, f"{web.url}/console", folder)
 
 
-def _story(browser: Browser, web: Web, stage: DemoService, server: Server, folder: Path) -> None:
+def _story(browser: Browser, web: Web, service: DemoService, server: Server, folder: Path) -> None:
     with opened(browser, web.url) as page:
         page.wait_for_timeout(TICKING_MS)
-        stage.toggle_worker()
+        service.toggle_worker()
         with server.client() as client:
             lives = (
                 k for k in client.scan_iter("fs:user:*") if client.hexists(k, "last_login_ts")

@@ -1,4 +1,4 @@
-"""The demo in this process: its stage and its application, asked as a browser would ask."""
+"""The demo in this process: its service and its application, asked as a browser would ask."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featurekit.demo.settings import Keys, Settings
 class Play:
     """A demo that is asked things; its ticker is not started."""
 
-    stage: DemoService
+    service: DemoService
     client: httpx2.AsyncClient
 
     async def get(self, path: str) -> Any:
@@ -39,9 +39,9 @@ class Play:
 
     def tick(self, times: int = 1) -> None:
         """What the ticker does each second."""
-        users, worker = self.stage.ticker.users, self.stage.ticker.worker
+        users, worker = self.service.simulator.users, self.service.simulator.worker
         for _ in range(times):
-            users._due = 0.0
+            users.schedule_tick(0)
             if events := users.read(users.per_tick, 0):
                 worker._handle(events)
 
@@ -55,10 +55,10 @@ async def playing(
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
-        stage = DemoService(settings, store)
-        transport = httpx2.ASGITransport(application(stage))
+        service = DemoService(settings, store)
+        transport = httpx2.ASGITransport(application(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://demo") as client:
-            yield Play(stage, client)
+            yield Play(service, client)
         await store.close_async()
 
 

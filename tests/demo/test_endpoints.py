@@ -62,10 +62,10 @@ async def test_bulk_load_writes_users_with_the_ttl(play: Play, valkey: Server) -
 
 async def test_another_ttl_is_declared_and_applied(play: Play) -> None:
     await play.post("/bulk-load", {"count": 1, "ttl": 60})
-    newest, _ = play.stage.store.apply_history()
+    newest, _ = play.service.store.apply_history()
     assert newest.changes[0].detail == "ttl 1d -> 1m"
     assert (await play.get("/state"))["store"]["batch_ttl_seconds"] == 60
-    assert {finding.level for finding in play.stage.store.doctor()} == {"ok"}
+    assert {finding.level for finding in play.service.store.doctor()} == {"ok"}
     assert (await play.post("/bulk-load", {"count": 1}))["ttl_seconds"] == 86_400
 
 

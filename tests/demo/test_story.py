@@ -37,9 +37,9 @@ async def test_a_store_whose_loads_stop_empties_by_itself(play: Play) -> None:
     assert (await play.get("/state"))["entity_count"] == 5
     while (await play.get("/state"))["entity_count"]:
         await asyncio.sleep(0.05)
-    ticks = play.stage.ticker.users.ticks.tick_count
+    ticks = play.service.simulator.users.stats.tick_count
     play.tick()
-    assert play.stage.ticker.users.ticks.tick_count == ticks
+    assert play.service.simulator.users.stats.tick_count == ticks
     assert (await play.get("/state"))["entity_count"] == 0
 
 
@@ -70,7 +70,7 @@ async def test_ticks_reach_every_user_before_anyone_twice(valkey: Server, tmp_pa
     async with playing(tmp_path, valkey.url, users_per_tick=300) as play:
         await play.post("/bulk-load", {"count": 2000})
         play.tick(6)
-        assert play.stage.ticker.users.ticks.writes_count == 6 * 300 * 5
+        assert play.service.simulator.users.stats.writes_count == 6 * 300 * 5
         play.tick()
         with valkey.client() as client:
             acted = [client.hexists(key, "tx_count_5m") for key in client.keys("fs:user:*")]
@@ -82,27 +82,27 @@ async def test_the_ticker_ticks_each_second_rests_and_goes_on(
 ) -> None:
     async with playing(tmp_path, valkey.url, tick_s=0.02) as play:
         await play.post("/bulk-load", {"count": 5})
-        ticker = play.stage.ticker
-        ticker.start()
-        until(lambda: ticker.users.ticks.tick_count > 2)
+        simulator = play.service.simulator
+        simulator.start()
+        until(lambda: simulator.users.stats.tick_count > 2)
         await play.post("/worker/toggle")
         await asyncio.sleep(0.1)
-        paused = ticker.users.ticks.tick_count
+        paused = simulator.users.stats.tick_count
         await asyncio.sleep(0.1)
         assert (await play.get("/state"))["worker"]["tick_count"] == paused
         await play.post("/worker/toggle")
-        until(lambda: ticker.users.ticks.tick_count > paused)
+        until(lambda: simulator.users.stats.tick_count > paused)
         assert (await play.get("/state"))["worker"]["running"]
-        ticker.stop()
+        simulator.stop()
         assert not (await play.get("/state"))["worker"]["running"]
 
 
 async def test_a_tick_that_is_given_up_holds_up_no_other(play: Play) -> None:
     await play.post("/bulk-load", {"count": 5})
-    users = play.stage.ticker.users
-    users._due = 0.0
+    users = play.service.simulator.users
+    users.schedule_tick(0)
     assert len(users.read(users.per_tick, 0)) == 5
-    users.end()
+    users.end_tick()
     play.tick()
     assert (await play.get("/state"))["worker"]["tick_count"] == 1
     assert await play.post("/reset") == {"deleted": 5}
@@ -144,7 +144,7 @@ async def test_while_the_store_is_away_everything_says_so_and_then_recovers(
                     response = await play.client.request(method, path, data=data)
                 assert response.status_code == 503, path
                 assert response.json()["error"]
-            play.stage.ticker.start()
+            play.service.simulator.start()
             async with asyncio.timeout(5):
                 while not (state := await play.get("/state"))["worker"]["error"]:
                     await asyncio.sleep(0.02)
@@ -163,7 +163,7 @@ async def test_while_the_store_is_away_everything_says_so_and_then_recovers(
                     await asyncio.sleep(0.02)
             assert state["store"]["available"]
             assert state["worker"]["error"] == ""
-            play.stage.ticker.stop()
+            play.service.simulator.stop()
 
 
 async def test_a_store_that_is_silent_delays_nobody_for_long(tmp_path: Path) -> None:

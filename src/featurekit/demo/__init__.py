@@ -1,1 +1,1 @@
-"""The demo: the fraud example live, with a page that shows what expires and what stays."""
+"""A live demo of the fraud example: a page that shows which features expire and which stay."""

@@ -1,9 +1,14 @@
-"""The ticker: users who act each second, and the library's own worker, which writes what they do.
+"""Simulate user events and write them with the library's own streaming worker.
 
-The users are a source of events like any other. So the demo waits, tries again, counts and tells of
-itself just as `featurekit stream run` does. Ticks never overlap: the pause begins when all that a
-tick told is written. Users come in the order of the store's own scan, page by page, so everyone has
-a turn before anyone has a second one; and a user who expired is not brought back.
+`SimulatedUsers` is an event source like any other, so the demo waits, retries and reports exactly
+as `featurekit stream run` does.
+
+A tick is the batch of events of one `read()`. It ends when the worker acknowledges the batch, or
+gives it up; the pause before the next tick starts then, so ticks never overlap. `_tick_lock` is
+held during a tick, and by `resetting()`, so a reset never runs within a tick.
+
+Users take turns in the order of the store's scan: every user has a turn before any user has a
+second one. Users are looked up before their turn, so an expired user is not written again.
 """
 
 from __future__ import annotations
@@ -26,27 +31,28 @@ from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.worker import StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter
 
-Pages = Callable[[], Iterable[list[str]]]
+IdPages = Callable[[], Iterable[list[str]]]
+"""Scans the store and returns the ids of its users, page by page."""
 
-LOOK_S = 0.2
-"""How long a worker that has nothing to do waits before it looks whether to stop."""
+WAIT_S = 0.2
+"""Seconds that an idle worker waits before it checks whether to stop."""
 
-PATIENCE_S = 1.0
-"""How long a reset waits for the tick under way, which a store that is away holds up."""
+RESET_TIMEOUT_S = 1.0
+"""Seconds that a reset waits for the current tick, which an unavailable store delays."""
 
 
 @dataclass(slots=True)
-class Ticks:
-    """What the ticker did since the start or the last reset.
+class SimulatorStats:
+    """Counters since the start or the last reset.
 
     Attributes:
-        tick_count: Ticks that wrote.
+        tick_count: Ticks written.
         writes_count: Fields written.
         events: Events written.
-        failed_count: Times that it had to tell of a failure: once a tick while the store is away.
-        error: Why the last tick failed, or is held up; empty if it is not.
-        error_ms: When that was last so; 0 for never.
-        last_ms: When a tick last wrote; 0 for never.
+        failed_count: Failures reported: one per tick while the store is unavailable.
+        error: Why the last tick failed or is delayed; empty if it succeeded.
+        error_ms: Time of the last failure; 0 if there was none.
+        last_ms: Time of the last written tick; 0 if there was none.
     """
 
     tick_count: int = 0
@@ -57,63 +63,65 @@ class Ticks:
     error_ms: int = 0
     last_ms: int = 0
 
-    def failed(self, reason: str) -> None:
+    def count_failure(self, reason: str) -> None:
         """Count a failure."""
         self.failed_count += 1
         self.error, self.error_ms = reason, now_ms()
 
 
-class Users(EventSource):
-    """The stored users, some of whom act in each tick.
+class SimulatedUsers(EventSource):
+    """An event source in which some of the stored users act in each tick.
 
     Args:
-        reader: A reader of the users' features: who has none is there no more.
-        pages: The ids of stored users.
-        per_tick: How many act in each tick.
-        tick_s: The pause between two ticks.
+        reader: Reads the users' features, to skip users that have expired.
+        id_pages: Scans the ids of stored users.
+        per_tick: Users that act in each tick.
+        tick_s: The pause between two ticks, in seconds.
 
     Attributes:
-        ticks: What came of it.
-        paused: Whether they rest.
-        stop: Set once no more is wanted.
+        stats: Counters.
+        paused: Whether ticks are paused.
+        stop: Set when no more events are wanted.
     """
 
-    def __init__(self, reader: OnlineReader, pages: Pages, per_tick: int, tick_s: float) -> None:
-        self.ticks = Ticks()
+    def __init__(
+        self, reader: OnlineReader, id_pages: IdPages, per_tick: int, tick_s: float
+    ) -> None:
+        self.stats = SimulatorStats()
         self.paused = False
         self.stop = threading.Event()
         self.per_tick, self.tick_s = per_tick, tick_s
         self._reader = reader
-        self._pages = pages
-        self._rng = random.Random(SEED)  # noqa: S311 - the same each time is what is wanted
-        self._turns: Iterator[str] = iter(())
-        self._working = threading.Lock()  # held from a tick's events to their acknowledgement
-        self._acting = False
+        self._id_pages = id_pages
+        self._random = random.Random(SEED)  # noqa: S311 - the same sequence in each run
+        self._queue: Iterator[str] = iter(())
+        self._tick_lock = threading.Lock()
+        self._in_tick = False
         self._rejected: list[str] = []
-        self.rest()
+        self.schedule_tick()
 
-    def rest(self) -> None:
-        """Let the next tick be one pause from now."""
-        self._due = monotonic() + self.tick_s
+    def schedule_tick(self, delay_s: float | None = None) -> None:
+        """Schedule the next tick after a delay, by default the pause between two ticks."""
+        self._due = monotonic() + (self.tick_s if delay_s is None else delay_s)
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
-        """No tick while the block runs; at its end all counts are 0, and everyone's turn is new.
+    def resetting(self) -> Iterator[None]:
+        """Run no tick during the block; then reset the counters and the order of users.
 
         Raises:
-            StoreUnavailableError: A tick is under way that the store holds up.
+            StoreUnavailableError: The store delays the current tick.
         """
-        if not self._working.acquire(timeout=PATIENCE_S):
+        if not self._tick_lock.acquire(timeout=RESET_TIMEOUT_S):
             raise StoreUnavailableError(
-                f"the streaming worker waits for the store: {self.ticks.error}",
-                hint="try again when it is back",
+                f"the streaming worker is waiting for the store: {self.stats.error}",
+                hint="try again when the store is available",
             )
         try:
             yield
-            self.ticks = Ticks()
-            self._turns = iter(())
+            self.stats = SimulatorStats()
+            self._queue = iter(())
         finally:
-            self._working.release()
+            self._tick_lock.release()
 
     @override
     def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
@@ -121,42 +129,43 @@ class Users(EventSource):
         if left_s > 0:
             self.stop.wait(left_s)
             return ()
-        if self.paused or not self._working.acquire(timeout=wait_s):
+        if self.paused or not self._tick_lock.acquire(timeout=wait_s):
             return ()
+        self._in_tick = True
         events: list[StreamEvent] = []
         try:
             at_ms = now_ms()
-            events += [
-                self._event(user, at_ms) for user in self._next(min(max_events, self.per_tick))
-            ]
+            for user in self._next_users(min(max_events, self.per_tick)):
+                columns = {"user_id": user, **activity(at_ms, self._random)}
+                events.append(StreamEvent(user, columns, "json", at_ms, ()))
         except FeatureKitError as error:
-            self._turns = iter(())
+            events.clear()
+            self._queue = iter(())
             raise StreamUnavailableError(error.message) from error
         finally:
-            self._acting = True
             if not events:
-                self.end()
+                self.end_tick()
         return events
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
-        ticks, written = self.ticks, len(events) - len(self._rejected)
-        ticks.tick_count += 1
-        ticks.events += written
-        ticks.writes_count += written * (len(events[0].columns) - 1)
-        ticks.last_ms = now_ms()
-        ticks.error = ""
+        stats, written = self.stats, len(events) - len(self._rejected)
+        stats.tick_count += 1
+        stats.events += written
+        stats.writes_count += written * (len(events[0].columns) - 1)
+        stats.last_ms = now_ms()
+        stats.error = ""
         for reason in self._rejected:
-            ticks.failed(reason)
-        self.end()
+            stats.count_failure(reason)
+        self.end_tick()
 
-    def end(self) -> None:
-        """End the tick under way, if there is one; what it told and was not written is dropped."""
+    def end_tick(self) -> None:
+        """End the current tick, if there is one; its unwritten events are dropped."""
         self._rejected = []
-        self.rest()
-        if self._acting:
-            self._acting = False
-            self._working.release()
+        self.schedule_tick()
+        if self._in_tick:
+            self._in_tick = False
+            self._tick_lock.release()
 
     @override
     def dead_letter(self, event: StreamEvent, reason: str) -> None:
@@ -164,7 +173,7 @@ class Users(EventSource):
 
     @override
     def dead_letters(self, count: int) -> Sequence[DeadLetter]:
-        return ()  # they are told of in `ticks`, and not kept
+        return ()  # `stats` counts rejected events; they are not kept
 
     @override
     def lag(self) -> int:
@@ -174,55 +183,51 @@ class Users(EventSource):
     def close(self) -> None:
         self.stop.set()
 
-    def _event(self, user: str, at_ms: int) -> StreamEvent:
-        columns = {"user_id": user, **activity(at_ms, self._rng)}
-        return StreamEvent(user, columns, "json", at_ms, ())
-
-    def _next(self, count: int) -> list[str]:
-        """Whose turn it is; nobody's in an empty store."""
+    def _next_users(self, count: int) -> list[str]:
+        """Return the users whose turn it is; fewer if the store holds fewer."""
         users: list[str] = []
-        began = False
-        while (lacking := count - len(users)) > 0:
-            drawn = [user for user in islice(self._turns, lacking) if user not in users]
-            if drawn:
-                rows = self._reader.read_many(drawn)
-                users += [user for user, row in zip(drawn, rows, strict=True) if row.found]
-            elif began:
+        restarted = False
+        while (missing := count - len(users)) > 0:
+            candidates = [user for user in islice(self._queue, missing) if user not in users]
+            if candidates:
+                rows = self._reader.read_many(candidates)
+                users += [user for user, row in zip(candidates, rows, strict=True) if row.found]
+            elif restarted:
                 break
             else:
-                began = True
-                self._turns = (user for page in self._pages() for user in page)
+                restarted = True
+                self._queue = (user for page in self._id_pages() for user in page)
         return users
 
 
 class EventSimulator:
-    """The worker that writes what users do, in a thread of its own.
+    """A thread with a streaming worker that writes the events of simulated users.
 
     Attributes:
-        users: Where its events come from.
-        worker: The worker.
+        users: The event source.
+        worker: The streaming worker.
     """
 
-    def __init__(self, writer: StreamWriter, users: Users) -> None:
+    def __init__(self, writer: StreamWriter, users: SimulatedUsers) -> None:
         self.users = users
-        pace = WorkerOptions(
-            batch=users.per_tick, wait_s=LOOK_S, interval_s=users.tick_s, grace_s=0.5
+        options = WorkerOptions(
+            batch=users.per_tick, wait_s=WAIT_S, interval_s=users.tick_s, grace_s=0.5
         )
-        self.worker = Worker(writer, users, pace, self._told, now_ms)
-        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+        self.worker = Worker(writer, users, options, self._on_report, now_ms)
+        self._thread = threading.Thread(target=self._run, name="event simulator", daemon=True)
 
     @property
     def running(self) -> bool:
-        """Whether its thread lives."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin; the first tick is one pause from now."""
-        self.users.rest()
+        """Start the thread; the first tick follows after one pause."""
+        self.users.schedule_tick()
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the tick under way; not for one that a silent store keeps."""
+        """Stop after the current tick, without waiting long for an unavailable store."""
         self.users.close()
         self._thread.join(1.0)
 
@@ -231,11 +236,11 @@ class EventSimulator:
         while not stop.is_set():
             try:
                 self.worker.run(stop)
-            except FeatureKitError as error:  # it refuses as a whole; that may be mended
-                self.users.ticks.failed(error.message)
-                self.users.end()
+            except FeatureKitError as error:  # the worker gave up; the cause may be temporary
+                self.users.stats.count_failure(error.message)
+                self.users.end_tick()
                 stop.wait(self.users.tick_s)
 
-    def _told(self, report: StreamReport) -> None:
+    def _on_report(self, report: StreamReport) -> None:
         if report.trouble:
-            self.users.ticks.failed(report.trouble)
+            self.users.stats.count_failure(report.trouble)

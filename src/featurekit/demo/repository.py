@@ -1,7 +1,6 @@
-"""The demo's repository: the definitions of examples/fraud with the flags' keys and TTLs, on disk.
+"""Write the demo's repository: the definitions of examples/fraud with the keys and TTLs of the flags.
 
-It is a repository like any other: while the demo runs, `featurekit --repo .featurekit/demo` looks
-at it from beside.
+It is a normal repository, so `featurekit --repo .featurekit/demo` works while the demo runs.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ ACTIVITY = "user_activity"
 SERVICE = "fraud_v1"
 
 URL_VARIABLE = "FEATUREKIT_DEMO_URL"
-"""Holds a URL that may be secret, which is written into no file."""
+"""The environment variable for a URL with credentials, which must not be written to a file."""
 
 _EXAMPLE = Path(__file__).parent / "fraud"
-_HEAD = "# Written anew by each start of `featurekit demo`.\n"
+_HEADER = "# Rewritten at each start of `featurekit demo`.\n"
 
 
 def declare(settings: Settings, batch_ttl_s: int) -> None:
-    """Write the repository, with the batch TTL that is wanted now."""
+    """Write the repository with a batch TTL."""
     example = load_repo(_EXAMPLE, {})
     url = settings.url
     if "@" in url:
@@ -61,27 +60,30 @@ def declare(settings: Settings, batch_ttl_s: int) -> None:
 
 
 def redeclare(store: FeatureStore, settings: Settings, batch_ttl_s: int) -> None:
-    """Declare another batch TTL, and apply it."""
+    """Declare another batch TTL and apply it."""
     declare(settings, batch_ttl_s)
     store.reload_definitions()
     store.apply(allow_breaking=True)
 
 
 def _view(view: FeatureView, settings: Settings, batch_ttl_s: int) -> FeatureView:
-    """The view with the demo's TTLs, and no source: the demo itself writes it."""
+    """Return a view with the demo's TTLs and without a source, because the demo writes it."""
     fields = {name: spec.model_copy(update={"ttl": None}) for name, spec in view.fields_.items()}
     update: dict[str, Any] = {"entity": settings.keys.entity, "fields_": fields}
     if view.batch is not None:
         ttl_ms = batch_ttl_s * 1000
-        update["batch"] = Batch.model_validate(_life(ttl_ms, 2))
+        update["batch"] = Batch.model_validate(_ttl_keys(ttl_ms, 2))
     else:
         ttl_ms = settings.streaming_ttl_s * 1000
-        update["stream"] = Stream.model_validate(_life(ttl_ms, 5))
+        update["stream"] = Stream.model_validate(_ttl_keys(ttl_ms, 5))
     return view.model_copy(update=update)
 
 
-def _life(ttl_ms: int, share: int) -> dict[str, str]:
-    return {"refresh": format_duration(ttl_ms // share), "ttl": format_duration(ttl_ms)}
+def _ttl_keys(ttl_ms: int, refreshes_per_ttl: int) -> dict[str, str]:
+    return {
+        "refresh": format_duration(ttl_ms // refreshes_per_ttl),
+        "ttl": format_duration(ttl_ms),
+    }
 
 
 def _document(model: Model) -> dict[str, Any]:
@@ -93,8 +95,8 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-        path.write_text(_HEAD + text, encoding="utf-8")
+        path.write_text(_HEADER + text, encoding="utf-8")
     except OSError as error:
         raise RepoNotFoundError(
-            f"the demo's repository cannot be written: {error.strerror}", where=str(path)
+            f"cannot write the demo's repository: {error.strerror}", where=str(path)
         ) from error

@@ -1,7 +1,7 @@
-"""Running: the demo from its first line to its last, in one process.
+"""Run the demo in one process, until SIGINT or SIGTERM.
 
-Nothing is written before the port is bound and the store has proved that it keeps the promise.
-SIGINT and SIGTERM end it with exit code 0, whatever it is doing.
+Nothing is written before the port is bound and the store has proved that it can expire fields.
+SIGINT and SIGTERM always end the process with exit code 0.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from featurekit.server.run import Options, uvicorn_config
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 1
-"""How long requests under way, and pages that listen, are waited for at the end."""
+"""Seconds that open requests and event streams may take at the end."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What was begun with, for programs.
+    """What the demo reports once it has started, as JSON.
 
     Attributes:
-        listening: The page's address.
+        listening: The address of the page.
         store: The store's URL, without its password.
-        key_prefix: What the users' keys begin with.
-        batch_ttl_seconds: How long a loaded user lives.
-        streaming_ttl_seconds: How long a stream field lives.
-        loaded: Users that were loaded.
+        key_prefix: The prefix of the users' keys.
+        batch_ttl_seconds: TTL of a loaded user.
+        streaming_ttl_seconds: TTL of a stream field.
+        loaded: Users loaded at the start.
         repo: The folder of the demo's repository.
     """
 
@@ -61,10 +61,10 @@ class Started:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes any that is free.
+    """Return a listening socket; port 0 means any free port.
 
     Raises:
-        OSError: The port is taken, or the host is none of this machine's.
+        OSError: The port is in use, or the host is not an address of this machine.
     """
     [(family, *_), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return socket.create_server((host, port), family=family, backlog=1024)
@@ -73,74 +73,74 @@ def listen(host: str, port: int) -> socket.socket:
 def run(
     settings: Settings, listener: socket.socket, say: Say, started: Callable[[Started], None]
 ) -> None:
-    """Begin, serve, and end when a signal comes.
+    """Start the demo and serve it until a signal arrives.
 
     Args:
-        settings: What the flags say.
-        listener: Where to listen.
-        say: Is told each line, for people.
-        started: Is told once, for programs.
+        settings: The command's flags.
+        listener: The listening socket.
+        say: Called with each line of output.
+        started: Called once, when the demo has started.
 
     Raises:
-        StoreError: The store is away, refuses, or cannot keep the promise; nothing was written.
+        StoreError: The store is unavailable, refuses a command or cannot expire fields. Nothing is
+            written.
     """
     declare(settings, settings.batch_ttl_s)
-    with _signals(say) as ending, _embedded(settings), _opened(settings) as store:
-        stage = DemoService(settings, store)
-        started(_begin(stage, _address(settings.host, listener), say))
-        config = uvicorn_config(Options(), lambda: application(stage))
+    with (
+        _handle_signals(say) as handler,
+        _embedded_server(settings),
+        _open_store(settings) as store,
+    ):
+        service = DemoService(settings, store)
+        started(_prepare(service, _address(settings.host, listener), say))
+        config = uvicorn_config(Options(), lambda: application(service))
         config.timeout_graceful_shutdown = GRACE_S
         server = _Server(config)
-        stage.ticker.start()
-        with store.streams.send_heartbeats([stage.ticker.worker], "demo"):
-            ending.server = server
+        service.simulator.start()
+        with store.streams.send_heartbeats([service.simulator.worker], "demo"):
+            handler.server = server
             server.run(sockets=[listener])
-            stage.ticker.stop()
+            service.simulator.stop()
 
 
-def application(stage: DemoService) -> Starlette:
-    """The ASGI application: the demo's endpoints and the console, beside those of any server."""
+def application(service: DemoService) -> Starlette:
+    """Return the ASGI application: the demo's endpoints, the console and a server's own routes."""
     tokens = Tokens.parse(os.environ.get(TOKENS_VARIABLE, ""))
-    context = ServerContext(store=stage.store, tokens=tokens, allow_writes=True)
+    context = ServerContext(store=service.store, tokens=tokens, allow_writes=True)
     console = console_routes(context, base="", demo=True)
-    return create_app(context, [*demo_routes(stage, context), *console])
+    return create_app(context, [*demo_routes(service, context), *console])
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[FeatureStore]:
-    """The demo's store, applied and proved."""
+def _open_store(settings: Settings) -> Iterator[FeatureStore]:
+    """Open the demo's store, apply its definitions and check that it can expire fields."""
     with FeatureStore(settings.folder) as store:
         store.apply(allow_breaking=True)
-        store.stream_writer(ACTIVITY).write_many(
-            []
-        )  # refuses a store that cannot keep the promise
+        store.stream_writer(ACTIVITY).write_many([])  # checks the store
         yield store
 
 
-def _begin(stage: DemoService, address: str, say: Say) -> Started:
-    """Make the store what the flags want it to be, with the lines of the seed's demo."""
-    settings, store = stage.settings, stage.store
-    keys, batch_ttl_s, streaming_ttl_s = (
-        str(settings.keys),
-        settings.batch_ttl_s,
-        settings.streaming_ttl_s,
-    )
+def _prepare(service: DemoService, address: str, say: Say) -> Started:
+    """Reset and load the store, and print the lines of the Redis guide's demo."""
+    settings, store = service.settings, service.store
+    keys = str(settings.keys)
+    batch_ttl_s, streaming_ttl_s = settings.batch_ttl_s, settings.streaming_ttl_s
     if settings.reset:
         say(
             f"Dropping any existing users under '{keys}*' for a clean demo run "
             "(pass --no-reset to keep them)."
         )
-        stage.clear()
+        service.clear()
     say(f"Redis feature-store demo server listening on {address}")
     say(
-        f"Using {_place(store)} with key prefix '{keys}' "
+        f"Using {_display_url(store)} with key prefix '{keys}' "
         f"(batch TTL {batch_ttl_s}s, streaming TTL {streaming_ttl_s}s)"
     )
-    answer = stage.load(settings.seed_users, batch_ttl_s)
-    loaded = answer["loaded"]
+    result = service.load(settings.seed_users, batch_ttl_s)
+    loaded = result["loaded"]
     say(f"Materialized {loaded} user(s); streaming worker running.")
-    if "rejected" in answer:
-        say(f"Could not load {answer['rejected']} user(s): {answer['reasons'][0]}")
+    if "rejected" in result:
+        say(f"Could not load {result['rejected']} user(s): {result['reasons'][0]}")
     repo = str(store.path)
     return Started(address, store.url, keys, batch_ttl_s, streaming_ttl_s, loaded, repo)
 
@@ -150,8 +150,8 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _place(store: FeatureStore) -> str:
-    """The store in words: as the seed has it where that is a Redis at a host and port."""
+def _display_url(store: FeatureStore) -> str:
+    """Return the store for display, in the form of the Redis guide for a plain host and port."""
     scheme, _, place = store.url.partition("://")
     if scheme == "redis" and "@" not in place and "/" not in place:
         return f"Redis at {place}"
@@ -161,8 +161,8 @@ def _place(store: FeatureStore) -> str:
 
 
 @contextmanager
-def _embedded(settings: Settings) -> Iterator[None]:
-    """Stop the embedded server at the end: the demo's own, or another that it started."""
+def _embedded_server(settings: Settings) -> Iterator[None]:
+    """Stop an embedded server at the end, unless another one was already running."""
     if not settings.url.startswith("embedded://"):
         yield
         return
@@ -176,8 +176,8 @@ def _embedded(settings: Settings) -> Iterator[None]:
                 server.stop()
 
 
-class _Ending:
-    """What a signal does: ends the server, or the process where there is none yet."""
+class _SignalHandler:
+    """A signal handler that ends the server, or the process if no server runs yet."""
 
     def __init__(self, say: Say) -> None:
         self.server: uvicorn.Server | None = None
@@ -192,18 +192,18 @@ class _Ending:
 
 
 @contextmanager
-def _signals(say: Say) -> Iterator[_Ending]:
-    ending = _Ending(say)
-    before = [signal.signal(number, ending) for number in SIGNALS]
+def _handle_signals(say: Say) -> Iterator[_SignalHandler]:
+    handler = _SignalHandler(say)
+    previous = [signal.signal(number, handler) for number in SIGNALS]
     try:
-        yield ending
+        yield handler
     finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
-            signal.signal(number, handler)
+        for number, action in zip(SIGNALS, previous, strict=True):
+            signal.signal(number, action)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with signals left to `_Ending`: its own would end the process by the signal."""
+    """A uvicorn server that leaves signals to `_SignalHandler`; its own would kill the process."""
 
     @override
     @contextmanager

@@ -1,4 +1,4 @@
-"""Settings: what the flags of `featurekit demo` say, checked before anything is written."""
+"""The settings of `featurekit demo`."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ PREFIX = "fs:user:"
 PORT = 8086
 
 LONGEST_TTL_S = 315_359_999
-"""A declared TTL is below 10 years."""
+"""A declared TTL is shorter than 10 years."""
 
 _ENTITY = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the keys of the demo begin with: `fs` and `user` for `fs:user:u0001`."""
+    """The parts of the demo's keys: `fs` and `user` for `fs:user:u0001`."""
 
     prefix: str
     entity: str
 
     @classmethod
     def parse(cls, text: str) -> Keys:
-        """The two parts of `fs:user:`; one part alone, as `demo:`, is completed to `demo:user:`.
+        """Return the parts of `fs:user:`; `demo:` stands for `demo:user:`.
 
         Raises:
-            RequestError: No key may begin so.
+            RequestError: The prefix is empty, or contains spaces or braces.
         """
         if re.search(r"[\s{}\x00-\x1f\x7f]", text) or not text.strip(":"):
             raise RequestError(
-                f"a key prefix is text without braces and spaces, as {PREFIX}, not {text!r}"
+                f"a key prefix must not be empty or contain spaces or braces: {text!r}",
+                hint=f"write it as {PREFIX}",
             )
         whole = text.removesuffix(":")
         prefix, _, entity = whole.rpartition(":")
@@ -52,20 +53,20 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a demo runs.
+    """The settings of a demo.
 
     Attributes:
-        url: The store; relative paths in it are relative to `folder`.
-        keys: What its keys begin with.
-        batch_ttl_s: How long a loaded user lives, unless a load says otherwise.
-        streaming_ttl_s: How long a stream field lives.
-        users_per_tick: How many users act in each tick.
-        seed_users: How many are loaded at the start.
-        reset: Whether users under the prefix are dropped at the start.
-        host: The address to listen on.
-        port: The port; 0 for any that is free.
-        folder: Where the demo's repository is kept.
-        tick_s: The pause between two ticks.
+        url: The store; its relative paths start at `folder`.
+        keys: The key prefix and the entity.
+        batch_ttl_s: TTL of a loaded user, unless a load sets another.
+        streaming_ttl_s: TTL of a stream field.
+        users_per_tick: Users that act in each tick.
+        seed_users: Users loaded at the start.
+        reset: Whether to delete the users under the prefix at the start.
+        host: Address to listen on.
+        port: Port to listen on; 0 for any free port.
+        folder: The folder of the demo's repository.
+        tick_s: Seconds between two ticks.
     """
 
     url: str = field(default=EMBEDDED, repr=False)

@@ -1,86 +1,84 @@
-"""The census: which users are stored, counted when somebody asks, at a bounded cost.
+"""Count the stored users, at a bounded cost.
 
-Many pages may ask many times a second: they share one count, which is never older than they would
-notice, and a store so large that counting takes long is counted the more seldom.
+Concurrent requests share one count. A count stays valid for a short time, and for longer if
+counting took long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featurekit.demo.event_simulator import IdPages
 from featurekit.errors import StoreError
 
-KEPT = 2000
-"""Ids that are kept, at most."""
+MAX_IDS = 2000
+"""Ids that are kept."""
 
-FRESH_S = 0.25
-SHARE = 10
-"""A count that took a second is good for ten."""
+MIN_VALIDITY_S = 0.25
+VALIDITY_FACTOR = 10
+"""A count that took one second is valid for ten."""
 
-PATIENCE_S = 1.0
-
-Pages = Callable[[], Iterable[list[str]]]
+TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """Users stored at one time: how many, and the ids of some, sorted."""
+class UserCount:
+    """The number of stored users, and the ids of some of them, sorted."""
 
     users: int = 0
     ids: Sequence[str] = ()
 
 
 class UserCounter:
-    """Counts the users of one store. For one event loop.
+    """Counts the users of one store. Must be used from one event loop.
 
     Attributes:
-        count: The last count.
-        error: Why it could not be counted anew; empty if it could.
+        latest: The last count.
+        error: Why the last attempt failed; empty if it succeeded.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self.count = Count()
+    def __init__(self, id_pages: IdPages) -> None:
+        self.latest = UserCount()
         self.error = ""
-        self._pages = pages
-        self._under_way: asyncio.Task[None] | None = None
-        self._good_until = 0.0
+        self._id_pages = id_pages
+        self._pending: asyncio.Task[None] | None = None
+        self._valid_until = 0.0
 
-    async def take(self, *, anew: bool = False) -> Count:
-        """The count; after a second of waiting for the store, the last one, with an error.
+    async def count(self, *, refresh: bool = False) -> UserCount:
+        """Return the count; after a timeout, return the last one and set `error`.
 
         Args:
-            anew: Whether something was changed that must show.
+            refresh: Whether to count again, because users were written or deleted.
         """
-        if anew and self._under_way is not None:
-            await self._wait(self._under_way)
-        if anew or time.monotonic() > self._good_until:
-            self._under_way = self._under_way or asyncio.create_task(self._count())
-            await self._wait(self._under_way)
-        return self.count
+        if refresh and self._pending is not None:
+            await self._wait(self._pending)
+        if refresh or time.monotonic() > self._valid_until:
+            self._pending = self._pending or asyncio.create_task(self._update())
+            await self._wait(self._pending)
+        return self.latest
 
     async def _wait(self, task: asyncio.Task[None]) -> None:
-        _, pending = await asyncio.wait([task], timeout=PATIENCE_S)
+        _, pending = await asyncio.wait([task], timeout=TIMEOUT_S)
         if pending:
             self.error = self.error or "the store does not answer"
 
-    async def _count(self) -> None:
+    async def _update(self) -> None:
         start = time.monotonic()
         try:
-            self.count = await asyncio.to_thread(_counted, self._pages)
+            self.latest = await asyncio.to_thread(self._scan)
             self.error = ""
         except StoreError as error:
             self.error = error.message
         finally:
             now = time.monotonic()
-            self._good_until = now + max(FRESH_S, SHARE * (now - start))
-            self._under_way = None
+            self._valid_until = now + max(MIN_VALIDITY_S, VALIDITY_FACTOR * (now - start))
+            self._pending = None
 
-
-def _counted(pages: Pages) -> Count:
-    ids: set[str] = set()
-    for page in pages():
-        ids.update(page)
-    return Count(len(ids), sorted(ids)[:KEPT])
+    def _scan(self) -> UserCount:
+        ids: set[str] = set()
+        for page in self._id_pages():
+            ids.update(page)
+        return UserCount(len(ids), sorted(ids)[:MAX_IDS])
