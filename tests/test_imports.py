@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.resources import files
 
 import pytest
@@ -26,9 +27,26 @@ def test_importing_featurekit_imports_no_library() -> None:
     assert not imported("import featurekit") & (CLIENTS | TABLES | SERVER)
 
 
-@pytest.mark.parametrize("name", ["FeatureStore", "FeatureKitError"])
-def test_names_are_there_when_they_are_first_used(name: str) -> None:
-    assert "featurekit" in imported(f"from featurekit import {name}")
+@pytest.mark.parametrize("name", featurekit.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    assert getattr(featurekit, name).__class__ is not None
+    assert name in dir(featurekit)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'featurekit' has no attribute 'Store'"):
+        featurekit.Store  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert featurekit.__version__ == version("featurekit")
+
+
+def test_a_feature_store_shows_its_public_verbs_only() -> None:
+    names = {name for name in dir(featurekit.FeatureStore) if not name.startswith("_")}
+    properties = {n for n in names if isinstance(getattr(featurekit.FeatureStore, n), property)}
+    assert len(properties) <= 13
+    assert len(names - properties) <= 30
 
 
 def test_reading_imports_no_library_of_tables_or_of_http() -> None:
@@ -39,7 +57,9 @@ def test_the_server_imports_no_library_of_tables() -> None:
     assert not imported("import featurekit.server.run") & TABLES
 
 
-def test_a_type_checker_sees_the_names_that_are_there() -> None:
-    stub = files("featurekit").joinpath("__init__.pyi").read_text()
-    assert re.findall(r"^from \S+ import (\w+) as \1$", stub, re.MULTILINE) == featurekit.__all__
+def test_a_type_checker_sees_the_public_names() -> None:
+    source = files("featurekit").joinpath("__init__.py").read_text()
+    block = source[source.index("if TYPE_CHECKING:") : source.index("__all__ = ")]
+    imported_names = re.findall(r"(?:[A-Z]|embedded)\w+(?=[,\n])", block)
+    assert sorted([*imported_names, "__version__"]) == sorted(featurekit.__all__)
     assert files("featurekit").joinpath("py.typed").is_file()

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import redis
 
+from featurekit import embedded_server
 from featurekit.demo.synthetic_users import SEED, activity, user_id
-from featurekit.repo.store_handle import embedded_server
 
 STREAM = "user-activity"
 

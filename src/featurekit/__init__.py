@@ -1,27 +1,99 @@
-"""featurekit: a declarative feature store over Redis or Valkey.
+"""featurekit: a declarative feature store on Redis or Valkey.
 
-YAML declares entities, feature views and services. From it come a materializer, a stream
-writer and a typed online reader. The names below are loaded when first used, so that
-`import featurekit` costs next to nothing.
+YAML files declare entities, feature views and feature services. `FeatureStore` loads views from
+their sources, writes stream events, and reads features. All errors are in `featurekit.errors`.
+
+The names below are imported at their first use, so that `import featurekit` is fast.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-_HOMES = {
+if TYPE_CHECKING:
+    from featurekit.errors import (
+        BadEventError,
+        BadRowError,
+        BreakingChangeError,
+        DefinitionError,
+        FeatureKitError,
+        LockedError,
+        RegistryConflictError,
+        SourceError,
+        StoreError,
+        StoreUnavailableError,
+        UnknownNameError,
+        ValueRefusedError,
+    )
+    from featurekit.lower.read import Status
+    from featurekit.repo import FeatureStore
+    from featurekit.repo.store_handle import embedded_server
+    from featurekit.repo.streaming import StreamOptions
+    from featurekit.runtime.load import MaterializeReport, Progress
+    from featurekit.runtime.metrics import Metrics
+    from featurekit.runtime.reader import OnlineReader
+    from featurekit.runtime.response import OnlineResponse
+    from featurekit.runtime.worker import StreamReport, WorkerOptions
+    from featurekit.runtime.writer import StreamWriter, WriteReport
+
+    __version__: str
+
+__all__ = [
+    "BadEventError",
+    "BadRowError",
+    "BreakingChangeError",
+    "DefinitionError",
+    "FeatureKitError",
+    "FeatureStore",
+    "LockedError",
+    "MaterializeReport",
+    "Metrics",
+    "OnlineReader",
+    "OnlineResponse",
+    "Progress",
+    "RegistryConflictError",
+    "SourceError",
+    "Status",
+    "StoreError",
+    "StoreUnavailableError",
+    "StreamOptions",
+    "StreamReport",
+    "StreamWriter",
+    "UnknownNameError",
+    "ValueRefusedError",
+    "WorkerOptions",
+    "WriteReport",
+    "__version__",
+    "embedded_server",
+]
+
+_MODULES = {
     "FeatureStore": "featurekit.repo",
-    "FeatureKitError": "featurekit.errors",
+    "MaterializeReport": "featurekit.runtime.load",
+    "Metrics": "featurekit.runtime.metrics",
+    "OnlineReader": "featurekit.runtime.reader",
+    "OnlineResponse": "featurekit.runtime.response",
+    "Progress": "featurekit.runtime.load",
+    "Status": "featurekit.lower.read",
+    "StreamOptions": "featurekit.repo.streaming",
+    "StreamReport": "featurekit.runtime.worker",
+    "StreamWriter": "featurekit.runtime.writer",
+    "WorkerOptions": "featurekit.runtime.worker",
+    "WriteReport": "featurekit.runtime.writer",
+    "embedded_server": "featurekit.repo.store_handle",
 }
+"""Where each name is defined, except the errors."""
 
-__all__ = ["FeatureKitError", "FeatureStore"]
+if not TYPE_CHECKING:  # a type checker must not accept every name
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'featurekit' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("featurekit")
+        if name not in __all__:
+            raise AttributeError(f"module 'featurekit' has no attribute '{name}'")
+        return getattr(import_module(_MODULES.get(name, "featurekit.errors")), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted(__all__)

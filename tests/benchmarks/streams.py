@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
+from featurekit import StreamOptions
 from featurekit.bench.reference_clients import PreparedClient, redis_py_options
 from featurekit.bench.timing import time_in_turns
 from featurekit.lower.events import arrival_write_group
 from featurekit.lower.keys import key_function
 from featurekit.lower.write_group import Dialect
-from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import WorkerOptions
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, command

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.bench import run_bench
 from featurekit.errors import StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
-from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
 from featurekit.stores.cluster.topology import slot_of

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, Metrics, StreamOptions
 from featurekit.errors import BadEventError, BadRowError, StoreUnavailableError, ValueRefusedError
 from featurekit.repo import serving
-from featurekit.repo.streaming import StreamOptions
-from featurekit.runtime.metrics import Metrics
 from tests.promise.repos import applied
 from tests.servers import Server, running, valkey_binary
 from tests.streams.repos import repository

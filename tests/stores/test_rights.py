@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import StoreUnfitError
-from featurekit.repo.streaming import StreamOptions
 from featurekit.stores.probe import RIGHTS
 from tests.promise.repos import write_repo
 from tests.servers import Server

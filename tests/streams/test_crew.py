@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import RequestError, StoreError
 from featurekit.repo import heartbeats
-from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server
 from tests.streams.crew import emit, ended, until, worker

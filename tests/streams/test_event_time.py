@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamWriter
 from featurekit.errors import BadEventError, ValueRefusedError
-from featurekit.runtime.writer import StreamWriter
 from tests.servers import Server
 from tests.streams.repos import stored, ttl_ms
 

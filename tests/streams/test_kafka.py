@@ -15,11 +15,10 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import StreamUnavailableError
 from featurekit.ports import Consumer as GroupMember
 from featurekit.ports import EventSource
-from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.streams import kafka, open_stream
 from tests.servers import Server

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from featurekit import FeatureStore
-from featurekit.repo.streaming import StreamOptions
+from featurekit import FeatureStore, StreamOptions
 from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server, running, valkey_binary
 from tests.streams.crew import counts, emit, ended, forked, newest, until, worker

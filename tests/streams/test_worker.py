@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import RequestError, StreamError, UnknownNameError
-from featurekit.repo.streaming import StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from tests.servers import Server
 from tests.streams.crew import counts, emit, newest, until

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from typing_extensions import override
 
@@ -57,9 +57,11 @@ class AbsentCounters:
     rows: Iterator[None]
 
 
-PRESENT, DEFAULT, MISSING = "present", "default", "missing"
-INVALID, UNAVAILABLE, STALE = "invalid", "unavailable", "stale"
-STATUSES = (PRESENT, DEFAULT, MISSING, INVALID, UNAVAILABLE, STALE)
+Status = Literal["present", "default", "missing", "invalid", "unavailable", "stale"]
+"""What a read found for one value."""
+
+STATUSES: tuple[str, ...] = get_args(Status)
+PRESENT, DEFAULT, MISSING, INVALID, UNAVAILABLE, STALE = STATUSES
 
 
 @dataclass(frozen=True, slots=True)
