@@ -18,7 +18,7 @@ def shown(changes: Changes) -> list[str]:
     return [str(change) for change in changes]
 
 
-def test_over_nothing_everything_is_added(load: Load, fraud: str) -> None:
+def test_without_an_old_plan_everything_is_added(load: Load, fraud: str) -> None:
     plan = compile_repo(Registry.from_loaded(load(fraud), None))
     assert shown(diff(None, plan)) == [
         "add entity user",
@@ -28,7 +28,7 @@ def test_over_nothing_everything_is_added(load: Load, fraud: str) -> None:
     ]
 
 
-def test_what_people_read_changes_no_plan(load: Load, fraud: str) -> None:
+def test_descriptions_change_no_plan(load: Load, fraud: str) -> None:
     old = Registry.from_loaded(load(fraud), None)
     new = Registry.from_loaded(load(fraud.replace("risk@", "fraud@")), old)
     assert old.fingerprint != new.fingerprint
@@ -138,7 +138,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("old", "new", "changes"), CASES.values(), ids=CASES)
-def test_each_change_is_of_its_kind(
+def test_each_change_has_its_kind(
     load: Load, fraud: str, old: str, new: str, changes: list[str]
 ) -> None:
     fraud = fraud.replace(", stream: user-activity}", ", stream: user-activity, group: g}")
@@ -151,7 +151,7 @@ def test_each_change_is_of_its_kind(
     assert shown(diff(compile_repo(before), compile_repo(after))) == changes
 
 
-def test_a_field_that_moves_to_another_kind_of_expiry_breaks(load: Load, fraud: str) -> None:
+def test_moving_a_field_to_a_view_with_another_expiry_is_breaking(load: Load, fraud: str) -> None:
     text = fraud.replace("      country_iso: string\n", "") .replace(
         "tx_count_5m: {type: int64, default: 0}", "country_iso: string")  # fmt: skip
     before = compile_repo(Registry.from_loaded(load(fraud), None))
@@ -161,7 +161,7 @@ def test_a_field_that_moves_to_another_kind_of_expiry_breaks(load: Load, fraud: 
     ]
 
 
-def test_a_field_that_comes_back_may_meet_its_old_values(load: Load, fraud: str) -> None:
+def test_declaring_a_retired_field_again_is_breaking(load: Load, fraud: str) -> None:
     first = Registry.from_loaded(load(fraud), None)
     second = Registry.from_loaded(load(fraud.replace("      country_iso: string\n", "")), first)
     third = Registry.from_loaded(load(fraud), second)
@@ -209,7 +209,7 @@ def variants(value: Any, name: str = "") -> list[Any]:
     return [] if is_unset_ttl else [OTHERS[type(value)](value)]
 
 
-def test_no_difference_between_plans_goes_unnoticed(load: Load, fraud: str) -> None:
+def test_every_difference_between_plans_is_reported(load: Load, fraud: str) -> None:
     plan: RepoPlan = compile_repo(Registry.from_loaded(load(fraud), None))
     others = variants(plan)
     assert len(others) > 50

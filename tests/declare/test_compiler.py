@@ -104,7 +104,7 @@ feature_services:
 """
 
 
-def test_every_key_reaches_its_plan(load: Load) -> None:
+def test_every_yaml_key_is_compiled_into_its_plan(load: Load) -> None:
     repo = compiled(load, EVERYTHING)
     assert repo.entity("a").key.hash_tag_index == 1
     assert repo.entity("b").key.hash_tag == "vip"
@@ -134,7 +134,7 @@ def test_every_key_reaches_its_plan(load: Load) -> None:
     )
 
 
-def test_retired_fields_are_deleted_by_batch_views_alone(load: Load, fraud: str) -> None:
+def test_only_batch_views_delete_retired_fields(load: Load, fraud: str) -> None:
     before = Registry.from_loaded(load(fraud), None)
     text = fraud.replace("      country_iso: string\n", "")
     repo = compile_repo(Registry.from_loaded(load(text), before))
@@ -155,7 +155,7 @@ def test_a_service_reads_its_features_in_order(repo: RepoPlan) -> None:
     assert read.fingerprint == repo.fingerprint
 
 
-def test_a_list_keeps_its_order_and_answers_a_feature_once(repo: RepoPlan) -> None:
+def test_a_list_keeps_its_order_and_returns_a_feature_once(repo: RepoPlan) -> None:
     wanted = ["user_activity:failed_logins_15m", "user_profile", "user_profile:country_iso"]
     assert names(compile_read(repo, wanted)) == ["failed_logins_15m", "country_iso", "tx_count_7d"]
     full = compile_read(repo, wanted, full_feature_names=True)
@@ -193,14 +193,14 @@ def test_a_column_named_as_a_join_key_gets_its_full_name(load: Load) -> None:
         ([5], RequestError, "5 is not a feature"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_the_nearest_name(
+def test_an_error_about_an_unknown_feature_names_the_nearest_one(
     repo: RepoPlan, features: str | list[str], error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
         compile_read(repo, features)
 
 
-def test_join_keys_of_two_types_cannot_be_asked_for_at_once(load: Load) -> None:
+def test_join_keys_with_two_types_cannot_share_a_request(load: Load) -> None:
     repo = compiled(load, EVERYTHING.replace("{number: int64}", "{region: int64}"). replace(
         "- {name: all, features: [k, s, 'f:f1']}", "- {name: all, features: [k]}"))  # fmt: skip
     with pytest.raises(

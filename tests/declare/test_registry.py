@@ -69,7 +69,7 @@ def test_the_text_is_canonical(load: Load, fraud: str) -> None:
     assert data["feature_views"][1]["tags"] == {"tier": "1"}
 
 
-def test_the_fingerprint_is_of_all_that_is_declared(load: Load, fraud: str) -> None:
+def test_the_fingerprint_depends_on_all_declarations(load: Load, fraud: str) -> None:
     prints = {
         Registry.from_loaded(load(text), None).fingerprint
         for text in (fraud, fraud + "# the same\n", fraud.replace("cardholder", "customer"))
@@ -101,7 +101,7 @@ def view(fields: str, ordering: str = "arrival") -> str:
     )
 
 
-def test_a_field_that_is_declared_no_more_is_retired_until_it_comes_back(load: Load) -> None:
+def test_a_removed_field_is_retired_until_it_is_declared_again(load: Load) -> None:
     registry = Registry.from_loaded(load(view("a: int64, b: int64, c: bool")), None)
     assert registry.retired == {}
     registry = Registry.from_loaded(load(view("c: bool, b: int64")), registry)
@@ -118,13 +118,13 @@ def test_the_event_time_of_a_view_is_retired_with_it(load: Load) -> None:
     assert Registry.from_loaded(load(ENTITY), before).retired == {"user": ("@v", "a")}
 
 
-def test_a_removed_entity_is_forgotten(load: Load) -> None:
+def test_a_removed_entity_has_no_retired_fields(load: Load) -> None:
     before = Registry.from_loaded(load(view("a: int64")), None)
     assert Registry.from_loaded(load(""), before).retired == {}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "fact"),
+    ("old", "new", "problem"),
     [
         ('"format":1', '"format":2', "has format 2, this version reads 1"),
         ('"format":1', '"format":1,', "damaged"),
@@ -135,14 +135,14 @@ def test_a_removed_entity_is_forgotten(load: Load) -> None:
         ('"retired":{}', '"retired":[]', "damaged"),
     ],
 )
-def test_a_damaged_registry_is_refused(load: Load, old: str, new: str, fact: str) -> None:
+def test_a_damaged_registry_is_refused(load: Load, old: str, new: str, problem: str) -> None:
     text = Registry.from_loaded(load(view("a: int64")), None).to_json()
     assert old in text
-    with pytest.raises(RegistryError, match=fact):
+    with pytest.raises(RegistryError, match=problem):
         Registry.from_json(text.replace(old, new))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 100_000])
-def test_what_is_no_registry_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_registry_is_refused(text: str) -> None:
     with pytest.raises(RegistryError, match="damaged"):
         Registry.from_json(text)

@@ -1,4 +1,4 @@
-"""Queries, Python functions, and data handed over by a caller."""
+"""SQL queries, Python functions and Arrow data as sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_query_reads_files_relative_to_the_repository(repo: Any) -> None:
     read = repo.read(
         query(
             "WITH rows AS (FROM 'data/x.parquet' UNION ALL FROM read_csv('data/*.csv')) "
-            "SELECT * FROM rows; -- all of it"
+            "SELECT * FROM rows; -- all rows"
         )
     )
     assert read.column("n") == [1, 2]
@@ -54,7 +54,7 @@ def test_sums_of_ints_are_ints_unless_they_do_not_fit(repo: Any) -> None:
     ]
 
 
-def test_types_of_the_database_become_plain_ones(repo: Any) -> None:
+def test_duckdb_types_become_arrow_types(repo: Any) -> None:
     repo.fields = dict.fromkeys(["v", "u", "j", "e"], "string")
     read = repo.read(
         query(
@@ -80,7 +80,7 @@ def test_types_of_the_database_become_plain_ones(repo: Any) -> None:
         ("SELECT 'a' AS user_id, 'x'::INT AS n", "Could not convert string 'x' to INT32"),
     ],
 )
-def test_a_query_that_fails_says_why(repo: Any, text: str, message: str) -> None:
+def test_an_error_says_why_a_query_fails(repo: Any, text: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         repo.read(query(text))
 
@@ -149,14 +149,14 @@ def test_a_function_gets_the_arguments_it_declares(repo: Any, module: Any) -> No
         ("another_type", "column 'n' is string, but int64 in the first batch"),
     ],
 )
-def test_a_function_that_gives_no_rows_says_why(
+def test_an_error_says_why_a_function_returns_no_rows(
     repo: Any, module: Any, name: str, message: str
 ) -> None:
     with pytest.raises(SourceError, match=message):
         repo.read(module(name))
 
 
-def test_a_module_that_is_not_there_says_so(repo: Any) -> None:
+def test_an_error_names_a_missing_module(repo: Any) -> None:
     with pytest.raises(SourceError, match="cannot be imported: No module named 'nix_there'"):
         repo.read(PythonSourcePlan(callable="nix_there:rows"))
 
@@ -178,7 +178,7 @@ ROWS = {"user_id": ["a", "a", "b"], "n": [1, 2, None]}
     ],
     ids=["table", "reader", "batches", "polars", "pandas", "duckdb"],
 )
-def test_data_of_any_kind_is_a_source(
+def test_all_kinds_of_arrow_data_are_sources(
     repo: Any, read_data: Callable[..., Any], data: Callable[[], object]
 ) -> None:
     read = read_data(ArrowSource(data()), repo.view(None))
@@ -186,7 +186,7 @@ def test_data_of_any_kind_is_a_source(
     assert read.rows_read == 3
 
 
-def test_data_goes_by_the_times_and_renames_of_the_view(
+def test_arrow_data_uses_the_timestamps_and_columns_of_the_view(
     repo: Any, read_data: Callable[..., Any]
 ) -> None:
     view = repo.view(
@@ -201,7 +201,7 @@ def test_data_goes_by_the_times_and_renames_of_the_view(
     assert read.rows == [{"user_id": "a", "n": 2}]
 
 
-def test_data_with_a_column_that_nobody_declared_is_refused(
+def test_arrow_data_with_an_undeclared_column_is_refused(
     repo: Any, read_data: Callable[..., Any]
 ) -> None:
     data = pa.table({"user_id": ["a"], "n": [1], "m": [1]})
@@ -209,7 +209,7 @@ def test_data_with_a_column_that_nobody_declared_is_refused(
         read_data(ArrowSource(data), repo.view(None))
 
 
-def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(
+def test_temporary_files_are_deleted_whether_a_scan_is_read_or_not(
     repo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -227,7 +227,7 @@ def test_nothing_is_left_behind_whether_a_scan_is_read_or_not(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_columns_of_one_name_are_refused(repo: Any, read_data: Callable[..., Any]) -> None:
+def test_two_columns_with_one_name_are_refused(repo: Any, read_data: Callable[..., Any]) -> None:
     data = pa.Table.from_arrays(
         [pa.array(["a"]), pa.array([1]), pa.array([2])], ["user_id", "n", "n"]
     )

@@ -1,4 +1,4 @@
-"""Parquet, CSV and JSON lines, as they lie in folders."""
+"""Parquet, CSV and JSON Lines files as sources."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_folders_globs_and_lists_are_read_once_each(repo: Any) -> None:
     assert repo.read(ParquetSourcePlan(paths=("a", "b.parquet", "a/1.parquet"))).rows_read == 3
 
 
-def test_partition_folders_are_columns_only_where_that_is_said(repo: Any) -> None:
+def test_partition_folders_are_columns_only_with_hive_partitioning(repo: Any) -> None:
     put(repo, "d/n=5/1.parquet", user_id=["a"])
     on = ParquetSourcePlan(paths=("d",), hive_partitioning=True)
     assert repo.read(on).rows == [{"user_id": "a", "n": 5}]
@@ -80,7 +80,7 @@ def test_a_column_that_older_files_lack_is_null_in_their_rows(repo: Any) -> None
     ]
 
 
-def test_all_lacking_columns_are_told_at_once_and_case_counts(repo: Any) -> None:
+def test_an_error_names_all_missing_columns_and_case_matters(repo: Any) -> None:
     put(repo, "rows.parquet", USER_ID=["a"], nn=[1])
     with pytest.raises(SourceError) as caught:
         repo.read(PARQUET)
@@ -107,7 +107,7 @@ def test_columns_are_renamed(repo: Any) -> None:
         ("rows.txt", "rows.txt: not a Parquet file", ""),
     ],
 )
-def test_files_that_are_not_there_or_not_parquet_are_named(
+def test_an_error_names_files_that_are_missing_or_not_parquet(
     repo: Any, path: str, message: str, hint: str
 ) -> None:
     put(repo, "rows.parquet", user_id=["a"], n=[1])
@@ -118,14 +118,14 @@ def test_files_that_are_not_there_or_not_parquet_are_named(
     assert hint in caught.value.hint
 
 
-def test_csv_is_text_and_an_empty_cell_is_null_but_quotes_are_not(repo: Any) -> None:
+def test_csv_is_text_and_an_empty_cell_is_null_but_an_empty_string_is_not(repo: Any) -> None:
     repo.write("rows.csv", 'user_id,n,more\na,,1\nb,"",2\nc,"x, ""y""\nz",3\nd,007,4\ne,NA,5\n')
     read = repo.read(CSV)
     assert read.form == "text"
     assert [row["n"] for row in read.rows] == [None, "", 'x, "y"\nz', "007", "NA"]
 
 
-def test_csv_takes_a_delimiter_and_a_text_for_null(repo: Any) -> None:
+def test_csv_uses_the_declared_delimiter_and_null_text(repo: Any) -> None:
     repo.write("rows.csv", "\ufeffuser_id;n\r\na;NA\r\n\r\nb;1,5\r\n")
     plan = CsvSourcePlan(paths=("rows.csv",), delimiter=";", null="NA")
     assert [row["n"] for row in repo.read(plan).rows] == [
@@ -134,7 +134,7 @@ def test_csv_takes_a_delimiter_and_a_text_for_null(repo: Any) -> None:
     ]
 
 
-def test_csv_and_json_may_be_compressed(repo: Any) -> None:
+def test_csv_and_json_files_may_be_compressed(repo: Any) -> None:
     with gzip.open(repo.root / "rows.csv.gz", "wt") as file:
         file.write("user_id,n\na,1\n")
     with gzip.open(repo.root / "rows.jsonl.gz", "wt") as file:
@@ -159,13 +159,13 @@ def test_broken_csv_names_file_and_line(repo: Any, text: str, message: str) -> N
         repo.read(CSV)
 
 
-def test_one_int_key_may_be_written_in_two_ways(repo: Any) -> None:
+def test_two_spellings_of_an_integer_are_one_key(repo: Any) -> None:
     repo.keys = {"user_id": "int64"}
     repo.write("rows.csv", "user_id,n\n7,1\n007,2\n-0,3\n0,4\n7.5,5\n")
     assert repo.read(CSV).column("n") == ["2", "4", "5"]
 
 
-def test_json_lines_come_as_they_were_written(repo: Any) -> None:
+def test_json_lines_are_returned_unchanged(repo: Any) -> None:
     lines = [
         '{"n": 12345678901234567890.123, "user_id": "a\\u00e9", "tiny": 1e-320}',
         '  {"user_id": "b", "n": [1, {"x": null}]}  ',
@@ -177,7 +177,7 @@ def test_json_lines_come_as_they_were_written(repo: Any) -> None:
     assert [row["json"] for row in read.rows] == lines
 
 
-def test_json_lines_give_their_newest_rows_too(repo: Any) -> None:
+def test_the_newest_json_line_of_each_entity_is_kept(repo: Any) -> None:
     repo.write(
         "rows.jsonl",
         '{"u/id": "a", "t": "2026-01-02T00:00:00Z", "n": 2}\n'
@@ -197,7 +197,7 @@ def test_broken_json_names_file_and_line(repo: Any) -> None:
         repo.read(JSONL)
 
 
-def test_a_row_is_found_in_its_file(repo: Any) -> None:
+def test_a_row_is_located_in_its_file(repo: Any) -> None:
     day = [datetime(2026, 1, d, tzinfo=UTC) for d in (1, 2, 3)]
     put(repo, "p/1.parquet", user_id=["a", "b"], n=[1, 2], ts=day[:2])
     put(repo, "p/2.parquet", user_id=["c", "b", None], n=[1, 2, 3], ts=day)
@@ -209,7 +209,7 @@ def test_a_row_is_found_in_its_file(repo: Any) -> None:
     assert source.locate(view, {"user_id": "z"}) == ""
 
 
-def test_a_line_is_found_even_after_line_breaks_in_quotes_and_blank_lines(repo: Any) -> None:
+def test_a_line_is_located_after_quoted_line_breaks_and_blank_lines(repo: Any) -> None:
     repo.write("rows.csv", 'user_id,n\na,"x\ny"\n\nb,1\n')
     repo.write("rows.jsonl", '{"user_id":"a"}\n\n{"user_id":"b"}\n')
     for plan, place in ((CSV, "rows.csv, line 5"), (JSONL, "rows.jsonl, line 3")):
@@ -240,7 +240,9 @@ def test_flights_of_new_york_keep_their_nulls(repo: Any) -> None:
         (pa.array([{"n": 1}]), pa.array([{"n": "x"}])),
     ],
 )
-def test_files_that_differ_in_a_type_are_refused_not_cast(repo: Any, one: Any, two: Any) -> None:
+def test_files_that_differ_in_a_type_are_refused_instead_of_cast(
+    repo: Any, one: Any, two: Any
+) -> None:
     put(repo, "1.parquet", user_id=["a"], n=one)
     put(repo, "2.parquet", n=two, user_id=["b"])
     with pytest.raises(SourceError, match=r"column 'n' is .* in 2.parquet and .* in 1.parquet"):
@@ -256,7 +258,7 @@ def test_files_that_differ_in_a_type_are_refused_not_cast(repo: Any, one: Any, t
     ],
 )
 def test_files_that_differ_in_the_width_of_a_type_are_read(repo: Any, one: Any, two: Any) -> None:
-    put(repo, "1.parquet", user_id=["a"], n=one, s=[{"n": "a member is no column"}])
+    put(repo, "1.parquet", user_id=["a"], n=one, s=[{"n": "a member is not a column"}])
     put(repo, "2.parquet", user_id=["b"], n=two)
     read = repo.read(ParquetSourcePlan(paths=("*.parquet",)))
     assert [row["n"] for row in read.rows] == [one[0].as_py(), 2]
@@ -270,7 +272,7 @@ def test_files_that_differ_in_the_width_of_a_type_are_read(repo: Any, one: Any, 
         ('user_id,n\na,1\nb,"2\nc,3\n', r"rows\.csv:3: Value with unterminated quote"),
     ],
 )
-def test_an_odd_csv_says_what_is_odd(repo: Any, text: str, message: str) -> None:
+def test_an_error_names_the_problem_of_a_malformed_csv(repo: Any, text: str, message: str) -> None:
     (repo.root / "rows.csv").write_bytes(text.encode())
     with pytest.raises(SourceError, match=message):
         repo.read(CsvSourcePlan(paths=("rows.csv",)))
@@ -283,7 +285,7 @@ def test_an_odd_csv_says_what_is_odd(repo: Any, text: str, message: str) -> None
         (b'{"user_id": "caf\xe9"}', "Invalid unicode"),
     ],
 )
-def test_text_that_is_no_unicode_names_its_line(repo: Any, line: bytes, message: str) -> None:
+def test_an_error_names_the_line_of_invalid_unicode(repo: Any, line: bytes, message: str) -> None:
     (repo.root / "rows.jsonl").write_bytes(b'{"user_id": "a"}\n' + line + b"\n")
     with pytest.raises(SourceError, match=rf"rows\.jsonl:2: {message}"):
         repo.read(JsonlSourcePlan(paths=("rows.jsonl",)))

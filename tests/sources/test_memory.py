@@ -1,4 +1,4 @@
-"""Memory does not grow with the rows."""
+"""The memory of a scan does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ fields = tuple(FieldPlan(n, DType("int64")) for n in "abc")
 view = ViewPlan("v", "batch", key, fields, "key", 1, 1, source=plan)
 scan = open_source(plan, Path(sys.argv[1])).scan(view, None, None)
 print(sum(b.num_rows for b in scan.batches))
-# Not `ru_maxrss`, which counts the process that this one was forked from.
+# Not `ru_maxrss`, which includes the process that forked this one.
 print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 """
 

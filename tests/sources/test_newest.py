@@ -1,4 +1,4 @@
-"""Which rows of a source are kept."""
+"""Which rows of a source are loaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TIMED = ParquetSourcePlan(paths=("rows.parquet",), timestamp_field="ts")
 
 
 def day(number: int) -> datetime:
-    return datetime(2026, 1, number)  # noqa: DTZ001 - without a zone on purpose
+    return datetime(2026, 1, number)  # noqa: DTZ001 - the tests need times without a zone
 
 
 def put(repo: Any, name: str = "rows.parquet", **columns: Any) -> None:
     pq.write_table(pa.table(columns), repo.root / name)
 
 
-def test_the_newest_row_of_each_entity_is_kept_wherever_it_stands(repo: Any) -> None:
+def test_the_newest_row_of_each_entity_is_kept_regardless_of_its_position(repo: Any) -> None:
     put(repo, user_id=["a", "b", "a"], n=[3, 7, 1], ts=[day(3), day(1), day(1)])
     read = repo.read(TIMED)
     assert {row["user_id"]: row["n"] for row in read.rows} == {"a": 3, "b": 7}
@@ -64,7 +64,7 @@ def test_rows_without_a_key_or_a_time_are_all_kept(repo: Any) -> None:
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
-def test_the_window_holds_its_start_and_not_its_end(
+def test_a_time_range_includes_its_start_and_excludes_its_end(
     repo: Any, unit: str, zone: str | None
 ) -> None:
     at = pa.array([T0 - 1000, T0, T0 + 1000], pa.timestamp("ms")).cast(pa.timestamp(unit))
@@ -79,7 +79,7 @@ def test_the_window_holds_its_start_and_not_its_end(
     assert read.schema.field("event_timestamp").type == pa.timestamp("us", "UTC")
 
 
-def test_dates_and_iso_text_are_times_and_other_text_is_none(repo: Any) -> None:
+def test_dates_and_iso_texts_are_times_and_other_texts_are_null(repo: Any) -> None:
     put(repo, user_id=[*"ab"], n=[1, 2], ts=[day(1).date(), None])
     assert repo.read(TIMED, T0, T0 + 1).rows_read == 2
     texts = [
@@ -95,27 +95,27 @@ def test_dates_and_iso_text_are_times_and_other_text_is_none(repo: Any) -> None:
     assert times == {"a": second, "b": second.replace(second=1), "c": second, "d": None, "e": None}
 
 
-def test_numbers_are_no_times(repo: Any) -> None:
+def test_numbers_are_not_times(repo: Any) -> None:
     put(repo, user_id=["a"], n=[1], ts=[T0])
     with pytest.raises(SourceError, match="timestamp_field 'ts' is BIGINT, not a time") as caught:
         repo.read(TIMED)
     assert "make_timestamp" in caught.value.hint
 
 
-def test_a_window_needs_a_timestamp_field(repo: Any) -> None:
+def test_a_time_range_requires_a_timestamp_field(repo: Any) -> None:
     put(repo, user_id=["a"], n=[1])
     with pytest.raises(SourceError, match="needs a timestamp_field"):
         repo.read(ParquetSourcePlan(paths=("rows.parquet",)), start_ms=T0)
 
 
-def test_composite_keys_tell_entities_apart(repo: Any) -> None:
+def test_composite_keys_distinguish_entities(repo: Any) -> None:
     repo.keys = {"user_id": "string", "day": "int64"}
     put(repo, user_id=[*"aab"], day=[1, 2, 1], n=[1, 2, 3])
     assert repo.read(ParquetSourcePlan(paths=("rows.parquet",))).column("n") == [1, 2, 3]
 
 
 @pytest.mark.parametrize("entities", [40_000, 30_000, 500])
-def test_many_rows_give_what_one_plain_query_gives(repo: Any, entities: int) -> None:
+def test_many_rows_equal_the_result_of_one_query(repo: Any, entities: int) -> None:
     path = repo.root / "rows.parquet"
     with duckdb.connect() as db:
         db.execute(
@@ -132,7 +132,7 @@ def test_many_rows_give_what_one_plain_query_gives(repo: Any, entities: int) -> 
     assert read.rows_read == 60_000
 
 
-def test_a_source_that_changes_between_two_readings_is_an_error(repo: Any) -> None:
+def test_a_source_that_changes_between_two_passes_is_an_error(repo: Any) -> None:
     put(repo, user_id=[*"ab"], n=[1, 2])
     plan = ParquetSourcePlan(paths=("rows.parquet",))
     scan = repo.open(plan).scan(repo.view(plan), None, None)

@@ -182,7 +182,7 @@ def test_the_newest_dead_letters_are_shown(
 def test_dead_letters_of_brokers_that_are_away_are_away(
     valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka, "ANSWER_S", 0.3)
+    monkeypatch.setattr(kafka, "REQUEST_TIMEOUT_S", 0.3)
     definitions = DEFINITIONS.replace("TOPIC", "t").replace("SERVERS", "localhost:1")
     with (
         repository(tmp_path, valkey.url, definitions) as store,
