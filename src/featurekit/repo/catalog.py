@@ -1,4 +1,4 @@
-"""Definitions in words: what the registry holds, as cells of tables and as plain data."""
+"""The definitions of a registry as plain data and as table cells, for commands and the console."""
 
 from __future__ import annotations
 
@@ -11,107 +11,114 @@ from featurekit.models.model import Described, Model
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 
-RULES = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
+_CONSTRAINTS = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
+_SOURCE_LOCATIONS = ("path", "query", "query_file", "callable", "stream", "topic")
 
 
-def document_of(kind: str, model: Model, **more: object) -> dict[str, object]:
-    """A definition as JSON: what was said, and what follows from it."""
+def definition_document(kind: str, model: Model, **derived: object) -> dict[str, object]:
+    """Return a definition as JSON data, with values derived from it."""
     data = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {"kind": kind, **data, **more}
+    return {"kind": kind, **data, **derived}
 
 
-def described(model: Described) -> list[tuple[str, str]]:
-    """The descriptive keys but the description."""
-    reason = "yes" if model.deprecated is True else model.deprecated or ""
+def descriptive_rows(model: Described) -> list[tuple[str, str]]:
+    """Return the owner, tags and deprecation of a definition as rows of a table."""
     return [
         ("owner", model.owner),
         ("tags", ", ".join(f"{name}={text}" for name, text in model.tags.items())),
-        ("deprecated", reason),
+        ("deprecated", _deprecation(model)),
     ]
 
 
+def _deprecation(model: Described) -> str:
+    return "yes" if model.deprecated is True else model.deprecated or ""
+
+
 def join_keys_text(entity: Entity) -> str:
-    """`user_id: string`, or several."""
+    """Return the join keys with their types, as `user_id: string`."""
     return ", ".join(f"{name}: {dtype}" for name, dtype in entity.join_keys.items())
 
 
-def kind_of(view: FeatureView) -> str:
-    """`batch` or `stream`."""
+def view_kind(view: FeatureView) -> str:
+    """Return `batch` or `stream`."""
     return "batch" if view.batch else "stream"
 
 
 def default_text(field: FieldSpec) -> str:
-    """The default as YAML would have it; empty for none."""
-    return "" if field.default is None else _plain(field.default)
+    """Return the default as in YAML; empty if there is none."""
+    return "" if field.default is None else _plain_text(field.default)
 
 
-def ttl_text(view: FeatureView, name: str) -> str:
-    """How long a written value of a field lives."""
-    return format_duration(view.field_ttl_ms(name) or view.ingestion.ttl_ms)
+def ttl_text(view: FeatureView, field: str) -> str:
+    """Return the TTL of a field's values."""
+    return format_duration(_ttl_ms(view, field))
+
+
+def _ttl_ms(view: FeatureView, field: str) -> int:
+    return view.field_ttl_ms(field) or view.ingestion.ttl_ms
 
 
 def expiry_text(view: FeatureView) -> str:
-    """What expires, and when."""
+    """Return the view's TTL, and whether it applies to the entity or to each field."""
     ttl = format_duration(view.ingestion.ttl_ms)
     return f"{ttl}, the whole entity" if view.owns_key else f"{ttl}, field by field"
 
 
-def rules_text(field: FieldSpec) -> str:
-    """A field's constraints, in the words of YAML."""
-    return ", ".join(_rules(field))
+def constraints_text(field: FieldSpec) -> str:
+    """Return a field's constraints, as `min 0, required`."""
+    return ", ".join(_constraints(field))
 
 
-def _rules(field: FieldSpec) -> Iterator[str]:
-    for rule in RULES:
-        value = getattr(field, rule)
+def _constraints(field: FieldSpec) -> Iterator[str]:
+    for name in _CONSTRAINTS:
+        value = getattr(field, name)
         if value is True:
-            yield rule
+            yield name
         elif isinstance(value, tuple):
-            yield f"{rule} {'|'.join(map(_plain, value))}"
+            yield f"{name} {'|'.join(map(_plain_text, value))}"
         elif value is not None and value is not False:
-            yield f"{rule} {value}"
+            yield f"{name} {value}"
 
 
 def source_text(view: FeatureView) -> str:
-    """Where a view's rows or events come from, as `csv data/users.csv, newest by event_timestamp`."""
+    """Return the source's type, location and options, as `csv data/users.csv, delimiter ;`."""
     source = view.ingestion.source
     if source is None:
         return "none; a program writes it"
-    said: dict[str, Any] = source.model_dump(mode="json", exclude_defaults=True, exclude={"type"})
-    place = " ".join(_plain(said.pop(key)) for key in _PLACES if key in said)
-    more = ", ".join(f"{key} {_plain(value)}" for key, value in said.items())
-    return f"{source.type} {place}" + (f", {more}" if more else "")
-
-
-_PLACES = ("path", "query", "query_file", "callable", "stream", "topic")
+    options: dict[str, Any] = source.model_dump(
+        mode="json", exclude_defaults=True, exclude={"type"}
+    )
+    locations = [_plain_text(options.pop(key)) for key in _SOURCE_LOCATIONS if key in options]
+    others = [f"{name} {_plain_text(value)}" for name, value in options.items()]
+    return ", ".join([f"{source.type} {' '.join(locations)}", *others])
 
 
 def key_text(plan: KeyPlan) -> str:
-    """The form of an entity's keys, as `fs:user:<user_id>`."""
+    """Return the pattern of an entity's keys, as `fs:user:<user_id>`."""
     parts = [f"<{part.name}>" for part in plan.join_keys]
     if plan.hash_tag_index is not None:
         parts[plan.hash_tag_index] = f"{{{parts[plan.hash_tag_index]}}}"
     return plan.entity_prefix + ":".join(parts)
 
 
-def services_with(registry: Registry, view: str, field: str) -> list[str]:
-    """The services that ask for a field."""
-    wanted = {view, f"{view}:{field}"}
-    return [s.name for s in registry.feature_services if wanted & set(s.features)]
+def services_with_field(registry: Registry, view: str, field: str) -> list[str]:
+    """Return the names of the feature services that contain a field."""
+    references = {view, f"{view}:{field}"}
+    return [s.name for s in registry.feature_services if references & set(s.features)]
 
 
-def _plain(value: object) -> str:
+def _plain_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(_plain_text, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_plain(item)}" for name, item in value.items())
+        return ", ".join(f"{name}={_plain_text(item)}" for name, item in value.items())
     return str(value)
 
 
 def catalog(registry: Registry, plan: RepoPlan) -> dict[str, object]:
-    """All of a registry as plain data: what was said, and what follows from it, in words."""
+    """Return all definitions of a registry as plain data, with derived values as text."""
     return {
         "project": registry.project,
         "key_prefix": registry.key_prefix,
@@ -122,19 +129,18 @@ def catalog(registry: Registry, plan: RepoPlan) -> dict[str, object]:
     }
 
 
-def _words(model: Described) -> dict[str, object]:
-    reason = "yes" if model.deprecated is True else model.deprecated or ""
+def _descriptive_keys(model: Described) -> dict[str, object]:
     return {
         "description": model.description,
         "owner": model.owner,
         "tags": dict(model.tags),
-        "deprecated": reason,
+        "deprecated": _deprecation(model),
     }
 
 
 def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> dict[str, object]:
     compiled = plan.entity(entity.name)
-    return _words(entity) | {
+    return _descriptive_keys(entity) | {
         "name": entity.name,
         "join_keys": [{"name": n, "type": t} for n, t in entity.join_keys.items()],
         "key": key_text(compiled.key),
@@ -144,38 +150,39 @@ def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> dict[str, obj
 
 
 def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
-    return _words(view) | {
+    ingestion = view.ingestion
+    return _descriptive_keys(view) | {
         "name": view.name,
         "entity": view.entity,
-        "kind": kind_of(view),
-        "refresh": format_duration(view.ingestion.refresh),
-        "refresh_ms": view.ingestion.refresh,
-        "ttl": format_duration(view.ingestion.ttl_ms),
-        "ttl_ms": view.ingestion.ttl_ms,
+        "kind": view_kind(view),
+        "refresh": format_duration(ingestion.refresh),
+        "refresh_ms": ingestion.refresh,
+        "ttl": format_duration(ingestion.ttl_ms),
+        "ttl_ms": ingestion.ttl_ms,
         "expires": expiry_text(view),
         "ordering": view.stream.ordering if view.stream else "",
         "source": source_text(view),
-        "has_source": view.ingestion.source is not None,
+        "has_source": ingestion.source is not None,
         "fields": [_field(registry, view, name) for name in view.fields_],
     }
 
 
 def _field(registry: Registry, view: FeatureView, name: str) -> dict[str, object]:
     field = view.fields_[name]
-    return _words(field) | {
+    return _descriptive_keys(field) | {
         "name": name,
         "type": field.type,
         "default": default_text(field),
         "has_default": field.default is not None,
-        "rules": rules_text(field),
+        "rules": constraints_text(field),
         "ttl": ttl_text(view, name),
-        "ttl_ms": view.field_ttl_ms(name) or view.ingestion.ttl_ms,
-        "services": services_with(registry, view.name, name),
+        "ttl_ms": _ttl_ms(view, name),
+        "services": services_with_field(registry, view.name, name),
     }
 
 
 def _service(registry: Registry, service: FeatureService) -> dict[str, object]:
-    return _words(service) | {
+    return _descriptive_keys(service) | {
         "name": service.name,
         "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
         "entities": registry.entities_of(service),

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from featurekit.errors import RegistryError, UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.registry import Registry
-from featurekit.repo.catalog import document_of, kind_of, services_with
+from featurekit.repo.catalog import definition_document, services_with_field, view_kind
 from featurekit.server.context import ServerContext
 from featurekit.server.registry_reloader import RegistryReloader
 from featurekit.server.responses import json_response
@@ -117,21 +117,21 @@ def _entity_document(registry: Registry, entity: Entity) -> Document:
     """Return an entity with the names of its views."""
     views = [view.name for view in registry.feature_views if view.entity == entity.name]
     join_keys = [{"name": name, "type": dtype} for name, dtype in entity.join_keys.items()]
-    return document_of("entity", entity, views=views) | {"join_keys": join_keys}
+    return definition_document("entity", entity, views=views) | {"join_keys": join_keys}
 
 
 def _view_document(registry: Registry, view: FeatureView) -> Document:
     """Return a view with its fields in order and the services that use it."""
     fields = [
-        document_of("field", field)
+        definition_document("field", field)
         | {"name": name, "ttl_ms": view.field_ttl_ms(name) or view.ingestion.ttl_ms}
         for name, field in view.fields_.items()
     ]
     services = sorted(
-        {s for name in view.fields_ for s in services_with(registry, view.name, name)}
+        {s for name in view.fields_ for s in services_with_field(registry, view.name, name)}
     )
-    return document_of("feature_view", view) | {
-        "written": kind_of(view),
+    return definition_document("feature_view", view) | {
+        "written": view_kind(view),
         "refresh_ms": view.ingestion.refresh,
         "ttl_ms": view.ingestion.ttl_ms,
         "fields": fields,
@@ -141,7 +141,7 @@ def _view_document(registry: Registry, view: FeatureView) -> Document:
 
 def _service_document(registry: Registry, service: FeatureService) -> Document:
     """Return a service with each of its features and its entities."""
-    return document_of("feature_service", service) | {
+    return definition_document("feature_service", service) | {
         "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
         "entities": registry.entities_of(service),
     }

@@ -16,17 +16,17 @@ from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo import FeatureStore
 from featurekit.repo.catalog import (
+    constraints_text,
     default_text,
-    described,
-    document_of,
+    definition_document,
+    descriptive_rows,
     expiry_text,
     join_keys_text,
     key_text,
-    kind_of,
-    rules_text,
-    services_with,
+    services_with_field,
     source_text,
     ttl_text,
+    view_kind,
 )
 
 FIELD_HEADINGS = ("field", "type", "default", "ttl", "rules", "")
@@ -86,7 +86,9 @@ def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> Found:
     compiled = plan.entity(entity.name)
     key = key_text(compiled.key)
     views = [view.name for view in registry.feature_views if view.entity == entity.name]
-    document = document_of("entity", entity, key=key, views=views, retired=compiled.retired)
+    document = definition_document(
+        "entity", entity, key=key, views=views, retired=compiled.retired
+    )
 
     def show() -> None:
         _head("entity", entity.name, entity)
@@ -96,16 +98,16 @@ def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> Found:
             ("views", ", ".join(views)),
             ("retired fields", ", ".join(compiled.retired)),
         ]
-        show_pairs([*pairs, *described(entity)])
+        show_pairs([*pairs, *descriptive_rows(entity)])
 
     return document, show
 
 
 def _view(registry: Registry, view: FeatureView) -> Found:
     services = sorted(
-        {s for name in view.fields_ for s in services_with(registry, view.name, name)}
+        {s for name in view.fields_ for s in services_with_field(registry, view.name, name)}
     )
-    document = document_of(
+    document = definition_document(
         "feature_view", view, ttl=format_duration(view.ingestion.ttl_ms), services=services
     )
 
@@ -124,7 +126,7 @@ def _view(registry: Registry, view: FeatureView) -> Found:
             ("source", source_text(view)),
             ("services", ", ".join(services)),
         ]
-        show_pairs([*pairs, *described(view)])
+        show_pairs([*pairs, *descriptive_rows(view)])
         show_line()
         show_table(FIELD_HEADINGS, [_field_row(view, name) for name in view.fields_])
 
@@ -137,14 +139,14 @@ def _refresh(view: FeatureView) -> str:
 
 def _field_row(view: FeatureView, name: str) -> list[Piece]:
     field = view.fields_[name]
-    cells = [name, field.type, default_text(field), ttl_text(view, name), rules_text(field)]
+    cells = [name, field.type, default_text(field), ttl_text(view, name), constraints_text(field)]
     return [*cells, Styled(field.description, DIM)]
 
 
 def _field(registry: Registry, view: FeatureView, name: str) -> Found:
-    field, services = view.fields_[name], services_with(registry, view.name, name)
+    field, services = view.fields_[name], services_with_field(registry, view.name, name)
     feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
-    document = document_of(
+    document = definition_document(
         "field", field, feature=feature, entity=view.entity, ttl=ttl, services=services
     )
 
@@ -154,12 +156,12 @@ def _field(registry: Registry, view: FeatureView, name: str) -> Found:
             ("type", field.type),
             ("default", default_text(field)),
             ("lives", f"{ttl} after it is written"),
-            ("rules", rules_text(field)),
+            ("rules", constraints_text(field)),
             ("entity", view.entity),
-            ("written", f"by {kind_of(view)}, every {_refresh(view)}"),
+            ("written", f"by {view_kind(view)}, every {_refresh(view)}"),
             ("services", ", ".join(services)),
         ]
-        show_pairs([*pairs, *described(field)])
+        show_pairs([*pairs, *descriptive_rows(field)])
 
     return document, show
 
@@ -168,13 +170,13 @@ def _service(registry: Registry, service: FeatureService) -> Found:
     views = {view.name: view for view in registry.feature_views}
     features = registry.features_of(service)
     entities = registry.entities_of(service)
-    document = document_of("feature_service", service, entities=entities) | {
+    document = definition_document("feature_service", service, entities=entities) | {
         "features": [f"{view}:{field}" for view, field in features]
     }
 
     def show() -> None:
         _head("feature service", service.name, service)
-        show_pairs([("entities", ", ".join(entities)), *described(service)])
+        show_pairs([("entities", ", ".join(entities)), *descriptive_rows(service)])
         show_line()
         rows = [
             [f"{view}:{name}", *_field_row(views[view], name)[1:-1]] for view, name in features

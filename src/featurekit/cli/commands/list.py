@@ -17,10 +17,10 @@ from featurekit.models import format_duration
 from featurekit.repo import FeatureStore
 from featurekit.repo.catalog import (
     default_text,
-    document_of,
+    definition_document,
     join_keys_text,
-    kind_of,
     ttl_text,
+    view_kind,
 )
 
 Row = tuple[dict[str, object], list[Piece]]
@@ -43,7 +43,7 @@ def _entities(store: FeatureStore) -> Iterator[Row]:
             ", ".join(views),
             entity.description,
         ]
-        yield document_of("entity", entity, views=views), cells
+        yield definition_document("entity", entity, views=views), cells
 
 
 def _views(store: FeatureStore) -> Iterator[Row]:
@@ -57,20 +57,20 @@ def _views(store: FeatureStore) -> Iterator[Row]:
         cells: list[Piece] = [
             view.name,
             view.entity,
-            kind_of(view),
+            view_kind(view),
             refresh,
             ttl,
             fields,
             view.description,
         ]
-        yield document_of("feature_view", view), cells
+        yield definition_document("feature_view", view), cells
 
 
 def _services(store: FeatureStore) -> Iterator[Row]:
     registry = applied_registry(store)
     for service in registry.feature_services:
         cells: list[Piece] = [service.name, ", ".join(service.features), service.description]
-        yield document_of("feature_service", service), cells
+        yield definition_document("feature_service", service), cells
 
 
 def _fields(store: FeatureStore) -> Iterator[Row]:
@@ -79,7 +79,10 @@ def _fields(store: FeatureStore) -> Iterator[Row]:
         for name, field in view.fields_.items():
             feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
             cells: list[Piece] = [feature, field.type, default_text(field), ttl, field.description]
-            yield document_of("field", field, feature=feature, entity=view.entity, ttl=ttl), cells
+            yield (
+                definition_document("field", field, feature=feature, entity=view.entity, ttl=ttl),
+                cells,
+            )
 
 
 def _loads(store: FeatureStore) -> Iterator[Row]:
