@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
@@ -156,7 +156,7 @@ class KafkaTopicPlan(EventColumns):
 
     topic: str
     bootstrap_servers: str
-    start: str = "earliest"
+    start: Literal["earliest", "latest"] = "earliest"
 
     @property
     def dead_letter_name(self) -> str:
@@ -174,27 +174,27 @@ class ViewPlan:
 
     Attributes:
         name: The view's name.
-        kind: `batch` or `stream`.
+        kind: Whether loads or events write it.
         key: How the keys of its rows are built.
         fields: Its features, in declared order.
         expires: `key`: each write renews the key's TTL. `field`: each field has its own TTL.
         ttl_ms: The TTL that a write sets, unless `FieldPlan.ttl_ms` overrides it.
         refresh_ms: The expected interval between writes.
         retired: Fields that the entity no longer declares; a batch write deletes them.
-        ordering: `arrival` or `event_time`.
+        ordering: Whether the last event to arrive wins, or the one with the latest event time.
         source: The source of a batch view; `None` if a program writes it.
         stream: The source of a stream view; `None` if a program writes it.
     """
 
     name: str
-    kind: str
+    kind: Literal["batch", "stream"]
     key: KeyPlan
     fields: tuple[FieldPlan, ...]
-    expires: str
+    expires: Literal["key", "field"]
     ttl_ms: int
     refresh_ms: int
     retired: tuple[str, ...] = ()
-    ordering: str = "arrival"
+    ordering: Literal["arrival", "event_time"] = "arrival"
     source: SourcePlan | None = None
     stream: StreamPlan | None = None
 

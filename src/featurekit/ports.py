@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from featurekit.lower.write_group import Dialect
 from featurekit.plan import ViewPlan
@@ -265,7 +265,7 @@ class Scan:
         rows_read: Rows read from the source, before the newest of each entity was selected.
     """
 
-    form: str
+    form: Literal["native", "text", "json"]
     batches: Iterator[Any]
     rows_read: int
 
@@ -299,7 +299,7 @@ class StreamEvent(NamedTuple):
 
     id: str
     columns: Mapping[str, object]
-    form: str
+    form: Literal["text", "json"]
     arrived_ms: int
     raw: Sequence[bytes]
     fault: str = ""

@@ -6,7 +6,7 @@ import math
 import string
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis.strategies as st
 
@@ -107,7 +107,8 @@ def keys(draw: st.DrawFn) -> KeyPlan:
 @st.composite
 def views(draw: st.DrawFn, *, constrained: bool = False) -> ViewPlan:
     """A batch view that owns its key, or expires field by field."""
-    expires = draw(st.sampled_from(["key", "field"]))
+    kinds: list[Literal["key", "field"]] = ["key", "field"]
+    expires = draw(st.sampled_from(kinds))
     names = draw(st.lists(st.sampled_from([*NAMES, *string.ascii_uppercase]), min_size=1,
                           max_size=6, unique=True))  # fmt: skip
     fields = []

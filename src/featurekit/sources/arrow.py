@@ -69,10 +69,11 @@ def scan_arrow(
     try:
         with session.errors(where):
             session.connection.register(_INPUT, data)
-            rows = Rows(session, _INPUT, "native", where, session.columns(_INPUT))
-            if not isinstance(data, pa.Table):
+            if isinstance(data, pa.Table):
+                rows = Rows(session, _INPUT, "native", where, session.columns(_INPUT))
+            else:
                 relation = session.connection.sql(f"FROM {_INPUT}")
-                rows = materialize_rows(rows, relation, view, source)
+                rows = materialize_rows(session, relation, view, source, where)
                 session.connection.unregister(_INPUT)
     except SourceError:
         if raised:

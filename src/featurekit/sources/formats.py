@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TextIO, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TextIO, TypeVar
 
 from typing_extensions import override
 
@@ -48,7 +48,7 @@ class Format(ABC, Generic[P]):
         suffixes: The endings of its file names.
     """
 
-    form: ClassVar[str]
+    form: ClassVar[Literal["native", "text", "json"]]
     suffixes: ClassVar[tuple[str, ...]]
 
     def __init__(self, plan: P) -> None:

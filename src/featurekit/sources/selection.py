@@ -14,7 +14,7 @@ from typing import Any
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.sources.session import Rows, quote_identifier, quote_text
+from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
 from featurekit.types import DType, codec_of
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -108,21 +108,23 @@ def check_columns(
         )
 
 
-def materialize_rows(rows: Rows, relation: Any, view: ViewPlan, source: SourceColumns) -> Rows:
+def materialize_rows(
+    session: Session, relation: Any, view: ViewPlan, source: SourceColumns, where: str
+) -> Rows:
     """Copy the columns that a view needs into a table, so that they can be read repeatedly.
 
-    The table belongs to the session of `rows`; DuckDB moves it to disk as it grows.
+    The table belongs to the session; DuckDB moves it to disk as it grows.
 
     Raises:
         SourceError: A column is missing; nothing was read yet.
     """
     columns = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    check_columns(view, source, columns, rows.where)
+    check_columns(view, source, columns, where)
     needed = dict.fromkeys(column for _, column in source_columns(view, source))
     projection = relation.project(", ".join(map(quote_identifier, needed)))
-    rows.session.run(lambda: projection.create("materialized"))
+    session.run(lambda: projection.create("materialized"))
     kept = {column: columns[column] for column in needed}
-    return Rows(rows.session, "materialized", rows.form, rows.where, kept)
+    return Rows(session, "materialized", "native", where, kept)
 
 
 def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str]:

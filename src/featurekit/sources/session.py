@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from featurekit.errors import MissingExtraError, SourceError
 
@@ -121,7 +121,7 @@ class Rows:
 
     session: Session
     source: str
-    form: str
+    form: Literal["native", "text", "json"]
     where: str
     columns: dict[str, str] = field(default_factory=dict)
     extra_memory_bytes: int = 0

@@ -11,7 +11,7 @@ from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import materialize_rows
-from featurekit.sources.session import Rows, Session
+from featurekit.sources.session import Session
 
 
 class SqlSource(BatchSource):
@@ -31,8 +31,7 @@ class SqlSource(BatchSource):
             # A view, because the query may end in `;` and a comment, which cannot be embedded.
             session.connection.execute(f"CREATE TEMP VIEW query_result AS {self.plan.query}")
             relation = session.connection.sql("FROM query_result")
-            result = Rows(session, "", "native", where)
-            rows = materialize_rows(result, relation, view, self.plan)
+            rows = materialize_rows(session, relation, view, self.plan, where)
         return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
