@@ -1,4 +1,4 @@
-// The page of the API: fetches the document and shows it. Text is set as text, never as markup.
+// The API page: loads the OpenAPI document and shows it. Text is set as text, never as markup.
 
 const METHODS = ["get", "post", "put", "delete"];
 const DEPTH = 6;
@@ -11,7 +11,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function resolved(thing) {
+function resolve(thing) {
   let found = thing;
   while (found && found.$ref) {
     found = found.$ref.slice(2).split("/").reduce((place, key) => place[key], api);
@@ -20,7 +20,7 @@ function resolved(thing) {
 }
 
 function typeText(given) {
-  const schema = resolved(given);
+  const schema = resolve(given);
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   if ("const" in schema) return JSON.stringify(schema.const);
   if (schema.anyOf) return schema.anyOf.map(typeText).join(" | ");
@@ -30,7 +30,7 @@ function typeText(given) {
 }
 
 function rules(schema) {
-  const told = [];
+  const texts = [];
   const names = {
     minimum: "at least", exclusiveMinimum: "above", maximum: "at most", exclusiveMaximum: "below",
     maxLength: "characters at most", maxItems: "items at most", pattern: "matches",
@@ -38,18 +38,18 @@ function rules(schema) {
   const options = [schema, ...(schema.anyOf || [])];
   for (const [name, words] of Object.entries(names)) {
     const found = options.find((option) => name in option);
-    if (found && Math.abs(Number(found[name])) !== 2 ** 63) told.push(`${words} ${found[name]}`);
+    if (found && Math.abs(Number(found[name])) !== 2 ** 63) texts.push(`${words} ${found[name]}`);
   }
-  if ("default" in schema) told.push(`default ${JSON.stringify(schema.default)}`);
-  return told.join(", ");
+  if ("default" in schema) texts.push(`default ${JSON.stringify(schema.default)}`);
+  return texts.join(", ");
 }
 
 function rows(given, prefix = "", depth = 0) {
-  const schema = resolved(given);
+  const schema = resolve(given);
   if (depth > DEPTH) return [];
   if (schema.type === "array") return rows(schema.items || {}, `${prefix}[]`, depth + 1);
   return Object.entries(schema.properties || {}).flatMap(([name, own]) => {
-    const member = resolved(own);
+    const member = resolve(own);
     const path = prefix ? `${prefix}.${name}` : name;
     const must = (schema.required || []).includes(name) ? "required" : "";
     const text = [must, rules(member), member.description].filter(Boolean).join("; ");
@@ -62,7 +62,7 @@ function rows(given, prefix = "", depth = 0) {
 }
 
 function example(given, depth = 0) {
-  const schema = resolved(given);
+  const schema = resolve(given);
   if ("default" in schema) return schema.default;
   if ("const" in schema) return schema.const;
   if (schema.enum) return schema.enum[0];
@@ -90,7 +90,7 @@ function schemaOf(content) {
   return content && content["application/json"] ? content["application/json"].schema : null;
 }
 
-function shape(title, schema) {
+function schemaSection(title, schema) {
   const made = schema ? rows(schema) : [];
   if (!schema) return null;
   const inside = made.length
@@ -100,11 +100,11 @@ function shape(title, schema) {
 }
 
 function parametersOf(item, operation) {
-  return [...(item.parameters || []), ...(operation.parameters || [])].map(resolved);
+  return [...(item.parameters || []), ...(operation.parameters || [])].map(resolve);
 }
 
-function trial(method, path, item, operation) {
-  const schema = schemaOf(resolved(operation.requestBody).content);
+function tryForm(method, path, item, operation) {
+  const schema = schemaOf(resolve(operation.requestBody).content);
   const fields = parametersOf(item, operation).map((parameter) => {
     const id = `${operation.operationId}-${parameter.name}`;
     const field = element("input", { id, value: parameter.in === "path" ? example(parameter.schema) : "" });
@@ -151,21 +151,21 @@ async function ask(method, path, body) {
   let shown = text;
   try {
     shown = JSON.stringify(JSON.parse(text), null, 2);
-  } catch { /* not JSON: shown as it is */ }
+  } catch { /* not JSON: shown unformatted */ }
   return `${answer.status} ${answer.statusText} in ${took} ms\n${shown}`;
 }
 
 function headers(body) {
-  const told = {};
-  if (token) told.Authorization = `Bearer ${token}`;
-  if (body !== null) told["Content-Type"] = "application/json";
-  return told;
+  const result = {};
+  if (token) result.Authorization = `Bearer ${token}`;
+  if (body !== null) result["Content-Type"] = "application/json";
+  return result;
 }
 
 function curl(method, path, operation) {
   const parts = ["curl"];
   if (api.security) parts.push("-H 'Authorization: Bearer TOKEN'");
-  const schema = schemaOf(resolved(operation.requestBody).content);
+  const schema = schemaOf(resolve(operation.requestBody).content);
   const place = new URL(`.${path}`, document.baseURI).href.replaceAll("%7B", "{").replaceAll("%7D", "}");
   if (schema) {
     const body = JSON.stringify(example(schema)).replaceAll("'", "'\\''");
@@ -178,19 +178,19 @@ function curl(method, path, operation) {
 function show(path, method, item) {
   const operation = item[method];
   const answers = Object.entries(operation.responses || {}).map(([status, given]) => {
-    const told = resolved(given);
-    return status < "300" ? shape(`${status}: ${told.description}`, schemaOf(told.content))
-      || element("h3", { textContent: `${status}: ${told.description}` }) : null;
+    const response = resolve(given);
+    return status < "300" ? schemaSection(`${status}: ${response.description}`, schemaOf(response.content))
+      || element("h3", { textContent: `${status}: ${response.description}` }) : null;
   });
   const errors = Object.entries(operation.responses || {}).filter(([status]) => status >= "300")
-    .map(([status, given]) => `${status} ${resolved(given).description}`).join("  ");
+    .map(([status, given]) => `${status} ${resolve(given).description}`).join("  ");
   const inside = element("div", { className: "inside" },
     operation.description ? element("p", { textContent: operation.description }) : null,
-    shape("Body", schemaOf(resolved(operation.requestBody).content)),
+    schemaSection("Body", schemaOf(resolve(operation.requestBody).content)),
     ...answers,
     errors ? element("p", { className: "note", textContent: errors }) : null,
     element("h3", { textContent: "curl" }), curl(method, path, operation),
-    trial(method, path, item, operation));
+    tryForm(method, path, item, operation));
   return inside;
 }
 
@@ -227,8 +227,8 @@ async function load() {
     const answer = await fetch("openapi.json", { headers: headers(null) });
     access.hidden = access.hidden && answer.status !== 401;
     if (!answer.ok) {
-      const told = await answer.json();
-      notice.textContent = told.error.message;
+      const { error } = await answer.json();
+      notice.textContent = error.message;
       return;
     }
     api = await answer.json();

@@ -1,8 +1,8 @@
-// The server's answers: JSON, with the token of this tab, and errors in its own words.
+// Requests to the server, with the token of this tab.
 
 const TOKEN = "featurekit-token";
 
-/** What went wrong: `status` is that of HTTP, 0 if no answer came. */
+/** A failed request; `status` is the HTTP status, or 0 if the server did not answer. */
 export class ApiError extends Error {
   constructor(message, { status = 0, hint = "", where = "" } = {}) {
     super(message);
@@ -22,15 +22,15 @@ export function headers(more = {}) {
   return held ? { ...more, Authorization: `Bearer ${held}` } : more;
 }
 
-/** Asks with a deadline, so that a server that hangs is told of as one that is away. */
-async function ask(path, options, patienceMs) {
+/** Send a request with a timeout, so that a hanging server is reported as unavailable. */
+async function request(path, options, timeoutMs) {
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), patienceMs);
+  const timer = setTimeout(() => limit.abort(), timeoutMs);
   let response;
   try {
     response = await fetch(path, { cache: "no-store", ...options, signal: limit.signal });
   } catch {
-    throw new ApiError("The console's server does not answer.", { hint: "Is it still running?" });
+    throw new ApiError("The console's server does not answer.", { hint: "Check that it is running." });
   } finally {
     clearTimeout(timer);
   }
@@ -52,18 +52,18 @@ function failure(response, answer) {
 
 export function getJson(path, query = {}) {
   const text = new URLSearchParams(query).toString();
-  return ask(text ? `${path}?${text}` : path, { headers: headers() }, 10_000);
+  return request(text ? `${path}?${text}` : path, { headers: headers() }, 10_000);
 }
 
-export function postJson(path, body = {}, patienceMs = 60_000) {
-  return ask(
+export function postJson(path, body = {}, timeoutMs = 60_000) {
+  return request(
     path,
     { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) },
-    patienceMs,
+    timeoutMs,
   );
 }
 
-/** The demo's endpoints, which take forms as the original's do. */
+/** Send a form to one of the demo's endpoints. */
 export function postForm(path, fields = {}) {
-  return ask(path, { method: "POST", headers: headers(), body: new URLSearchParams(fields) }, 60_000);
+  return request(path, { method: "POST", headers: headers(), body: new URLSearchParams(fields) }, 60_000);
 }

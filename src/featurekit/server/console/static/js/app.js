@@ -1,13 +1,13 @@
-// The application: who may look, what is applied, and which panel is open.
+// The application: access, the applied registry and the open panel.
 
 import { getJson, token } from "./api.js";
 import { redraw } from "./chart.js";
 import { el, fill, icon } from "./dom.js";
 import * as live from "./live.js";
 import { askToken, banner, toast } from "./notices.js";
-import { nothing, trouble } from "./parts.js";
+import { emptyState, errorMessage } from "./parts.js";
 import { href, route } from "./router.js";
-import { on, state, tell } from "./state.js";
+import { on, state, emit } from "./state.js";
 import { batch } from "./panels/batch.js";
 import { demo } from "./panels/demo.js";
 import { inspect } from "./panels/inspect.js";
@@ -29,10 +29,10 @@ const PANELS = [
 ];
 
 const LINKS = {
-  waiting: "Connecting …",
+  waiting: "Connecting…",
   live: "Live",
-  "store-away": "Store away",
-  lost: "Server away",
+  "store-away": "Store unavailable",
+  lost: "Server unavailable",
 };
 
 const byId = (id) => document.getElementById(id);
@@ -64,7 +64,7 @@ function renderTools() {
       try {
         localStorage.setItem("featurekit-theme", next);
       } catch {
-        // It is chosen for this page alone, then.
+        // Storage is not available; the choice holds for this page only.
       }
       renderTools();
       redraw();
@@ -84,9 +84,9 @@ function renderLink() {
   document.body.dataset.link = state.link;
   if (state.link === "store-away") {
     const { message = "", hint = "", refused = false } = state.live.store ?? {};
-    banner(refused ? "The store refuses what the console asks." : "The store does not answer.", `${sentence(message)}${sentence(hint)}What is shown is what was known before; this page goes on trying.`);
+    banner(refused ? "The store refuses a command of the console." : "The store does not answer.", `${sentence(message)}${sentence(hint)}The page shows the last known data and keeps trying.`);
   } else if (state.link === "lost") {
-    banner("The console's server does not answer.", "What is shown is what was known before; this page goes on trying, and needs no reload.");
+    banner("The console's server does not answer.", "The page shows the last known data and keeps trying; you do not need to reload it.");
   } else banner("");
 }
 
@@ -107,7 +107,7 @@ function openPanel() {
   openName = name;
   open = null;
   if (!state.registry.applied && name !== "demo") {
-    fill(box, nothing("Nothing is applied yet", "The console shows what is applied. In the folder of featurerepo.yaml:", "featurekit plan\nfeaturekit apply"));
+    fill(box, emptyState("Nothing is applied yet", "The console shows the applied registry. In the folder of featurerepo.yaml, run:", "featurekit plan\nfeaturekit apply"));
     return;
   }
   open = make(box, query) ?? null;
@@ -117,30 +117,30 @@ function openPanel() {
 async function loadRegistry() {
   state.registry = await getJson("api/registry");
   byId("project").textContent = state.registry.project ?? "";
-  tell("registry");
+  emit("registry");
 }
 
-let renewing = false;
+let reloading = false;
 
-/** What is applied changed, or was not there: read it again and begin the panel anew. */
-async function renewRegistry() {
-  if (renewing || state.registry.applied === null) return;
-  renewing = true;
+/** Reload the registry after a change and reopen the panel. */
+async function reloadRegistry() {
+  if (reloading || state.registry.applied === null) return;
+  reloading = true;
   try {
     const before = state.registry.fingerprint;
     await loadRegistry();
     if (before === state.registry.fingerprint) return;
-    if (open?.renewed) {
-      open.renewed();
+    if (open?.onRegistryChange) {
+      open.onRegistryChange();
       return;
     }
-    if (before) toast("plain", "The registry was applied anew; the console shows what it says now.");
+    if (before) toast("plain", "A new registry was applied; the console now shows it.");
     openName = "";
     openPanel();
   } catch {
-    // The live stream tells that the server is away, and asks again when it is back.
+    // The live stream reports that the server is unavailable and retries.
   } finally {
-    renewing = false;
+    reloading = false;
   }
 }
 
@@ -165,7 +165,7 @@ async function begin() {
     await loadRegistry();
     openPanel();
   } catch (error) {
-    fill(byId("panel"), trouble(error) ?? nothing("Waiting for the server", "The console begins as soon as it answers."));
+    fill(byId("panel"), errorMessage(error) ?? emptyState("Waiting for the server", "The console starts as soon as the server answers."));
     if (state.link === "waiting") state.link = "lost";
     renderLink();
     setTimeout(begin, 1000);
@@ -181,7 +181,7 @@ on("link", renderLink);
 on("live", () => {
   if (state.link === "store-away") renderLink();
 });
-on("outdated", renewRegistry);
+on("outdated", reloadRegistry);
 on("refused", () => {
   token.set("");
   begin();

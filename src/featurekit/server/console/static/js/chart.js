@@ -1,15 +1,15 @@
-// Charts: uPlot in the page's colours, drawn anew when the scheme or the width changes.
+// Charts: uPlot in the page's colours, redrawn when the colour scheme or the width changes.
 
 import { el } from "./dom.js";
 
 const drawn = new Set();
 
 /**
- * A chart that grows with its box.
+ * A chart that fills its box.
  *
- * `series` are `{label, colour}`, colours being names of the page's own (`stream`, `batch`, `accent`).
+ * `series` are `{label, colour}`; colours are names of the page (`stream`, `batch`, `accent`).
  * `kind` is `line`, `area`, `steps` or `bars`; `time` says whether x is milliseconds since the epoch.
- * `said` words what it shows, for those who do not see it.
+ * `caption` describes the data for screen readers.
  */
 export class Chart {
   constructor({ series, height = 180, kind = "line", time = true, unit = (v) => String(v), names, most }) {
@@ -27,16 +27,16 @@ export class Chart {
     drawn.add(this);
   }
 
-  /** Show other data: x, then the values of each series. */
-  show(data, said = "") {
+  /** Show new data: x, then the values of each series. */
+  show(data, caption = "") {
     this.data = data;
-    if (this.caption.textContent !== said) this.caption.textContent = said;
+    if (this.caption.textContent !== caption) this.caption.textContent = caption;
     if (!this.plot) this.draw();
     else this.plot.setData(data);
     this.read(null);
   }
 
-  /** Put into the legend the values at the pointer, or the newest ones. */
+  /** Show the values at the pointer in the legend, or the newest values. */
   read(index) {
     const { unit, names, time } = this.options;
     if (names) return;
@@ -109,7 +109,7 @@ export class Chart {
   }
 }
 
-/** A colour of the page as `#rrggbb`, which canvas knows whatever the scheme. */
+/** A colour of the page as `#rrggbb`, for the canvas. */
 function colour(name) {
   const probe = el("span", { class: `probe probe-${name}` });
   document.body.append(probe);
@@ -118,7 +118,7 @@ function colour(name) {
   return `#${[red, green, blue].map((part) => Math.round(part).toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** Draw all charts anew: the colour scheme changed. */
+/** Redraw all charts after a change of the colour scheme. */
 export function redraw() {
   for (const chart of drawn) chart.draw();
 }

@@ -1,9 +1,9 @@
-// Elements, made and brought up to date. Text is only ever set as text: nothing here parses HTML.
+// Create and update elements. Text is always set as text: nothing here parses HTML.
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "hidden", "open", "indeterminate"]);
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with attributes, listeners (`onclick`) and children (nodes, text, lists, nothing). */
+/** Create an element with attributes, listeners (`onclick`) and children (nodes, text, lists, `null`). */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -24,18 +24,18 @@ function append(node, children) {
   return node;
 }
 
-/** Put other children in the place of all there are. */
+/** Replace all children of a node. */
 export function fill(node, ...children) {
   node.replaceChildren();
   return append(node, children);
 }
 
 /**
- * Make the children of a node equal to new ones, keeping the nodes that are alike: focus, selection
- * and scroll position outlive it. Listeners of new nodes are lost where an old one is kept, so what is
- * brought up to date this way holds links, not listeners.
+ * Make the children of a node equal to new ones, but keep existing nodes of the same kind, so that
+ * focus, selection and scroll position survive. The listeners of a new node are lost if an old one is
+ * kept, so content updated this way must not have listeners.
  */
-export function renew(node, ...children) {
+export function patch(node, ...children) {
   const wanted = append(document.createDocumentFragment(), children);
   align(node, wanted);
   return node;
@@ -66,7 +66,7 @@ function adopt(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE) return;
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) {
-    if (name === "open") continue; // whether details are open is the reader's to say
+    if (name === "open") continue; // the user opens and closes details
     if (name === "style") old.style.cssText = fresh.style.cssText;
     else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
@@ -92,7 +92,7 @@ const PATHS = {
   warn: "M12 4 2.5 20h19zM12 10v4M12 17v.5",
 };
 
-/** A drawing that only decorates: what it means stands beside it as text. */
+/** A decorative icon; its meaning is in the text next to it. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");

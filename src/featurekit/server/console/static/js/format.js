@@ -1,8 +1,8 @@
-// Numbers, sizes and spans of time as people read them; the same words as the command line.
+// Format numbers, sizes and durations, as the command line does.
 
 const UNITS = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1000]];
 
-/** A span of time by its two largest units, rounded down: `1d 23h`, `59s`, `0.9s`. */
+/** A duration in its two largest units, rounded down: `1d 23h`, `59s`, `0.9s`. */
 export function span(ms) {
   if (ms < 1000) return ms > 0 ? `${Math.max(0.1, Math.floor(ms / 100) / 10)}s` : "0s";
   let left = Math.floor(ms);
@@ -21,14 +21,14 @@ export const count = (number) => Math.round(number).toLocaleString("en");
 
 export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-/** A share: 0% is none of it, 100% is all. */
+/** A share in percent; only exact values give 0% and 100%. */
 export function percent(share) {
   if (share > 0 && share < 0.01) return "<1%";
   if (share < 1 && share > 0.99) return ">99%";
   return `${Math.round(share * 100)}%`;
 }
 
-/** Bytes, in powers of a thousand. */
+/** A size in powers of 1000 bytes. */
 export function size(bytes) {
   let left = bytes;
   for (const unit of ["B", "KB", "MB", "GB"]) {
@@ -38,7 +38,7 @@ export function size(bytes) {
   return `${left.toFixed(1)} TB`;
 }
 
-/** How long some work took: `8 µs`, `0.42 ms`, `12 ms`, `3.2 s`. */
+/** The duration of an operation: `8 µs`, `0.42 ms`, `12 ms`, `3.2 s`. */
 export function took(ms) {
   if (ms > 0 && ms < 0.1) return `${Math.round(ms * 1000)} µs`;
   if (ms < 10) return `${ms.toFixed(2)} ms`;
@@ -53,7 +53,7 @@ export const moment = (ms) => {
   return `${day} ${clock(ms)}`;
 };
 
-/** The value below which a share of sorted numbers lies. */
+/** A percentile of sorted numbers. */
 export function percentile(sorted, share) {
   if (!sorted.length) return 0;
   return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))];

@@ -1,21 +1,21 @@
-// The live stream: one look at the store a second, by server-sent events over fetch, since
-// EventSource cannot send a token. It begins again by itself, and silence counts as loss.
+// The live stream: one sample of the store per second, by server-sent events over fetch, because
+// EventSource cannot send a token. It reconnects by itself, and treats silence as a lost connection.
 
 import { headers } from "./api.js";
-import { state, tell } from "./state.js";
+import { state, emit } from "./state.js";
 
 const SILENCE_MS = 2600;
-const AGAIN_MS = [300, 600, 1000];
+const RETRY_MS = [300, 600, 1000];
 const POINTS = 300;
 
-let tries = 0;
+let attempts = 0;
 let running = null;
 
-/** Follow the stream until `stop`. */
+/** Receive the stream until `stop`. */
 export function start() {
   if (running) return;
   running = new AbortController();
-  follow(running.signal);
+  receive(running.signal);
 }
 
 export function stop() {
@@ -23,26 +23,26 @@ export function stop() {
   running = null;
 }
 
-async function follow(signal) {
+async function receive(signal) {
   while (!signal.aborted) {
-    const refused = await once(signal);
+    const refused = await connect(signal);
     if (signal.aborted) return;
     setLink("lost");
     if (refused) {
       running = null;
-      tell("refused");
+      emit("refused");
       return;
     }
-    await pause(AGAIN_MS[Math.min(tries++, AGAIN_MS.length - 1)]);
+    await pause(RETRY_MS[Math.min(attempts++, RETRY_MS.length - 1)]);
   }
 }
 
-/** Reads one connection to its end; true if the server refuses us. */
-async function once(signal) {
+/** Read one connection to its end; true if the server refuses access. */
+async function connect(signal) {
   const attempt = new AbortController();
-  const give = () => attempt.abort();
-  signal.addEventListener("abort", give);
-  let timer = setTimeout(give, SILENCE_MS);
+  const abort = () => attempt.abort();
+  signal.addEventListener("abort", abort);
+  let timer = setTimeout(abort, SILENCE_MS);
   try {
     const response = await fetch("api/live", { headers: headers(), cache: "no-store", signal: attempt.signal });
     if (response.status === 401 || response.status === 403) return true;
@@ -53,7 +53,7 @@ async function once(signal) {
       const { done, value } = await reader.read();
       if (done) return false;
       clearTimeout(timer);
-      timer = setTimeout(give, SILENCE_MS);
+      timer = setTimeout(abort, SILENCE_MS);
       const events = (buffer + value).split("\n\n");
       buffer = events.pop();
       for (const event of events) take(JSON.parse(event.slice("data: ".length)));
@@ -62,12 +62,12 @@ async function once(signal) {
     return false;
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener("abort", give);
+    signal.removeEventListener("abort", abort);
   }
 }
 
 function take(document) {
-  tries = 0;
+  attempts = 0;
   if (document.history) {
     state.history = document.history;
     return;
@@ -79,8 +79,8 @@ function take(document) {
     if (state.history.length > POINTS) state.history.shift();
   }
   setLink(document.store.up ? "live" : "store-away");
-  if (document.fingerprint && document.fingerprint !== state.registry.fingerprint) tell("outdated");
-  tell("live", document);
+  if (document.fingerprint && document.fingerprint !== state.registry.fingerprint) emit("outdated");
+  emit("live", document);
 }
 
 function point(document) {
@@ -104,7 +104,7 @@ function setLink(link) {
   if (state.link === link) return;
   const before = state.link;
   state.link = link;
-  tell("link", { link, before });
+  emit("link", { link, before });
 }
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));

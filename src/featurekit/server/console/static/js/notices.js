@@ -1,11 +1,11 @@
-// Notices: short messages in view, a banner for what is wrong for all, and questions before harm.
+// Notices: short messages, a banner for outages, and dialogs.
 
 import { el, fill, icon } from "./dom.js";
 import { button } from "./parts.js";
 
 const SHOWN_MS = 6000;
 
-/** Tell what was done, or what went wrong: `good`, `bad` or `plain`. */
+/** Show a short message: `good`, `bad` or `plain`. */
 export function toast(tone, text) {
   const box = document.getElementById("toasts");
   const node = el("div", { class: `toast toast-${tone}` }, el("p", {}, text));
@@ -16,11 +16,11 @@ export function toast(tone, text) {
   setTimeout(away, tone === "bad" ? SHOWN_MS * 2 : SHOWN_MS);
 }
 
-/** Tell an error of the server. */
+/** Show an error of the server. */
 export const toastError = (error) =>
   toast("bad", [error.where && `${error.where}:`, error.message, error.hint].filter(Boolean).join(" "));
 
-/** Say above every panel what is wrong, or nothing. */
+/** Show a banner above the panels; an empty title removes it. */
 export function banner(title, text = "") {
   const box = document.getElementById("banner");
   if (!title) {
@@ -30,8 +30,8 @@ export function banner(title, text = "") {
   fill(box, el("div", { class: "banner" }, icon("warn"), el("div", {}, el("p", { class: "banner-title" }, title), text && el("p", {}, text))));
 }
 
-/** Ask before something that cannot be undone; true if it is wanted. */
-export function confirmed(title, text, act) {
+/** Ask for confirmation of an action that cannot be undone. */
+export function confirmDialog(title, text, act) {
   return new Promise((answer) => {
     const close = (choice) => () => dialog.close(choice);
     const dialog = el(
@@ -55,7 +55,7 @@ export function confirmed(title, text, act) {
   });
 }
 
-/** Ask for a token; the text, or `null` if none is given. */
+/** Ask for a token; resolves to the text, or `null`. */
 export function askToken(refused) {
   return new Promise((answer) => {
     const input = el("input", { id: "token-input", type: "password", autocomplete: "off", spellcheck: "false", required: true, class: "input" });
@@ -64,7 +64,7 @@ export function askToken(refused) {
       "dialog",
       { class: "dialog", "aria-labelledby": "dialog-title" },
       el("h2", { id: "dialog-title" }, "This console needs a token"),
-      el("p", {}, "The server was started with tokens. The one you give is kept in this tab alone, until it is closed."),
+      el("p", {}, "The server requires a token. Your token is kept only in this tab, until you close it."),
       refused && el("p", { class: "dialog-wrong", role: "alert" }, "The server does not accept that token."),
       el("div", { class: "control" }, el("label", { for: "token-input" }, "Token"), input),
       el("div", { class: "dialog-tools" }, button("Use this token", give, { tone: "main" })),

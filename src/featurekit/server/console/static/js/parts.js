@@ -1,10 +1,10 @@
-// The parts that panels are made of: badges, cards, tables, bars, buttons, messages.
+// The components of panels: badges, cards, tables, bars, buttons and messages.
 
 import { el, icon } from "./dom.js";
 import { percent } from "./format.js";
 import { href } from "./router.js";
 
-/** The head of a panel: its name, a sentence, and what can be done here. */
+/** The heading of a panel: its name, a sentence and its tools. */
 export function heading(title, text, ...tools) {
   return el(
     "div",
@@ -14,7 +14,7 @@ export function heading(title, text, ...tools) {
   );
 }
 
-/** A card: a section with a heading of its own. `wide` takes the whole width of a grid. */
+/** A card: a section with a heading. `wide` spans the whole grid. */
 export function card(title, { note, tools, wide, id } = {}, ...children) {
   const name = id ?? `card-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
   return el(
@@ -31,7 +31,7 @@ export function card(title, { note, tools, wide, id } = {}, ...children) {
   );
 }
 
-/** One figure with its name. */
+/** A figure with its name. */
 export function figure(name, value, note = "", { tone = "", key } = {}) {
   return el(
     "div",
@@ -49,29 +49,29 @@ export const kindBadge = (kind) => el("span", { class: `badge badge-${kind}` }, 
 export const viewBadge = (name, kind) =>
   el("span", { class: `badge badge-${kind}`, title: `a ${kind} view` }, name, el("span", { class: "hidden-text" }, ` (${kind})`));
 
-/** A name that breaks after its underscores, if it must. */
+/** A name that may break after its underscores. */
 export const breakable = (name) => name.split(/(?<=_)/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
 
 /** A name with its type below it. */
 export const typed = (name, type) => el("span", { class: "typed" }, el("span", {}, breakable(name)), type && el("span", { class: "type" }, type));
 
-/** What each status means, for those who point at it. */
+/** Tooltips of statuses. */
 const MEANING = {
-  present: "stored, and it decodes",
-  default: "nothing is stored; readers get the declared default",
-  missing: "nothing is stored: never written, or expired",
-  invalid: "what is stored does not decode",
-  stale: "older than the reader allows",
+  present: "stored and decodable",
+  default: "not stored; readers get the declared default",
+  missing: "not stored: never written, or expired",
+  invalid: "the stored bytes cannot be decoded",
+  stale: "older than max_age",
   unavailable: "its server did not answer",
-  unknown: "stored, and declared by no view",
-  retired: "declared once, and no more",
-  clock: "kept by featurekit itself",
+  unknown: "stored, but not declared by any view",
+  retired: "no longer declared",
+  clock: "written by featurekit itself",
 };
 
 export const statusBadge = (status) =>
   el("span", { class: `badge status-${status}`, title: MEANING[status] ?? "" }, status);
 
-/** A share as a bar with its number beside it. */
+/** A share as a bar and a number. */
 export function shareBar(share, { tone = "plain", text } = {}) {
   return el(
     "span",
@@ -85,9 +85,10 @@ export function shareBar(share, { tone = "plain", text } = {}) {
  * A table that becomes cards on a narrow screen.
  *
  * `columns` are `{name, label, right, mono}`; `rows` are lists of cells (nodes or text) or
- * `{key, cells, tone}`. A `compact` table gives each row two lines there, without labels. Roles are said outright, since `display` takes them from tables.
+ * `{key, cells, tone}`. A `compact` table shows each row in two lines there, without labels. Roles are
+ * explicit, because the CSS `display` removes the implicit ones.
  */
-export function table(caption, columns, rows, { empty = "Nothing here.", hideCaption = true, compact = false } = {}) {
+export function table(caption, columns, rows, { empty = "No rows.", hideCaption = true, compact = false } = {}) {
   const head = columns.map((column) =>
     el("th", { scope: "col", role: "columnheader", class: shapeOf(column) }, column.label ?? column.name),
   );
@@ -123,7 +124,7 @@ function shapeOf(column) {
   return shape.filter(Boolean).join(" ") || null;
 }
 
-/** A button that shows that its work goes on, and takes no second press meanwhile. */
+/** A button that is busy, and disabled, until its work is done. */
 export function button(text, work, { tone = "plain", symbol, disabled, label } = {}) {
   const node = el(
     "button",
@@ -135,7 +136,7 @@ export function button(text, work, { tone = "plain", symbol, disabled, label } =
   return node;
 }
 
-/** Show a button as busy until some work is done. */
+/** Mark a button as busy until its work is done. */
 export async function busy(node, work) {
   if (node.getAttribute("aria-busy") === "true") return;
   node.setAttribute("aria-busy", "true");
@@ -148,7 +149,7 @@ export async function busy(node, work) {
   }
 }
 
-/** A labelled control, with a hint below it. */
+/** A control with a label, and a hint below it. */
 export function labelled(text, control, hint = "") {
   const id = control.id || `control-${(labelled.next = (labelled.next ?? 0) + 1)}`;
   control.id = id;
@@ -162,7 +163,7 @@ export function labelled(text, control, hint = "") {
   );
 }
 
-/** A message that stays where it belongs: `bad`, `warn`, `good` or `plain`. */
+/** A permanent message: `bad`, `warn`, `good` or `plain`. */
 export function message(tone, title, text = "", ...more) {
   return el(
     "div",
@@ -173,15 +174,15 @@ export function message(tone, title, text = "", ...more) {
   );
 }
 
-/** An error of the server in its own words; nothing where the banner says that something is away. */
-export function trouble(error) {
+/** An error of the server; `null` if the banner already reports it. */
+export function errorMessage(error) {
   if (error.status === 0 || error.status === 503) return null;
   const where = error.where ? `${error.where}: ` : "";
   return message("bad", `${where}${error.message}`, error.hint);
 }
 
-/** What there is not, and the command that changes it. */
-export function nothing(title, text, ...commands) {
+/** An empty state, with the commands that fill it. */
+export function emptyState(title, text, ...commands) {
   return el(
     "div",
     { class: "nothing" },
@@ -191,7 +192,7 @@ export function nothing(title, text, ...commands) {
   );
 }
 
-/** Lines that can be copied. */
+/** Text with a button that copies it. */
 export function copyable(text, label = "") {
   const copied = el("span", { class: "copied", role: "status" });
   const copy = el(
@@ -205,7 +206,7 @@ export function copyable(text, label = "") {
           await navigator.clipboard.writeText(text);
           copied.textContent = "Copied";
         } catch {
-          copied.textContent = "Select it and copy by hand";
+          copied.textContent = "Select the text and copy it";
         }
         setTimeout(() => (copied.textContent = ""), 2000);
       },

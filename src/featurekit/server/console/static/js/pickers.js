@@ -1,4 +1,4 @@
-// Pickers: a service or single features, and ids with suggestions from what is stored.
+// Pickers: for a service or single features, and for ids, with suggestions of stored ids.
 
 import { getJson } from "./api.js";
 import { el, fill, icon } from "./dom.js";
@@ -7,7 +7,7 @@ import { entity, services, view, views } from "./state.js";
 
 const PICK = ":pick";
 
-/** Chooses features: `value` is the name of a service, or a list of `view:field`. */
+/** Selects features: `value` is the name of a service, or a list of `view:field`. */
 export class FeaturePicker {
   constructor(query, changed) {
     this.changed = changed;
@@ -15,13 +15,13 @@ export class FeaturePicker {
     for (const service of services()) {
       this.select.append(el("option", { value: service.name }, service.name));
     }
-    this.select.append(el("option", { value: PICK }, "Pick features …"));
+    this.select.append(el("option", { value: PICK }, "Select features…"));
     this.boxes = el("div", { class: "pick" });
     this.node = el("div", { class: "stack" }, labelled("Service", this.select), this.boxes);
     this.set(query);
   }
 
-  /** Take the choice out of an address. */
+  /** Read the selection from an address. */
   set(query) {
     const picked = query.getAll("feature");
     const service = query.get("service");
@@ -36,7 +36,7 @@ export class FeaturePicker {
     return this.select.value === PICK ? [...this.picked] : this.select.value;
   }
 
-  /** The choice as part of an address. */
+  /** The selection as part of an address. */
   get query() {
     return this.select.value === PICK ? { feature: [...this.picked] } : { service: this.select.value };
   }
@@ -48,7 +48,7 @@ export class FeaturePicker {
     return names.map((name) => name.split(":"));
   }
 
-  /** The entities whose ids a row needs: the join keys of the others are among theirs. */
+  /** The entities whose ids identify a row; they contain the join keys of all others. */
   get entities() {
     const names = [...new Set(this.features.map(([name]) => view(name)?.entity).filter(Boolean))];
     const wide = names.map(entity).filter(Boolean).sort((a, b) => b.join_keys.length - a.join_keys.length);
@@ -91,7 +91,7 @@ export class FeaturePicker {
   }
 }
 
-/** Takes ids of one entity: several as chips, or just one. */
+/** Accepts ids of one entity: several as chips, or just one. */
 export class IdPicker {
   constructor(about, { ids = [], many = true, changed }) {
     this.about = about;
@@ -114,9 +114,9 @@ export class IdPicker {
       onpaste: (event) => this.pasted(event),
     });
     if (!many) this.input.value = ids[0] ?? "";
-    this.chips = el("ul", { class: "chips", "aria-label": `Chosen ids of ${about.name}` });
+    this.chips = el("ul", { class: "chips", "aria-label": `Selected ids of ${about.name}` });
     const parts = about.join_keys.map((part) => `${part.name} (${part.type})`).join(", ");
-    const hint = many ? `${parts}. Enter adds an id; paste takes a line for each.` : `${parts}.`;
+    const hint = many ? `${parts}. Press Enter to add an id; paste several ids as lines.` : `${parts}.`;
     this.node = el("div", { class: "stack-tight" }, labelled(many ? `Ids of ${about.name}` : `Id of ${about.name}`, this.input, hint), many && this.chips, this.options);
     this.render();
   }
@@ -144,7 +144,7 @@ export class IdPicker {
   }
 
   typed(event) {
-    // A suggestion that is chosen comes without an input type in some browsers.
+    // Some browsers send a chosen suggestion without an input type.
     const chosen = !event.inputType || event.inputType === "insertReplacementText";
     if (chosen && this.input.value) {
       if (this.many) this.add(this.input.value);
@@ -176,7 +176,7 @@ export class IdPicker {
         const found = await getJson("api/ids", { entity: this.about.name, q: this.input.value.trim() });
         fill(this.options, found.ids.map((id) => el("option", { value: id })));
       } catch {
-        fill(this.options); // ids are typed by hand, then
+        fill(this.options); // no suggestions
       }
     }, 120);
   }
@@ -191,7 +191,7 @@ export class IdPicker {
   }
 }
 
-/** The first id that is stored; nothing if there is none or nobody answers. */
+/** The first stored id; empty if there is none or the server does not answer. */
 export async function anyId(entityName) {
   try {
     return (await getJson("api/ids", { entity: entityName })).ids[0] ?? "";

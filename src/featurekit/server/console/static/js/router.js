@@ -1,4 +1,4 @@
-// The route: which panel is open and with what, kept in the address so that a link shares it.
+// The route: the open panel and its parameters, kept in the address so that links can share them.
 
 /** `#/read?service=fraud_v1` as `{panel: "read", query: URLSearchParams}`. */
 export function route() {
@@ -6,13 +6,13 @@ export function route() {
   return { panel: path, query: new URLSearchParams(query) };
 }
 
-/** The address of a panel; `query` is an object, lists in it being repeated. */
+/** The address of a panel; lists in `query` become repeated parameters. */
 export function href(panel, query = {}) {
   const text = params(query).toString();
   return `#/${panel}${text ? `?${text}` : ""}`;
 }
 
-/** Remember what a panel shows, without another step back. */
+/** Update the address of a panel without adding to the browser's history. */
 export function remember(panel, query) {
   const wanted = href(panel, query);
   if (location.hash !== wanted) history.replaceState(null, "", wanted);

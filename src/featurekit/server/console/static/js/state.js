@@ -1,26 +1,26 @@
-// What all panels share, and word of its changes.
+// The state that all panels share, and its events.
 
 export const state = {
   session: { tokens: false, scope: null, demo: false, writes: false },
   registry: { applied: null },
-  /** The newest look at the store; `{}` before the first. */
+  /** The newest sample of the store; `{}` before the first. */
   live: {},
-  /** Points for plots, the oldest first. */
+  /** Points for charts, oldest first. */
   history: [],
-  /** `waiting`, `live`, `store-away` (the store does not answer) or `lost` (our own server). */
+  /** `waiting`, `live`, `store-away` (the store does not answer) or `lost` (the console's server does not). */
   link: "waiting",
 };
 
 const listeners = new Map();
 
-/** Call a function at each event of a name: `live`, `link`, `registry`, `changed`. */
+/** Register a listener for `live`, `link`, `registry` or `changed`; returns a function that removes it. */
 export function on(name, listener) {
   if (!listeners.has(name)) listeners.set(name, new Set());
   listeners.get(name).add(listener);
   return () => listeners.get(name).delete(listener);
 }
 
-export function tell(name, detail) {
+export function emit(name, detail) {
   for (const listener of listeners.get(name) ?? []) listener(detail);
 }
 
@@ -30,5 +30,5 @@ export const entities = () => state.registry.entities ?? [];
 export const entity = (name) => entities().find((found) => found.name === name);
 export const services = () => state.registry.services ?? [];
 
-/** Whether the store answers, as far as we know. */
+/** Whether the store answered at the last sample. */
 export const isUp = () => state.link === "live";

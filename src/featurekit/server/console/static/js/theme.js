@@ -1,9 +1,9 @@
-// The colour scheme chosen by hand, if one was; set before anything is painted.
+// Apply the colour scheme that the user chose, before the first paint.
 (() => {
   try {
     const chosen = localStorage.getItem("featurekit-theme");
     if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
   } catch {
-    // Storage may be forbidden; the system's scheme is used then.
+    // Storage is not available; use the system's scheme.
   }
 })();

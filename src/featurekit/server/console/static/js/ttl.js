@@ -1,5 +1,5 @@
-// Time to live, counted down in the page: each cell knows when it ends, one clock moves them all,
-// and a cell that reaches zero says so at once.
+// TTLs that count down in the page: one timer updates all cells, and a cell that reaches zero fires
+// an event at once.
 
 import { el } from "./dom.js";
 import { span } from "./format.js";
@@ -7,10 +7,11 @@ import { span } from "./format.js";
 const TICK_MS = 200;
 
 /**
- * How long a value has left, with a bar of how much of its full TTL that is.
+ * The remaining TTL of a value, with a bar that shows its share of the full TTL.
  *
- * `ttlMs` is what was left at `at` (of performance.now()); -1 for a value that nothing expires, and
- * nothing for no value; `fullMs` is the whole TTL, and `kind` that of the view. The cell fires `expired`, which bubbles, when it gets to zero.
+ * `ttlMs` is the TTL at the time `at` (from performance.now()); -1 means no expiry, and `null` no
+ * value. `fullMs` is the full TTL, and `kind` the kind of the view. At zero, the cell fires `expired`,
+ * which bubbles.
  */
 export function ttlCell(ttlMs, fullMs, at, kind = "plain") {
   if (ttlMs === null || ttlMs === undefined) return el("span", { class: "ttl ttl-none" }, "–");
@@ -29,7 +30,7 @@ const part = (until, full) => Math.max(0, Math.min(1, (until - performance.now()
 
 function move() {
   for (const cell of document.querySelectorAll(".ttl[data-until]")) {
-    if (!cell.dataset.until) continue; // a cell before it came to its end, and all were drawn anew
+    if (!cell.dataset.until) continue; // an earlier cell expired and its listener redrew all cells
     const until = Number(cell.dataset.until);
     const text = left(until);
     const shown = cell.querySelector(".ttl-text");

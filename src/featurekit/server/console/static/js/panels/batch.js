@@ -1,14 +1,14 @@
-// Batch read: the same features of many entities, again and again; what it costs and what is there.
+// Batch read: reads features of many entities repeatedly; shows latency and statuses.
 
 import { postJson } from "../api.js";
 import { Chart } from "../chart.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { count, counted, percentile, span, took } from "../format.js";
-import { breakable, button, card, figure, figures, heading, labelled, nothing, shareBar, table, trouble, viewBadge } from "../parts.js";
+import { breakable, button, card, figure, figures, heading, labelled, emptyState, shareBar, table, errorMessage, viewBadge } from "../parts.js";
 import { FeaturePicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { emptyStore } from "./overview.js";
-import { follow } from "./follow.js";
+import { poll } from "./poll.js";
 
 const AT_ONCE = 5;
 
@@ -21,8 +21,8 @@ class BatchPanel {
     this.features = new FeaturePicker(query, () => this.changed());
     this.entities = numberInput(query.get("n") ?? 100, 1, 1000);
     this.runs = numberInput(query.get("runs") ?? 50, 1, 1000);
-    this.told = el("div", {});
-    this.asked = el("span", {}, "followed live");
+    this.notice = el("div", {});
+    this.statusNote = el("span", {}, "updated live");
     this.progress = el("progress", { max: 1, value: 0, hidden: true, "aria-label": "Reads done" });
     this.figures = el("div", {});
     this.chart = new Chart({ series: [{ label: "", colour: "accent", points: true }], time: false, height: 180, unit: (v) => took(v) });
@@ -33,7 +33,7 @@ class BatchPanel {
     for (const input of [this.entities, this.runs]) input.addEventListener("change", () => this.changed());
     fill(
       box,
-      heading("Batch read", "Many entities in one round trip per server: latency over repeated reads, and what there is to read."),
+      heading("Batch read", "Read many entities in one round trip per server: latency of repeated reads, and the statuses of their values."),
       el(
         "div",
         { class: "split" },
@@ -44,13 +44,13 @@ class BatchPanel {
           el("div", { class: "fields" }, labelled("Entities", this.entities, "sampled, at most 1,000"), labelled("Reads", this.runs, "one after another")),
           el("div", { class: "row" }, this.go, this.progress),
         ),
-        el("div", { class: "stack" }, this.told, card("Latency", { note: "of each read, in this server" }, this.figures, this.chart.node), card("TTL left", { note: "of the values that are stored, followed live" }, this.leftBox), card("Values by status", { note: this.asked }, this.statuses)),
+        el("div", { class: "stack" }, this.notice, card("Latency", { note: "of each read, measured in this server" }, this.figures, this.chart.node), card("TTL left", { note: "of stored values, updated live" }, this.leftBox), card("Values by status", { note: this.statusNote }, this.statuses)),
       ),
     );
-    fill(this.figures, nothing("Not measured yet", "Choose features and a number of entities, then measure."));
+    fill(this.figures, emptyState("Not measured yet", "Choose features and a number of entities, then measure."));
     this.chart.node.hidden = true;
-    this.following = follow(() => this.look(), 2000);
-    this.following.now();
+    this.polling = poll(() => this.look(), 2000);
+    this.polling.now();
   }
 
   get body() {
@@ -61,8 +61,8 @@ class BatchPanel {
     remember("batch", { ...this.features.query, n: whole(this.entities, 1, 1000), runs: whole(this.runs, 1, 1000) });
     this.times = null;
     this.chart.node.hidden = true;
-    fill(this.figures, nothing("Not measured yet", "What is asked for changed; measure it."));
-    this.following.now();
+    fill(this.figures, emptyState("Not measured yet", "The selection changed; measure again."));
+    this.polling.now();
   }
 
   update(query) {
@@ -72,17 +72,17 @@ class BatchPanel {
     this.changed();
   }
 
-  /** What there is to read now, without measuring. */
+  /** Show the current statuses without measuring. */
   async look() {
     if (!this.features.value.length) {
-      renew(this.told, nothing("Nothing to read yet", "Pick at least one feature."));
+      patch(this.notice, emptyState("Nothing to read yet", "Select at least one feature."));
       return;
     }
     try {
       const result = await postJson("api/batch-read", { ...this.body, runs: 0 }, 8000);
       this.show(result);
     } catch (error) {
-      renew(this.told, trouble(error));
+      patch(this.notice, errorMessage(error));
     }
   }
 
@@ -100,7 +100,7 @@ class BatchPanel {
         this.renderTimes(result.entities);
       }
     } catch (error) {
-      renew(this.told, trouble(error));
+      patch(this.notice, errorMessage(error));
     } finally {
       this.progress.hidden = true;
     }
@@ -110,27 +110,27 @@ class BatchPanel {
     if (!result.entities) {
       this.times = null;
       this.chart.node.hidden = true;
-      renew(this.told, el("div", { class: "card" }, emptyStore()));
-      fill(this.figures, nothing("Nothing to measure", "No entity is stored."));
+      patch(this.notice, el("div", { class: "card" }, emptyStore()));
+      fill(this.figures, emptyState("Nothing to measure", "No entity is stored."));
       fill(this.statuses, el("p", { class: "quiet" }, "No value is stored."));
       this.left?.end();
       this.left = null;
       fill(this.leftBox, el("p", { class: "quiet" }, "No value is stored."));
       return;
     }
-    renew(this.told);
-    renew(this.asked, `of ${counted(result.entities, "entity", "entities")}, followed live`);
-    renew(this.statuses, statusTable(result));
+    patch(this.notice);
+    patch(this.statusNote, `of ${counted(result.entities, "entity", "entities")}, updated live`);
+    patch(this.statuses, statusTable(result));
     this.renderLeft(result);
   }
 
   renderTimes(entities) {
     const sorted = [...this.times].sort((a, b) => a - b);
     const at = (share) => percentile(sorted, share);
-    renew(
+    patch(
       this.figures,
       figures(
-        figure("p50", took(at(0.5)), `${took((at(0.5) / entities))} an entity`),
+        figure("p50", took(at(0.5)), `${took((at(0.5) / entities))} per entity`),
         figure("p90", took(at(0.9))),
         figure("p99", took(at(0.99))),
         figure("Slowest", took(sorted.at(-1))),
@@ -143,7 +143,7 @@ class BatchPanel {
 
   renderLeft(result) {
     const kinds = Object.keys(result.left);
-    const names = [...result.edges_ms.map((edge) => `<${span(edge)}`), "more", "ever"];
+    const names = [...result.edges_ms.map((edge) => `<${span(edge)}`), "more", "no expiry"];
     const used = names.map((_, index) => index).filter((index) => kinds.some((kind) => result.left[kind][index]));
     if (!used.length) {
       this.left?.end();
@@ -166,13 +166,13 @@ class BatchPanel {
   }
 
   end() {
-    this.following.end();
+    this.polling.end();
     this.chart.end();
     this.left?.end();
   }
 }
 
-/** Bars drawn over one another: the first is the sum of all. */
+/** Stack series of bars: each one contains the sum of those after it. */
 function stacked(data) {
   return data.map((_, index) => data.slice(index).reduce((sum, counts) => counts.map((one, place) => one + (sum[place] ?? 0)), []));
 }
@@ -201,7 +201,7 @@ function numberInput(value, min, max) {
   return el("input", { class: "input", type: "number", inputmode: "numeric", min, max, step: 1, value: String(value) });
 }
 
-/** The whole number in a control, moved into its bounds and shown so. */
+/** The integer in a control, clamped to its bounds. */
 function whole(input, min, max) {
   const value = Math.min(max, Math.max(min, Math.round(Number(input.value) || min)));
   if (String(value) !== input.value) input.value = String(value);

@@ -1,14 +1,14 @@
-// The demo: load users, let the stream tick, pause it, and watch its fields drop out one by one while
-// the batch fields stay. Its endpoints are those of the original demo.
+// The demo: load users and pause the stream; stream fields expire one by one while batch fields stay.
+// Its endpoints are those of the Redis guide's demo.
 
 import { getJson, postForm } from "../api.js";
 import { Chart } from "../chart.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { count, counted, percent, span, took } from "../format.js";
-import { confirmed, toast, toastError } from "../notices.js";
+import { confirmDialog, toast, toastError } from "../notices.js";
 import { button, card, figure, figures, heading, labelled, message } from "../parts.js";
-import { on, state, tell, views } from "../state.js";
-import { follow } from "./follow.js";
+import { on, state, emit, views } from "../state.js";
+import { poll } from "./poll.js";
 import { WatchedUser } from "./watch.js";
 
 export const endpoint = (name) => new URL(`/${name}`, location.href).pathname;
@@ -19,9 +19,9 @@ export function demo(box) {
 
 class DemoPanel {
   constructor(box) {
-    this.worker = workerCard({ asks: false });
+    this.worker = workerCard({ polls: false });
     this.figures = el("div", {});
-    this.said = el("p", { class: "story", role: "status" });
+    this.storyText = el("p", { class: "story", role: "status" });
     this.users = el("input", { class: "input", type: "number", min: 1, max: 20000, step: 1, value: "200", inputmode: "numeric" });
     this.ttl = el("input", { class: "input", type: "number", min: 1, max: 315359999, step: 1, value: "86400", inputmode: "numeric" });
     this.chart = new Chart({
@@ -33,7 +33,7 @@ class DemoPanel {
     this.watched = new WatchedUser();
     fill(
       box,
-      heading("Demo", "Load users, let the stream tick, then pause it: stream fields drop out one by one while batch fields stay."),
+      heading("Demo", "Load users, let the stream run, then pause it: stream fields expire one by one while batch fields stay."),
       this.figures,
       el(
         "div",
@@ -41,26 +41,26 @@ class DemoPanel {
         el(
           "div",
           { class: "stack" },
-          card("Users with live fields", { note: "the last five minutes" }, this.said, this.chart.node),
+          card("Users with live fields", { note: "last five minutes" }, this.storyText, this.chart.node),
           el("div", { class: "demo-tools" }, this.worker.node, this.loadCard()),
         ),
         this.watched.node,
       ),
     );
-    this.following = follow(() => this.ask(), 1000);
-    this.following.now();
+    this.polling = poll(() => this.refresh(), 1000);
+    this.polling.now();
     this.off = on("live", () => this.render());
     this.render();
   }
 
-  /** A load with another TTL applied it: nothing here need begin anew. */
-  renewed() {
+  /** A load with another TTL applied a new registry; the panel stays as it is. */
+  onRegistryChange() {
     this.render();
   }
 
   loadCard() {
     const load = button("Bulk-load", () => this.load(), { tone: "main" });
-    const reset = button("Reset …", () => this.reset(), { tone: "danger" });
+    const reset = button("Reset…", () => this.reset(), { tone: "danger" });
     const may = state.session.writes;
     load.disabled = reset.disabled = !may;
     return card(
@@ -68,11 +68,11 @@ class DemoPanel {
       {},
       el("div", { class: "fields" }, labelled("Users", this.users), labelled("Key TTL, seconds", this.ttl)),
       el("div", { class: "row" }, load, reset),
-      may ? null : el("p", { class: "hint" }, state.session.tokens ? "This token only reads." : "Writing is off for this page."),
+      may ? null : el("p", { class: "hint" }, state.session.tokens ? "This token does not allow writes." : "Writes are not allowed on this page."),
     );
   }
 
-  async ask() {
+  async refresh() {
     try {
       this.state = await getJson(endpoint("state"));
       if (!this.begun) {
@@ -82,7 +82,7 @@ class DemoPanel {
       this.worker.show(this.state);
       this.render();
     } catch {
-      // The banner tells that the server or the store is away.
+      // The banner reports that the server or the store is unavailable.
     }
   }
 
@@ -94,19 +94,19 @@ class DemoPanel {
     } catch (error) {
       toastError(error);
     }
-    tell("changed");
+    emit("changed");
   }
 
   async reset() {
     const users = this.state?.entity_count ?? 0;
-    if (!(await confirmed("Drop every user from the store?", `${counted(users, "user")} and all counters go. The stream goes on as it is, and writes to users that are loaded again.`, "Drop every user"))) return;
+    if (!(await confirmDialog("Drop every user from the store?", `This deletes ${counted(users, "user")} and resets all counters. The stream keeps running and writes to users that are loaded later.`, "Drop every user"))) return;
     try {
       const done = await postForm(endpoint("reset"));
       toast("good", `Reset. Dropped ${counted(done.deleted, "user")}.`);
     } catch (error) {
       toastError(error);
     }
-    tell("changed");
+    emit("changed");
   }
 
   render() {
@@ -116,55 +116,55 @@ class DemoPanel {
     const points = state.history;
     const at = (name) => points.map((point) => point.live[name] ?? 0);
     const left = lives.find((one) => one.view === stream);
-    renew(
+    patch(
       this.figures,
       now
         ? figures(
             figure("Users", count(now.entity_count), `key TTL ${span((now.store?.batch_ttl_seconds ?? now.batch_ttl_seconds) * 1000)}`),
-            figure("With live stream fields", count(left?.live ?? 0), left?.newest_ttl_ms ? `newest has ${span(left.newest_ttl_ms)} left` : "none is left", { tone: "stream" }),
+            figure("With live stream fields", count(left?.live ?? 0), left?.newest_ttl_ms ? `newest has ${span(left.newest_ttl_ms)} left` : "none live", { tone: "stream" }),
             figure("Batch writes", count(now.stats.batch_writes_total), "users loaded"),
             figure("Stream writes", count(now.stats.streaming_writes_total), "fields written"),
             readFigure(),
           )
-        : el("p", { class: "loading" }, "Looking at the demo …"),
+        : el("p", { class: "loading" }, "Reading the demo's state…"),
     );
     this.chart.show([points.map((point) => point.at_ms), at(batch), at(stream)], `Users with batch fields ${at(batch).at(-1) ?? 0}, with live stream fields ${at(stream).at(-1) ?? 0}.`);
-    this.tellStory(left);
+    this.renderStory(left);
   }
 
-  tellStory(left) {
+  renderStory(left) {
     const text = this.story(left);
-    if (this.said.textContent !== text) this.said.textContent = text;
+    if (this.storyText.textContent !== text) this.storyText.textContent = text;
   }
 
   story(left) {
     const now = this.state;
     if (!now) return "";
-    if (!now.entity_count) return "The store is empty. Bulk-load some users: their batch fields live by the key's TTL.";
-    if (!now.worker.paused) return "The stream ticks: each event renews the TTL of just the fields it writes. Pause it and watch.";
-    if (left?.live) return `The stream is paused. No field is deleted by anybody: each one goes when its own TTL of ${span(now.streaming_ttl_seconds * 1000)} ends.`;
-    return "Every stream field has expired, and every batch field is still there. Resume stream to bring them back.";
+    if (!now.entity_count) return "The store is empty. Bulk-load some users: their batch fields expire with the key.";
+    if (!now.worker.paused) return "The stream is running: each event renews the TTL of the fields it writes. Pause it and watch.";
+    if (left?.live) return `The stream is paused. Each stream field expires when its own TTL of ${span(now.streaming_ttl_seconds * 1000)} ends.`;
+    return "All stream fields have expired, and all batch fields are still there. Resume the stream to bring them back.";
   }
 
   end() {
     this.off();
-    this.following.end();
+    this.polling.end();
     this.chart.end();
     this.worker.end();
     this.watched.end();
   }
 }
 
-/** How many values this server's readers asked for, and how many of them were there. */
+/** The number of values this server read, and how many were present. */
 function readFigure() {
   const counts = Object.values(state.live.reads ?? {}).flatMap((one) => Object.entries(one));
   const total = counts.reduce((sum, [, number]) => sum + number, 0);
   const present = counts.reduce((sum, [status, number]) => sum + (status === "present" ? number : 0), 0);
-  return figure("Values read", count(total), total ? `${percent(present / total)} were present` : "by readers of this server");
+  return figure("Values read", count(total), total ? `${percent(present / total)} were present` : "by this server");
 }
 
-/** The worker of the demo: whether it ticks, what it did, and the button that stops it. */
-export function workerCard({ asks = true } = {}) {
+/** The demo's worker: its state, its counters and a button to pause it. */
+export function workerCard({ polls = true } = {}) {
   const figuresOf = el("div", {});
   const said = el("span", { class: "badge" }, "…");
   const toggle = button("Pause", async () => {
@@ -175,7 +175,7 @@ export function workerCard({ asks = true } = {}) {
     } catch (error) {
       toastError(error);
     }
-    tell("changed");
+    emit("changed");
   }, { tone: "main" });
   toggle.disabled = !state.session.writes;
   let last = null;
@@ -186,7 +186,7 @@ export function workerCard({ asks = true } = {}) {
     said.textContent = worker.running ? (worker.paused ? "paused" : "running") : "stopped";
     said.className = `badge status-${paused ? "missing" : "present"}`;
     toggle.querySelector(".button-text").textContent = paused ? "Resume stream" : "Pause stream";
-    renew(
+    patch(
       figuresOf,
       figures(
         figure("Ticks", count(worker.tick_count ?? 0)),
@@ -197,12 +197,12 @@ export function workerCard({ asks = true } = {}) {
     );
   };
   const node = card("Worker", { tools: said }, figuresOf, el("div", { class: "row" }, toggle));
-  if (!asks) return { node, show, end: () => {} };
-  const asking = follow(async () => {
+  if (!polls) return { node, show, end: () => {} };
+  const asking = poll(async () => {
     try {
       show(await getJson(endpoint("state")));
     } catch {
-      // The banner tells that the server or the store is away.
+      // The banner reports that the server or the store is unavailable.
     }
   }, 2000);
   asking.now();

@@ -1,15 +1,15 @@
-// Inspect: the whole hash of one entity, and for each field that is not there, why.
+// Inspect: the whole hash of one entity, and why each missing field is missing.
 
 import { getJson } from "../api.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { counted } from "../format.js";
-import { card, figure, figures, heading, kindBadge, labelled, message, nothing, statusBadge, table, trouble, typed } from "../parts.js";
+import { card, figure, figures, heading, kindBadge, labelled, message, emptyState, statusBadge, table, errorMessage, typed } from "../parts.js";
 import { anyId, IdPicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { entities, entity, state, view } from "../state.js";
 import { ttlCell } from "../ttl.js";
-import { follow } from "./follow.js";
-import { loadState } from "./words.js";
+import { poll } from "./poll.js";
+import { loadState } from "./view_state.js";
 
 const COLUMNS = [
   { name: "Field", mono: true },
@@ -30,14 +30,14 @@ class InspectPanel {
     this.head = el("div", {});
     this.body = el("div", { class: "stack" });
     this.body.addEventListener("expired", () => this.expired());
-    this.head.addEventListener("expired", () => this.following.now());
+    this.head.addEventListener("expired", () => this.polling.now());
     fill(
       box,
-      heading("Inspect", "Everything stored for one entity, declared or not, and why what is missing is missing."),
+      heading("Inspect", "Everything stored for one entity, declared or not, and why fields are missing."),
       card("Entity", {}, el("div", { class: "fields" }, labelled("Entity", this.select), this.id)),
       el("div", { class: "after" }, this.head, this.body),
     );
-    this.following = follow(() => this.ask(), 2000);
+    this.polling = poll(() => this.refresh(), 2000);
     this.update(query);
   }
 
@@ -55,16 +55,16 @@ class InspectPanel {
   async makeId(id) {
     const about = entity(this.select.value);
     const first = id || (await anyId(about.name));
-    this.picker = new IdPicker(about, { ids: [first], many: false, changed: () => this.following.now() });
+    this.picker = new IdPicker(about, { ids: [first], many: false, changed: () => this.polling.now() });
     fill(this.id, this.picker.node);
-    this.following.now();
+    this.polling.now();
   }
 
-  async ask() {
+  async refresh() {
     const [id] = this.picker?.value ?? [];
     if (!id) {
-      renew(this.head);
-      fill(this.body, card("Hash", {}, nothing("No entity is chosen", "Type an id. Suggestions are those of entities that are stored.")));
+      patch(this.head);
+      fill(this.body, card("Hash", {}, emptyState("No entity is selected", "Type an id. The suggestions are stored entities.")));
       return;
     }
     remember("inspect", { entity: this.select.value, id });
@@ -73,7 +73,7 @@ class InspectPanel {
       this.result = { ...found, at: performance.now() };
       this.render();
     } catch (error) {
-      renew(this.head, trouble(error));
+      patch(this.head, errorMessage(error));
       if (error.status && error.status !== 503) fill(this.body);
     }
   }
@@ -84,21 +84,21 @@ class InspectPanel {
       if (field.ttl_ms !== null && field.ttl_ms <= passed) Object.assign(field, { text: null, raw: null, ttl_ms: null, status: "missing", size_bytes: null });
     }
     this.render();
-    this.following.now();
+    this.polling.now();
   }
 
   render() {
     const { result } = this;
-    renew(this.head, head(result));
+    patch(this.head, head(result));
     const declared = result.fields.filter((field) => field.view && field.type);
     const others = result.fields.filter((field) => !(field.view && field.type));
     const groups = new Map();
     for (const field of declared) groups.set(field.view, [...(groups.get(field.view) ?? []), field]);
-    renew(
+    patch(
       this.body,
       [...groups].map(([name, fields]) => this.group(name, fields)),
-      others.length ? card("Not declared", { id: "inspect-others", note: "in the hash, and in no view" }, fieldTable("Not declared", others, result)) : null,
-      result.left_out ? message("warn", `${counted(result.left_out, "field")} more are not shown.`) : null,
+      others.length ? card("Not declared", { id: "inspect-others", note: "in the hash, but in no view" }, fieldTable("Not declared", others, result)) : null,
+      result.left_out ? message("warn", `${counted(result.left_out, "more field")} not shown.`) : null,
     );
   }
 
@@ -112,24 +112,24 @@ class InspectPanel {
   }
 
   end() {
-    this.following.end();
+    this.polling.end();
   }
 }
 
 function head(result) {
-  const life = result.key_ttl_ms === null ? (result.found ? el("span", { class: "ttl" }, "none: it lives until its last field is gone") : "–") : ttlCell(result.key_ttl_ms, null, result.at);
+  const life = result.key_ttl_ms === null ? (result.found ? el("span", { class: "ttl" }, "none; the key lives until its last field expires") : "–") : ttlCell(result.key_ttl_ms, null, result.at);
   return [
-    result.found ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or everything it had has expired."),
+    result.found ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or all its fields have expired."),
     figures(
       figure("Key", el("span", { class: "mono breakable" }, result.key)),
       figure("Key TTL", life),
-      figure("Encoding", result.encoding || "–", "how the server keeps the hash"),
+      figure("Encoding", result.encoding || "–", "of the hash in the server"),
       figure("Fields", String(result.fields.filter((field) => field.raw !== null).length), `of ${result.fields.length} declared or stored`),
     ),
   ];
 }
 
-/** When the view was last written for anybody: what one entity lacks may be lacking everywhere. */
+/** When the view was last written for any entity. */
 function lastWrite(name) {
   const about = view(name);
   const { live } = state;
@@ -141,7 +141,7 @@ function lastWrite(name) {
   return [el("span", { class: "quiet" }, about.kind === "stream" ? "last event" : "last load"), loadState(about, run, live.at_ms, life), idle && el("span", { class: "badge status-missing" }, "no worker")];
 }
 
-/** Sentences that hold for several fields are said once, above them. */
+/** Reasons that apply to several fields; they are shown once, above the table. */
 function shared(fields) {
   const names = new Map();
   for (const field of fields) if (field.why) names.set(field.why, [...(names.get(field.why) ?? []), field.name]);
@@ -171,7 +171,7 @@ function fieldTable(name, fields, result) {
         el("span", { class: "stack-tight" }, field.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, field.text), why),
         stored ? el("span", { class: "typed" }, el("span", { class: "raw" }, field.raw), el("span", { class: "type" }, counted(field.size_bytes, "byte"))) : el("span", { class: "quiet" }, "none"),
         statusBadge(field.status),
-        el("span", { class: "stack-tight right" }, ttlCell(ttl, field.full_ttl_ms, result.at, field.kind), stored && field.ttl_ms === null && result.key_ttl_ms !== null ? el("span", { class: "type" }, "by the key") : null),
+        el("span", { class: "stack-tight right" }, ttlCell(ttl, field.full_ttl_ms, result.at, field.kind), stored && field.ttl_ms === null && result.key_ttl_ms !== null ? el("span", { class: "type" }, "of the key") : null),
       ],
     };
   });

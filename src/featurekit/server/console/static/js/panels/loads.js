@@ -1,15 +1,15 @@
-// Loads: when each batch view was loaded, with what, and what went wrong.
+// Loads: when each batch view was loaded, with which result.
 
 import { getJson } from "../api.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { ago, count, moment, size, took } from "../format.js";
-import { card, heading, nothing, table, trouble, viewLink } from "../parts.js";
+import { card, heading, emptyState, table, errorMessage, viewLink } from "../parts.js";
 import { on, state, views } from "../state.js";
-import { follow } from "./follow.js";
+import { poll } from "./poll.js";
 
 const LAST = [
   { name: "View" },
-  { name: "Last good load" },
+  { name: "Last successful load" },
   { name: "Expected" },
   { name: "Rows", right: true },
   { name: "Duration", right: true },
@@ -29,26 +29,26 @@ const HISTORY = [
 export function loads(box) {
   const batches = views().filter((one) => one.kind === "batch");
   if (!batches.length) {
-    fill(box, heading("Loads"), nothing("No batch view is declared", "A view with `batch:` is loaded whole, and expires by its entity's key."));
+    fill(box, heading("Loads"), emptyState("No batch view is declared", "A view with `batch:` is loaded as a whole; its values expire with the entity's key."));
     return {};
   }
-  const told = el("div", {});
+  const notice = el("div", {});
   const list = el("div", { class: "stack" });
-  fill(box, heading("Loads", "Each batch view's loads: rows, rejects, duration, and why one failed."), told, list);
+  fill(box, heading("Loads", "The loads of each batch view: rows, rejected rows, duration and errors."), notice, list);
   let history = [];
-  const render = () => renew(list, card("Batch views", {}, lastTable(state.live.loads ?? [])), card("History", { note: "the newest first, up to 50 of each view" }, historyTable(history)));
-  const following = follow(async () => {
+  const render = () => patch(list, card("Batch views", {}, lastTable(state.live.loads ?? [])), card("History", { note: "newest first, up to 50 per view" }, historyTable(history)));
+  const polling = poll(async () => {
     try {
       ({ history } = await getJson("api/loads"));
-      renew(told);
+      patch(notice);
       render();
     } catch (error) {
-      renew(told, trouble(error));
+      patch(notice, errorMessage(error));
     }
   }, 3000);
-  following.now();
+  polling.now();
   const off = on("live", render);
-  return { update: () => {}, end: () => (off(), following.end()) };
+  return { update: () => {}, end: () => (off(), polling.end()) };
 }
 
 function lastTable(states) {
@@ -81,8 +81,8 @@ function historyTable(history) {
       one.rows_rejected ? el("span", { class: "status-text-invalid" }, count(one.rows_rejected)) : "0",
       one.size_bytes ? size(one.size_bytes) : "–",
       took(one.seconds * 1000),
-      one.error ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error)) : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "done"), one.rejects_path && el("span", { class: "why" }, `Rejects are in ${one.rejects_path}`)),
+      one.error ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error)) : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "done"), one.rejects_path && el("span", { class: "why" }, `Rejected rows: ${one.rejects_path}`)),
     ],
   }));
-  return table("History of loads", HISTORY, rows, { empty: "No load is remembered yet. `featurekit materialize` makes the first." });
+  return table("History of loads", HISTORY, rows, { empty: "No load is recorded yet. Run `featurekit materialize`." });
 }

@@ -1,14 +1,14 @@
-// Overview: the server, what is stored of each entity and view, and what is late.
+// Overview: the server, the stored entities and views, and what is late.
 
 import { getJson, postJson } from "../api.js";
 import { Chart } from "../chart.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { count, counted, percent, size, span, took } from "../format.js";
-import { confirmed, toast, toastError } from "../notices.js";
-import { button, card, figure, figures, heading, kindBadge, labelled, nothing, shareBar, table, trouble, viewLink } from "../parts.js";
-import { entities, on, state, tell, views } from "../state.js";
+import { confirmDialog, toast, toastError } from "../notices.js";
+import { button, card, figure, figures, heading, kindBadge, labelled, emptyState, shareBar, table, errorMessage, viewLink } from "../parts.js";
+import { entities, on, state, emit, views } from "../state.js";
 import { attention } from "./attention.js";
-import { COLOURS, coloured, loadState, storedWords } from "./words.js";
+import { COLOURS, coloured, loadState, storedWords } from "./view_state.js";
 
 const VIEW_COLUMNS = [
   { name: "View" },
@@ -37,30 +37,30 @@ export function overview(box) {
       const { findings } = await getJson("api/doctor");
       fill(found, findingList(findings));
     } catch (error) {
-      fill(found, trouble(error));
+      fill(found, errorMessage(error));
     }
   });
   fill(
     box,
-    heading("Overview", "What is stored now, how fresh it is, and what is late."),
+    heading("Overview", "What is stored, how fresh it is, and what is late."),
     top,
     el(
       "div",
       { class: "grid" },
-      card("Views", { wide: true, note: "of the entities sampled" }, views_),
-      card("Entities with a live field", { note: "the last five minutes", wide: true }, chart.node),
-      card("Feature coverage", { note: "the share of sampled entities that hold each feature", wide: true }, coverage),
-      card("Reads", { note: "through this server since it started, this console's own among them", wide: true }, reads_),
-      card("Checks", { note: "what featurekit doctor finds", wide: true, tools: check }, found),
+      card("Views", { wide: true, note: "based on sampled entities" }, views_),
+      card("Entities with a live field", { note: "last five minutes", wide: true }, chart.node),
+      card("Feature coverage", { note: "share of sampled entities that hold each feature", wide: true }, coverage),
+      card("Reads", { note: "through this server since it started, including the console's own", wide: true }, reads_),
+      card("Checks", { note: "the findings of featurekit doctor", wide: true, tools: check }, found),
       state.session.writes ? removal() : null,
     ),
   );
-  fill(found, el("p", { class: "quiet" }, "Looks at the server, the registry, each view and a sample of hashes. It writes one probe key that expires."));
+  fill(found, el("p", { class: "quiet" }, "Checks the server, the registry, each view and a sample of hashes. It writes one probe key, which expires."));
   const render = () => {
-    renew(top, topOf(state.live));
-    renew(views_, viewTable(state.live));
-    renew(coverage, views().map((one) => coverageOf(one, state.live)));
-    renew(reads_, served(state.live));
+    patch(top, topOf(state.live));
+    patch(views_, viewTable(state.live));
+    patch(coverage, views().map((one) => coverageOf(one, state.live)));
+    patch(reads_, served(state.live));
     chart.show(series(shown), chartWords(shown));
   };
   render();
@@ -69,7 +69,7 @@ export function overview(box) {
 }
 
 function topOf(live) {
-  if (!live.server) return el("p", { class: "loading" }, "Looking at the store …");
+  if (!live.server) return el("p", { class: "loading" }, "Reading the store…");
   const { server } = live;
   const empty = live.entities.every((one) => one.present === 0 && one.whole);
   const memory = server.memory_limit_bytes ? `of ${size(server.memory_limit_bytes)}` : "no limit";
@@ -79,7 +79,7 @@ function topOf(live) {
     figure("Memory", size(server.memory_bytes), memory, { key: "@memory" }),
     figure("Commands", `${count(server.commands_per_second)}/s`, counted(server.clients, "client"), { key: "@commands" }),
     server.expired_fields ? figure("Expired", count(server.expired_fields), "fields since the server started", { key: "@expired" }) : null,
-    server.evicted_keys ? figure("Evicted", count(server.evicted_keys), "keys removed for want of memory", { tone: "bad", key: "@evicted" }) : null,
+    server.evicted_keys ? figure("Evicted", count(server.evicted_keys), "keys, because memory ran out", { tone: "bad", key: "@evicted" }) : null,
     reads(live.reads),
   ];
   return [
@@ -89,11 +89,11 @@ function topOf(live) {
 }
 
 function storedNote(one) {
-  if (one.whole) return "stored, all looked at";
-  return one.sampled ? "sampled; there are more" : "none among the keys scanned";
+  if (one.whole) return "stored, all of them counted";
+  return one.sampled ? "sampled; more exist" : "none in the scanned keys";
 }
 
-/** How often the readers of this server found what they asked for, this console's own included. */
+/** The hit rate of this server's reads, including the console's own. */
 function reads(byView) {
   const [present, total] = hits(Object.values(byView ?? {}));
   if (!total) return null;
@@ -113,11 +113,11 @@ function hitWords(counts) {
 
 const STATUSES = ["present", "default", "missing", "invalid", "stale", "unavailable"];
 
-/** What the readers of this server found, view by view, and how long they took, service by service. */
+/** The reads of this server: statuses by view, and durations by service. */
 function served(live) {
   const byView = Object.entries(live.reads ?? {});
   const byService = Object.entries(live.services ?? {});
-  if (!byView.length && !byService.length) return el("p", { class: "quiet" }, "Nothing was read through this server yet.");
+  if (!byView.length && !byService.length) return el("p", { class: "quiet" }, "No feature was read through this server yet.");
   const used = STATUSES.filter((status) => byView.some(([, counts]) => counts[status]));
   const columns = [{ name: "View" }, ...used.map((status) => ({ name: status, right: true })), { name: "Hit rate", right: true }];
   const rows = byView.map(([name, counts]) => ({
@@ -126,7 +126,7 @@ function served(live) {
   }));
   const timed = byService.map(([name, one]) => ({
     key: name,
-    cells: [name === "features" ? el("span", {}, "features ", el("span", { class: "quiet" }, "picked one by one")) : name, count(one.calls), one.failures ? el("span", { class: "status-text-invalid" }, count(one.failures)) : "0", count(one.entities), within(one.p50_ms), within(one.p99_ms)],
+    cells: [name === "features" ? el("span", {}, "features ", el("span", { class: "quiet" }, "lists of features")) : name, count(one.calls), one.failures ? el("span", { class: "status-text-invalid" }, count(one.failures)) : "0", count(one.entities), within(one.p50_ms), within(one.p99_ms)],
   }));
   return [table("Values read by view and status", columns, rows), table("Reads by service", SERVICE_COLUMNS, timed)];
 }
@@ -144,7 +144,7 @@ export function emptyStore() {
   else if (other) commands.push(`featurekit write ${other.name} < rows.jsonl`);
   if (stream?.has_source) commands.push("featurekit stream run");
   else if (stream) commands.push(`featurekit stream push ${stream.name} < events.jsonl`);
-  return nothing("The store is empty", "No entity has a live field of any view. Fill it from the repository's folder:", ...commands);
+  return emptyState("The store is empty", "No entity has a live field. To fill the store, run in the repository's folder:", ...commands);
 }
 
 function viewTable(live) {
@@ -158,7 +158,7 @@ function viewTable(live) {
       cells: [
         el("span", { class: "pair" }, viewLink(one.name), kindBadge(one.kind)),
         one.entity,
-        one.owner || el("span", { class: "quiet" }, "nobody named"),
+        one.owner || el("span", { class: "quiet" }, "none"),
         el("span", {}, one.ttl, el("span", { class: "quiet" }, ` every ${one.refresh}`)),
         loadState(one, runs[one.name], live.at_ms, life),
         life ? shareBar(share, { tone: one.kind, text: `${percent(share)} of ${count(life.sampled)}` }) : "–",
@@ -171,13 +171,13 @@ function viewTable(live) {
 }
 
 function leftWords(life) {
-  if (!life?.live) return el("span", { class: "quiet" }, "nothing lives");
+  if (!life?.live) return el("span", { class: "quiet" }, "none live");
   if (life.newest_ttl_ms === null) return "no expiry";
   if (span(life.oldest_ttl_ms) === span(life.newest_ttl_ms)) return span(life.newest_ttl_ms);
   return `${span(life.oldest_ttl_ms)} to ${span(life.newest_ttl_ms)}`;
 }
 
-/** Views whose features are shown unasked. */
+/** With more views than this, their features are folded. */
 const UNFOLDED = 12;
 
 function coverageOf(one, live) {
@@ -205,27 +205,27 @@ function series(shown) {
 
 function chartWords(shown) {
   const last = state.history.at(-1);
-  if (!last) return "No look at the store yet.";
+  if (!last) return "No data yet.";
   return `Entities with a live field now: ${shown.map((one) => `${one.name} ${last.live[one.name] ?? 0}`).join(", ")}.`;
 }
 
-/** Deleting what is stored of an entity, for those who may. */
+/** A form that deletes the stored data of an entity. */
 function removal() {
   const select = el("select", { class: "input" }, entities().map((one) => el("option", { value: one.name }, one.name)));
-  const act = button("Delete its hashes …", async () => {
+  const act = button("Delete its hashes…", async () => {
     const entity = select.value;
     const known = (state.live.entities ?? []).find((one) => one.entity === entity);
     const many = known ? `${storedWords(known)} are stored now. ` : "";
-    if (!(await confirmed(`Delete every ${entity}?`, `${many}All hashes of ${entity} go, with what every view wrote into them. Loads and streams fill them anew.`, `Delete every ${entity}`))) return;
+    if (!(await confirmDialog(`Delete every ${entity}?`, `${many}This deletes all hashes of ${entity}, with the fields of every view. Loads and streams write them again.`, `Delete every ${entity}`))) return;
     try {
       const { deleted } = await postJson("api/reset", { entity });
       toast("good", `Deleted ${counted(deleted, "hash", "hashes")} of ${entity}.`);
     } catch (error) {
       toastError(error);
     }
-    tell("changed");
+    emit("changed");
   }, { tone: "danger" });
-  return card("Delete", { note: "what is stored, not what is declared", wide: true }, el("div", { class: "row row-end" }, labelled("Entity", select), act));
+  return card("Delete", { note: "stored data; definitions stay", wide: true }, el("div", { class: "row row-end" }, labelled("Entity", select), act));
 }
 
 const LEVELS = { ok: "present", warn: "missing", fail: "invalid" };

@@ -1,15 +1,15 @@
-// Read: what a model would get, value by value, with how long each has left.
+// Read: the features that a model receives, with the remaining TTL of each value.
 
 import { postJson } from "../api.js";
 import { Chart } from "../chart.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { counted, percentile, took } from "../format.js";
-import { card, copyable, figure, figures, heading, inspectLink, message, nothing, statusBadge, table, trouble, typed, viewBadge } from "../parts.js";
+import { card, copyable, figure, figures, heading, inspectLink, message, emptyState, statusBadge, table, errorMessage, typed, viewBadge } from "../parts.js";
 import { anyId, FeaturePicker, IdPicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { entities } from "../state.js";
 import { ttlCell } from "../ttl.js";
-import { follow } from "./follow.js";
+import { poll } from "./poll.js";
 
 const READS = 120;
 const COLUMNS = [
@@ -28,7 +28,7 @@ class ReadPanel {
   constructor(box, query) {
     this.times = [];
     this.results = el("div", { class: "stack", "aria-live": "off" });
-    this.told = el("div", {});
+    this.notice = el("div", {});
     this.summary = el("p", { class: "hidden-text", role: "status" });
     this.lines = el("div", { class: "stack" });
     this.figures = el("div", {});
@@ -38,15 +38,15 @@ class ReadPanel {
     this.results.addEventListener("expired", () => this.expired());
     fill(
       box,
-      heading("Read", "What a model gets: one HMGET for each entity, decoded, with the TTL of every value."),
+      heading("Read", "The features that a model receives: one HMGET per entity, decoded, with the TTL of each value."),
       el(
         "div",
         { class: "split" },
-        el("div", { class: "stack" }, card("Ask for", {}, this.features.node, this.ids), card("Latency", { note: "in the server, of the reads on this page" }, this.figures, this.chart.node)),
-        el("div", { class: "stack" }, this.summary, this.told, this.results, card("The same elsewhere", {}, this.lines)),
+        el("div", { class: "stack" }, card("Request", {}, this.features.node, this.ids), card("Latency", { note: "of this page's reads, measured in the server" }, this.figures, this.chart.node)),
+        el("div", { class: "stack" }, this.summary, this.notice, this.results, card("The same read in code", {}, this.lines)),
       ),
     );
-    this.following = follow(() => this.ask(), 2000);
+    this.polling = poll(() => this.refresh(), 2000);
     this.begin(query);
   }
 
@@ -59,7 +59,7 @@ class ReadPanel {
         picker.render();
       }
     }
-    this.following.now();
+    this.polling.now();
   }
 
   makeIds(query) {
@@ -79,7 +79,7 @@ class ReadPanel {
 
   changed() {
     this.remember();
-    this.following.now();
+    this.polling.now();
   }
 
   remember() {
@@ -93,20 +93,20 @@ class ReadPanel {
     this.begin(query);
   }
 
-  async ask() {
+  async refresh() {
     const ids = Object.fromEntries(this.pickers.map((picker) => [picker.about.name, picker.value]));
     if (!this.features.value.length || Object.values(ids).some((list) => !list.length)) {
       this.result = null;
-      renew(this.told);
-      fill(this.results, card("Values", {}, nothing("Nothing to read yet", entities().length ? "Pick features, and give an id for each entity." : "No entity is applied.")));
-      fill(this.lines, el("p", { class: "quiet" }, "Once something is read, the same read stands here as Python, curl and shell."));
+      patch(this.notice);
+      fill(this.results, card("Values", {}, emptyState("Nothing to read yet", entities().length ? "Select features and give an id for each entity." : "No entity is applied.")));
+      fill(this.lines, el("p", { class: "quiet" }, "After a read, the same read appears here in Python, curl and shell."));
       return;
     }
     try {
       const result = await postJson("api/read", { features: this.features.value, ids }, 5000);
       this.remember();
       this.result = { ...result, at: performance.now() };
-      renew(this.told);
+      patch(this.notice);
       this.times.push(result.elapsed_ms);
       if (this.times.length > READS) this.times.shift();
       this.render();
@@ -116,14 +116,14 @@ class ReadPanel {
   }
 
   failed(error) {
-    renew(this.told, trouble(error));
+    patch(this.notice, errorMessage(error));
     if (error.status && error.status !== 503) {
       this.result = null;
       fill(this.results);
     }
   }
 
-  /** A value came to its end: it is missing now, whatever the next read says. */
+  /** A value expired: show it as missing at once, before the next read. */
   expired() {
     const passed = performance.now() - this.result.at;
     for (const row of this.result.rows) {
@@ -134,14 +134,14 @@ class ReadPanel {
       }
     }
     this.render();
-    this.following.now();
+    this.polling.now();
   }
 
   render() {
     const { features, rows, at } = this.result;
-    renew(this.results, rows.map((row, index) => this.row(row, index, features, at)));
+    patch(this.results, rows.map((row, index) => this.row(row, index, features, at)));
     const missing = rows.flatMap((row) => row.cells).filter((cell) => cell.status !== "present").length;
-    const said = `${counted(rows.length, "entity", "entities")}, ${counted(features.length, "feature")} each; ${missing ? `${missing} without a stored value` : "all present"}.`;
+    const said = `${counted(rows.length, "entity", "entities")}, ${counted(features.length, "feature")} each; ${missing ? `${missing} values not present` : "all present"}.`;
     if (this.summary.textContent !== said) this.summary.textContent = said;
     this.renderTimes();
     this.renderLines();
@@ -172,7 +172,7 @@ class ReadPanel {
       name,
       { id: `row-${index}`, note: `${present} of ${row.cells.length} present`, tools: el("span", { class: "inspect-links" }, el("span", { class: "quiet" }, "inspect"), links) },
       row.error && message("bad", row.error),
-      row.found || row.error ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or its TTL ran out. Inspect tells what is known."),
+      row.found || row.error ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or its TTL expired. Inspect shows the details."),
       table(`Features of ${name}`, COLUMNS, cells, { compact: true }),
     );
   }
@@ -180,7 +180,7 @@ class ReadPanel {
   renderTimes() {
     const sorted = [...this.times].sort((a, b) => a - b);
     const last = this.times.at(-1);
-    renew(this.figures, figures(figure("Last read", took(last), "with TTLs"), figure("Median", took(percentile(sorted, 0.5)), `of ${counted(sorted.length, "read")}`), figure("Slowest", took(sorted.at(-1)))));
+    patch(this.figures, figures(figure("Last read", took(last), "with TTLs"), figure("Median", took(percentile(sorted, 0.5)), `of ${counted(sorted.length, "read")}`), figure("Slowest", took(sorted.at(-1)))));
     this.chart.show([this.times.map((_, index) => index + 1), this.times], `The last read took ${took(last)}; the median of ${sorted.length} is ${took(percentile(sorted, 0.5))}.`);
   }
 
@@ -193,7 +193,7 @@ class ReadPanel {
   }
 
   end() {
-    this.following.end();
+    this.polling.end();
     this.chart.end();
   }
 }

@@ -1,8 +1,8 @@
-// Registry: what is applied, with everything that was said about it.
+// Registry: the applied entities, views and services, with their descriptions.
 
 import { el, fill } from "../dom.js";
 import { counted, moment } from "../format.js";
-import { card, heading, kindBadge, nothing, table } from "../parts.js";
+import { card, heading, kindBadge, emptyState, table } from "../parts.js";
 import { href, remember } from "../router.js";
 import { entities, services, state, views } from "../state.js";
 
@@ -15,7 +15,7 @@ const FIELD_COLUMNS = [
   { name: "About", wide: true },
 ];
 
-/** Characters of a source that have room beside the other facts. */
+/** A longer source is folded below the other facts. */
 const LONG = 80;
 
 export function registry(box, query) {
@@ -24,7 +24,7 @@ export function registry(box, query) {
     class: "input",
     type: "search",
     "aria-label": "Find an entity, view, field, service, owner or tag",
-    placeholder: "Find a field, owner, tag …",
+    placeholder: "Find a field, owner, tag…",
     value: query.get("q") ?? "",
     oninput: () => {
       remember("registry", { q: search.value });
@@ -34,7 +34,7 @@ export function registry(box, query) {
   const render = () => fill(list, found(search.value.trim().toLowerCase()));
   fill(
     box,
-    heading("Registry", `${counted(entities().length, "entity", "entities")}, ${counted(views().length, "view")}, ${counted(services().length, "service")}; applied as ${state.registry.fingerprint.slice(0, 16)}.`, search),
+    heading("Registry", `${counted(entities().length, "entity", "entities")}, ${counted(views().length, "view")}, ${counted(services().length, "service")}; fingerprint ${state.registry.fingerprint.slice(0, 16)}.`, search),
     list,
   );
   render();
@@ -59,7 +59,7 @@ function found(text) {
   const asked = services().filter((one) => has(one.name, one.owner, one.description, one.features, tagTexts(one)));
   if (asked.length) cards.push(serviceCard(asked));
   if (!text) cards.push(historyCard());
-  if (!cards.length) return nothing("Nothing found", `Nothing that is applied mentions “${text}”.`);
+  if (!cards.length) return emptyState("Nothing found", `No applied definition contains “${text}”.`);
   return cards;
 }
 
@@ -86,7 +86,7 @@ function entityCard(shown) {
       { class: "about" },
       one.description,
       retiring(one),
-      one.retired.length ? el("span", { class: "quiet" }, `Retired fields, which loads delete: ${one.retired.join(", ")}.`) : null,
+      one.retired.length ? el("span", { class: "quiet" }, `Retired fields, deleted by the next load: ${one.retired.join(", ")}.`) : null,
       one.owner && el("span", { class: "quiet" }, one.owner),
       tags(one),
     ),
@@ -97,9 +97,9 @@ function entityCard(shown) {
 function viewCard(one, fields) {
   const facts = [
     ["Entity", one.entity],
-    ["Written", one.kind === "batch" ? `in batches, every ${one.refresh}` : `by a stream, every ${one.refresh}`],
+    ["Written", one.kind === "batch" ? `in batches, expected every ${one.refresh}` : `by a stream, expected every ${one.refresh}`],
     ["Expires", one.expires],
-    ["Source", one.source.length > LONG ? `${one.source.split(" ")[0]}, told below` : one.source],
+    ["Source", one.source.length > LONG ? `${one.source.split(" ")[0]}, see below` : one.source],
     ["Ordering", one.ordering],
     ["Owner", one.owner],
   ].filter(([, text]) => text);
@@ -116,13 +116,13 @@ function viewCard(one, fields) {
     { id: `view-${one.name}`, tools: el("span", { class: "pair" }, kindBadge(one.kind), retiring(one)) },
     one.description && el("p", { class: "lead" }, one.description),
     el("dl", { class: "facts" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
-    one.source.length > LONG ? el("details", { class: "source" }, el("summary", {}, "The whole source"), el("pre", {}, one.source)) : null,
+    one.source.length > LONG ? el("details", { class: "source" }, el("summary", {}, "Full source"), el("pre", {}, one.source)) : null,
     tags(one).length ? el("p", { class: "tags" }, tags(one)) : null,
     filled(`Fields of ${one.name}`, FIELD_COLUMNS, rows),
   );
 }
 
-/** A table without the columns in which no row says anything. */
+/** A table without its empty columns. */
 function filled(caption, columns, rows) {
   const says = (cell) => (cell instanceof Node ? !["", "–"].includes(cell.textContent) : Boolean(cell));
   const kept = columns.map((_, index) => index === 0 || rows.some((row) => says(row[index])));
@@ -147,10 +147,10 @@ function historyCard() {
     moment(one.at_ms),
     one.after.slice(0, 16),
     one.who || "–",
-    one.changes.length ? el("ul", { class: "changes" }, one.changes.map((change) => el("li", {}, el("span", { class: `badge change-${change.kind}` }, change.kind), " ", change.subject, change.detail && `: ${change.detail}`))) : el("span", { class: "quiet" }, "descriptions alone"),
+    one.changes.length ? el("ul", { class: "changes" }, one.changes.map((change) => el("li", {}, el("span", { class: `badge change-${change.kind}` }, change.kind), " ", change.subject, change.detail && `: ${change.detail}`))) : el("span", { class: "quiet" }, "descriptions only"),
   ]);
   if (!rows.length) {
-    rows.push(["now", state.registry.fingerprint.slice(0, 16), "–", "What is applied; no apply is remembered."]);
+    rows.push(["now", state.registry.fingerprint.slice(0, 16), "–", "Applied; no history is recorded."]);
   }
-  return card("Change history", { note: "the newest apply first" }, table("Change history", columns, rows));
+  return card("Change history", { note: "newest first" }, table("Change history", columns, rows));
 }

@@ -1,18 +1,18 @@
-// Stream: who feeds the stream views, how far they are, and what they refused.
+// Stream: the workers of stream views, their lag and their dead letters.
 
 import { getJson } from "../api.js";
 import { Chart } from "../chart.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { count, counted, moment, percent, span } from "../format.js";
-import { card, figure, figures, heading, nothing, table, trouble, typed } from "../parts.js";
+import { card, figure, figures, heading, emptyState, table, errorMessage, typed } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { workerCard } from "./demo.js";
-import { follow } from "./follow.js";
-import { COLOURS, coloured } from "./words.js";
+import { poll } from "./poll.js";
+import { COLOURS, coloured } from "./view_state.js";
 
 const WORKERS = [
   { name: "Worker", mono: true },
-  { name: "Events a second", right: true },
+  { name: "Events per second", right: true },
   { name: "Written", right: true },
   { name: "Dropped", right: true },
   { name: "Dead letters", right: true },
@@ -24,44 +24,44 @@ const LETTERS = [{ name: "When" }, { name: "Reason", wide: true }, { name: "Even
 export function stream(box) {
   const streams = views().filter((one) => one.kind === "stream");
   if (!streams.length) {
-    fill(box, heading("Stream"), nothing("No stream view is declared", "A view with `stream:` is written event by event, and each of its fields expires by itself."));
+    fill(box, heading("Stream"), emptyState("No stream view is declared", "A view with `stream:` is written event by event; each of its fields has its own TTL."));
     return {};
   }
   const worker = state.session.demo ? workerCard() : null;
-  const told = el("div", {});
+  const notice = el("div", {});
   const list = el("div", { class: "stack" });
   const uncounted = el("div", {});
   const shown = streams.slice(0, COLOURS.length);
   const chart = new Chart({ series: coloured(shown), unit: (v) => `${Math.round(v * 10) / 10}` });
   fill(
     box,
-    heading("Stream", "Events on their way into the store: workers, lag, and what was refused."),
-    told,
-    el("div", { class: "stack" }, worker?.node, card("Events a second", { note: "read by each view's workers" }, uncounted, chart.node), list),
+    heading("Stream", "The events written to the store: workers, lag and dead letters."),
+    notice,
+    el("div", { class: "stack" }, worker?.node, card("Events per second", { note: "read by the workers of each view" }, uncounted, chart.node), list),
   );
   let letters = {};
   const render = () => {
-    renew(list, streams.map((one) => feedCard(one, letters[one.name] ?? [])));
+    patch(list, streams.map((one) => feedCard(one, letters[one.name] ?? [])));
     const rates = shown.map((one) => ratesOf(one.name));
     chart.node.hidden = rates.every((rate) => rate.every((value) => value === null));
-    renew(uncounted, chart.node.hidden ? el("p", { class: "quiet" }, "No worker tells of events, and no group has read a stream of this project: there is nothing to count.") : null);
-    chart.show([state.history.map((point) => point.at_ms), ...rates], `Events a second now: ${shown.map((one, index) => `${one.name} ${(rates[index].at(-1) ?? 0).toFixed(1)}`).join(", ")}.`);
+    patch(uncounted, chart.node.hidden ? el("p", { class: "quiet" }, "No worker reports events, and no consumer group has read a stream of this project.") : null);
+    chart.show([state.history.map((point) => point.at_ms), ...rates], `Events per second now: ${shown.map((one, index) => `${one.name} ${(rates[index].at(-1) ?? 0).toFixed(1)}`).join(", ")}.`);
   };
-  const following = follow(async () => {
+  const polling = poll(async () => {
     try {
       ({ letters } = await getJson("api/letters"));
-      renew(told);
+      patch(notice);
       render();
     } catch (error) {
-      renew(told, trouble(error));
+      patch(notice, errorMessage(error));
     }
   }, 3000);
-  following.now();
+  polling.now();
   const off = on("live", render);
-  return { update: () => {}, end: () => (off(), following.end(), chart.end(), worker?.end()) };
+  return { update: () => {}, end: () => (off(), polling.end(), chart.end(), worker?.end()) };
 }
 
-/** Events a second: as workers tell, else by what a group has read between looks, else nothing. */
+/** Events per second, as workers report them; otherwise from the reads of a consumer group; otherwise `null`. */
 function ratesOf(name) {
   return state.history.map((point, index) => {
     if (point.rates[name] !== undefined) return point.rates[name];
@@ -83,14 +83,14 @@ function feedCard(about, letters) {
   const dropped = workers.reduce((sum, one) => sum + one.dropped_older + one.dropped_expired, 0);
   return card(
     name,
-    { id: `feed-${name}`, note: `each field lives ${about.ttl} from its last write` },
+    { id: `feed-${name}`, note: `each field expires ${about.ttl} after its last write` },
     figures(
       figure("Source", feed.source || "none", feed.source ? "" : "a program pushes its events"),
-      figure("Events a second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
-      figure("Lag", feed.lag === null ? "–" : count(feed.lag), feed.lag === null ? "not known" : "events yet to be read", { tone: feed.lag > 1000 ? "warn" : "" }),
+      figure("Events per second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
+      figure("Lag", feed.lag === null ? "–" : count(feed.lag), feed.lag === null ? "unknown" : "unread events", { tone: feed.lag > 1000 ? "warn" : "" }),
       figure("Dropped", count(dropped), "older or expired events"),
-      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead === null ? "not known" : feed.dead ? "refused events" : "nothing was refused", { tone: feed.dead ? "warn" : "" }),
-      figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "nothing lives"),
+      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead === null ? "unknown" : feed.dead ? "rejected events" : "none rejected", { tone: feed.dead ? "warn" : "" }),
+      figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "none live"),
     ),
     feed.source || workers.length ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,
     letters.length ? [el("h3", {}, `Newest of ${counted(feed.dead ?? letters.length, "dead letter")}`), letterTable(name, letters)] : null,
@@ -98,7 +98,7 @@ function feedCard(about, letters) {
 }
 
 function workerTable(name, workers) {
-  if (!workers.length) return nothing("No worker feeds this view now", "Start one in the repository's folder:", `featurekit stream run ${name}`);
+  if (!workers.length) return emptyState("This view has no worker", "To start one, run in the repository's folder:", `featurekit stream run ${name}`);
   const rows = workers.map((one) => ({
     key: one.name,
     cells: [
@@ -110,7 +110,7 @@ function workerTable(name, workers) {
       one.lag === null ? "–" : count(one.lag),
       one.trouble
         ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "waiting"), el("span", { class: "why" }, one.trouble))
-        : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "working"), one.error && el("span", { class: "why" }, `Before: ${one.error}`)),
+        : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "working"), one.error && el("span", { class: "why" }, `Last error: ${one.error}`)),
     ],
   }));
   return table(`Workers of ${name}`, WORKERS, rows);
@@ -119,7 +119,7 @@ function workerTable(name, workers) {
 function letterTable(name, letters) {
   const rows = letters.map((one) => ({
     key: one.id,
-    cells: [moment(one.at_ms), one.reason || "no reason was kept", el("span", { class: "words" }, Object.entries(one.fields).map(([field, text]) => el("code", {}, `${field}=${text}`)))],
+    cells: [moment(one.at_ms), one.reason || "no reason recorded", el("span", { class: "words" }, Object.entries(one.fields).map(([field, text]) => el("code", {}, `${field}=${text}`)))],
   }));
   return table(`Dead letters of ${name}`, LETTERS, rows);
 }

@@ -1,13 +1,13 @@
-// One user, watched: its values with their TTLs counting down, read anew twice a second or so.
+// One watched user: its values with their TTLs counting down, refreshed every 1.5 seconds.
 
 import { postJson } from "../api.js";
-import { el, fill, renew } from "../dom.js";
+import { el, fill, patch } from "../dom.js";
 import { took } from "../format.js";
-import { breakable, card, message, nothing, statusBadge, table } from "../parts.js";
+import { breakable, card, message, emptyState, statusBadge, table } from "../parts.js";
 import { IdPicker, anyId } from "../pickers.js";
 import { entity, views } from "../state.js";
 import { ttlCell } from "../ttl.js";
-import { follow } from "./follow.js";
+import { poll } from "./poll.js";
 
 const COLUMNS = [{ name: "Feature", mono: true }, { name: "Value", mono: true }, { name: "Status" }, { name: "TTL left", right: true }];
 
@@ -18,25 +18,25 @@ export class WatchedUser {
     this.note = el("p", { class: "card-note" });
     this.pick = el("div", { class: "watch-pick" });
     this.body.addEventListener("expired", () => this.expired());
-    this.node = card("One user, watched", { id: "watched", tools: this.pick }, this.body, this.note);
-    this.following = follow(() => this.ask(), 1500);
+    this.node = card("Watched user", { id: "watched", tools: this.pick }, this.body, this.note);
+    this.polling = poll(() => this.refresh(), 1500);
     this.begin();
   }
 
   async begin() {
     if (!this.about) return;
     const id = await anyId(this.about.name);
-    this.picker = new IdPicker(this.about, { ids: [id], many: false, changed: () => this.following.now() });
+    this.picker = new IdPicker(this.about, { ids: [id], many: false, changed: () => this.polling.now() });
     fill(this.pick, this.picker.node);
-    this.following.now();
+    this.polling.now();
   }
 
-  async ask() {
+  async refresh() {
     if (!this.picker) return;
     if (!this.picker.value.length) this.picker.input.value = await anyId(this.about.name);
     const [id] = this.picker.value;
     if (!id) {
-      fill(this.body, nothing("No user is stored", "Bulk-load some, and the first of them is watched here."));
+      fill(this.body, emptyState("No user is stored", "Bulk-load some users; this card then shows one of them."));
       return;
     }
     const names = views().filter((one) => one.entity === this.about.name).map((one) => one.name);
@@ -45,7 +45,7 @@ export class WatchedUser {
       this.result = { ...result, at: performance.now(), id };
       this.render();
     } catch {
-      // The banner tells that the store is away; what is shown goes on expiring.
+      // The banner reports that the store is unavailable; the shown values keep expiring.
     }
   }
 
@@ -55,12 +55,12 @@ export class WatchedUser {
       if (cell.ttl_ms !== null && cell.ttl_ms >= 0 && cell.ttl_ms <= passed) Object.assign(cell, { text: null, status: "missing", ttl_ms: null });
     }
     this.render();
-    this.following.now();
+    this.polling.now();
   }
 
   render() {
     const { features, rows: [row], at, elapsed_ms: elapsed } = this.result;
-    this.note.textContent = `Read anew every 1.5 s; the last read took ${took(elapsed)}. The bars are how much of its TTL each value has left.`;
+    this.note.textContent = `Refreshed every 1.5 s; the last read took ${took(elapsed)}. Bars show the remaining share of each TTL.`;
     const cells = row.cells.map((cell, index) => {
       const feature = features[index];
       return {
@@ -74,10 +74,10 @@ export class WatchedUser {
         ],
       };
     });
-    renew(this.body, row.found ? null : message("warn", "This user isn't in the store.", "Either it was never materialized or its key-level TTL expired."), table("The watched user's features", COLUMNS, cells, { compact: true }));
+    patch(this.body, row.found ? null : message("warn", "This user isn't in the store.", "Either it was never materialized or its key-level TTL expired."), table("The watched user's features", COLUMNS, cells, { compact: true }));
   }
 
   end() {
-    this.following.end();
+    this.polling.end();
   }
 }

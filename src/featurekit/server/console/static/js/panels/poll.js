@@ -1,31 +1,31 @@
-// Following: what a panel shows is asked for again and again while it is open and the store answers,
-// so that no result outlives a reset, an expiry or another write.
+// Polling: refreshes the data of an open panel while the store answers, so that no result outlives
+// a reset, an expiry or another write.
 
 import { isUp, on } from "../state.js";
 
 /**
- * Ask now, and then every `everyMs`; at most one request is under way.
+ * Send a request every `everyMs`; at most one request is pending.
  *
- * `ask` returns a promise. `now()` asks at once; `end()` stops it.
+ * `request` returns a promise. `now()` sends one at once; `end()` stops polling.
  */
-export function follow(ask, everyMs = 2000) {
+export function poll(request, everyMs = 2000) {
   let timer = 0;
-  let asking = false;
+  let pending = false;
   let again = false;
   let ended = false;
 
   const now = async () => {
     if (ended) return;
-    if (asking) {
+    if (pending) {
       again = true;
       return;
     }
-    asking = true;
+    pending = true;
     clearTimeout(timer);
     try {
-      await ask();
+      await request();
     } finally {
-      asking = false;
+      pending = false;
       if (!ended) timer = setTimeout(later, again ? 30 : everyMs);
       again = false;
     }

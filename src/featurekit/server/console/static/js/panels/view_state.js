@@ -1,12 +1,12 @@
-// Words that several panels use of the same things.
+// The state of a view in words, shared by several panels.
 
 import { el } from "../dom.js";
 import { ago, count } from "../format.js";
 
-/** Colours of the page for the series of a plot, one a view. */
+/** The colours of chart series, one per view. */
 export const COLOURS = ["accent", "stream", "batch", "warm", "good", "bad"];
 
-/** Views as series of a plot: the first of each kind has the colour of its kind. */
+/** Chart series for views; the first view of each kind has the colour of its kind. */
 export function coloured(views) {
   const left = COLOURS.filter((colour) => !views.some((view) => view.kind === colour));
   const used = new Set();
@@ -17,10 +17,10 @@ export function coloured(views) {
   });
 }
 
-/** How many entities are stored: `200`, or `1,000+` where more were not looked at. */
+/** The number of stored entities: `200`, or `1,000+` if the sample is incomplete. */
 export const storedWords = (one) => `${count(one.present)}${one.whole ? "" : "+"}`;
 
-/** When a view was last written, and whether that is too long ago. */
+/** When a view was last written, and whether it is late. */
 export function loadState(view, run, nowMs, life) {
   if (view.kind === "stream") return streamState(view, life);
   if (!run || run.last_run_ms === null) return el("span", { class: "badge status-missing" }, "never loaded");
@@ -29,13 +29,13 @@ export function loadState(view, run, nowMs, life) {
   return el("span", { class: "pair" }, when, run.late && el("span", { class: "badge status-missing" }, "late"));
 }
 
-/** How long ago a stream last wrote, by the field that has the most left; `null` if nothing tells. */
+/** Milliseconds since a stream was last written, computed from its longest remaining TTL; `null` if unknown. */
 export function streamAge(view, life) {
   if (!life?.live || life.newest_ttl_ms === null) return null;
   return Math.max(0, Math.max(...view.fields.map((field) => field.ttl_ms)) - life.newest_ttl_ms);
 }
 
-/** A stream writes all the time: its newest field tells when it last did. */
+/** The state of a stream view, computed from its newest field. */
 function streamState(view, life) {
   if (!life?.live) return el("span", { class: "badge status-missing" }, "silent");
   const since = streamAge(view, life);
