@@ -89,7 +89,7 @@ function topOf(live) {
 }
 
 function storedNote(one) {
-  if (one.whole) return "stored, all of them counted";
+  if (one.whole) return "stored";
   return one.sampled ? "sampled; more exist" : "none in the scanned keys";
 }
 
