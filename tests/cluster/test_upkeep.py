@@ -10,7 +10,7 @@ import pytest
 
 from featurekit import FeatureStore, StreamOptions
 from featurekit.bench import run_bench
-from featurekit.errors import StoreError, StoreUnfitError
+from featurekit.errors import LockedError, StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
@@ -100,8 +100,10 @@ def test_a_lock_holds_on_a_cluster(shop: FeatureStore) -> None:
     store: Any = shop.handle.store
     with ViewLock(store, "fs", "profile", 0) as lock:
         lock.check()
-        assert not ViewLock(store, "fs", "profile", 0)._taken()
-    assert ViewLock(store, "fs", "profile", 0)._taken()
+        with pytest.raises(LockedError), ViewLock(store, "fs", "profile", 0):
+            pass
+    with ViewLock(store, "fs", "profile", 0) as lock:
+        lock.check()
 
 
 def test_a_bench_compares_with_other_clients_of_the_cluster(

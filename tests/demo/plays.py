@@ -43,7 +43,7 @@ class Play:
         for _ in range(times):
             users.schedule_tick(0)
             if events := users.read(users.per_tick, 0):
-                worker._handle(events)
+                worker.process(events)
 
 
 @asynccontextmanager

@@ -145,7 +145,9 @@ def test_of_two_loads_of_one_view_the_second_is_told(shop: FeatureStore) -> None
     with ThreadPoolExecutor(1) as pool:
         pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
         started.wait(10)
-        with pytest.raises(LockedError, match=r"'scores' is being loaded by process \d+ on \S+"):
+        with pytest.raises(
+            LockedError, match=r"process \d+ on \S+ is loading feature view 'scores'"
+        ):
             shop.write_batch("scores", {"u1": {"risk": 1.0}})
         assert shop.write_batch("profile", {"u1": {}}).rows_written == 1
         end.set()
@@ -173,7 +175,7 @@ def test_a_load_that_loses_its_lock_stops(valkey: Server, shop: FeatureStore) ->
         client.set("fs:@lock:scores", "another's", px=5000)
         time.sleep(2.2)  # a renewal is due
         end.set()
-        with pytest.raises(LockedError, match="was lost"):
+        with pytest.raises(LockedError, match="lost the lock"):
             load.result(30)
         assert client.get("fs:@lock:scores") == b"another's"
 

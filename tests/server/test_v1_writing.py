@@ -74,7 +74,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "event_timestamp": 1}]}, 422, "no such field"),
         ("/v1/views/activity/write", {"rows": [], "ttl_s": "x"}, 422, "expected a number"),
         ("/v1/views/activity/write", {"rows": [], "ttl_s": 1e300}, 422, "a number of seconds"),
-        ("/v1/views/activity/write", {"rows": [], "ttl_s": 0}, 422, "is no TTL"),
+        ("/v1/views/activity/write", {"rows": [], "ttl_s": 0}, 422, "is not a TTL"),
         ("/v1/views/activity/write", {"rows": [{}] * 301}, 422, "at most 300 rows, not 301"),
         ("/v1/materialize", {"views": ["nothing"]}, 404, "unknown feature view 'nothing'"),
         ("/v1/materialize", {"start": 5}, 422, "expected a string"),

@@ -100,7 +100,7 @@ def test_a_user_who_may_not_renew_a_lock_is_told_before_anything_is_written(
     server: Server, tmp_path: Path
 ) -> None:
     def load(store: FeatureStore) -> None:
-        with pytest.raises(StoreUnfitError, match="may not hold the lock"):
+        with pytest.raises(StoreUnfitError, match="no permission to hold the lock"):
             store.write_batch("profile", {"u1": {"country": "NO"}})
 
     granted = rows()["writing a batch view"] - {"+eval"}

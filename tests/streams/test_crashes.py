@@ -15,7 +15,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.runtime.writer import Values
+from featurekit.runtime.write_arguments import Values
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
 from tests.streams.crew import forked

@@ -22,7 +22,7 @@ from tests.streams.crew import emit, ended, until, worker
 from tests.streams.repos import repository
 
 KEY = "featurekit:{shop}:workers"
-QUICK = StreamOptions("w1", worker=WorkerOptions(wait_s=0.02, interval_s=0.1))
+QUICK = StreamOptions("w1", worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1))
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ SETTINGS = {
     "heartbeat.interval.ms": "500",
     "reconnect.backoff.max.ms": "200",
 }
-PACE = WorkerOptions(batch=50, wait_s=0.2, first_pause_s=0.05, longest_pause_s=0.2)
+PACE = WorkerOptions(batch_size=50, wait_s=0.2, min_retry_s=0.05, max_retry_s=0.2)
 
 
 class Cluster:
@@ -275,7 +275,7 @@ def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: 
         reader.close()
         stop = threading.Event()
         told: list[StreamReport] = []
-        how = StreamOptions(worker=WorkerOptions(wait_s=0.2, interval_s=0.3, grace_s=0.5))
+        how = StreamOptions(worker=WorkerOptions(wait_s=0.2, report_interval_s=0.3, grace_s=0.5))
         thread = threading.Thread(
             target=lambda: store.streams.run(options=how, stop=stop, on_report=told.append)
         )

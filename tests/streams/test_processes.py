@@ -20,7 +20,7 @@ from tests.servers import Server, running, valkey_binary
 from tests.streams.crew import counts, emit, ended, forked, newest, until, worker
 from tests.streams.repos import immortal, repository
 
-PACE = WorkerOptions(batch=50, wait_s=0.05, first_pause_s=0.02, longest_pause_s=0.2)
+PACE = WorkerOptions(batch_size=50, wait_s=0.05, min_retry_s=0.02, max_retry_s=0.2)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.servers import Server
 from tests.streams.crew import counts, emit, newest, until
 from tests.streams.repos import repository, stored, ttl_ms
 
-QUICK = WorkerOptions(wait_s=0.02, interval_s=30.0, first_pause_s=0.01, longest_pause_s=0.05)
+QUICK = WorkerOptions(wait_s=0.02, report_interval_s=30.0, min_retry_s=0.01, max_retry_s=0.05)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
     reasons = [by_id[i][0].decode() for i in ids]
     assert reasons[0] == "count: 'many' is not an int64"
     assert reasons[1] == "count: -1 is below min 0"
-    assert reasons[2] == "user_id: an event without it is of no entity"
+    assert reasons[2] == "user_id: missing join key"
     assert "WRONGTYPE" in reasons[6]
     assert len(report.reasons) == 3
     assert (pending(client), stored(server, "fs:user:u2")) == (0, {b"count": b"2"})
@@ -131,7 +131,7 @@ def test_a_time_that_is_half_of_a_pair_is_buried(store: FeatureStore, client: re
     client.xadd("session-events", {"body": body})
     assert drain(store, "session").rejected == 1
     [dead] = dead_letters(client, "session-events:dead")
-    assert dead[b"@reason"] == b"event_timestamp: '\\ud800' is no time"
+    assert dead[b"@reason"] == b"event_timestamp: '\\ud800' is not a time"
 
 
 def test_json_entries_are_mapped_filtered_and_ordered(
@@ -159,7 +159,7 @@ def test_json_entries_are_mapped_filtered_and_ordered(
     assert stored(server, "fs:user:u3") == {b"score": b"1", b"@session": b"%d" % now_ms}
     dead = dead_letters(client, "session-events:dead")
     assert {entry[b"@reason"].decode() for entry in dead} == {
-        "event_timestamp: the view orders events by time, and this one has none",
+        "event_timestamp: an event of a view with `ordering: event_time` must have a time",
         "step: '3' is not an int64",
         "a JSON object is expected, not [1]",
         "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
@@ -227,7 +227,9 @@ def test_two_workers_share_a_group(store: FeatureStore, client: redis.Redis) -> 
     reports: list[StreamReport] = []
 
     def work(name: str) -> None:
-        how = StreamOptions(consumer=name, once=True, worker=WorkerOptions(batch=50, wait_s=0.02))
+        how = StreamOptions(
+            consumer=name, once=True, worker=WorkerOptions(batch_size=50, wait_s=0.02)
+        )
         reports.extend(store.streams.run(["activity"], how))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
@@ -272,7 +274,7 @@ def test_a_full_store_makes_the_worker_wait_and_loses_nothing(
     emit(client, 0, 2000)
     told: list[StreamReport] = []
     stop = threading.Event()
-    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1, max_retry_s=0.1))
     store.stream_writer("activity").write("u1", {"count": 0})
     client.config_set("maxmemory", 1)
     try:
@@ -297,7 +299,7 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
     url = server.url.replace("unix://", "unix://w:p@")
     stop = threading.Event()
     told: list[StreamReport] = []
-    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, interval_s=0.1, longest_pause_s=0.1))
+    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1, max_retry_s=0.1))
     try:
         with repository(tmp_path / "w", url) as store:
             running = threading.Thread(

@@ -211,7 +211,7 @@ class EventSimulator:
     def __init__(self, writer: StreamWriter, users: SimulatedUsers) -> None:
         self.users = users
         options = WorkerOptions(
-            batch=users.per_tick, wait_s=WAIT_S, interval_s=users.tick_s, grace_s=0.5
+            batch_size=users.per_tick, wait_s=WAIT_S, report_interval_s=users.tick_s, grace_s=0.5
         )
         self.worker = Worker(writer, users, options, self._on_report, now_ms)
         self._thread = threading.Thread(target=self._run, name="event simulator", daemon=True)

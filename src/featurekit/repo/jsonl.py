@@ -11,7 +11,8 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
 from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
 from featurekit.runtime.metrics import EventMetrics
-from featurekit.runtime.writer import Event, StreamWriter, WriteReport
+from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import object_reader
 
 

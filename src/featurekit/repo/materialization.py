@@ -94,9 +94,9 @@ class Materializer:
         rejects = RejectedRows() if self.skip_bad_rows else None
         written_keys: set[bytes] = set()
         with self._load(view) as (lock, report):
-            watch = progress_callback(view.name, 0, self.on_progress, lock.check)
+            on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
             prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
-            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, watch=watch)
+            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(written_keys))
             report.rows_written -= report.rows_superseded
@@ -123,8 +123,12 @@ class Materializer:
                     lambda row: source.locate(view, row),
                     self.store.capabilities,
                 )
-                watch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
-                send_batches(self.store, prepared, report, skip=self.skip_bad_rows, watch=watch)
+                on_batch = progress_callback(
+                    view.name, scan.rows_read, self.on_progress, lock.check
+                )
+                send_batches(
+                    self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch
+                )
             finally:
                 rejects.close()
                 report.rejects_path = str(rejects.path) if rejects.written else ""

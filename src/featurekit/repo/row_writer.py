@@ -20,7 +20,8 @@ from featurekit.repo.jsonl import event_reader
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import MaterializeReport, send_batches
 from featurekit.runtime.load_rows import InputRow, encode_rows
-from featurekit.runtime.writer import Event, StreamWriter
+from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.writer import StreamWriter
 from featurekit.types import short_repr
 
 
@@ -91,7 +92,7 @@ class RowWriter:
         store.check_writable(self.view.key.prefix)
         given = [self._given(index, found) for index, found in enumerate(objects)]
         prepared = list(encode_rows(self.view, given, None, set(), store.capabilities))
-        send_batches(store, iter(prepared), report, skip=False, watch=_watch)
+        send_batches(store, iter(prepared), report, skip=False, on_batch=_ignore_progress)
         self._counters.loads(self.view.name).rows_written += report.rows_written
         return RowsReport(self.view.name, report.rows_written)
 
@@ -151,5 +152,5 @@ def _floats(value: object) -> object:
     return value
 
 
-def _watch(_done: int) -> None:
+def _ignore_progress(_done: int) -> None:
     """Nobody waits for progress."""

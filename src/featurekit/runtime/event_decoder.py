@@ -1,116 +1,82 @@
-"""Translation: from an event as it came to what the writer of its view takes."""
+"""Decode the events of a stream into what the view's writer expects."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
-from featurekit.runtime.write_arguments import Timestamp
-from featurekit.runtime.writer import Event
+from featurekit.runtime.write_arguments import Event, Timestamp
 from featurekit.types import DType, codec_of, short_repr
 
 EVENT_TIMESTAMP = "event_timestamp"
-"""The column with an event's time, unless the stream names another."""
+"""The column with an event's time, unless the stream names another one."""
 
 DecodeEvent = Callable[[StreamEvent], Event | None]
-"""From an event to what is to be written; `None` for one that the view does not want."""
+"""Returns the event to write; `None` for an event that `where:` excludes."""
 
-_Read = Callable[[Any], object]
+_ParseValue = Callable[[Any], object]
 
-_SHORT = 18
-"""Digits that every int64 has room for."""
+_MAX_DIGITS = 18
+"""The number of digits that always fit an int64."""
 
 
 class _Column(NamedTuple):
-    """One column of an event: a join key's or a field's, and how its value is read."""
+    """The column of an event that contains a join key or a field.
+
+    Attributes:
+        name: The name of the join key or field.
+        column: The name of the column.
+        from_bytes: Parses its value in an event of the form `text`.
+        from_json: Parses its value in an event of the form `json`.
+    """
 
     name: str
-    key: str
-    text: _Read
-    json: _Read
+    column: str
+    from_bytes: _ParseValue
+    from_json: _ParseValue
+
+
+_KeysAndValues = tuple[tuple[object, ...], dict[str, object]]
+"""An event's join keys in order, and its fields."""
 
 
 def event_decoder(view: ViewPlan) -> DecodeEvent:
-    """The function that translates the events of a view's stream.
+    """Return the function that decodes the events of a view's stream.
 
     Raises (the function):
-        ValueRefusedError: It is no event, lacks a join key or its time, or has a value that is not
-            of its field's type; `where` names the column.
+        ValueRefusedError: The event has a fault, no join key or no usable time, or a value that
+            does not fit its field's type; `where` names the column.
     """
     stream = view.stream
     renames = dict(stream.columns) if stream else {}
     where = dict(stream.where) if stream else {}
     keys = [_column(renames, k.name, k.dtype) for k in view.key.join_keys]
     fields = [_column(renames, f.name, f.dtype) for f in view.fields]
-    timed = view.ordering == "event_time"
-    clock = (stream and stream.event_timestamp_field) or EVENT_TIMESTAMP
+    by_event_time = view.ordering == "event_time"
+    time_column = (stream and stream.event_timestamp_field) or EVENT_TIMESTAMP
 
-    def translate(event: StreamEvent) -> Event | None:
+    def decode(event: StreamEvent) -> Event | None:
         if event.fault:
             raise ValueRefusedError(event.fault)
         columns = event.columns
-        for key, text in where.items():
-            if key not in columns or _text(columns[key]) != text:
+        for column, expected in where.items():
+            if column not in columns or _comparable(columns[column]) != expected:
                 return None
         is_json = event.form == "json"
         try:
-            parts, values = _read(columns, keys, fields, is_json=is_json)
+            key_values, values = _decode_complete(columns, keys, fields, is_json=is_json)
         except (ValueError, KeyError, TypeError):
-            parts, values = _read_carefully(columns, keys, fields, is_json=is_json)
-        entity = parts if len(parts) > 1 else parts[0]
-        return (entity, values, _time(columns.get(clock), clock)) if timed else (entity, values)
+            key_values, values = _decode_by_column(columns, keys, fields, is_json=is_json)
+        entity = key_values if len(key_values) > 1 else key_values[0]
+        if by_event_time:
+            return entity, values, _event_time(columns.get(time_column), time_column)
+        return entity, values
 
-    return translate
-
-
-_Parts = tuple[tuple[object, ...], dict[str, object]]
-"""An event's join keys and its values."""
-
-
-def _read(
-    columns: Mapping[str, Any], keys: list[_Column], fields: list[_Column], *, is_json: bool
-) -> _Parts:
-    """The values of an event that is as it should be, which nearly all are."""
-    if is_json:
-        return (
-            tuple([from_json(columns[key]) for _, key, _, from_json in keys]),
-            {
-                name: from_json(columns[key])
-                for name, key, _, from_json in fields
-                if key in columns
-            },
-        )
-    return (
-        tuple([from_text(columns[key]) for _, key, from_text, _ in keys]),
-        {name: from_text(columns[key]) for name, key, from_text, _ in fields if key in columns},
-    )
-
-
-def _read_carefully(
-    columns: Mapping[str, Any], keys: list[_Column], fields: list[_Column], *, is_json: bool
-) -> _Parts:
-    """The same, one by one: nulls are nulls, and what is wrong is named."""
-
-    def value(column: _Column) -> object:
-        given = columns[column.key]
-        if given is None:
-            return None
-        try:
-            return column.json(given) if is_json else column.text(given)
-        except UnicodeDecodeError as error:
-            raise ValueRefusedError(f"{given!r} is not UTF-8", where=column.key) from error
-        except ValueRefusedError as error:
-            raise ValueRefusedError(error.message, where=column.key, hint=error.hint) from error
-
-    for column in keys:
-        if columns.get(column.key) is None:
-            raise ValueRefusedError("an event without it is of no entity", where=column.key)
-    values = {column.name: value(column) for column in fields if column.key in columns}
-    return tuple(map(value, keys)), values
+    return decode
 
 
 def _column(renames: Mapping[str, str], name: str, dtype: DType) -> _Column:
@@ -118,26 +84,77 @@ def _column(renames: Mapping[str, str], name: str, dtype: DType) -> _Column:
     return _Column(name, renames.get(name, name), codec.bytes_parser(), codec.from_json)
 
 
-def _utf8(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise ValueRefusedError(f"{data!r} is not UTF-8", where=where) from None
+def _decode_complete(
+    columns: Mapping[str, Any],
+    keys: Sequence[_Column],
+    fields: Sequence[_Column],
+    *,
+    is_json: bool,
+) -> _KeysAndValues:
+    """Decode a valid event without nulls, as nearly all are. Raises for any other."""
+    if is_json:
+        return (
+            tuple([from_json(columns[column]) for _, column, _, from_json in keys]),
+            {
+                name: from_json(columns[column])
+                for name, column, _, from_json in fields
+                if column in columns
+            },
+        )
+    return (
+        tuple([from_bytes(columns[column]) for _, column, from_bytes, _ in keys]),
+        {
+            name: from_bytes(columns[column])
+            for name, column, from_bytes, _ in fields
+            if column in columns
+        },
+    )
 
 
-def _time(given: object, where: str) -> Timestamp:
-    """The time of an event: milliseconds since the epoch as a number or in digits, or RFC 3339."""
+def _decode_by_column(
+    columns: Mapping[str, Any],
+    keys: Sequence[_Column],
+    fields: Sequence[_Column],
+    *,
+    is_json: bool,
+) -> _KeysAndValues:
+    """Decode an event with nulls, or raise an error that names the bad column."""
+
+    def value(column: _Column) -> object:
+        given = columns[column.column]
+        if given is None:
+            return None
+        try:
+            return column.from_json(given) if is_json else column.from_bytes(given)
+        except UnicodeDecodeError as error:
+            raise ValueRefusedError(f"{given!r} is not UTF-8", where=column.column) from error
+        except ValueRefusedError as error:
+            raise ValueRefusedError(error.message, where=column.column, hint=error.hint) from error
+
+    for column in keys:
+        if columns.get(column.column) is None:
+            raise ValueRefusedError("missing join key", where=column.column)
+    values = {column.name: value(column) for column in fields if column.column in columns}
+    return tuple(map(value, keys)), values
+
+
+def _event_time(given: object, column: str) -> Timestamp:
+    """Return an event's time: milliseconds since the epoch, also as digits, or RFC 3339 text."""
     if isinstance(given, bytes):
-        given = _utf8(given, where)
-    if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) <= _SHORT:
-        return int(given)
-    if given is None or isinstance(given, str) or type(given) is int:
+        try:
+            given = given.decode()
+        except UnicodeDecodeError:
+            raise ValueRefusedError(f"{given!r} is not UTF-8", where=column) from None
+    if isinstance(given, str):
+        is_number = given.isascii() and given.isdigit() and len(given) <= _MAX_DIGITS
+        return int(given) if is_number else given
+    if given is None or type(given) is int:
         return given
-    raise ValueRefusedError(f"{short_repr(given)} is no time", where=where)
+    raise ValueRefusedError(f"{short_repr(given)} is not a time", where=column)
 
 
-def _text(value: object) -> str | None:
-    """A value as `where:` compares it: as it stands, JSON's other values as JSON writes them."""
+def _comparable(value: object) -> str | None:
+    """Return a value as `where:` compares it: text unchanged, other JSON values as JSON."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if value is None or isinstance(value, str):

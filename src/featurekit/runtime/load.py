@@ -1,8 +1,8 @@
-"""Loads: the prepared rows of one batch view into the store.
+"""Send the encoded rows of one batch view to the store.
 
-Whoever prepares rows (`tables` from Arrow, `rows` from dicts) yields `LoadBatch` batches; a
-load sends them and finds out, row by row, what the server refused. Preparing goes on in a
-thread while the server works, a bounded number of batches ahead.
+`load_tables` (Arrow tables) and `load_rows` (dicts) encode rows into `LoadBatch`es. `send_batches`
+encodes in a thread of its own, at most two batches ahead, while the server works, and finds out
+which rows the server refused.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from featurekit.errors import StoreError
 from featurekit.ports import Chunk, OnlineStore
 from featurekit.wire import Reply
 
-_AHEAD = 2
-_SHOWN = 20
-_PATIENCE_S = 5.0
+_BATCHES_AHEAD = 2
+_MAX_REASONS = 20
+_JOIN_TIMEOUT_S = 5.0
 
 
 @dataclass(slots=True)
 class MaterializeReport:
-    """What one load of one view did.
+    """The result of one load of one view.
 
     Attributes:
         view: The view.
         rows_read: Rows read from the source, within `start` and `end`.
-        rows_written: Rows that the store took: one for each entity.
-        rows_superseded: Rows that a newer row of the same entity took the place of.
+        rows_written: Rows that the store accepted: one for each entity.
+        rows_superseded: Rows that a newer row of the same entity replaced.
         rows_rejected: Rows that did not fit the view, or that the store refused.
         entities: Entities written.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
-        server_seconds: CPU time that the store's server used meanwhile; 0 if it does not tell.
-        rejects_path: The Parquet file of the refused rows; empty if none was.
-        reasons: The first refused rows, in words.
+        server_seconds: CPU time that the server used during the load; 0 if it is not known.
+        rejects_path: The Parquet file of rejected rows; empty without any.
+        reasons: Why the first rejected rows were rejected.
     """
 
     view: str
@@ -56,13 +56,20 @@ class MaterializeReport:
     reasons: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
-        """The report as plain data."""
+        """Return the report as plain data."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a load is: rows done, rows to do (0 while that is not known), seconds so far."""
+    """The progress of a load.
+
+    Attributes:
+        view: The view.
+        rows_done: Rows written or rejected so far.
+        rows_total: Rows to load; 0 if not known.
+        seconds: Seconds since the start.
+    """
 
     view: str
     rows_done: int
@@ -75,17 +82,17 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadBatch:
-    """Rows ready to be sent.
+    """Encoded rows, ready to be sent.
 
     Attributes:
         chunk: Their bytes.
-        faults: From all replies to which rows the server refused, by their index, and why.
-        key: From a row's index to its key, for errors.
-        rejected: How many further rows of the same batch were refused before.
+        row_errors: Maps all replies to the errors of refused rows, by row index.
+        key: Returns a row's key, for error messages.
+        rejected: Further rows of the batch that did not fit and are not in the chunk.
     """
 
     chunk: Chunk
-    faults: Callable[[list[Reply]], dict[int, str]]
+    row_errors: Callable[[list[Reply]], dict[int, str]]
     key: Callable[[int], str]
     rejected: int = 0
 
@@ -96,99 +103,99 @@ def send_batches(
     report: MaterializeReport,
     *,
     skip: bool,
-    watch: Callable[[int], None],
+    on_batch: Callable[[int], None],
 ) -> None:
-    """Send every batch, counting into `report`.
+    """Send all batches and count the results into `report`.
 
     Args:
-        store: Where to.
-        batches: What; made in a thread of its own.
-        report: Counted up as replies come.
-        skip: Whether rows whose key is of another type are counted and passed over.
-        watch: Called with the rows done so far after each batch; may raise to stop.
+        store: The store to write to.
+        batches: The encoded rows; iterated in another thread.
+        report: Updated as replies arrive.
+        skip: Count and skip rows whose key holds a value of another type.
+        on_batch: Called after each batch with the number of rows done. May raise to stop.
 
     Raises:
-        StoreError: The server refused a row; names the key and the reason, and what was written.
-        StoreUnavailableError: The server went away and did not come back.
+        StoreError: The server refused a row.
+        StoreUnavailableError: The server stopped answering and did not return in time.
     """
-    under_way: deque[LoadBatch] = deque()
+    unanswered: deque[LoadBatch] = deque()
 
     def chunks() -> Iterator[Chunk]:
-        for prepared in ahead(batches):
-            report.rows_rejected += prepared.rejected
-            if prepared.chunk.rows:
-                under_way.append(prepared)
-                yield prepared.chunk
+        for batch in _encoded_ahead(batches):
+            report.rows_rejected += batch.rejected
+            if batch.chunk.rows:
+                unanswered.append(batch)
+                yield batch.chunk
 
     for chunk, replies in store.load(chunks()):
-        prepared = under_way.popleft()
+        batch = unanswered.popleft()
         report.size_bytes += len(chunk.data)
-        faults = prepared.faults(replies) if replies is not None else {}
-        report.rows_written += chunk.rows - len(faults)
-        report.rows_rejected += len(faults)
-        if faults:
-            _refused(prepared, faults, report, skip=skip)
-        watch(report.rows_written + report.rows_rejected)
+        errors = batch.row_errors(replies) if replies is not None else {}
+        report.rows_written += chunk.rows - len(errors)
+        report.rows_rejected += len(errors)
+        if errors:
+            _report_errors(batch, errors, report, skip=skip)
+        on_batch(report.rows_written + report.rows_rejected)
 
 
-def _refused(
-    prepared: LoadBatch, faults: dict[int, str], report: MaterializeReport, *, skip: bool
+def _report_errors(
+    batch: LoadBatch, errors: dict[int, str], report: MaterializeReport, *, skip: bool
 ) -> None:
-    shown = [f"{prepared.key(row)}: {fault}" for row, fault in list(faults.items())[:_SHOWN]]
-    report.reasons += shown[: _SHOWN - len(report.reasons)]
-    # A key of another type is that row's own fault; everything else will hit the next rows too.
-    if skip and all(fault.startswith("WRONGTYPE") for fault in faults.values()):
+    reasons = [f"{batch.key(row)}: {error}" for row, error in list(errors.items())[:_MAX_REASONS]]
+    report.reasons += reasons[: _MAX_REASONS - len(report.reasons)]
+    # Only a key of another type concerns this row alone; any other error hits the next rows too.
+    if skip and all(error.startswith("WRONGTYPE") for error in errors.values()):
         return
     raise StoreError(
-        f"the store refused {len(faults)} of {prepared.chunk.rows} rows; {shown[0]}",
+        f"the store refused {len(errors)} of {batch.chunk.rows} rows; {reasons[0]}",
         where=report.view,
-        hint=f"{report.rows_written} rows are written, each whole; mend the cause and run it again",
+        hint=f"{report.rows_written} rows are written completely; fix the cause and load again",
     )
 
 
 def progress_callback(
-    view: str, total: int, on_progress: OnProgress | None, check: Callable[[], None]
+    view: str, rows_total: int, on_progress: OnProgress | None, check_lock: Callable[[], None]
 ) -> Callable[[int], None]:
-    """What `send_batches` calls after each batch: looks after the lock and tells the progress."""
+    """Return the `on_batch` of a load: it checks the lock and reports the progress."""
     start = time.monotonic()
 
-    def watch(done: int) -> None:
-        check()
+    def on_batch(rows_done: int) -> None:
+        check_lock()
         if on_progress is not None:
-            on_progress(Progress(view, done, total, time.monotonic() - start))
+            on_progress(Progress(view, rows_done, rows_total, time.monotonic() - start))
 
-    return watch
+    return on_batch
 
 
-def ahead(batches: Iterator[LoadBatch]) -> Iterator[LoadBatch]:
-    """The same batches, made in a thread up to two ahead of whoever takes them."""
-    maker = _Maker(batches)
-    maker.start()
+def _encoded_ahead(batches: Iterator[LoadBatch]) -> Iterator[LoadBatch]:
+    """Yield the same batches, encoded in a thread."""
+    encoder = _EncoderThread(batches)
+    encoder.start()
     try:
-        while (item := maker.box.get()) is not None:
+        while (item := encoder.results.get()) is not None:
             if isinstance(item, _Failure):
                 raise item.error
             yield item
     finally:
-        maker.stopped.set()
-        # A source may be deep in a query; its thread is a daemon and is not waited for without end.
-        maker.join(_PATIENCE_S)
+        encoder.stopped.set()
+        # The thread may be in the middle of a long query. It is a daemon, so do not wait for it.
+        encoder.join(_JOIN_TIMEOUT_S)
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error on its way from the preparing thread."""
+    """An error of the encoder thread, to be raised in the sending thread."""
 
     error: BaseException
 
 
-class _Maker(threading.Thread):
-    """Takes batches from an iterator and puts them into a box of a few, then `None`."""
+class _EncoderThread(threading.Thread):
+    """Puts the items of an iterator, then `None`, into a bounded queue."""
 
     def __init__(self, batches: Iterator[LoadBatch]) -> None:
         super().__init__(name="featurekit load", daemon=True)
         self._batches = batches
-        self.box: queue.Queue[LoadBatch | _Failure | None] = queue.Queue(_AHEAD)
+        self.results: queue.Queue[LoadBatch | _Failure | None] = queue.Queue(_BATCHES_AHEAD)
         self.stopped = threading.Event()
 
     @override
@@ -199,7 +206,7 @@ class _Maker(threading.Thread):
                 self._put(batch)
                 if self.stopped.is_set():
                     break
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the sending thread
             end = _Failure(error)
         finally:
             close = getattr(self._batches, "close", None)
@@ -210,7 +217,7 @@ class _Maker(threading.Thread):
     def _put(self, item: LoadBatch | _Failure | None) -> None:
         while not self.stopped.is_set():
             try:
-                return self.box.put(item, timeout=0.1)
+                return self.results.put(item, timeout=0.1)
             except queue.Full:
                 continue
         return None

@@ -1,4 +1,4 @@
-"""Rows given as dicts, prepared for a load without Arrow."""
+"""Encode rows given as dicts for a load, without Arrow."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk
 from featurekit.runtime.load import LoadBatch
 
-_ROWS = 512
+_ROWS_PER_BATCH = 512
 
 
 @dataclass(slots=True)
 class RejectedRows:
-    """Rows that were refused, as given, and why."""
+    """Rows that did not fit the view, as given, and the reasons."""
 
     rows: list[object] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -33,7 +33,13 @@ class RejectedRows:
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """A row, or what kept it from being one, and where it came from (`line 17`)."""
+    """A row to load.
+
+    Attributes:
+        where: Its position, such as `line 17`.
+        row: Its join keys and fields, or the error of parsing it.
+        original: The row as given, for the file of rejected rows.
+    """
 
     where: str
     row: Row | FeatureKitError
@@ -44,79 +50,80 @@ def encode_rows(
     view: ViewPlan,
     rows: Iterable[InputRow],
     rejects: RejectedRows | None,
-    seen: set[bytes],
+    keys: set[bytes],
     dialect: Dialect,
 ) -> Iterator[LoadBatch]:
-    """Encode rows and yield them in batches.
+    """Yield encoded batches of rows.
 
     Args:
         view: The compiled view.
         rows: Rows with join keys and fields as Python values.
-        rejects: Takes the rows that do not fit; without it the first one raises, and nothing
-            of its batch is written.
-        seen: Takes the keys.
-        dialect: How the server is told what belongs together.
+        rejects: Collects rows that do not fit. `None` raises at the first one, and nothing of
+            its batch is written.
+        keys: Collects the key of each row.
+        dialect: The commands that the server has.
 
     Raises:
-        BadRowError: A row does not fit and there is nowhere to put it.
+        BadRowError: A row does not fit and `rejects` is `None`.
     """
     encode = row_encoder(view)
-    unit_of = batch_write_group(view, dialect)
-    prepared = _in_transactions if dialect.transactions else _in_commands
-    source = iter(rows)
-    while batch := list(islice(source, _ROWS)):
-        units: list[tuple[bytes, WriteGroup]] = []
-        bad = 0
-        for given in batch:
+    write_group = batch_write_group(view, dialect)
+    batch_of = _transactions if dialect.transactions else _single_commands
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _ROWS_PER_BATCH)):
+        groups: list[tuple[bytes, WriteGroup]] = []
+        rejected = 0
+        for each in batch:
             try:
-                if isinstance(given.row, FeatureKitError):
-                    raise given.row
-                key, fields = encode(given.row)
+                if isinstance(each.row, FeatureKitError):
+                    raise each.row
+                key, fields = encode(each.row)
             except ValueRefusedError as error:
-                bad += 1
-                _reject(view, given, error, rejects)
+                rejected += 1
+                _reject(view, each, error, rejects)
             else:
-                seen.add(key)
-                units.append((key, unit_of(key, fields)))
-        yield prepared(units, bad)
+                keys.add(key)
+                groups.append((key, write_group(key, fields)))
+        yield batch_of(groups, rejected)
 
 
 def _reject(
-    view: ViewPlan, given: InputRow, error: ValueRefusedError, rejects: RejectedRows | None
+    view: ViewPlan, row: InputRow, error: ValueRefusedError, rejects: RejectedRows | None
 ) -> None:
-    where = ", ".join(part for part in (view.name, given.where, error.where) if part)
+    where = ", ".join(part for part in (view.name, row.where, error.where) if part)
     if rejects is None:
         raise BadRowError(error.message, where=where, hint=error.hint) from error
-    rejects.rows.append(given.original)
+    rejects.rows.append(row.original)
     rejects.reasons.append(f"{where}: {error.message}")
 
 
-_Units = list[tuple[bytes, WriteGroup]]
+_KeyedGroups = list[tuple[bytes, WriteGroup]]
 
 
-def _in_transactions(units: _Units, bad: int) -> LoadBatch:
-    # One row to a transaction: rows that come as dicts are few, and one refused row is one row.
+def _transactions(groups: _KeyedGroups, rejected: int) -> LoadBatch:
+    # One transaction for each row, so that a refused row does not affect others. Rows given as
+    # dicts are few.
     chunk = Chunk(
-        data=b"".join(transaction(unit) for _, unit in units),
-        replies=sum(unit.commands + 2 for _, unit in units),
-        reply_lines=sum(unit.commands + 2 + unit.lines for _, unit in units),
-        rows=len(units),
+        data=b"".join(transaction(group) for _, group in groups),
+        replies=sum(group.commands + 2 for _, group in groups),
+        reply_lines=sum(group.commands + 2 + group.lines for _, group in groups),
+        rows=len(groups),
     )
     return LoadBatch(
         chunk,
-        lambda replies: row_errors(replies, [unit.commands for _, unit in units], 1),
-        lambda row: units[row][0].decode(errors="replace"),
-        bad,
+        lambda replies: row_errors(replies, [group.commands for _, group in groups], 1),
+        lambda row: groups[row][0].decode(errors="replace"),
+        rejected,
     )
 
 
-def _in_commands(units: _Units, bad: int) -> LoadBatch:
-    n = len(units)
-    ends = list(accumulate(len(unit.data) for _, unit in units))
-    data = b"".join(unit.data for _, unit in units)
+def _single_commands(groups: _KeyedGroups, rejected: int) -> LoadBatch:
+    rows = len(groups)
+    ends = list(accumulate(len(group.data) for _, group in groups))
+    data = b"".join(group.data for _, group in groups)
     return LoadBatch(
-        Chunk(data, n, n, n, lambda: ([key for key, _ in units], ends)),
+        Chunk(data, rows, rows, rows, lambda: ([key for key, _ in groups], ends)),
         command_errors,
-        lambda row: units[row][0].decode(errors="replace"),
-        bad,
+        lambda row: groups[row][0].decode(errors="replace"),
+        rejected,
     )

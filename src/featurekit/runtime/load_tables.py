@@ -1,4 +1,4 @@
-"""Tables: the record batches of a source, prepared for a load by Arrow compute."""
+"""Encode the record batches of a source for a load, with Arrow compute."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from featurekit.runtime.load import LoadBatch
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
 
-Locate = Callable[[dict[str, object]], str]
-"""From a row to where it came from, in words."""
+LocateRow = Callable[[dict[str, object]], str]
+"""Returns where a row is in its source, such as `users.parquet, row 17`."""
 
 
 class RejectedRowsFile:
-    """A Parquet file of refused rows, as they came, with a column `reason`. Made when needed."""
+    """A Parquet file of rejected rows with an additional column `reason`.
+
+    The file is created when the first row is added.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,11 +36,11 @@ class RejectedRowsFile:
 
     @property
     def written(self) -> bool:
-        """Whether any row was refused."""
+        """Whether any row was added."""
         return self._writer is not None
 
     def add(self, rows: Any, reasons: list[str]) -> None:
-        """Append refused rows (a `pyarrow.RecordBatch`) and why each was refused."""
+        """Append rejected rows (a `pyarrow.RecordBatch`) and the reason of each."""
         table = pa.Table.from_batches([rows]).append_column(
             "reason", pa.array(reasons, pa.string())
         )
@@ -53,26 +56,30 @@ class RejectedRowsFile:
 
 
 def encode_tables(
-    view: ViewPlan, scan: Scan, rejects: RejectedRowsFile | None, locate: Locate, dialect: Dialect
+    view: ViewPlan,
+    scan: Scan,
+    rejects: RejectedRowsFile | None,
+    locate: LocateRow,
+    dialect: Dialect,
 ) -> Iterator[LoadBatch]:
-    """Encode a scan's batches.
+    """Yield the encoded batches of a scan.
 
     Args:
         view: The compiled view.
-        scan: Its source's rows.
-        rejects: Takes the rows that do not fit; without it the first one raises, and nothing
-            of its batch is written.
-        locate: Tells where a row came from.
-        dialect: How the server is told what belongs together.
+        scan: The rows of its source.
+        rejects: Collects rows that do not fit. `None` raises at the first one, and nothing of
+            its batch is written.
+        locate: Returns where a row is, for error messages.
+        dialect: The commands that the server has.
 
     Raises:
-        BadRowError: A row does not fit and there is nowhere to put it.
+        BadRowError: A row does not fit and `rejects` is `None`.
     """
     for batch in scan.batches:
         encoded = encode_batch(view, scan.form, batch)
         if encoded.bad:
             _reject(view, batch, encoded, rejects, locate)
-        yield _prepared(view, encoded, dialect)
+        yield _load_batch(view, encoded, dialect)
 
 
 def _reject(
@@ -80,44 +87,43 @@ def _reject(
     batch: Any,
     encoded: EncodedBatch,
     rejects: RejectedRowsFile | None,
-    locate: Locate,
+    locate: LocateRow,
 ) -> None:
     if rejects is None:
         fault = encoded.fault(encoded.bad[0])
-        row = _shown(view, batch, encoded.bad[0])
+        row = _identifying_values(view, batch, encoded.bad[0])
         keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
         where = ", ".join(part for part in (view.name, locate(row), keys, fault.field) if part)
+        all_bad = len(encoded.bad) == batch.num_rows
         raise BadRowError(
-            fault.reason,
-            where=where,
-            hint=_mend(view, batch, fault.field, whole=len(encoded.bad) == batch.num_rows),
+            fault.reason, where=where, hint=_hint(view, batch, fault.field, all_bad=all_bad)
         )
-    reasons = [encoded.fault(index) for index in encoded.bad]
+    faults = [encoded.fault(index) for index in encoded.bad]
     rejects.add(
         batch.take(pa.array(encoded.bad)),
-        [f"{fault.field}: {fault.reason}" if fault.field else fault.reason for fault in reasons],
+        [f"{fault.field}: {fault.reason}" if fault.field else fault.reason for fault in faults],
     )
 
 
-def _mend(view: ViewPlan, batch: Any, name: str, *, whole: bool) -> str:
-    """What to do about a row; where the whole batch is bad, its column's type is to blame."""
+def _hint(view: ViewPlan, batch: Any, name: str, *, all_bad: bool) -> str:
+    """Return what to do about a bad row. If all rows are bad, the column's type is the cause."""
     fields = {field.name: field.dtype for field in view.fields}
-    if whole and batch.num_rows > 1 and name in fields and name in batch.schema.names:
+    if all_bad and batch.num_rows > 1 and name in fields and name in batch.schema.names:
         column = batch.schema.field(name).type
         return (
-            f"the column is {column} and the field {fields[name]}, and no row of this batch fits; "
-            "mend the column where it is made, or cast it by a source of `type: sql`"
+            f"the column is {column}, the field is {fields[name]}, and no row of this batch fits; "
+            "change the column's type, or cast it in a source of `type: sql`"
         )
-    return "nothing of this row's batch is written; mend the row, or load with on_bad_row=skip"
+    return "nothing of this row's batch is written; fix the row, or load with on_bad_row=skip"
 
 
-def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
-    """A row by its join keys; one of a JSON file is taken apart first, as far as it can be."""
-    kinds = {k.name: k.dtype for k in view.key.join_keys}
-    kinds |= {"json": DType("string"), EVENT_TIMESTAMP: DType("timestamp")}
+def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
+    """Return a row's join keys and event time. A row of JSON is parsed for them, if possible."""
+    dtypes = {k.name: k.dtype for k in view.key.join_keys}
+    dtypes |= {"json": DType("string"), EVENT_TIMESTAMP: DType("timestamp")}
     row = {
         name: python_value(dtype, batch.column(name)[index])
-        for name, dtype in kinds.items()
+        for name, dtype in dtypes.items()
         if name in batch.schema.names
     }
     text = row.get("json")
@@ -127,22 +133,22 @@ def _shown(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
         members = json.loads(text)
     except (ValueError, RecursionError):
         return row
-    source = view.source.column if view.source else str
     if not isinstance(members, dict):
         return row
-    return row | {k.name: members.get(source(k.name)) for k in view.key.join_keys}
+    member = view.source.column if view.source else str
+    return row | {k.name: members.get(member(k.name)) for k in view.key.join_keys}
 
 
-def _prepared(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> LoadBatch:
+def _load_batch(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> LoadBatch:
     if not len(encoded.keys):
         return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.bad))
     built = build_chunk(view, encoded.keys, encoded.values, dialect)
 
-    def apart() -> RowSpans:
+    def row_spans() -> RowSpans:
         return encoded.keys.to_pylist(), built.ends()
 
     return LoadBatch(
-        Chunk(built.data, built.replies, built.lines, len(encoded.keys), apart),
+        Chunk(built.data, built.replies, built.lines, len(encoded.keys), row_spans),
         built.faults,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
         len(encoded.bad),

@@ -1,9 +1,21 @@
-"""Workers: from a source of events into the store, at least once, losing none.
+"""Move events from a stream into a view: at least once, and without losing any.
 
-A batch is read, translated, written, and only then acknowledged; the next is read after that. So a
-worker never holds more than it can write, and one that dies leaves nothing but what is handed out
-again. What the store refuses for reasons of its own (no memory, a replica, a right that is gone)
-is held and written again and again; what does not fit the view is buried among the dead letters.
+The loop of a worker:
+
+    read up to `batch_size` events -> decode and write them -> write the bad ones to the dead letters
+    -> acknowledge all -> read the next
+
+Invariant: an event is acknowledged only after its values or its dead letter are stored. If a worker
+dies, the source delivers the unacknowledged events again, and writing them again has the same result.
+
+Each step is retried, with growing pauses, while the store or the source is unavailable. The same
+holds for an event that the server refuses for a reason of its own (no memory, a read-only replica,
+a permission that was revoked). An event that does not fit the view goes to the dead letters. If the
+worker is asked to stop while it retries, it gives up after `grace_s` without acknowledging.
+
+Rejected: reading ahead while a batch is written (a worker that dies would leave more events to
+others, for a small gain: encoding already overlaps with writing), and acknowledging before writing
+(at most once).
 """
 
 from __future__ import annotations
@@ -24,32 +36,33 @@ from featurekit.errors import (
 )
 from featurekit.ports import EventSource, StreamEvent
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
-from featurekit.runtime.writer import Event, StreamWriter, WriteReport
+from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.writer import StreamWriter, WriteReport
 
 T = TypeVar("T")
 
-SHOWN = 3
-"""Reasons of rejects that one report tells."""
+MAX_REASONS = 3
+"""Reasons of rejected events in one report."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How a worker goes about its work.
+    """Batch size, waits and report interval of a worker.
 
     Attributes:
-        batch: Most events read at once.
-        wait_s: How long to wait for events before looking around.
-        interval_s: How often to report.
-        first_pause_s: How long to wait before trying again what failed; doubled each time.
-        longest_pause_s: The most of that.
-        grace_s: How long to go on trying once asked to stop.
+        batch_size: Maximum number of events read at once.
+        wait_s: How long a read waits for events.
+        report_interval_s: Interval between reports.
+        min_retry_s: Pause before the first retry. It doubles with each further retry.
+        max_retry_s: Longest pause between retries.
+        grace_s: How long to retry after a request to stop.
     """
 
-    batch: int = 500
+    batch_size: int = 500
     wait_s: float = 1.0
-    interval_s: float = 10.0
-    first_pause_s: float = 0.1
-    longest_pause_s: float = 0.8
+    report_interval_s: float = 10.0
+    min_retry_s: float = 0.1
+    max_retry_s: float = 0.8
     grace_s: float = 2.0
 
 
@@ -58,18 +71,18 @@ class StreamReport:
     """What a worker did since its last report.
 
     Attributes:
-        view: The view it feeds.
-        seconds: How long that was.
-        read: Events read and done with.
-        written: Events that the store took.
-        ignored: Events that `where:` leaves out, or that tell nothing about the view.
-        dropped_older: Events older than what the store holds; only with `ordering: event_time`.
-        dropped_expired: Events that were past their expiry on arrival; likewise.
-        rejected: Events put among the dead letters.
-        lag: Events that the group has yet to read; `None` if the source does not tell.
-        newest_age_ms: How long ago the newest event arrived at the source; `None` if none did.
-        trouble: Why the worker is waiting; empty if it is not.
-        reasons: Why events were rejected: the first few.
+        view: The stream view.
+        seconds: The time covered.
+        read: Events read and acknowledged.
+        written: Events that the store accepted.
+        ignored: Events that `where:` excludes, or without any field of the view.
+        dropped_older: Events older than the stored ones; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
+        rejected: Events written to the dead letters.
+        lag: Events that the group has not read yet; `None` if not known.
+        newest_age_ms: Time since the newest event arrived at the source; `None` without events.
+        trouble: Why the worker is retrying; empty if it is not.
+        reasons: Why the first rejected events were rejected.
     """
 
     view: str
@@ -86,16 +99,16 @@ class StreamReport:
     reasons: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
-        """The report as plain data, with the rate of events."""
+        """Return the report as plain data, with the rate of events."""
         rate = self.read / self.seconds if self.seconds else 0.0
         return asdict(self) | {"events_per_second": round(rate, 1)}
 
-    def add(self, other: StreamReport) -> None:
-        """Count another report in: what it did, and how things stand at its end."""
+    def add(self, later: StreamReport) -> None:
+        """Add the counts of a later report, and take over its lag, age and trouble."""
         for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.lag, self.newest_age_ms, self.trouble = other.lag, other.newest_age_ms, other.trouble
-        self.reasons = (self.reasons + other.reasons)[:SHOWN]
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.lag, self.newest_age_ms, self.trouble = later.lag, later.newest_age_ms, later.trouble
+        self.reasons = (self.reasons + later.reasons)[:MAX_REASONS]
 
 
 _COUNTS = ("seconds", "read", "written", "ignored", "rejected", "dropped_older", "dropped_expired")
@@ -103,189 +116,192 @@ _COUNTS = ("seconds", "read", "written", "ignored", "rejected", "dropped_older",
 OnReport = Callable[[StreamReport], None]
 
 
-class _GivingUpError(Exception):
-    """The worker was asked to stop, and what it tries does not succeed."""
+class _GaveUpError(Exception):
+    """A retried step did not succeed in time after a request to stop."""
 
 
-class _Batch:
-    """Events that are translated as they are taken, so that the store works meanwhile.
+class _DecodedBatch:
+    """Decodes events as they are iterated, so that the server works on earlier ones meanwhile.
+
+    Iterating again, after a failed write, starts over.
 
     Attributes:
-        wanted: The events that were translated to something, in order.
-        bad: Those that could not be, and why.
+        decoded: The events that the last iteration yielded, in order.
+        rejected: The events that could not be decoded, and the reasons.
     """
 
-    def __init__(self, events: Sequence[StreamEvent], translate: DecodeEvent) -> None:
+    def __init__(self, events: Sequence[StreamEvent], decode: DecodeEvent) -> None:
         self._events = events
-        self._translate = translate
-        self.wanted: list[StreamEvent] = []
-        self.bad: list[tuple[StreamEvent, str]] = []
+        self._decode = decode
+        self.decoded: list[StreamEvent] = []
+        self.rejected: list[tuple[StreamEvent, str]] = []
 
     def __iter__(self) -> Iterator[Event]:
-        self.wanted, self.bad = [], []
+        self.decoded, self.rejected = [], []
         for event in self._events:
             try:
-                translated = self._translate(event)
+                decoded = self._decode(event)
             except ValueRefusedError as error:
-                self.bad.append((event, _reason(error)))
+                where = f"{error.where}: " if error.where else ""
+                self.rejected.append((event, where + error.message))
                 continue
-            if translated is not None:
-                self.wanted.append(event)
-                yield translated
+            if decoded is not None:
+                self.decoded.append(event)
+                yield decoded
 
 
 class Worker:
-    """Feeds one stream view from its source, in one thread.
+    """Writes the events of one source into one stream view, in one thread.
 
     Args:
         writer: The view's writer.
-        source: Where events come from. The worker does not close it.
-        pace: How to go about it.
-        tell: Called with a report once in each interval, and at the end.
+        source: The source of events. The worker does not close it.
+        options: Batch size, waits and report interval.
+        on_report: Called with a report after each interval, and at the end.
         now_ms: The clock.
 
     Attributes:
         view: The view's name.
-        last_error: The last thing that went wrong, over or not; empty if nothing did.
+        last_error: The last problem, even if it is over; empty without any.
     """
 
     def __init__(
         self,
         writer: StreamWriter,
         source: EventSource,
-        pace: WorkerOptions,
-        tell: OnReport,
+        options: WorkerOptions,
+        on_report: OnReport,
         now_ms: Callable[[], int],
     ) -> None:
         self.view = writer.plan.name
         self.last_error = ""
         self._writer = writer
         self._source = source
-        self._pace = pace
-        self._tell = tell
+        self._options = options
+        self._on_report = on_report
         self._now_ms = now_ms
-        self._translate = event_decoder(writer.plan)
+        self._decode = event_decoder(writer.plan)
         self._total = StreamReport(writer.plan.name)
         self._report = StreamReport(writer.plan.name)
-        self._since = time.monotonic()
+        self._reported_at = time.monotonic()
         self._newest_ms = 0
         self._stop = threading.Event()
-        self._counting = threading.Lock()
+        self._report_lock = threading.Lock()
 
     def run(self, stop: threading.Event, *, once: bool = False) -> StreamReport:
-        """Work until asked to stop; what was read by then is written and acknowledged.
+        """Process events until asked to stop. Events read by then are written and acknowledged.
 
         Args:
-            stop: Set by whoever wants it to stop.
-            once: Whether to stop when there is nothing left to read.
+            stop: Set it to stop the worker.
+            once: Stop when no events are left.
 
         Returns:
-            All that it did.
+            The counts of the whole run.
 
         Raises:
-            StreamError: The source refuses, as for a right that is lacking.
-            StoreError: The store refuses this server or user as a whole.
+            StreamError: The source refuses the request, for example for lack of a permission.
+            StoreError: The store refuses this server or user.
         """
         self._stop = stop
-        self._since = time.monotonic()
+        self._reported_at = time.monotonic()
+        wait_s = min(self._options.wait_s, self._options.report_interval_s)
+        read = partial(self._source.read, self._options.batch_size, wait_s)
         try:
             while not stop.is_set():
-                events = self._insist(partial(self._source.read, self._pace.batch, self._wait_s()))
+                events = self._retry(read)
                 if events:
-                    self._handle(events)
-                elif once and not self._insist(self._source.lag):
+                    self.process(events)
+                elif once and not self._retry(self._source.lag):
                     break
                 self._report_if_due()
-        except _GivingUpError:
-            pass  # what was not acknowledged is handed out again
+        except _GaveUpError:
+            pass  # the source delivers the unacknowledged events again
         finally:
-            self._tell_now()
+            self._send_report()
         return self._total
 
     def snapshot(self) -> StreamReport:
-        """All that it did so far, and how things stand. For other threads to ask."""
-        with self._counting:
-            standing = StreamReport(self.view)
-            standing.add(self._total)
-            standing.add(replace(self._report, lag=self._total.lag))
-        standing.newest_age_ms = self._newest_age_ms()
-        return standing
+        """Return the counts and the state of the run so far. Other threads may call this."""
+        with self._report_lock:
+            report = StreamReport(self.view)
+            report.add(self._total)
+            report.add(replace(self._report, lag=self._total.lag))
+        report.newest_age_ms = self._newest_age_ms()
+        return report
 
-    def _wait_s(self) -> float:
-        return min(self._pace.wait_s, self._pace.interval_s)
+    def process(self, events: Sequence[StreamEvent]) -> None:
+        """Write a batch, then its dead letters, and only then acknowledge it."""
+        batch = _DecodedBatch(events, self._decode)
+        written = self._retry(partial(self._write, batch))
+        refused = [(batch.decoded[index], reason) for index, reason in written.rejected]
+        rejected = batch.rejected + refused
+        for event, reason in rejected:
+            self._retry(partial(self._source.dead_letter, event, reason))
+        self._retry(partial(self._source.acknowledge, events))
+        self._count(events, written, rejected)
 
-    def _handle(self, events: Sequence[StreamEvent]) -> None:
-        """Write a batch, bury what does not fit, and only then acknowledge it."""
-        batch = _Batch(events, self._translate)
-        written = self._insist(partial(self._write, batch))
-        bad = batch.bad + [(batch.wanted[index], reason) for index, reason in written.rejected]
-        for event, reason in bad:
-            self._insist(partial(self._source.dead_letter, event, reason))
-        self._insist(partial(self._source.acknowledge, events))
-        self._count(events, written, bad)
-
-    def _write(self, batch: _Batch) -> WriteReport:
+    def _write(self, batch: _DecodedBatch) -> WriteReport:
         report = self._writer.write_many(batch, on_bad_event="skip")
         if report.refusal:
-            raise StoreUnavailableError(f"the store takes no writes now: {report.refusal}")
+            raise StoreUnavailableError(f"the store does not accept writes now: {report.refusal}")
         return report
 
     def _count(
         self,
         events: Sequence[StreamEvent],
         written: WriteReport,
-        bad: Sequence[tuple[StreamEvent, str]],
+        rejected: Sequence[tuple[StreamEvent, str]],
     ) -> None:
         report = self._report
         report.read += len(events)
         report.written += written.written
         report.dropped_older += written.dropped_older
         report.dropped_expired += written.dropped_expired
-        report.rejected += len(bad)
-        done = written.written + written.dropped_older + written.dropped_expired + len(bad)
-        report.ignored += len(events) - done
-        room = SHOWN - len(report.reasons)
-        report.reasons += [f"{event.id}: {reason}" for event, reason in bad[:room]]
-        if bad:
-            self.last_error = f"{bad[-1][0].id}: {bad[-1][1]}"
+        report.rejected += len(rejected)
+        dropped = written.dropped_older + written.dropped_expired
+        report.ignored += len(events) - written.written - dropped - len(rejected)
+        reasons = [f"{event.id}: {reason}" for event, reason in rejected]
+        report.reasons += reasons[: MAX_REASONS - len(report.reasons)]
+        if reasons:
+            self.last_error = reasons[-1]
         self._newest_ms = max(self._newest_ms, *(event.arrived_ms for event in events))
 
-    def _insist(self, act: Callable[[], T]) -> T:
-        """Do it, trying again for as long as the store or the source is away."""
-        pause_s = self._pace.first_pause_s
-        deadline = 0.0
+    def _retry(self, step: Callable[[], T]) -> T:
+        """Call `step` until neither the store nor the source is unavailable."""
+        options, pause_s = self._options, self._options.min_retry_s
+        give_up_at = 0.0
         while True:
             try:
-                done = act()
+                result = step()
             except (StoreUnavailableError, StreamUnavailableError) as error:
                 self._report.trouble = self.last_error = error.message
             else:
                 self._report.trouble = ""
-                return done
+                return result
             if self._stop.is_set():
-                deadline = deadline or time.monotonic() + self._pace.grace_s
-                if time.monotonic() > deadline:
-                    raise _GivingUpError
-                time.sleep(self._pace.first_pause_s)
+                give_up_at = give_up_at or time.monotonic() + options.grace_s
+                if time.monotonic() > give_up_at:
+                    raise _GaveUpError
+                time.sleep(options.min_retry_s)
             else:
                 self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            pause_s = min(2 * pause_s, self._pace.longest_pause_s)
+            pause_s = min(2 * pause_s, options.max_retry_s)
             self._report_if_due()
 
     def _report_if_due(self) -> None:
-        if time.monotonic() - self._since >= self._pace.interval_s:
-            self._tell_now()
+        if time.monotonic() - self._reported_at >= self._options.report_interval_s:
+            self._send_report()
 
-    def _tell_now(self) -> None:
+    def _send_report(self) -> None:
         report, now = self._report, time.monotonic()
-        report.seconds = now - self._since
+        report.seconds = now - self._reported_at
         report.lag = self._lag()
         report.newest_age_ms = self._newest_age_ms()
-        with self._counting:
+        with self._report_lock:
             self._total.add(report)
             self._report = StreamReport(report.view, trouble=report.trouble)
-        self._since = now
-        self._tell(report)
+        self._reported_at = now
+        self._on_report(report)
 
     def _newest_age_ms(self) -> int | None:
         return self._now_ms() - self._newest_ms if self._newest_ms else None
@@ -297,7 +313,3 @@ class Worker:
             return self._source.lag()
         except FeatureKitError:
             return None
-
-
-def _reason(error: FeatureKitError) -> str:
-    return f"{error.where}: {error.message}" if error.where else error.message

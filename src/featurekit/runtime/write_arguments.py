@@ -1,60 +1,79 @@
-"""Times as writers of events are given them: how long values live, and when an event happened."""
+"""Check and normalize the arguments of stream writes: events, their times and their TTLs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from featurekit.errors import ValueRefusedError
+from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.types import short_repr
 
 MAX_FUTURE_MS = 24 * 3600 * 1000
-"""How far in the future an event's time may be: more is a wrong unit or a wrong clock."""
+"""How far in the future an event may be. A later time has a wrong unit or comes from a wrong clock."""
 
 MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Timestamp = datetime | int | str | None
+"""An aware datetime, milliseconds since the epoch, or RFC 3339 text."""
+
+Values = Mapping[str, object]
+
+Event = tuple[object, Values] | tuple[object, Values, Timestamp]
+"""An entity, its values, and the event's time if the view has `ordering: event_time`."""
+
+
+def skip_bad_events(on_bad_event: str) -> bool:
+    """Return whether `on_bad_event` is `skip`.
+
+    Raises:
+        RequestError: It is neither `fail` nor `skip`.
+    """
+    if on_bad_event not in ("fail", "skip"):
+        raise RequestError(f"on_bad_event must be 'fail' or 'skip', not '{on_bad_event}'")
+    return on_bad_event == "skip"
 
 
 def ttl_to_ms(ttl: timedelta | int | None) -> int:
-    """A call's TTL in milliseconds; 0 for none of its own."""
+    """Return a call's TTL in milliseconds; 0 for `None`."""
     if ttl is None:
         return 0
     ttl_ms = ttl // timedelta(milliseconds=1) if isinstance(ttl, timedelta) else ttl
     if type(ttl_ms) is not int or not 0 < ttl_ms < MAX_TTL_MS:
         raise ValueRefusedError(
-            f"{ttl!r} is no TTL",
+            f"{ttl!r} is not a TTL above zero and below 10 years",
             where="ttl",
-            hint="give a timedelta, or whole milliseconds above 0",
+            hint="pass a timedelta, or whole milliseconds",
         )
     return ttl_ms
 
 
 def event_time_to_ms(time: Timestamp, now_ms: int) -> int:
-    """The time of an event in milliseconds since the epoch."""
+    """Return the time of an event in milliseconds since the epoch."""
     given = time
     if time is None:
         raise ValueRefusedError(
-            "the view orders events by time, and this one has none", where="event_timestamp"
+            "an event of a view with `ordering: event_time` must have a time",
+            where="event_timestamp",
         )
     if isinstance(time, str):
         try:
             time = datetime.fromisoformat(time)
         except ValueError as error:
             raise ValueRefusedError(
-                f"{short_repr(time)} is no time", where="event_timestamp"
+                f"{short_repr(time)} is not a time", where="event_timestamp"
             ) from error
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise ValueRefusedError(
                 f"{time.isoformat()} has no time zone", where="event_timestamp"
             )
-        event_ms = (time - EPOCH) // timedelta(milliseconds=1)
+        event_ms = (time - _EPOCH) // timedelta(milliseconds=1)
     else:
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
-        raise ValueRefusedError(f"{short_repr(time)} is no time", where="event_timestamp")
+        raise ValueRefusedError(f"{short_repr(time)} is not a time", where="event_timestamp")
     if event_ms > now_ms + MAX_FUTURE_MS:
         raise ValueRefusedError(
             f"{short_repr(given)} is more than a day in the future",

@@ -1,4 +1,23 @@
-"""The stream writer: events into a stream view, each with its expiry, each whole or not at all."""
+"""Write events into a stream view. Each event is written with its expiry, completely or not at all.
+
+`write` sends one event in one round trip. `write_many` cuts the events into slices of `SLICE`:
+
+- Encoding and sending overlap: while the server works on one slice, the next one is encoded. A
+  slice is one chunk of `OnlineStore.load`; the asyncio form sends slice after slice.
+- With `on_bad_event="fail"`, an event that does not fit stops the write before anything of its
+  slice is sent. Earlier slices stay written. `encode_first` encodes all slices before the first
+  is sent, so that nothing is written unless all events fit.
+- Events of one entity keep their order, because slices are sent in order on one connection (on
+  one connection for each node of a cluster).
+
+A view with `ordering: event_time` writes by a script that compares event times on the server. Each
+slice starts with `SCRIPT LOAD`, so that a restarted server cannot miss the script for a part of a
+slice and reorder events. A single event saves these bytes, and loads the script when it is missing.
+Repeating an event is safe: at an equal time the same values are written again.
+
+Rejected: one transaction for a slice. It would make other clients wait, and an error in one event
+could discard the others.
+"""
 
 from __future__ import annotations
 
@@ -33,28 +52,35 @@ from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, StoreHandle
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.tracing import STORE, Attributes, traced
-from featurekit.runtime.write_arguments import Timestamp, event_time_to_ms, ttl_to_ms
+from featurekit.runtime.write_arguments import (
+    Event,
+    Timestamp,
+    Values,
+    event_time_to_ms,
+    skip_bad_events,
+    ttl_to_ms,
+)
 from featurekit.wire import Reply
 
 SLICE = 128
-"""Events encoded while the server works on those before them."""
+"""Events that are encoded while the server works on the slice before."""
 
-Values = Mapping[str, object]
-Event = tuple[object, Values] | tuple[object, Values, Timestamp]
-"""An entity, its values, and the event's time where the view is ordered by it."""
+_EncodedEvent = tuple[int, bytes, bytes, int]
+"""An event's index, its key, its commands, and the number of their replies."""
 
 
 @dataclass(slots=True)
 class WriteReport:
-    """What became of some events.
+    """The result of writing some events.
 
     Attributes:
-        written: Events that the store took.
-        dropped_older: Events older than what the store holds; only with `ordering: event_time`.
-        dropped_expired: Events that were past their expiry on arrival; likewise.
-        rejected: Events that did not fit the view or that the store refused: index and reason.
-        refusal: What the store said when it refused events for reasons of its own, as for want of
-            memory: it may take them later. Empty if there was no such refusal.
+        written: Events that the store accepted.
+        dropped_older: Events older than the stored ones; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
+        rejected: Index and reason of each event that did not fit the view or that the store
+            refused.
+        refusal: The server's error if it refused events for a reason of its own, such as a lack of
+            memory, and may accept them later; empty otherwise.
     """
 
     written: int = 0
@@ -64,41 +90,40 @@ class WriteReport:
     refusal: str = ""
 
     def add(self, other: WriteReport) -> None:
-        """Count another report's events too; its rejects stay with it."""
+        """Add the counts of another report, without its rejected events."""
         self.written += other.written
         self.dropped_older += other.dropped_older
         self.dropped_expired += other.dropped_expired
 
 
-def _began(writer: StreamWriter) -> Attributes:
+def _start_attributes(writer: StreamWriter) -> Attributes:
     return {"featurekit.view": writer.plan.name}
 
 
-def _ended(done: Any) -> Attributes:
-    if not isinstance(done, WriteReport):
-        return {STORE: "ok", "featurekit.events_written": int(done)}
-    dropped = done.dropped_older + done.dropped_expired
+def _end_attributes(result: Any) -> Attributes:
+    if not isinstance(result, WriteReport):
+        return {STORE: "ok", "featurekit.events_written": int(result)}
     return {
         STORE: "ok",
-        "featurekit.events_written": done.written,
-        "featurekit.events_dropped": dropped,
-        "featurekit.events_rejected": len(done.rejected),
+        "featurekit.events_written": result.written,
+        "featurekit.events_dropped": result.dropped_older + result.dropped_expired,
+        "featurekit.events_rejected": len(result.rejected),
     }
 
 
-_traced = traced("featurekit.write_events", _began, _ended)
+_traced = traced("featurekit.write_events", _start_attributes, _end_attributes)
 
 
 class StreamWriter:
-    """Writes one stream view. Thread-safe; survives `fork`; pickles without connections.
+    """A writer of one stream view. Thread-safe; survives `fork`; pickles without connections.
 
     Attributes:
-        plan: The view.
-        total: All that this writer did, without the reasons of rejects.
+        plan: The compiled view.
+        total: The counts of all writes so far, without rejected events.
     """
 
     def __init__(
-        self, plan: ViewPlan, door: StoreHandle, count: EventMetrics | None = None
+        self, plan: ViewPlan, handle: StoreHandle, metrics: EventMetrics | None = None
     ) -> None:
         if plan.kind != "stream":
             raise RequestError(
@@ -106,16 +131,20 @@ class StreamWriter:
             )
         self.plan = plan
         self.total = WriteReport()
-        self._counted = count or EventMetrics()
-        self._door = door
-        self._timed = plan.ordering == "event_time"
-        self._preface = b""
+        self._metrics = metrics or EventMetrics()
+        self._handle = handle
+        self._by_event_time = plan.ordering == "event_time"
+        self._load_script = b""
         self._key = key_function(plan.key)
-        self._unit: Any = None
+        self._event_commands: Any = None
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.plan, self._door)
+        return type(self), (self.plan, self._handle)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<StreamWriter {self.plan.name}: {self.total.written} events written>"
 
     @_traced
     def write(
@@ -126,34 +155,34 @@ class StreamWriter:
         ttl: timedelta | int | None = None,
         event_timestamp: Timestamp = None,
     ) -> bool:
-        """Write one event, in one round trip.
+        """Write one event in one round trip.
 
         Args:
-            entity: The value of the join key; a tuple or dict if there are several.
-            values: Just the fields that the event tells. `None` deletes a field, one that is
-                absent is left alone.
-            ttl: How long these values live, in the place of the declared TTLs; a timedelta, or
+            entity: The value of the join key; a tuple or dict for several join keys.
+            values: The fields of the event. `None` deletes a field; other fields stay unchanged.
+            ttl: How long these values live instead of their declared TTLs: a timedelta or
                 milliseconds.
             event_timestamp: When the event happened: an aware datetime, milliseconds since the
-                epoch, or RFC 3339 text. Required just where the view has `ordering: event_time`.
+                epoch, or RFC 3339 text. Required if the view has `ordering: event_time`, and
+                refused otherwise.
 
         Returns:
-            Whether it was written. It is not if the store holds a newer event, or if all it
-            says has expired by now.
+            Whether the event was written. It is not if the store holds a newer event, or if all
+            its values have expired already.
 
         Raises:
             ValueRefusedError: A value does not fit; nothing was sent.
             StoreError: The store refused the event; nothing of it was written.
-            StoreUnavailableError: No reply. It is safe to write the event again.
+            StoreUnavailableError: No reply in time. Safe to retry.
         """
-        self._ready()
-        unit = self._fitting((entity, values, event_timestamp), ttl_to_ms(ttl))
+        self._prepare()
+        encoded = self._encode_one((entity, values, event_timestamp), ttl_to_ms(ttl))
         report = WriteReport()
-        if unit is None:
+        if encoded is None:
             report.dropped_expired = 1
-        elif unit[2]:
-            self._count(0, unit[0], self._run(*unit), report)
-        return self._done_one(report)
+        elif encoded[2]:
+            self._count_event(0, encoded[0], self._send_one(*encoded), report)
+        return self._finish_one(report)
 
     @_traced
     async def write_async(
@@ -164,15 +193,15 @@ class StreamWriter:
         ttl: timedelta | int | None = None,
         event_timestamp: Timestamp = None,
     ) -> bool:
-        """As `write`, without blocking the event loop."""
-        await self._ready_async()
-        unit = self._fitting((entity, values, event_timestamp), ttl_to_ms(ttl))
+        """Do the same as `write` without blocking the event loop."""
+        await self._prepare_async()
+        encoded = self._encode_one((entity, values, event_timestamp), ttl_to_ms(ttl))
         report = WriteReport()
-        if unit is None:
+        if encoded is None:
             report.dropped_expired = 1
-        elif unit[2]:
-            await self._send_async([(0, *unit)], report)
-        return self._done_one(report)
+        elif encoded[2]:
+            await self._send_slice_async([(0, *encoded)], report)
+        return self._finish_one(report)
 
     @_traced
     def write_many(
@@ -183,29 +212,28 @@ class StreamWriter:
         on_bad_event: str = "fail",
         encode_first: bool = False,
     ) -> WriteReport:
-        """Write events in their order, as few round trips as there are slices of them.
+        """Write events in order, in one round trip for each slice of 128 events.
 
         Args:
             events: `(entity, values)`, or `(entity, values, event_timestamp)`.
-            ttl: As in `write`, for all of them.
-            on_bad_event: `fail` raises at the first event that does not fit: nothing of its
-                slice of 128 events is sent, nor anything after it. `skip` writes the others and
-                reports the bad ones. An event that the store refuses is reported, or raised once
-                all are sent.
-            encode_first: Whether all are made ready before any is sent, so that with `fail` one that
-                does not fit means that none is written.
+            ttl: The TTL of all events, see `write`.
+            on_bad_event: `fail` raises at the first event that does not fit: nothing of its slice
+                is sent, nor anything after it. `skip` writes the others and reports the bad ones.
+                If the store refuses an event, `fail` raises after all events were sent.
+            encode_first: Encode all events before the first is sent, so that with `fail` nothing
+                is written unless all of them fit.
 
         Raises:
             BadEventError: An event does not fit; names its index, field and value.
             StoreError: The store refused an event.
-            StoreUnavailableError: No reply. It is safe to write them all again.
+            StoreUnavailableError: No reply in time. It is safe to write all events again.
         """
-        self._ready()
-        skip = _skips(on_bad_event)
+        self._prepare()
+        skip = skip_bad_events(on_bad_event)
         report = WriteReport()
-        slices = self._slices(events, ttl_to_ms(ttl), report, skip=skip)
-        self._send(iter(list(slices)) if encode_first else slices, report)
-        return self._done(report, skip=skip)
+        slices = self._encode_slices(events, ttl_to_ms(ttl), report, skip=skip)
+        self._send_slices(iter(list(slices)) if encode_first else slices, report)
+        return self._finish(report, skip=skip)
 
     @_traced
     async def write_many_async(
@@ -215,97 +243,84 @@ class StreamWriter:
         ttl: timedelta | int | None = None,
         on_bad_event: str = "fail",
     ) -> WriteReport:
-        """As `write_many`, without blocking the event loop."""
-        await self._ready_async()
-        skip = _skips(on_bad_event)
+        """Do the same as `write_many` without blocking the event loop."""
+        await self._prepare_async()
+        skip = skip_bad_events(on_bad_event)
         report = WriteReport()
-        for part in self._slices(events, ttl_to_ms(ttl), report, skip=skip):
-            await self._send_async(part, report)
-        return self._done(report, skip=skip)
+        for part in self._encode_slices(events, ttl_to_ms(ttl), report, skip=skip):
+            await self._send_slice_async(part, report)
+        return self._finish(report, skip=skip)
 
-    async def _ready_async(self) -> None:
-        if self._unit is None:
-            await asyncio.to_thread(self._ready)
-
-    async def _send_async(self, units: list[_Unit], report: WriteReport) -> None:
-        """Send one slice of events and count what became of it."""
-        store = self._door.running()
-        preface = [self._preface] if self._preface else []
-        keys = [units[0][1]] * len(preface) + [key for _, key, _, _ in units]
-        requests = preface + [data for _, _, data, _ in units]
-        widths = [1] * len(preface) + [count for _, _, _, count in units]
-        replies = await store.run(keys, requests, widths)
-        if is_script_missing(replies):
-            # What was written before the script was lost is written again, to the same effect.
-            replies = await store.run(keys, requests, widths)
-        at = len(preface)
-        for index, key, _, count in units:
-            self._count(index, key, replies[at : at + count], report)
-            at += count
-
-    def _ready(self) -> None:
-        """Prove the store once, and lower the plan to what its server can do."""
-        if self._unit is not None:
+    def _prepare(self) -> None:
+        """At the first write, check the store and lower the plan to the server's commands."""
+        if self._event_commands is not None:
             return
-        store = self._door.store
+        store = self._handle.store
         store.check_writable(self.plan.key.prefix)
         dialect = store.capabilities
-        make = event_time_write_group if self._timed else arrival_write_group
-        # Events that are under way together stay in their order if none finds the script missing.
-        # Where there is a server for each key, the store sees to that.
-        self._preface = EVENT.load if self._timed and dialect.transactions else b""
-        self._unit = make(self.plan, dialect)
+        lower = event_time_write_group if self._by_event_time else arrival_write_group
+        # A cluster store loads missing scripts itself.
+        self._load_script = EVENT.load if self._by_event_time and dialect.transactions else b""
+        self._event_commands = lower(self.plan, dialect)
 
-    def _fitting(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
+    async def _prepare_async(self) -> None:
+        if self._event_commands is None:
+            await asyncio.to_thread(self._prepare)
+
+    def _encode_one(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         try:
-            return self._unit_of(event, ttl_ms)
+            return self._encode(event, ttl_ms)
         except FeatureKitError:
-            self._counted.rejected += 1
+            self._metrics.rejected += 1
             raise
 
-    def _unit_of(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
+    def _encode(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
+        """Return an event's key, commands and number of replies; `None` if it has expired."""
         try:
             entity, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
         except (TypeError, ValueError):
-            raise ValueRefusedError(f"an event is (entity, values), not {event!r}") from None
+            raise ValueRefusedError(
+                f"expected (entity, values) or (entity, values, event_timestamp), not {event!r}"
+            ) from None
         if values.__class__ is not dict and not isinstance(values, Mapping):
-            raise ValueRefusedError(f"a dict of fields is expected, not {values!r}")
-        if self._timed:
-            now_ms = self._door.now_ms()
+            raise ValueRefusedError(f"expected a dict of fields, not {values!r}")
+        if self._by_event_time:
+            now_ms = self._handle.now_ms()
             key, event_ms = self._key(entity), event_time_to_ms(time, now_ms)
-            unit = self._unit(key, values, ttl_ms, event_ms, now_ms)
-            return None if unit is None else (key, *unit)
+            commands = self._event_commands(key, values, ttl_ms, event_ms, now_ms)
+            return None if commands is None else (key, *commands)
         if time is not None:
             raise ValueRefusedError(
-                f"feature view '{self.plan.name}' orders events by arrival and takes no time",
+                f"feature view '{self.plan.name}' orders events by arrival and does not use it",
                 where="event_timestamp",
             )
         key = self._key(entity)
-        return (key, *self._unit(key, values, ttl_ms))
+        return (key, *self._event_commands(key, values, ttl_ms))
 
-    def _slices(
+    def _encode_slices(
         self, events: Iterable[Event], ttl_ms: int, report: WriteReport, *, skip: bool
-    ) -> Iterator[list[_Unit]]:
-        """The units of the events, slice by slice."""
-        source = enumerate(events)
-        while part := list(islice(source, SLICE)):
-            units: list[_Unit] = []
+    ) -> Iterator[list[_EncodedEvent]]:
+        remaining = enumerate(events)
+        while part := list(islice(remaining, SLICE)):
+            encoded: list[_EncodedEvent] = []
             for index, event in part:
                 try:
-                    unit = self._unit_of(event, ttl_ms)
+                    commands = self._encode(event, ttl_ms)
                 except FeatureKitError as error:
-                    self._bad(index, error, report, skip=skip)
+                    self._reject(index, error, report, skip=skip)
                     continue
-                if unit is None:
+                if commands is None:
                     report.dropped_expired += 1
-                elif unit[2]:
-                    units.append((index, *unit))
-            if units:
-                yield units
+                elif commands[2]:
+                    encoded.append((index, *commands))
+            if encoded:
+                yield encoded
 
-    def _bad(self, index: int, error: FeatureKitError, report: WriteReport, *, skip: bool) -> None:
+    def _reject(
+        self, index: int, error: FeatureKitError, report: WriteReport, *, skip: bool
+    ) -> None:
         if not skip:
-            self._counted.rejected += 1
+            self._metrics.rejected += 1
             where = ", ".join(p for p in (self.plan.name, f"event {index}", error.where) if p)
             raise BadEventError(
                 error.message, where=where, hint=error.hint, index=index
@@ -313,90 +328,94 @@ class StreamWriter:
         where = f"{error.where}: " if error.where else ""
         report.rejected.append((index, where + error.message))
 
-    def _run(self, key: bytes, data: bytes, count: int) -> list[Reply]:
-        store = self._door.store
-        replies = store.run((key,), (data,), count)
-        if is_script_missing(replies):
+    def _send_one(self, key: bytes, data: bytes, replies: int) -> list[Reply]:
+        store = self._handle.store
+        result = store.run((key,), (data,), replies)
+        if is_script_missing(result):
             store.run((key,), (EVENT.load,))
-            replies = store.run((key,), (data,), count)
-        return replies
+            result = store.run((key,), (data,), replies)
+        return result
 
-    def _send(self, slices: Iterator[list[_Unit]], report: WriteReport) -> None:
-        """Send slices of events, encoding the next while the server works on the last."""
-        under_way: deque[list[_Unit]] = deque()
-        ahead = 1 if self._preface else 0
+    def _send_slices(self, slices: Iterator[list[_EncodedEvent]], report: WriteReport) -> None:
+        unanswered: deque[list[_EncodedEvent]] = deque()
+        script_replies = 1 if self._load_script else 0
 
         def chunks() -> Iterator[Chunk]:
             for part in slices:
-                under_way.append(part)
-                count = sum([count for _, _, _, count in part])
-                single = not self._timed and count == len(part)
+                unanswered.append(part)
+                replies = sum([replies for _, _, _, replies in part])
+                # The reply to a script or a transaction matters even if it is not an error.
+                counts_lines = not self._by_event_time and replies == len(part)
                 yield Chunk(
-                    data=self._preface + b"".join([data for _, _, data, _ in part]),
-                    replies=ahead + count,
-                    # Where the replies themselves matter, they are wanted whatever they are.
-                    reply_lines=len(part) if single else None,
+                    data=self._load_script + b"".join([data for _, _, data, _ in part]),
+                    replies=script_replies + replies,
+                    reply_lines=len(part) if counts_lines else None,
                     rows=len(part),
-                    row_spans=partial(_apart, part),
+                    row_spans=partial(_row_spans, part),
                 )
 
-        for _, replies in self._door.store.load(chunks()):
-            part = under_way.popleft()
+        for _, replies in self._handle.store.load(chunks()):
+            part = unanswered.popleft()
             if replies is None:
                 report.written += len(part)
                 continue
-            at = ahead
+            start = script_replies
             for index, key, data, count in part:
-                own = replies[at : at + count]
-                at += count
+                own = replies[start : start + count]
+                start += count
                 if is_script_missing(own):
-                    own = self._run(key, data, count)
-                self._count(index, key, own, report)
+                    own = self._send_one(key, data, count)
+                self._count_event(index, key, own, report)
 
-    def _count(
+    async def _send_slice_async(self, part: list[_EncodedEvent], report: WriteReport) -> None:
+        store = self._handle.running()
+        script = [self._load_script] if self._load_script else []
+        keys = [part[0][1]] * len(script) + [key for _, key, _, _ in part]
+        requests = script + [data for _, _, data, _ in part]
+        counts = [1] * len(script) + [count for _, _, _, count in part]
+        replies = await store.run(keys, requests, counts)
+        if is_script_missing(replies):
+            # Events written before the script was lost are written again, with the same result.
+            replies = await store.run(keys, requests, counts)
+        start = len(script)
+        for index, key, _, count in part:
+            self._count_event(index, key, replies[start : start + count], report)
+            start += count
+
+    def _count_event(
         self, index: int, key: bytes, replies: Sequence[Reply], report: WriteReport
     ) -> None:
-        if fault := event_error(replies):
-            report.rejected.append((index, f"{key.decode(errors='replace')}: {fault}"))
+        if error := event_error(replies):
+            report.rejected.append((index, f"{key.decode(errors='replace')}: {error}"))
             report.refusal = report.refusal or server_refusal(replies)
-        elif self._timed and replies[0] == 0:
+        elif self._by_event_time and replies[0] == 0:
             report.dropped_older += 1
         else:
             report.written += 1
 
-    def _done_one(self, report: WriteReport) -> bool:
-        self._tell(report)
+    def _count_report(self, report: WriteReport) -> None:
+        self.total.add(report)
+        metrics = self._metrics
+        metrics.add_events(report.written, report.dropped_older, report.dropped_expired)
+        metrics.rejected += len(report.rejected)
+
+    def _finish_one(self, report: WriteReport) -> bool:
+        self._count_report(report)
         if report.rejected:
             raise StoreError(report.rejected[0][1], where=self.plan.name)
         return report.written == 1
 
-    def _tell(self, report: WriteReport) -> None:
-        self.total.add(report)
-        counted = self._counted
-        counted.add_events(report.written, report.dropped_older, report.dropped_expired)
-        counted.rejected += len(report.rejected)
-
-    def _done(self, report: WriteReport, *, skip: bool) -> WriteReport:
-        self._tell(report)
+    def _finish(self, report: WriteReport, *, skip: bool) -> WriteReport:
+        self._count_report(report)
         if report.rejected and not skip:
             raise StoreError(
                 f"the store refused {len(report.rejected)} events; {report.rejected[0][1]}",
                 where=self.plan.name,
-                hint=f"{report.written} events are written, each whole",
+                hint=f"{report.written} events are written completely",
             )
         return report
 
 
-_Unit = tuple[int, bytes, bytes, int]
-"""An event's index, its key, its commands, and how many replies they get."""
-
-
-def _apart(units: list[_Unit]) -> RowSpans:
-    ends = accumulate(len(data) for _, _, data, _ in units)
-    return [key for _, key, _, _ in units], list(ends)
-
-
-def _skips(on_bad_event: str) -> bool:
-    if on_bad_event not in ("fail", "skip"):
-        raise RequestError(f"on_bad_event is fail or skip, not '{on_bad_event}'")
-    return on_bad_event == "skip"
+def _row_spans(part: list[_EncodedEvent]) -> RowSpans:
+    ends = accumulate(len(data) for _, _, data, _ in part)
+    return [key for _, key, _, _ in part], list(ends)

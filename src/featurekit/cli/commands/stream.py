@@ -111,7 +111,7 @@ def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
     when what was read is written. Run it several times, here or elsewhere, to share the work.
     With --json it prints one document a line.
     """
-    pace = WorkerOptions(batch=options["batch"], interval_s=options["interval"] / 1000)
+    pace = WorkerOptions(batch_size=options["batch"], report_interval_s=options["interval"] / 1000)
     how = StreamOptions(options["consumer"], options["claim_after"], options["once"], pace)
     stop = threading.Event()
     with FeatureStore(session.repo) as store, _ended_by_signals(stop):
