@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
@@ -259,15 +259,10 @@ class RepoPlan:
         return _by_name("entity", self.entities, name)
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
+T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 
 
-N = TypeVar("N", bound=_Named)
-
-
-def _by_name(kind: str, plans: Iterable[N], name: str, where: str = "") -> N:
+def _by_name(kind: str, plans: Iterable[T], name: str, where: str = "") -> T:
     for plan in plans:
         if plan.name == name:
             return plan
