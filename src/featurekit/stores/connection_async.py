@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import redis
-from redis.asyncio.connection import Connection as RedisConnection
-from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from typing_extensions import override
@@ -32,14 +31,6 @@ from featurekit.stores.error_mapping import GarbledReplyError, check_greeting, c
 from featurekit.stores.url import StoreUrl
 
 
-class _RedisConnection(Protocol):
-    """The part of redis-py's untyped connections that is used here."""
-
-    async def connect(self) -> None: ...
-    def connected_transport(self) -> asyncio.Transport: ...
-    def abort(self) -> None: ...
-
-
 class _TransportAccess:
     _reader: Any
     _writer: Any
@@ -54,10 +45,13 @@ class _TransportAccess:
         self._reader = self._writer = None
 
 
-_CLASSES: dict[str, Any] = {
-    "redis": type("_Tcp", (_TransportAccess, RedisConnection), {}),
-    "rediss": type("_Tls", (_TransportAccess, SSLConnection), {}),
-    "unix": type("_Unix", (_TransportAccess, UnixDomainSocketConnection), {}),
+_CLASSES = {
+    scheme: type(f"_{scheme}", (_TransportAccess, base), {})
+    for scheme, base in (
+        ("redis", Connection),
+        ("rediss", SSLConnection),
+        ("unix", UnixDomainSocketConnection),
+    )
 }
 
 
@@ -67,12 +61,15 @@ class AsyncConnection(asyncio.BufferedProtocol):
     Attributes:
         broken: Whether the connection must not be used any more.
         used_at: When a call last took the connection, on the monotonic clock.
-        generation: The pool's generation when the connection was opened.
+        generation: As of `Connection`.
     """
 
-    def __init__(self, connection: _RedisConnection) -> None:
-        self._connection = connection
-        self._transport = connection.connected_transport()
+    broken = False
+    generation = 0
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self._transport: asyncio.Transport = opened.connected_transport()
         self._transport.set_protocol(self)
         self._reader = reply_reader()
         self._buffer = bytearray(READ_BYTES)
@@ -80,18 +77,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._count = 0
         self._on_reply: OnReply = None
         self._waiter: asyncio.Future[list[Any]] | None = None
-        self.broken = False
         self.used_at = monotonic()
-        self.generation = 0
 
     async def exchange(
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
-        """Send `data` and return its `count` replies, each converted by `on_reply` if given.
-
-        Raises:
-            OSError: The replies did not arrive. Close the connection.
-        """
+        """Send `data` and return its `count` replies; see `Connection.exchange`."""
         if self.broken:
             raise ConnectionResetError("the server closed the connection")
         loop = asyncio.get_running_loop()
@@ -142,7 +133,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the connection at once, even during an exchange."""
         self.broken = True
-        self._connection.abort()
+        self._opened.abort()
 
 
 async def connect(url: StoreUrl, deadline: Deadline | None = None) -> AsyncConnection:

@@ -21,7 +21,7 @@ class AsyncNodeConnection(AsyncConnection):
     """A wire whose exchange may be begun now and awaited later."""
 
     def __init__(self, wire: AsyncConnection) -> None:
-        super().__init__(wire._connection)  # noqa: SLF001 - it is the same connection
+        super().__init__(wire._opened)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(refusal)
         self._alarm: asyncio.TimerHandle | None = None
 
