@@ -30,7 +30,7 @@ def test_loads_are_remembered_newest_first_with_what_they_did(
         with pytest.raises(BadRowError):
             store.write_batch("profile", rows)
         failed, second, first = store.load_history("profile")
-    assert "below the minimum" in failed.error
+    assert "is below min" in failed.error
     assert failed.good_ms == second.ended_ms
     assert (second.rows_read, second.rows_written, second.rows_rejected) == (2, 1, 1)
     assert second.rejects_path == report.rejects_path != ""

@@ -167,7 +167,7 @@ def test_bad_lines_are_named_as_they_come(store: FeatureStore) -> None:
             process.stdin.write(b"[]\n")
             process.stdin.flush()
             told = process.stderr.readline()
-            assert told.startswith(b"rejected: line %d: a JSON object" % number)
+            assert told.startswith(b"rejected: line %d: expected a JSON object" % number)
         process.stdin.close()
         assert process.stderr.read() == b"error: 5 events rejected\n"
     assert process.returncode == 1

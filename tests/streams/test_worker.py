@@ -161,7 +161,7 @@ def test_json_entries_are_mapped_filtered_and_ordered(
     assert {entry[b"@reason"].decode() for entry in dead} == {
         "event_timestamp: an event of a view with `ordering: event_time` must have a time",
         "step: '3' is not an int64",
-        "a JSON object is expected, not [1]",
+        "expected a JSON object, found [1]",
         "not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "the entry has no field 'body'",
     }

@@ -1,6 +1,6 @@
-"""Rows in Python: checked, encoded, and read from JSON, one at a time.
+"""Decode rows from JSON, and check and encode rows, one at a time.
 
-The way of rows that are few or that come as dicts; whole tables go through `columns`.
+For few rows, or rows that are dicts; whole tables go through `columns`.
 """
 
 from __future__ import annotations
@@ -16,104 +16,106 @@ from featurekit.plan import ViewPlan
 from featurekit.types import codec_of
 
 Row = Mapping[str, object]
-"""Join keys and fields by name, as Python values."""
+"""The Python values of a row's join keys and fields, by name."""
 
 JsonObject = Mapping[str, object]
-"""A JSON object, as `json` reads it."""
+"""A decoded JSON object; its fractions are floats or `Decimal`."""
+
+JsonObjectDecoder = Callable[[str | bytes], dict[str, object]]
 
 EncodedRow = tuple[bytes, dict[str, bytes | None]]
-"""The row's key, and its fields' bytes; `None` where the row has null or nothing."""
+"""The key of a row, and the bytes of each field; `None` where the row has null or no value."""
+
+_MAX_REPR = 40
 
 
 def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
-    """The function that checks and encodes a row of a batch view.
+    """Return the function that checks and encodes a row of a batch view.
 
     Raises (the function):
         ValueRefusedError: A value does not fit, or a field is unknown; `where` names the field.
     """
-    keys = [k.name for k in view.key.join_keys]
+    join_keys = [k.name for k in view.key.join_keys]
     key_of = key_function(view.key)
     encoders = [(f.name, field_encoder(f)) for f in view.fields]
-    known = {*keys, *(f.name for f in view.fields)}
+    known = {*join_keys, *(f.name for f in view.fields)}
 
-    def encode(row: Row) -> EncodedRow:
+    def encode_row(row: Row) -> EncodedRow:
         for name in row:
             if name not in known:
-                raise ValueRefusedError(
-                    f"no such field in {view.name}", where=name, hint=name_hint(name, known)
-                )
-        for name in keys:
+                raise _unknown_field(view, name, known)
+        for name in join_keys:
             if row.get(name) is None:
                 raise ValueRefusedError("null is not allowed", where=f"join key {name}")
-        entity = row[keys[0]] if len(keys) == 1 else tuple(row[name] for name in keys)
+        entity = row[join_keys[0]] if len(join_keys) == 1 else tuple(row[n] for n in join_keys)
         return key_of(entity), {name: encode(row.get(name)) for name, encode in encoders}
 
-    return encode
+    return encode_row
 
 
-def json_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
-    """The function from a line of JSON to a row.
+def json_object_decoder(view: ViewPlan) -> JsonObjectDecoder:
+    """Return the function from JSON text to an object, for rows and events of a view.
 
-    Args:
-        view: The compiled view; its source's `columns:` say which member a field comes from.
-        strict: Whether a member that is no field is refused; else it is left out.
+    Fractions become `Decimal` if a field needs their exact value, else floats, which are faster.
 
     Raises (the function):
-        ValueRefusedError: The line is no object, or a member does not fit its type.
+        ValueRefusedError: The text is not a JSON object.
     """
-    row_of = object_reader(view, strict=strict)
-    exact = bool(decimals_of(view))
+    is_exact = any(codec_of(f.dtype).needs_exact_json for f in view.fields)
+    decode_json = json.JSONDecoder(parse_float=Decimal if is_exact else None).decode
 
-    def read(text: str) -> Row:
-        found = _object(text)
-        return row_of(found, _object(text, exact=True) if exact else found)
+    def decode_object(data: str | bytes) -> dict[str, object]:
+        try:
+            text = data.decode() if isinstance(data, bytes) else data
+            value = decode_json(text)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            raise ValueRefusedError(f"not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ValueRefusedError(f"expected a JSON object, found {text[:_MAX_REPR]}")
+        return value
 
-    return read
+    return decode_object
 
 
-def decimals_of(view: ViewPlan) -> frozenset[str]:
-    """The fields whose numbers JSON has to be read exactly for, and not by way of a float."""
-    return frozenset(f.name for f in view.fields if codec_of(f.dtype).needs_exact_json)
-
-
-def object_reader(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject, JsonObject], Row]:
-    """The function from a JSON object to a row; the second form of it has fractions as decimals.
+def object_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject], Row]:
+    """Return the function from a JSON object to a row.
 
     Args:
-        view: As of `json_row_decoder`.
-        strict: As of `json_row_decoder`.
+        view: The compiled view; its source's `columns:` map fields to members.
+        strict: Whether to refuse unknown members; if so, the members have the fields' names.
 
     Raises (the function):
         ValueRefusedError: A member does not fit its type; `where` names it.
     """
     dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
-    rename = view.source.column if view.source and not strict else str
-    members = {name: (rename(name), codec_of(dtype)) for name, dtype in dtypes.items()}
-    exact = decimals_of(view)
+    member_of = view.source.column if view.source and not strict else str
+    columns = [(name, member_of(name), codec_of(dtype)) for name, dtype in dtypes.items()]
+    known = {member for _, member, _ in columns}
 
-    def read(found: JsonObject, exactly: JsonObject) -> Row:
-        if strict and (odd := set(found) - {member for member, _ in members.values()}):
-            name = min(odd)
-            raise ValueRefusedError(
-                f"no such field in {view.name}", where=name, hint=name_hint(name, dtypes)
-            )
+    def decode_row(members: JsonObject) -> Row:
+        if strict and (unknown := members.keys() - known):
+            raise _unknown_field(view, min(unknown), dtypes)
         row = {}
-        for name, (member, codec) in members.items():
-            value = (exactly if name in exact else found).get(member)
+        for name, member, codec in columns:
+            value = members.get(member)
             try:
                 row[name] = None if value is None else codec.from_json(value)
             except ValueRefusedError as error:
                 raise ValueRefusedError(error.message, where=name, hint=error.hint) from error
         return row
 
-    return read
+    return decode_row
 
 
-def _object(text: str, *, exact: bool = False) -> dict[str, object]:
-    try:
-        found = json.loads(text, parse_float=Decimal) if exact else json.loads(text)
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise ValueRefusedError(f"not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueRefusedError(f"a JSON object is expected, not {text[:40]}")
-    return found
+def json_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
+    """Return the function from a line of JSON to a row; see `object_row_decoder`."""
+    decode_object, decode_row = json_object_decoder(view), object_row_decoder(view, strict=strict)
+    return lambda text: decode_row(decode_object(text))
+
+
+def _unknown_field(
+    view: ViewPlan, name: str, known: Mapping[str, object] | set[str]
+) -> ValueRefusedError:
+    return ValueRefusedError(
+        f"no such field in {view.name}", where=name, hint=name_hint(name, known)
+    )

@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from featurekit.errors import BadEventError, FeatureKitError, ValueRefusedError, name_hint
+from featurekit.lower.rows import json_object_decoder
 from featurekit.plan import ViewPlan
 from featurekit.ports import StreamEvent
 from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.write_arguments import Event
 from featurekit.runtime.writer import StreamWriter, WriteReport
-from featurekit.streams import object_reader
 
 
 class Lines:
@@ -64,7 +64,7 @@ def _bad_line(number: int, error: BaseException) -> BadEventError:
 
 def line_reader(view: ViewPlan) -> Callable[[str], Event]:
     """The function from a line of JSON to an event; members that are no field are refused."""
-    read, event_of = object_reader(replace(view, stream=None)), event_reader(view)
+    read, event_of = json_object_decoder(view), event_reader(view)
     return lambda line: event_of(read(line.encode(errors="surrogateescape")))
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 
 from featurekit.errors import BadEventError, RequestError, ValueRefusedError
-from featurekit.lower.rows import decimals_of, object_reader
+from featurekit.lower.rows import object_row_decoder
 from featurekit.plan import ViewPlan
 from featurekit.ports import StoreHandle
 from featurekit.repo.jsonl import event_reader
@@ -53,14 +52,13 @@ class RowWriter:
         self.view = view
         self._handle = handle
         self._counters = counters
-        self._decimals = decimals_of(view)
         self._events: tuple[StreamWriter, Callable[[dict[str, Any]], Event]] | None = None
         if view.kind == "stream":
             self._events = (
                 StreamWriter(view, handle, counters.events(view.name)),
                 event_reader(view),
             )
-        self._row_of = object_reader(view, strict=True)
+        self._row_of = object_row_decoder(view, strict=True)
 
     def write(self, rows: Sequence[object], *, ttl: timedelta | int | None = None) -> RowsReport:
         """Write rows in their order; nothing is sent unless all of them fit.
@@ -98,7 +96,7 @@ class RowWriter:
 
     def _given(self, index: int, found: dict[str, object]) -> InputRow:
         try:
-            row = self._row_of(_inexact(found), found)
+            row = self._row_of(found)
         except ValueRefusedError as error:
             return InputRow(f"row {index}", error, found)
         return InputRow(f"row {index}", row, found)
@@ -113,7 +111,7 @@ class RowWriter:
         events = []
         for index, found in enumerate(objects):
             try:
-                events.append(event_of(_inexact(found, self._decimals)))
+                events.append(event_of(found))
             except ValueRefusedError as error:
                 where = ", ".join(p for p in (f"event {index}", error.where) if p)
                 raise BadEventError(
@@ -135,21 +133,6 @@ def _object(row: object, view: ViewPlan, index: int) -> dict[str, object]:
             where=f"{view.name}, row {index}",
         )
     return dict(row)
-
-
-def _inexact(found: Mapping[str, object], but: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The same with floats for decimals, but in some members."""
-    return {name: v if name in but else _floats(v) for name, v in found.items()}
-
-
-def _floats(value: object) -> object:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, list):
-        return [_floats(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _floats(item) for name, item in value.items()}
-    return value
 
 
 def _ignore_progress(_done: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from featurekit.streams.objects import object_reader
 from featurekit.streams.open import open_stream
 
-__all__ = ["object_reader", "open_stream"]
+__all__ = ["open_stream"]

@@ -34,9 +34,9 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
+from featurekit.lower.rows import JsonObjectDecoder
 from featurekit.plan import KafkaTopicPlan
 from featurekit.ports import DeadLetter, EventSource, StreamEvent
-from featurekit.streams.objects import ObjectReader
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -78,7 +78,7 @@ class KafkaTopic(EventSource):
         self,
         plan: KafkaTopicPlan,
         client_id: str,
-        decode_json: ObjectReader,
+        decode_json: JsonObjectDecoder,
         settings: Mapping[str, str],
     ) -> None:
         self._plan = plan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from featurekit.lower.rows import json_object_decoder
 from featurekit.plan import KafkaTopicPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, EventSource, OnlineStore
-from featurekit.streams.objects import object_reader
 
 
 def open_stream(
@@ -29,8 +29,7 @@ def open_stream(
     Raises:
         MissingExtraError: The stream needs an extra that is not installed.
     """
-    columns = dict(plan.columns)
-    decode = object_reader(view, lambda name: columns.get(name, name))
+    decode = json_object_decoder(view)
     if isinstance(plan, KafkaTopicPlan):
         from featurekit.streams.kafka import KafkaTopic
 

@@ -33,9 +33,9 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
+from featurekit.lower.rows import JsonObjectDecoder
 from featurekit.plan import RedisStreamPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource, OnlineStore, StreamEvent
-from featurekit.streams.objects import ObjectReader
 from featurekit.wire import ErrorReply, Reply
 
 DELETED_CODES = {"NOGROUP", "UNBLOCKED"}
@@ -60,7 +60,7 @@ class RedisStream(EventSource):
         store: OnlineStore,
         plan: RedisStreamPlan,
         consumer: Consumer,
-        decode_json: ObjectReader,
+        decode_json: JsonObjectDecoder,
     ) -> None:
         self._store = store
         self._plan = plan
