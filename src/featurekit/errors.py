@@ -1,6 +1,6 @@
-"""Errors: every one is a fact, where it is, and what to do about it.
+"""The errors of featurekit: what happened, where, and what to do.
 
-A class of its own exists only where a caller would catch it apart from the others.
+There is a separate class where callers catch an error separately.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ from typing import Self
 from typing_extensions import override
 
 
+def _format(where: str, message: str, hint: str) -> str:
+    head = f"{where}: {message}" if where else message
+    return f"{head}\n  hint: {hint}" if hint else head
+
+
 class FeatureKitError(Exception):
-    """Base of all errors of featurekit.
+    """Base class of all featurekit errors.
 
     Attributes:
-        message: The fact, in one line.
-        where: `file:line:col`, a view and field, a key; empty where nothing can be pointed at.
-        hint: What to do about it; may be empty.
+        message: What happened, in one line.
+        where: `file:line:col`, a view and field, or a key; may be empty.
+        hint: What to do; may be empty.
     """
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
@@ -30,27 +35,35 @@ class FeatureKitError(Exception):
 
     @override
     def __str__(self) -> str:
-        head = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{head}\n  hint: {self.hint}" if self.hint else head
+        return _format(self.where, self.message, self.hint)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.__dict__)
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as plain data, with the name of its class."""
+        return {
+            "class": type(self).__name__,
+            "message": self.message,
+            "where": self.where,
+            "hint": self.hint,
+        }
+
 
 def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKitError:
-    """Make an error again from its attributes, so that errors cross process boundaries."""
+    """Return a pickled error from its attributes, whatever its `__init__` takes."""
     error = cls.__new__(cls)
     Exception.__init__(error, state.get("message", ""))
     error.__dict__.update(state)
     return error
 
 
-_SHOWN = 20
+_MAX_LISTED_NAMES = 20
 
 
 def name_hint(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not there: the nearest one, and all that are.
+    """Return a hint for an unknown name: the closest match, and the known names.
 
     Examples:
         >>> name_hint("drivr", ["driver", "rider"])
@@ -59,15 +72,15 @@ def name_hint(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "none are declared"
-    more = len(names) - _SHOWN
-    shown = ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_LISTED_NAMES
+    listed = ", ".join(names[:_MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
     close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'? known: {shown}" if close else f"known: {shown}"
+    return f"did you mean '{close[0]}'? known: {listed}" if close else f"known: {listed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a definition: where (`file:line:col`), what, and what to do."""
+    """A problem in a definition: where it is (`file:line:col`), what it is, and what to do."""
 
     where: str
     message: str
@@ -75,12 +88,11 @@ class Problem:
 
     @override
     def __str__(self) -> str:
-        head = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{head}\n  hint: {self.hint}" if self.hint else head
+        return _format(self.where, self.message, self.hint)
 
 
 class DefinitionError(FeatureKitError):
-    """The definitions of a repository are wrong; `problems` lists all of it, sorted by place."""
+    """The definitions are invalid; `problems` lists all problems, sorted by location."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -91,17 +103,24 @@ class DefinitionError(FeatureKitError):
     def __str__(self) -> str:
         return "\n".join([*map(str, self.problems), self.message])
 
+    @override
+    def to_dict(self) -> dict[str, object]:
+        problems = [
+            {"where": p.where, "message": p.message, "hint": p.hint} for p in self.problems
+        ]
+        return {**super().to_dict(), "problems": problems}
+
 
 class RepoNotFoundError(FeatureKitError):
-    """There is no `featurerepo.yaml` where one was looked for."""
+    """The folder and its parents contain no `featurerepo.yaml`."""
 
 
 class UnknownNameError(FeatureKitError):
-    """A name that nothing was declared under."""
+    """A name is not declared or not applied."""
 
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str], *, where: str = "") -> Self:
-        """The error for `name`, which is none of the `known` names of a `kind`."""
+        """Return the error for a `name` that is not among the `known` names of a `kind`."""
         return cls(f"unknown {kind} '{name}'", where=where, hint=name_hint(name, known))
 
 
@@ -110,22 +129,22 @@ class ValueRefusedError(FeatureKitError, ValueError):
 
 
 class RequestError(FeatureKitError, ValueError):
-    """A call asks for something that cannot be: a wrong join key, a wrong shape, no features."""
+    """A call is invalid: a wrong join key, a wrong shape, no features."""
 
 
 class SourceError(FeatureKitError):
-    """A batch source cannot be read, or lacks a column, or has one of another type."""
+    """A batch source cannot be read, or a column is missing or has the wrong type."""
 
 
 class BadRowError(FeatureKitError):
-    """A row of a load does not fit its view; names file, row, field and value."""
+    """A row of a load does not fit its view; the error names file, row, field and value."""
 
 
 class BadEventError(FeatureKitError):
-    """An event does not fit its stream view; names its index, field and value.
+    """An event does not fit its stream view; the error names its index, field and value.
 
     Attributes:
-        index: Its place among the events given, from 0.
+        index: The position of the event in the call, from 0.
     """
 
     def __init__(self, message: str, *, where: str = "", hint: str = "", index: int = 0) -> None:
@@ -134,27 +153,27 @@ class BadEventError(FeatureKitError):
 
 
 class StoreError(FeatureKitError):
-    """The online store refused or failed."""
+    """The online store refused a command or failed."""
 
 
 class StoreUnavailableError(StoreError):
-    """No reply from the online store within its timeout. Safe to call again."""
+    """The online store did not reply within its timeout. The call can be repeated."""
 
 
 class StoreUnfitError(StoreError):
-    """This server, or this user on it, cannot keep the promise about expiry; nothing was written."""
+    """The server or its user lacks what featurekit needs for expiry; nothing was written."""
 
 
 class RegistryError(FeatureKitError):
-    """A registry cannot be read or was not made by this version."""
+    """A registry cannot be read, is empty, or has an unsupported version."""
 
 
 class RegistryConflictError(RegistryError):
-    """Somebody else applied first."""
+    """Another process applied its changes first."""
 
 
 class BreakingChangeError(RegistryError):
-    """Applying would make stored bytes mean something else."""
+    """An apply would change the meaning of stored bytes."""
 
 
 class LockedError(FeatureKitError):
@@ -162,17 +181,19 @@ class LockedError(FeatureKitError):
 
 
 class StreamError(FeatureKitError):
-    """A source of events refused or failed."""
+    """A stream source refused a command or failed."""
 
 
 class StreamUnavailableError(StreamError):
-    """A source of events is away. Safe to call again."""
+    """A stream source is unavailable. The call can be repeated."""
 
 
 class MissingExtraError(FeatureKitError, ImportError):
     """An optional dependency is not installed."""
 
     @classmethod
-    def of(cls, extra: str, need: str) -> Self:
-        """The error for something (`need`) that takes the extra named `extra`."""
-        return cls(f"{need} needs the extra '{extra}'", hint=f"pip install 'featurekit[{extra}]'")
+    def of(cls, extra: str, feature: str) -> Self:
+        """Return the error for a `feature` that needs the `extra`."""
+        return cls(
+            f"{feature} needs the extra '{extra}'", hint=f"pip install 'featurekit[{extra}]'"
+        )

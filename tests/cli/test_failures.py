@@ -1,11 +1,13 @@
-"""Failures: one message on standard error, an exit code, and nothing else."""
+"""A failing command prints one message on standard error, and sets its exit code."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from featurekit.cli.program import COMMANDS
 from tests.cli.running import replace, run
 
 
@@ -29,10 +31,67 @@ def test_a_warning_leaves_the_exit_code_at_0(folder: Path) -> None:
     assert result.stdout.startswith("ok: ")
 
 
-def test_json_prints_nothing_on_stdout_when_it_fails(folder: Path) -> None:
+def test_a_failure_is_one_message_and_with_json_one_document_too(folder: Path) -> None:
     result = run("list", "--json")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "error": {
+            "class": "RegistryError",
+            "message": "nothing is applied yet",
+            "where": "",
+            "hint": "run `featurekit apply` first",
+        }
+    }
     assert result.stderr == "error: nothing is applied yet\n  hint: run `featurekit apply` first\n"
+    assert run("list").stdout == ""
+
+
+ARGUMENTS: dict[str, list[str]] = {
+    "describe": ["user"],
+    "get": ["fraud_v1", "--entity", "user_id=u"],
+    "inspect": ["user", "u"],
+    "write": ["user_profile"],
+    "stream push": ["user_activity"],
+    "stream dead": ["user_activity"],
+    "embedded start": [],
+    "embedded stop": [],
+    "embedded status": [],
+    "demo": ["--port", "-1"],
+    "serve": ["--port", "-1"],
+    "schema": ["neither"],
+    "init": ["--force"],
+}
+"""Arguments with which a command fails outside a repository, or is refused."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    sorted({*COMMANDS, "stream run", *ARGUMENTS} - {"stream", "embedded"}),
+)
+def test_every_command_that_fails_prints_one_json_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEATUREKIT_REPO", raising=False)
+    result = run(*command.split(), *ARGUMENTS.get(command, []), "--json", stdin="")
+    assert result.exit_code in {1, 2}
+    error = json.loads(result.stdout)["error"]
+    assert set(error) == {"class", "message", "where", "hint"}
+    assert result.stderr.startswith(f"error: {error['message']}")
+
+
+def test_all_problems_of_the_definitions_are_in_the_json_document(folder: Path) -> None:
+    replace(folder / "features/users.yaml", "signed_up: date", "signed_up: dat")
+    [problem] = json.loads(run("validate", "--json").stdout)["error"]["problems"]
+    assert problem["message"] == "field 'user_profile:signed_up': unknown type 'dat'"
+    assert problem["where"].startswith("features/users.yaml:")
+
+
+def test_a_command_that_printed_its_document_prints_no_second_one(filled: Path) -> None:
+    rows = '{"user_id": "n2", "tx_count_7d": "12"}\n'
+    result = run("write", "user_profile", "--on-bad-row", "skip", "--json", stdin=rows)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)[0]["rows_rejected"] == 1
 
 
 def test_no_repository_is_one_message(tmp_path: Path) -> None:
@@ -79,7 +138,7 @@ def test_wrong_usage_is_exit_code_2(folder: Path, arguments: list[str], message:
         ("user_id=", "an empty id is not allowed"),
     ],
 )
-def test_an_entity_that_cannot_be_is_refused(filled: Path, entity: str, message: str) -> None:
+def test_an_invalid_entity_is_refused(filled: Path, entity: str, message: str) -> None:
     result = run("get", "fraud_v1", "--entity", entity)
     assert result.exit_code == 1
     assert message in result.stderr
@@ -96,7 +155,7 @@ def test_join_keys_are_read_by_their_type(folder: Path) -> None:
     assert "'twelve' is not an int64" in refused.stderr
 
 
-def test_views_done_before_one_fails_are_told_of(filled: Path) -> None:
+def test_views_loaded_before_a_failure_are_reported(filled: Path) -> None:
     result = run("materialize", "user_profile", "user_activity")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[1].startswith("user_profile")

@@ -50,7 +50,7 @@ def test_help_costs_less_than_200_ms_of_cpu() -> None:
     assert min(cpu() for _ in range(3)) < 0.2
 
 
-def test_called_alone_it_tells_what_it_has() -> None:
+def test_without_a_command_it_prints_its_help() -> None:
     assert _run().stdout == _run("--help").stdout
     assert "start" in _run("embedded").stdout
 
@@ -76,7 +76,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder: Path) -> None:
         [*FEATUREKIT, "write", "user_profile"], stdin=theirs, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "reading JSON objects, one a line, until Ctrl-D\n"
+        assert process.stderr.readline() == "reading JSON objects, one per line, until Ctrl-D\n"
         process.send_signal(signal.SIGINT)
         assert process.stderr.read().strip() == "error: interrupted"
     os.close(ours)
@@ -84,7 +84,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder: Path) -> None:
     assert process.returncode == 130
 
 
-def test_an_embedded_server_starts_when_needed_and_stops_when_told(
+def test_an_embedded_server_starts_when_needed_and_stops_on_request(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FEATUREKIT_ONLINE_URL", raising=False)
@@ -97,7 +97,7 @@ def test_an_embedded_server_starts_when_needed_and_stops_when_told(
         assert _run("embedded", "status").stdout.startswith("running\n")
     finally:
         assert _run("embedded", "stop").stdout == "stopped\n"
-    assert _run("embedded", "stop").stdout == "it was not running\n"
+    assert _run("embedded", "stop").stdout == "the server was not running\n"
 
 
 def test_a_terminal_gets_colours_and_a_question(filled: Path) -> None:

@@ -19,7 +19,7 @@ def test_init_overwrites_nothing(folder: Path) -> None:
     before = (folder / USERS).read_text()
     result = run("init")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "is there already" in result.stderr
+    assert "already exists" in result.stderr
     assert (folder / USERS).read_text() == before
 
 

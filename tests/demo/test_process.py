@@ -149,7 +149,7 @@ def test_a_taken_port_is_told_before_anything_is_written(tmp_path: Path) -> None
         result = run("demo", "--repo", str(tmp_path), "--port", port)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[0] == (
-        f"error: invalid value for '--port': {port} cannot be listened on: address already in use"
+        f"error: invalid value for '--port': cannot listen on {port}: address already in use"
     )
     assert list(tmp_path.iterdir()) == []
 

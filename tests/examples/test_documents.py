@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurekit import errors
-from featurekit.cli.catalog import COMMANDS
+from featurekit.cli.program import COMMANDS
 from tests.examples.documents import blocks, follow
 from tests.examples.places import ROOT, folder
 

@@ -1,6 +1,6 @@
-"""The commands. Each parses, calls the library once, prints, and leaves.
+"""The `featurekit` command line.
 
-Whatever a command does not need is not imported: `featurekit --help` knows click and a table.
+A command imports its library code when it runs, so `featurekit --help` loads little but click.
 """
 
 from __future__ import annotations

@@ -1,79 +1,133 @@
-"""The session: what every command takes, `--repo` and `--json`, before or after its name."""
+"""The context of a command: `--repo`, `--json`, option types, and confirmation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 from typing_extensions import override
 
-Run = Callable[..., int | None]
-"""What a command does: its session and parameters in, its exit code out, `None` for 0."""
+from featurekit.errors import RequestError, ValueRefusedError
+
+Command = Callable[..., int | None]
+"""A command's function: takes the context and its options, returns the exit code, `None` for 0."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
-class Session:
-    """What was said once for the whole call.
+class CliContext:
+    """Options and state shared by all commands.
 
     Attributes:
-        repo: Where to look for `featurerepo.yaml`, from there upwards.
-        json: Whether to print one JSON document and nothing else.
+        repo: Where to search for `featurerepo.yaml`, upwards.
+        json: Whether to print JSON and nothing else on standard output.
+        json_lines: Whether JSON is printed as one document per line.
+        has_printed_json: Whether a JSON document is printed.
     """
 
     repo: str = "."
     json: bool = False
+    json_lines: bool = False
+    has_printed_json: bool = False
+
+    def print_json(self, document: object) -> None:
+        """Print the command's JSON document."""
+        from featurekit.cli.output import print_json
+
+        self.has_printed_json = True
+        print_json(document)
+
+    def print_error_json(self, error: Mapping[str, object]) -> None:
+        """Print a failure as JSON, unless the command's one document is printed already."""
+        if self.json_lines:
+            from featurekit.cli.output import print_json_line
+
+            print_json_line({"error": error})
+        elif not self.has_printed_json:
+            self.print_json({"error": error})
 
 
-class Group(click.Group):
-    """A group that, called alone, tells what it has."""
+class CommandGroup(click.Group):
+    """A group that prints its help when called without a command."""
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])
 
 
-def _repo(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+def _set_repo(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value:
-        ctx.ensure_object(Session).repo = value
+        ctx.ensure_object(CliContext).repo = value
 
 
-def _json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.ensure_object(Session).json |= value
+def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.ensure_object(CliContext).json |= value
 
 
 def repo_option(target: F, *, envvar: str | None = None) -> F:
-    """Add `--repo`, kept in the session."""
+    """Add `--repo`, stored in the context."""
     return click.option(
         "--repo",
         metavar="PATH",
         envvar=envvar,
         show_envvar=envvar is not None,
         expose_value=False,
-        callback=_repo,
-        help="Folder of featurerepo.yaml, or one below it.",
+        callback=_set_repo,
+        help="Folder of featurerepo.yaml, or a folder below it.",
     )(target)
 
 
 def json_option(target: F) -> F:
-    """Add `--json`, kept in the session."""
+    """Add `--json`, stored in the context."""
     return click.option(
         "--json",
         is_flag=True,
         expose_value=False,
-        callback=_json,
+        callback=_set_json,
         help="Print one JSON document.",
     )(target)
 
 
-def session_command(name: str) -> Callable[[Run], click.Command]:
-    """Make a function a command that takes the session first."""
+def cli_command(name: str) -> Callable[[Command], click.Command]:
+    """Turn a function that takes the context first into a command."""
 
-    def decorate(run: Run) -> click.Command:
-        made = click.command(name)(click.pass_obj(run))
-        return json_option(repo_option(made))
+    def decorate(function: Command) -> click.Command:
+        return json_option(repo_option(click.command(name)(click.pass_obj(function))))
 
     return decorate
+
+
+def duration_option(text: str) -> int:
+    """Return an option such as `90s`, `24h` or `1h30m` in milliseconds."""
+    from featurekit.models import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueRefusedError as error:
+        raise click.BadParameter(error.message) from error
+
+
+def named_duration_option(text: str) -> tuple[str, int]:
+    """Return the name and the milliseconds of an option `NAME=DURATION`."""
+    name, equals, duration = text.partition("=")
+    if not (equals and name):
+        raise click.BadParameter(f"'{text}' is not NAME=DURATION, for example user_activity=2m")
+    return name, duration_option(duration)
+
+
+def confirm(context: CliContext, action: str, *, yes: bool) -> None:
+    """Ask on a terminal before an action that deletes; elsewhere, require `--yes`.
+
+    Raises:
+        RequestError: The action is not confirmed.
+    """
+    if yes:
+        return
+    if context.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise RequestError(f"cannot {action} without confirmation", hint="add --yes")
+    if not click.confirm(f"{action[:1].upper()}{action[1:]}?", err=True):
+        raise RequestError("not confirmed; nothing was changed")

@@ -1,26 +1,27 @@
-"""The screen: tables and lines for people, on a terminal or in a pipe.
+"""Output: JSON documents for programs; lines, tables and progress bars for people.
 
-Nothing is cut in a pipe, and no colour goes there. rich is imported when something is drawn.
+Output to a pipe is neither truncated nor coloured. rich is imported when a table is printed.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any, Literal, NamedTuple
 
 import click
-
-from featurekit.cli.values import to_text
 
 Justify = Literal["left", "right"]
 PIPE_WIDTH = 100_000
 GAP = 2
 DIM = "dim"
-GOOD = "green"
-BAD = "red"
-ODD = "yellow"
+GREEN = "green"
+RED = "red"
+YELLOW = "yellow"
 
 
 class Styled(NamedTuple):
@@ -30,71 +31,96 @@ class Styled(NamedTuple):
     style: str
 
 
-Piece = str | Styled
+Cell = str | Styled
 
 
-def show_json(document: object) -> None:
-    """Print one JSON document."""
-    click.echo(to_text(document))
+def print_json(document: object) -> None:
+    """Print an indented JSON document."""
+    click.echo(json.dumps(_to_json(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def show_line(*pieces: Piece) -> None:
-    """Print pieces of text as one line."""
-    _print(_text(*pieces))
+def print_json_line(document: object) -> None:
+    """Print a JSON document in one line, with one write."""
+    click.echo(json.dumps(_to_json(document)))
 
 
-def show_note(kind: str, text: str, style: str) -> None:
-    """Print something about the work on standard error, its kind in colour."""
+def _to_json(value: object) -> object:
+    """Return dataclasses as objects, and values that JSON lacks as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_to_json(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    is_scalar = value is None or isinstance(value, int | float | str)
+    return value if is_finite and is_scalar else str(value)
+
+
+def print_line(*cells: Cell) -> None:
+    """Print cells as one line."""
+    _render(_rich_text(*cells))
+
+
+def print_note(kind: str, text: str, style: str) -> None:
+    """Print a message on standard error, its kind in colour."""
     click.echo(click.style(f"{kind}:", fg=style, bold=True) + f" {text}", err=True)
 
 
-def show_table(
-    headings: Sequence[str], rows: Sequence[Sequence[Piece]], right: Collection[str] = ()
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Cell]], right: Collection[str] = ()
 ) -> None:
-    """Print rows under headings, or under none if all are empty, without lines around them.
+    """Print a table without lines; headings are omitted if all are empty.
 
-    On a narrow terminal the last column gives way where it has no heading, being prose; else all.
+    On a narrow terminal, a last column without a heading holds prose and wraps; otherwise all
+    columns wrap.
     """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=DIM)
     table.show_header = any(headings)
-    prose = not headings[-1]
+    only_last_wraps = not headings[-1]
     for heading in headings:
         justify: Justify = "right" if heading in right else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=prose)
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=only_last_wraps)
     table.columns[-1].no_wrap = False
     for row in rows:
-        table.add_row(*(_text(piece) for piece in row))
-    _print(table)
+        table.add_row(*(_rich_text(cell) for cell in row))
+    _render(table)
 
 
-def fits(headings: Sequence[str], rows: Sequence[Sequence[Piece]]) -> bool:
-    """Whether a table of these rows needs no folding here."""
+def fits_width(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
+    """Return whether a table fits the terminal without wrapping."""
     from rich.cells import cell_len
 
-    columns = zip(headings, *([_said(piece) for piece in row] for row in rows), strict=True)
-    needed = sum(max(map(cell_len, column)) + GAP for column in columns) - GAP
-    return bool(needed <= _console().width)
+    columns = zip(headings, *([_plain_text(cell) for cell in row] for row in rows), strict=True)
+    width = sum(max(map(cell_len, column)) + GAP for column in columns) - GAP
+    return bool(width <= _console().width)
 
 
-def show_pairs(pairs: Sequence[tuple[str, Piece]]) -> None:
-    """Print names with what they are, those that are nothing left out."""
+def print_pairs(pairs: Sequence[tuple[str, Cell]]) -> None:
+    """Print names with their values; empty values are omitted."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(style=DIM, no_wrap=True)
     table.add_column(overflow="fold")
-    for name, piece in pairs:
-        if _said(piece):
-            table.add_row(name, _text(piece))
-    _print(table)
+    for name, cell in pairs:
+        if _plain_text(cell):
+            table.add_row(name, _rich_text(cell))
+    _render(table)
 
 
-def _text(*pieces: Piece) -> Any:
+def _rich_text(*cells: Cell) -> Any:
     from rich.text import Text
 
-    return Text.assemble(*((p, "") if isinstance(p, str) else (p.text, p.style) for p in pieces))
+    return Text.assemble(*((c, "") if isinstance(c, str) else (c.text, c.style) for c in cells))
+
+
+def _plain_text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def _console() -> Any:
@@ -106,43 +132,27 @@ def _console() -> Any:
     return console
 
 
-def _said(piece: Piece) -> str:
-    return piece if isinstance(piece, str) else piece.text
-
-
-def _print(drawn: Any) -> None:
-    """Draw, without the blanks that rich fills lines with."""
+def _render(renderable: Any) -> None:
+    """Print a rich renderable without the spaces that rich pads lines with."""
     from rich.segment import Segment, Segments
 
     console = _console()
-    lines = console.render_lines(drawn, pad=False)
-    for line in lines:
-        console.print(Segments([*_stripped(line), Segment.line()]), end="", soft_wrap=True)
-
-
-def _stripped(line: list[Any]) -> list[Any]:
-    while line and not line[-1].text.strip():
-        line = line[:-1]
-    if line:
-        last = line[-1]
-        line = [*line[:-1], last._replace(text=last.text.rstrip())]
-    return line
+    for line in console.render_lines(renderable, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        console.print(Segments([*line, Segment.line()]), end="", soft_wrap=True)
 
 
 @contextmanager
-def bars() -> Iterator[Any]:
-    """Progress bars while the block runs, on a terminal only: told by calling what this gives."""
+def progress_bars() -> Iterator[Any]:
+    """Yield a progress callback that draws bars on a terminal; `None` elsewhere."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -151,18 +161,18 @@ def bars() -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
 
-        def tell(progress: Any) -> None:
+        def update(progress: Any) -> None:
             if progress.view not in tasks:
-                tasks[progress.view] = drawn.add_task(progress.view, rows="")
+                tasks[progress.view] = bars.add_task(progress.view, rows="")
             rate = progress.rows_done / progress.seconds if progress.seconds else 0
             total = f"/{progress.rows_total:,}" if progress.rows_total else ""
-            drawn.update(
+            bars.update(
                 tasks[progress.view],
                 completed=progress.rows_done,
                 total=progress.rows_total or None,
                 rows=f"{progress.rows_done:,}{total}  {rate:,.0f} rows/s",
             )
 
-        yield tell
+        yield update

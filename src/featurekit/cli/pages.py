@@ -1,7 +1,7 @@
-"""The page of the commands, `docs/cli.md`, made from the commands themselves.
+"""Generate `docs/cli.md` from the commands.
 
-`python -m featurekit.cli.pages docs/` writes it; with `--check` it exits with 1 if the file says
-something else.
+`python -m featurekit.cli.pages docs/` writes the page; with `--check`, it exits with 1 if the file
+is stale.
 """
 
 from __future__ import annotations
@@ -9,39 +9,38 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import click
 
-from featurekit.cli.catalog import SECTIONS
-from featurekit.cli.program import program
-from featurekit.codegen.reference import publish
+from featurekit.cli.program import SECTIONS, load_command, program
+from featurekit.codegen.reference import write_pages
 
 PAGE = "cli.md"
 HEAD = """\
 # Commands
 
-Made from the commands themselves; `featurekit COMMAND --help` prints the same.
+This page is generated from the commands; `featurekit COMMAND --help` prints the same text.
 
 Every command takes `--repo PATH` (or the variable `FEATUREKIT_REPO`), before or after its name:
-the folder of `featurerepo.yaml`, or one below it. Every command takes `--json`, which prints one
-JSON document on standard output and nothing else there.
+the folder of `featurerepo.yaml`, or a folder below it. Every command takes `--json`, which prints
+exactly one JSON document on standard output, also on failure:
+`{"error": {"class", "message", "where", "hint"}}`. `stream run` prints one document per line.
 
-| Exit code | |
+| Exit code | Meaning |
 |---|---|
 | 0 | Done. |
-| 1 | It failed, with one message on standard error; or it is done and some rows were rejected. |
-| 2 | Wrong usage; and `plan --detailed-exitcode` where there are changes. |
+| 1 | Failed, with one message on standard error; or done, but some rows were rejected. |
+| 2 | Wrong usage; or `plan --detailed-exitcode` found changes. |
 | 130 | Interrupted. |
 
-Progress bars show on a terminal, and colours too, unless `NO_COLOR` is set. What destroys asks
-first on a terminal and needs `--yes` elsewhere.
+A terminal shows progress bars and colours; `NO_COLOR` turns colours off. Commands that delete data
+ask for confirmation on a terminal and need `--yes` elsewhere.
 """
-SHARED = {"--repo", "--json", "--help"}
+SHARED_OPTIONS = {"--repo", "--json", "--help"}
 
 
 def cli_page() -> str:
-    """The page of all commands, in Markdown."""
+    """Return the page of all commands, in Markdown."""
     return "\n".join([HEAD, *(part for section in SECTIONS for part in _section(*section))])
 
 
@@ -49,43 +48,43 @@ def _section(title: str, names: dict[str, str]) -> Iterator[str]:
     yield f"## {title}\n"
     root = click.Context(program, info_name="featurekit")
     for name in names:
-        command = program.get_command(root, name)
-        if command is not None:
-            yield from _command(command, click.Context(command, root, info_name=name))
+        command = load_command(name)
+        yield from _command(command, click.Context(command, root, info_name=name))
 
 
 def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
     depth = "#" * (2 + len(ctx.command_path.split()) - 1)
-    yield f"{depth} `{ctx.command_path}`\n\n{_prose(command.help or '')}\n"
+    yield f"{depth} `{ctx.command_path}`\n\n{_markdown(command.help or '')}\n"
     if isinstance(command, click.Group):
-        for name, part in command.commands.items():
-            yield from _command(part, click.Context(part, ctx, info_name=name))
+        for name, subcommand in command.commands.items():
+            yield from _command(subcommand, click.Context(subcommand, ctx, info_name=name))
         return
-    options = [o for o in command.params if isinstance(o, click.Option) and not SHARED & {*o.opts}]
-    pieces = command.collect_usage_pieces(ctx)
-    usage = [ctx.command_path, *(pieces if options else pieces[1:])]
+    options = [
+        o for o in command.params if isinstance(o, click.Option) and not SHARED_OPTIONS & {*o.opts}
+    ]
+    usage = command.collect_usage_pieces(ctx)
+    usage = [ctx.command_path, *(usage if options else usage[1:])]
     yield f"```\n{' '.join(usage)}\n```\n"
     if options:
-        yield "\n".join(["| Option | |", "|---|---|", *(_row(o, ctx) for o in options), ""])
+        rows = (_option_row(option, ctx) for option in options)
+        yield "\n".join(["| Option | Description |", "|---|---|", *rows, ""])
 
 
-def _row(option: click.Option, ctx: click.Context) -> str:
+def _option_row(option: click.Option, ctx: click.Context) -> str:
     names, text = (cell.replace("|", "\\|") for cell in option.get_help_record(ctx) or ("", ""))
     return f"| `{names}` | {text} |"
 
 
-def _prose(text: str) -> str:
-    """Help as Markdown: a paragraph that click prints as it stands becomes code."""
+def _markdown(text: str) -> str:
+    """Return help as Markdown, with verbatim paragraphs as code."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     code = "```\n{}\n```".format
     return "\n\n".join(code(p.strip("\b\n")) if p.startswith("\b") else p for p in paragraphs)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page into the folder named, or check it there."""
-    folders = [Path(argument) for argument in arguments if argument != "--check"]
-    fresh = [publish(f, PAGE, cli_page(), check="--check" in arguments) for f in folders]
-    return 0 if fresh and all(fresh) else 1
+    """Write the page into the given folder, or check it there; returns the exit code."""
+    return write_pages(arguments, PAGE, cli_page())
 
 
 if __name__ == "__main__":

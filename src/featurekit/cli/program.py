@@ -1,6 +1,7 @@
-"""The program: finds the command, and turns whatever ends it into an exit code.
+"""The `featurekit` program: finds commands, reports errors, and sets the exit code.
 
-0: done. 1: it failed, with one message on standard error. 2: wrong usage. 130: interrupted.
+Exit codes: 0 done; 1 failed, with one message on standard error; 2 wrong usage; 130 interrupted.
+With `--json`, a failure also prints `{"error": ...}` on standard output.
 """
 
 from __future__ import annotations
@@ -13,15 +14,98 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from featurekit.cli.catalog import COMMANDS, SECTIONS
-from featurekit.cli.context import Group, Session, repo_option
+from featurekit.cli.context import CliContext, CommandGroup, repo_option
 from featurekit.errors import DefinitionError, FeatureKitError, name_hint
 
 INTERRUPTED = 130
 
+SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Define",
+        {
+            "init": "Create a repository with working examples.",
+            "validate": "Check the definitions and report all problems.",
+            "plan": "Show the changes that apply would make.",
+            "apply": "Update the registry from the definitions.",
+            "schema": "Print the JSON Schema of the YAML files, for editors.",
+        },
+    ),
+    (
+        "Write",
+        {
+            "materialize": "Load batch views from their sources.",
+            "write": "Write JSON rows from standard input into a batch view.",
+            "stream": "Push events, run stream workers, or show dead letters.",
+        },
+    ),
+    (
+        "Read",
+        {
+            "get": "Read features of entities.",
+            "inspect": "Show all stored fields of one entity.",
+        },
+    ),
+    (
+        "Serve",
+        {
+            "serve": "Serve features over HTTP until interrupted.",
+        },
+    ),
+    (
+        "Monitor",
+        {
+            "list": "List entities, views, services, fields, loads or applies.",
+            "describe": "Show the details of an entity, view, service or field.",
+            "status": "Show when each view was last written, and which views are late.",
+            "doctor": "Check the definitions, the store, the registry and stored data.",
+        },
+    ),
+    (
+        "Operate",
+        {
+            "demo": "Show expiry live on a web page.",
+            "bench": "Measure reads and writes on this machine and store.",
+            "embedded": "Start, stop or inspect the embedded server.",
+            "reset": "Delete stored features.",
+        },
+    ),
+)
+"""The commands as `featurekit --help` shows them, without an import of their modules."""
 
-class Program(Group):
-    """A group that imports a command's module when that command is called."""
+COMMANDS: dict[str, str] = {name: text for _, part in SECTIONS for name, text in part.items()}
+
+_SHARED_MODULES = {
+    "validate": "definitions",
+    "plan": "definitions",
+    "apply": "definitions",
+    "schema": "definitions",
+    "materialize": "batch",
+    "write": "batch",
+    "get": "read",
+    "inspect": "read",
+    "list": "registry",
+    "describe": "registry",
+    "status": "monitoring",
+    "doctor": "monitoring",
+    "embedded": "store",
+    "reset": "store",
+}
+"""The module of each command that is not alone in a module of its own name."""
+
+
+def load_command(name: str) -> click.Command:
+    """Import a command from its module, where it is named `NAME_command`."""
+    module = import_module(f"featurekit.cli.commands.{_SHARED_MODULES.get(name, name)}")
+    command: click.Command = getattr(module, f"{name}_command")
+    return command
+
+
+class UsageError(FeatureKitError):
+    """The command line is wrong."""
+
+
+class Program(CommandGroup):
+    """The top-level group, which imports a command's module when the command is called."""
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -29,10 +113,7 @@ class Program(Group):
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"featurekit.cli.commands.{cmd_name}").command
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     @override
     def resolve_command(
@@ -52,58 +133,58 @@ class Program(Group):
                 formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
     @override
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: list[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        arguments = sys.argv[1:] if args is None else list(args)
+        context = extra.setdefault("obj", CliContext())
         extra |= {"standalone_mode": False, "color": False if os.environ.get("NO_COLOR") else None}
+        failure: FeatureKitError | None = None
         try:
-            code = super().main(*args, **extra)
+            code = super().main(arguments, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
-            _silence()
+            _discard_output()
             code = 1
         except (KeyboardInterrupt, click.Abort):
-            _say("error: interrupted")
-            code = INTERRUPTED
-        except click.UsageError as error:
-            code = _usage(error)
+            code, failure = INTERRUPTED, FeatureKitError("interrupted")
         except click.ClickException as error:
-            _say(f"error: {error.format_message()}")
-            code = error.exit_code
+            code, failure = error.exit_code, _usage_failure(error)
         except FeatureKitError as error:
-            code = _failed(error)
+            code, failure = 1, error
+        if failure is not None:
+            _print_failure(failure)
+            if context.json or "--json" in arguments:
+                context.print_error_json(failure.to_dict())
         sys.exit(code or 0)
 
 
-def _silence() -> None:
-    """Keep Python from telling at exit that nobody reads any more."""
+def _discard_output() -> None:
+    """Keep Python from reporting at exit that the reader of the pipe is gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _usage(error: click.UsageError) -> int:
+def _usage_failure(error: click.ClickException) -> FeatureKitError:
+    if not isinstance(error, click.UsageError):
+        return FeatureKitError(error.format_message())
     message = error.format_message().rstrip(".")
     message = message if message[:2].isupper() else message[:1].lower() + message[1:]
     path = error.ctx.command_path if error.ctx else "featurekit"
-    _say(f"error: {message}\n  hint: see `{path} --help`")
-    return error.exit_code
+    return UsageError(message, hint=f"see `{path} --help`")
 
 
-def _failed(error: FeatureKitError) -> int:
+def _print_failure(error: FeatureKitError) -> None:
+    """Print each problem of the definitions, or the error, on standard error."""
     problems = error.problems if isinstance(error, DefinitionError) else ()
-    for problem in problems:
-        _say(f"error: {problem}")
-    _say(error.message if problems else f"error: {error}")
-    return 1
-
-
-def _say(text: str) -> None:
-    """Print on standard error, with what kind of message it is in red."""
-    kind, colon, rest = text.partition(":") if text.startswith("error:") else ("", "", text)
-    click.echo(click.style(kind + colon, fg="red", bold=True) + rest if kind else rest, err=True)
+    prefix = click.style("error:", fg="red", bold=True)
+    for line in problems or (error,):
+        click.echo(f"{prefix} {line}", err=True)
+    if problems:
+        click.echo(error.message, err=True)
 
 
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`featurekit COMMAND --help` tells more about a command.",
+    epilog="See `featurekit COMMAND --help` for the options of a command.",
 )
 @click.version_option(
     None, "--version", package_name="featurekit", message="featurekit %(version)s"
@@ -111,12 +192,12 @@ def _say(text: str) -> None:
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """A declarative feature store over Redis or Valkey."""
-    ctx.ensure_object(Session)
+    ctx.ensure_object(CliContext)
 
 
 repo_option(program, envvar="FEATUREKIT_REPO")
 
 
 def main() -> None:
-    """Run the command that the process' arguments name, and exit."""
+    """Run the command in the process' arguments, and exit."""
     program.main()

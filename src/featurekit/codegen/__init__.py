@@ -1,1 +1,1 @@
-"""What is generated from definitions and models: so far the reference of their keys."""
+"""Code and documents generated from the definitions and models."""

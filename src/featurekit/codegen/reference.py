@@ -1,7 +1,7 @@
-"""The reference of the YAML files, `docs/yaml.md`, made from the models' own descriptions.
+"""Generate `docs/yaml.md`, the reference of the YAML files, from the models.
 
-`python -m featurekit.codegen.reference docs/` writes it; with `--check` it exits with 1 if the
-file says something else.
+`python -m featurekit.codegen.reference docs/` writes the page; with `--check`, it exits with 1 if
+the file is stale.
 """
 
 from __future__ import annotations
@@ -20,135 +20,137 @@ PAGE = "yaml.md"
 HEAD = """\
 # YAML reference
 
-Made from the models that check the files; `featurekit schema` prints the same for editors.
+This page is generated from the models that check the files; `featurekit schema` prints the same
+reference as JSON Schema, for editors.
 
-Every key that is accepted is obeyed, and an unknown key is an error. A duration is a number and a
-unit, or several from large to small: `90s`, `5m`, `24h`, `7d`, `1h30m`. Text is text: `country: NO`
-and `12:30` stay what they look like.
+An unknown key is an error. A duration is a number and a unit, or several of them, largest first:
+`90s`, `5m`, `24h`, `7d`, `1h30m`. Text stays text: `country: NO` and `12:30` are not converted.
 """
-DESCRIPTIVE = "Descriptive keys"
+DESCRIPTIVE_KEYS = "Descriptive keys"
 ACRONYMS = {"Csv", "Jsonl", "Sql", "Tls"}
-SIMPLE = {"string": "text", "integer": "whole number", "number": "number", "boolean": "flag"}
+TYPE_NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "flag"}
 
 
 def yaml_page() -> str:
-    """The reference of both kinds of files, in Markdown."""
+    """Return the reference of all YAML files, in Markdown."""
     repo, definitions = repo_json_schema(), definitions_json_schema()
     parts = [
         HEAD,
-        *_part("`featurerepo.yaml`", repo),
-        *_part("Definition files", definitions),
-        f"## {DESCRIPTIVE}\n\nThey are for people and generated docs, and nothing else obeys them.\n",
-        _table(definitions["$defs"]["Entity"], {*Described.model_fields}),
+        *_file_sections("`featurerepo.yaml`", repo),
+        *_file_sections("Definition files", definitions),
+        f"## {DESCRIPTIVE_KEYS}\n\nThese keys are for people and generated docs only.\n",
+        _key_table(definitions["$defs"]["Entity"], {*Described.model_fields}),
     ]
     return "\n".join(parts)
 
 
-def publish(folder: Path, name: str, text: str, *, check: bool) -> bool:
-    """Write a page, or check that it is there as it should be; returns whether all is well."""
-    path = folder / name
-    if not check:
-        path.write_text(text, encoding="utf-8")
-        return True
-    fresh = path.exists() and path.read_text(encoding="utf-8") == text
-    if not fresh:
-        sys.stderr.write(f"{path} is stale; make it again without --check\n")
-    return fresh
+def write_pages(arguments: Sequence[str], name: str, text: str) -> int:
+    """Write a page into the folders in `arguments`, or check it with `--check`.
+
+    Returns:
+        The exit code: 1 if a page is stale or no folder is given.
+    """
+    folders = [Path(argument) for argument in arguments if argument != "--check"]
+    is_fresh = bool(folders)
+    for path in (folder / name for folder in folders):
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{path} is stale; run the command again without --check\n")
+            is_fresh = False
+    return 0 if is_fresh else 1
 
 
-def _part(title: str, schema: dict[str, Any]) -> Iterator[str]:
-    """A file's own keys, then those of all mappings in it, in the order they are met."""
-    told = str(schema["description"])
-    yield f"## {title}\n" + ("" if told.startswith(title) else f"\n{told}\n")
-    yield _table(schema)
-    for name in _met(schema, schema["$defs"]):
+def _file_sections(title: str, schema: dict[str, Any]) -> Iterator[str]:
+    """Yield a section for the file, then one for each nested mapping, in order."""
+    description = str(schema["description"])
+    yield f"## {title}\n" + ("" if description.startswith(title) else f"\n{description}\n")
+    yield _key_table(schema)
+    for name in _nested_models(schema, schema["$defs"]):
         model = schema["$defs"][name]
-        yield f"### {_title(name)}\n\n{_told(model)}\n"
-        yield _table(model)
+        yield f"### {_title(name)}\n\n{_description(model)}\n"
+        yield _key_table(model)
 
 
-def _met(schema: dict[str, Any], models: dict[str, Any]) -> list[str]:
+def _nested_models(schema: dict[str, Any], models: dict[str, Any]) -> list[str]:
     names: list[str] = []
     for name in re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(schema.get("properties", {}))):
         if name not in names and "properties" in models[name]:
-            names += [name, *_met(models[name], models)]
+            names += [name, *_nested_models(models[name], models)]
     return list(dict.fromkeys(names))
 
 
-def _told(model: dict[str, Any]) -> str:
-    described = set(Described.model_fields) <= set(model["properties"])
-    link = f" Takes the [descriptive keys](#{_anchor(DESCRIPTIVE)}), too."
-    return str(model["description"]) + (link if described else "")
+def _description(model: dict[str, Any]) -> str:
+    is_described = set(Described.model_fields) <= set(model["properties"])
+    link = f" Accepts the [descriptive keys](#{_anchor(DESCRIPTIVE_KEYS)})."
+    return str(model["description"]) + (link if is_described else "")
 
 
-def _table(model: dict[str, Any], only: set[str] | None = None) -> str:
+def _key_table(model: dict[str, Any], only: set[str] | None = None) -> str:
     required = model.get("required", [])
-    keys = [key for key in model["properties"] if _wanted(key, model, only)]
+    keys = [key for key in model["properties"] if _is_listed(key, model, only)]
     keys.sort(key=lambda key: (key not in required, key != "type"))
-    rows = [_row(key, model["properties"][key], required=key in required) for key in keys]
-    return "\n".join(["| Key | Value | Default | |", "|---|---|---|---|", *rows, ""])
+    rows = [_key_row(key, model["properties"][key], required=key in required) for key in keys]
+    return "\n".join(["| Key | Value | Default | Description |", "|---|---|---|---|", *rows, ""])
 
 
-def _wanted(key: str, model: dict[str, Any], only: set[str] | None) -> bool:
+def _is_listed(key: str, model: dict[str, Any], only: set[str] | None) -> bool:
     if only is not None:
         return key in only
     descriptive = set(Described.model_fields)
     return key not in descriptive or not descriptive <= set(model["properties"])
 
 
-def _row(key: str, value: dict[str, Any], *, required: bool) -> str:
-    default = "*required*" if required else _default(value)
-    cells = [f"`{key}`", _type(value), default, value["description"]]
+def _key_row(key: str, value: dict[str, Any], *, required: bool) -> str:
+    default = "*required*" if required else _default_cell(value)
+    cells = [f"`{key}`", _type_cell(value), default, value["description"]]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(value: dict[str, Any]) -> str:
+def _default_cell(value: dict[str, Any]) -> str:
     default = value.get("default")
     if default in (None, "", [], {}, False) or isinstance(default, dict):
-        return "no" if default is False else ""
+        return "`false`" if default is False else ""
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
-def _type(value: dict[str, Any]) -> str:
-    """What may stand there, in words."""
+def _type_cell(value: dict[str, Any]) -> str:
+    """Return the accepted values in words."""
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
-        return (
-            "any value" if name == "JsonValue" else f"[{_title(name)}](#{_anchor(_title(name))})"
-        )
+        title = _title(name)
+        return "any value" if name == "JsonValue" else f"[{title}](#{_anchor(title)})"
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
-    for several in ("oneOf", "anyOf"):
-        if several in value:
-            return _either(value[several])
-    return _plain_type(value)
+    for union in ("oneOf", "anyOf"):
+        if union in value:
+            return _union_cell(value[union])
+    return _simple_type_cell(value)
 
 
-def _either(choices: Sequence[dict[str, Any]]) -> str:
+def _union_cell(choices: Sequence[dict[str, Any]]) -> str:
     if any("float64" in choice.get("enum", ()) for choice in choices):
-        models = [_type(choice) for choice in choices if "$ref" in choice]
+        models = [_type_cell(choice) for choice in choices if "$ref" in choice]
         return " or ".join(["a type", *models])
-    return " or ".join(dict.fromkeys(map(_type, choices)))
+    return " or ".join(dict.fromkeys(map(_type_cell, choices)))
 
 
-def _plain_type(value: dict[str, Any]) -> str:
+def _simple_type_cell(value: dict[str, Any]) -> str:
     kind = value.get("type")
     if kind == "array":
-        return f"list of {_type(value['items'])}"
+        return f"list of {_type_cell(value['items'])}"
     if kind == "object":
-        inner = value.get("additionalProperties") or next(
-            iter(value["patternProperties"].values())
-        )
-        return f"mapping of names to {_type(inner)}"
+        item = value.get("additionalProperties") or next(iter(value["patternProperties"].values()))
+        return f"mapping of names to {_type_cell(item)}"
     if isinstance(kind, list):
         return "number" if "boolean" not in kind else "text"
-    return "duration" if "90s" in value.get("examples", ()) else SIMPLE[str(kind)]
+    return "duration" if "90s" in value.get("examples", ()) else TYPE_NAMES[str(kind)]
 
 
 def _title(name: str) -> str:
-    """`CsvSource` as `CSV source`."""
+    """Return `CsvSource` as `CSV source`."""
     first, *rest = re.findall("[A-Z][a-z]*", name)
     words = [first.upper() if first in ACRONYMS else first, *map(str.lower, rest)]
     return " ".join(word for word in words if word not in {"config", "spec"})
@@ -159,10 +161,8 @@ def _anchor(title: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page into the folder named, or check it there."""
-    folders = [Path(argument) for argument in arguments if argument != "--check"]
-    fresh = [publish(f, PAGE, yaml_page(), check="--check" in arguments) for f in folders]
-    return 0 if fresh and all(fresh) else 1
+    """Write the page into the given folder, or check it there; returns the exit code."""
+    return write_pages(arguments, PAGE, yaml_page())
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from featurekit.bench import run_bench
-from featurekit.cli.context import Session, session_command
-from featurekit.cli.output import show_json, show_line, show_table
+from featurekit.cli.context import CliContext, cli_command
+from featurekit.cli.output import print_line, print_table
 from featurekit.repo import FeatureStore
 
 
-@session_command("bench")
+@cli_command("bench")
 @click.option(
     "--entities",
     type=int,
@@ -25,18 +25,18 @@ from featurekit.repo import FeatureStore
     show_default=True,
     help="Approximate duration of the measurement.",
 )
-def command(session: Session, entities: int, seconds: float) -> None:
+def bench_command(context: CliContext, entities: int, seconds: float) -> None:
     """Measure reads and writes on this machine and store.
 
     Runs the same work with a redis-py pipeline and with bytes prepared by hand: only these ratios
     compare across machines. Writes under its own key prefix, and deletes the keys at the end.
     """
-    with FeatureStore(session.repo) as store:
+    with FeatureStore(context.repo) as store:
         report = run_bench(store, entities=entities, seconds=seconds)
-    if session.json:
-        show_json(report.to_dict())
+    if context.json:
+        context.print_json(report.to_dict())
         return
-    show_line(report.server)
+    print_line(report.server)
     rows = [
         (
             f"read {read.entities:,}",
@@ -47,10 +47,10 @@ def command(session: Session, entities: int, seconds: float) -> None:
         )
         for read in report.reads
     ]
-    show_table(("ten features", "p50", "p99", "vs prepared bytes", "vs redis-py pipeline"), rows)
+    print_table(("ten features", "p50", "p99", "vs prepared bytes", "vs redis-py pipeline"), rows)
     load = report.load
-    show_line("")
-    show_table(
+    print_line("")
+    print_table(
         ("load", "rate", "vs prepared bytes", "vs redis-py pipeline"),
         [
             (

@@ -1,4 +1,4 @@
-"""`featurekit serve`."""
+"""The `serve` command."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from importlib.util import find_spec
 
 import click
 
-from featurekit.cli.context import Session, session_command
-from featurekit.cli.output import GOOD, ODD, Styled, show_json, show_line, show_note
+from featurekit.cli.context import CliContext, cli_command
+from featurekit.cli.output import GREEN, YELLOW, Styled, print_line, print_note
 from featurekit.errors import MissingExtraError
 
 _LIBRARIES = ("starlette", "uvicorn", "orjson", "prometheus_client")
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
-@session_command("serve")
+@cli_command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=6566,
     show_default=True,
-    help="Port to listen on; 0 for any that is free.",
+    help="Port to listen on; 0 for any free port.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes that answer.",
+    help="Number of server processes.",
 )
 @click.option(
     "--project",
     metavar="NAME",
     default="",
-    help="Serve what is applied of this project in the store, without a featurerepo.yaml.",
+    help="Serve this project from the registry in the store, without a featurerepo.yaml.",
 )
 @click.option(
     "--store",
@@ -45,18 +45,18 @@ _FILE = click.Path(exists=True, dir_okay=False)
     envvar="FEATUREKIT_ONLINE_URL",
     show_envvar=True,
     default="",
-    help="With --project: the store that keeps the registry (registry: online).",
+    help="With --project: the store with the registry (registry: online).",
 )
-@click.option("--ssl-certfile", type=_FILE, help="Certificate chain in PEM, to serve HTTPS.")
-@click.option("--ssl-keyfile", type=_FILE, help="Its key, where that is in a file of its own.")
-@click.option("--access-log", is_flag=True, help="Log each request on standard error.")
+@click.option("--ssl-certfile", type=_FILE, help="Certificate chain (PEM) for HTTPS.")
+@click.option("--ssl-keyfile", type=_FILE, help="Private key (PEM), if it is in a separate file.")
+@click.option("--access-log", is_flag=True, help="Log each request to standard error.")
 @click.option(
     "--max-body",
     type=click.IntRange(1024),
     metavar="BYTES",
     default=4 * 1024 * 1024,
     show_default=True,
-    help="Largest body of a request.",
+    help="Maximum size of a request body.",
 )
 @click.option(
     "--max-entities",
@@ -64,18 +64,18 @@ _FILE = click.Path(exists=True, dir_okay=False)
     metavar="COUNT",
     default=10_000,
     show_default=True,
-    help="Most entities or rows of a request.",
+    help="Maximum number of entities or rows in a request.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 3600, min_open=True),
     metavar="SECONDS",
-    help="Bound of a read that names none; without it, the store's own timeouts.",
+    help="Default time limit of a read; without it, the store's timeouts apply.",
 )
-@click.option("--console", is_flag=True, help="Serve the console, too, under /console/.")
-@click.option("--allow-writes", is_flag=True, help="Let the console change and delete things.")
-def command(  # noqa: PLR0917 - click passes them by name
-    session: Session,
+@click.option("--console", is_flag=True, help="Also serve the console, under /console/.")
+@click.option("--allow-writes", is_flag=True, help="Allow the console to change and delete data.")
+def serve_command(  # noqa: PLR0917 - click passes them by name
+    context: CliContext,
     host: str,
     port: int,
     workers: int,
@@ -90,11 +90,11 @@ def command(  # noqa: PLR0917 - click passes them by name
     console: bool,
     allow_writes: bool,
 ) -> None:
-    """Serve features over HTTP, until interrupted.
+    """Serve features over HTTP until interrupted.
 
-    Feast's clients can read and write through it unchanged; /docs describes all it offers. Who
-    may do what is told by FEATUREKIT_SERVER_TOKENS=read:TOKEN,write:TOKEN; without it, everybody
-    may do everything. What `featurekit apply` changes is served within a second.
+    Feast clients can read and write through the server unchanged; /docs documents its API. Set
+    FEATUREKIT_SERVER_TOKENS=read:TOKEN,write:TOKEN to require tokens; without it, every client may
+    read and write. The server picks up changes of `featurekit apply` within a second.
     """
     if project and not store:
         raise click.UsageError("--project needs --store")
@@ -103,22 +103,22 @@ def command(  # noqa: PLR0917 - click passes them by name
     from featurekit.server.context import Limits
     from featurekit.server.run import Options, Started, run
 
-    def tell(started: Started) -> None:
-        if session.json:
-            show_json(asdict(started))
+    def report_started(started: Started) -> None:
+        if context.json:
+            context.print_json(asdict(started))
         else:
-            show_line(f"serving {started.project} on ", Styled(started.url, GOOD))
+            print_line(f"serving {started.project} on ", Styled(started.url, GREEN))
             if console:
-                show_line("the console is on ", Styled(f"{started.url}/console/", GOOD))
+                print_line("the console is on ", Styled(f"{started.url}/console/", GREEN))
         for note in started.notes:
-            show_note("note", note, ODD)
-        for number in (signal.SIGTERM, signal.SIGINT):  # being asked to stop is no failure
-            signal.signal(number, _end)
+            print_note("note", note, YELLOW)
+        for number in (signal.SIGTERM, signal.SIGINT):  # a requested stop exits with 0
+            signal.signal(number, _exit)
 
     limits = Limits(body_bytes=max_body, entities=max_entities, read_timeout_s=timeout)
     run(
         Options(
-            repo=session.repo,
+            repo=context.repo,
             project=project,
             store_url=store,
             host=host,
@@ -131,9 +131,9 @@ def command(  # noqa: PLR0917 - click passes them by name
             allow_writes=allow_writes,
             console=console,
         ),
-        tell,
+        report_started,
     )
 
 
-def _end(_number: int, _frame: object) -> None:
+def _exit(_number: int, _frame: object) -> None:
     sys.exit(0)

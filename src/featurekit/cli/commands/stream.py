@@ -1,4 +1,4 @@
-"""`featurekit stream`: events into stream views."""
+"""The `stream` commands, which write events into stream views."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from typing import Any
 
 import click
 
-from featurekit.cli.context import Session, session_command
-from featurekit.cli.durations import duration
-from featurekit.cli.formatting import ago, count, counted, span
-from featurekit.cli.output import BAD, ODD, show_json, show_line, show_note, show_table
+from featurekit.cli.context import CliContext, cli_command, duration_option
+from featurekit.cli.formatting import format_age, format_count, format_ms, pluralize
+from featurekit.cli.output import (
+    RED,
+    YELLOW,
+    print_json_line,
+    print_line,
+    print_note,
+    print_table,
+)
 from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import OnBadEvent, StreamOptions
@@ -26,201 +32,218 @@ from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.runtime.writer import WriteReport
 
 READ_BYTES = 1 << 16
-LONGEST_LINE = 1 << 27
+MAX_LINE_BYTES = 1 << 27
 
 
 @click.group("stream")
-def command() -> None:
-    """Push events into stream views, run the workers that do, or see what did not fit.
+def stream_command() -> None:
+    """Push events, run stream workers, or show dead letters.
 
-    Each field of an event is written with its own expiry, and expires by itself when its stream
-    stops.
+    Each field of an event has its own expiry: when the stream stops, its fields expire one by one.
     """
 
 
-@session_command("push")
+@cli_command("push")
 @click.argument("view")
-@click.option("--ttl", type=duration, metavar="10m", help="How long these values live.")
+@click.option(
+    "--ttl", type=duration_option, metavar="10m", help="Time to live of the pushed values."
+)
 @click.option(
     "--on-bad-event",
     type=click.Choice(["fail", "skip"]),
     default="fail",
     show_default=True,
-    help="Whether an event that does not fit ends it or is reported and passed over.",
+    help="Stop at an event that does not fit the view, or report the event and go on.",
 )
-def push(session: Session, view: str, ttl: int | None, on_bad_event: OnBadEvent) -> int:
-    """Write events of JSON from standard input into a stream view.
+def push_command(context: CliContext, view: str, ttl: int | None, on_bad_event: OnBadEvent) -> int:
+    """Write JSON events from standard input into a stream view.
 
-    One object a line, of join keys and the fields that changed: {"user_id": "u0001", "tx_count_5m":
-    3}. A field that an event lacks is left alone, null deletes it. A view with `ordering:
-    event_time` takes the time from `event_timestamp`. Lines are written as they come. Exits with 1
-    if events were rejected.
+    One object per line, with join keys and the changed fields: {"user_id": "u0001", "tx_count_5m":
+    3}. A missing field is left unchanged; null deletes the field. A view with `ordering:
+    event_time` takes the time from `event_timestamp`. Lines are written as soon as they arrive.
+    Exits with 1 if events were rejected.
     """
     if sys.stdin is None:
-        raise RequestError("standard input is closed", hint="pipe JSON objects in, one a line")
+        raise RequestError("standard input is closed", hint="pipe JSON objects in, one per line")
     if sys.stdin.isatty():
-        click.echo("reading JSON objects, one a line, until Ctrl-D", err=True)
-    life = timedelta(milliseconds=ttl) if ttl is not None else None
+        click.echo("reading JSON objects, one per line, until Ctrl-D", err=True)
     rejected = 0
 
-    def tell(reason: str) -> None:
+    def print_rejected(reason: str) -> None:
         nonlocal rejected
         rejected += 1
-        show_note("rejected", reason, BAD)
+        print_note("rejected", reason, RED)
 
-    with FeatureStore(session.repo) as store:
+    with FeatureStore(context.repo) as store:
         report = store.streams.push(
             view,
-            _arriving(),
-            ttl=life,
+            _read_lines(),
+            ttl=timedelta(milliseconds=ttl) if ttl is not None else None,
             on_bad_event=on_bad_event,
-            on_rejected=None if session.json else tell,
+            on_rejected=None if context.json else print_rejected,
         )
-    return _show_push(session, report, rejected or len(report.rejected))
+    return _print_write_report(context, report, rejected or len(report.rejected))
 
 
-@session_command("run")
+@cli_command("run")
 @click.argument("views", metavar="[VIEW]...", nargs=-1)
 @click.option(
-    "--consumer", metavar="NAME", default="", help="The name to read under, kept over restarts."
+    "--consumer", metavar="NAME", default="", help="Consumer name, stable across restarts."
 )
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
     default=500,
     show_default=True,
-    help="Most events written at once.",
+    help="Maximum number of events per write.",
 )
 @click.option(
-    "--interval", type=duration, default="10s", show_default=True, help="How often to report."
+    "--interval",
+    type=duration_option,
+    metavar="DURATION",
+    default="10s",
+    show_default=True,
+    help="Interval between reports.",
 )
 @click.option(
     "--claim-after",
     metavar="60s",
-    type=duration,
+    type=duration_option,
     default="60s",
     show_default=True,
-    help="How long a dead consumer's events are left to it.",
+    help="Take over the pending events of another consumer after this idle time.",
 )
-@click.option("--once", is_flag=True, help="Stop when all that is there is read.")
-def run(session: Session, views: tuple[str, ...], **options: Any) -> None:
-    """Feed stream views from their sources until stopped.
+@click.option("--once", is_flag=True, help="Stop when all waiting events are read.")
+def run_command(context: CliContext, views: tuple[str, ...], **options: Any) -> None:
+    """Run workers that write events from sources into stream views.
 
-    The views named, or all that have a source, each in a thread. An event is acknowledged once it
-    is written; one that does not fit its view goes to the dead letters. SIGTERM and Ctrl-C end it
-    when what was read is written. Run it several times, here or elsewhere, to share the work.
-    With --json it prints one document a line.
+    Runs one thread for each given view, or for each view with a source. A worker acknowledges an
+    event after its write, and sends an event that does not fit the view to the dead letters.
+    SIGTERM and Ctrl-C stop the workers after they write what they have read. Start the command
+    several times, also on other machines, to share the work. --json prints one document per line.
     """
-    pace = WorkerOptions(batch_size=options["batch"], report_interval_s=options["interval"] / 1000)
-    how = StreamOptions(options["consumer"], options["claim_after"], options["once"], pace)
+    context.json_lines = True
+    worker_options = WorkerOptions(
+        batch_size=options["batch"], report_interval_s=options["interval"] / 1000
+    )
+    stream_options = StreamOptions(
+        options["consumer"], options["claim_after"], options["once"], worker_options
+    )
     stop = threading.Event()
-    with FeatureStore(session.repo) as store, _ended_by_signals(stop):
-        store.streams.run(views, how, stop=stop, on_report=lambda report: _tell(session, report))
+    with FeatureStore(context.repo) as store, _set_on_signals(stop):
+        store.streams.run(
+            views,
+            stream_options,
+            stop=stop,
+            on_report=lambda report: _print_stream_report(context, report),
+        )
 
 
-@session_command("dead")
+@cli_command("dead")
 @click.argument("view")
 @click.option(
     "--count",
-    "most",
+    "limit",
     type=click.IntRange(1, 10_000),
     default=20,
     show_default=True,
-    help="Most events shown.",
+    help="Maximum number of events.",
 )
-def dead(session: Session, view: str, most: int) -> None:
-    """Show the newest dead letters of a stream view: events that did not fit it, and why."""
-    with FeatureStore(session.repo) as store:
-        letters = store.streams.dead_letters(view, most)
-    if session.json:
-        show_json([letter._asdict() for letter in letters])
+def dead_command(context: CliContext, view: str, limit: int) -> None:
+    """Show the newest dead letters of a stream view, with the reasons."""
+    with FeatureStore(context.repo) as store:
+        letters = store.streams.dead_letters(view, limit)
+    if context.json:
+        context.print_json([letter._asdict() for letter in letters])
         return
     now_ms = time.time_ns() // 1_000_000
     rows = [
-        [ago(max(0, now_ms - each.at_ms)), each.event_id, each.reason, json.dumps({**each.fields})]
-        for each in letters
+        [
+            format_age(max(0, now_ms - letter.at_ms)),
+            letter.event_id,
+            letter.reason,
+            json.dumps({**letter.fields}),
+        ]
+        for letter in letters
     ]
     if rows:
-        show_table(("buried", "event", "reason", "fields"), rows)
+        print_table(("rejected", "event", "reason", "fields"), rows)
     else:
-        show_line("no dead letters")
+        print_line("no dead letters")
 
 
-for subcommand in (push, run, dead):
-    command.add_command(subcommand)
+for subcommand in (push_command, run_command, dead_command):
+    stream_command.add_command(subcommand)
 
 
-def _arriving() -> Iterator[list[str]]:
-    """The lines of standard input, as many at once as have come."""
+def _read_lines() -> Iterator[list[str]]:
+    """Yield the lines of standard input, in groups as they arrive."""
     rest = bytearray()
     stdin: Any = sys.stdin.buffer
-    while came := stdin.read1(READ_BYTES):
-        rest += came
-        if b"\n" in came:
+    while data := stdin.read1(READ_BYTES):
+        rest += data
+        if b"\n" in data:
             *lines, rest = rest.split(b"\n")
             yield [line.decode(errors="surrogateescape") for line in lines]
-        elif len(rest) > LONGEST_LINE:
+        elif len(rest) > MAX_LINE_BYTES:
             raise RequestError(
-                f"a line of more than {LONGEST_LINE >> 20} MB is no event",
-                hint="give one JSON object a line",
+                f"a line is longer than {MAX_LINE_BYTES >> 20} MB",
+                hint="write one JSON object per line",
             )
     yield [rest.decode(errors="surrogateescape")]
 
 
-def _show_push(session: Session, report: WriteReport, rejected: int) -> int:
-    if session.json:
+def _print_write_report(context: CliContext, report: WriteReport, rejected: int) -> int:
+    """Print the result of a push; return the exit code, 1 if events were rejected."""
+    if context.json:
         document = asdict(report)
         document["rejected"] = [{"line": n, "reason": reason} for n, reason in report.rejected]
-        show_json(document)
+        context.print_json(document)
     else:
         dropped = report.dropped_older + report.dropped_expired
-        told = f", {count(dropped)} dropped as too old" if dropped else ""
-        show_line(f"{counted(report.written, 'event')} written{told}")
+        suffix = f", {format_count(dropped)} dropped as too old" if dropped else ""
+        print_line(f"{pluralize(report.written, 'event')} written{suffix}")
     if rejected:
-        show_note("error", f"{counted(rejected, 'event')} rejected", BAD)
+        print_note("error", f"{pluralize(rejected, 'event')} rejected", RED)
     return 1 if rejected else 0
 
 
-def _tell(session: Session, report: StreamReport) -> None:
-    """One line of what a worker did; from several threads, so each line is one write."""
-    if session.json:
-        click.echo(json.dumps(report.to_dict()))
+def _print_stream_report(context: CliContext, report: StreamReport) -> None:
+    """Print a worker's report as one line with one write, because several threads print."""
+    if context.json:
+        print_json_line(report.to_dict())
         return
     rate = report.read / report.seconds if report.seconds else 0.0
-    facts = [
-        f"{report.view}: {count(rate)} events/s",
-        f"{count(report.written)} written",
-        *_told(report),
-        "lag unknown" if report.lag is None else f"lag {count(report.lag)}",
+    parts = [f"{report.view}: {format_count(rate)} events/s"]
+    parts.append(f"{format_count(report.written)} written")
+    parts += [
+        f"{format_count(number)} {name.replace('_', ' ')}"
+        for name in ("dropped_older", "dropped_expired", "rejected", "ignored")
+        if (number := getattr(report, name))
     ]
+    parts.append("lag unknown" if report.lag is None else f"lag {format_count(report.lag)}")
     if report.newest_age_ms is not None:
-        facts.append(f"newest {span(max(0, report.newest_age_ms))} old")
-    click.echo(", ".join(facts))
+        parts.append(f"newest {format_ms(max(0, report.newest_age_ms))} old")
+    click.echo(", ".join(parts))
     for reason in report.reasons:
-        show_note("rejected", reason, BAD)
+        print_note("rejected", reason, RED)
     if report.trouble:
-        show_note("waiting", report.trouble, ODD)
-
-
-def _told(report: StreamReport) -> Iterator[str]:
-    for name in ("dropped_older", "dropped_expired", "rejected", "ignored"):
-        if number := getattr(report, name):
-            yield f"{count(number)} {name.replace('_', ' ')}"
+        print_note("waiting", report.trouble, YELLOW)
 
 
 @contextmanager
-def _ended_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C set `stop`; a second one ends the process at once."""
+def _set_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on SIGTERM and Ctrl-C; a second signal ends the process."""
 
-    def end(_number: int, _frame: object) -> None:
+    def handle(_number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, end) for number in numbers]
+    previous = [signal.signal(number, handle) for number in numbers]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)

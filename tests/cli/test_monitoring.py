@@ -1,4 +1,4 @@
-"""Commands that look: lists, descriptions, inspections, status, doctor, schemas."""
+"""Commands that show: list, describe, inspect, status, doctor and schema."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def test_list_of_one_kind_is_a_list_and_a_line_each(filled: Path, what: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("user", "fs:user:<user_id>"),
         ("user_profile", "csv data/users.csv, timestamp_field event_timestamp"),
         ("user_profile", "max_length 2"),
         ("user_activity", "5m, field by field"),
-        ("user_activity:failed_logins_15m", "15m after it is written"),
+        ("user_activity:failed_logins_15m", "15m"),
         ("fraud_v1", "user_activity:failed_logins_15m"),
     ],
 )
-def test_describe_tells(filled: Path, name: str, told: str) -> None:
-    assert told in run("describe", name).stdout
+def test_describe_shows_details(filled: Path, name: str, expected: str) -> None:
+    assert expected in run("describe", name).stdout
 
 
 @pytest.mark.parametrize("name", ["user", "user_profile", "fraud_v1", "user_profile:signed_up"])
@@ -67,7 +67,7 @@ def test_inspect_marks_what_no_view_declares(filled: Path, valkey: Server) -> No
     assert "stray" in run("inspect", "user", "u0001").stdout
 
 
-def test_status_tells_late_from_on_time(folder: Path) -> None:
+def test_status_shows_which_views_are_late(folder: Path) -> None:
     run("apply")
     assert run("status").stdout.splitlines()[2].split()[-1] == "late"
     run("materialize")
@@ -75,7 +75,7 @@ def test_status_tells_late_from_on_time(folder: Path) -> None:
     assert [state["late"] for state in run_json("status")] == [False, False]
 
 
-def test_list_tells_the_last_loads_and_applies(folder: Path) -> None:
+def test_list_shows_the_last_loads_and_applies(folder: Path) -> None:
     run("apply")
     assert run_json("list", "loads") == []
     run("materialize")
@@ -86,7 +86,7 @@ def test_list_tells_the_last_loads_and_applies(folder: Path) -> None:
     assert "add entity user; " in run("list", "applies").stdout
 
 
-def test_status_tells_of_the_workers_that_live(folder: Path, valkey: Server) -> None:
+def test_status_shows_running_workers(folder: Path, valkey: Server) -> None:
     run("apply")
     with FeatureStore(folder) as store:
         worker = Worker(
@@ -98,8 +98,14 @@ def test_status_tells_of_the_workers_that_live(folder: Path, valkey: Server) -> 
         )
         with Heartbeats(store.handle.store, store.project, "w1", [worker]):
             until(lambda: any(view["workers"] for view in run_json("status")))
-            [told] = next(v["workers"] for v in run_json("status") if v["kind"] == "stream")
-            assert (told["name"], told["view"], told["read"]) == ("w1", "user_activity", 0)
+            [worker_status] = next(
+                v["workers"] for v in run_json("status") if v["kind"] == "stream"
+            )
+            assert (worker_status["name"], worker_status["view"], worker_status["read"]) == (
+                "w1",
+                "user_activity",
+                0,
+            )
             assert "w1      user_activity" in run("status").stdout
 
 

@@ -1,0 +1,313 @@
+"""The commands `get` and `inspect`, which read stored features."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import click
+
+from featurekit.cli.context import (
+    CliContext,
+    cli_command,
+    duration_option,
+    named_duration_option,
+)
+from featurekit.cli.formatting import format_ms
+from featurekit.cli.output import (
+    DIM,
+    RED,
+    YELLOW,
+    Cell,
+    Styled,
+    fits_width,
+    print_line,
+    print_note,
+    print_pairs,
+    print_table,
+)
+from featurekit.errors import RequestError, ValueRefusedError, name_hint
+from featurekit.plan import ReadPlan
+from featurekit.repo import FeatureStore
+from featurekit.repo.diagnostics import InspectedField, Inspection
+from featurekit.runtime.response import OnlineResponse
+from featurekit.types import DType, codec_of, parse_dtype
+
+STATUS_STYLES = {
+    "present": "",
+    "default": DIM,
+    "missing": DIM,
+    "clock": DIM,
+    "invalid": RED,
+    "unavailable": RED,
+    "stale": RED,
+}
+
+
+@cli_command("get")
+@click.argument("features", metavar="SERVICE|VIEW[:FIELD]...", nargs=-1, required=True)
+@click.option(
+    "--entity",
+    "entities",
+    metavar="NAME=VALUE[,NAME=VALUE]",
+    multiple=True,
+    required=True,
+    help="Join keys of an entity. Repeat for more entities.",
+)
+@click.option("--freshness", is_flag=True, help="Show the remaining time to live of each value.")
+@click.option(
+    "--max-age",
+    "max_ages",
+    type=named_duration_option,
+    metavar="VIEW=2m",
+    multiple=True,
+    help="Maximum age of a view's values; older values are stale. Repeat for more views.",
+)
+@click.option(
+    "--timeout",
+    "timeout_ms",
+    type=duration_option,
+    metavar="50ms",
+    help="Time limit of the whole read.",
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="If a server is unavailable, mark its rows as unavailable and show the others.",
+)
+@click.option("--full-feature-names", is_flag=True, help="Name features view__field.")
+def get_command(
+    context: CliContext,
+    *,
+    features: tuple[str, ...],
+    entities: tuple[str, ...],
+    freshness: bool,
+    max_ages: tuple[tuple[str, int], ...],
+    timeout_ms: int | None,
+    partial: bool,
+    full_feature_names: bool,
+) -> int:
+    """Read features of entities.
+
+    Takes one feature service, or any number of views and fields. Exits with 1 if an entity could
+    not be read; a missing value is a valid result.
+
+    \b
+    featurekit get fraud_v1 --entity user_id=u0001
+    featurekit get fraud_v1 --entity user_id=u0001 --max-age user_activity=2m --timeout 50ms
+    featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
+    """  # noqa: D301 - click reads the backspace
+    with FeatureStore(context.repo) as store:
+        services = {service.name for service in store.compiled.services}
+        is_service = len(features) == 1 and features[0] in services
+        reader = store.online_reader(
+            features[0] if is_service else list(features),
+            full_feature_names=full_feature_names,
+            freshness=freshness,
+            max_age=dict(max_ages),
+        )
+        response = reader.get(
+            _parse_entities(reader.plan, entities),
+            timeout=None if timeout_ms is None else timeout_ms / 1000,
+            partial=partial,
+        )
+    if context.json:
+        context.print_json(_response_document(reader.plan, response))
+    else:
+        _print_response(reader.plan, response)
+    for index, reason in response.errors.items():
+        print_note("error", f"{entities[index]}: {reason}", RED)
+    return 1 if response.errors else 0
+
+
+def _parse_entities(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, object]]:
+    """Return rows of join keys from arguments such as `user_id=u0001` or `origin=JFK,dest=LAX`."""
+    dtypes = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
+    return [_parse_entity(dtypes, text) for text in entities]
+
+
+def _parse_entity(dtypes: dict[str, DType], text: str) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for pair in re.split(f",(?=(?:{'|'.join(dtypes)})=)", text):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            example = ",".join(f"{name}=…" for name in dtypes)
+            raise RequestError(
+                f"'{pair}' is not NAME=VALUE", where="--entity", hint=f"for example {example}"
+            )
+        if name not in dtypes:
+            raise RequestError(
+                f"unknown join key '{name}'", where="--entity", hint=name_hint(name, dtypes)
+            )
+        try:
+            row[name] = codec_of(dtypes[name]).parse(value)
+        except ValueRefusedError as error:
+            raise ValueRefusedError(
+                error.message, where=f"--entity {name}", hint=error.hint
+            ) from error
+    return row
+
+
+def _json_value(dtype: DType, value: object) -> object:
+    return None if value is None else codec_of(dtype).to_json(value)
+
+
+def _response_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, object]:
+    """Return a response as JSON: columns of `n` values, and their statuses."""
+    dtypes = _column_dtypes(plan)
+    document: dict[str, object] = {
+        "features": {
+            name: [_json_value(dtypes[name], value) for value in values]
+            for name, values in response.to_dict().items()
+        },
+        "statuses": response.statuses,
+        "found": response.found,
+    }
+    if response.freshness:
+        document |= {"seconds_left": response.freshness, "ages": response.ages}
+    return document | ({"errors": response.errors} if response.errors else {})
+
+
+def _print_response(plan: ReadPlan, response: OnlineResponse) -> None:
+    """Print an entity per line, or a feature per line for one entity or a narrow terminal."""
+    headings, rows = _entity_rows(plan, response)
+    if len(response) > 1 and fits_width(headings, rows):
+        print_table(headings, rows)
+        return
+    for index in range(len(response)):
+        if index:
+            print_line()
+        _print_entity(plan, response, index)
+
+
+def _column_dtypes(plan: ReadPlan) -> dict[str, DType]:
+    keys = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
+    return keys | {column.name: column.field.dtype for column in plan.columns}
+
+
+def _print_entity(plan: ReadPlan, response: OnlineResponse, index: int) -> None:
+    dtypes, values, seconds_left = _column_dtypes(plan), response.to_dict(), response.freshness
+    keys = [
+        f"{name} {codec_of(dtypes[name]).display_text(key_values[index])}"
+        for name, key_values in response.entities.items()
+    ]
+    suffix = "" if response.found[index] else ": nothing is stored"
+    print_line(Styled(", ".join(keys), "bold"), suffix)
+    has_ages = any(age is not None for ages in response.ages.values() for age in ages)
+    headings = ["feature", "value", "status"]
+    if seconds_left:
+        headings += ["left", "age"] if has_ages else ["left"]
+    rows = []
+    for name, statuses in response.statuses.items():
+        value = values[name][index]
+        text = "-" if value is None else codec_of(dtypes[name]).display_text(value)
+        cells = [name, text, statuses[index]]
+        if seconds_left:
+            cells += [_seconds_cell(seconds_left[name][index])]
+            cells += [_seconds_cell(response.ages[name][index])]
+        style = STATUS_STYLES[statuses[index]]
+        rows.append([Styled(cell, style) for cell in cells[: len(headings)]])
+    print_table(headings, rows, right=("left", "age"))
+
+
+def _entity_rows(
+    plan: ReadPlan, response: OnlineResponse
+) -> tuple[list[str], list[tuple[Cell, ...]]]:
+    """Return the headings and rows of a table with an entity per line."""
+    dtypes, values = _column_dtypes(plan), response.to_dict()
+    columns: list[Sequence[Cell]] = [
+        [codec_of(dtypes[name]).display_text(value) for value in key_values]
+        for name, key_values in response.entities.items()
+    ]
+    for name, statuses in response.statuses.items():
+        seconds_left = response.freshness.get(name) or [None] * len(response)
+        cells = zip(values[name], statuses, seconds_left, strict=True)
+        columns.append([_feature_cell(dtypes[name], *cell) for cell in cells])
+    return [*response.entities, *response.statuses], list(zip(*columns, strict=True))
+
+
+def _feature_cell(dtype: DType, value: object, status: str, seconds_left: float | None) -> Cell:
+    """Return a value, followed by its status unless it is present."""
+    if status != "present":
+        text = codec_of(dtype).display_text(value) + " " if status == "default" else ""
+        return Styled(f"{text}({status})", STATUS_STYLES[status])
+    text = codec_of(dtype).display_text(value)
+    return text if seconds_left is None else f"{text} ({_seconds_cell(seconds_left)})"
+
+
+def _seconds_cell(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return "no expiry" if math.isinf(seconds) else format_ms(seconds * 1000)
+
+
+@cli_command("inspect")
+@click.argument("entity")
+@click.argument("id_", metavar="ID")
+def inspect_command(context: CliContext, entity: str, id_: str) -> None:
+    """Show all stored fields of one entity.
+
+    Shows each field with its value, type and remaining time to live, and hash fields that no view
+    declares. ID is the id in the key; the parts of a composite id are joined by `:`.
+
+    \b
+    featurekit inspect user u0001
+    featurekit inspect route JFK:LAX
+    """  # noqa: D301 - click reads the backspace
+    with FeatureStore(context.repo) as store:
+        inspection = store.inspect(entity, id_)
+    if context.json:
+        context.print_json(_inspection_document(inspection))
+    else:
+        _print_inspection(inspection)
+
+
+def _inspection_document(inspection: Inspection) -> dict[str, object]:
+    return {
+        "key": inspection.key,
+        "found": inspection.found,
+        "key_ttl_ms": inspection.key_ttl_ms,
+        "encoding": inspection.encoding,
+        "fields": [
+            {
+                "name": field.name,
+                "view": field.view,
+                "type": field.dtype,
+                "value": _json_value(parse_dtype(field.dtype), field.value)
+                if field.dtype
+                else field.value,
+                "ttl_ms": field.ttl_ms,
+                "status": field.status,
+            }
+            for field in inspection.fields
+        ],
+    }
+
+
+def _print_inspection(inspection: Inspection) -> None:
+    ttl_ms = inspection.key_ttl_ms
+    expiry = "with its last field" if ttl_ms is None else f"in {format_ms(ttl_ms)}"
+    print_line(Styled(inspection.key, "bold"), "" if inspection.found else ": nothing is stored")
+    if inspection.found:
+        print_pairs([("expires", expiry), ("encoding", inspection.encoding)])
+    print_line()
+    rows = [_inspected_row(inspection, field) for field in inspection.fields]
+    print_table(("field", "value", "type", "view", "left", "status"), rows, right=("left",))
+
+
+def _inspected_row(inspection: Inspection, field: InspectedField) -> list[Cell]:
+    ttl_ms = field.ttl_ms if field.ttl_ms is not None else inspection.key_ttl_ms
+    left = "-" if field.raw is None else "no expiry" if ttl_ms is None else format_ms(ttl_ms)
+    cells = [field.name, _inspected_value(field), field.dtype, field.view, left, field.status]
+    return [Styled(cell, STATUS_STYLES.get(field.status, YELLOW)) for cell in cells]
+
+
+def _inspected_value(field: InspectedField) -> str:
+    if field.value is None:
+        return repr(field.raw) if field.raw is not None else "-"
+    return (
+        codec_of(parse_dtype(field.dtype)).display_text(field.value)
+        if field.dtype
+        else str(field.value)
+    )

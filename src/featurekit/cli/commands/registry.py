@@ -1,0 +1,310 @@
+"""The commands `list` and `describe`, which show what is applied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import NamedTuple
+
+import click
+
+from featurekit.cli.context import CliContext, cli_command
+from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
+from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
+from featurekit.errors import RegistryError, UnknownNameError
+from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+from featurekit.models.model import Described
+from featurekit.plan import RepoPlan
+from featurekit.registry import Registry
+from featurekit.repo import FeatureStore
+from featurekit.repo.catalog import (
+    constraints_text,
+    default_text,
+    definition_document,
+    descriptive_rows,
+    expiry_text,
+    join_keys_text,
+    key_text,
+    services_with_field,
+    source_text,
+    ttl_text,
+    view_kind,
+)
+
+Row = tuple[dict[str, object], list[Cell]]
+"""One definition or event, as a JSON document and as the cells of a table row."""
+
+
+class Listing(NamedTuple):
+    """The column headings of a list, and a function that yields its rows."""
+
+    headings: tuple[str, ...]
+    rows: Callable[[FeatureStore], Iterator[Row]]
+
+
+def _applied_registry(store: FeatureStore) -> Registry:
+    if store.registry is None:
+        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
+    return store.registry
+
+
+def _entity_rows(store: FeatureStore) -> Iterator[Row]:
+    registry = _applied_registry(store)
+    for entity in registry.entities:
+        views = _views_of(registry, entity)
+        cells: list[Cell] = [
+            entity.name,
+            join_keys_text(entity),
+            ", ".join(views),
+            entity.description,
+        ]
+        yield definition_document("entity", entity, views=views), cells
+
+
+def _views_of(registry: Registry, entity: Entity) -> list[str]:
+    return [view.name for view in registry.feature_views if view.entity == entity.name]
+
+
+def _view_rows(store: FeatureStore) -> Iterator[Row]:
+    for view in _applied_registry(store).feature_views:
+        cells: list[Cell] = [
+            view.name,
+            view.entity,
+            view_kind(view),
+            format_duration(view.ingestion.refresh),
+            format_duration(view.ingestion.ttl_ms),
+            str(len(view.fields_)),
+            view.description,
+        ]
+        yield definition_document("feature_view", view), cells
+
+
+def _service_rows(store: FeatureStore) -> Iterator[Row]:
+    for service in _applied_registry(store).feature_services:
+        cells: list[Cell] = [service.name, ", ".join(service.features), service.description]
+        yield definition_document("feature_service", service), cells
+
+
+def _field_rows(store: FeatureStore) -> Iterator[Row]:
+    for view in _applied_registry(store).feature_views:
+        for name, field in view.fields_.items():
+            feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
+            cells: list[Cell] = [feature, field.type, default_text(field), ttl, field.description]
+            yield (
+                definition_document("field", field, feature=feature, entity=view.entity, ttl=ttl),
+                cells,
+            )
+
+
+def _load_rows(store: FeatureStore) -> Iterator[Row]:
+    now_ms = time.time_ns() // 1_000_000
+    for load in store.load_history():
+        cells: list[Cell] = [
+            load.view,
+            format_age(now_ms - load.ended_ms),
+            format_count(load.rows_read),
+            format_count(load.rows_written),
+            Styled(format_count(load.rows_rejected), RED if load.rows_rejected else ""),
+            format_size(load.size_bytes),
+            format_seconds(load.seconds),
+            Styled(load.error, RED) if load.error else load.rejects_path,
+        ]
+        yield asdict(load), cells
+
+
+def _apply_rows(store: FeatureStore) -> Iterator[Row]:
+    now_ms = time.time_ns() // 1_000_000
+    for apply in store.apply_history():
+        cells: list[Cell] = [
+            format_age(now_ms - apply.at_ms),
+            apply.who,
+            apply.after[:16],
+            "; ".join(map(str, apply.changes)) or Styled("only descriptions", DIM),
+        ]
+        yield asdict(apply), cells
+
+
+LISTINGS = {
+    "entities": Listing(("entity", "join keys", "views", ""), _entity_rows),
+    "views": Listing(("view", "entity", "kind", "refresh", "ttl", "fields", ""), _view_rows),
+    "services": Listing(("service", "features", ""), _service_rows),
+    "fields": Listing(("field", "type", "default", "ttl", ""), _field_rows),
+    "loads": Listing(
+        ("view", "ended", "read", "written", "rejected", "size", "took", ""), _load_rows
+    ),
+    "applies": Listing(("when", "who", "registry", ""), _apply_rows),
+}
+NUMERIC_COLUMNS = ("fields", "read", "written", "rejected", "size", "took")
+DEFAULT_LISTINGS = ("entities", "views", "services")
+
+
+@cli_command("list")
+@click.argument("what", type=click.Choice(list(LISTINGS)), required=False)
+def list_command(context: CliContext, what: str | None) -> None:
+    """List entities, views, services, fields, loads or applies.
+
+    Without an argument, lists the applied entities, views and services. Shows the last 50 loads of
+    each view and the last 100 applies, newest first.
+    """
+    chosen = [what] if what else DEFAULT_LISTINGS
+    with FeatureStore(context.repo) as store:
+        listed = {name: list(LISTINGS[name].rows(store)) for name in chosen}
+    if context.json:
+        documents = {name: [document for document, _ in rows] for name, rows in listed.items()}
+        context.print_json(documents[what] if what else documents)
+        return
+    for index, (name, rows) in enumerate(listed.items()):
+        if index:
+            print_line()
+        cells = [cells for _, cells in rows]
+        print_table(LISTINGS[name].headings, cells, right=NUMERIC_COLUMNS)
+
+
+Description = tuple[dict[str, object], Callable[[], None]]
+"""A definition as a JSON document, and a function that prints it."""
+
+FIELD_HEADINGS = ("field", "type", "default", "ttl", "rules", "")
+
+
+@cli_command("describe")
+@click.argument("name", metavar="NAME|VIEW:FIELD")
+def describe_command(context: CliContext, name: str) -> None:
+    """Show the details of an entity, view, service or field.
+
+    Describes what is applied. If an entity, a view and a service share a name, shows all of them.
+    """
+    with FeatureStore(context.repo) as store:
+        registry, plan = _applied_registry(store), store.compiled
+    descriptions = list(_describe(registry, plan, name))
+    if not descriptions:
+        raise UnknownNameError.among("entity, view or service", name, _all_names(registry))
+    if context.json:
+        documents = [document for document, _ in descriptions]
+        context.print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    for index, (_, print_description) in enumerate(descriptions):
+        if index:
+            print_line()
+        print_description()
+
+
+def _all_names(registry: Registry) -> Iterator[str]:
+    for items in (registry.entities, registry.feature_views, registry.feature_services):
+        yield from (item.name for item in items)
+
+
+def _describe(registry: Registry, plan: RepoPlan, name: str) -> Iterator[Description]:
+    view_name, colon, field = name.partition(":")
+    views = [view for view in registry.feature_views if view.name == view_name]
+    if colon:
+        plan.view(view_name).field(field)  # raises for an unknown name
+        yield from (_describe_field(registry, view, field) for view in views)
+        return
+    yield from (_describe_entity(registry, plan, e) for e in registry.entities if e.name == name)
+    yield from (_describe_view(registry, view) for view in views)
+    yield from (
+        _describe_service(registry, s) for s in registry.feature_services if s.name == name
+    )
+
+
+def _print_heading(kind: str, name: str, model: Described) -> None:
+    print_line(Styled(f"{kind} ", DIM), Styled(name, "bold"))
+    if model.description:
+        print_line(model.description)
+    print_line()
+
+
+def _describe_entity(registry: Registry, plan: RepoPlan, entity: Entity) -> Description:
+    compiled = plan.entity(entity.name)
+    key, views = key_text(compiled.key), _views_of(registry, entity)
+    document = definition_document(
+        "entity", entity, key=key, views=views, retired=compiled.retired
+    )
+
+    def print_description() -> None:
+        _print_heading("entity", entity.name, entity)
+        pairs: list[tuple[str, Cell]] = [
+            ("join keys", join_keys_text(entity)),
+            ("key", key),
+            ("views", ", ".join(views)),
+            ("retired fields", ", ".join(compiled.retired)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(entity)])
+
+    return document, print_description
+
+
+def _describe_view(registry: Registry, view: FeatureView) -> Description:
+    services = sorted(
+        {s for name in view.fields_ for s in services_with_field(registry, view.name, name)}
+    )
+    ttl = format_duration(view.ingestion.ttl_ms)
+    document = definition_document("feature_view", view, ttl=ttl, services=services)
+
+    def print_description() -> None:
+        _print_heading("feature view", view.name, view)
+        pairs: list[tuple[str, Cell]] = [
+            ("entity", view.entity),
+            ("kind", view_kind(view)),
+            ("refresh", format_duration(view.ingestion.refresh)),
+            ("expires", expiry_text(view)),
+            ("ordering", view.stream.ordering if view.stream else ""),
+            ("source", source_text(view)),
+            ("services", ", ".join(services)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(view)])
+        print_line()
+        print_table(FIELD_HEADINGS, [_field_cells(view, name) for name in view.fields_])
+
+    return document, print_description
+
+
+def _field_cells(view: FeatureView, name: str) -> list[Cell]:
+    field = view.fields_[name]
+    cells = [name, field.type, default_text(field), ttl_text(view, name), constraints_text(field)]
+    return [*cells, Styled(field.description, DIM)]
+
+
+def _describe_field(registry: Registry, view: FeatureView, name: str) -> Description:
+    field, services = view.fields_[name], services_with_field(registry, view.name, name)
+    feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
+    document = definition_document(
+        "field", field, feature=feature, entity=view.entity, ttl=ttl, services=services
+    )
+
+    def print_description() -> None:
+        _print_heading("field", feature, field)
+        pairs: list[tuple[str, Cell]] = [
+            ("type", field.type),
+            ("default", default_text(field)),
+            ("ttl", ttl),
+            ("rules", constraints_text(field)),
+            ("entity", view.entity),
+            ("view kind", view_kind(view)),
+            ("refresh", format_duration(view.ingestion.refresh)),
+            ("services", ", ".join(services)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(field)])
+
+    return document, print_description
+
+
+def _describe_service(registry: Registry, service: FeatureService) -> Description:
+    views = {view.name: view for view in registry.feature_views}
+    features = registry.features_of(service)
+    entities = registry.entities_of(service)
+    document = definition_document("feature_service", service, entities=entities) | {
+        "features": [f"{view}:{field}" for view, field in features]
+    }
+
+    def print_description() -> None:
+        _print_heading("feature service", service.name, service)
+        print_pairs([("entities", ", ".join(entities)), *descriptive_rows(service)])
+        print_line()
+        rows = [
+            [f"{view}:{name}", *_field_cells(views[view], name)[1:-1]] for view, name in features
+        ]
+        print_table(FIELD_HEADINGS[:-1], rows)
+
+    return document, print_description

@@ -1,0 +1,110 @@
+"""The commands `embedded` and `reset`, which manage the online store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from featurekit.cli.context import CliContext, CommandGroup, cli_command, confirm
+from featurekit.cli.formatting import format_size, pluralize
+from featurekit.cli.output import GREEN, Styled, print_line, print_pairs
+from featurekit.repo import FeatureStore
+from featurekit.repo.store_handle import EmbeddedServer, embedded_server
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the server; by default that of the repository's embedded:// URL.",
+)
+
+
+@click.group("embedded", cls=CommandGroup)
+def embedded_command() -> None:
+    """Start, stop or inspect the embedded server.
+
+    The server is a Valkey from the extra `embedded`, on a socket in a folder. A command or program
+    that needs it starts it; it keeps running afterwards, and stores its data in that folder.
+    """
+
+
+@cli_command("start")
+@folder_option
+def start_command(context: CliContext, folder: Path | None) -> None:
+    """Start the server unless it is running."""
+    server = _server(context, folder)
+    server.ensure_running()
+    _print_status(context, server)
+
+
+@cli_command("stop")
+@folder_option
+def stop_command(context: CliContext, folder: Path | None) -> None:
+    """Save the data and stop the server."""
+    stopped = _server(context, folder).stop()
+    if context.json:
+        context.print_json({"stopped": stopped})
+    else:
+        print_line("stopped" if stopped else "the server was not running")
+
+
+@cli_command("status")
+@folder_option
+def status_command(context: CliContext, folder: Path | None) -> None:
+    """Show whether the server is running, and where."""
+    _print_status(context, _server(context, folder))
+
+
+for subcommand in (start_command, stop_command, status_command):
+    embedded_command.add_command(subcommand)
+
+
+def _server(context: CliContext, folder: Path | None) -> EmbeddedServer:
+    return EmbeddedServer(folder) if folder is not None else embedded_server(context.repo)
+
+
+def _print_status(context: CliContext, server: EmbeddedServer) -> None:
+    status = server.status()
+    if context.json:
+        context.print_json(
+            {
+                "folder": server.folder,
+                "running": status.running,
+                "pid": status.pid,
+                "socket": status.socket,
+                "size_bytes": status.size_bytes,
+                "log": status.log,
+            }
+        )
+        return
+    print_line(Styled("running", GREEN) if status.running else "not running")
+    print_pairs(
+        [
+            ("folder", str(server.folder)),
+            ("socket", str(status.socket)),
+            ("pid", str(status.pid or "")),
+            ("size", format_size(status.size_bytes)),
+            ("log", str(status.log) if status.log.exists() else ""),
+        ]
+    )
+
+
+@cli_command("reset")
+@click.argument("entity", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def reset_command(context: CliContext, entity: str | None, yes: bool) -> None:
+    """Delete stored features.
+
+    Deletes the features of ENTITY, or of all entities of the project. Definitions and registry are
+    kept; `featurekit materialize` loads the batch views again.
+    """
+    with FeatureStore(context.repo) as store:
+        plan = store.compiled
+        names = [entity] if entity else [each.name for each in plan.entities]
+        patterns = [f"{plan.entity(name).key.entity_prefix}*" for name in names]
+        confirm(context, f"delete {' and '.join(patterns)} of project {store.project}", yes=yes)
+        deleted = store.reset(entity)
+    if context.json:
+        context.print_json({"deleted": deleted, "entities": names})
+    else:
+        print_line(f"{pluralize(deleted, 'entity', 'entities')} deleted")
