@@ -1,4 +1,4 @@
-"""What is remembered of loads and applies, in files and online."""
+"""The history of loads and applies, in files and in the online store."""
 
 from __future__ import annotations
 
@@ -12,18 +12,32 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.changes import Change
 from featurekit.errors import BadRowError, UnknownNameError
-from featurekit.repo.history import MAX_APPLIES, MAX_LOADS, ApplyRecord, LoadRecord
+from featurekit.repo.history import (
+    MAX_APPLIES,
+    MAX_LOADS,
+    ApplyRecord,
+    FileHistory,
+    History,
+    LoadRecord,
+    OnlineHistory,
+)
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server
 
-HOMES = ["registry.json", "online"]
+PLACES = ["registry.json", "online"]
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_loads_are_remembered_newest_first_with_what_they_did(
-    valkey: Server, tmp_path: Path, home: str
+def history_of(store: FeatureStore, place: str) -> History:
+    if place == "online":
+        return OnlineHistory(store.handle.store, store.project)
+    return FileHistory(store.path / place)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_loads_are_recorded_newest_first_with_their_counts(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         store.write_batch("profile", {"u1": {}, "u2": {}})
         rows = {"u1": {"tx_count_7d": -5}, "u2": {}}
         report = store.write_batch("profile", rows, on_bad_row="skip")
@@ -38,10 +52,12 @@ def test_loads_are_remembered_newest_first_with_what_they_did(
     assert 0 < first.started_ms <= first.ended_ms <= second.started_ms
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_no_view_is_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
-        history = store._registry_store.history
+@pytest.mark.parametrize("place", PLACES)
+def test_the_history_keeps_the_newest_loads_of_each_view(
+    valkey: Server, tmp_path: Path, place: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=place) as store:
+        history = history_of(store, place)
         for number in range(MAX_LOADS + 5):
             history.record_load(LoadRecord("profile", ended_ms=number, rows_read=number))
         history.record_load(LoadRecord("shop", ended_ms=MAX_LOADS))
@@ -52,12 +68,10 @@ def test_no_view_is_remembered_without_end(valkey: Server, tmp_path: Path, home:
             store.load_history("nope")
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_loads_that_end_together_are_all_remembered(
-    valkey: Server, tmp_path: Path, home: str
-) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
-        history = store._registry_store.history
+@pytest.mark.parametrize("place", PLACES)
+def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path, place: str) -> None:
+    with applied(tmp_path, valkey.url, registry=place) as store:
+        history = history_of(store, place)
 
         def record(view: str) -> None:
             for number in range(10):
@@ -71,11 +85,11 @@ def test_loads_that_end_together_are_all_remembered(
         assert len(store.load_history()) == 40
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_applies_are_remembered_with_who_and_what(
-    valkey: Server, tmp_path: Path, home: str
+@pytest.mark.parametrize("place", PLACES)
+def test_applies_are_recorded_with_user_and_changes(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         [first] = store.apply_history()
         assert (first.before, first.after) == ("", _fingerprint(store))
         assert Change("add", "entity user") in first.changes
@@ -83,40 +97,38 @@ def test_applies_are_remembered_with_who_and_what(
         store.apply()
         assert len(store.apply_history()) == 1
     again = FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h")
-    with applied(tmp_path, valkey.url, again, registry=home) as store:
+    with applied(tmp_path, valkey.url, again, registry=place) as store:
         second, first = store.apply_history()
         assert (second.before, second.after) == (first.after, _fingerprint(store))
         assert [change.kind for change in second.changes] == ["ttl"]
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_applies_are_not_remembered_without_end(valkey: Server, tmp_path: Path, home: str) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+@pytest.mark.parametrize("place", PLACES)
+def test_the_history_keeps_the_newest_applies(valkey: Server, tmp_path: Path, place: str) -> None:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         for number in range(MAX_APPLIES + 5):
-            store._registry_store.history.record_apply(ApplyRecord(number))
+            history_of(store, place).record_apply(ApplyRecord(number))
         assert [each.at_ms for each in store.apply_history()] == list(
             range(MAX_APPLIES + 4, 4, -1)
         )
 
 
-WHOLE: dict[str, Any] = {"view": "profile", "ended_ms": 5}
+VALID: dict[str, Any] = {"view": "profile", "ended_ms": 5}
 DAMAGED: list[Any] = [
-    None, 5, "x", [], {}, {"ended_ms": 5}, WHOLE | {"ended_ms": "5"}, WHOLE | {"error": None},
-    WHOLE | {"seconds": [1]},
+    None, 5, "x", [], {}, {"ended_ms": 5}, VALID | {"ended_ms": "5"}, VALID | {"error": None},
+    VALID | {"seconds": [1]},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_what_is_damaged_is_forgotten_and_the_rest_is_not(
-    valkey: Server, tmp_path: Path, home: str
-) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
-        if home == "online":
+@pytest.mark.parametrize("place", PLACES)
+def test_damaged_records_are_skipped(valkey: Server, tmp_path: Path, place: str) -> None:
+    with applied(tmp_path, valkey.url, registry=place) as store:
+        if place == "online":
             with valkey.client() as client:
-                texts = [json.dumps(document) for document in [*DAMAGED, WHOLE]]
+                texts = [json.dumps(document) for document in [*DAMAGED, VALID]]
                 client.lpush("featurekit:{shop}:runs:profile", "{", b"\xff", *texts)
         else:
-            runs = {"profile": [*DAMAGED, WHOLE], "shop": {"view": "shop"}}
+            runs = {"profile": [*DAMAGED, VALID], "shop": {"view": "shop"}}
             (tmp_path / "registry.runs.json").write_text(json.dumps(runs))
         assert store.load_history() == [LoadRecord("profile", ended_ms=5)]
         store.write_batch("profile", {"u1": {}})

@@ -1,4 +1,4 @@
-"""What a store counts: by whom it was read, what was found, what was written."""
+"""The metrics of a store: reads, values by status, events and loads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FEATURES = ["profile:tx_count_7d", "profile:country", "activity:device"]
 
 @pytest.fixture
 def shop(valkey: Server, tmp_path: Path) -> Iterator[FeatureStore]:
-    """The shop with ten users, of whom `u1` alone has a device, and nothing counted but loads."""
+    """The shop with ten users; only `u1` has a device. Nothing is counted but the load."""
     with applied(tmp_path, valkey.url) as store:
         store.write_batch(
             "profile", {f"u{i}": {"country": "NO", "tx_count_7d": i} for i in range(10)}
@@ -37,7 +37,7 @@ def shop(valkey: Server, tmp_path: Path) -> Iterator[FeatureStore]:
 
 
 def counted(store: FeatureStore, view: str) -> dict[str, int]:
-    """The values of a view that were read, by status, without those that were none."""
+    """Return the non-zero counts of a view's values by status."""
     return {status: n for status, n in store.metrics().features[view].items() if n}
 
 
@@ -54,7 +54,7 @@ def test_values_are_counted_by_view_and_status(shop: FeatureStore) -> None:
 
 @pytest.mark.parametrize("features", [FEATURES, "fraud_v1"])
 @pytest.mark.parametrize("freshness", [False, True])
-def test_what_cannot_be_read_is_counted_once(
+def test_unreadable_values_are_counted_once(
     shop: FeatureStore, valkey: Server, features: Any, *, freshness: bool
 ) -> None:
     with valkey.client() as client:
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_counted_once(
     assert {s: sum(view[s] for view in views) for s in NONE} == {s: told.count(s) for s in NONE}
 
 
-async def test_asyncio_reads_are_counted_too(shop: FeatureStore) -> None:
+async def test_asyncio_reads_are_counted(shop: FeatureStore) -> None:
     await shop.get_online_features_async("fraud_v1", {"user_id": ["u1", "nobody"]})
     await shop.online_reader("fraud_v1").read_async("u1")
     read = shop.metrics().reads["fraud_v1"]
@@ -95,13 +95,13 @@ def test_a_server_that_is_away_is_counted_as_failures_or_as_unavailable(tmp_path
         assert told.loads["profile"].failures == 1
 
 
-def test_readers_that_are_gone_have_not_read_for_nothing(
+def test_reads_of_dropped_readers_stay_counted(
     shop: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "MAX_READERS", 2)
     monkeypatch.setattr("featurekit.runtime.counters.MAX_READERS", 2)
     features = ["profile:tx_count_7d", "profile:country", "profile:tags"]
-    gc.freeze()  # what others have left behind is not to be found here
+    gc.freeze()  # exclude the objects of other tests from collection
     lists = [features[:1], features[:2], features, features[1:], features[2:]]
     for _ in range(3):
         for wanted in lists:
@@ -114,7 +114,7 @@ def test_readers_that_are_gone_have_not_read_for_nothing(
     assert sum(shop.metrics().features["profile"].values()) == 3 * 9
 
 
-def test_threads_lose_no_count(shop: FeatureStore) -> None:
+def test_concurrent_reads_are_all_counted(shop: FeatureStore) -> None:
     reader = shop.online_reader(FEATURES)
 
     def read(_: int) -> None:
@@ -133,7 +133,7 @@ def test_threads_lose_no_count(shop: FeatureStore) -> None:
     assert counted(shop, "profile") == {"present": 3200, "default": 1600, "missing": 1600}
 
 
-def test_a_child_process_and_a_copy_start_at_zero(shop: FeatureStore) -> None:
+def test_a_child_process_and_an_unpickled_store_start_at_zero(shop: FeatureStore) -> None:
     reader = shop.online_reader(FEATURES)
     reader.read_many(["u1", "nobody"])
     pid = os.fork()
@@ -186,7 +186,7 @@ def test_events_of_a_worker_are_counted_and_its_dead_letters(
     assert (events.written, events.rejected, events.dead_letters) == (1, 3, 3)
 
 
-def test_a_snapshot_tells_how_old_each_view_is(shop: FeatureStore) -> None:
+def test_a_snapshot_contains_the_age_of_each_view(shop: FeatureStore) -> None:
     told = shop.metrics().views
     assert {name: view.late for name, view in told.items() if view.kind == "batch"} == {
         "profile": False, "scores": True, "shop": True, "delays": True
@@ -195,7 +195,7 @@ def test_a_snapshot_tells_how_old_each_view_is(shop: FeatureStore) -> None:
     assert (told["profile"].refresh_ms, told["shop"].age_ms) == (12 * 3600 * 1000, None)
 
 
-def test_the_ages_of_views_are_not_waited_for_when_the_store_is_silent(
+def test_a_snapshot_omits_the_ages_if_the_store_does_not_reply(
     valkey: Server, tmp_path: Path
 ) -> None:
     url = f"{valkey.url}?timeout=100ms&retries=0"
@@ -206,7 +206,7 @@ def test_the_ages_of_views_are_not_waited_for_when_the_store_is_silent(
         assert store.metrics().views == {}
 
 
-def test_a_snapshot_tells_of_the_connections(shop: FeatureStore) -> None:
+def test_a_snapshot_contains_connection_statistics(shop: FeatureStore) -> None:
     before = shop.metrics().store.round_trips
     shop.get_online_features(FEATURES, {"user_id": ["u1", "u2"]})
     told = shop.metrics().store
@@ -214,14 +214,14 @@ def test_a_snapshot_tells_of_the_connections(shop: FeatureStore) -> None:
     assert told.open == told.connects >= 1
 
 
-def test_nothing_applied_is_nothing_to_tell(valkey: Server, tmp_path: Path) -> None:
+def test_a_snapshot_before_the_first_apply_has_no_views(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
         (tmp_path / "registry.json").unlink()
         store.refresh()
         assert store.metrics().views == {}
 
 
-def test_snapshots_travel_and_add_up(shop: FeatureStore) -> None:
+def test_snapshots_serialize_and_add_up(shop: FeatureStore) -> None:
     shop.get_online_features("fraud_v1", {"user_id": ["u1", "nobody"]})
     one = shop.metrics()
     other = Metrics.from_json(one.to_json())

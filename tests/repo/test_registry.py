@@ -14,21 +14,32 @@ from featurekit.errors import (
     RegistryError,
     UnknownNameError,
 )
+from featurekit.repo.registry_store import (
+    FileRegistryStore,
+    OnlineRegistryStore,
+    RegistryStore,
+)
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.servers import Server
 
-HOMES = ["registry.json", "online"]
+PLACES = ["registry.json", "online"]
 
 
-@pytest.fixture(params=HOMES)
-def home(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_registry_is_read_back_as_it_was_applied(
-    valkey: Server, tmp_path: Path, home: str
+def registry_store(store: FeatureStore, place: str) -> RegistryStore:
+    if place == "online":
+        return OnlineRegistryStore(store.handle.store, store.project)
+    return FileRegistryStore(store.path / place)
+
+
+def test_the_applied_registry_is_read_back_unchanged(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         assert store.registry == store.declared
         assert not list(store.plan())
         with FeatureStore(tmp_path) as again:
@@ -36,8 +47,8 @@ def test_a_registry_is_read_back_as_it_was_applied(
             assert not list(again.apply())
 
 
-def test_nothing_works_before_the_first_apply(valkey: Server, tmp_path: Path, home: str) -> None:
-    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=home)) as store:
+def test_nothing_works_before_the_first_apply(valkey: Server, tmp_path: Path, place: str) -> None:
+    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=place)) as store:
         assert store.registry is None
         with pytest.raises(RegistryError, match="nothing is applied yet"):
             store.get_online_features("fraud_v1", [{"user_id": "u1"}])
@@ -45,26 +56,27 @@ def test_nothing_works_before_the_first_apply(valkey: Server, tmp_path: Path, ho
             store.write_batch("profile", {"u1": {}})
 
 
-def test_what_changed_since_this_store_looked_is_a_conflict(
-    valkey: Server, tmp_path: Path, home: str
+def test_saving_over_an_unseen_registry_is_a_conflict(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         before = store.registry
         assert before is not None
         wider = FRAUD.replace("country: string\n", "country: string\n      city: string\n", 1)
-        with applied(tmp_path, valkey.url, wider, registry=home):
+        with applied(tmp_path, valkey.url, wider, registry=place):
+            stored = registry_store(store, place)
             with pytest.raises(RegistryConflictError, match="another process has applied"):
-                store._registry_store.save(store.declared, before)
+                stored.save(store.declared, before)
             with pytest.raises(RegistryConflictError):
-                store._registry_store.save(before, None)
+                stored.save(before, None)
 
 
-def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
-    valkey: Server, tmp_path: Path, home: str
+def test_of_concurrent_applies_one_wins_and_the_others_are_conflicts(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
     folders = [
         write_repo(tmp_path / name, valkey.url, FRAUD.replace("sales", name),
-                   registry="online" if home == "online" else "../registry.json")
+                   registry="online" if place == "online" else "../registry.json")
         for name in ("one", "two", "three")
     ]  # fmt: skip
     start = threading.Barrier(3)
@@ -72,9 +84,10 @@ def test_of_two_applies_at_once_one_wins_and_the_other_is_told(
     def apply(path: Path) -> str:
         with FeatureStore(path) as store:
             declared = store.declared
+            stored = registry_store(store, "online" if place == "online" else "../registry.json")
             start.wait(30)
             try:
-                store._registry_store.save(declared, None)
+                stored.save(declared, None)
             except RegistryConflictError:
                 return "conflict"
             return "won"
@@ -98,37 +111,37 @@ def test_an_online_registry_serves_without_yaml(valkey: Server, tmp_path: Path) 
         FeatureStore.from_registry(valkey.url, "other")
 
 
-def test_removed_fields_are_remembered_until_they_are_declared_again(
-    valkey: Server, tmp_path: Path, home: str
+def test_removed_fields_are_retired_until_they_are_declared_again(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
     without = FRAUD.replace("      model: string\n", "").replace(
         "  - name: activity\n    entity: user\n    stream: {refresh: 1m, ttl: 5m}\n    fields:\n"
         "      tx_count_5m: {type: int64, default: 0}\n      device: string\n",
         "",
     ).replace("[profile, activity]", "[profile]")  # fmt: skip
-    with applied(tmp_path, valkey.url, registry=home):
+    with applied(tmp_path, valkey.url, registry=place):
         pass
-    with applied(tmp_path, valkey.url, without, registry=home) as store:
+    with applied(tmp_path, valkey.url, without, registry=place) as store:
         assert store.compiled.entity("user").retired == ("device", "model", "tx_count_5m")
     thinner = without.replace("      tags: {type: 'array<string>', default: []}\n", "")
-    with applied(tmp_path, valkey.url, thinner, registry=home) as store:
+    with applied(tmp_path, valkey.url, thinner, registry=place) as store:
         assert store.compiled.view("profile").retired == (
             "device",
             "model",
             "tags",
             "tx_count_5m",
         )
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         assert store.compiled.entity("user").retired == ()
 
 
 def test_a_breaking_change_is_refused_and_changes_nothing(
-    valkey: Server, tmp_path: Path, home: str
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         before = store.registry
     write_repo(
-        tmp_path, valkey.url, FRAUD.replace("country: string", "country: int64"), registry=home
+        tmp_path, valkey.url, FRAUD.replace("country: string", "country: int64"), registry=place
     )
     with FeatureStore(tmp_path) as store:
         assert store.plan().breaking
@@ -144,21 +157,23 @@ DAMAGED = ["", "{", "[]", "null", "5", '{"format": 1}', '{"format": 99}', "\ud80
 
 
 @pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_damaged_registry_is_told(valkey: Server, tmp_path: Path, home: str, text: str) -> None:
-    with applied(tmp_path, valkey.url, registry=home):
+def test_a_damaged_registry_is_an_error(
+    valkey: Server, tmp_path: Path, place: str, text: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=place):
         pass
     data = text.encode("utf-8", "surrogatepass")
-    if home == "online":
+    if place == "online":
         with valkey.client() as client:
             client.set("featurekit:{shop}:registry", data)
     else:
-        (tmp_path / home).write_bytes(data)
+        (tmp_path / place).write_bytes(data)
     with FeatureStore(tmp_path) as store, pytest.raises(RegistryError):
         store.plan()
 
 
 @pytest.mark.parametrize("at", range(10))
-def test_a_registry_that_was_cut_or_altered_is_never_taken_for_another(
+def test_a_truncated_or_altered_registry_is_never_read_as_the_original(
     valkey: Server, tmp_path: Path, at: int
 ) -> None:
     with applied(tmp_path, valkey.url) as store:
@@ -169,14 +184,16 @@ def test_a_registry_that_was_cut_or_altered_is_never_taken_for_another(
         (tmp_path / "registry.json").write_text(text)
         with FeatureStore(tmp_path) as store:
             try:
-                found = store.registry
+                registry = store.registry
             except RegistryError:
                 continue
-            assert found != before
+            assert registry != before
 
 
-def test_a_plan_after_reset_has_nothing_to_do(valkey: Server, tmp_path: Path, home: str) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+def test_a_reset_deletes_only_entities_and_leaves_nothing_to_plan(
+    valkey: Server, tmp_path: Path, place: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(2500)})
         store.write_batch("shop", {7: {"sales": 1}})
         with valkey.client() as client:
@@ -188,24 +205,24 @@ def test_a_plan_after_reset_has_nothing_to_do(valkey: Server, tmp_path: Path, ho
         assert not list(store.plan())
 
 
-def test_a_store_takes_over_what_was_applied_elsewhere(
-    valkey: Server, tmp_path: Path, home: str
+def test_reload_reads_what_another_process_applied(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
     wider = FRAUD.replace("country: string\n", "country: string\n      city: string\n", 1)
-    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=home)) as store:
+    with FeatureStore(write_repo(tmp_path, valkey.url, FRAUD, registry=place)) as store:
         assert not store.reload()
-        with applied(tmp_path, valkey.url, registry=home):
+        with applied(tmp_path, valkey.url, registry=place):
             assert store.reload()
             assert not store.reload()
         reader = store.online_reader(["profile:country"])
-        with applied(tmp_path, valkey.url, wider, registry=home):
+        with applied(tmp_path, valkey.url, wider, registry=place):
             assert store.reload()
         assert store.online_reader(["profile:city", "profile:country"]).plan != reader.plan
         assert store.online_reader(["profile:country"]) is not reader
 
 
 @pytest.mark.parametrize("damage", ["{}", "", None])
-def test_what_cannot_be_taken_over_leaves_what_was_read(
+def test_a_failed_reload_keeps_the_registry_in_use(
     valkey: Server, tmp_path: Path, damage: str | None
 ) -> None:
     with applied(tmp_path, valkey.url) as store:
@@ -217,7 +234,7 @@ def test_what_cannot_be_taken_over_leaves_what_was_read(
         assert store.online_reader("fraud_v1") is reader
 
 
-def test_edited_definitions_are_read_anew_on_request(valkey: Server, tmp_path: Path) -> None:
+def test_reload_definitions_loads_edited_definitions(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
         write_repo(tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h"))
         assert not list(store.plan())

@@ -14,18 +14,18 @@ from featurekit.repo.diagnostics import ViewStatus
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server, running, valkey_binary
 
-HOMES = ["registry.json", "online"]
+PLACES = ["registry.json", "online"]
 
 
 def status_of(store: FeatureStore, view: str) -> ViewStatus:
     return next(status for status in store.status() if status.view == view)
 
 
-@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("place", PLACES)
 def test_a_view_is_late_until_it_is_loaded_and_once_its_refresh_has_passed(
-    valkey: Server, tmp_path: Path, home: str
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         never = status_of(store, "profile")
         assert (never.late, never.last_run_ms, never.age_ms) == (True, None, None)
         store.write_batch("profile", {"u1": {}, "u2": {}})
@@ -36,16 +36,16 @@ def test_a_view_is_late_until_it_is_loaded_and_once_its_refresh_has_passed(
         assert status_of(store, "shop").late
         assert not status_of(store, "activity").late
     with applied(
-        tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "1ms, ttl: 24h"), registry=home
+        tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "1ms, ttl: 24h"), registry=place
     ) as store:
         assert status_of(store, "profile").late
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_a_failed_load_is_remembered_and_leaves_the_last_good_one(
-    valkey: Server, tmp_path: Path, home: str
+@pytest.mark.parametrize("place", PLACES)
+def test_a_failed_load_is_reported_beside_the_last_successful_one(
+    valkey: Server, tmp_path: Path, place: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=home) as store:
+    with applied(tmp_path, valkey.url, registry=place) as store:
         store.write_batch("profile", {"u1": {}})
         with pytest.raises(BadRowError):
             store.write_batch("profile", {"u1": {"tx_count_7d": -5}})
@@ -55,13 +55,13 @@ def test_a_failed_load_is_remembered_and_leaves_the_last_good_one(
         assert failed.age_ms is not None
 
 
-@pytest.mark.parametrize("home", HOMES)
-def test_a_load_whose_server_dies_fails_by_that_and_by_nothing_else(
-    tmp_path: Path, home: str
+@pytest.mark.parametrize("place", PLACES)
+def test_a_load_whose_server_dies_raises_store_unavailable_only(
+    tmp_path: Path, place: str
 ) -> None:
     with running(valkey_binary()) as server:
         url = f"{server.url}?load_timeout=300ms"
-        with applied(tmp_path, url, registry=home) as store:
+        with applied(tmp_path, url, registry=place) as store:
 
             def lines() -> Iterator[str]:
                 for i in range(10_000):
@@ -75,9 +75,7 @@ def test_a_load_whose_server_dies_fails_by_that_and_by_nothing_else(
             assert not isinstance(caught.value.__context__, StoreError)
 
 
-def test_a_source_that_cannot_be_read_is_an_error_that_names_it(
-    shop_path: Path, valkey: Server
-) -> None:
+def test_the_error_of_an_unreadable_source_names_it(shop_path: Path, valkey: Server) -> None:
     with applied(shop_path, valkey.url) as store:
         with pytest.raises(SourceError, match=r"users\.parquet"):
             store.materialize()
@@ -91,7 +89,7 @@ def shop_path(tmp_path: Path) -> Path:
     return tmp_path / "shop"
 
 
-def test_a_history_that_cannot_be_read_is_no_history(shop_path: Path, valkey: Server) -> None:
+def test_an_unreadable_history_counts_as_empty(shop_path: Path, valkey: Server) -> None:
     with applied(shop_path, valkey.url) as store:
         store.write_batch("profile", {"u1": {}})
         for text in ("", "[]", "{", '{"profile": 5}', '{"profile": {"view": "x"}}'):
@@ -101,7 +99,9 @@ def test_a_history_that_cannot_be_read_is_no_history(shop_path: Path, valkey: Se
             assert not status_of(store, "profile").late
 
 
-def test_bad_rows_are_put_aside_with_the_reason(shop_path: Path, valkey: Server) -> None:
+def test_skipped_rows_are_written_to_the_rejects_file_with_reasons(
+    shop_path: Path, valkey: Server
+) -> None:
     with applied(shop_path, valkey.url) as store:
         table = pa.table(
             {

@@ -19,7 +19,7 @@ def test_a_time_is_milliseconds_a_datetime_a_date_or_text() -> None:
 @pytest.mark.parametrize(
     "time", [True, 1.5, "now", "", 10**18, "0001-01-01T00:00:00+05:00", "2026-01-01T00:00"]
 )
-def test_what_is_no_time_is_refused(time: object) -> None:
+def test_anything_else_is_refused_as_a_time(time: object) -> None:
     with pytest.raises(RequestError, match=r"^start: "):
         to_window(time, None)  # type: ignore[arg-type]
 
