@@ -1,8 +1,8 @@
 """Feast's REST interface: the same paths and shapes, so Feast clients work unchanged.
 
 A response holds one result per column. A status says what is stored and a value what to use: a
-default appears as the value under NULL_VALUE or NOT_FOUND, so clients can tell it from a stored
-value.
+default appears as the value under NULL_VALUE or NOT_FOUND, so clients can distinguish it from a
+stored value.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def _notes(options: Options, context: ServerContext) -> list[str]:
     notes = []
     if not context.tokens and not options.host.startswith(_LOOPBACK):
         notes.append(
-            f"{TOKENS_VARIABLE} is not set: anyone who can reach this address can read and write features"
+            f"{TOKENS_VARIABLE} is not set: every client of this address can read and write features"
         )
     try:
         if context.store.registry is None:
