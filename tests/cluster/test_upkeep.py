@@ -190,7 +190,7 @@ def test_one_server_is_no_cluster(valkey: Server) -> None:
     port = free_port()
     with valkey.client() as client:
         client.config_set("port", port)
-        with pytest.raises(StoreError, match="is no cluster"):
+        with pytest.raises(StoreError, match="is not a cluster"):
             opened(f"redis+cluster://127.0.0.1:{port}").call("PING")
         client.config_set("port", 0)
 

@@ -19,7 +19,7 @@ from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
 from featurekit.store_options import CLUSTER_SCHEMES
 from featurekit.stores.cluster.store import ClusterStore
-from featurekit.stores.cluster.topology import find_topology
+from featurekit.stores.cluster.topology import fetch_topology
 from featurekit.stores.connection import READ_BYTES, check_tls_files, connect
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.embedded import socket_url
@@ -77,7 +77,7 @@ class PreparedClusterClient:
     """A `PreparedClient` for each primary of a cluster."""
 
     def __init__(self, url: StoreUrl) -> None:
-        self._topology = find_topology(url, url.hosts, Deadline(url.load_timeout_s))
+        self._topology = fetch_topology(url, url.hosts, Deadline(url.load_timeout_s))
         self._servers = [
             PreparedClient(url.for_server(*shard.primary)) for shard in self._topology.shards
         ]

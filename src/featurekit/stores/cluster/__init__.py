@@ -1,6 +1,6 @@
-"""Clusters: several servers that share the slots of one store.
+"""Stores on a cluster: several servers that share the slots of one key space.
 
-`topology` knows which server has which slot. `errand` and `course` decide what is sent where, and
-when again; they do no I/O. `rounds`, `nodes` and `flow` carry it, from threads; `store_aio` and
-`nodes_aio` from an event loop.
+`topology` knows which server has which slot. `routed_requests`, `retry` and `client` decide what is
+sent where and when it is sent again, without I/O. `fan_out`, `nodes` and `store` do the I/O from
+threads, and their `_async` twins from an event loop. `pipelined_load` sends loads.
 """

@@ -1,15 +1,15 @@
-"""Rounds: one exchange with several servers at once, from one thread.
+"""Send batches to several servers at once, from one thread.
 
-Everything is sent before any answer is awaited, and answers are taken as they come, so that a
-server that is slow or gone keeps none of the others' waiting. What has no connection yet is carried
-by a thread of its own, since connecting to a server that is gone may take all the time there is.
+All batches are sent before any reply is awaited, and replies are read as they arrive, so that a slow
+server does not delay the others. A server without an idle connection gets a thread of its own, since
+connecting to a server that is gone may use up the whole time limit.
 """
 
 from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -17,176 +17,156 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
+from featurekit.stores.cluster.client import SendBatches
 from featurekit.stores.cluster.nodes import NodeConnection, NodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult
-from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
-from featurekit.stores.deadline import Deadline
-from featurekit.stores.error_mapping import unavailable_error
-from featurekit.stores.url import Address
+from featurekit.stores.cluster.routed_requests import NodeBatch
 
-BOTH_WAYS = select.POLLIN | select.POLLOUT
-PoolOf = Callable[[Address], NodePool]
-
-
-class FanOut:
-    """One exchange of an errand.
-
-    Args:
-        errand: Takes the replies.
-        pool_of: Where links come from.
-        deadline: That of the call.
-        timeout_s: How long to wait for replies.
-    """
-
-    def __init__(
-        self, errand: RoutedRequests, pool_of: PoolOf, deadline: Deadline, timeout_s: float
-    ) -> None:
-        self._errand = errand
-        self._pool_of = pool_of
-        self._deadline = deadline
-        self._timeout_s = timeout_s
-        self._waiting: dict[int, _Waiting] = {}
-        self._outcome = FanOutResult()
-
-    def run(self, parcels: Sequence[NodeBatch]) -> FanOutResult:
-        """Send every parcel, and wait until each has got its replies or cannot get them."""
-        if len(parcels) == 1:
-            self._take_in(parcels[0], self._carry(parcels[0]))
-            return self._outcome
-        began = monotonic()
-        try:
-            cold = [_Carrier(p, self._carry) for p in parcels if not self._begin(p, began)]
-            for carrier in cold:
-                carrier.start()
-            self._collect(began + self._timeout_s)
-        except BaseException:
-            for waiting in self._waiting.values():
-                waiting.pool.abandon(waiting.link)
-            raise
-        for carrier in cold:
-            carrier.join()
-        for carrier in cold:
-            self._take_in(carrier.parcel, carrier.result())
-        return self._outcome
-
-    def _begin(self, parcel: NodeBatch, now: float) -> bool:
-        """Send a parcel if a link is ready for it; whether one was."""
-        pool = self._pool_of(parcel.address)
-        link = pool.ready(now)
-        if link is None:
-            return False
-        waiting = self._waiting[link.sock.fileno()] = _Waiting(pool, link, parcel)
-        on_reply = self._errand.take_of(parcel)
-        try:
-            waiting.sent = link.begin(parcel.data, parcel.count, self._timeout_s, on_reply)
-        except OSError as error:
-            self._broken(link.sock.fileno(), error)
-        return True
-
-    def _collect(self, deadline_s: float) -> None:
-        """Take replies from whoever has some, until all are there or time is up."""
-        poll = select.poll()
-        for number, waiting in self._waiting.items():
-            poll.register(number, select.POLLIN if waiting.sent else BOTH_WAYS)
-        while self._waiting:
-            ready = poll.poll(max(0.0, deadline_s - monotonic()) * 1000)
-            if not ready:
-                for number in list(self._waiting):
-                    self._broken(number, TimeoutError("timed out"))
-            for number, _ in ready:
-                waiting = self._waiting[number]
-                was_sent = waiting.sent
-                if self._advance(number, waiting):
-                    poll.unregister(number)
-                elif waiting.sent and not was_sent:
-                    poll.modify(number, select.POLLIN)
-
-    def _advance(self, number: int, waiting: _Waiting) -> bool:
-        """Send and take what can be; whether nothing more is to come."""
-        try:
-            waiting.sent = waiting.sent or waiting.link.push()
-            if not waiting.link.pull():
-                return False
-        except OSError as error:
-            self._broken(number, error)
-            return True
-        del self._waiting[number]
-        waiting.pool.release(waiting.link)
-        self._take_in(waiting.parcel, waiting.link.values)
-        return True
-
-    def _broken(self, number: int, error: OSError) -> None:
-        waiting = self._waiting.pop(number)
-        self._take_in(
-            waiting.parcel, self._failure(waiting.parcel, waiting.pool, waiting.link, error)
-        )
-
-    def _carry(self, parcel: NodeBatch) -> list[Any] | Failure:
-        """Send one parcel, waiting for a link first if none is ready, and wait for its replies."""
-        pool = self._pool_of(parcel.address)
-        try:
-            link = pool.obtain(self._deadline)
-        except StoreError as error:
-            return Failure(parcel, error, sent=False)
-        timeout_s = self._deadline.cap(self._timeout_s)
-        try:
-            values = link.exchange(
-                parcel.data, parcel.count, timeout_s, self._errand.take_of(parcel)
-            )
-        except OSError as error:
-            return self._failure(parcel, pool, link, error)
-        except BaseException:
-            pool.abandon(link)
-            raise
-        pool.release(link)
-        return values
-
-    def _failure(
-        self, parcel: NodeBatch, pool: NodePool, link: NodeConnection, error: OSError
-    ) -> Failure:
-        pool.give_up(link, error)
-        fact = unavailable_error(pool.url, "waiting for replies", self._deadline, error)
-        fact.__cause__ = error
-        return Failure(parcel, fact, sent=True)
-
-    def _take_in(self, parcel: NodeBatch, result: list[Any] | Failure) -> None:
-        self._outcome.take_in(self._errand, parcel, result)
+READ_OR_WRITE = select.POLLIN | select.POLLOUT
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A parcel under way.
-
-    Attributes:
-        sent: Whether all of it is sent.
-    """
+class _Exchange:
+    """A batch on its way; `sent` says whether all of its bytes are."""
 
     pool: NodePool
-    link: NodeConnection
-    parcel: NodeBatch
+    connection: NodeConnection
+    batch: NodeBatch
     sent: bool = False
 
 
-class _Carrier(threading.Thread):
-    """Carries one parcel."""
+class FanOut:
+    """Performs one `SendBatches` step."""
 
-    def __init__(
-        self, parcel: NodeBatch, carry: Callable[[NodeBatch], list[Any] | Failure]
-    ) -> None:
+    def __init__(self, step: SendBatches[NodePool]) -> None:
+        self._step = step
+        self._exchanges: dict[int, _Exchange] = {}
+        self._result = FanOutResult()
+
+    def run(self) -> FanOutResult:
+        """Send all batches, and wait until each has its replies or has failed."""
+        batches = self._step.batches
+        if len(batches) == 1:
+            self._add(batches[0], self._send_blocking(batches[0]))
+            return self._result
+        began = monotonic()
+        try:
+            threads = [
+                _SendingThread(batch, self._send_blocking)
+                for batch in batches
+                if not self._begin(batch, began)
+            ]
+            for thread in threads:
+                thread.start()
+            self._collect(began + self._step.timeout_s)
+        except BaseException:
+            for exchange in self._exchanges.values():
+                exchange.pool.abandon(exchange.connection)
+            raise
+        for thread in threads:
+            thread.join()
+        for thread in threads:
+            self._add(thread.batch, thread.result())
+        return self._result
+
+    def _begin(self, batch: NodeBatch, now: float) -> bool:
+        """Send a batch if its server has an idle connection; return whether it has."""
+        pool = self._step.pool_of(batch.address)
+        connection = pool.acquire_idle(now)
+        if connection is None:
+            return False
+        number = connection.sock.fileno()
+        exchange = self._exchanges[number] = _Exchange(pool, connection, batch)
+        on_reply = self._step.requests.on_reply(batch)
+        try:
+            exchange.sent = connection.begin(
+                batch.data, batch.reply_count, self._step.timeout_s, on_reply
+            )
+        except OSError as error:
+            self._fail(number, error)
+        return True
+
+    def _collect(self, end: float) -> None:
+        """Read replies as they arrive, until all have arrived or time is up."""
+        poll = select.poll()
+        for number, exchange in self._exchanges.items():
+            poll.register(number, select.POLLIN if exchange.sent else READ_OR_WRITE)
+        while self._exchanges:
+            ready = poll.poll(max(0.0, end - monotonic()) * 1000)
+            if not ready:
+                for number in list(self._exchanges):
+                    self._fail(number, TimeoutError("timed out"))
+            for number, _ in ready:
+                exchange = self._exchanges[number]
+                was_sent = exchange.sent
+                if self._advance(number, exchange):
+                    poll.unregister(number)
+                elif exchange.sent and not was_sent:
+                    poll.modify(number, select.POLLIN)
+
+    def _advance(self, number: int, exchange: _Exchange) -> bool:
+        """Send and read what is possible; return whether the exchange has ended."""
+        connection = exchange.connection
+        try:
+            exchange.sent = exchange.sent or connection.send()
+            if not connection.receive():
+                return False
+        except OSError as error:
+            self._fail(number, error)
+            return True
+        del self._exchanges[number]
+        exchange.pool.release(connection)
+        self._add(exchange.batch, connection.values)
+        return True
+
+    def _fail(self, number: int, error: OSError) -> None:
+        exchange = self._exchanges.pop(number)
+        pool, batch = exchange.pool, exchange.batch
+        pool.release_failed(exchange.connection, error)
+        self._add(batch, self._step.failure(batch, pool.url, error))
+
+    def _send_blocking(self, batch: NodeBatch) -> list[Any] | Failure:
+        """Send one batch, on a new connection if necessary, and wait for its replies."""
+        pool = self._step.pool_of(batch.address)
+        try:
+            connection = pool.acquire(self._step.deadline)
+        except StoreError as error:
+            return Failure(batch, error, sent=False)
+        timeout_s = self._step.deadline.cap(self._step.timeout_s)
+        on_reply = self._step.requests.on_reply(batch)
+        try:
+            values = connection.exchange(batch.data, batch.reply_count, timeout_s, on_reply)
+        except OSError as error:
+            pool.release_failed(connection, error)
+            return self._step.failure(batch, pool.url, error)
+        except BaseException:
+            pool.abandon(connection)
+            raise
+        pool.release(connection)
+        return values
+
+    def _add(self, batch: NodeBatch, result: list[Any] | Failure) -> None:
+        self._result.add(self._step.requests, batch, result)
+
+
+class _SendingThread(threading.Thread):
+    """Sends one batch."""
+
+    def __init__(self, batch: NodeBatch, send: Callable[[NodeBatch], list[Any] | Failure]) -> None:
         super().__init__(name="featurekit connect", daemon=True)
-        self.parcel = parcel
-        self._carry = carry
+        self.batch = batch
+        self._send = send
         self._result: list[Any] | Failure | BaseException
 
     @override
     def run(self) -> None:
         try:
-            self._result = self._carry(self.parcel)
+            self._result = self._send(self.batch)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._result = error
 
     def result(self) -> list[Any] | Failure:
-        """What came of it, once it has ended."""
+        """Return the replies or the failure, once the thread has ended."""
         if isinstance(self._result, BaseException):
             raise self._result
         return self._result

@@ -1,8 +1,11 @@
-"""Nodes: links to the servers of a cluster, several of which one thread may have under way."""
+"""Define the connections to one server of a cluster.
+
+A thread may have exchanges under way on several of them, and advances each one when its socket is
+ready.
+"""
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from time import monotonic
@@ -11,38 +14,48 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.stores.cluster.routed_requests import refusal
+from featurekit.stores.cluster.routed_requests import to_error_reply
 from featurekit.stores.connection import INCOMPLETE, Connection, OnReply, connect, reply_reader
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import GarbledReplyError, user_text
+from featurekit.stores.pipelined_load import WOULD_BLOCK
 from featurekit.stores.pool import Pool
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, command
 
 READONLY = command(b"READONLY")
-WOULD_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class NodeConnection(Connection):
-    """A link whose exchange may go on step by step, beside those of other links."""
+    """A connection that sends and receives without blocking, between `begin` and the last reply.
 
-    __slots__ = ("_count", "_flags", "_on_reply", "_rest", "values")
+    Attributes:
+        values: The converted replies that have arrived.
+    """
 
-    def __init__(self, link: Connection) -> None:
-        super().__init__(link._connection)  # noqa: SLF001 - it is the same connection
-        self._reader = reply_reader(refusal)
-        # A plain socket is asked not to wait each time, so that its timeout can stay as it is.
+    __slots__ = ("_count", "_flags", "_on_reply", "_unsent", "values")
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection._connection)  # noqa: SLF001 - it is the same connection
+        self._reader = reply_reader(to_error_reply)
+        # A flag on each call keeps a plain socket's timeout as it is.
         self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
-        self._rest = memoryview(b"")
+        self._unsent = memoryview(b"")
         self._count = 0
         self._on_reply: OnReply = None
         self.values: list[Any] = []
 
     def begin(self, data: bytes, count: int, timeout_s: float, on_reply: OnReply) -> bool:
-        """Begin to send `data`, which gets `count` replies; whether all of it is sent.
+        """Send as much of `data` as possible; return whether that is all of it.
+
+        Args:
+            data: Commands that get `count` replies.
+            count: The number of replies.
+            timeout_s: The socket's timeout for later calls of `exchange`.
+            on_reply: Converts each reply.
 
         Raises:
-            OSError: The link is broken; close it.
+            OSError: The connection broke; close it.
         """
         if (timeout_s if self._flags else 0) != self._timeout_s:
             self.set_timeout(timeout_s if self._flags else 0)
@@ -50,38 +63,38 @@ class NodeConnection(Connection):
         self._count, self._on_reply, self.values = count, on_reply, []
         try:
             size = self.sock.send(data, self._flags)
-        except WOULD_WAIT:
+        except WOULD_BLOCK:
             size = 0
         if size == len(data):
             return True
-        self._rest = memoryview(data)[size:]
-        return self.push()
+        self._unsent = memoryview(data)[size:]
+        return self.send()
 
-    def push(self) -> bool:
-        """Send as much as the server takes now; whether that was all.
+    def send(self) -> bool:
+        """Send as much as possible of what is left; return whether that is all of it.
 
         Raises:
-            OSError: The link is broken; close it.
+            OSError: The connection broke; close it.
         """
-        while self._rest:
+        while self._unsent:
             try:
-                size = self.sock.send(self._rest, self._flags)
-            except WOULD_WAIT:
+                size = self.sock.send(self._unsent, self._flags)
+            except WOULD_BLOCK:
                 return False
-            self._rest = self._rest[size:]
+            self._unsent = self._unsent[size:]
         return True
 
-    def pull(self) -> bool:
-        """Take what has come; whether all replies are there, as `values`.
+    def receive(self) -> bool:
+        """Read what has arrived; return whether all replies are in `values`.
 
         Raises:
-            OSError: The link is broken; close it.
+            OSError: The connection broke; close it.
         """
         buffer, reader, on_reply, values = self._buffer, self._reader, self._on_reply, self.values
         while True:
             try:
                 size = self.sock.recv_into(buffer, 0, self._flags)
-            except WOULD_WAIT:
+            except WOULD_BLOCK:
                 return False
             if not size:
                 raise ConnectionResetError("the server closed the connection")
@@ -91,19 +104,19 @@ class NodeConnection(Connection):
             if len(values) >= self._count:
                 break
             if self._flags:
-                return False  # whereas TLS may hold bytes back that no poll tells of
+                return False  # but TLS may hold back bytes that no poll reports
         if len(values) > self._count or reader.has_data():
             raise GarbledReplyError("more replies than requests")
         return True
 
 
 class NodePool(Pool):
-    """The links to one server of a cluster.
+    """A pool of connections to one server.
 
     Args:
-        url: The server's.
-        reading: Whether they read from it even where it is a replica. Nothing is written over such
-            links: a replica would begin to run a script, where it should point to its primary.
+        url: The server's URL.
+        reading: Whether replicas answer reads on its connections. Such connections never write: a
+            replica would start to run a script, instead of naming its primary.
     """
 
     def __init__(self, url: StoreUrl, *, reading: bool = False) -> None:
@@ -112,81 +125,68 @@ class NodePool(Pool):
 
     @override
     def connect(self, deadline: Deadline) -> NodeConnection:
-        link = NodeConnection(connect(self.url, deadline))
+        connection = NodeConnection(connect(self.url, deadline))
         if self._reading:
-            timeout_s = deadline.cap(self.url.connect_timeout_s)
             try:
-                check_readonly(self.url, link.exchange(READONLY, 1, timeout_s)[0])
+                [reply] = connection.exchange(
+                    READONLY, 1, deadline.cap(self.url.connect_timeout_s)
+                )
+                check_readonly(self.url, reply)
             except BaseException:
-                link.close()
+                connection.close()
                 raise
-        return link
+        return connection
 
-    def ready(self, now: float) -> NodeConnection | None:
-        """A link that may be used at once, `now` by the monotonic clock, if there is one."""
-        if os.getpid() != self._pid or not self.idle:
+    def acquire_idle(self, now: float) -> NodeConnection | None:
+        """Return an idle connection that needs no check, if there is one."""
+        if not self.idle or (self.permits and not self.permits.acquire(blocking=False)):
             return None
-        if self.permits is not None and not self.permits.acquire(blocking=False):
-            return None
-        try:
-            link = self.idle.pop()
-        except IndexError:
-            link = None
-        if isinstance(link, NodeConnection) and now - link.used_at <= self._health_check_s:
+        connection = self.get_idle(now)
+        if isinstance(connection, NodeConnection):
             self.round_trips += 1
-            return link
-        if link is not None:
-            self.idle.append(link)
-        self.leave()
+            return connection
+        self.release_permit()
         return None
 
-    def obtain(self, deadline: Deadline) -> NodeConnection:
-        """A link, after waiting for room and opening one if need be.
+    def acquire(self, deadline: Deadline) -> NodeConnection:
+        """Return a connection, after waiting for a permit and connecting if necessary.
 
         Raises:
-            StoreError: There is no room in time, or none could be opened.
-        """
-        self.enter(deadline)
-        try:
-            link = self.get(deadline, monotonic())
-        except BaseException:
-            self.leave()
-            raise
-        assert isinstance(link, NodeConnection)  # noqa: S101  (they are all made by `connect`)
-        self.round_trips += 1
-        return link
-
-    def release(self, link: NodeConnection) -> None:
-        """Take back a link on which every request got its reply."""
-        self.put(link)
-        self.leave()
-
-    def give_up(self, link: NodeConnection, error: OSError) -> None:
-        """Close a link that broke, and others that most likely broke with it."""
-        self.handle_loss(link, error)
-        self.leave()
-
-    def abandon(self, link: NodeConnection) -> None:
-        """Close a link whose replies nobody waits for any more."""
-        self.discard(link)
-        self.leave()
-
-    def enter(self, deadline: Deadline) -> None:
-        """Wait until one more connection may be used.
-
-        Raises:
-            StoreUnavailableError: It took longer than the call may take.
+            StoreError: No permit became free in time, or no connection could be opened.
         """
         self.acquire_permit(deadline)
+        try:
+            connection = self.get(deadline, monotonic())
+        except BaseException:
+            self.release_permit()
+            raise
+        assert isinstance(connection, NodeConnection)  # noqa: S101 - made by `connect`
+        self.round_trips += 1
+        return connection
 
-    def leave(self) -> None:
+    def release(self, connection: NodeConnection) -> None:
+        """Take back a connection on which every request got its reply."""
+        self.put(connection)
+        self.release_permit()
+
+    def release_failed(self, connection: NodeConnection, error: OSError) -> None:
+        """Close a connection that broke, and the idle ones, which probably broke too."""
+        self.handle_loss(connection, error)
+        self.release_permit()
+
+    def abandon(self, connection: NodeConnection) -> None:
+        """Close a connection whose replies are not awaited any more."""
+        self.discard(connection)
+        self.release_permit()
+
+    def release_permit(self) -> None:
         """Let another caller use a connection."""
         if self.permits is not None:
             self.permits.release()
 
 
 def check_readonly(url: StoreUrl, reply: Reply) -> None:
-    """Diagnostics at the answer to `READONLY`.
+    """Check the reply to `READONLY`.
 
     Raises:
         StoreError: This user may not read from replicas.

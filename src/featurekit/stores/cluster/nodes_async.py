@@ -1,4 +1,4 @@
-"""Nodes: as `nodes` has them, on an event loop."""
+"""Define the asyncio connections to one server of a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.stores.cluster.nodes import READONLY, check_readonly
-from featurekit.stores.cluster.routed_requests import refusal
+from featurekit.stores.cluster.routed_requests import to_error_reply
 from featurekit.stores.connection import OnReply, reply_reader
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
@@ -18,17 +18,17 @@ from featurekit.stores.url import StoreUrl
 
 
 class AsyncNodeConnection(AsyncConnection):
-    """A wire whose exchange may be begun now and awaited later."""
+    """A connection that sends in `begin` and is awaited in `end`."""
 
-    def __init__(self, wire: AsyncConnection) -> None:
-        super().__init__(wire._opened)  # noqa: SLF001 - it is the same connection
-        self._reader = reply_reader(refusal)
-        self._alarm: asyncio.TimerHandle | None = None
+    def __init__(self, plain: AsyncConnection) -> None:
+        super().__init__(plain._opened)  # noqa: SLF001 - it is the same connection
+        self._reader = reply_reader(to_error_reply)
+        self._timeout: asyncio.TimerHandle | None = None
 
     def begin(
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply
     ) -> asyncio.Future[list[Any]]:
-        """Send `data`; its `count` replies, each taken by `on_reply`, are to be awaited by `end`."""
+        """Send `data`; return the future of its `count` converted replies, for `end`."""
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
         self._replies, self._count, self._on_reply = [], count, on_reply
@@ -36,25 +36,25 @@ class AsyncNodeConnection(AsyncConnection):
             self._fail(ConnectionResetError("the server closed the connection"))
         else:
             self._transport.write(data)
-            self._alarm = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
+            self._timeout = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
         return waiter
 
     async def end(self, waiter: asyncio.Future[list[Any]]) -> list[Any]:
-        """The replies to what was begun.
+        """Return the replies to what `begin` sent.
 
         Raises:
-            OSError: They did not come; close the wire.
+            OSError: They did not arrive; close the connection.
         """
         try:
             return await waiter
         finally:
-            if self._alarm is not None:
-                self._alarm.cancel()
+            if self._timeout is not None:
+                self._timeout.cancel()
             self._waiter = None
 
 
 class AsyncNodePool(AsyncPool):
-    """The wires to one server of a cluster; as `NodePool`."""
+    """A pool of asyncio connections to one server; takes the same arguments as `NodePool`."""
 
     def __init__(self, url: StoreUrl, *, reading: bool = False) -> None:
         super().__init__(url)
@@ -62,54 +62,50 @@ class AsyncNodePool(AsyncPool):
 
     @override
     async def connect(self, deadline: Deadline) -> AsyncConnection:
-        wire = AsyncNodeConnection(await connect(self.url, deadline))
+        made = AsyncNodeConnection(await connect(self.url, deadline))
         if self._reading:
-            timeout_s = deadline.cap(self.url.connect_timeout_s)
+            limit_s = deadline.cap(self.url.connect_timeout_s)
             try:
-                check_readonly(self.url, (await wire.exchange(READONLY, 1, timeout_s))[0])
+                check_readonly(self.url, (await made.exchange(READONLY, 1, limit_s))[0])
             except BaseException:
-                wire.close()
+                made.close()
                 raise
-        return wire
+        return made
 
-    async def at_once(self, now: float) -> AsyncNodeConnection | None:
-        """A wire that needs no waiting for, if there is one; `now` by the monotonic clock."""
+    async def acquire_idle(self, now: float) -> AsyncNodeConnection | None:
+        """Return an idle connection that needs no check, if there is one."""
         if asyncio.get_running_loop() is not self.loop or self.permits.locked():
             return None
-        wire = self.get_idle(now)
-        if not isinstance(wire, AsyncNodeConnection):
+        idle = self.get_idle(now)
+        if not isinstance(idle, AsyncNodeConnection):
             return None
-        await self.permits.acquire()  # which is at once, since there is room
+        await self.permits.acquire()  # returns at once, since a permit is free
         self.round_trips += 1
-        return wire
+        return idle
 
-    async def obtain(self, deadline: Deadline) -> AsyncNodeConnection:
-        """A wire, after waiting for room and opening one if need be.
-
-        Raises:
-            StoreError: There is no room in time, or none could be opened.
-        """
+    async def acquire(self, deadline: Deadline) -> AsyncNodeConnection:
+        """Return a connection; waits and raises like `NodePool.acquire`."""
         await self.acquire_permit(deadline)
         try:
-            wire = await self.get(deadline, monotonic())
+            usable = await self.get(deadline, monotonic())
         except BaseException:
             self.permits.release()
             raise
-        assert isinstance(wire, AsyncNodeConnection)  # noqa: S101  (they are all made by `connect`)
+        assert isinstance(usable, AsyncNodeConnection)  # noqa: S101 - made by `connect`
         self.round_trips += 1
-        return wire
+        return usable
 
-    def release(self, wire: AsyncNodeConnection) -> None:
-        """Take back a wire on which every request got its reply."""
-        self.put(wire)
+    def release(self, used: AsyncNodeConnection) -> None:
+        """Take back a connection; see `NodePool.release`."""
+        self.put(used)
         self.permits.release()
 
-    def give_up(self, wire: AsyncNodeConnection, error: OSError) -> None:
-        """Close a wire that broke, and others that most likely broke with it."""
-        self.handle_loss(wire, error)
+    def release_failed(self, broken: AsyncNodeConnection, error: OSError) -> None:
+        """Close a connection that broke; see `NodePool.release_failed`."""
+        self.handle_loss(broken, error)
         self.permits.release()
 
-    def abandon(self, wire: AsyncNodeConnection) -> None:
-        """Close a wire whose replies nobody waits for any more."""
-        self.discard(wire)
+    def abandon(self, unread: AsyncNodeConnection) -> None:
+        """Close a connection that still expects replies."""
+        self.discard(unread)
         self.permits.release()

@@ -17,7 +17,7 @@ from typing_extensions import override
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
 from featurekit.stores.cluster.nodes import NodePool
-from featurekit.stores.cluster.routed_requests import Redirect, RoutedRequests, refusal
+from featurekit.stores.cluster.routed_requests import Redirect, RoutedRequests, to_error_reply
 from featurekit.stores.pipelined_load import (
     NodeStream,
     PendingChunk,
@@ -49,7 +49,7 @@ class RoutedChunk(PendingChunk):
 
     @override
     def parse(self, data: bytes, count: int) -> list[Any]:
-        return parse_replies(data, count, refusal)
+        return parse_replies(data, count, to_error_reply)
 
     @override
     def add_part(self, indices: Sequence[int], data: bytes) -> None:
@@ -115,18 +115,18 @@ class ClusterPipelinedLoad(PipelinedLoad):
     @override
     def open(self, address: Address) -> NodeStream:
         pool = self.pool_of(address)
-        pool.enter(self.deadline)
+        pool.acquire_permit(self.deadline)
         try:
             return super().open(address)
         except BaseException:
-            pool.leave()
+            pool.release_permit()
             raise
 
     @override
     def detach(self, address: Address, error: OSError | None = None) -> NodeStream:
         stream = super().detach(address, error)
         assert isinstance(stream.pool, NodePool)  # noqa: S101 - from `pool_of`
-        stream.pool.leave()
+        stream.pool.release_permit()
         return stream
 
     @override

@@ -1,117 +1,116 @@
-"""Errands: requests on their way through a cluster, until each of them is answered.
+"""Route requests to the servers of a cluster, and interpret their replies; without I/O.
 
-What is to be sent where, and what the answers mean, is decided here, for threads and for asyncio
-alike; how it is sent is the business of others. Requests go again for as long as servers point
-elsewhere (`MOVED`, `ASK`), are busy with their slots or their data, or do not know a script.
+States of a request, driven by `retry.retry_steps`:
+
+    to do --batches()--> sent to the primary or replica of its slot
+      ^                     |
+      |                     +-- a value or an ordinary error: answered, final
+      |                     +-- MOVED, ASK: send it to the server named, with ASKING after ASK
+      |                     +-- NOSCRIPT: send it again after SCRIPT LOAD
+      |                     +-- TRYAGAIN, LOADING, CLUSTERDOWN, ...: send it again after a pause
+      +---- plan_retry() ---+-- no reply: refresh the topology, send it again, or give_up()
+
+Invariants: every request ends with exactly `replies_per_request` values, in the order of the
+requests. With `ordered=True`, requests of one key take effect in their order: if one must be sent
+again, so must all later ones of its key.
+
+Rejected: redis-py's cluster client, which parses and retries command by command and costs four
+times as much; and one `Future` per request, since batches need one per server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
-from featurekit.stores.cluster.topology import NOBODY, Topology, slot_of
+from featurekit.stores.cluster.topology import UNSERVED, Route, Topology, slot_of
 from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.url import Address
 from featurekit.wire import ErrorReply, command, first_error, split_commands
 
-PASSING = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
-"""Codes of servers that do not answer now and may a moment later, they or others."""
+TRANSIENT = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
+"""Error codes of a server that may execute the request a moment later, or another server may."""
 
-REDIRECTS = {"MOVED", "ASK", "NOSCRIPT"} | PASSING
+REDIRECTS = {"MOVED", "ASK", "NOSCRIPT"} | TRANSIENT
 ASKING = command(b"ASKING")
-TEACH = b"".join(script.load for script in SCRIPTS)
+LOAD_SCRIPTS = b"".join(script.load for script in SCRIPTS)
 
 
 class Redirect(ErrorReply):
-    """A reply that answers nothing: the request is to be sent again."""
+    """An error reply after which the request is sent again."""
 
     @property
     def slot(self) -> int:
-        """The slot that `MOVED` and `ASK` are about."""
+        """The slot that `MOVED` and `ASK` name."""
         return int(str(self).split()[1])
 
-    def address(self, told_by: Address) -> Address:
-        """The server that `MOVED` and `ASK` point to; a host that is left out is the teller's."""
+    def target(self, sender: Address) -> Address:
+        """Return the server that `MOVED` and `ASK` name; an empty host means the sender's."""
         host, _, port = str(self).split()[2].rpartition(":")
-        return host.strip("[]") or told_by[0], int(port)
+        return host.strip("[]") or sender[0], int(port)
 
 
-def refusal(text: str) -> ErrorReply:
-    """An error as it came: a `Redirect` if it is one. What parsers of a cluster's replies use."""
+def to_error_reply(text: str) -> ErrorReply:
+    """Return an error as a `Redirect` if it is one; the error type of a cluster's reply parsers."""
     return Redirect(text) if text.partition(" ")[0] in REDIRECTS else ErrorReply(text)
 
 
 @dataclass(slots=True)
 class NodeBatch:
-    """What goes to one server at once.
+    """Requests that are sent to one server together.
 
     Attributes:
         address: The server.
-        places: Which requests, by their index.
+        indices: The requests, by their index.
         data: Their bytes.
-        count: How many replies they get.
-        each: How many replies each of them gets, if that is one number; else 0.
-        before: How many further replies come before all of them.
-        asking: Whether `ASKING` goes before each of their commands.
+        reply_count: The number of replies to `data`.
+        replies_per_request: The number of replies to each request; 0 if they differ.
+        preamble_replies: The number of replies that precede those of the requests.
+        asking: Whether `ASKING` precedes each command.
     """
 
     address: Address
-    places: list[int]
+    indices: list[int]
     data: bytes
-    count: int
-    each: int
-    before: int = 0
+    reply_count: int
+    replies_per_request: int
+    preamble_replies: int = 0
     asking: bool = False
 
     @property
-    def plain(self) -> bool:
-        """Whether its replies are just those of its requests."""
-        return not (self.before or self.asking)
+    def is_plain(self) -> bool:
+        """Whether its replies are exactly those of its requests."""
+        return not (self.preamble_replies or self.asking)
 
 
-Told = tuple[Address, int, Redirect]
-"""Who said what to which request in the place of an answer."""
-
-Route = Callable[[int], Address]
-"""From a shard, by its index, to the server of it that is to be asked."""
+RedirectedRequest = tuple[Address, int, Redirect]
+"""The server that answered, the index of the request, and the answer."""
 
 
 class RoutedRequests:
     """Requests, and the replies they have so far.
 
     Args:
-        keys: The key of each.
-        requests: One or more commands each.
-        width: Replies to each; a sequence where they differ.
-        take: What makes values of replies.
-        ordered: Whether requests of one key must take effect in their order: those after one
-            that is sent again are sent again too.
+        keys: The key of each request.
+        requests: Each is one or more commands.
+        replies_per_request: The number of replies to each request; a sequence if they differ.
+        on_reply: Converts each reply.
+        ordered: Whether requests of one key must take effect in their order.
 
     Attributes:
-        replies: The values of the replies, in order.
-        todo: Which requests are to be sent, by their index.
-        passing: From the requests that are to wait a moment to who said so, and what.
-        strange: Whether a slot is said to be with a server that was not known as a primary.
+        replies: The converted replies, in the order of the requests.
+        todo: The requests to send, by their index.
+        transient: Requests that a server cannot execute now: index to `(server, error)`.
+        unknown_primary: Whether a slot has moved to a server that was not known as a primary.
     """
 
     __slots__ = (
-        "_keys",
-        "_on_reply",
-        "_ordered",
-        "_pointed",
-        "_replies_per_request",
-        "_requests",
-        "_starts",
-        "_taught",
-        "passing",
-        "replies",
-        "strange",
-        "todo",
+        "_keys", "_lacks_scripts", "_on_reply", "_ordered", "_redirected", "_replies_per_request",
+        "_requests", "_starts", "replies", "todo", "transient", "unknown_primary",
     )  # fmt: skip
 
     def __init__(
@@ -125,176 +124,176 @@ class RoutedRequests:
     ) -> None:
         self._keys, self._requests, self._on_reply = keys, requests, on_reply
         self._ordered = ordered
-        self._replies_per_request = replies_per_request
-        self._starts = (
-            [] if isinstance(replies_per_request, int) else [0, *accumulate(replies_per_request)]
-        )
-        count = (
-            len(requests) * replies_per_request
-            if isinstance(replies_per_request, int)
-            else self._starts[-1]
-        )
+        self._replies_per_request = 0
+        self._starts: list[int] = []
+        if isinstance(replies_per_request, int):
+            self._replies_per_request = replies_per_request
+            count = len(requests) * replies_per_request
+        else:
+            self._starts = [0, *accumulate(replies_per_request)]
+            count = self._starts[-1]
         self.replies: list[Any] = [None] * count
         self.todo: Sequence[int] = range(len(requests))
-        self.passing: dict[int, tuple[Address, Redirect]] = {}
-        self.strange = False
-        self._pointed: dict[bytes, tuple[Address, bool]] = {}
-        self._taught: set[Address] = set()
+        self.transient: dict[int, tuple[Address, Redirect]] = {}
+        self.unknown_primary = False
+        self._redirected: dict[bytes, tuple[Address, bool]] = {}
+        self._lacks_scripts: set[Address] = set()
 
-    def take_of(self, parcel: NodeBatch) -> OnReply:
-        """What each reply of a parcel is given to as it comes."""
+    def on_reply(self, batch: NodeBatch) -> OnReply:
+        """Return what converts the replies to a batch as they arrive."""
         on_reply = self._on_reply
-        if on_reply is None or not parcel.plain:
+        if on_reply is None or not batch.is_plain:
             return None
         return lambda reply: reply if reply.__class__ is Redirect else on_reply(reply)
 
-    def parcels(self, topology: Topology, route: Route) -> tuple[list[NodeBatch], list[int]]:
-        """What is to be sent now, and the requests whose slot nobody serves."""
+    def batches(self, topology: Topology, route: Route) -> tuple[list[NodeBatch], list[int]]:
+        """Return what to send now, and the requests whose slot no server serves."""
         todo, keys = self.todo, self._keys
-        parcels = []
-        if self._pointed:
-            parcels = self._pointed_parcels()
-            todo = [place for place in todo if keys[place] not in self._pointed]
-            self._pointed = {}
+        batches = []
+        if self._redirected:
+            batches = self._redirected_batches()
+            todo = [index for index in todo if keys[index] not in self._redirected]
+            self._redirected = {}
         if len(todo) != len(keys):
-            keys = [keys[place] for place in todo]
+            keys = [keys[index] for index in todo]
         groups: dict[int, list[int]] = {}
-        for place, owner in zip(todo, topology.owners_of(keys), strict=True):
+        for index, owner in zip(todo, topology.owners_of(keys), strict=True):
             try:
-                groups[owner].append(place)
+                groups[owner].append(index)
             except KeyError:
-                groups[owner] = [place]
-        lost = groups.pop(NOBODY, [])
-        parcels += [self._parcel(route(owner), group) for owner, group in groups.items()]
-        return parcels, lost
+                groups[owner] = [index]
+        unserved = groups.pop(UNSERVED, [])
+        batches += [self._batch(route(owner), group) for owner, group in groups.items()]
+        return batches, unserved
 
-    def _pointed_parcels(self) -> list[NodeBatch]:
-        """What goes where a server pointed, whatever the topology has."""
+    def _redirected_batches(self) -> list[NodeBatch]:
+        """Return what goes to the servers that `MOVED` and `ASK` named, despite the topology."""
         groups: dict[tuple[Address, bool], list[int]] = {}
-        for place in self.todo:
-            if (pointed := self._pointed.get(self._keys[place])) is not None:
-                groups.setdefault(pointed, []).append(place)
+        for index in self.todo:
+            if (target := self._redirected.get(self._keys[index])) is not None:
+                groups.setdefault(target, []).append(index)
         return [
-            self._parcel(address, group, asking=asking)
+            self._batch(address, group, asking=asking)
             for (address, asking), group in groups.items()
         ]
 
-    def settle(self, parcel: NodeBatch, values: list[Any]) -> list[tuple[int, Redirect]]:
-        """Put the values of a parcel's replies into their places.
+    def apply_replies(self, batch: NodeBatch, values: list[Any]) -> list[tuple[int, Redirect]]:
+        """Store the replies to a batch.
 
         Args:
-            parcel: What was sent.
-            values: All of its replies, each taken already if the parcel is plain and the reply
-                is no `Redirect`.
+            batch: What was sent.
+            values: All of its replies, as `on_reply(batch)` converted them.
 
         Returns:
-            The requests that are to be sent again, with what was said to them.
+            The requests to send again, each with the reply that says so.
         """
-        if not parcel.plain:
-            values = self._plain(parcel, values)
-        if parcel.each == 1:
-            again = []
-            replies = self.replies
-            for place, value in zip(parcel.places, values, strict=True):
-                replies[place] = value
-                if value.__class__ is Redirect:
-                    again.append((place, value))
-            return again
-        return self._settle_wide(parcel, values)
+        if not batch.is_plain:
+            values = self._request_replies(batch, values)
+        if batch.replies_per_request != 1:
+            return self._apply_many_replies(batch, values)
+        redirected = []
+        replies = self.replies
+        for index, value in zip(batch.indices, values, strict=True):
+            replies[index] = value
+            if value.__class__ is Redirect:
+                redirected.append((index, value))
+        return redirected
 
-    def resend(self, again: Sequence[Told], lost: Iterable[int], topology: Topology) -> None:
-        """Make `again` and `lost` what is to be sent now, having learnt from it.
+    def plan_retry(
+        self, redirected: Sequence[RedirectedRequest], failed: Iterable[int], topology: Topology
+    ) -> None:
+        """Make requests the ones to send now.
 
         Args:
-            again: Who said what to which request.
-            lost: Further requests to be sent again.
-            topology: Takes in where slots have moved to.
+            redirected: Requests that a server did not execute.
+            failed: Requests without a reply.
+            topology: Is updated with the slots that have moved.
         """
-        self.passing = {}
-        self.strange = False
-        for address, place, redirect in again:
+        self.transient = {}
+        self.unknown_primary = False
+        for address, index, redirect in redirected:
             if redirect.code in {"MOVED", "ASK"}:
-                target, asking = redirect.address(address), redirect.code == "ASK"
-                self._pointed[self._keys[place]] = target, asking
-                if not asking and not topology.learn(redirect.slot, target):
-                    self.strange = True
+                target, asking = redirect.target(address), redirect.code == "ASK"
+                self._redirected[self._keys[index]] = target, asking
+                if not asking and not topology.record_move(redirect.slot, target):
+                    self.unknown_primary = True
             elif redirect.code == "NOSCRIPT":
-                self._taught.add(address)
+                self._lacks_scripts.add(address)
             else:
-                self.passing[place] = address, redirect
-        places = {place for _, place, _ in again}.union(lost)
-        if self._ordered and places:
-            places = self._with_later_ones(places)
-        self.todo = sorted(places)
+                self.transient[index] = address, redirect
+        indices = {index for _, index, _ in redirected}.union(failed)
+        if self._ordered and indices:
+            indices = self._with_later_requests(indices)
+        self.todo = sorted(indices)
 
     def give_up(self, errors: Mapping[int, StoreUnavailableError]) -> None:
-        """Answer requests with the code and text of their errors; they are not sent any more."""
-        for place, error in errors.items():
-            start, end = self._span(place)
+        """Answer requests with an `UNAVAILABLE` error reply, and do not send them again."""
+        for index, error in errors.items():
+            start, end = self._reply_span(index)
             self.replies[start:end] = unavailable_replies(error, end - start, self._on_reply)
-        self.todo = [place for place in self.todo if place not in errors]
+        self.todo = [index for index in self.todo if index not in errors]
 
-    def slot(self, place: int) -> int:
-        """The slot of a request's key."""
-        return slot_of(self._keys[place])
+    def slot(self, index: int) -> int:
+        """Return the slot of a request's key."""
+        return slot_of(self._keys[index])
 
-    def _with_later_ones(self, places: set[int]) -> set[int]:
-        """Those requests, and for each all later ones of its key."""
+    def _with_later_requests(self, indices: set[int]) -> set[int]:
+        """Return the requests, and for each of them all later ones of its key."""
         keys: set[bytes] = set()
-        found = set()
-        for place in range(min(places), len(self._keys)):
-            key = self._keys[place]
-            if place in places or key in keys:
+        result = set()
+        for index in range(min(indices), len(self._keys)):
+            key = self._keys[index]
+            if index in indices or key in keys:
                 keys.add(key)
-                found.add(place)
-        return found
+                result.add(index)
+        return result
 
-    def _span(self, place: int) -> tuple[int, int]:
+    def _reply_span(self, index: int) -> tuple[int, int]:
         if self._starts:
-            return self._starts[place], self._starts[place + 1]
-        replies_per_request = self._replies_per_request
-        assert isinstance(replies_per_request, int)  # noqa: S101  (it has starts otherwise)
-        return place * replies_per_request, (place + 1) * replies_per_request
+            return self._starts[index], self._starts[index + 1]
+        return index * self._replies_per_request, (index + 1) * self._replies_per_request
 
-    def _parcel(self, address: Address, places: list[int], *, asking: bool = False) -> NodeBatch:
-        requests, replies_per_request = self._requests, self._replies_per_request
-        parts = [requests[place] for place in places]
-        each = replies_per_request if isinstance(replies_per_request, int) else 0
-        count = len(places) * each if each else sum(b - a for a, b in map(self._span, places))
-        before = 0
+    def _batch(self, address: Address, indices: list[int], *, asking: bool = False) -> NodeBatch:
+        requests, each = self._requests, self._replies_per_request
+        parts = [requests[index] for index in indices]
+        count = len(indices) * each or sum(b - a for a, b in map(self._reply_span, indices))
+        preamble_replies = 0
         if asking:
-            parts = [ASKING + each for part in parts for each in split_commands(part)]
+            parts = [ASKING + single for part in parts for single in split_commands(part)]
             count *= 2
-        if address in self._taught:
-            parts.insert(0, TEACH)
-            before = len(SCRIPTS)
-        return NodeBatch(address, places, b"".join(parts), count + before, each, before, asking)
+        if address in self._lacks_scripts:
+            parts.insert(0, LOAD_SCRIPTS)
+            preamble_replies = len(SCRIPTS)
+        count += preamble_replies
+        return NodeBatch(address, indices, b"".join(parts), count, each, preamble_replies, asking)
 
-    def _plain(self, parcel: NodeBatch, values: list[Any]) -> list[Any]:
-        """The replies of the requests alone, taken."""
-        own = values[parcel.before :]
-        if parcel.asking:
+    def _request_replies(self, batch: NodeBatch, values: list[Any]) -> list[Any]:
+        """Drop the replies to `ASKING` and `SCRIPT LOAD`, and convert the others."""
+        own = values[batch.preamble_replies :]
+        if batch.asking:
             own = own[1::2]
-        if (error := first_error(values[: parcel.before])) is not None:
-            # It could not be taught the scripts, and that is what there is to say.
+        if (error := first_error(values[: batch.preamble_replies])) is not None:
+            # The scripts cannot be loaded: report that rather than `NOSCRIPT`.
             own = [error if _lacks_script(value) else value for value in own]
         on_reply = self._on_reply
         if on_reply is None:
             return own
         return [value if value.__class__ is Redirect else on_reply(value) for value in own]
 
-    def _settle_wide(self, parcel: NodeBatch, values: list[Any]) -> list[tuple[int, Redirect]]:
-        again = []
-        at = 0
-        for place in parcel.places:
-            start, end = self._span(place)
-            own = values[at : at + end - start]
-            at += end - start
+    def _apply_many_replies(
+        self, batch: NodeBatch, values: list[Any]
+    ) -> list[tuple[int, Redirect]]:
+        redirected = []
+        offset = 0
+        for index in batch.indices:
+            start, end = self._reply_span(index)
+            own = values[offset : offset + end - start]
+            offset += end - start
             self.replies[start:end] = own
-            redirect = next((v for v in own if v.__class__ is Redirect), None)
+            redirect = next((value for value in own if value.__class__ is Redirect), None)
             if redirect is not None:
-                again.append((place, redirect))
-        return again
+                redirected.append((index, redirect))
+        return redirected
 
 
 def _lacks_script(value: Any) -> bool:
