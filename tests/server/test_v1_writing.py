@@ -78,7 +78,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/views/activity/write", {"rows": [{}] * 301}, 422, "at most 300 rows, not 301"),
         ("/v1/materialize", {"views": ["nothing"]}, 404, "unknown feature view 'nothing'"),
         ("/v1/materialize", {"start": 5}, 422, "expected a string"),
-        ("/v1/materialize", {"start": "soon"}, 422, "'soon' is no time"),
+        ("/v1/materialize", {"start": "soon"}, 422, "'soon' is not a time"),
         ("/v1/materialize", {"when": 1}, 422, "unknown member 'when'"),
     ],
 )  # fmt: skip

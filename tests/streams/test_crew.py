@@ -134,5 +134,5 @@ def test_dead_letters_come_newest_first_with_reason_and_original_fields(
 
 
 def test_a_view_without_a_stream_has_no_dead_letters(store: FeatureStore) -> None:
-    with pytest.raises(RequestError, match="no stream to read"):
+    with pytest.raises(RequestError, match="has no stream source"):
         store.streams.dead_letters("delays")
