@@ -217,7 +217,7 @@ def test_a_user_who_may_not_see_ttls_is_told_so(
 
 WRONG: list[tuple[Any, type[FeatureKitError], str]] = [
     ({"activty": "2m"}, UnknownNameError, "did you mean 'activity'"),
-    ({"visits": "2m"}, RequestError, "not among the features that are read"),
+    ({"visits": "2m"}, RequestError, "not among the features of this read"),
     ({"activity": "2 minutes"}, RequestError, "max_age of activity: found '2 minutes'"),
     ({"activity": "0s"}, RequestError, "above 0"),
     ({"activity": 0}, RequestError, "0 is not a duration"),
