@@ -1,12 +1,12 @@
-"""A TCP proxy on loopback that misbehaves on request.
+"""A TCP proxy on loopback that injects faults.
 
 with FaultProxy(server.socket) as proxy:  # forwards 127.0.0.1:proxy.port to a unix socket
     proxy.to_client.cut_after(100)  # 100 more bytes of replies, then the connection dies
     proxy.to_server.cut_after(100)  # the same for requests; the next connection works
     proxy.to_server.cut_after(0, again=True)  # ... or dies the same way, until heal()
-    proxy.to_server.drop = True  # swallow bytes, keep the connection open
-    proxy.to_client.delay = 0.2  # every chunk of a reply 0.2 s late
-    proxy.refuse()  # reset what is open and what is to come, until heal()
+    proxy.to_server.drop = True  # discard bytes, keep the connection open
+    proxy.to_client.delay = 0.2  # delay each part of a reply by 0.2 s
+    proxy.refuse()  # reset open and new connections, until heal()
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Self
 
 @dataclass
 class Direction:
-    """What happens to bytes that flow one way; may be changed at any time, from any thread."""
+    """The faults of one direction; any thread may change them at any time."""
 
     delay: float = 0.0
     drop: bool = False
@@ -35,8 +35,8 @@ class Direction:
     def cut_after(self, count: int, *, again: bool = False) -> None:
         self.cut_at, self.again = self.passed + count, again
 
-    def cut_here(self) -> bool:
-        """Whether the bytes that may pass have passed; said once, unless `again`."""
+    def must_cut(self) -> bool:
+        """Return whether the connection must be cut now: once, unless `again`."""
         if self.cut_at is None or self.passed < self.cut_at:
             return False
         if not self.again:
@@ -48,7 +48,7 @@ class Direction:
 
 
 class FaultProxy:
-    """The proxy; it lives on a thread of its own."""
+    """The proxy, which runs on its own thread."""
 
     def __init__(self, target: Path) -> None:
         self.target = str(target)
@@ -65,16 +65,16 @@ class FaultProxy:
         self._thread.start()
 
     def reset(self) -> None:
-        """End every open connection with a TCP reset."""
+        """Reset every open connection."""
         self._on_loop(self._abort_all)
 
     def refuse(self) -> None:
-        """Reset what is open and every connection to come."""
+        """Reset open connections and every new one."""
         self._refusing = True
         self.reset()
 
     def heal(self) -> None:
-        """No faults from here on; open connections stay open."""
+        """Remove all faults; open connections stay open."""
         self._refusing = False
         self.to_server.heal()
         self.to_client.heal()
@@ -111,7 +111,7 @@ class FaultProxy:
 
         def call() -> None:
             act()
-            self._loop.call_soon(done.set)  # after the closing that `act` has put in line
+            self._loop.call_soon(done.set)  # after the closes that `act` has scheduled
 
         self._loop.call_soon_threadsafe(call)
         done.wait(timeout=5)
@@ -160,12 +160,12 @@ class FaultProxy:
                 continue
             await asyncio.sleep(way.delay)
             while data:
-                if way.cut_here():
+                if way.must_cut():
                     return
-                room = len(data) if way.cut_at is None else min(len(data), way.cut_at - way.passed)
-                way.passed += room
-                writer.write(data[:room])
+                size = len(data) if way.cut_at is None else min(len(data), way.cut_at - way.passed)
+                way.passed += size
+                writer.write(data[:size])
                 await writer.drain()
-                data = data[room:]
-            if way.cut_here():
+                data = data[size:]
+            if way.must_cut():
                 return

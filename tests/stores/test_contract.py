@@ -1,4 +1,4 @@
-"""What every online store promises, held against each of them."""
+"""The contract of `OnlineStore`, checked for every adapter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def keys_in(store: RedisStore, pattern: str) -> set[bytes]:
     return {key for page in store.scan(pattern) for key in page}
 
 
-def test_replies_come_in_the_order_of_the_requests(store: RedisStore) -> None:
+def test_replies_have_the_order_of_the_requests(store: RedisStore) -> None:
     requests = [command(b"HSET", b"k", b"f", b"1"), command(b"HMGET", b"k", b"f", b"g")]
     assert store.run([b"k", b"k"], requests) == [1, [b"1", None]]
 
@@ -40,22 +40,22 @@ def test_a_request_may_be_several_commands(store: RedisStore) -> None:
     assert store.run([b"n", b"n"], [pair, pair], replies_per_request=2) == [1, b"1", 2, b"2"]
 
 
-def test_requests_may_have_replies_of_different_number(store: RedisStore) -> None:
+def test_requests_may_have_different_numbers_of_replies(store: RedisStore) -> None:
     one, two = command(b"INCR", b"n"), command(b"INCR", b"n") + command(b"GET", b"n")
     assert store.run([b"n", b"n"], [two, one], replies_per_request=[2, 1]) == [1, b"1", 2]
 
 
-def test_each_reply_of_a_read_is_handed_on(store: RedisStore) -> None:
+def test_a_read_converts_each_reply(store: RedisStore) -> None:
     requests = [command(b"GET", b"k"), command(b"INCR", b"k")]
     assert store.read([b"k"] * 2, requests, repr) == ["None", "1"]
     assert store.read([], [], repr) == []
 
 
-def test_no_requests_give_no_replies(store: RedisStore) -> None:
+def test_a_call_without_requests_returns_an_empty_list(store: RedisStore) -> None:
     assert store.run([], []) == []
 
 
-def test_an_error_of_the_server_is_a_reply(store: RedisStore) -> None:
+def test_a_server_error_is_a_reply(store: RedisStore) -> None:
     store.call("SET", "text", "1")
     requests = [command(b"HGET", b"text", b"f"), command(b"GET", b"text")]
     refused, fine = store.run([b"text"] * 2, requests)
@@ -71,7 +71,7 @@ def test_an_error_inside_a_transaction_is_a_reply_too(store: RedisStore) -> None
     assert isinstance(results[0], ErrorReply)
 
 
-def test_a_command_that_is_refused_discards_its_transaction(store: RedisStore) -> None:
+def test_a_rejected_command_discards_its_transaction(store: RedisStore) -> None:
     request = MULTI + command(b"NOPE") + command(b"SET", b"k", b"1") + EXEC
     replies = store.run([b"k"], [request], replies_per_request=4)
     codes = [reply.code for reply in replies if isinstance(reply, ErrorReply)]
@@ -79,12 +79,12 @@ def test_a_command_that_is_refused_discards_its_transaction(store: RedisStore) -
     assert store.call("GET", "k") is None
 
 
-def test_text_numbers_and_bytes_may_be_called(store: RedisStore) -> None:
+def test_a_call_accepts_text_numbers_and_bytes(store: RedisStore) -> None:
     store.call("SET", "ключ", b"\x00\xff")
     assert store.call("GETRANGE", "ключ", 0, 0) == b"\x00"
 
 
-def test_big_values_come_whole(store: RedisStore) -> None:
+def test_large_values_are_complete(store: RedisStore) -> None:
     value = bytes(range(256)) * 4096
     store.call("SET", "big", value)
     assert store.run([b"big"] * 3, [command(b"GET", b"big")] * 3) == [value] * 3
@@ -102,11 +102,11 @@ def test_a_load_yields_its_chunks_in_order(store: RedisStore) -> None:
     assert len(keys_in(store, "*")) == 20
 
 
-def test_a_load_of_nothing_yields_nothing(store: RedisStore) -> None:
+def test_an_empty_load_yields_nothing(store: RedisStore) -> None:
     assert list(store.load([])) == []
 
 
-def test_a_load_gives_the_replies_of_a_chunk_with_an_error(store: RedisStore) -> None:
+def test_a_load_yields_the_replies_of_a_chunk_with_an_error(store: RedisStore) -> None:
     store.call("HSET", "hash", "f", "1")
     bad = chunk_of({key: text_command("INCR", key) for key in ("hash", "n")})
     chunks = [set_chunk("a"), bad, set_chunk("b")]
@@ -132,14 +132,14 @@ def test_a_load_counts_the_lines_inside_a_transaction(store: RedisStore) -> None
     assert [replies for _, replies in store.load([chunk, set_chunk("a")])] == [None, None]
 
 
-def test_a_load_may_be_given_up(store: RedisStore) -> None:
-    flow = store.load(set_chunk(f"{i}") for i in range(1000))
-    next(flow)
-    del flow
+def test_a_load_can_be_abandoned(store: RedisStore) -> None:
+    results = store.load(set_chunk(f"{i}") for i in range(1000))
+    next(results)
+    del results
     assert store.call("PING") == b"PONG"
 
 
-def test_an_error_of_the_source_of_a_load_comes_through(store: RedisStore) -> None:
+def test_an_error_of_a_load_source_propagates(store: RedisStore) -> None:
     def chunks() -> Iterator[Chunk]:
         yield set_chunk("a")
         raise ZeroDivisionError
@@ -148,19 +148,19 @@ def test_an_error_of_the_source_of_a_load_comes_through(store: RedisStore) -> No
         list(store.load(chunks()))
 
 
-def test_a_writable_server_is_proven_and_left_clean(store: RedisStore) -> None:
+def test_check_writable_leaves_no_keys(store: RedisStore) -> None:
     store.check_writable("fs")
     store.check_writable("fs")
     assert keys_in(store, "*") == set()
 
 
-def test_the_server_tells_what_it_can_do(store: RedisStore) -> None:
+def test_capabilities_match_the_server(store: RedisStore) -> None:
     answer = store.call("HSETEX", "k", "PX", 1000, "FIELDS", 1, "f", "v")
     assert store.capabilities.hsetex == (answer == 1)
     assert store.capabilities.server.split()[0] in {"valkey", "redis", "fakeredis"}
 
 
-def test_a_closed_store_opens_again(store: RedisStore) -> None:
+def test_a_closed_store_reconnects(store: RedisStore) -> None:
     store.close()
     assert store.call("PING") == b"PONG"
 
@@ -191,12 +191,12 @@ def test_threads_get_their_own_replies(store: RedisStore) -> None:
     assert wrong == []
 
 
-async def test_the_asyncio_side_gives_the_same_replies(store: RedisStore, url: str) -> None:
+async def test_the_asyncio_form_returns_the_same_replies(store: RedisStore, url: str) -> None:
     requests = [command(b"HSET", b"k", b"f", b"1"), command(b"HGET", b"k", b"f"), command(b"NOPE")]
-    aio = open_async_store(url, Path())
-    answered = await aio.run([b"k"] * 3, requests)
-    assert await aio.read([b"k"], requests[1:2], repr) == ["b'1'"]
-    await aio.close()
+    async_store = open_async_store(url, Path())
+    answered = await async_store.run([b"k"] * 3, requests)
+    assert await async_store.read([b"k"], requests[1:2], repr) == ["b'1'"]
+    await async_store.close()
     assert answered[:2] == [1, b"1"]
     assert isinstance(answered[2], ErrorReply)
     assert store.call("HGET", "k", "f") == b"1"

@@ -1,4 +1,4 @@
-"""How long a call may take: its deadline, the wait for a connection, and proof of an idle one."""
+"""Time limits of calls: deadlines, waits for connections, and checks of idle connections."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import ConnectionStats, ReadOptions
 from featurekit.stores import open_async_store
+from featurekit.stores.deadline import Deadline
 from featurekit.wire import UNAVAILABLE, ErrorReply, command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, store_and_pool
 
 KEYS = [b"k"]
 GETS = [command(b"GET", b"k")]
 SOON = ReadOptions(timeout_s=0.05)
 LATE_S = 0.4
-"""A good deal more than 50 ms, for machines under load, and less than any other bound."""
+"""Well above 50 ms, for machines under load, and below every other limit."""
 
 
 @pytest.fixture
@@ -30,24 +31,24 @@ def proxy(valkey: Server) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def broken(proxy: FaultProxy, how: str) -> None:
-    proxy.to_server.drop = how == "swallowed"
-    proxy.to_client.delay = 0.04 if how == "slow" else 0.0
+def break_proxy(proxy: FaultProxy, fault: str) -> None:
+    proxy.to_server.drop = fault == "dropped"
+    proxy.to_client.delay = 0.04 if fault == "slow" else 0.0
 
 
-CASES = [("swallowed", "//"), ("swallowed", "//ann:pw@"), ("slow", "//default:any@")]
+CASES = [("dropped", "//"), ("dropped", "//ann:pw@"), ("slow", "//default:any@")]
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["open", "new"])
-@pytest.mark.parametrize(("how", "login"), CASES)
-def test_a_read_is_over_by_its_deadline(
-    proxy: FaultProxy, how: str, login: str, *, used: bool
+@pytest.mark.parametrize(("fault", "login"), CASES)
+def test_a_read_ends_by_its_deadline(
+    proxy: FaultProxy, fault: str, login: str, *, used: bool
 ) -> None:
     store = opened(f"{proxy.url if used else proxy.url.replace('//', login)}?retries=3&timeout=2s")
     if used:
         store.read(KEYS, GETS)
-    broken(proxy, how)
-    if used and how == "slow":
+    break_proxy(proxy, fault)
+    if used and fault == "slow":
         proxy.to_client.delay = 1.0
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
@@ -57,11 +58,11 @@ def test_a_read_is_over_by_its_deadline(
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["open", "new"])
-async def test_an_asyncio_read_is_over_by_its_deadline(proxy: FaultProxy, *, used: bool) -> None:
+async def test_an_asyncio_read_ends_by_its_deadline(proxy: FaultProxy, *, used: bool) -> None:
     store = open_async_store(f"{proxy.url}?retries=3&timeout=2s", Path())
     if used:
         await store.read(KEYS, GETS)
-    broken(proxy, "swallowed")
+    break_proxy(proxy, "dropped")
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
         await store.read(KEYS, GETS, options=SOON)
@@ -69,7 +70,7 @@ async def test_an_asyncio_read_is_over_by_its_deadline(proxy: FaultProxy, *, use
     await store.close()
 
 
-def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) -> None:
+def test_a_long_deadline_exceeds_the_timeout_of_the_store(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?timeout=20ms&connect_timeout=1s")
     store.read(KEYS, GETS, options=ReadOptions(timeout_s=2))
     proxy.to_client.delay = 0.1
@@ -77,7 +78,7 @@ def test_a_long_deadline_waits_longer_than_the_store_would(proxy: FaultProxy) ->
     store.close()
 
 
-def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey: Server) -> None:
+def test_a_reply_in_parts_ends_by_the_deadline(proxy: FaultProxy, valkey: Server) -> None:
     with valkey.client() as client:
         client.set("k", b"x" * 10_000_000)
     store = opened(f"{proxy.url}?timeout=5s")
@@ -90,7 +91,7 @@ def test_a_reply_in_pieces_is_given_up_by_the_deadline(proxy: FaultProxy, valkey
     store.close()
 
 
-def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultProxy) -> None:
+def test_a_partial_read_ends_by_its_deadline_without_an_error(proxy: FaultProxy) -> None:
     store = opened(proxy.url)
     proxy.to_server.drop = True
     [reply] = store.read(KEYS, GETS, options=ReadOptions(timeout_s=0.05, partial=True))
@@ -99,16 +100,15 @@ def test_a_partial_read_is_over_by_its_deadline_without_an_error(proxy: FaultPro
     store.close()
 
 
-def test_the_wait_for_a_connection_counts(proxy: FaultProxy) -> None:
-    store = opened(f"{proxy.url}?max_connections=1&timeout=5s")
-    assert store._pool.permits
-    store._pool.permits.acquire()
+def test_the_deadline_includes_the_wait_for_a_connection(proxy: FaultProxy) -> None:
+    store, pool = store_and_pool(f"{proxy.url}?max_connections=1&timeout=5s")
+    pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError, match="stayed in use for the 50 ms of the call"):
         store.read(KEYS, GETS, options=SOON)
     store.close()
 
 
-async def test_the_wait_for_an_asyncio_connection_counts(proxy: FaultProxy) -> None:
+async def test_the_deadline_includes_the_wait_for_an_asyncio_connection(proxy: FaultProxy) -> None:
     store = open_async_store(f"{proxy.url}?max_connections=1&timeout=5s", Path())
     await store.read(KEYS, GETS)
     proxy.to_client.delay = 0.3
@@ -120,7 +120,7 @@ async def test_the_wait_for_an_asyncio_connection_counts(proxy: FaultProxy) -> N
     await store.close()
 
 
-def test_an_idle_connection_that_was_cut_is_replaced_unnoticed(proxy: FaultProxy) -> None:
+def test_an_idle_connection_that_was_cut_is_replaced_silently(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?retries=0&health_check=1ms")
     store.run(KEYS, GETS)
     proxy.reset()
@@ -129,11 +129,11 @@ def test_an_idle_connection_that_was_cut_is_replaced_unnoticed(proxy: FaultProxy
     store.close()
 
 
-def test_an_idle_connection_is_proven_before_it_is_used(proxy: FaultProxy) -> None:
+def test_an_idle_connection_is_checked_before_it_is_used(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms")
     store.run(KEYS, GETS)
     time.sleep(0.01)
-    broken(proxy, "swallowed")
+    break_proxy(proxy, "dropped")
     with pytest.raises(StoreUnavailableError, match="while connecting"):
         store.run(KEYS, GETS)
     proxy.heal()
@@ -141,13 +141,13 @@ def test_an_idle_connection_is_proven_before_it_is_used(proxy: FaultProxy) -> No
     store.close()
 
 
-async def test_an_idle_asyncio_connection_is_proven_before_it_is_used(proxy: FaultProxy) -> None:
+async def test_an_idle_asyncio_connection_is_checked_before_it_is_used(proxy: FaultProxy) -> None:
     store = open_async_store(
         f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms", Path()
     )
     await store.run(KEYS, GETS)
     await asyncio.sleep(0.01)
-    broken(proxy, "swallowed")
+    break_proxy(proxy, "dropped")
     with pytest.raises(StoreUnavailableError, match="while connecting"):
         await store.run(KEYS, GETS)
     proxy.heal()
@@ -155,13 +155,12 @@ async def test_an_idle_asyncio_connection_is_proven_before_it_is_used(proxy: Fau
     await store.close()
 
 
-def test_the_traffic_of_a_store_is_counted(proxy: FaultProxy) -> None:
-    store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
+def test_a_store_counts_its_connections(proxy: FaultProxy) -> None:
+    store, pool = store_and_pool(f"{proxy.url}?max_connections=1&timeout=50ms")
     store.run(KEYS, GETS)
     proxy.reset()
     store.run(KEYS, GETS)
-    assert store._pool.permits
-    store._pool.permits.acquire()
+    pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError):
         store.run(KEYS, GETS)
     assert store.connection_stats == ConnectionStats(
@@ -171,7 +170,7 @@ def test_the_traffic_of_a_store_is_counted(proxy: FaultProxy) -> None:
     assert store.connection_stats.open == 0
 
 
-async def test_the_traffic_of_an_asyncio_store_is_counted(proxy: FaultProxy) -> None:
+async def test_an_asyncio_store_counts_its_connections(proxy: FaultProxy) -> None:
     store = open_async_store(proxy.url, Path())
     await asyncio.gather(*(store.run(KEYS, GETS) for _ in range(3)))
     assert store.connection_stats == ConnectionStats(round_trips=3, connects=3, open=3)

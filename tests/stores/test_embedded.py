@@ -1,4 +1,4 @@
-"""The embedded server: started when needed, shared, lasting, and never on TCP."""
+"""The embedded server: started when needed, shared, persistent, and never on TCP."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def kill(folder: Path) -> None:
 
 
 def servers_in(folder: Path) -> int:
-    """How many servers were ever started in a folder, by its log."""
+    """Return the number of servers ever started in a folder, from its log."""
     return EmbeddedServer(folder).log.read_text().count("Ready to accept connections")
 
 
-def test_nothing_is_started_before_the_first_call(folder: Path) -> None:
+def test_opening_a_store_does_not_start_the_server(folder: Path) -> None:
     opened(f"embedded://{folder}/online")
     status = EmbeddedServer(folder / "online").status()
     assert (status.running, status.pid, status.size_bytes) == (False, 0, 0)
 
 
-def test_the_first_call_starts_it(folder: Path) -> None:
+def test_the_first_call_starts_the_server(folder: Path) -> None:
     store = opened(f"embedded://{folder}")
     assert store.call("PING") == b"PONG"
     store.close()
@@ -47,7 +47,7 @@ def test_the_first_call_starts_it(folder: Path) -> None:
     os.kill(status.pid, 0)
 
 
-def test_it_listens_on_no_port(folder: Path) -> None:
+def test_the_server_does_not_listen_on_a_port(folder: Path) -> None:
     store = opened(f"embedded://{folder}")
     assert store.call("CONFIG", "GET", "port") == [b"port", b"0"]
     store.close()
@@ -84,7 +84,7 @@ async def test_a_lost_server_is_started_again_under_asyncio(folder: Path) -> Non
     await store.close()
 
 
-def test_it_outlives_the_process_that_started_it(folder: Path) -> None:
+def test_the_server_outlives_the_process_that_started_it(folder: Path) -> None:
     code = (
         "from pathlib import Path; from featurekit.stores import open_store;"
         f"open_store('embedded://{folder}', Path()).call('SET', 'k', '1')"
@@ -96,14 +96,14 @@ def test_it_outlives_the_process_that_started_it(folder: Path) -> None:
     store.close()
 
 
-def test_two_that_start_at_once_get_one_server(folder: Path) -> None:
+def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
     code = f"from featurekit.stores.embedded_server import *; EmbeddedServer(Path('{folder}')).ensure_running()"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert servers_in(folder) == 1
 
 
-def test_threads_that_start_at_once_get_one_server(folder: Path) -> None:
+def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
     threads = [threading.Thread(target=EmbeddedServer(folder).ensure_running) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -112,7 +112,7 @@ def test_threads_that_start_at_once_get_one_server(folder: Path) -> None:
     assert servers_in(folder) == 1
 
 
-def test_leftovers_of_a_dead_server_do_no_harm(folder: Path) -> None:
+def test_files_of_a_dead_server_do_not_matter(folder: Path) -> None:
     server = EmbeddedServer(folder)
     server.ensure_running()
     kill(folder)
@@ -121,7 +121,7 @@ def test_leftovers_of_a_dead_server_do_no_harm(folder: Path) -> None:
     assert server.status().pid != os.getpid()
 
 
-def test_a_long_path_gets_its_socket_elsewhere(folder: Path) -> None:
+def test_a_long_path_has_its_socket_elsewhere(folder: Path) -> None:
     deep = folder / ("deep" * 20) / "online"
     store = opened(f"embedded://{deep}")
     store.call("SET", "k", "1")
@@ -148,7 +148,7 @@ def test_a_server_that_does_not_start_says_why(folder: Path) -> None:
         EmbeddedServer(folder).ensure_running()
 
 
-def test_stopping_what_does_not_run_is_no_error(folder: Path) -> None:
+def test_stopping_a_stopped_server_is_not_an_error(folder: Path) -> None:
     assert not EmbeddedServer(folder).stop()
     assert not EmbeddedServer(folder / "nowhere").stop()
 

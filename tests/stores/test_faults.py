@@ -1,4 +1,4 @@
-"""What a store does when its server does not answer, or not in full."""
+"""Stores whose server does not answer, or whose connection breaks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
 from featurekit.stores import open_async_store
+from featurekit.stores.deadline import Deadline
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command, text_command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server, running, valkey_binary
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, store_and_pool
 
 KEYS = [b"k%d" % i for i in range(50)]
 GETS = [command(b"GET", key) for key in KEYS]
@@ -40,27 +41,31 @@ def store(proxy: FaultProxy) -> Iterator[RedisStore]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 200, 600])
-def test_a_cut_reply_is_asked_for_again(store: RedisStore, proxy: FaultProxy, count: int) -> None:
+def test_a_call_is_sent_again_when_its_reply_is_cut(
+    store: RedisStore, proxy: FaultProxy, count: int
+) -> None:
     proxy.to_client.cut_after(count)
     assert store.run(KEYS, GETS) == VALUES
     assert store.run(KEYS[:3], GETS[:3]) == VALUES[:3]
 
 
 @pytest.mark.parametrize("count", [0, 1, 21, 300])
-def test_a_cut_request_is_sent_again(store: RedisStore, proxy: FaultProxy, count: int) -> None:
+def test_a_call_is_sent_again_when_its_request_is_cut(
+    store: RedisStore, proxy: FaultProxy, count: int
+) -> None:
     proxy.to_server.cut_after(count)
     assert store.run(KEYS, GETS) == VALUES
     assert store.run(KEYS[:3], GETS[:3]) == VALUES[:3]
 
 
-def test_a_connection_gone_stale_is_replaced(store: RedisStore, proxy: FaultProxy) -> None:
+def test_a_stale_connection_is_replaced(store: RedisStore, proxy: FaultProxy) -> None:
     proxy.reset()
     assert store.run(KEYS, GETS) == VALUES
     proxy.reset()
     assert store.call("GET", "k1") == b"value of k1"
 
 
-def test_replies_that_come_too_late_are_never_taken_for_others(
+def test_late_replies_are_never_returned_to_another_call(
     store: RedisStore, proxy: FaultProxy
 ) -> None:
     proxy.to_client.delay = 0.3
@@ -70,7 +75,9 @@ def test_replies_that_come_too_late_are_never_taken_for_others(
     assert store.run(KEYS[1:4], GETS[1:4]) == VALUES[1:4]
 
 
-def test_a_black_hole_is_given_up_within_a_second(store: RedisStore, proxy: FaultProxy) -> None:
+def test_a_silent_server_fails_a_call_within_a_second(
+    store: RedisStore, proxy: FaultProxy
+) -> None:
     proxy.to_server.drop = True
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError):
@@ -78,7 +85,7 @@ def test_a_black_hole_is_given_up_within_a_second(store: RedisStore, proxy: Faul
     assert time.monotonic() - began < 1
 
 
-def test_a_black_hole_from_the_start_is_given_up_within_a_second(proxy: FaultProxy) -> None:
+def test_a_server_that_is_silent_at_first_fails_a_call_within_a_second(proxy: FaultProxy) -> None:
     proxy.to_server.drop = True
     store = opened(proxy.url.replace("//", "//user:pw@"))
     began = time.monotonic()
@@ -88,7 +95,9 @@ def test_a_black_hole_from_the_start_is_given_up_within_a_second(proxy: FaultPro
     assert "pw" not in str(caught.value)
 
 
-def test_a_server_that_turns_everybody_away_is_named(store: RedisStore, proxy: FaultProxy) -> None:
+def test_the_error_names_a_server_that_resets_connections(
+    store: RedisStore, proxy: FaultProxy
+) -> None:
     proxy.refuse()
     with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{proxy.port}"):
         store.run(KEYS, GETS)
@@ -96,7 +105,7 @@ def test_a_server_that_turns_everybody_away_is_named(store: RedisStore, proxy: F
     assert store.run(KEYS, GETS) == VALUES
 
 
-def test_nobody_there_is_said_so() -> None:
+def test_the_error_says_that_nothing_listens() -> None:
     with pytest.raises(StoreUnavailableError, match="nothing listens at unix:///nowhere/s"):
         opened("unix:///nowhere/s").call("PING")
 
@@ -108,7 +117,7 @@ def test_a_call_is_never_sent_twice(store: RedisStore, proxy: FaultProxy) -> Non
     assert store.call("GET", "n") == b"1"
 
 
-def test_without_retries_nothing_is_sent_twice(proxy: FaultProxy) -> None:
+def test_without_retries_a_request_is_not_sent_twice(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?retries=0")
     store.run(KEYS, GETS)
     proxy.to_client.cut_after(1)
@@ -118,16 +127,17 @@ def test_without_retries_nothing_is_sent_twice(proxy: FaultProxy) -> None:
     store.close()
 
 
-def test_an_interrupted_read_leaves_no_replies_behind(store: RedisStore) -> None:
-    [link] = store._pool.idle
-    link.sock.sendall(GETS[0])
+def test_an_interrupted_read_leaves_no_replies_behind(proxy: FaultProxy) -> None:
+    store, pool = store_and_pool(proxy.url)
+    store.run(KEYS, GETS)
+    [connection] = pool.idle
+    connection.sock.sendall(GETS[0])
     assert store.run(KEYS[1:3], GETS[1:3]) == VALUES[1:3]
 
 
-def test_connections_are_bounded_where_the_url_says_so(proxy: FaultProxy) -> None:
-    store = opened(f"{proxy.url}?max_connections=1&timeout=50ms")
-    assert store._pool.permits
-    store._pool.permits.acquire()
+def test_max_connections_limits_the_connections(proxy: FaultProxy) -> None:
+    store, pool = store_and_pool(f"{proxy.url}?max_connections=1&timeout=50ms")
+    pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* in use for 50 ms"):
         store.run(KEYS, GETS)
     store.close()
@@ -141,7 +151,7 @@ def chunk(number: int) -> Chunk:
 
 @pytest.mark.parametrize("way", ["to_server", "to_client"])
 @pytest.mark.parametrize("count", [100, 1100, 9000])
-def test_a_cut_load_sends_again_what_got_no_answer(
+def test_a_cut_load_sends_unanswered_chunks_again(
     store: RedisStore, proxy: FaultProxy, way: str, count: int
 ) -> None:
     getattr(proxy, way).cut_after(count)
@@ -150,34 +160,34 @@ def test_a_cut_load_sends_again_what_got_no_answer(
     assert store.call("DBSIZE") == 8 * 500 + len(KEYS)
 
 
-def test_a_load_that_is_cut_again_and_again_gives_up(proxy: FaultProxy) -> None:
+def test_a_load_that_is_cut_repeatedly_fails(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?load_timeout=300ms")
     proxy.to_client.cut_after(100, again=True)
     with pytest.raises(StoreUnavailableError, match="broke while connecting"):
         list(store.load(chunk(number) for number in range(3)))
 
 
-def test_a_load_into_a_black_hole_gives_up(proxy: FaultProxy) -> None:
+def test_a_load_into_a_silent_server_fails(proxy: FaultProxy) -> None:
     store = opened(f"{proxy.url}?load_timeout=300ms")
-    flow = store.load(chunk(number) for number in range(30))
-    next(flow)
+    results = store.load(chunk(number) for number in range(30))
+    next(results)
     proxy.to_server.drop = True
     with pytest.raises(StoreUnavailableError, match="within 300 ms while loading"):
-        list(flow)
+        list(results)
 
 
 def test_a_load_survives_a_restart_of_its_server() -> None:
     with running(valkey_binary(), "--appendonly", "yes") as server:
         store = opened(server.url)
-        flow = store.load(chunk(number) for number in range(40))
-        next(flow)
+        results = store.load(chunk(number) for number in range(40))
+        next(results)
         server.stop()
         server.start()
-        assert len(list(flow)) == 39
+        assert len(list(results)) == 39
         store.close()
 
 
-async def test_asyncio_cut_reply_is_asked_for_again(proxy: FaultProxy) -> None:
+async def test_an_asyncio_call_is_sent_again_when_it_is_cut(proxy: FaultProxy) -> None:
     store = open_async_store(proxy.url, Path())
     await store.run(KEYS, GETS)
     for way in (proxy.to_client, proxy.to_server):
@@ -188,7 +198,7 @@ async def test_asyncio_cut_reply_is_asked_for_again(proxy: FaultProxy) -> None:
     await store.close()
 
 
-async def test_asyncio_black_hole_is_given_up_within_a_second(proxy: FaultProxy) -> None:
+async def test_a_silent_server_fails_an_asyncio_call_within_a_second(proxy: FaultProxy) -> None:
     store = open_async_store(proxy.url, Path())
     await store.run(KEYS, GETS)
     proxy.to_server.drop = True
@@ -201,7 +211,7 @@ async def test_asyncio_black_hole_is_given_up_within_a_second(proxy: FaultProxy)
     await store.close()
 
 
-async def test_asyncio_read_that_is_cancelled_leaves_no_replies_behind(proxy: FaultProxy) -> None:
+async def test_a_cancelled_asyncio_read_leaves_no_replies_behind(proxy: FaultProxy) -> None:
     store = open_async_store(f"{proxy.url}?timeout=5s", Path())
     await store.run(KEYS, GETS)
     proxy.to_client.delay = 0.05
@@ -215,7 +225,7 @@ async def test_asyncio_read_that_is_cancelled_leaves_no_replies_behind(proxy: Fa
     await store.close()
 
 
-async def test_many_asyncio_reads_share_a_bounded_number_of_connections(proxy: FaultProxy) -> None:
+async def test_concurrent_asyncio_reads_share_limited_connections(proxy: FaultProxy) -> None:
     store = open_async_store(f"{proxy.url}?max_connections=4", Path())
     reads = [store.run([key], [get]) for key, get in zip(KEYS, GETS, strict=True)]
     assert [reply for [reply] in await asyncio.gather(*reads)] == VALUES

@@ -1,4 +1,4 @@
-"""Stores in more than one process: after `fork`, and by pickle."""
+"""Stores in several processes: after `fork`, and pickled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store(valkey: Server) -> Iterator[RedisStore]:
 
 
 def in_child(act: Callable[[], object]) -> object:
-    """What `act` returns in a forked child, as text."""
+    """Return the `repr` of the result of `act` in a forked child."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -41,25 +41,25 @@ def in_child(act: Callable[[], object]) -> object:
         return pipe.read()
 
 
-def test_a_forked_child_reads_on_a_connection_of_its_own(store: RedisStore) -> None:
+def test_a_forked_child_opens_its_own_connection(store: RedisStore) -> None:
     mine = store.call("CLIENT", "ID")
-    told = in_child(lambda: (store.run([b"k"], [GET]), store.call("CLIENT", "ID") != mine))
-    assert told == "([b'1'], True)"
+    reported = in_child(lambda: (store.run([b"k"], [GET]), store.call("CLIENT", "ID") != mine))
+    assert reported == "([b'1'], True)"
 
 
-def test_a_fork_leaves_the_parent_its_connection(store: RedisStore) -> None:
+def test_a_fork_leaves_the_connection_to_the_parent(store: RedisStore) -> None:
     mine = store.call("CLIENT", "ID")
     in_child(lambda: [store.run([b"k"], [GET]), store.close()])
     in_child(store.close)
     assert store.call("CLIENT", "ID") == mine
 
 
-def test_a_forked_child_knows_what_was_asked_before(store: RedisStore) -> None:
+def test_a_forked_child_keeps_the_capabilities(store: RedisStore) -> None:
     capabilities = store.capabilities
     assert in_child(lambda: store.capabilities) == repr(capabilities)
 
 
-def test_a_store_travels_to_another_process(store: RedisStore) -> None:
+def test_a_pickled_store_works_in_another_process(store: RedisStore) -> None:
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).call('GET', 'k'))"
     done = subprocess.run(
         [sys.executable, "-c", code], input=pickle.dumps(store), capture_output=True, check=True

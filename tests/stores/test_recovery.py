@@ -1,4 +1,4 @@
-"""Back to work within a second after the server is: calls, loads and workers of streams."""
+"""Calls, loads and stream workers continue within a second after the server is back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.streams.repos import repository, stored
 
 KEYS = [b"no"]
 GETS = [command(b"GET", b"no")]
-AWAY_S = 1.0
+OUTAGE_S = 1.0
 
 
 def test_the_first_call_after_a_restart_succeeds() -> None:
@@ -50,12 +50,12 @@ async def test_the_first_asyncio_call_after_a_restart_succeeds() -> None:
         await store.close()
 
 
-@pytest.mark.parametrize("fault", ["refused", "swallowed"])
-def test_the_first_call_after_a_fault_of_the_network_succeeds(valkey: Server, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["refused", "dropped"])
+def test_the_first_call_after_a_network_fault_succeeds(valkey: Server, fault: str) -> None:
     with FaultProxy(valkey.socket) as proxy:
         store = opened(f"{proxy.url}?timeout=50ms&connect_timeout=50ms")
         store.run(KEYS, GETS)
-        break_off(proxy, fault)
+        break_proxy(proxy, fault)
         for _ in range(3):
             with pytest.raises(StoreUnavailableError):
                 store.run(KEYS, GETS)
@@ -64,48 +64,48 @@ def test_the_first_call_after_a_fault_of_the_network_succeeds(valkey: Server, fa
         store.close()
 
 
-def test_a_server_that_still_reads_its_data_is_away() -> None:
+def test_a_server_that_loads_its_data_is_unavailable() -> None:
     slowly = ("--appendonly", "yes", "--key-load-delay", "100")  # microseconds
     with running(valkey_binary(), *slowly) as server:
         store = opened(server.url)
         list(store.load(chunk(number) for number in range(12)))
         server.stop()
         threading.Thread(target=server.start).start()
-        told: list[str] = []
+        messages: list[str] = []
 
         def is_back() -> bool:
             try:
                 return store.run([b"11:499"], [command(b"GET", b"11:499")]) == [b"499"]
             except StoreUnavailableError as error:
-                told.append(error.message)
+                messages.append(error.message)
                 return False
 
         until(is_back)
-        assert "answers LOADING" in " ".join(told)
+        assert "answers LOADING" in " ".join(messages)
         store.close()
 
 
-def break_off(proxy: FaultProxy, fault: str) -> None:
+def break_proxy(proxy: FaultProxy, fault: str) -> None:
     if fault == "refused":
         proxy.refuse()
     else:
         proxy.to_server.drop = True
 
 
-def test_a_load_goes_on_within_a_second(valkey: Server) -> None:
+def test_a_load_continues_within_a_second(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy:
         store = opened(proxy.url)
-        flow = store.load(chunk(number) for number in range(30))
-        next(flow)
+        results = store.load(chunk(number) for number in range(30))
+        next(results)
         proxy.refuse()
-        threading.Timer(AWAY_S, proxy.heal).start()
+        threading.Timer(OUTAGE_S, proxy.heal).start()
         began = time.monotonic()
-        assert len(list(flow)) == 29
-        assert AWAY_S <= time.monotonic() - began < AWAY_S + 1
+        assert len(list(results)) == 29
+        assert OUTAGE_S <= time.monotonic() - began < OUTAGE_S + 1
         store.close()
 
 
-def test_a_worker_goes_on_within_a_second(valkey: Server, tmp_path: Path) -> None:
+def test_a_worker_continues_within_a_second(valkey: Server, tmp_path: Path) -> None:
     with FaultProxy(valkey.socket) as proxy, repository(tmp_path, proxy.url) as store:
         stop = threading.Event()
         worker = threading.Thread(target=store.streams.run, kwargs={"stop": stop})
@@ -114,9 +114,9 @@ def test_a_worker_goes_on_within_a_second(valkey: Server, tmp_path: Path) -> Non
             client.xadd("activity-events", {"user_id": "u1", "count": 1})
             until(lambda: stored(valkey, "fs:user:u1"))
             proxy.refuse()
-            time.sleep(1.7 * AWAY_S)
+            time.sleep(1.7 * OUTAGE_S)
             proxy.heal()
             client.xadd("activity-events", {"user_id": "u1", "count": 2})
-            until(lambda: stored(valkey, "fs:user:u1")[b"count"] == b"2", AWAY_S)
+            until(lambda: stored(valkey, "fs:user:u1")[b"count"] == b"2", OUTAGE_S)
         stop.set()
         worker.join()

@@ -1,4 +1,4 @@
-"""The rights that the documents list are all that a user needs."""
+"""The rights listed in docs/wire-format.md suffice."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ DOCS = Path(__file__).parents[2] / "docs"
 FEATURES = ["profile:country", "activity:count", "session:step"]
 USER = [{"user_id": "u1"}]
 NOT_MISSED = {"ping", "info"}
-"""Asked for, and done without."""
+"""Commands that featurekit sends but can do without."""
 
 Act = Callable[[FeatureStore], Any]
 
 
-def rights(told: str) -> set[str]:
-    """The rights in a text of the documents."""
-    return set(re.findall(r"\+[a-z|]+", told.replace("\\|", "|")))
+def rights(reported: str) -> set[str]:
+    """Return the rights in a text of the docs."""
+    return set(re.findall(r"\+[a-z|]+", reported.replace("\\|", "|")))
 
 
 def rows() -> dict[str, set[str]]:
-    """What docs/wire-format.md lists for each use; a stream writer's rights are built upon."""
+    """Return the rights that docs/wire-format.md lists for each use; all writers need a stream writer's."""
     page = (DOCS / "wire-format.md").read_text().partition("## Rights")[2]
     listed = {
-        name: rights(told)
-        for name, told in re.findall(r"^\| (.+?) \| (.*\+.*) \|$", page, re.MULTILINE)
+        name: rights(reported)
+        for name, reported in re.findall(r"^\| (.+?) \| (.*\+.*) \|$", page, re.MULTILINE)
     }
     stream = listed["writing a stream view"]
     return {n: own | stream if n.startswith("writing") else own for n, own in listed.items()}
@@ -96,7 +96,7 @@ def test_the_rights_listed_suffice(server: Server, tmp_path: Path, use: str) -> 
     assert denied(server, tmp_path, rows()[use], ACTS[use]) == set()
 
 
-def test_a_user_who_may_not_renew_a_lock_is_told_before_anything_is_written(
+def test_a_user_who_may_not_renew_a_lock_is_refused_before_a_write(
     server: Server, tmp_path: Path
 ) -> None:
     def load(store: FeatureStore) -> None:
@@ -150,6 +150,6 @@ def test_the_rights_listed_suffice_to_see_workers_and_dead_letters(
     assert denied(server, tmp_path, granted, look) == set()
 
 
-def test_the_hint_to_a_user_who_may_not_write_names_what_loads_need() -> None:
+def test_the_hint_lists_the_rights_that_loads_need() -> None:
     listed = rows()["writing a batch view"] | rows()["writing one with `ordering: event_time`"]
     assert rights(RIGHTS) == listed - {"+command|info"}

@@ -1,4 +1,4 @@
-"""Store URLs: what they say, what is refused, and what is never shown."""
+"""Store URLs: parsing, errors, and secrets that must not be shown."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from featurekit.store_options import SCHEMES, options_table
 from featurekit.stores.url import StoreUrl
 
 
-def refusal(text: str) -> str:
+def parse_error(text: str) -> str:
     with pytest.raises(StoreError) as caught:
         StoreUrl.parse(text)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("redis://", "redis://localhost:6379"),
         ("redis://db.example", "redis://db.example:6379"),
@@ -42,9 +42,9 @@ def refusal(text: str) -> str:
         ("memory://tests", "memory://tests"),
     ],
 )
-def test_a_url_is_shown_without_its_password(text: str, shown: str) -> None:
+def test_a_url_is_shown_without_its_password(text: str, expected: str) -> None:
     url = StoreUrl.parse(text)
-    assert str(url) == shown
+    assert str(url) == expected
     assert "pw" not in repr(url)
 
 
@@ -58,7 +58,7 @@ def test_a_pickled_url_keeps_its_password() -> None:
     assert pickle.loads(pickle.dumps(url)).password == "pw"
 
 
-def test_options_are_obeyed() -> None:
+def test_options_are_parsed() -> None:
     url = StoreUrl.parse(
         "redis://h?timeout=30ms&connect_timeout=2s&load_timeout=1.5&retries=0&max_connections=4"
     )
@@ -66,33 +66,33 @@ def test_options_are_obeyed() -> None:
     assert (url.retries, url.max_connections) == (0, 4)
 
 
-def test_options_of_the_url_win_over_those_of_the_file() -> None:
+def test_options_of_the_url_override_the_file() -> None:
     file = {"timeout": "30ms", "retries": "5", "read_from": "replica", "ssl_ca_certs": "file.pem"}
     url = StoreUrl.parse("rediss+cluster://h?retries=0&ssl_ca_certs=url.pem", file)
     assert (url.timeout_s, url.retries, url.read_from) == (0.03, 0, "replica")
     assert url.tls == (("ssl_ca_certs", "url.pem"),)
 
 
-def test_options_of_the_file_that_mean_nothing_here_are_passed_over() -> None:
+def test_options_of_the_file_that_the_scheme_lacks_are_ignored() -> None:
     file = {"read_from": "replica", "ssl_ca_certs": "ca.pem", "timeout": "1s"}
     assert StoreUrl.parse("embedded://x", file).tls == ()
     assert StoreUrl.parse("unix:///s", file).timeout_s == 1
 
 
-def test_tls_options_of_the_file_never_come_to_nothing_over_a_network() -> None:
+def test_tls_options_of_the_file_require_an_encrypted_scheme() -> None:
     with pytest.raises(StoreError, match=r"has tls:, but redis\+cluster:// is not enc") as caught:
         StoreUrl.parse("redis+cluster://h", {"ssl_ca_certs": "ca.pem"})
     assert "rediss+cluster://" in caught.value.hint
 
 
-def test_tls_options_are_obeyed() -> None:
+def test_tls_options_are_parsed() -> None:
     url = StoreUrl.parse(
         "rediss://h?ssl_ca_certs=ca.pem&ssl_check_hostname=false"
     ).with_absolute_paths(Path("/repo"))
     assert url.tls == (("ssl_ca_certs", "/repo/ca.pem"), ("ssl_check_hostname", False))
 
 
-def test_a_server_of_several_has_their_login_and_options() -> None:
+def test_the_url_of_one_server_keeps_login_and_options() -> None:
     url = StoreUrl.parse("rediss+sentinel://ann:pw@a:1,b:2/main/3?read_from=replica&timeout=1s")
     assert (url.hosts, url.service, url.read_from) == ((("a", 1), ("b", 2)), "main", "replica")
     one = url.for_server("c", 6380)
@@ -100,7 +100,7 @@ def test_a_server_of_several_has_their_login_and_options() -> None:
     assert (one.password, one.timeout_s) == ("pw", 1.0)
 
 
-def test_the_environment_gives_the_login_of_sentinels_apart() -> None:
+def test_the_environment_has_a_separate_login_for_sentinels() -> None:
     env = {"FEATUREKIT_ONLINE_PASSWORD": "pw", "FEATUREKIT_SENTINEL_PASSWORD": "other"}
     url = StoreUrl.parse("redis+sentinel://a/main").with_secrets(env)
     assert (url.password, url.sentinel_username, url.sentinel_password) == ("pw", "", "other")
@@ -118,7 +118,7 @@ def test_relative_paths_are_relative_to_the_root() -> None:
     assert StoreUrl.parse("unix:///run/s").with_absolute_paths(root).path == "/run/s"
 
 
-def test_the_environment_gives_a_password_where_the_url_has_none() -> None:
+def test_a_url_without_a_password_takes_it_from_the_environment() -> None:
     env = {"FEATUREKIT_ONLINE_USERNAME": "ann", "FEATUREKIT_ONLINE_PASSWORD": "pw"}
     url = StoreUrl.parse("redis://h").with_secrets(env)
     assert (url.username, url.password) == ("ann", "pw")
@@ -153,16 +153,16 @@ def test_the_environment_gives_a_password_where_the_url_has_none() -> None:
         ("embedded://", "needs a folder"),
     ],
 )
-def test_a_wrong_url_is_refused(text: str, part: str) -> None:
-    assert part in refusal(text)
+def test_an_invalid_url_is_an_error(text: str, part: str) -> None:
+    assert part in parse_error(text)
 
 
 @pytest.mark.parametrize("text", ["reddis://:pw@h", "redis://:pw@h:x", "redis://:pw@h?timout=1"])
-def test_a_refusal_does_not_show_the_password(text: str) -> None:
-    assert "pw" not in refusal(text)
+def test_an_error_does_not_show_the_password(text: str) -> None:
+    assert "pw" not in parse_error(text)
 
 
-def test_every_option_is_in_the_documents() -> None:
+def test_the_docs_list_every_option_and_scheme() -> None:
     page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
     assert options_table() in page
     assert [scheme for scheme in SCHEMES if f"`{scheme}://" not in page] == []

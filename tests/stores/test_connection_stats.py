@@ -1,4 +1,4 @@
-"""What stores tell of their connections."""
+"""The connection counters of stores."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ PINGS = ([b"k"], [command(b"PING")])
 
 
 @pytest.fixture(params=["server", "memory://traffic"])
-def door(request: pytest.FixtureRequest, valkey: Server) -> Iterator[LazyStoreHandle]:
+def handle(request: pytest.FixtureRequest, valkey: Server) -> Iterator[LazyStoreHandle]:
     url = valkey.url if request.param == "server" else request.param
-    door = LazyStoreHandle(url, Path())
-    yield door
-    door.close()
+    handle = LazyStoreHandle(url, Path())
+    yield handle
+    handle.close()
 
 
-def test_round_trips_and_connections_are_counted(door: LazyStoreHandle) -> None:
-    assert door.connection_stats == ConnectionStats()
+def test_round_trips_and_connections_are_counted(handle: LazyStoreHandle) -> None:
+    assert handle.connection_stats == ConnectionStats()
     for _ in range(3):
-        door.store.run(*PINGS)
-    assert door.connection_stats == ConnectionStats(round_trips=3, connects=1, open=1)
-    list(door.store.load([Chunk(command(b"PING"), 1, 1, 1)]))
-    assert door.connection_stats.open == door.connection_stats.connects
-    door.close()
-    assert (door.connection_stats.open, door.connection_stats.in_use) == (0, 0)
+        handle.store.run(*PINGS)
+    assert handle.connection_stats == ConnectionStats(round_trips=3, connects=1, open=1)
+    list(handle.store.load([Chunk(command(b"PING"), 1, 1, 1)]))
+    assert handle.connection_stats.open == handle.connection_stats.connects
+    handle.close()
+    assert (handle.connection_stats.open, handle.connection_stats.in_use) == (0, 0)
 
 
-def test_event_loops_are_counted_with_the_threads(door: LazyStoreHandle) -> None:
+def test_counters_include_event_loops(handle: LazyStoreHandle) -> None:
     async def work(*, close: bool) -> ConnectionStats:
-        await door.running().run(*PINGS)
-        told = door.connection_stats
+        await handle.running().run(*PINGS)
+        stats = handle.connection_stats
         if close:
-            await door.close_async()
-        return told
+            await handle.close_async()
+        return stats
 
-    door.store.run(*PINGS)
-    told = [asyncio.run(work(close=close)) for close in (False, True, False)]
-    assert [each.round_trips for each in told] == [2, 3, 4]
-    assert door.connection_stats.round_trips == 4
-    assert door.connection_stats.open == 1
-    assert not door._stores_by_loop
+    handle.store.run(*PINGS)
+    stats = [asyncio.run(work(close=close)) for close in (False, True, False)]
+    assert [each.round_trips for each in stats] == [2, 3, 4]
+    assert handle.connection_stats.round_trips == 4
+    assert handle.connection_stats.open == 1
+    assert not handle._stores_by_loop
 
 
-def test_connections_in_use_are_told_apart(valkey: Server) -> None:
+def test_connections_in_use_are_counted(valkey: Server) -> None:
     store = opened(f"{valkey.url}?max_connections=2")
     with ThreadPoolExecutor(4) as pool:
         blocked = [pool.submit(store.call, "BLPOP", "nothing", "0.2") for _ in range(4)]
@@ -70,7 +70,7 @@ def test_connections_in_use_are_told_apart(valkey: Server) -> None:
     store.close()
 
 
-def test_repeats_are_counted(valkey: Server) -> None:
+def test_retries_are_counted(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy:
         store = opened(proxy.url)
         store.run(*PINGS)
@@ -82,7 +82,7 @@ def test_repeats_are_counted(valkey: Server) -> None:
         store.close()
 
 
-async def test_under_asyncio_too(valkey: Server) -> None:
+async def test_asyncio_retries_are_counted(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy:
         store = open_async_store(proxy.url, Path(), {})
         await store.run(*PINGS)
@@ -95,7 +95,7 @@ async def test_under_asyncio_too(valkey: Server) -> None:
         assert store.connection_stats.open == 0
 
 
-def test_a_child_process_has_traffic_of_its_own(valkey: Server) -> None:
+def test_a_child_process_has_its_own_counters(valkey: Server) -> None:
     store = opened(valkey.url)
     store.run(*PINGS)
     pid = os.fork()
