@@ -280,8 +280,8 @@ class BatchSource(Protocol):
             SourceError: The source cannot be read, or lacks a column.
         """
 
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
-        """Return where a row is, such as `users.parquet, row 17`; empty if not known."""
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        """Return where a row is, such as `users.parquet, row 17`; `None` if not known."""
 
 
 class StreamEvent(NamedTuple):
@@ -294,7 +294,7 @@ class StreamEvent(NamedTuple):
         form: `text` or `json`.
         arrived_ms: When the source received it, in milliseconds since the epoch.
         raw: Its original bytes, alternating names and values, for the dead letter.
-        fault: Why it cannot be decoded; empty if it can.
+        fault: Why it cannot be decoded; `None` if it can.
     """
 
     id: str
@@ -302,7 +302,7 @@ class StreamEvent(NamedTuple):
     form: Literal["text", "json"]
     arrived_ms: int
     raw: Sequence[bytes]
-    fault: str = ""
+    fault: str | None = None
 
 
 class DeadLetter(NamedTuple):

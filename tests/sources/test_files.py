@@ -206,7 +206,7 @@ def test_a_row_is_located_in_its_file(repo: Any) -> None:
     assert source.locate(view, {"user_id": "b", "event_timestamp": day[1]}) == "2.parquet, row 2"
     assert source.locate(view, {"user_id": "a", "event_timestamp": day[0]}) == "1.parquet, row 1"
     assert source.locate(view, {"user_id": None}) == "2.parquet, row 3"
-    assert source.locate(view, {"user_id": "z"}) == ""
+    assert source.locate(view, {"user_id": "z"}) is None
 
 
 def test_a_line_is_located_after_quoted_line_breaks_and_blank_lines(repo: Any) -> None:

@@ -60,7 +60,7 @@ def event_decoder(view: ViewPlan) -> DecodeEvent:
     time_column = (stream and stream.event_timestamp_field) or EVENT_TIMESTAMP
 
     def decode(event: StreamEvent) -> Event | None:
-        if event.fault:
+        if event.fault is not None:
             raise ValueRefusedError(event.fault)
         columns = event.columns
         for column, expected in where.items():

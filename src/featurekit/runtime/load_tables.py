@@ -20,7 +20,7 @@ from featurekit.runtime.load import LoadBatch
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
 
-LocateRow = Callable[[dict[str, object]], str]
+LocateRow = Callable[[dict[str, object]], str | None]
 """Returns where a row is in its source, such as `users.parquet, row 17`."""
 
 

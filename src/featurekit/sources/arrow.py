@@ -45,8 +45,8 @@ class ArrowSource(BatchSource):
         return scan_arrow(session, data, view, columns, (start_ms, end_ms), self.batch_rows)
 
     @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
-        return ""
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        return None
 
 
 def scan_arrow(

@@ -35,14 +35,14 @@ class FileSource(BatchSource):
         return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         if "json" not in row and any(k.name not in row for k in view.key.join_keys):
-            return ""
+            return None
         files = self._files(view)
         found = self._find(view, files, row)
         if found is not None and len(files) > 1:  # row numbers count over all files
             found = self._find(view, [found[0]], row)
-        return self.format.describe_row(*found) if found else ""
+        return self.format.describe_row(*found) if found else None
 
     def _open(self, view: ViewPlan, files: Sequence[str], *, with_file_name: bool = False) -> Rows:
         where = f"feature view {view.name}"

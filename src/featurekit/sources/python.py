@@ -57,8 +57,8 @@ class PythonSource(BatchSource):
             return scan_arrow(session, data, view, self.plan, time_range, self.batch_rows)
 
     @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
-        return ""
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        return None
 
 
 @contextmanager

@@ -35,8 +35,8 @@ class SqlSource(BatchSource):
         return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str:
-        return ""
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        return None
 
 
 def _check_is_one_select(session: Session, query: str, where: str) -> None:

@@ -245,9 +245,9 @@ class KafkaTopic(EventSource):
         parts = {b"key": message.key(), b"value": message.value()}
         raw = [part for pair in parts.items() if pair[1] is not None for part in pair]
         columns: dict[str, object] = {}
-        fault = "a tombstone has no values" if parts[b"value"] is None else ""
+        fault = "a tombstone has no values" if parts[b"value"] is None else None
         try:
-            if not fault:
+            if fault is None:
                 columns = self._decode_json(parts[b"value"])
         except ValueRefusedError as error:
             fault = error.message
