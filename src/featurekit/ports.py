@@ -239,17 +239,17 @@ class AsyncOnlineStore(Protocol):
 
 
 class StoreHandle(Protocol):
-    """The way to one online store, for threads and for event loops. Pickles without connections."""
+    """Access to one online store from threads and event loops. Pickles without connections."""
 
     @property
     def store(self) -> OnlineStore:
         """The store for threads."""
 
-    def running(self) -> AsyncOnlineStore:
-        """The store of the running event loop."""
+    def async_store(self) -> AsyncOnlineStore:
+        """Return the store of the running event loop."""
 
     def now_ms(self) -> int:
-        """The time, in milliseconds since the epoch."""
+        """Return the current time in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def test_round_trips_and_connections_are_counted(handle: LazyStoreHandle) -> Non
 
 def test_counters_include_event_loops(handle: LazyStoreHandle) -> None:
     async def work(*, close: bool) -> ConnectionStats:
-        await handle.running().run(*PINGS)
+        await handle.async_store().run(*PINGS)
         stats = handle.connection_stats
         if close:
             await handle.close_async()

@@ -528,7 +528,7 @@ class FeatureStore:
         Raises:
             StoreUnavailableError: No reply in time.
         """
-        await self._handle.running().read([b""], [text_command("PING")])
+        await self._handle.async_store().read([b""], [text_command("PING")])
 
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """Return everything that is stored for one entity, declared or not. Not for serving."""

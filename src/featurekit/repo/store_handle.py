@@ -80,7 +80,7 @@ class LazyStoreHandle(StoreHandle):
         return self._store
 
     @override
-    def running(self) -> AsyncOnlineStore:
+    def async_store(self) -> AsyncOnlineStore:
         loop = asyncio.get_running_loop()
         store = self._stores_by_loop.get(loop)
         if store is None:

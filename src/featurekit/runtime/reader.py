@@ -181,7 +181,7 @@ class OnlineReader:
     async def _run_async(self, call: Call, options: ReadOptions) -> Any:
         if not call.entities:
             return call.finish([])
-        store, start = self._handle.running(), perf_counter()
+        store, start = self._handle.async_store(), perf_counter()
         try:
             replies = await store.read(
                 call.keys,

@@ -368,7 +368,7 @@ class StreamWriter:
                 self._count_event(index, key, own, report)
 
     async def _send_slice_async(self, part: list[_EncodedEvent], report: WriteReport) -> None:
-        store = self._handle.running()
+        store = self._handle.async_store()
         script = [self._load_script] if self._load_script else []
         keys = [part[0][1]] * len(script) + [key for _, key, _, _ in part]
         requests = script + [data for _, _, data, _ in part]
