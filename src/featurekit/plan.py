@@ -107,8 +107,8 @@ SourcePlan = FileSourcePlan | SqlSourcePlan | PythonSourcePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventColumns:
-    """How a consumer group reads events and what a view takes from them.
+class StreamSettings:
+    """Settings that all streams share.
 
     Attributes:
         group: The consumer group.
@@ -126,7 +126,7 @@ class EventColumns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedisStreamPlan(EventColumns):
+class RedisStreamPlan(StreamSettings):
     """A Redis stream.
 
     Attributes:
@@ -145,7 +145,7 @@ class RedisStreamPlan(EventColumns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaTopicPlan(EventColumns):
+class KafkaTopicPlan(StreamSettings):
     """A Kafka topic of JSON objects.
 
     Attributes:
