@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.lower.chunks import BLOCK, EncodedChunk, build_chunk
+from featurekit.lower.chunks import ROWS_PER_TRANSACTION, EncodedChunk, build_chunk
 from featurekit.lower.write_group import Dialect, batch_write_group, row_errors
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import DType
@@ -22,13 +22,15 @@ OWNER = ViewPlan("v", "batch", KEY, (FieldPlan("a", DType("int64")),), "key", 10
 
 
 def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
-    """The reference: units in transactions, one row after another."""
-    unit_of = batch_write_group(view, dialect)
-    units = [unit_of(key, row) for key, row in rows]
-    blocks = [units[i : i + BLOCK] for i in range(0, len(units), BLOCK)]
-    data = b"".join(MULTI + b"".join(u.data for u in block) + EXEC for block in blocks)
-    replies = sum(u.commands for u in units) + 2 * len(blocks)
-    lines = replies + sum(u.lines for u in units)
+    """The reference: groups in transactions, one row after another."""
+    group_of = batch_write_group(view, dialect)
+    groups = [group_of(key, row) for key, row in rows]
+    blocks = [
+        groups[i : i + ROWS_PER_TRANSACTION] for i in range(0, len(groups), ROWS_PER_TRANSACTION)
+    ]
+    data = b"".join(MULTI + b"".join(g.data for g in block) + EXEC for block in blocks)
+    replies = sum(g.commands for g in groups) + 2 * len(blocks)
+    lines = replies + sum(g.reply_lines for g in groups)
     return data, replies, lines
 
 
@@ -40,7 +42,7 @@ def built_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> EncodedChunk:
 
 def by_column(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
     built = built_of(view, rows, dialect)
-    return bytes(built.data), built.replies, built.lines
+    return bytes(built.data), built.replies, built.reply_lines
 
 
 @st.composite
@@ -67,25 +69,34 @@ def test_without_transactions_a_chunk_is_one_command_for_each_row(
     view, rows = load
     for hsetex in (True, False):
         dialect = Dialect(hsetex=hsetex, transactions=False)
-        unit_of, built = batch_write_group(view, dialect), built_of(view, rows, dialect)
-        units = [unit_of(key, row) for key, row in rows]
-        starts = [0, *built.ends()]
-        assert [bytes(built.data[a:b]) for a, b in pairwise(starts)] == [u.data for u in units]
-        assert (built.replies, built.lines) == (len(rows), len(rows))
-        assert {(u.commands, u.lines) for u in units} == {(1, 1)}
+        group_of, built = batch_write_group(view, dialect), built_of(view, rows, dialect)
+        groups = [group_of(key, row) for key, row in rows]
+        starts = [0, *built.row_ends()]
+        assert [bytes(built.data[a:b]) for a, b in pairwise(starts)] == [g.data for g in groups]
+        assert (built.replies, built.reply_lines) == (len(rows), len(rows))
+        assert {(g.commands, g.reply_lines) for g in groups} == {(1, 1)}
 
 
 def test_of_rows_of_one_command_those_with_an_error_are_at_fault() -> None:
     dialect = Dialect(hsetex=True, transactions=False)
     built = built_of(OWNER, [(b"fs:user:1", {"a": b"1"})] * 3, dialect)
-    assert built.faults([1, ErrorReply("WRONGTYPE no hash"), 1]) == {1: "WRONGTYPE no hash"}
+    assert built.row_errors([1, ErrorReply("WRONGTYPE no hash"), 1]) == {1: "WRONGTYPE no hash"}
 
 
-@pytest.mark.parametrize("n", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+@pytest.mark.parametrize(
+    "n",
+    [
+        1,
+        ROWS_PER_TRANSACTION - 1,
+        ROWS_PER_TRANSACTION,
+        ROWS_PER_TRANSACTION + 1,
+        3 * ROWS_PER_TRANSACTION,
+    ],
+)
 def test_a_transaction_ends_with_the_block(n: int) -> None:
     rows: list[Row] = [(b"fs:user:%d" % i, {"a": b"1"}) for i in range(n)]
     data, replies, _ = by_column(OWNER, rows, Dialect(hsetex=True))
-    assert data.count(MULTI) == data.count(EXEC) == -(-n // BLOCK)
+    assert data.count(MULTI) == data.count(EXEC) == -(-n // ROWS_PER_TRANSACTION)
     assert replies == 2 * n + 2 * data.count(EXEC)
 
 

@@ -16,7 +16,7 @@ from featurekit.types.arrow import to_arrow
 from tests.lower.strategies import rows, texts, views
 
 Row = dict[str, Any]
-FanOutResult = EncodedRow | str
+Outcome = EncodedRow | str
 
 ODD = ("1", "-0", "007", "1e3", "TRUE", "NaN", " 1", "null", "2026-02-29", "[1,", "1.50")
 
@@ -36,10 +36,10 @@ def _fact(message: str) -> str:
     return message.partition(" ")[2]
 
 
-def by_value(view: ViewPlan, given_rows: list[Row]) -> list[FanOutResult]:
+def by_value(view: ViewPlan, given_rows: list[Row]) -> list[Outcome]:
     """The reference: each row's key and bytes, or what is wrong with it."""
     encode = row_encoder(view)
-    outcomes: list[FanOutResult] = []
+    outcomes: list[Outcome] = []
     for row in given_rows:
         try:
             outcomes.append(encode(row))
@@ -48,16 +48,16 @@ def by_value(view: ViewPlan, given_rows: list[Row]) -> list[FanOutResult]:
     return outcomes
 
 
-def by_column(view: ViewPlan, encoded: EncodedBatch, count: int) -> list[FanOutResult]:
+def by_column(view: ViewPlan, encoded: EncodedBatch, count: int) -> list[Outcome]:
     keys = encoded.keys.to_pylist()
     values = zip(*(v.to_pylist() for v in encoded.values), strict=True)
     names = [f.name for f in view.fields]
     good = iter([(k, dict(zip(names, v, strict=True))) for k, v in zip(keys, values, strict=True)])
-    faults = {i: encoded.fault(i) for i in encoded.bad}
+    errors = {i: encoded.error(i) for i in encoded.rejected}
     join_keys = [k.name for k in view.key.join_keys]
     shown = {
         i: "a key" if f.field.removeprefix("join key ") in join_keys else _fact(f.reason)
-        for i, f in faults.items()
+        for i, f in errors.items()
     }
     return [shown[i] if i in shown else next(good) for i in range(count)]
 

@@ -1,6 +1,6 @@
-"""Lowering: from plans to functions that make request bytes and take replies apart.
+"""Lower plans to functions that build request bytes and decode replies.
 
-No I/O here and no clock: what goes in are values and replies, what comes out are bytes and
-rows. The plain form of each thing (`units`, `checks`) is the reference for its generated or
-columnar form (`rows`, `columns`), and tests hold the two equal.
+This package does no I/O and reads no clock. Each generated or columnar function has a plain
+reference, and a test compares the two: `encoders.field_encoder`, `rows.row_encoder`,
+`write_group.batch_write_group` and `read.decode_cell`.
 """

@@ -1,4 +1,4 @@
-"""The one place that runs `exec`. Generated sources show in tracebacks like any other."""
+"""Compile generated source code; the only module that calls `exec`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 
 def build(name: str, source: str, names: dict[str, object]) -> Callable[..., Any]:
-    """Compile `source` and return the thing that it defines as `name`.
+    """Compile source code and return the object that it defines. Tracebacks show the source.
 
     Args:
-        name: A function or class that `source` defines.
-        source: Python text, made from plans alone: names in it are checked identifiers.
-        names: The globals it sees.
+        name: The function or class that `source` defines.
+        source: Python source, built from plans only: the names in it are checked identifiers.
+        names: The globals of `source`.
     """
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     filename = f"<featurekit {name} {digest}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     scope: dict[str, Any] = dict(names)
-    exec(compile(source, filename, "exec"), scope)  # noqa: S102 - the sources are ours, made from plans
-    made: Callable[..., Any] = scope[name]
-    return made
+    exec(compile(source, filename, "exec"), scope)  # noqa: S102 - the source is built from plans
+    built: Callable[..., Any] = scope[name]
+    return built

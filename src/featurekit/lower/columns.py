@@ -1,7 +1,7 @@
-"""Columns: a record batch of a source, checked and encoded, field by field.
+"""Check and encode a record batch of a source, column by column.
 
-Types and constraints are those of `checks`, over whole columns. What is found bad by column is
-then worded by the plain form, value by value, so that an error reads the same either way.
+Types and constraints are those of `encoders.field_encoder`. A row that a column refuses is checked
+again by value, so that the error has the same words in either form.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import override
 
 from featurekit.constraints import ConstraintTest, constraint_tests
 from featurekit.errors import ValueRefusedError
@@ -23,35 +24,35 @@ from featurekit.types import Codec, DType, codec_of
 from featurekit.types.arrow import encode_array, parse_array, python_value
 
 EVENT_TIMESTAMP = "event_timestamp"
-"""The column under which sources hand on the time of a row."""
+"""The column with the time of a row, under the name that sources give it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row was refused: the field or join key, and what is wrong with its value."""
+    """Why a row is rejected: the field or join key, and what is wrong with its value."""
 
     field: str
     reason: str
 
 
-_NO_TIME = RowError(EVENT_TIMESTAMP, "the row has no time, or none that can be read")
+_NO_TIME = RowError(EVENT_TIMESTAMP, "the row has no time, or its time is unreadable")
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """The rows of one batch that fit their view, as bytes, and those that do not.
+    """The encoded rows of one batch, and the rows that are rejected.
 
     Attributes:
-        keys: The keys of the good rows, a binary array.
-        values: For each field of the view, the good rows' bytes; null deletes.
-        bad: Indices of the refused rows within the batch.
-        fault: From such an index to what is wrong with that row.
+        keys: The keys of the accepted rows, a binary array.
+        values: For each field of the view, the bytes of the accepted rows; null deletes.
+        rejected: The indices of the rejected rows in the batch.
+        error: Returns the error of a rejected row by its index.
     """
 
     keys: Any
     values: list[Any]
-    bad: list[int]
-    fault: Callable[[int], RowError]
+    rejected: list[int]
+    error: Callable[[int], RowError]
 
 
 def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
@@ -59,139 +60,129 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
 
     Args:
         view: The compiled view.
-        form: `native`, `text` or `json`, as `ports.Scan` has it.
+        form: `native`, `text` or `json`, as in `ports.Scan`.
         batch: A `pyarrow.RecordBatch` of `n` rows.
     """
     if form == "json":
         return _encode_json(view, batch)
-    reader = _Text if form == "text" else _Native
-    columns = [reader(Column(k.name, k.dtype), batch.column(k.name)) for k in view.key.join_keys]
-    fields = [reader(Column(f.name, f.dtype, f), batch.column(f.name)) for f in view.fields]
-    keys, bad_key = _keys(view.key, [c.data for c in columns])
-    masks = [bad_key, *(c.bad for c in columns), *(f.bad for f in fields)]
+    column_type = _TextColumn if form == "text" else _NativeColumn
+    join_keys = [column_type(batch.column(k.name), k.name, k.dtype) for k in view.key.join_keys]
+    fields = [column_type(batch.column(f.name), f.name, f.dtype, f) for f in view.fields]
+    keys, has_no_key = _encode_keys(view.key, [column.data for column in join_keys])
+    masks = [has_no_key, *(column.rejected for column in [*join_keys, *fields])]
     if EVENT_TIMESTAMP in batch.schema.names:
         masks.append(batch.column(EVENT_TIMESTAMP).is_null())
-    bad = _any(masks)
-    values = [f.data for f in fields]
-    if bad is None:
+    rejected = _any_of(masks)
+    values = [column.data for column in fields]
+    if rejected is None:
         return EncodedBatch(keys, values, [], lambda _i: RowError("", ""))
-    good = pc.invert(bad)
+    accepted = pc.invert(rejected)
     return EncodedBatch(
-        keys.filter(good),
-        [v.filter(good) for v in values],
-        pc.indices_nonzero(bad).to_pylist(),
-        lambda i: _fault(batch, columns, fields, i),
+        keys.filter(accepted),
+        [column.filter(accepted) for column in values],
+        pc.indices_nonzero(rejected).to_pylist(),
+        lambda index: _row_error(batch, [*join_keys, *fields], index),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column to be read: its name, type, and the field's plan if it is a field."""
+class _NativeColumn:
+    """A column of Arrow values of its own type, encoded.
 
-    name: str
-    dtype: DType
-    field: FieldPlan | None = None
+    Attributes:
+        data: The bytes of the values.
+        rejected: A mask of the rejected rows; `None` if there are none.
+        label: The name of the column in errors.
+    """
 
-    @property
-    def shown(self) -> str:
-        """The column as errors name it."""
-        return self.name if self.field is not None else f"join key {self.name}"
+    def __init__(
+        self, column: Any, name: str, dtype: DType, field: FieldPlan | None = None
+    ) -> None:
+        self._column = column
+        self._dtype = dtype
+        self._field = field
+        self.label = name if field is not None else f"join key {name}"
+        values, is_unparsed = self._parse(column)
+        self.data, is_refused = encode_array(dtype, values)
+        violations = _violations(field, values, self.data) if field is not None else []
+        self.rejected = _any_of([is_unparsed, is_refused, *violations])
 
+    def _parse(self, column: Any) -> tuple[Any, Any]:
+        """Return the column as values, and a mask of the cells that do not parse."""
+        return column, None
 
-class _Native:
-    """A column of Arrow values of its own type."""
-
-    def __init__(self, of: Column, column: Any) -> None:
-        self.of = of
-        self.column = column
-        self.native = column
-        data, bad = encode_array(of.dtype, column)
-        self.data = data
-        self.bad = _any([bad, *_violations(of.field, self.native, data)] if of.field else [bad])
-
-    def value(self, index: int) -> object:
-        """The Python value of a cell, as an error shows it."""
-        return python_value(self.of.dtype, self.column[index])
-
-    def check(self, index: int) -> None:
-        """Raise what is wrong with a cell, if anything is."""
-        _check(self.of, self.value(index))
-
-
-class _Text:
-    """A column of text, as CSV has it, whose values are parsed by type."""
-
-    def __init__(self, of: Column, column: Any) -> None:
-        self.of = of
-        self.column = column
-        self.native, unread = parse_array(of.dtype, column)
-        self.data, bad = encode_array(of.dtype, self.native)
-        broken = _violations(of.field, self.native, self.data) if of.field else []
-        self.bad = _any([unread, bad, *broken])
-
-    def value(self, index: int) -> object:
-        """The text of a cell."""
-        return self.column[index].as_py()
+    def _python_value(self, index: int) -> object:
+        return python_value(self._dtype, self._column[index])
 
     def check(self, index: int) -> None:
-        """Raise what is wrong with a cell, if anything is."""
-        text = self.value(index)
-        _check(self.of, codec_of(self.of.dtype).parse(text) if isinstance(text, str) else None)
+        """Raise `ValueRefusedError` if the cell is refused."""
+        value = self._python_value(index)
+        if self._field is not None:
+            field_encoder(self._field)(value)
+        elif value is None:
+            raise ValueRefusedError("null is not allowed")
+        elif not codec_of(self._dtype).encode(value):
+            raise ValueRefusedError("an empty id is not allowed")
 
 
-def _check(of: Column, value: object) -> None:
-    if of.field is not None:
-        field_encoder(of.field)(value)
-    elif value is None:
-        raise ValueRefusedError("null is not allowed")
-    elif not codec_of(of.dtype).encode(value):
-        raise ValueRefusedError("an empty id is not allowed")
+class _TextColumn(_NativeColumn):
+    """A column of text, as in CSV files, parsed by type and encoded."""
+
+    @override
+    def _parse(self, column: Any) -> tuple[Any, Any]:
+        return parse_array(self._dtype, column)
+
+    @override
+    def _python_value(self, index: int) -> object:
+        text = self._column[index].as_py()
+        return codec_of(self._dtype).parse(text) if isinstance(text, str) else None
 
 
-def _fault(batch: Any, keys: Sequence[Any], fields: Sequence[Any], index: int) -> RowError:
-    for column in [*keys, *fields]:
+def _row_error(batch: Any, columns: Sequence[_NativeColumn], index: int) -> RowError:
+    for column in columns:
         try:
             column.check(index)
         except ValueRefusedError as error:
-            return RowError(column.of.shown, error.message)
+            return RowError(column.label, error.message)
     if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
         return _NO_TIME
-    raise AssertionError(f"row {index} was refused by column and fits by value")
+    raise AssertionError(f"row {index} is refused by column but accepted by value")
 
 
-def _keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
-    """The keys of all rows, and a mask of those that have none."""
-    bad = _any([pc.fill_null(pc.equal(pc.binary_length(p), 0), fill_value=True) for p in parts])
+def _encode_keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the keys of all rows, and a mask of the rows without one."""
+    has_no_key = _any_of(
+        [pc.fill_null(pc.equal(pc.binary_length(p), 0), fill_value=True) for p in parts]
+    )
     pieces: list[Any] = []
     for index, part in enumerate(parts):
         text = part
-        for found, escaped in plan.escapes.items():
-            text = pc.replace_substring(text, pattern=found, replacement=escaped)
+        for character, escaped in plan.escapes.items():
+            text = pc.replace_substring(text, pattern=character, replacement=escaped)
         braces = [b"{", b"}"] if index == plan.hash_tag_index else [b"", b""]
         pieces += [b":" if index else plan.entity_prefix.encode(), braces[0], text, braces[1]]
     arguments = [
         pa.scalar(p, pa.binary()) if isinstance(p, bytes) else p for p in pieces if p != b""
     ]
-    return pc.binary_join_element_wise(*arguments, pa.scalar(b"", pa.binary())), bad
+    return pc.binary_join_element_wise(*arguments, pa.scalar(b"", pa.binary())), has_no_key
 
 
-def _any(masks: Sequence[Any]) -> Any:
-    """Where any of the masks is true; `None` if that is nowhere."""
-    found = None
+def _any_of(masks: Sequence[Any]) -> Any:
+    """Return where any of the masks is true; `None` if none is."""
+    combined = None
     for mask in masks:
         if mask is None or not pc.any(mask).as_py():
             continue
         certain = pc.fill_null(mask, fill_value=False)
-        found = certain if found is None else pc.or_(found, certain)
-    return found
+        combined = certain if combined is None else pc.or_(combined, certain)
+    return combined
 
 
-def _violations(field: FieldPlan, native: Any, data: Any) -> list[Any]:
+def _violations(field: FieldPlan, values: Any, data: Any) -> list[Any]:
     """Return masks of the rows that violate a constraint of the field."""
     constraints, codec = field.constraints, codec_of(field.dtype)
     masks = []
     if constraints.required:
-        masks.append(native.is_null())
+        masks.append(values.is_null())
     if codec.has_nan and not constraints.allow_nan:
         masks.append(_is_in(data, [b"nan", b"inf", b"-inf"]))
     if constraints.one_of:
@@ -216,23 +207,23 @@ def _violates_any(codec: Codec, tests: list[ConstraintTest], data: Any) -> Any:
 
 
 def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
-    """Encode rows that come as lines of JSON."""
-    read, encode = json_row_decoder(view, strict=False), row_encoder(view)
-    timed = EVENT_TIMESTAMP in batch.schema.names
-    times = batch.column(EVENT_TIMESTAMP) if timed else batch.column("json")
+    """Encode rows that are lines of JSON, one at a time."""
+    decode, encode = json_row_decoder(view, strict=False), row_encoder(view)
+    has_time = EVENT_TIMESTAMP in batch.schema.names
+    times = batch.column(EVENT_TIMESTAMP) if has_time else batch.column("json")
     keys: list[bytes] = []
     rows: list[dict[str, bytes | None]] = []
-    faults: dict[int, RowError] = {}
+    errors: dict[int, RowError] = {}
     for index, line in enumerate(batch.column("json").to_pylist()):
         try:
-            key, row = encode(read(line))
+            key, row = encode(decode(line))
         except ValueRefusedError as error:
-            faults[index] = RowError(error.where, error.message)
+            errors[index] = RowError(error.where, error.message)
             continue
         if not times[index].is_valid:
-            faults[index] = _NO_TIME
+            errors[index] = _NO_TIME
         else:
             keys.append(key)
             rows.append(row)
     values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
-    return EncodedBatch(pa.array(keys, pa.binary()), values, list(faults), faults.__getitem__)
+    return EncodedBatch(pa.array(keys, pa.binary()), values, list(errors), errors.__getitem__)

@@ -1,6 +1,6 @@
-"""Key functions: from the value of an entity's join keys to the key of its hash.
+"""Functions from an entity, the value of its join keys, to the key of its hash.
 
-The common case, one join key of text or int, is one generated expression; everything else
+For a single string or integer join key, the function is one generated expression; everything else
 takes the plain path, which also words the errors.
 """
 
@@ -15,37 +15,36 @@ from featurekit.lower.build import build
 from featurekit.types import codec_of
 
 KeyFunction = Callable[[object], bytes]
-"""From one entity to its key. An entity is the value of its join key; for several join keys
-a tuple in declared order, or a dict by their names."""
+"""Returns the key of an entity. An entity is the value of its join key; with several join keys, a
+tuple in declared order or a dict by name."""
 
 
 def key_function(plan: KeyPlan) -> KeyFunction:
-    """The function from an entity to its key.
+    """Return the function from an entity to its key.
 
     Raises (the function):
-        RequestError: The entity lacks a join key, or names one that is not there.
+        RequestError: A join key is missing or unknown.
         ValueRefusedError: A join key has another type, or is empty.
     """
 
-    def slow(entity: object) -> bytes:
-        return plan.key(
-            [join_key_text(plan, i, v) for i, v in enumerate(join_key_values(plan, entity))]
-        )
+    def key_of_any(entity: object) -> bytes:
+        values = join_key_values(plan, entity)
+        return plan.key([join_key_text(plan, i, value) for i, value in enumerate(values)])
 
     inline = codec_of(plan.join_keys[0].dtype).encoder_expression(None, None)
     if len(plan.join_keys) > 1 or plan.hash_tag_index is not None or inline is None:
-        return slow
+        return key_of_any
     source = (
         "def key(v):\n"
         f" try:\n  data = {inline} else None\n"
         " except UnicodeEncodeError:\n  data = None\n"
-        " return PREFIX + data if data else slow(v)\n"
+        " return PREFIX + data if data else key_of_any(v)\n"
     )
-    return build("key", source, {"PREFIX": plan.entity_prefix.encode(), "slow": slow})
+    return build("key", source, {"PREFIX": plan.entity_prefix.encode(), "key_of_any": key_of_any})
 
 
 def join_key_values(plan: KeyPlan, entity: object) -> tuple[object, ...]:
-    """The values of an entity's join keys, in declared order."""
+    """Return the values of an entity's join keys, in declared order."""
     names = [k.name for k in plan.join_keys]
     if isinstance(entity, Mapping):
         if set(entity) != set(names):
@@ -59,13 +58,13 @@ def join_key_values(plan: KeyPlan, entity: object) -> tuple[object, ...]:
     if not isinstance(entity, tuple | list) or len(entity) != len(names):
         raise RequestError(
             f"{plan.entity} has the join keys {', '.join(names)}; got {entity!r}",
-            hint="give a tuple in that order, or a dict",
+            hint="pass a tuple in that order, or a dict",
         )
     return tuple(entity)
 
 
 def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
-    """The text of one join key, checked."""
+    """Return the text of one join key, checked."""
     join_key = plan.join_keys[index]
     where = f"join key {join_key.name}"
     try:
@@ -78,18 +77,19 @@ def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
 
 
 def parse_entity_id(plan: KeyPlan, text: str) -> object:
-    """The entity whose id is `text`, as it stands in the key: parts joined by `:`, escaped.
+    """Return the entity with an id as it stands in a key: parts joined by `:`, escaped.
 
     Raises:
-        RequestError: It has not one part for each join key.
+        RequestError: The id does not have one part for each join key.
         ValueRefusedError: A part does not fit its join key.
     """
     parts = text.split(":") if len(plan.join_keys) > 1 else [text]
     if len(parts) != len(plan.join_keys):
         names = ":".join(k.name for k in plan.join_keys)
-        raise RequestError(f"'{text}' is no id of {plan.entity}", hint=f"its ids are {names}")
+        raise RequestError(f"'{text}' is not an id of {plan.entity}", hint=f"its ids are {names}")
     if plan.hash_tag_index is not None:
-        parts[plan.hash_tag_index] = parts[plan.hash_tag_index].removeprefix("{").removesuffix("}")
+        tagged = parts[plan.hash_tag_index]
+        parts[plan.hash_tag_index] = tagged.removeprefix("{").removesuffix("}")
     if plan.escapes:
         parts = [unquote(part) for part in parts]
     pairs = zip(plan.join_keys, parts, strict=True)

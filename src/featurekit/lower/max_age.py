@@ -1,8 +1,8 @@
-"""Ages: which values of a row are older than their read allows.
+"""Mark the values of a row that are older than the read allows.
 
-The age of a value is the TTL that it was written with less the TTL that it has left. So a bound on
-the age is a bound on what is left, and that was compiled. TTLs are asked for before the values: if
-a value is written in between, it is taken for older than it is and never for younger.
+A value's age is the TTL it was written with minus its remaining TTL, so a limit on the age is a
+limit on the remaining TTL, and the compiler computes that. A request asks for TTLs before values:
+if a value is written between the two, it looks older than it is, never younger.
 """
 
 from __future__ import annotations
@@ -13,57 +13,55 @@ from featurekit.lower.read import Cell, GroupReader, Stale, group_offsets
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply, Reply
 
-Mark = Callable[[list[Cell], Sequence[Sequence[Reply]]], bool]
-"""Takes a row's cells, and for each group what came before them; marks them in place, and tells
-whether there was anything to mark."""
+MarkStale = Callable[[list[Cell], Sequence[Sequence[Reply]]], bool]
+"""Takes the cells of a row and, for each group, the replies before them; marks stale cells in place
+and returns whether there were any."""
+
+_Limit = tuple[int, int, int, int, list[int]]
+"""A limit on one remaining TTL: its group, the index of its reply, its index in that reply, the least
+TTL in ms, and the cells that it applies to."""
 
 
-def stale_marker(plan: ReadPlan, groups: Sequence[GroupReader]) -> Mark | None:
-    """The function that marks the values of a row that are too old; `None` if no age is bound.
+def stale_marker(plan: ReadPlan, groups: Sequence[GroupReader]) -> MarkStale | None:
+    """Return the function that marks the stale values of a row; `None` if no age is limited.
 
-    A value without any expiry cannot tell its age, so it is too old. Where the server does not
-    tell TTLs, its error takes the place of the value.
+    A value without a TTL has no known age and counts as stale. If the server refuses to report
+    TTLs, its error replaces the value.
     """
-    if not (bounds := _bounds(plan, groups)):
+    if not (limits := _ttl_limits(plan, groups)):
         return None
 
-    def mark(cells: list[Cell], told: Sequence[Sequence[Reply]]) -> bool:
+    def mark_stale(cells: list[Cell], ttl_replies: Sequence[Sequence[Reply]]) -> bool:
         marked = False
-        for group, reply, place, least_ms, ats in bounds:
-            left = told[group][reply]
-            if isinstance(left, list):
-                left = left[place] if place < len(left) else None
-            if not isinstance(left, int) or left < least_ms:
-                for at in ats:
-                    marked |= _spoil(cells, at, left)
+        for group, reply, position, least_ms, indices in limits:
+            ttl_ms = ttl_replies[group][reply]
+            if isinstance(ttl_ms, list):
+                ttl_ms = ttl_ms[position] if position < len(ttl_ms) else None
+            if not isinstance(ttl_ms, int) or ttl_ms < least_ms:
+                for index in indices:
+                    marked |= _mark_cell(cells, index, ttl_ms)
         return marked
 
-    return mark
+    return mark_stale
 
 
-def _bounds(
-    plan: ReadPlan, groups: Sequence[GroupReader]
-) -> list[tuple[int, int, int, int, list[int]]]:
-    """What is to be looked at for each row.
-
-    For each TTL: whose group, which of its replies, the place in that, what must be left, and the
-    cells that this bounds: those of a field, or all that live as long as their key.
-    """
-    starts = group_offsets(plan)
-    found: dict[tuple[int, int, int, int], list[int]] = {}
+def _ttl_limits(plan: ReadPlan, groups: Sequence[GroupReader]) -> list[_Limit]:
+    """Return one limit for each TTL: that of a field, or that of a key for all its fields."""
+    offsets = group_offsets(plan)
+    limits: dict[tuple[int, int, int, int], list[int]] = {}
     for column in plan.columns:
         if column.min_remaining_ttl_ms is not None:
-            ttls, name = groups[column.group].ttls, column.field.name
-            reply, place = (0, ttls.index(name)) if column.field.ttl_ms else (-1, 0)
-            bound = (column.group, reply, place, column.min_remaining_ttl_ms)
-            found.setdefault(bound, []).append(starts[column.group] + column.slot)
-    return [(*bound, ats) for bound, ats in found.items()]
+            fields, name = groups[column.group].ttl_fields, column.field.name
+            reply, position = (0, fields.index(name)) if column.field.ttl_ms else (-1, 0)
+            limit = (column.group, reply, position, column.min_remaining_ttl_ms)
+            limits.setdefault(limit, []).append(offsets[column.group] + column.slot)
+    return [(*limit, indices) for limit, indices in limits.items()]
 
 
-def _spoil(cells: list[Cell], at: int, left: Reply) -> bool:
-    """Mark a cell that has too little left, or whose TTL was not told; if there is a value in it."""
-    cell = cells[at]
+def _mark_cell(cells: list[Cell], index: int, ttl_ms: Reply) -> bool:
+    """Mark a cell that holds a value, whose TTL is too short or unknown."""
+    cell = cells[index]
     if not isinstance(cell, bytes):
         return False
-    cells[at] = left if isinstance(left, ErrorReply) else Stale(cell)
+    cells[index] = ttl_ms if isinstance(ttl_ms, ErrorReply) else Stale(cell)
     return True

@@ -1,4 +1,4 @@
-"""Records: the class of a read's rows, made once for each list of features."""
+"""`Record`, the rows of a reader, and the subclass generated for each list of features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurekit.lower.build import build
 from featurekit.lower.read import (
-    NOTHING,
+    ROW_IS_ABSENT,
     AbsentCounters,
     Cell,
     RowDecoder,
@@ -23,52 +23,52 @@ from featurekit.wire import ErrorReply
 
 
 class Record:
-    """One row of features: `row.tx_count_7d`, or `row["tx_count_7d"]`.
+    """One row of features: `row.tx_count_7d` or `row["tx_count_7d"]`.
 
-    A feature that is not `present` has its default, or else `None`. A feature whose name is also a
-    name of this class is reached by `row["..."]` alone.
+    A feature that is not `present` has its default, or `None` without one. A feature with the
+    name of an attribute of this class is only available as `row["..."]`.
     """
 
-    __slots__ = ("_freshness", "_raw")
+    __slots__ = ("_cells", "_freshness")
 
     _plan: ClassVar[ReadPlan]
     _names: ClassVar[tuple[str, ...]]
 
-    _raw: list[Cell]
+    _cells: list[Cell]
     _freshness: tuple[float | None, ...]
 
     @property
     def found(self) -> bool:
-        """Whether any of the features asked for is stored for this row's entities, however old."""
-        return any(cell is not None and not isinstance(cell, ErrorReply) for cell in self._raw)
+        """Whether any of the requested features is stored for this row's entities, of any age."""
+        return any(cell is not None and not isinstance(cell, ErrorReply) for cell in self._cells)
 
     @property
     def error(self) -> str:
-        """Why the row could not be read, as a server that is away; empty if it could."""
-        return next((str(cell) for cell in self._raw if isinstance(cell, ErrorReply)), "")
+        """Why the row could not be read, such as an unreachable server; empty if it could."""
+        return next((str(cell) for cell in self._cells if isinstance(cell, ErrorReply)), "")
 
     @property
     def statuses(self) -> dict[str, str]:
-        """For each feature its status.
+        """The status of each feature.
 
-        `present`; `default` or `missing` where nothing is stored; `invalid` where what is stored
-        cannot be read; `unavailable` where the server is away (`partial=True`); `stale` where it is
-        older than `max_age` allows.
+        `present`; `default` or `missing` if no value is stored; `invalid` if the stored value
+        does not decode; `unavailable` if the server is unreachable (`partial=True`); `stale` if
+        the value is older than `max_age`.
         """
-        _, statuses = decode_row_by_cell(self._plan, self._raw)
+        _, statuses = decode_row_by_cell(self._plan, self._cells)
         return dict(zip(self._names, statuses, strict=True))
 
     @property
     def freshness(self) -> dict[str, float | None]:
-        """Seconds that each value still has to live; `None` where there is no value.
+        """The remaining TTL of each value in seconds; `None` if there is no value.
 
-        Empty unless the reader was made with `freshness=True`.
+        Empty unless the reader was created with `freshness=True`.
         """
         return dict(zip(self._names, self._freshness, strict=False))
 
     def to_dict(self) -> dict[str, object]:
-        """The features by name, in the order asked for."""
-        values, _ = decode_row_by_cell(self._plan, self._raw)
+        """Return the features by name, in the requested order."""
+        values, _ = decode_row_by_cell(self._plan, self._cells)
         return dict(zip(self._names, values, strict=True))
 
     def __getitem__(self, name: str) -> object:
@@ -82,26 +82,26 @@ class Record:
 
     @override
     def __eq__(self, other: object) -> bool:
-        # By what is stored: a value may be an array, which `==` does not answer for as a whole.
+        # Compares stored bytes: a value may be a numpy array, whose `==` is not one boolean.
         if not isinstance(other, Record):
             return NotImplemented
-        return self._names == other._names and repr(self._raw) == repr(other._raw)
+        return self._names == other._names and repr(self._cells) == repr(other._cells)
 
     __hash__ = None  # type: ignore[assignment]
 
     @override
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
-        return f"Row({inside})"
+        values = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"Row({values})"
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (self._plan, self._raw, self._freshness)
+        return _rebuild_record, (self._plan, self._cells, self._freshness)
 
 
 @lru_cache(maxsize=256)
 def record_class(plan: ReadPlan) -> type[Record]:
-    """The class of the plan's rows: made with the decoded values, the raw cells, and TTLs."""
+    """Return the class of a plan's rows; its arguments are the values, the cells and the TTLs."""
     reserved = set(dir(Record))
     names = tuple(column.name for column in plan.columns)
     slots = [name for name in names if name not in reserved]
@@ -111,8 +111,8 @@ def record_class(plan: ReadPlan) -> type[Record]:
         f" __slots__ = {tuple(slots)!r}\n"
         " _plan = PLAN\n"
         " _names = NAMES\n"
-        " def __init__(s, values, raw, freshness=()):\n"
-        "  s._raw = raw\n"
+        " def __init__(s, values, cells, freshness=()):\n"
+        "  s._cells = cells\n"
         "  s._freshness = freshness\n"
         f"  {targets}, = values\n"
     )
@@ -121,39 +121,41 @@ def record_class(plan: ReadPlan) -> type[Record]:
 
 
 def record_function(
-    plan: ReadPlan, otherwise: RowDecoder, steps: AbsentCounters | None = None
+    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None = None
 ) -> RowDecoder:
-    """The generated function from raw values to a record of their features.
+    """Return the generated function from a row's cells to a record.
 
-    It decodes right into the record, which is the quickest way to make one.
+    It decodes straight into the slots of the record, which is the fastest way to create one.
 
     Args:
-        plan: What is read.
-        otherwise: Takes what does not decode, whatever it is.
-        steps: What counts the values that are not there; `None` if nobody does.
+        plan: The read.
+        fallback: Decodes the replies for which the generated function raises.
+        absent: Counts absent values, if given.
     """
-    terms, defaults, known = decoder_expressions(plan, steps)
+    terms, defaults, names = decoder_expressions(plan, absent)
     reserved = dir(Record)
     targets = ["_" if c.name in reserved else f"s.{c.name}" for c in plan.columns]
-    body = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
-    none = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))
+    values = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
+    all_absent = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))
     source = (
         "def record(r):\n"
         " s = new(Row)\n"
-        " s._raw = r\n"
+        " s._cells = r\n"
         " s._freshness = ()\n"
         " try:\n"
-        f"  if {NOTHING}:\n{'   next(A)' if steps else ''}\n{none}   return s\n"
-        f"{body}"
+        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n{all_absent}   return s\n"
+        f"{values}"
         " except E:\n"
-        "  return otherwise(r)\n"
+        "  return fallback(r)\n"
         " return s\n"
     )
     row = record_class(plan)
-    known |= {"Row": row, "new": row.__new__, "E": DECODE_ERRORS, "otherwise": otherwise}
-    return build("record", source, known)
+    names |= {"Row": row, "new": row.__new__, "E": DECODE_ERRORS, "fallback": fallback}
+    return build("record", source, names)
 
 
-def _again(plan: ReadPlan, raw: list[Cell], freshness: tuple[float | None, ...]) -> Record:
-    values, _ = decode_row_by_cell(plan, raw)
-    return record_class(plan)(values, raw, freshness)  # type: ignore[call-arg]
+def _rebuild_record(
+    plan: ReadPlan, cells: list[Cell], freshness: tuple[float | None, ...]
+) -> Record:
+    values, _ = decode_row_by_cell(plan, cells)
+    return record_class(plan)(values, cells, freshness)  # type: ignore[call-arg]

@@ -1,7 +1,18 @@
-"""Scripts: what a server does in one step, where one command must write a whole row.
+"""Lua scripts that write a whole row or event in one atomic step.
 
-A script is atomic and does not roll back. So it writes first what may be refused for want of
-memory or for the key's type, and asks beforehand whether the user may do what comes after that.
+`ROW` writes a row where `MULTI` is not available; `EVENT` writes an event ordered by its time.
+
+- Atomic: no other client sees a part of the write. A script does not roll back, however, so a
+  failing command must not leave earlier writes behind.
+- Invariant: no field stays in the hash without its expiry. Commands that can fail for lack of
+  memory or because the key is not a hash come first, before anything has changed. `ROW` asks
+  `acl_check_cmd` whether the user may run the later commands. If `HPEXPIRE` fails all the same,
+  the script deletes the fields that it has just set, and fails.
+- `EVENT` compares and sets the view's newest event time in the same step, so two writers cannot
+  both pass the comparison. The event time is a field of the hash, `@{view}`, with a deadline of
+  its own that outlives the values; it is set like the other fields.
+- Rejected: `MULTI` with `WATCH` (two more round trips, and retries under contention), and a key of
+  its own for the event time (another slot on a cluster, and a second expiry to keep in step).
 """
 
 from __future__ import annotations
@@ -15,18 +26,18 @@ from featurekit.wire import command
 
 @dataclass(frozen=True)
 class Script:
-    """A script and the commands about it."""
+    """A Lua script and the commands that load and call it."""
 
     text: bytes
 
     @cached_property
     def sha(self) -> bytes:
-        """What `EVALSHA` calls it by."""
+        """The digest that `EVALSHA` takes."""
         return hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
     @cached_property
     def load(self) -> bytes:
-        """The command that makes it known to a server."""
+        """The command that loads the script into a server."""
         return command(b"SCRIPT", b"LOAD", self.text)
 
 
@@ -59,9 +70,11 @@ end
 for i = at, #ARGV do redis.call('HDEL', key, ARGV[i]) end
 return 1
 """)
-"""Writes an event that is ordered by its time. KEYS: the hash. ARGV: clock field, event time, whether
-there is HSETEX, groups; for each group its deadline, its size and its pairs; then the fields to
-delete. The clock is set as one of them."""
+"""Writes an event ordered by its time; returns 0 if a newer event was written before, else 1.
+
+KEYS: the hash. ARGV: the event time field, the event time, whether the server has HSETEX, the number
+of groups; for each group its deadline, its size and its pairs; then the fields to delete. The event
+time is a pair of one of the groups."""
 
 ROW = Script(b"""
 local key, ttl, hsetex = KEYS[1], ARGV[1], ARGV[2] == '1'
@@ -96,8 +109,10 @@ if gone > 0 then redis.call('HDEL', key, unpack(ARGV, at)) end
 if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) end
 return 1
 """)
-"""Writes a row. KEYS: the hash. ARGV: the key's TTL in ms (0 for none to be set), whether there is
-HSETEX, groups, how many fields to delete; for each group its TTL in ms (0 for the key's), its size
-and its pairs; then the fields to delete."""
+"""Writes a row and returns 1.
+
+KEYS: the hash. ARGV: the key's TTL in ms (0 to leave it alone), whether the server has HSETEX, the
+number of groups, the number of fields to delete; for each group its TTL in ms (0 for the key's TTL),
+its size and its pairs; then the fields to delete."""
 
 SCRIPTS = (ROW, EVENT)

@@ -1,14 +1,14 @@
-"""Units: the commands that write one entity's row, which apply together or not at all.
+"""Write groups: the commands that write one entity's row, applied together or not at all.
 
 The rules of expiry are here and nowhere else (docs/wire-format.md, "Expiry"):
 
-- A batch view that owns the key sets its fields, deletes what is null or retired, and renews
-  the key's TTL.
-- A view that expires by field gives each field it sets that field's own TTL: by `HSETEX`
-  where the server has it, else by `HSET` and `HPEXPIRE`.
-- Where transactions cannot be had, a row is one call of a script that does the same.
-- `HPEXPIRE` alone, `KEEPTTL` and increments are never sent: on some servers they bring
-  expired values back, or lose their expiry.
+- A batch view that owns the key sets its fields, deletes null and retired ones, and renews the
+  key's TTL.
+- A view with `expires: field` gives each field that it sets that field's own TTL: with `HSETEX` if
+  the server has it, otherwise with `HSET` and `HPEXPIRE`.
+- Without transactions, a row is one call of a script that does the same.
+- `HPEXPIRE` alone, `KEEPTTL` and increments are never sent: on some servers they restore expired
+  values, or lose their expiry.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ class WriteGroup:
     """Commands about one key.
 
     Attributes:
-        data: The commands, framed.
-        commands: How many they are.
-        lines: How many lines their replies take if nothing is refused.
+        data: The framed commands.
+        commands: The number of commands.
+        reply_lines: The number of lines in their replies if no command fails.
     """
 
     data: bytes
     commands: int
-    lines: int
+    reply_lines: int
 
 
 WriteGroupFunction = Callable[[bytes, Mapping[str, bytes | None]], WriteGroup]
-"""From a key and its fields' bytes to the unit that writes them; `None` deletes a field."""
+"""Returns the write group for a key and the bytes of its fields; `None` deletes a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a server is to be told that commands belong together.
+    """The commands that a server supports for writing a row as a whole.
 
     Attributes:
         hsetex: Whether it has `HSETEX` (Redis 8, Valkey 9).
-        transactions: Whether `MULTI` may be sent. Not to a cluster, where it fails while its slot
-            moves: there a unit is one command.
+        transactions: Whether to use `MULTI`. Not on a cluster, where it fails while its slot
+            moves: there, a write group is one command.
     """
 
     hsetex: bool
@@ -55,54 +55,53 @@ class Dialect:
 
 
 def batch_write_group(view: ViewPlan, dialect: Dialect) -> WriteGroupFunction:
-    """The function that makes units for a batch view: fields that are not given are deleted."""
+    """Return the function that builds the write groups of a batch view; absent fields are deleted."""
     names = [field.name for field in view.fields]
-    lives = ttl_groups(view)
+    fields_by_ttl = ttl_groups(view)
     retired = [name.encode() for name in view.retired]
     key_ttl_ms = view_key_ttl_ms(view)
 
-    def unit(key: bytes, row: Mapping[str, bytes | None]) -> WriteGroup:
+    def write_group(key: bytes, row: Mapping[str, bytes | None]) -> WriteGroup:
         groups = {
             ttl_ms: [(n.encode(), v) for n in group if (v := row.get(n)) is not None]
-            for ttl_ms, group in lives.items()
+            for ttl_ms, group in fields_by_ttl.items()
         }
-        gone = [n.encode() for n in names if row.get(n) is None] + retired
+        deletes = [n.encode() for n in names if row.get(n) is None] + retired
         if not dialect.transactions:
-            return WriteGroup(
-                row_command(key, groups, gone, key_ttl_ms, hsetex=dialect.hsetex), 1, 1
-            )
-        parts: list[bytes] = []
+            data = row_command(key, groups, deletes, key_ttl_ms, hsetex=dialect.hsetex)
+            return WriteGroup(data, 1, 1)
+        commands: list[bytes] = []
         lines = 0
         for ttl_ms, items in groups.items():
-            parts += set_commands(key, items, ttl_ms, hsetex=dialect.hsetex)
-            # HPEXPIRE answers with a line for each field.
+            commands += set_commands(key, items, ttl_ms, hsetex=dialect.hsetex)
+            # HPEXPIRE replies with one line for each field.
             lines += len(items) if ttl_ms and not dialect.hsetex else 0
-        if gone:
-            parts.append(command(b"HDEL", key, *gone))
+        if deletes:
+            commands.append(command(b"HDEL", key, *deletes))
         if key_ttl_ms:
-            parts.append(command(b"PEXPIRE", key, b"%d" % key_ttl_ms))
-        return WriteGroup(b"".join(parts), len(parts), len(parts) + lines)
+            commands.append(command(b"PEXPIRE", key, b"%d" % key_ttl_ms))
+        return WriteGroup(b"".join(commands), len(commands), len(commands) + lines)
 
-    return unit
+    return write_group
 
 
 def view_key_ttl_ms(view: ViewPlan) -> int:
-    """The TTL in ms that a write of the view gives to the key; 0 if it gives none."""
+    """Return the TTL in ms that a write of the view sets on the key; 0 for none."""
     return view.ttl_ms if view.expires == "key" else 0
 
 
 def ttl_groups(view: ViewPlan) -> dict[int, list[str]]:
-    """The view's fields by the TTL in ms that a write gives them; 0 is the key's."""
-    lives: dict[int, list[str]] = {}
+    """Return the view's fields by the TTL in ms that a write sets; 0 means the key's TTL."""
+    groups: dict[int, list[str]] = {}
     for field in view.fields:
-        lives.setdefault(field.ttl_ms, []).append(field.name)
-    return lives
+        groups.setdefault(field.ttl_ms, []).append(field.name)
+    return groups
 
 
 def set_commands(
     key: bytes, items: list[tuple[bytes, bytes]], ttl_ms: int, *, hsetex: bool
 ) -> list[bytes]:
-    """The commands that set fields of one TTL; none for no fields. They belong in one unit."""
+    """Return the commands that set fields with one TTL; they belong in one write group."""
     if not items:
         return []
     flat = [part for item in items for part in item]
@@ -121,87 +120,84 @@ def set_commands(
 def row_command(
     key: bytes,
     groups: Mapping[int, Sequence[tuple[bytes, bytes]]],
-    gone: Sequence[bytes],
+    deletes: Sequence[bytes],
     key_ttl_ms: int,
     *,
     hsetex: bool,
 ) -> bytes:
-    """The one command that writes a row, which answers 1.
+    """Return the one command that writes a row; its reply is 1.
 
-    It is `HSETEX` where that does all of it: fields of one TTL and nothing else. Or else it is a
-    call of the script `ROW`, at twice the server's work.
+    It is `HSETEX` if that suffices: fields of one TTL and nothing else. Otherwise it calls the
+    script `ROW`, which costs the server twice as much.
 
     Args:
         key: The hash.
-        groups: Fields and their bytes by the TTL in ms they get; 0 is the key's.
-        gone: Fields to delete.
-        key_ttl_ms: The TTL that the key gets; 0 for none.
+        groups: Fields and their bytes by TTL in ms; 0 means the key's TTL.
+        deletes: Fields to delete.
+        key_ttl_ms: The TTL to set on the key; 0 for none.
         hsetex: Whether the server has `HSETEX`.
     """
     filled = {ttl_ms: list(items) for ttl_ms, items in groups.items() if items}
-    if hsetex and len(filled) == 1 and not gone and not key_ttl_ms:
-        [alone] = [set_commands(key, items, ttl, hsetex=True) for ttl, items in filled.items()]
-        return b"".join(alone)
-    parts = [
-        b"%d" % key_ttl_ms,
-        hsetex_flag(hsetex=hsetex),
-        b"%d" % len(filled),
-        b"%d" % len(gone),
-    ]
+    if hsetex and len(filled) == 1 and not deletes and not key_ttl_ms:
+        [commands] = [set_commands(key, items, ttl, hsetex=True) for ttl, items in filled.items()]
+        return b"".join(commands)
+    counts = [b"%d" % len(filled), b"%d" % len(deletes)]
+    arguments = [b"%d" % key_ttl_ms, hsetex_flag(hsetex=hsetex), *counts]
     for ttl_ms, items in filled.items():
-        parts += [b"%d" % ttl_ms, b"%d" % len(items), *(part for item in items for part in item)]
-    return command(b"EVALSHA", ROW.sha, b"1", key, *parts, *gone)
+        pairs = [part for item in items for part in item]
+        arguments += [b"%d" % ttl_ms, b"%d" % len(items), *pairs]
+    return command(b"EVALSHA", ROW.sha, b"1", key, *arguments, *deletes)
 
 
 def hsetex_flag(*, hsetex: bool) -> bytes:
-    """Whether there is `HSETEX`, as scripts are told."""
+    """Return the argument of scripts that says whether the server has `HSETEX`."""
     return b"1" if hsetex else b"0"
 
 
-def transaction(unit: WriteGroup) -> bytes:
-    """A unit between `MULTI` and `EXEC`: two more replies, each command's twice in lines."""
-    return MULTI + unit.data + EXEC
+def transaction(group: WriteGroup) -> bytes:
+    """Return a write group between `MULTI` and `EXEC`.
+
+    It gets two more replies than the group's commands, and one line more for each command.
+    """
+    return MULTI + group.data + EXEC
 
 
 def command_errors(replies: Sequence[Reply]) -> dict[int, str]:
-    """As `row_errors`, where each row is one command."""
+    """Return errors by row index, as `row_errors` does, for rows of one command each."""
     return {i: str(reply) for i, reply in enumerate(replies) if isinstance(reply, ErrorReply)}
 
 
 def row_errors(replies: list[Reply], commands: list[int], block: int) -> dict[int, str]:
-    """Which rows of a chunk the server refused, and why.
+    """Return the server's errors for the rows of a chunk, by row index.
 
     Args:
-        replies: All replies to the chunk: for each block `MULTI`, the queued, `EXEC`.
-        commands: How many commands each row has.
-        block: Rows in a transaction.
-
-    Returns:
-        The server's words by the row's index; a refused transaction refuses all its rows.
+        replies: All replies to the chunk: for each transaction those to `MULTI`, to the queued
+            commands, and to `EXEC`.
+        commands: The number of commands of each row.
+        block: The number of rows in a transaction; a failed transaction fails all its rows.
     """
-    faults: dict[int, str] = {}
-    at = 0
+    errors: dict[int, str] = {}
+    position = 0
     for start in range(0, len(commands), block):
         counts = commands[start : start + block]
         size = sum(counts) + 2
-        queued, done = replies[at : at + size - 1], replies[at + size - 1]
-        at += size
-        if not isinstance(done, list):
-            error = first_error(queued) or first_error([done])
-            faults |= {
-                start + i: str(error or "the transaction was dropped") for i in range(len(counts))
-            }
+        queued, executed = replies[position : position + size - 1], replies[position + size - 1]
+        position += size
+        if not isinstance(executed, list):
+            error = first_error(queued) or first_error([executed])
+            text = str(error or "the server discarded the transaction")
+            errors |= dict.fromkeys(range(start, start + len(counts)), text)
             continue
-        position = 0
-        for i, count in enumerate(counts):
-            if (fault := _fault(done[position : position + count])) is not None:
-                faults[start + i] = fault
-            position += count
-    return faults
+        first = 0
+        for index, count in enumerate(counts, start):
+            if (message := _group_error(executed[first : first + count])) is not None:
+                errors[index] = message
+            first += count
+    return errors
 
 
-def _fault(replies: list[Reply]) -> str | None:
-    """What is wrong with the replies to one unit: an error, or a field left without expiry."""
+def _group_error(replies: list[Reply]) -> str | None:
+    """Return what failed in one write group: a command, or the expiry of a field."""
     if (error := first_error(replies)) is not None:
         return str(error)
     for reply in replies:

@@ -106,7 +106,7 @@ def _transactions(groups: _KeyedGroups, rejected: int) -> LoadBatch:
     chunk = Chunk(
         data=b"".join(transaction(group) for _, group in groups),
         replies=sum(group.commands + 2 for _, group in groups),
-        reply_lines=sum(group.commands + 2 + group.lines for _, group in groups),
+        reply_lines=sum(group.commands + 2 + group.reply_lines for _, group in groups),
         rows=len(groups),
     )
     return LoadBatch(

@@ -77,7 +77,7 @@ def encode_tables(
     """
     for batch in scan.batches:
         encoded = encode_batch(view, scan.form, batch)
-        if encoded.bad:
+        if encoded.rejected:
             _reject(view, batch, encoded, rejects, locate)
         yield _load_batch(view, encoded, dialect)
 
@@ -90,25 +90,27 @@ def _reject(
     locate: LocateRow,
 ) -> None:
     if rejects is None:
-        fault = encoded.fault(encoded.bad[0])
-        row = _identifying_values(view, batch, encoded.bad[0])
+        error = encoded.error(encoded.rejected[0])
+        row = _identifying_values(view, batch, encoded.rejected[0])
         keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
-        where = ", ".join(part for part in (view.name, locate(row), keys, fault.field) if part)
-        all_bad = len(encoded.bad) == batch.num_rows
+        where = ", ".join(part for part in (view.name, locate(row), keys, error.field) if part)
+        all_rejected = len(encoded.rejected) == batch.num_rows
         raise BadRowError(
-            fault.reason, where=where, hint=_hint(view, batch, fault.field, all_bad=all_bad)
+            error.reason,
+            where=where,
+            hint=_hint(view, batch, error.field, all_rejected=all_rejected),
         )
-    faults = [encoded.fault(index) for index in encoded.bad]
+    errors = [encoded.error(index) for index in encoded.rejected]
     rejects.add(
-        batch.take(pa.array(encoded.bad)),
-        [f"{fault.field}: {fault.reason}" if fault.field else fault.reason for fault in faults],
+        batch.take(pa.array(encoded.rejected)),
+        [f"{error.field}: {error.reason}" if error.field else error.reason for error in errors],
     )
 
 
-def _hint(view: ViewPlan, batch: Any, name: str, *, all_bad: bool) -> str:
+def _hint(view: ViewPlan, batch: Any, name: str, *, all_rejected: bool) -> str:
     """Return what to do about a bad row. If all rows are bad, the column's type is the cause."""
     fields = {field.name: field.dtype for field in view.fields}
-    if all_bad and batch.num_rows > 1 and name in fields and name in batch.schema.names:
+    if all_rejected and batch.num_rows > 1 and name in fields and name in batch.schema.names:
         column = batch.schema.field(name).type
         return (
             f"the column is {column}, the field is {fields[name]}, and no row of this batch fits; "
@@ -141,15 +143,15 @@ def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, obj
 
 def _load_batch(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> LoadBatch:
     if not len(encoded.keys):
-        return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.bad))
-    built = build_chunk(view, encoded.keys, encoded.values, dialect)
+        return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.rejected))
+    chunk = build_chunk(view, encoded.keys, encoded.values, dialect)
 
     def row_spans() -> RowSpans:
-        return encoded.keys.to_pylist(), built.ends()
+        return encoded.keys.to_pylist(), chunk.row_ends()
 
     return LoadBatch(
-        Chunk(built.data, built.replies, built.lines, len(encoded.keys), row_spans),
-        built.faults,
+        Chunk(chunk.data, chunk.replies, chunk.reply_lines, len(encoded.keys), row_spans),
+        chunk.row_errors,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
-        len(encoded.bad),
+        len(encoded.rejected),
     )

@@ -74,7 +74,7 @@ class OnlineReader:
             (reader.key, [join_key.name for join_key in group.key.join_keys])
             for reader, group in zip(self._groups, plan.groups, strict=True)
         ]
-        self._replies_per_request = self._groups[0].width
+        self._replies_per_request = self._groups[0].replies_per_request
         self._decodes_each_reply = len(plan.groups) == self._replies_per_request == 1
         counters = counters or Counters()
         self._counters = counters.add_reader(self, plan)

@@ -92,7 +92,7 @@ class ReplyDecoder:
         self._counters = counters
         self._empty_rows = empty_rows
         self._freshness = freshness
-        self._replies_per_request = groups[0].width
+        self._replies_per_request = groups[0].replies_per_request
         self._mark_stale = stale_marker(plan, groups)
         self._unknown_ages: Seconds = (None,) * len(plan.columns)
         self._keeps_event_time = any(column.event_time_field for column in plan.columns)
@@ -117,7 +117,7 @@ class ReplyDecoder:
 
     def row_by_cell(self, reply: Any) -> tuple[Any, ...]:
         """Decode a row that the generated function gave up, after it counted some absent values."""
-        cells = _cells(reply, sum(group.fields for group in self._groups))
+        cells = _cells(reply, sum(group.field_count for group in self._groups))
         return self._partial_row(cells, counted=True)
 
     def record_by_cell(self, reply: Any) -> Record:
@@ -151,7 +151,7 @@ class ReplyDecoder:
         """Decode one row from the replies for each group."""
         pairs = zip(replies, self._groups, strict=True)
         cells = list(
-            chain.from_iterable([_cells(each[-1], group.fields) for each, group in pairs])
+            chain.from_iterable([_cells(each[-1], group.field_count) for each, group in pairs])
         )
         is_partial = any(not isinstance(each[-1], list) for each in replies)
         if self._mark_stale is not None:
@@ -186,7 +186,7 @@ class ReplyDecoder:
     def _ttls_s(self, replies: Sequence[Sequence[Any]]) -> Seconds:
         """Return the seconds until each value expires, by its own TTL or its key's."""
         by_group = [
-            _group_ttls_s(each, group.fields)
+            _group_ttls_s(each, group.field_count)
             for each, group in zip(replies, self._groups, strict=True)
         ]
         return tuple([by_group[column.group][column.slot] for column in self._plan.columns])
@@ -233,7 +233,7 @@ def _ttl_s(ttl_ms: int) -> float:
 def _age_s(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
     if not column.event_time_field or not isinstance(values, list):
         return None
-    event_time = values[group.fields + group.clocks.index(column.event_time_field)]
+    event_time = values[group.field_count + group.event_time_fields.index(column.event_time_field)]
     if (
         values[column.slot] is None
         or not isinstance(event_time, bytes)

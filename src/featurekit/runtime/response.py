@@ -11,8 +11,8 @@ from typing_extensions import override
 from featurekit.errors import MissingExtraError
 from featurekit.lower.read import (
     PRESENT,
+    Cells,
     PartialRow,
-    Raw,
     absent_status,
     decode_row_by_cell,
     group_offsets,
@@ -54,7 +54,7 @@ class ResponseSchema:
             absent=tuple(absent_status(column.field) for column in columns),
         )
 
-    def statuses(self, cells: Raw) -> tuple[str, ...]:
+    def statuses(self, cells: Cells) -> tuple[str, ...]:
         """Return the statuses of a row."""
         if isinstance(cells, PartialRow):
             return decode_row_by_cell(self.plan, cells)[1]
@@ -219,7 +219,7 @@ class OnlineResponse:
         return f"<OnlineResponse: {len(self)} rows of {listed}>"
 
 
-def _any_stored(cells: Raw) -> bool:
+def _any_stored(cells: Cells) -> bool:
     if type(cells) is list:  # without errors
         return cells.count(None) < len(cells)
     return any(cell is not None and not isinstance(cell, ErrorReply) for cell in cells)
