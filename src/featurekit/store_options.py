@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
@@ -13,6 +13,8 @@ TLS_SCHEMES = tuple(scheme for scheme in SCHEMES if scheme.startswith("rediss"))
 REPLICATED_SCHEMES = (*CLUSTER_SCHEMES, *SENTINEL_SCHEMES)
 
 PRIMARY, REPLICA = "primary", "replica"
+ReadFrom = Literal["primary", "replica"]
+CertificateCheck = Literal["required", "optional", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ _TABLE = (
         name="read_from",
         kind="choice",
         default=PRIMARY,
-        choices=(PRIMARY, REPLICA),
+        choices=get_args(ReadFrom),
         schemes=REPLICATED_SCHEMES,
         yaml_key="read_from",
         example="read_from: replica",
@@ -153,7 +155,7 @@ _TABLE = (
         name="ssl_cert_reqs",
         kind="choice",
         default="required",
-        choices=("required", "optional", "none"),
+        choices=get_args(CertificateCheck),
         schemes=TLS_SCHEMES,
         yaml_key="tls.cert_reqs",
         example="cert_reqs: required",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -20,7 +20,7 @@ from featurekit.models.scalars import (
     TextList,
     format_raw,
 )
-from featurekit.store_options import SCHEMES, STORE_OPTIONS
+from featurekit.store_options import SCHEMES, STORE_OPTIONS, CertificateCheck, ReadFrom
 
 
 def _check_url(text: str) -> str:
@@ -64,7 +64,7 @@ class Tls(Model):
     ca_certs: NonEmptyText | None = _option("ssl_ca_certs")
     certfile: NonEmptyText | None = _option("ssl_certfile")
     keyfile: NonEmptyText | None = _option("ssl_keyfile")
-    cert_reqs: Literal["required", "optional", "none"] = _option("ssl_cert_reqs")
+    cert_reqs: CertificateCheck = _option("ssl_cert_reqs")
     check_hostname: Flag = _option("ssl_check_hostname")
 
 
@@ -90,7 +90,7 @@ class OnlineStoreConfig(Model):
     retries: NonNegativeInt = _option("retries")
     max_connections: PositiveInt | None = _option("max_connections")
     health_check: ShortDuration = _option("health_check")
-    read_from: Literal["primary", "replica"] = _option("read_from")
+    read_from: ReadFrom = _option("read_from")
     tls: Tls | None = Field(
         default=None,
         description="TLS settings, for example `tls: {ca_certs: ca.crt}`.",
