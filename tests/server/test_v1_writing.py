@@ -68,7 +68,7 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/views/profile/write", {"rows": [5]}, 422, "an object of join keys and fields"),
         ("/v1/views/profile/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
         ("/v1/views/profile/write", {"rows": [{"user_id": "u1", "tx_count_7d": -1}]}, 422, "is below min"),
-        ("/v1/views/profile/write", {"rows": [{}], "ttl_s": 5}, 422, "whose TTL is declared"),
+        ("/v1/views/profile/write", {"rows": [{}], "ttl_s": 5}, 422, "its TTL is declared in YAML"),
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "tx_count_5m": 1.5}]}, 422, "not an int64"),
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "x": 1}]}, 422, "no such field"),
         ("/v1/views/activity/write", {"rows": [{"user_id": "u1", "event_timestamp": 1}]}, 422, "no such field"),

@@ -32,6 +32,7 @@ from featurekit.repo.diagnostics.view_status import (
     with_stream_freshness,
 )
 from featurekit.repo.history import ApplyRecord, LoadRecord
+from featurekit.repo.json_rows import RowWriter
 from featurekit.repo.materialization import Materializer, OnBadRow, delete_entities
 from featurekit.repo.registry_store import (
     OnlineRegistryStore,
@@ -39,7 +40,6 @@ from featurekit.repo.registry_store import (
     RegistryStore,
     open_registry_store,
 )
-from featurekit.repo.row_writer import RowWriter
 from featurekit.repo.serving import Features, MaxAge, ReaderService
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.streaming import Streaming

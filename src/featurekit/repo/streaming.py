@@ -18,7 +18,7 @@ from featurekit.errors import FeatureKitError, RequestError
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
-from featurekit.repo.jsonl import Lines, line_reader
+from featurekit.repo.json_rows import JsonlEventWriter
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
@@ -152,17 +152,13 @@ class Streaming:
         """
         if on_bad_event not in ("fail", "skip"):
             raise RequestError(f"on_bad_event must be 'fail' or 'skip', not {on_bad_event!r}")
-        counter = self.counters.events(view)
-        writer = StreamWriter(self.plan.view(view), self.handle, counter)
-        read = line_reader(writer.plan)
-        report = WriteReport()
-        first = 1
+        plan, metrics = self.plan.view(view), self.counters.events(view)
+        stream_writer = StreamWriter(plan, self.handle, metrics)
+        writer = JsonlEventWriter(stream_writer, metrics, skip=on_bad_event == "skip")
+        report, first_number = writer.report, 1
         for lines in batches:
-            parsed = Lines(skip=on_bad_event == "skip", report=report, count=counter)
-            for number, line in enumerate(lines, first):
-                parsed.add(number, line, read)
-            parsed.write(writer, ttl)
-            first += len(lines)
+            writer.write(lines, first_number, ttl)
+            first_number += len(lines)
             if on_rejected is not None:
                 for _, reason in sorted(report.rejected):
                     on_rejected(reason)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from featurekit.errors import FeatureKitError, LockedError, RequestError
 from featurekit.plan import RepoPlan
 from featurekit.repo import FeatureStore
-from featurekit.repo.row_writer import RowsReport, RowWriter
+from featurekit.repo.json_rows import RowsReport, RowWriter
 from featurekit.repo.time_arguments import Time
 from featurekit.runtime.load import MaterializeReport
 from featurekit.server.context import ServerContext

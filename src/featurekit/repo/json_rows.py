@@ -1,0 +1,228 @@
+"""Rows and events given as JSON: as objects by HTTP requests, as lines by commands.
+
+Writes of this kind are small and frequent. Unlike loads, they take no lock and are not recorded in
+the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from featurekit.errors import (
+    BadEventError,
+    FeatureKitError,
+    RequestError,
+    ValueRefusedError,
+    name_hint,
+)
+from featurekit.lower.rows import json_object_decoder, object_row_decoder
+from featurekit.plan import ViewPlan
+from featurekit.ports import StoreHandle, StreamEvent
+from featurekit.runtime.counters import Counters
+from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
+from featurekit.runtime.load import MaterializeReport, send_batches
+from featurekit.runtime.load_rows import InputRow, encode_rows
+from featurekit.runtime.metrics import EventMetrics
+from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.types import short_repr
+
+_DecodeObject = Callable[[dict[str, object]], Event]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsReport:
+    """The outcome of a write of JSON objects.
+
+    Attributes:
+        view: The view's name.
+        written: Rows written.
+        dropped_older: Rows older than the stored one; only with `ordering: event_time`.
+        dropped_expired: Rows past their expiry on arrival; only with `ordering: event_time`.
+    """
+
+    view: str
+    written: int
+    dropped_older: int = 0
+    dropped_expired: int = 0
+
+
+class RowWriter:
+    """Writes JSON objects into a batch or stream view. Thread-safe.
+
+    Attributes:
+        view: The compiled view.
+    """
+
+    def __init__(self, view: ViewPlan, handle: StoreHandle, counters: Counters) -> None:
+        self.view = view
+        self._handle = handle
+        self._counters = counters
+        self._stream: tuple[StreamWriter, _DecodeObject] | None = None
+        if view.kind == "stream":
+            writer = StreamWriter(view, handle, counters.events(view.name))
+            self._stream = writer, _object_event_decoder(view)
+        self._decode_row = object_row_decoder(view, strict=True)
+
+    def write(self, rows: Sequence[object], *, ttl: timedelta | int | None = None) -> RowsReport:
+        """Write rows in order. Nothing is sent unless all of them fit.
+
+        Args:
+            rows: JSON objects of join keys and fields, with fractions as `Decimal`. In a batch view
+                a field that is missing from a row is deleted, as null is; in a stream view it keeps
+                its value.
+            ttl: For stream views, a TTL to use instead of the declared ones.
+
+        Raises:
+            BadRowError: A row does not fit a batch view; names its index.
+            BadEventError: A row does not fit a stream view; names its index.
+            RequestError: A row is not an object, or a TTL was given for a batch view.
+            StoreError: The store refused a row. Safe to retry.
+        """
+        objects = [_check_object(row, self.view, index) for index, row in enumerate(rows)]
+        if self._stream is not None:
+            return self._write_events(*self._stream, objects, ttl)
+        if ttl is not None:
+            raise RequestError(
+                f"feature view '{self.view.name}' is a batch view: its TTL is declared in YAML",
+                where="ttl",
+            )
+        return self._write_rows(objects)
+
+    def _write_rows(self, objects: list[dict[str, object]]) -> RowsReport:
+        store, report = self._handle.store, MaterializeReport(self.view.name)
+        store.check_writable(self.view.key.prefix)
+        rows = [self._input_row(index, row) for index, row in enumerate(objects)]
+        batches = list(encode_rows(self.view, rows, None, set(), store.capabilities))
+        send_batches(store, iter(batches), report, skip=False, on_batch=_ignore_progress)
+        self._counters.loads(self.view.name).rows_written += report.rows_written
+        return RowsReport(self.view.name, report.rows_written)
+
+    def _input_row(self, index: int, row: dict[str, object]) -> InputRow:
+        try:
+            return InputRow(f"row {index}", self._decode_row(row), row)
+        except ValueRefusedError as error:
+            return InputRow(f"row {index}", error, row)
+
+    def _write_events(
+        self,
+        writer: StreamWriter,
+        decode: _DecodeObject,
+        objects: list[dict[str, object]],
+        ttl: timedelta | int | None,
+    ) -> RowsReport:
+        events = []
+        for index, row in enumerate(objects):
+            try:
+                events.append(decode(row))
+            except ValueRefusedError as error:
+                raise BadEventError(
+                    error.message,
+                    where=_join(self.view.name, f"event {index}", error.where),
+                    hint=error.hint,
+                    index=index,
+                ) from error
+        report = writer.write_many(events, ttl=ttl, encode_first=True)
+        return RowsReport(
+            self.view.name, report.written, report.dropped_older, report.dropped_expired
+        )
+
+
+def _check_object(row: object, view: ViewPlan, index: int) -> dict[str, object]:
+    if not isinstance(row, Mapping):
+        raise RequestError(
+            f"expected an object of join keys and fields, not {short_repr(row)}",
+            where=f"{view.name}, row {index}",
+        )
+    return dict(row)
+
+
+def _ignore_progress(_done: int) -> None:
+    """Do nothing: such writes have no progress bar."""
+
+
+class JsonlEventWriter:
+    """Writes batches of JSON Lines into a stream view.
+
+    Attributes:
+        report: The counts of all batches, with the rejected events by line number.
+    """
+
+    def __init__(self, writer: StreamWriter, metrics: EventMetrics, *, skip: bool) -> None:
+        self.report = WriteReport()
+        self._writer = writer
+        self._metrics = metrics
+        self._skip = skip
+        self._decode_json = json_object_decoder(writer.plan)
+        self._decode_object = _object_event_decoder(writer.plan)
+
+    def write(self, lines: Sequence[str], first_number: int, ttl: timedelta | int | None) -> None:
+        """Write one batch; blank lines are ignored.
+
+        Raises:
+            BadEventError: An event does not fit the view, and bad events are not skipped.
+            StoreError: The store refused an event.
+        """
+        events: list[Event] = []
+        numbers: list[int] = []
+        for number, line in enumerate(lines, first_number):
+            if not line.strip():
+                continue
+            try:
+                events.append(self._decode(line))
+                numbers.append(number)
+            except ValueRefusedError as error:
+                self._metrics.rejected += 1
+                bad_line = _bad_line(number, error)
+                if not self._skip:
+                    raise bad_line from error
+                self.report.rejected.append((number, str(bad_line)))
+        if events:
+            self._write(events, numbers, ttl)
+
+    def _decode(self, line: str) -> Event:
+        return self._decode_object(self._decode_json(line.encode(errors="surrogateescape")))
+
+    def _write(self, events: list[Event], numbers: list[int], ttl: timedelta | int | None) -> None:
+        on_bad_event = "skip" if self._skip else "fail"
+        try:
+            report = self._writer.write_many(events, ttl=ttl, on_bad_event=on_bad_event)
+        except BadEventError as error:
+            raise _bad_line(numbers[error.index], error.__cause__ or error) from error
+        self.report.add(report)
+        rejected = [(numbers[index], reason) for index, reason in report.rejected]
+        self.report.rejected += [(n, f"line {n}: {reason}") for n, reason in rejected]
+
+
+def _bad_line(number: int, error: BaseException) -> BadEventError:
+    if isinstance(error, FeatureKitError):
+        where = _join(f"line {number}", error.where)
+        return BadEventError(error.message, where=where, hint=error.hint)
+    return BadEventError(str(error), where=f"line {number}")
+
+
+def _join(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _object_event_decoder(view: ViewPlan) -> _DecodeObject:
+    """Return the function from a JSON object to an event; it refuses unknown members."""
+    decode_event = event_decoder(replace(view, stream=None))
+    known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)}
+    if view.ordering == "event_time":
+        known.add(EVENT_TIMESTAMP)
+
+    def decode(columns: dict[str, object]) -> Event:
+        if unknown := columns.keys() - known:
+            name = min(unknown).encode(errors="backslashreplace").decode()
+            raise ValueRefusedError(
+                f"no such field in {view.name}", where=name, hint=name_hint(name, known)
+            )
+        event = decode_event(StreamEvent("", columns, "json", 0, ()))
+        if event is None:
+            raise ValueRefusedError("`where:` excludes this event")
+        return event
+
+    return decode
