@@ -19,22 +19,22 @@ from tests.streams.repos import DEFINITIONS
 DOCS = Path(__file__).parents[2] / "docs"
 FEATURES = ["profile:country", "activity:count", "session:step"]
 USER = [{"user_id": "u1"}]
-NOT_MISSED = {"ping", "info"}
+OPTIONAL_COMMANDS = {"ping", "info"}
 """Commands that featurekit sends but can do without."""
 
-Act = Callable[[FeatureStore], Any]
+Action = Callable[[FeatureStore], Any]
 
 
-def rights(reported: str) -> set[str]:
+def parse_rights(reported: str) -> set[str]:
     """Return the rights in a text of the docs."""
     return set(re.findall(r"\+[a-z|]+", reported.replace("\\|", "|")))
 
 
-def rows() -> dict[str, set[str]]:
+def documented_rights() -> dict[str, set[str]]:
     """Return the rights that docs/wire-format.md lists for each use; all writers need a stream writer's."""
     page = (DOCS / "wire-format.md").read_text().partition("## Rights")[2]
     listed = {
-        name: rights(reported)
+        name: parse_rights(reported)
         for name, reported in re.findall(r"^\| (.+?) \| (.*\+.*) \|$", page, re.MULTILINE)
     }
     stream = listed["writing a stream view"]
@@ -53,7 +53,7 @@ def write_timed(store: FeatureStore) -> None:
     assert writer.write_many([("u1", {"step": 1}, now_ms)]).written == 1
 
 
-ACTS: dict[str, Act] = {
+ACTIONS: dict[str, Action] = {
     "reading": lambda store: store.get_online_features(FEATURES, USER),
     "reading with freshness or max_age": lambda store: store.get_online_features(
         FEATURES, USER, freshness=True, max_age={"profile": "1h"}
@@ -66,10 +66,15 @@ ACTS: dict[str, Act] = {
 }
 
 
-def denied(
-    server: Server, folder: Path, granted: set[str], act: Act, *, registry: str = "registry.json"
+def denied_commands(
+    server: Server,
+    folder: Path,
+    granted: set[str],
+    action: Action,
+    *,
+    registry: str = "registry.json",
 ) -> set[str]:
-    """What a user with just these rights was refused while doing something."""
+    """Return the commands that a user with only these rights was denied during an action."""
 
     def repo(url: str) -> Path:
         return write_repo(folder, url, DEFINITIONS, registry=registry)
@@ -81,19 +86,19 @@ def denied(
         client.execute_command("ACL", "LOG", "RESET")
         client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">p", *keys, *granted)
         with FeatureStore(repo(f"unix://u:p@{server.socket}")) as store:
-            act(store)
+            action(store)
         log: Any = client.execute_command("ACL", "LOG")
         client.execute_command("ACL", "DELUSER", "u")
-        return {entry[b"object"].decode() for entry in log} - NOT_MISSED
+        return {entry[b"object"].decode() for entry in log} - OPTIONAL_COMMANDS
 
 
-@pytest.mark.parametrize("use", ACTS)
+@pytest.mark.parametrize("use", ACTIONS)
 def test_the_rights_listed_suffice(server: Server, tmp_path: Path, use: str) -> None:
     if use == "`inspect`":
         with FeatureStore(write_repo(tmp_path, server.url, DEFINITIONS)) as store:
             store.apply()
             write_stream(store)
-    assert denied(server, tmp_path, rows()[use], ACTS[use]) == set()
+    assert denied_commands(server, tmp_path, documented_rights()[use], ACTIONS[use]) == set()
 
 
 def test_a_user_who_may_not_renew_a_lock_is_refused_before_a_write(
@@ -103,26 +108,26 @@ def test_a_user_who_may_not_renew_a_lock_is_refused_before_a_write(
         with pytest.raises(StoreUnfitError, match="no permission to hold the lock"):
             store.write_batch("profile", {"u1": {"country": "NO"}})
 
-    granted = rows()["writing a batch view"] - {"+eval"}
-    assert denied(server, tmp_path, granted, load) == {"eval"}
+    granted = documented_rights()["writing a batch view"] - {"+eval"}
+    assert denied_commands(server, tmp_path, granted, load) == {"eval"}
     with server.client() as client:
         assert client.keys("*") == []
 
 
 def test_the_rights_listed_suffice_for_status(server: Server, tmp_path: Path) -> None:
-    granted = rows()["`status` of stream views"]
-    assert denied(server, tmp_path, granted, lambda s: s.status()) <= {"xinfo|groups"}
+    granted = documented_rights()["`status` of stream views"]
+    assert denied_commands(server, tmp_path, granted, lambda s: s.status()) <= {"xinfo|groups"}
 
 
 def test_the_rights_listed_suffice_for_an_online_registry(server: Server, tmp_path: Path) -> None:
     def load(store: FeatureStore) -> None:
         store.apply()
-        ACTS["writing a batch view"](store)
+        ACTIONS["writing a batch view"](store)
 
     page = (DOCS / "wire-format.md").read_text()
-    granted = rights(page.partition("- `registry: online`")[2].partition("\n- ")[0])
-    wanted = rows()["writing a batch view"] | granted
-    assert denied(server, tmp_path, wanted, load, registry="online") == set()
+    granted = parse_rights(page.partition("- `registry: online`")[2].partition("\n- ")[0])
+    wanted = documented_rights()["writing a batch view"] | granted
+    assert denied_commands(server, tmp_path, wanted, load, registry="online") == set()
 
 
 def test_the_rights_listed_suffice_for_a_worker(server: Server, tmp_path: Path) -> None:
@@ -134,22 +139,27 @@ def test_the_rights_listed_suffice_for_a_worker(server: Server, tmp_path: Path) 
         client.xadd("activity-events", {"user_id": "u1", "count": "1", "kind": "x"})
         client.xadd("activity-events", {"user_id": "u1", "count": "one"})
     page = (DOCS / "streaming.md").read_text().partition("## Rights")[2]
-    wanted = rows()["writing a stream view"] | rights(page.partition("\n## ")[0])
-    assert denied(server, tmp_path, wanted, run) == set()
+    wanted = documented_rights()["writing a stream view"] | parse_rights(
+        page.partition("\n## ")[0]
+    )
+    assert denied_commands(server, tmp_path, wanted, run) == set()
 
 
 def test_the_rights_listed_suffice_to_see_workers_and_dead_letters(
     server: Server, tmp_path: Path
 ) -> None:
-    def look(store: FeatureStore) -> None:
+    def list_workers(store: FeatureStore) -> None:
         assert store.streams.workers() == []
         assert store.streams.dead_letters("activity") == []
 
     page = (DOCS / "wire-format.md").read_text()
-    granted = rights(page.partition("- The workers of streams")[2].partition("\n- ")[0])
-    assert denied(server, tmp_path, granted, look) == set()
+    granted = parse_rights(page.partition("- The workers of streams")[2].partition("\n- ")[0])
+    assert denied_commands(server, tmp_path, granted, list_workers) == set()
 
 
 def test_the_hint_lists_the_rights_that_loads_need() -> None:
-    listed = rows()["writing a batch view"] | rows()["writing one with `ordering: event_time`"]
-    assert rights(RIGHTS) == listed - {"+command|info"}
+    listed = (
+        documented_rights()["writing a batch view"]
+        | documented_rights()["writing one with `ordering: event_time`"]
+    )
+    assert parse_rights(RIGHTS) == listed - {"+command|info"}

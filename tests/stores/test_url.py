@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreError
-from featurekit.store_options import SCHEMES, options_table
+from featurekit.models.config import OnlineStoreConfig, Tls
+from featurekit.store_options import SCHEMES, STORE_OPTIONS, TLS_OPTIONS, options_table
 from featurekit.stores.url import StoreUrl
 
 
@@ -166,3 +167,17 @@ def test_the_docs_list_every_option_and_scheme() -> None:
     page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
     assert options_table() in page
     assert [scheme for scheme in SCHEMES if f"`{scheme}://" not in page] == []
+
+
+def test_the_file_accepts_exactly_the_options_with_a_yaml_key() -> None:
+    top = OnlineStoreConfig.model_fields.keys() - {"url", "key_prefix", "tls"}
+    keys = top | {f"tls.{name}" for name in Tls.model_fields}
+    assert keys == {option.yaml_key for option in STORE_OPTIONS.values() if option.yaml_key}
+
+
+def test_a_url_without_options_has_the_defaults_of_the_table() -> None:
+    url = StoreUrl.parse("redis://h")
+    for option in STORE_OPTIONS.values():
+        if option.default_text and option.name not in TLS_OPTIONS:
+            explicit = StoreUrl.parse(f"redis+sentinel://h/s?{option.name}={option.default_text}")
+            assert getattr(explicit, option.attribute) == getattr(url, option.attribute)
