@@ -22,8 +22,7 @@ from tests.clusters import Cluster, Node, free_port, wait_for
 from tests.promise.repos import applied
 from tests.servers import Server
 from tests.stores.test_processes import in_child
-from tests.stores.test_rights import rights, write_stream, write_timed
-from tests.stores.test_rights import rows as listed_rights
+from tests.stores.test_rights import documented_rights, parse_rights, write_stream, write_timed
 from tests.streams.repos import repository
 
 TAGGED = """
@@ -139,7 +138,10 @@ BESIDES = ("+cluster|slots", "+command|info", "+info", "+hello", "+ping")
 def test_a_right_that_is_lacking_is_told_before_anything_is_written(
     valkeys: Cluster, tmp_path: Path
 ) -> None:
-    granted = listed_rights()["writing one with `ordering: event_time`"] - {"+pexpire", "+multi"}
+    granted = documented_rights()["writing one with `ordering: event_time`"] - {
+        "+pexpire",
+        "+multi",
+    }
     url = allow(valkeys, *granted, *BESIDES)
     with (
         applied(tmp_path, url) as store,
@@ -151,8 +153,8 @@ def test_a_right_that_is_lacking_is_told_before_anything_is_written(
 
 def test_the_rights_listed_suffice_on_a_cluster(valkeys: Cluster, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
-    own = rights(page.partition("- On a cluster, everybody")[2].partition(", and no")[0])
-    listed = listed_rights()
+    own = parse_rights(page.partition("- On a cluster, everybody")[2].partition(", and no")[0])
+    listed = documented_rights()
     writing = listed["writing a batch view"] | listed["writing one with `ordering: event_time`"]
     url = allow(valkeys, *(writing - {"+multi", "+exec"}), *own)
     with repository(tmp_path, url) as store, moving(valkeys):
