@@ -82,7 +82,7 @@ feature_services:
 def write_repo(
     folder: Path, url: str, definitions: str, *, registry: str = "registry.json"
 ) -> Path:
-    """Put a repository into a folder."""
+    """Write a repository to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "featurerepo.yaml").write_text(
         f"project: shop\ndefinitions: [features.yaml]\nregistry: {registry}\n"
@@ -94,16 +94,16 @@ def write_repo(
 
 @contextmanager
 def applied(
-    folder: Path, url: str, definitions: str = FRAUD, **how: Any
+    folder: Path, url: str, definitions: str = FRAUD, **options: Any
 ) -> Iterator[FeatureStore]:
-    """An open store whose definitions are applied."""
-    with FeatureStore(write_repo(folder, url, definitions, **how)) as store:
+    """Open a store and apply its definitions."""
+    with FeatureStore(write_repo(folder, url, definitions, **options)) as store:
         store.apply(allow_breaking=True)
         yield store
 
 
 def hashes(server: Server) -> dict[bytes, dict[bytes, bytes]]:
-    """All hashes, as `HGETALL` shows them."""
+    """Return all hashes with their raw fields."""
     with server.client() as client:
         return {key: client.hgetall(key) for key in client.scan_iter(_type="hash")}
 
@@ -124,28 +124,28 @@ return found
 
 
 def immortal(client: redis.Redis) -> list[bytes]:
-    """The keys that never expire, neither by their own TTL nor field by field."""
+    """Return the keys with a value that never expires."""
     return list(client.eval(_IMMORTAL, 0))
 
 
 @contextmanager
 def commands(server: Server) -> Iterator[list[list[str]]]:
-    """The commands that the server is sent while the block runs, by `MONITOR`."""
+    """Collect the commands that the server receives while the block runs, with `MONITOR`."""
     seen: list[list[str]] = []
     with server.client() as client, server.client() as marker:
         marker.ping()
         with client.monitor() as monitor:
             yield seen
             marker.echo("the end")
-            for told in monitor.listen():
-                parts = str(told["command"]).split()
+            for event in monitor.listen():
+                parts = str(event["command"]).split()
                 if parts[0] == "ECHO":
                     return
                 seen.append(parts)
 
 
 def names(seen: list[list[str]]) -> dict[str, int]:
-    """How often each command was sent."""
+    """Count the commands by name."""
     counts: dict[str, int] = {}
     for parts in seen:
         counts[parts[0].upper()] = counts.get(parts[0].upper(), 0) + 1

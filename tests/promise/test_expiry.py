@@ -23,7 +23,7 @@ def owner_rows(count: int) -> dict[str, dict[str, Any]]:
     return {f"u{i}": {"country": "NO", "tx_count_7d": i, "tags": ["a"]} for i in range(count)}
 
 
-def test_a_batch_write_sets_the_keys_ttl_and_no_fields(
+def test_a_batch_write_sets_the_ttl_of_the_key_but_not_of_fields(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     store.write_batch("profile", owner_rows(100))
@@ -42,7 +42,7 @@ def test_the_next_load_renews_the_keys_ttl(store: FeatureStore, client: redis.Re
     assert client.pttl(USER) > 23 * HOUR_MS
 
 
-def test_a_view_that_expires_by_field_leaves_the_owners_ttl_alone(
+def test_a_view_that_expires_by_field_does_not_change_the_ttl_of_the_key(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     store.write_batch("profile", owner_rows(3))
@@ -57,7 +57,7 @@ def test_a_view_that_expires_by_field_leaves_the_owners_ttl_alone(
     assert client.hpttl(USER, "risk", "model")[0] > HOUR_MS
 
 
-def test_a_key_without_an_owner_lives_by_its_fields(
+def test_a_key_without_an_owner_expires_with_its_fields(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     store.write_batch("scores", {"u1": {"risk": 0.5, "model": "m"}})
@@ -66,7 +66,9 @@ def test_a_key_without_an_owner_lives_by_its_fields(
     assert not immortal(client)
 
 
-def test_null_and_what_a_row_lacks_are_deleted(store: FeatureStore, client: redis.Redis) -> None:
+def test_null_and_missing_fields_of_a_row_are_deleted(
+    store: FeatureStore, client: redis.Redis
+) -> None:
     store.write_batch("profile", owner_rows(3))
     store.write_batch("scores", {"u1": {"risk": 0.5, "model": "m"}})
     store.write_batch("profile", {"u1": {"country": None, "tags": ["b"]}})
@@ -117,21 +119,21 @@ def test_the_entity_disappears_if_the_refresher_stops(
         store.write_batch("profile", owner_rows(3))
         assert store.get_online_features("fraud_v1", [{"user_id": "u1"}]).found == [True]
         time.sleep(0.25)
-        answer = store.get_online_features("fraud_v1", [{"user_id": "u1"}])
-        assert answer.found == [False]
-        assert answer.statuses["country"] == ["missing"]
-        assert answer.to_dict()["tx_count_7d"] == [0]
+        response = store.get_online_features("fraud_v1", [{"user_id": "u1"}])
+        assert response.found == [False]
+        assert response.statuses["country"] == ["missing"]
+        assert response.to_dict()["tx_count_7d"] == [0]
 
 
 def stream_write(client: redis.Redis, key: str, count: int) -> None:
-    """What a stream writer does, by hand."""
+    """Write a stream event with plain commands."""
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hset(key, mapping={"tx_count_5m": count, "device": f"d{count}"})
         pipeline.hpexpire(key, 300_000, "tx_count_5m", "device")
         pipeline.execute()
 
 
-def test_a_load_leaves_stream_fields_and_their_ttls_alone(
+def test_a_load_does_not_change_stream_fields_or_their_ttls(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     stream_write(client, USER, 7)
@@ -145,7 +147,7 @@ def test_a_load_leaves_stream_fields_and_their_ttls_alone(
     assert 190_000 < device <= 200_000
 
 
-def test_loads_and_a_stream_writer_that_race_lose_nothing(
+def test_concurrent_loads_and_stream_writes_lose_nothing(
     store: FeatureStore, server: Server, client: redis.Redis
 ) -> None:
     stop = threading.Event()
@@ -179,14 +181,14 @@ def test_loads_and_a_stream_writer_that_race_lose_nothing(
 
 @pytest.mark.parametrize("write", ["dict", "lines", "arrow", "materialize"])
 def test_a_batch_write_into_a_stream_view_is_refused(shop: FeatureStore, write: str) -> None:
-    ways: dict[str, Callable[[], object]] = {
+    writes: dict[str, Callable[[], object]] = {
         "dict": lambda: shop.write_batch("activity", {"u1": {"tx_count_5m": 1}}),
         "lines": lambda: shop.write_jsonl("activity", ['{"user_id": "u1"}']),
         "arrow": lambda: shop.write_batch("activity", pa.table({"user_id": ["u1"]})),
         "materialize": lambda: shop.materialize(["activity"]),
     }
     with pytest.raises(RequestError, match="activity"):
-        ways[write]()
+        writes[write]()
 
 
 def test_the_newest_row_of_each_entity_wins(store: FeatureStore, client: redis.Redis) -> None:

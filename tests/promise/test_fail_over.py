@@ -1,4 +1,4 @@
-"""A fail-over in the midst of loads, stream writes and reads: followed, and nothing without its expiry."""
+"""Loads, stream writes and reads follow a failover, and every key still expires."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[SentinelGroup]:
         yield pair
 
 
-def again_within(act: Callable[[], object]) -> float:
-    """How long it takes until something works again."""
+def seconds_until_it_works(act: Callable[[], object]) -> float:
+    """Retry while the store is unavailable; return how long that took."""
     began = time.monotonic()
     while True:
         try:
@@ -55,8 +55,8 @@ def test_everything_follows_a_primary_that_dies(pair: SentinelGroup, tmp_path: P
                 time.sleep(0.001)
         pair.first.stop()
         assert load.is_alive()
-        again_within(lambda: writer.write("u1", {"tx_count_5m": 2}))
-        again_within(lambda: reader.read("u1"))
+        seconds_until_it_works(lambda: writer.write("u1", {"tx_count_5m": 2}))
+        seconds_until_it_works(lambda: reader.read("u1"))
         assert reader.read("u1").tx_count_5m == 2
         load.join()
         assert faults == []

@@ -1,4 +1,4 @@
-"""Rows so odd that even showing them is hard: one error, with their place."""
+"""Rows that are not objects or hold values outside Python's range: one error that names the row."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_line_without_a_join_key_is_named_by_its_number(
 @pytest.mark.parametrize(
     "column", ["'infinity'::TIMESTAMPTZ AS seen", "'0044-03-15 (BC)'::DATE AS day"]
 )
-def test_times_that_python_does_not_have_are_refused(
+def test_times_outside_pythons_range_are_refused(
     tmp_path: Path, valkey: Server, column: str
 ) -> None:
     query = f"SELECT * FROM (SELECT 'a' AS user_id, {column}) LEFT JOIN (SELECT 'a' AS user_id, "

@@ -24,7 +24,7 @@ def table() -> Any:
 
 @pytest.mark.parametrize("rows", [ROWS, table()], ids=["dict", "arrow"])
 @pytest.mark.parametrize("view", ["profile", "scores"])
-def test_a_key_of_another_type_spoils_one_row(
+def test_a_key_of_another_type_fails_one_row_only(
     store: FeatureStore, client: redis.Redis, rows: Any, view: str
 ) -> None:
     client.set("fs:user:u7", "mine")
@@ -53,20 +53,22 @@ def test_skipped_rows_are_counted_and_named(
 
 
 @contextmanager
-def full(arguments: tuple[str, ...] = ()) -> Iterator[Server]:
+def full_server(arguments: tuple[str, ...] = ()) -> Iterator[Server]:
     with running(valkey_binary(), "--maxmemory-policy", "noeviction", *arguments) as server:
         yield server
 
 
 @pytest.mark.parametrize("view", ["profile", "scores"])
-def test_a_full_server_ends_the_load_and_nothing_lacks_its_expiry(
-    tmp_path: Path, view: str
-) -> None:
+def test_a_full_server_stops_the_load_and_every_key_expires(tmp_path: Path, view: str) -> None:
     rows = {
         "profile": {f"u{i}": {"country": "x" * 500} for i in range(20_000)},
         "scores": {f"u{i}": {"model": "x" * 500} for i in range(20_000)},
     }[view]
-    with full() as server, server.client() as client, applied(tmp_path, server.url) as store:
+    with (
+        full_server() as server,
+        server.client() as client,
+        applied(tmp_path, server.url) as store,
+    ):
         client.config_set("maxmemory", client.info("memory")["used_memory"] + 3_000_000)
         with pytest.raises(StoreError, match="OOM"):
             store.write_batch(view, rows)
@@ -82,7 +84,7 @@ ACL = "on nopass ~fs:* ~featurekit:* +@all"
 
 
 @pytest.mark.parametrize("lacking", ["multi", "exec", "pexpire", "hdel", "hset", "hpexpire"])
-def test_a_user_who_lacks_a_right_is_refused_before_anything_is_written(
+def test_a_user_who_lacks_a_permission_is_refused_before_any_write(
     valkey: Server, tmp_path: Path, lacking: str
 ) -> None:
     url = valkey.url.replace("unix://", "unix://writer:x@")
@@ -95,7 +97,7 @@ def test_a_user_who_lacks_a_right_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("renamed", ["HPEXPIRE", "PEXPIRE", "HDEL", "MULTI", "HSET"])
-def test_a_server_that_lacks_a_command_is_refused_before_anything_is_written(
+def test_a_server_that_lacks_a_command_is_refused_before_any_write(
     tmp_path: Path, renamed: str
 ) -> None:
     with (
@@ -103,13 +105,13 @@ def test_a_server_that_lacks_a_command_is_refused_before_anything_is_written(
         server.client() as client,
         applied(tmp_path, server.url) as store,
     ):
-        told = "HEXPIRE" if renamed == "HPEXPIRE" else renamed
-        with pytest.raises(StoreUnfitError, match=told):
+        reported = "HEXPIRE" if renamed == "HPEXPIRE" else renamed
+        with pytest.raises(StoreUnfitError, match=reported):
             store.write_batch("profile", ROWS)
         assert client.dbsize() == 0
 
 
-def test_a_user_who_may_only_read_reads(valkey: Server, tmp_path: Path) -> None:
+def test_a_read_only_user_can_read(valkey: Server, tmp_path: Path) -> None:
     rights = ["on", "nopass", "~fs:*", "+hmget", "+hpttl", "+pttl", "+ping"]
     with valkey.client() as client, applied(tmp_path / "w", valkey.url) as writer:
         writer.write_batch("profile", ROWS)

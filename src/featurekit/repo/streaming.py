@@ -87,7 +87,7 @@ class Streaming:
         stop: threading.Event | None = None,
         on_report: OnReport | None = None,
     ) -> list[StreamReport]:
-        """Run one worker per stream view until they are told to stop.
+        """Run one worker per stream view until `stop` is set.
 
         Delivery is at least once, and writes are idempotent: an event that is delivered twice leaves
         the same state. Events that do not fit their view become dead letters. While the store or the

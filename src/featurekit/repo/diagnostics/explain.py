@@ -1,6 +1,6 @@
 """Sentences that explain why a field of an inspected entity is not `present`.
 
-The store cannot tell a value that was never written from one that has expired. A sentence states
+The store does not distinguish a value that was never written from an expired one. A sentence states
 what is certain, and names both possibilities otherwise.
 """
 
