@@ -153,7 +153,7 @@ def test_a_right_that_is_lacking_is_told_before_anything_is_written(
 
 def test_the_rights_listed_suffice_on_a_cluster(valkeys: Cluster, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
-    own = parse_rights(page.partition("- On a cluster, everybody")[2].partition(", and no")[0])
+    own = parse_rights(page.partition("- On a cluster, all users")[2].partition(", and do not")[0])
     listed = documented_rights()
     writing = listed["writing a batch view"] | listed["writing one with `ordering: event_time`"]
     url = allow(valkeys, *(writing - {"+multi", "+exec"}), *own)

@@ -40,7 +40,7 @@ MOMENTS = st.datetimes(
 
 
 def encoded(dtype: DType, scalar: Any) -> bytes | None:
-    """What `encode_array` should say of one cell."""
+    """Return the expected result of `encode_array` for one cell."""
     if not scalar.is_valid:
         return None
     try:
@@ -50,7 +50,7 @@ def encoded(dtype: DType, scalar: Any) -> bytes | None:
 
 
 def check(dtype: DType, column: Any) -> None:
-    """Arrow says of each cell what Python says."""
+    """Assert that Arrow and Python give the same result for each cell."""
     found, bad = encode_array(dtype, column)
     expected = [encoded(dtype, scalar) for scalar in column]
     assert found.type == pa.binary()

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import featurekit
 from featurekit.errors import ValueRefusedError
-from featurekit.types import DECODE_ERRORS, Codec, codec_of, parse_dtype
+from featurekit.types import DECODE_ERRORS, KEY_TYPES, SCALARS, Codec, codec_of, parse_dtype
 from tests.feature_types.table import REFUSED, UNREADABLE, VALUES
 
 
@@ -16,7 +19,7 @@ def codec(dtype: str) -> Codec:
     return codec_of(parse_dtype(dtype))
 
 
-def by_expression(of: Codec, data: bytes) -> object:
+def decode_by_expression(of: Codec, data: bytes) -> object:
     return eval(of.decoder_expression("data"), {"data": data, **of.decoder_globals()})
 
 
@@ -25,7 +28,7 @@ def names(rows: Sequence[tuple[Any, ...]]) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """A value that `==` can compare: numpy's arrays as lists."""
+    """Return a value that `==` can compare: numpy arrays as lists."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -43,13 +46,13 @@ def test_every_value_has_the_bytes_of_the_table(
 def test_the_decoder_expression_reads_what_decode_reads(
     dtype: str, value: object, data: bytes, as_json: object
 ) -> None:
-    found = by_expression(codec(dtype), data)
+    found = decode_by_expression(codec(dtype), data)
     assert repr(found) == repr(codec(dtype).decode(data))
     assert type(found) is type(codec(dtype).decode(data))
 
 
 @pytest.mark.parametrize(("dtype", "value", "data", "as_json"), VALUES, ids=names(VALUES))
-def test_every_value_goes_through_json(
+def test_every_value_survives_a_round_trip_through_json(
     dtype: str, value: object, data: bytes, as_json: object
 ) -> None:
     of = codec(dtype)
@@ -66,10 +69,10 @@ def test_a_value_that_does_not_fit_is_refused(dtype: str, value: object, message
 
 @pytest.mark.parametrize(("dtype", "data"), UNREADABLE, ids=names(UNREADABLE))
 def test_bytes_that_do_not_decode_are_refused_by_both_decoders(dtype: str, data: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - each says what it read
+    with pytest.raises(ValueError):  # noqa: PT011 - each message contains the data
         codec(dtype).decode(data)
     with pytest.raises(DECODE_ERRORS):
-        by_expression(codec(dtype), data)
+        decode_by_expression(codec(dtype), data)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_json_of_another_type_is_refused(dtype: str, value: object, message: str
         ("vector<float32, 2>", "[1, -0.5]", b"\x00\x00\x80?\x00\x00\x00\xbf"),
     ],
 )
-def test_csv_may_spell_a_value_as_people_do(dtype: str, text: str, data: bytes) -> None:
+def test_csv_accepts_common_spellings(dtype: str, text: str, data: bytes) -> None:
     assert codec(dtype).encode(codec(dtype).parse(text)) == data
 
 
@@ -119,7 +122,7 @@ def test_csv_may_spell_a_value_as_people_do(dtype: str, text: str, data: bytes) 
         ("bytes", bytearray(b"a"), b"a"),
     ],
 )
-def test_values_of_numpy_and_pandas_are_taken_for_what_they_are(
+def test_values_of_numpy_and_pandas_encode_like_python_values(
     dtype: str, value: object, data: bytes
 ) -> None:
     assert codec(dtype).encode(value) == data
@@ -136,10 +139,57 @@ def test_values_of_numpy_and_pandas_are_taken_for_what_they_are(
         ("timestamp", pd.Timestamp("2026-11-22T08:30:00.000000001Z")),
     ],
 )
-def test_what_numpy_and_pandas_only_resemble_is_refused(dtype: str, value: object) -> None:
+def test_values_of_numpy_and_pandas_of_another_type_are_refused(dtype: str, value: object) -> None:
     with pytest.raises(ValueRefusedError):
         codec(dtype).encode(value)
 
 
 def test_the_codec_of_a_type_is_always_the_same_object() -> None:
     assert codec("array<int64>") is codec("array< int64 >")
+
+
+def test_scalars_and_key_types_are_listed_in_the_order_of_the_docs() -> None:
+    assert (
+        *("string", "int64", "int32", "float64", "float32", "bool"),
+        *("timestamp", "date", "decimal", "bytes"),
+    ) == SCALARS
+    assert KEY_TYPES == ("string", "int64", "int32", "date")
+
+
+@pytest.mark.parametrize("name", SCALARS)
+def test_the_annotation_of_a_scalar_is_the_type_of_its_values(name: str) -> None:
+    values = [value for dtype, value, _, _ in VALUES if dtype == name]
+    assert {type(value).__name__ for value in values} <= {codec(name).python_type}
+
+
+@pytest.mark.parametrize(("dtype", "value", "data", "as_json"), VALUES, ids=names(VALUES))
+def test_a_value_that_is_ready_for_json_is_its_own_json_form(
+    dtype: str, value: object, data: bytes, as_json: object
+) -> None:
+    of = codec(dtype)
+    is_finite = as_json not in ("nan", "inf", "-inf")
+    if of.json_ready and is_finite:
+        assert repr(plain(of.decode(data))) == repr(plain(as_json)) or "vector" in dtype
+
+
+@pytest.mark.parametrize(("dtype", "value", "data", "as_json"), VALUES, ids=names(VALUES))
+def test_the_field_of_a_stream_entry_parses_to_its_value(
+    dtype: str, value: object, data: bytes, as_json: object
+) -> None:
+    of = codec(dtype)
+    assert of.encode(of.bytes_parser()(data)) == data
+
+
+def test_only_the_types_package_branches_on_the_name_of_a_type() -> None:
+    package = Path(featurekit.__file__).parent
+    branches = re.compile(
+        r"dtype\.kind|\.kind (==|in|not in) [^#]*\"(json|array|vector|decimal)\""
+    )
+    found = [
+        f"{file.relative_to(package)}: {line.strip()}"
+        for file in package.rglob("*.py")
+        if package / "types" not in file.parents
+        for line in file.read_text().splitlines()
+        if branches.search(line)
+    ]
+    assert found == []

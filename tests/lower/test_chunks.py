@@ -22,7 +22,7 @@ OWNER = ViewPlan("v", "batch", KEY, (FieldPlan("a", DType("int64")),), "key", 10
 
 
 def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
-    """The reference: groups in transactions, one row after another."""
+    """Return the reference: write groups in transactions, row by row."""
     group_of = batch_write_group(view, dialect)
     groups = [group_of(key, row) for key, row in rows]
     blocks = [
@@ -34,28 +34,30 @@ def by_row(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, in
     return data, replies, lines
 
 
-def built_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> EncodedChunk:
+def chunk_of(view: ViewPlan, rows: list[Row], dialect: Dialect) -> EncodedChunk:
     keys = pa.array([key for key, _ in rows], pa.binary())
     values = [pa.array([row[f.name] for _, row in rows], pa.binary()) for f in view.fields]
     return build_chunk(view, keys, values, dialect)
 
 
 def by_column(view: ViewPlan, rows: list[Row], dialect: Dialect) -> tuple[bytes, int, int]:
-    built = built_of(view, rows, dialect)
-    return bytes(built.data), built.replies, built.reply_lines
+    chunk = chunk_of(view, rows, dialect)
+    return bytes(chunk.data), chunk.replies, chunk.reply_lines
 
 
 @st.composite
 def loads(draw: st.DrawFn) -> tuple[ViewPlan, list[Row]]:
     view = draw(views())
     density = draw(st.sampled_from([0, 1, 5, 10]))
-    cell = st.integers(1, 10).flatmap(lambda at: st.none() if at <= density else cells)
+    cell = st.integers(1, 10).flatmap(lambda draw_: st.none() if draw_ <= density else cells)
     row = st.fixed_dictionaries({f.name: cell for f in view.fields})
     return view, draw(st.lists(st.tuples(ids.map(str.encode), row), min_size=1, max_size=70))
 
 
 @given(loads())
-def test_a_chunk_is_its_rows_units_in_transactions(load: tuple[ViewPlan, list[Row]]) -> None:
+def test_a_chunk_contains_the_write_groups_of_its_rows_in_transactions(
+    load: tuple[ViewPlan, list[Row]],
+) -> None:
     view, rows = load
     for hsetex in (True, False):
         dialect = Dialect(hsetex=hsetex)
@@ -63,24 +65,24 @@ def test_a_chunk_is_its_rows_units_in_transactions(load: tuple[ViewPlan, list[Ro
 
 
 @given(loads())
-def test_without_transactions_a_chunk_is_one_command_for_each_row(
+def test_without_transactions_a_chunk_has_one_command_for_each_row(
     load: tuple[ViewPlan, list[Row]],
 ) -> None:
     view, rows = load
     for hsetex in (True, False):
         dialect = Dialect(hsetex=hsetex, transactions=False)
-        group_of, built = batch_write_group(view, dialect), built_of(view, rows, dialect)
+        group_of, chunk = batch_write_group(view, dialect), chunk_of(view, rows, dialect)
         groups = [group_of(key, row) for key, row in rows]
-        starts = [0, *built.row_ends()]
-        assert [bytes(built.data[a:b]) for a, b in pairwise(starts)] == [g.data for g in groups]
-        assert (built.replies, built.reply_lines) == (len(rows), len(rows))
+        starts = [0, *chunk.row_ends()]
+        assert [bytes(chunk.data[a:b]) for a, b in pairwise(starts)] == [g.data for g in groups]
+        assert (chunk.replies, chunk.reply_lines) == (len(rows), len(rows))
         assert {(g.commands, g.reply_lines) for g in groups} == {(1, 1)}
 
 
-def test_of_rows_of_one_command_those_with_an_error_are_at_fault() -> None:
+def test_an_error_names_its_row_in_a_chunk_of_single_commands() -> None:
     dialect = Dialect(hsetex=True, transactions=False)
-    built = built_of(OWNER, [(b"fs:user:1", {"a": b"1"})] * 3, dialect)
-    assert built.row_errors([1, ErrorReply("WRONGTYPE no hash"), 1]) == {1: "WRONGTYPE no hash"}
+    chunk = chunk_of(OWNER, [(b"fs:user:1", {"a": b"1"})] * 3, dialect)
+    assert chunk.row_errors([1, ErrorReply("WRONGTYPE no hash"), 1]) == {1: "WRONGTYPE no hash"}
 
 
 @pytest.mark.parametrize(
@@ -93,26 +95,26 @@ def test_of_rows_of_one_command_those_with_an_error_are_at_fault() -> None:
         3 * ROWS_PER_TRANSACTION,
     ],
 )
-def test_a_transaction_ends_with_the_block(n: int) -> None:
+def test_a_transaction_holds_at_most_one_block_of_rows(n: int) -> None:
     rows: list[Row] = [(b"fs:user:%d" % i, {"a": b"1"}) for i in range(n)]
     data, replies, _ = by_column(OWNER, rows, Dialect(hsetex=True))
     assert data.count(MULTI) == data.count(EXEC) == -(-n // ROWS_PER_TRANSACTION)
     assert replies == 2 * n + 2 * data.count(EXEC)
 
 
-def test_a_refused_row_is_told_from_its_neighbours() -> None:
+def test_an_error_in_a_transaction_names_its_row() -> None:
     done: list[Reply] = [1, 1, ErrorReply("WRONGTYPE no hash"), 0, 1, 1]
     replies: list[Reply] = [b"OK", *([b"QUEUED"] * 6), done]
     assert row_errors(replies, [2, 2, 2], 32) == {1: "WRONGTYPE no hash"}
 
 
-def test_a_refused_transaction_refuses_all_its_rows() -> None:
-    gone = ErrorReply("EXECABORT dropped")
+def test_a_discarded_transaction_fails_all_its_rows() -> None:
+    aborted = ErrorReply("EXECABORT dropped")
     full = ErrorReply("OOM full")
-    replies: list[Reply] = [b"OK", full, b"QUEUED", gone, b"OK", b"QUEUED", b"QUEUED", [1, 1]]
+    replies: list[Reply] = [b"OK", full, b"QUEUED", aborted, b"OK", b"QUEUED", b"QUEUED", [1, 1]]
     assert row_errors(replies, [1, 1, 1, 1], 2) == {0: "OOM full", 1: "OOM full"}
 
 
-def test_a_field_left_without_its_expiry_is_a_fault() -> None:
+def test_a_field_that_did_not_get_its_expiry_is_an_error() -> None:
     replies: list[Reply] = [b"OK", b"QUEUED", b"QUEUED", [2, [1, -2]]]
     assert row_errors(replies, [2], 32) == {0: "HPEXPIRE answered [1, -2]"}

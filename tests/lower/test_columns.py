@@ -32,12 +32,12 @@ def columns(view: ViewPlan) -> dict[str, DType]:
 
 
 def _fact(message: str) -> str:
-    """A refusal without its value, which Arrow may hold in another spelling."""
+    """Return a refusal without its value, which Arrow may spell differently."""
     return message.partition(" ")[2]
 
 
 def by_value(view: ViewPlan, given_rows: list[Row]) -> list[Outcome]:
-    """The reference: each row's key and bytes, or what is wrong with it."""
+    """Return the reference: the key and bytes of each row, or its error."""
     encode = row_encoder(view)
     outcomes: list[Outcome] = []
     for row in given_rows:
@@ -55,15 +55,15 @@ def by_column(view: ViewPlan, encoded: EncodedBatch, count: int) -> list[Outcome
     good = iter([(k, dict(zip(names, v, strict=True))) for k, v in zip(keys, values, strict=True)])
     errors = {i: encoded.error(i) for i in encoded.rejected}
     join_keys = [k.name for k in view.key.join_keys]
-    shown = {
+    refusals = {
         i: "a key" if f.field.removeprefix("join key ") in join_keys else _fact(f.reason)
         for i, f in errors.items()
     }
-    return [shown[i] if i in shown else next(good) for i in range(count)]
+    return [refusals[i] if i in refusals else next(good) for i in range(count)]
 
 
 @given(loads())
-def test_native_columns_give_the_bytes_and_refusals_of_their_rows(
+def test_native_columns_give_the_same_bytes_and_errors_as_their_rows(
     load: tuple[ViewPlan, list[Row]],
 ) -> None:
     view, some = load
@@ -85,7 +85,7 @@ def text_of(dtype: DType, value: Any) -> str | None:
 
 @st.composite
 def text_loads(draw: st.DrawFn) -> tuple[ViewPlan, list[dict[str, str | None]]]:
-    """Rows as a CSV file has them, some of them with texts that are no values."""
+    """Rows of a CSV file, some with texts that do not parse."""
     view = draw(views(constrained=True))
     spelled = [
         {n: text_of(d, row[n]) for n, d in columns(view).items()} for row in draw(rows(view))
@@ -97,7 +97,7 @@ def text_loads(draw: st.DrawFn) -> tuple[ViewPlan, list[dict[str, str | None]]]:
 
 
 @given(text_loads())
-def test_columns_of_text_give_the_bytes_and_refusals_of_their_parsed_rows(
+def test_columns_of_text_give_the_same_bytes_and_errors_as_their_parsed_rows(
     load: tuple[ViewPlan, list[dict[str, str | None]]],
 ) -> None:
     view, some = load
@@ -120,7 +120,7 @@ def test_columns_of_text_give_the_bytes_and_refusals_of_their_parsed_rows(
 
 
 @given(loads())
-def test_lines_of_json_give_the_bytes_and_refusals_of_their_rows(
+def test_lines_of_json_give_the_same_bytes_and_errors_as_their_rows(
     load: tuple[ViewPlan, list[Row]],
 ) -> None:
     view, some = load

@@ -1,4 +1,4 @@
-"""The encoder as an expression is the checked encoder."""
+"""The encoder expression gives the same result as the reference encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featurekit.plan import FieldPlan
 from featurekit.types import DType
 
 KINDS = ["int64", "int32", "float64", "float32", "string", "bool", "bytes"]
-CHECKS = [
+CONSTRAINTS = [
     Constraints(),
     Constraints(min=0),
     Constraints(min=-3, max=7),
@@ -39,8 +39,8 @@ def bounded(kind: str, constraints: Constraints) -> Constraints:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(value=VALUES, constraints=st.sampled_from(CHECKS))
-def test_an_expression_gives_what_the_reference_gives(
+@given(value=VALUES, constraints=st.sampled_from(CONSTRAINTS))
+def test_an_expression_gives_the_result_of_the_reference(
     kind: str, value: Any, constraints: Constraints
 ) -> None:
     field = FieldPlan("f", DType(kind), bounded(kind, constraints))
@@ -56,7 +56,7 @@ LEFT_TO_REFERENCE = "left to the reference"
 
 
 def outcome(encode: Callable[[Any], object], value: Any) -> object:
-    """The bytes, or why there are none."""
+    """Return the bytes, or the error."""
     try:
         return encode(value)
     except ValueRefusedError as error:
@@ -66,7 +66,7 @@ def outcome(encode: Callable[[Any], object], value: Any) -> object:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_an_expression_minds_what_is_not_finite(value: float) -> None:
+def test_an_expression_refuses_numbers_that_are_not_finite(value: float) -> None:
     source, names = encoder_expression(FieldPlan("f", DType("float64")), "E")
     encode = build("encode", f"def encode(v):\n return {source}\n", names)
     with pytest.raises(ValueRefusedError, match="not finite"):

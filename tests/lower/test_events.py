@@ -1,4 +1,4 @@
-"""Events as commands: one each, or one transaction each, and the same fields either way."""
+"""The commands of events: with and without transactions, they write the same fields."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ EVENTS = st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(-9, 9),
 def test_without_transactions_an_event_is_one_command(
     event: dict[str, Any], ttl_ms: int, *, hsetex: bool
 ) -> None:
-    alone = arrival_write_group(VIEW, Dialect(hsetex=hsetex, transactions=False))
-    data, replies = alone(b"k", event, ttl_ms)
+    single = arrival_write_group(VIEW, Dialect(hsetex=hsetex, transactions=False))
+    data, replies = single(b"k", event, ttl_ms)
     assert len(split_commands(data)) == replies == bool(event)
     several, _ = arrival_write_group(VIEW, Dialect(hsetex=hsetex))(b"k", event, ttl_ms)
     inner = several.removeprefix(MULTI).removesuffix(EXEC)
@@ -41,9 +41,9 @@ def test_without_transactions_an_event_is_one_command(
         assert ROW.sha in data
 
 
-def test_a_row_names_its_groups_and_what_is_gone() -> None:
-    unit = arrival_write_group(VIEW, Dialect(hsetex=True, transactions=False))
-    data, _ = unit(b"k", {"a": 1, "b": None, "c": 3}, 0)
+def test_a_script_call_lists_ttl_groups_and_deleted_fields() -> None:
+    write_group = arrival_write_group(VIEW, Dialect(hsetex=True, transactions=False))
+    data, _ = write_group(b"k", {"a": 1, "b": None, "c": 3}, 0)
     assert data == command(
         *(b"EVALSHA", ROW.sha, b"1", b"k", b"0", b"1", b"2", b"1"),
         *(b"1000", b"1", b"a", b"1"),

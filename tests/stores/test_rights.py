@@ -153,7 +153,7 @@ def test_the_rights_listed_suffice_to_see_workers_and_dead_letters(
         assert store.streams.dead_letters("activity") == []
 
     page = (DOCS / "wire-format.md").read_text()
-    granted = parse_rights(page.partition("- The workers of streams")[2].partition("\n- ")[0])
+    granted = parse_rights(page.partition("- Stream workers report")[2].partition("\n- ")[0])
     assert denied_commands(server, tmp_path, granted, list_workers) == set()
 
 

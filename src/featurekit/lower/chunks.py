@@ -4,7 +4,7 @@ The bytes are those of `write_group.batch_write_group`, row by row, but no value
 object. A chunk is a list of *pieces*, joined element-wise: an array has one piece for each row, a
 `bytes` constant is the same piece in every row.
 
-- A null piece is no bytes. So the name and value of a null field vanish from `HSET`, and the same
+- A null piece adds nothing. So the name and value of a null field vanish from `HSET`, and the same
   null mask, inverted, puts the name into `HDEL`.
 - RESP needs counts and lengths before the data: `*N` depends on how many fields a row sets. A count
   is therefore an `int` if it is the same in all rows (no column has nulls), and then part of a
