@@ -14,7 +14,7 @@ from featurekit.lower.read import row_function
 from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import StoreHandle
-from featurekit.runtime.reader import Call, OnlineReader
+from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.tracing import API, tracing_enabled
 from tests.benchmarks.environment import ground
 from tests.benchmarks.results import Row, summary
@@ -31,9 +31,9 @@ class Uncounted(OnlineReader):
         self._decoder.record = record_function(plan, self._decoder.record_by_cell)
 
     @override
-    def _count_read(self, call: Call, seconds: float, replies: Sequence[Any]) -> None:
+    def _count_read(self, requests: int, seconds: float, replies: Sequence[Any]) -> None:
         if API in modules and tracing_enabled():
-            self._record_span(call, seconds, "ok")
+            self._record_span(requests, seconds, "ok")
 
 
 def measure(seconds: float) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial as bind
 from sys import modules
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from typing_extensions import override
 
@@ -30,23 +30,23 @@ from featurekit.runtime.response import OnlineResponse, ResponseSchema
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
+T = TypeVar("T")
 
-class Call(NamedTuple):
-    """One read, ready to be sent.
+
+class Call(NamedTuple, Generic[T]):
+    """One read, ready to be sent. Both forms of the reader prepare it, and differ by `await`.
 
     Attributes:
-        entities: The number of rows requested; nothing is sent for 0.
-        keys: One key for each request.
+        keys: One key for each request; nothing is sent without any.
         requests: Complete commands.
         decode: Converts each reply as it arrives; `None` if rows need several replies.
         finish: Converts the list of replies, or of what `decode` returned, to the result.
     """
 
-    entities: int
     keys: Sequence[bytes]
     requests: Sequence[bytes]
     decode: RowDecoder | None
-    finish: Callable[[list[Any]], Any]
+    finish: Callable[[list[Any]], T]
 
 
 class OnlineReader:
@@ -125,16 +125,14 @@ class OnlineReader:
     ) -> list[Any]:
         """Read the features of `n` entities as `n` rows in the same order. See `read`."""
         options = read_options(timeout, partial=partial)
-        rows: list[Any] = self._run(self._prepare_records(entities), options)
-        return rows
+        return self._run(self._prepare_records(entities), options)
 
     def get(
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
         """Read the features of `n` entity rows as one response. See `read`."""
         options = read_options(timeout, partial=partial)
-        response: OnlineResponse = self._run(self._prepare_response(entity_rows), options)
-        return response
+        return self._run(self._prepare_response(entity_rows), options)
 
     async def read_async(
         self, entity: object, *, timeout: Timeout = None, partial: bool = False
@@ -148,96 +146,54 @@ class OnlineReader:
     ) -> list[Any]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        rows: list[Any] = await self._run_async(self._prepare_records(entities), options)
-        return rows
+        return await self._run_async(self._prepare_records(entities), options)
 
     async def get_async(
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
         """Do the same as `get` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        call = self._prepare_response(entity_rows)
-        response: OnlineResponse = await self._run_async(call, options)
-        return response
+        return await self._run_async(self._prepare_response(entity_rows), options)
 
-    def _run(self, call: Call, options: ReadOptions) -> Any:
-        if not call.entities:
-            return call.finish([])
-        store, start = self._handle.store, perf_counter()
+    def _run(self, call: Call[T], options: ReadOptions) -> T:
+        keys, requests, decode, finish = call
+        if not keys:
+            return finish([])
+        store, width, start = self._handle.store, self._replies_per_request, perf_counter()
         try:
             replies = store.read(
-                call.keys,
-                call.requests,
-                call.decode,
-                replies_per_request=self._replies_per_request,
-                options=options,
+                keys, requests, decode, replies_per_request=width, options=options
             )
         except StoreError as error:
-            self._count_failure(call, perf_counter() - start, error)
+            self._count_failure(len(keys), perf_counter() - start, error)
             raise
-        self._count_read(call, perf_counter() - start, replies)
-        return call.finish(replies)
+        self._count_read(len(keys), perf_counter() - start, replies)
+        return finish(replies)
 
-    async def _run_async(self, call: Call, options: ReadOptions) -> Any:
-        if not call.entities:
-            return call.finish([])
-        store, start = self._handle.async_store(), perf_counter()
+    async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
+        keys, requests, decode, finish = call
+        if not keys:
+            return finish([])
+        store, width, start = self._handle.async_store(), self._replies_per_request, perf_counter()
         try:
             replies = await store.read(
-                call.keys,
-                call.requests,
-                call.decode,
-                replies_per_request=self._replies_per_request,
-                options=options,
+                keys, requests, decode, replies_per_request=width, options=options
             )
         except StoreError as error:
-            self._count_failure(call, perf_counter() - start, error)
+            self._count_failure(len(keys), perf_counter() - start, error)
             raise
-        self._count_read(call, perf_counter() - start, replies)
-        return call.finish(replies)
+        self._count_read(len(keys), perf_counter() - start, replies)
+        return finish(replies)
 
-    def _prepare_records(self, entities: Sequence[object]) -> Call:
-        if len(self._groups) > 1:
-            keys = self._keys_of_columns(self._columns_of_entities(entities))
-        elif isinstance(entities, str | bytes | Mapping):
-            raise RequestError(f"expected a list of entities, not {entities!r}")
-        else:
-            keys = [list(map(self._groups[0].key, entities))]
-        if self._decodes_each_reply:
-            return self._prepare(keys, self._decoder.record, _unchanged)
-        return self._prepare(keys, None, self._records)
-
-    def _prepare_response(self, entity_rows: EntityRows) -> Call:
-        columns = self._entity_columns(entity_rows)
-        keys = self._keys_of_columns(columns)
-        if self._decodes_each_reply:
-            finish = bind(OnlineResponse, self._schema, columns)
-            return self._prepare(keys, self._decoder.row, finish)
-        return self._prepare(keys, None, bind(self._response, columns))
-
-    def _prepare(
-        self,
-        keys: list[list[bytes]],
-        decode: RowDecoder | None,
-        finish: Callable[[list[Any]], Any],
-    ) -> Call:
-        if len(keys) == 1:
-            [group_keys] = keys
-            requests = self._groups[0].requests(group_keys)
-            return Call(len(group_keys), group_keys, requests, decode, finish)
-        pairs = list(zip(self._groups, keys, strict=True))
-        return Call(
-            len(keys[0]),
-            [key for group_keys in keys for key in group_keys],
-            [request for group, group_keys in pairs for request in group.requests(group_keys)],
-            decode,
-            finish,
-        )
-
-    def _columns_of_entities(self, entities: Sequence[object]) -> dict[str, list[object]]:
-        """Return the join keys of entities given as dicts, for a read of several groups."""
+    def _prepare_records(self, entities: Sequence[object]) -> Call[list[Any]]:
         if isinstance(entities, str | bytes | Mapping):
             raise RequestError(f"expected a list of entities, not {entities!r}")
+        if self._decodes_each_reply:
+            [group] = self._groups
+            keys = list(map(group.key, entities))
+            return Call(keys, group.requests(keys), self._decoder.record, _unchanged)
+        if len(self._groups) == 1:
+            return self._prepare_joined([list(map(self._groups[0].key, entities))], self._records)
         columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
         for entity in entities:
             if not isinstance(entity, Mapping):
@@ -248,9 +204,26 @@ class OnlineReader:
             check_join_keys(self.plan, entity)
             for name, column in columns.items():
                 column.append(entity[name])
-        return columns
+        return self._prepare_joined(self._group_keys(columns), self._records)
 
-    def _keys_of_columns(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
+    def _prepare_response(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
+        columns = self._entity_columns(entity_rows)
+        group_keys = self._group_keys(columns)
+        if self._decodes_each_reply:
+            [keys], [group] = group_keys, self._groups
+            finish = bind(OnlineResponse, self._schema, columns)
+            return Call(keys, group.requests(keys), self._decoder.row, finish)
+        return self._prepare_joined(group_keys, bind(self._response, columns))
+
+    def _prepare_joined(
+        self, group_keys: list[list[bytes]], finish: Callable[[list[Any]], T]
+    ) -> Call[T]:
+        """Prepare a read whose rows are joined from the replies for all groups."""
+        pairs = list(zip(self._groups, group_keys, strict=True))
+        requests = [request for group, keys in pairs for request in group.requests(keys)]
+        return Call([key for keys in group_keys for key in keys], requests, None, finish)
+
+    def _group_keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
             list(
                 map(
@@ -270,26 +243,29 @@ class OnlineReader:
         decoded = self._decoder.rows(replies, self._handle.now_ms())
         return OnlineResponse(self._schema, columns, *decoded)
 
-    def _count_read(self, call: Call, seconds: float, replies: Sequence[Any]) -> None:
+    def _count_read(self, requests: int, seconds: float, replies: Sequence[Any]) -> None:
         metrics = self._counters.metrics
         latency = metrics.latency
         latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
         latency.seconds += seconds
         metrics.calls += 1
-        metrics.entities += call.entities
+        metrics.entities += requests // len(self._groups)
         if API in modules and tracing_enabled():
             store = "partial" if any(map(_is_unavailable, replies)) else "ok"
-            self._record_span(call, seconds, store)
+            self._record_span(requests, seconds, store)
 
-    def _count_failure(self, call: Call, seconds: float, error: StoreError) -> None:
+    def _count_failure(self, requests: int, seconds: float, error: StoreError) -> None:
         self._counters.metrics.failures += 1
         if API in modules and tracing_enabled():
-            self._record_span(call, seconds, "ok", error)
+            self._record_span(requests, seconds, "ok", error)
 
     def _record_span(
-        self, call: Call, seconds: float, store: str, error: StoreError | None = None
+        self, requests: int, seconds: float, store: str, error: StoreError | None = None
     ) -> None:
-        attributes = self._span_attributes | {"featurekit.entities": call.entities, STORE: store}
+        attributes = self._span_attributes | {
+            "featurekit.entities": requests // len(self._groups),
+            STORE: store,
+        }
         record_span("featurekit.get_online_features", seconds, attributes, error)
 
 
