@@ -27,7 +27,7 @@ from featurekit.bench.workload import entity_ids, sample_columns
 from featurekit.server.run import Options, uvicorn_config
 from tests.benchmarks.environment import ground
 from tests.benchmarks.results import Row, summary
-from tests.server.running import served
+from tests.server.server_process import served
 
 SIZES = (1, 100)
 CLIENTS = 32

@@ -1,4 +1,4 @@
-"""The console over a repository of three entities: of one join key, of an int, and of two."""
+"""A console on entities with a string key, an integer key and a composite key."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.servers import Server
 
 @pytest.fixture
 def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
-    """The repository, applied, with nothing stored."""
+    """The applied repository with an empty store."""
     with applied(tmp_path, valkey.url) as store:
         yield store
 
 
 def fill(store: FeatureStore, users: int = 3) -> None:
-    """Store some of each entity: users u1, u2, … of whom u1 alone does something."""
+    """Store some of each entity: users u1, u2, …; only u1 has stream features."""
     names = [f"u{number}" for number in range(1, users + 1)]
     store.write_batch("profile", {u: {"country": "NO", "tx_count_7d": 7} for u in names})
     store.write_batch("shop", {42: {"country": "SE", "sales": 9}})
@@ -34,14 +34,14 @@ def fill(store: FeatureStore, users: int = 3) -> None:
 
 
 def console(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> TestClient:
-    """A client of the console of a store."""
+    """Return a client of the console of a store."""
     context = ServerContext(store=store, tokens=Tokens.parse(tokens), allow_writes=writes)
     return TestClient(create_app(context, console_routes(context)), base_url="http://127.0.0.1")
 
 
 @pytest.fixture
 def client(store: FeatureStore) -> Iterator[TestClient]:
-    """A client of the console, with something stored."""
+    """A client of a console with data."""
     fill(store)
     with console(store) as client:
         yield client

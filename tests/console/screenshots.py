@@ -1,4 +1,4 @@
-"""The pictures of the documents: `python -m tests.console.screenshots docs/images`.
+"""Take the pictures of the documentation: `python -m tests.console.screenshots docs/images`.
 
 A demo whose stream was paused a while ago, and the console of another repository.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from featurekit.demo.service import DemoService
-from tests.console.browsing import NARROW, WIDE, Web, demo, launched, opened, served
+from tests.console.browsers import NARROW, WIDE, Web, demo, launched, opened, served
 from tests.console.conftest import fill
 from tests.promise.repos import applied
 from tests.servers import Server, running, valkey_binary
@@ -23,7 +23,7 @@ TICKING_MS = 24_000
 PAUSED_MS = 3_000
 
 Shown = tuple[str, str, tuple[int, int], str]
-"""A name, an address, a size and a scheme."""
+"""File name, address, size and colour scheme."""
 
 LIVE: tuple[Shown, ...] = (
     ("read", "#/read?service=fraud_v1&id.user={user}", WIDE, "dark"),
@@ -42,7 +42,7 @@ OTHER: tuple[Shown, ...] = (
 
 
 def main(folder: Path) -> None:
-    """Take all of them."""
+    """Take all pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with launched() as browser, running(valkey_binary()) as server:
         with tempfile.TemporaryDirectory() as place:

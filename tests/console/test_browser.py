@@ -1,4 +1,4 @@
-"""The console in a browser: what each panel shows is what a second client finds in the store."""
+"""The console in a browser: each panel shows what a second client finds in the store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from featurekit import FeatureStore
-from tests.console.browsing import NARROW, browser, opened, served
+from tests.console.browsers import NARROW, browser, opened, served
 from tests.console.conftest import fill
 from tests.servers import Server
 from tests.streams.repos import repository
@@ -21,14 +21,14 @@ PANELS = ("Overview", "Registry", "Read", "Batch read", "Inspect", "Stream", "Lo
 
 @pytest.fixture
 def url(store: FeatureStore) -> Iterator[str]:
-    """The address of a console with something stored."""
+    """The address of a console with data."""
     fill(store)
     with served(store) as web:
         yield f"{web.url}/console/"
 
 
 def figure(page: Page, name: str) -> str:
-    """The value of the figure with that name."""
+    """Return the value of a figure."""
     found = page.locator(".figure").filter(has=page.get_by_text(name, exact=True)).first
     return found.locator(".figure-value").inner_text()
 
@@ -62,7 +62,7 @@ def test_a_search_of_the_registry_is_in_the_address(browser: Browser, url: str) 
             expect(shared.get_by_role("heading", level=2)).to_have_text(["delays"])
 
 
-def test_a_value_that_ends_while_it_is_looked_at_is_missing_at_once(
+def test_a_displayed_value_that_expires_is_missing_at_once(
     browser: Browser, url: str, valkey: Server
 ) -> None:
     with opened(browser, f"{url}#/read?service=fraud_v1&id.user=u1") as page:
@@ -92,7 +92,7 @@ def test_ids_are_typed_suggested_removed_and_shared_by_link(browser: Browser, ur
         assert copied == "featurekit get fraud_v1 --entity user_id=nobody"
 
 
-def test_features_of_composite_and_int_keys_are_picked_and_read(
+def test_features_of_composite_and_integer_keys_are_selected_and_read(
     browser: Browser, url: str
 ) -> None:
     address = f"{url}#/read?feature=delays:minutes&id.route=JFK:L%253AA"
@@ -106,7 +106,7 @@ def test_features_of_composite_and_int_keys_are_picked_and_read(
         expect(page.get_by_text("merchant id 'many'")).to_be_visible()
 
 
-def test_a_batch_read_measures_and_follows(browser: Browser, url: str, valkey: Server) -> None:
+def test_a_batch_read_measures_and_updates(browser: Browser, url: str, valkey: Server) -> None:
     with opened(browser, f"{url}#/batch?service=fraud_v1&n=10&runs=20") as page:
         page.get_by_role("button", name="Measure").click()
         shows(page, "Reads", "20")
@@ -118,7 +118,7 @@ def test_a_batch_read_measures_and_follows(browser: Browser, url: str, valkey: S
         expect(country).to_contain_text("67%")
 
 
-def test_an_inspection_flags_what_is_unknown_and_follows(
+def test_an_inspection_marks_unknown_fields_and_updates(
     browser: Browser, url: str, valkey: Server
 ) -> None:
     with valkey.client() as other:
@@ -131,7 +131,9 @@ def test_an_inspection_flags_what_is_unknown_and_follows(
             expect(page.get_by_text("nightly")).to_have_count(0)
 
 
-def test_loads_are_listed_as_they_end(browser: Browser, url: str, store: FeatureStore) -> None:
+def test_a_finished_load_appears_in_the_list(
+    browser: Browser, url: str, store: FeatureStore
+) -> None:
     with opened(browser, f"{url}#/loads") as page:
         expect(page.get_by_role("row").filter(has_text="scores")).to_contain_text("never loaded")
         store.write_batch("scores", {"u1": {"risk": 0.5}})
@@ -168,7 +170,7 @@ def test_markup_in_ids_values_and_names_is_shown_as_text(
             expect(page.get_by_role("heading", name=f"user_id {evil}")).to_be_visible()
 
 
-def test_a_store_that_dies_is_told_of_and_its_return_needs_no_reload(
+def test_an_unavailable_store_is_reported_and_recovers_without_a_reload(
     browser: Browser, url: str, valkey: Server
 ) -> None:
     with opened(browser, f"{url}#/overview", faults=False) as page:
@@ -180,7 +182,7 @@ def test_a_store_that_dies_is_told_of_and_its_return_needs_no_reload(
         expect(page.get_by_text("The store is empty")).to_be_visible()
 
 
-def test_a_server_that_dies_is_told_of_and_its_return_needs_no_reload(
+def test_an_unavailable_server_is_reported_and_recovers_without_a_reload(
     browser: Browser, store: FeatureStore
 ) -> None:
     fill(store)
@@ -196,7 +198,7 @@ def test_a_server_that_dies_is_told_of_and_its_return_needs_no_reload(
         expect(page.get_by_text("server does not answer")).to_have_count(0)
 
 
-def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
+def test_a_token_is_requested_and_kept_only_in_the_tab(
     browser: Browser, store: FeatureStore
 ) -> None:
     fill(store)
@@ -214,7 +216,9 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_alone(
         assert page.evaluate("localStorage.length") == 0
 
 
-def test_deleting_asks_first(browser: Browser, store: FeatureStore, valkey: Server) -> None:
+def test_deleting_needs_confirmation(
+    browser: Browser, store: FeatureStore, valkey: Server
+) -> None:
     fill(store)
     with (
         served(store, writes=True) as web,
@@ -240,7 +244,7 @@ def test_no_panel_is_wider_than_a_phone(browser: Browser, url: str) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") == NARROW[0], panel
 
 
-def test_all_of_it_can_be_reached_by_keyboard(browser: Browser, url: str) -> None:
+def test_all_controls_work_with_the_keyboard(browser: Browser, url: str) -> None:
     with opened(browser, f"{url}#/overview") as page:
         shows(page, "user", "3")
         page.keyboard.press("Tab")
@@ -252,7 +256,9 @@ def test_all_of_it_can_be_reached_by_keyboard(browser: Browser, url: str) -> Non
         expect(page.get_by_role("heading", level=1)).to_have_text("Registry")
 
 
-def test_what_is_not_applied_yet_names_the_command(browser: Browser, store: FeatureStore) -> None:
+def test_without_a_registry_the_page_names_the_command(
+    browser: Browser, store: FeatureStore
+) -> None:
     (store.path / "registry.json").unlink()
     store.refresh()
     with served(store) as web, opened(browser, f"{web.url}/console/") as page:

@@ -1,4 +1,4 @@
-"""The demo's page: what it does is what a second client finds in the store."""
+"""The demo's page: its actions change what a second client finds in the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 from playwright.sync_api import Browser, expect
 
 from featurekit.demo.settings import Keys
-from tests.console.browsing import NARROW, Web, browser, demo, opened
+from tests.console.browsers import NARROW, Web, browser, demo, opened
 from tests.console.test_browser import shows
 from tests.servers import Server
 
@@ -28,19 +28,19 @@ def other(valkey: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def web(tmp_path: Path, valkey: Server) -> Iterator[Web]:
-    """A demo whose stream fields live three seconds."""
+    """A demo whose stream fields live for three seconds."""
     more = {"streaming_ttl_s": 3, "users_per_tick": 10, "tick_s": 0.2}
     with demo(tmp_path, valkey.url, users=USERS, **more) as (web, _):
         yield web
 
 
 def live(other: redis.Redis) -> int:
-    """Users with a live stream field."""
+    """Return the number of users with a live stream field."""
     keys = other.keys("fs:user:*")
     return sum(other.hget(key, "last_login_ts") is not None for key in keys)
 
 
-def test_a_paused_stream_drops_out_while_batch_fields_stay(
+def test_stream_fields_expire_after_a_pause_while_batch_fields_stay(
     browser: Browser, web: Web, other: redis.Redis
 ) -> None:
     with opened(browser, web.url) as page:
@@ -61,7 +61,7 @@ def test_a_paused_stream_drops_out_while_batch_fields_stay(
         assert live(other)
 
 
-def test_a_bulk_load_tells_what_it_did(browser: Browser, web: Web, other: redis.Redis) -> None:
+def test_a_bulk_load_reports_its_result(browser: Browser, web: Web, other: redis.Redis) -> None:
     with opened(browser, web.url, faults=False) as page:
         page.get_by_label("Users", exact=True).fill("33")
         page.get_by_label("Key TTL, seconds").fill("500")
@@ -75,7 +75,7 @@ def test_a_bulk_load_tells_what_it_did(browser: Browser, web: Web, other: redis.
         expect(page.locator(".toast-bad")).to_contain_text("count")
 
 
-def test_a_reset_asks_first_and_leaves_no_result_behind(
+def test_a_reset_needs_confirmation_and_clears_all_results(
     browser: Browser, web: Web, other: redis.Redis
 ) -> None:
     with opened(browser, web.url) as page:

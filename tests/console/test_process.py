@@ -6,10 +6,10 @@ import time
 
 from featurekit import FeatureStore
 from tests.console.conftest import fill
-from tests.server.running import served
+from tests.server.server_process import served
 
 
-def test_a_server_with_open_pages_ends_when_it_is_asked_to(store: FeatureStore) -> None:
+def test_a_server_with_open_pages_shuts_down(store: FeatureStore) -> None:
     fill(store)
     with (
         served(store.path, "--console") as server,
@@ -22,7 +22,7 @@ def test_a_server_with_open_pages_ends_when_it_is_asked_to(store: FeatureStore) 
         assert time.monotonic() - began < 5
 
 
-def test_there_is_no_console_unless_it_is_asked_for(store: FeatureStore) -> None:
+def test_the_console_is_off_by_default(store: FeatureStore) -> None:
     with served(store.path) as server:
         assert server.client.get("/console/").status_code == 404
 

@@ -1,4 +1,4 @@
-"""The requests recorded from the seed's demo, replayed: its tables "Endpoints" and "Bad input"."""
+"""The demo's endpoints answer recorded requests of the guide's demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from featurekit.demo.synthetic_users import profile
-from tests.demo.plays import Play, playing
+from tests.demo.demo_app import DemoApp, demo_app
 from tests.servers import Server
 
 BATCH = ["country_iso", "risk_segment", "account_age_days", "tx_count_7d", "avg_amount_30d",
@@ -19,20 +19,20 @@ STREAM = ["last_login_ts", "last_device_id", "tx_count_5m", "failed_logins_15m",
 
 
 @pytest.fixture
-async def play(valkey: Server, tmp_path: Path) -> AsyncIterator[Play]:
-    async with playing(tmp_path, valkey.url) as play:
-        yield play
+async def app(valkey: Server, tmp_path: Path) -> AsyncIterator[DemoApp]:
+    async with demo_app(tmp_path, valkey.url) as app:
+        yield app
 
 
 @pytest.fixture
-async def filled(play: Play) -> Play:
-    """Five users, of whom all have acted."""
-    await play.post("/bulk-load", {"count": 5})
-    play.tick()
-    return play
+async def filled(app: DemoApp) -> DemoApp:
+    """A demo with five users, all with stream features."""
+    await app.post("/bulk-load", {"count": 5})
+    app.tick()
+    return app
 
 
-async def test_state_has_the_keys_of_the_seed(filled: Play) -> None:
+async def test_state_has_the_keys_of_the_guides_demo(filled: DemoApp) -> None:
     state = await filled.get("/state")
     assert state["key_prefix"] == "fs:user:"
     assert (state["batch_ttl_seconds"], state["streaming_ttl_seconds"]) == (86_400, 300)
@@ -48,33 +48,33 @@ async def test_state_has_the_keys_of_the_seed(filled: Play) -> None:
     )
 
 
-async def test_bulk_load_writes_users_with_the_ttl(play: Play, valkey: Server) -> None:
-    answer = await play.post("/bulk-load", {"count": 3, "ttl": 60})
+async def test_bulk_load_writes_users_with_the_ttl(app: DemoApp, valkey: Server) -> None:
+    answer = await app.post("/bulk-load", {"count": 3, "ttl": 60})
     assert answer.keys() == {"loaded", "ttl_seconds", "elapsed_ms"}
     assert (answer["loaded"], answer["ttl_seconds"]) == (3, 60)
     with valkey.client() as client:
         assert sorted(client.keys("fs:user:*")) == [b"fs:user:u0001", b"fs:user:u0002", b"fs:user:u0003"]  # fmt: skip
         assert 58 <= client.ttl("fs:user:u0003") <= 60
         assert {*client.hgetall("fs:user:u0001")} == {name.encode() for name in BATCH}
-    assert (await play.post("/bulk-load"))["loaded"] == 200
-    assert (await play.get("/state"))["entity_count"] == 200
+    assert (await app.post("/bulk-load"))["loaded"] == 200
+    assert (await app.get("/state"))["entity_count"] == 200
 
 
-async def test_another_ttl_is_declared_and_applied(play: Play) -> None:
-    await play.post("/bulk-load", {"count": 1, "ttl": 60})
-    newest, _ = play.service.store.apply_history()
+async def test_another_ttl_is_declared_and_applied(app: DemoApp) -> None:
+    await app.post("/bulk-load", {"count": 1, "ttl": 60})
+    newest, _ = app.service.store.apply_history()
     assert newest.changes[0].detail == "ttl 1d -> 1m"
-    assert (await play.get("/state"))["store"]["batch_ttl_seconds"] == 60
-    assert {finding.level for finding in play.service.store.doctor()} == {"ok"}
-    assert (await play.post("/bulk-load", {"count": 1}))["ttl_seconds"] == 86_400
+    assert (await app.get("/state"))["store"]["batch_ttl_seconds"] == 60
+    assert {finding.level for finding in app.service.store.doctor()} == {"ok"}
+    assert (await app.post("/bulk-load", {"count": 1}))["ttl_seconds"] == 86_400
 
 
-async def test_toggle_pauses_and_resumes(play: Play) -> None:
-    assert (await play.post("/worker/toggle")).items() >= {"paused": True}.items()
-    assert (await play.post("/worker/toggle", {})).items() >= {"paused": False}.items()
+async def test_toggle_pauses_and_resumes(app: DemoApp) -> None:
+    assert (await app.post("/worker/toggle")).items() >= {"paused": True}.items()
+    assert (await app.post("/worker/toggle", {})).items() >= {"paused": False}.items()
 
 
-async def test_read_gives_texts_and_ttls_as_the_seed_does_and_types_beside(filled: Play) -> None:
+async def test_read_returns_texts_ttls_and_typed_values(filled: DemoApp) -> None:
     names = ["tx_count_5m", "avg_amount_30d"]
     answer = await filled.post("/read", {"user": "u0002", "field": names})
     amount = profile(2)["avg_amount_30d"]
@@ -89,7 +89,7 @@ async def test_read_gives_texts_and_ttls_as_the_seed_does_and_types_beside(fille
     assert 0 < answer["elapsed_ms"] < 5000
 
 
-async def test_batch_read_counts_the_fields_of_all_users(filled: Play) -> None:
+async def test_batch_read_counts_the_fields_of_all_users(filled: DemoApp) -> None:
     answer = await filled.post("/batch-read", {"count": 3, "field": ["tx_count_5m", "nope"]})
     assert (answer["entity_count"], answer["field_count"]) == (3, 2)
     assert [each["field_count"] for each in answer["sample"]] == [1, 1, 1]
@@ -99,40 +99,44 @@ async def test_batch_read_counts_the_fields_of_all_users(filled: Play) -> None:
     assert (stats["reads_total"], stats["read_fields_total"]) == (3, 3)
 
 
-async def test_batch_read_of_no_fields_asks_for_the_stream_and_the_segment(filled: Play) -> None:
+async def test_batch_read_without_fields_reads_the_stream_fields_and_the_segment(
+    filled: DemoApp,
+) -> None:
     answer = await filled.post("/batch-read")
     assert (answer["entity_count"], answer["field_count"]) == (5, 6)
     assert {each["field_count"] for each in answer["entities"]} == {6}
 
 
-async def test_batch_read_of_an_empty_store_is_empty(play: Play) -> None:
-    answer = await play.post("/batch-read")
+async def test_batch_read_of_an_empty_store_is_empty(app: DemoApp) -> None:
+    answer = await app.post("/batch-read")
     assert (answer["entity_count"], answer["sample"]) == (0, [])
 
 
-async def test_inspect_shows_the_whole_hash_sorted(filled: Play, valkey: Server) -> None:
+async def test_inspect_shows_the_whole_hash_sorted(filled: DemoApp, valkey: Server) -> None:
     with valkey.client() as client:
         client.hset("fs:user:u0001", "stray", "x")
     answer = await filled.get("/inspect?user=u0001")
     assert (answer["exists"], answer["key_ttl_seconds"] > 86_000) == (True, True)
     names = [field["name"] for field in answer["fields"]]
     assert names == sorted([*BATCH, *STREAM, "stray"])
-    told = {field["name"]: field for field in answer["fields"]}
-    assert told["stray"].items() >= {"value": "x", "ttl_seconds": -1, "status": "unknown"}.items()
-    assert told["tx_count_7d"]["value"] == str(told["tx_count_7d"]["typed"])
-    assert told["tx_count_5m"]["ttl_seconds"] >= 298
+    result = {field["name"]: field for field in answer["fields"]}
+    assert (
+        result["stray"].items() >= {"value": "x", "ttl_seconds": -1, "status": "unknown"}.items()
+    )
+    assert result["tx_count_7d"]["value"] == str(result["tx_count_7d"]["typed"])
+    assert result["tx_count_5m"]["ttl_seconds"] >= 298
 
 
-async def test_inspect_shows_what_is_declared_and_gone(play: Play) -> None:
-    await play.post("/bulk-load", {"count": 1})
-    fields = (await play.get("/inspect?user=u0001"))["fields"]
+async def test_inspect_returns_declared_fields_that_are_missing(app: DemoApp) -> None:
+    await app.post("/bulk-load", {"count": 1})
+    fields = (await app.get("/inspect?user=u0001"))["fields"]
     gone = {field["name"] for field in fields if field["ttl_seconds"] == -2}
     assert gone == {*STREAM}
-    assert await play.get("/inspect?user=nobody") == {"exists": False, "key_ttl_seconds": -2}
+    assert await app.get("/inspect?user=nobody") == {"exists": False, "key_ttl_seconds": -2}
 
 
-async def test_reset_drops_the_users_and_the_counts_and_nothing_else(
-    filled: Play, valkey: Server
+async def test_reset_deletes_only_the_users_and_the_counters(
+    filled: DemoApp, valkey: Server
 ) -> None:
     with valkey.client() as client:
         client.set("fs:user:odd", "text")
@@ -164,7 +168,7 @@ ODD_READS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("form", "expected"), ODD_READS)
 async def test_odd_reads_are_answered(
-    filled: Play, form: dict[str, Any], expected: dict[str, Any]
+    filled: DemoApp, form: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     answer = await filled.post("/read", form)
     assert answer.items() >= expected.items()
@@ -183,9 +187,9 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("path", "field", "form"), BAD)
 async def test_bad_input_is_refused_by_name_and_changes_nothing(
-    play: Play, valkey: Server, path: str, field: str, form: dict[str, Any]
+    app: DemoApp, valkey: Server, path: str, field: str, form: dict[str, Any]
 ) -> None:
-    response = await play.client.post(path, data=form)
+    response = await app.client.post(path, data=form)
     assert response.status_code == 400
     assert response.json()["field"] == field
     assert field in response.json()["error"]
@@ -194,8 +198,8 @@ async def test_bad_input_is_refused_by_name_and_changes_nothing(
 
 
 @pytest.mark.parametrize("query", ["", "?user=", "?user=%20", "?user=a&user=b", "?id=u0001"])
-async def test_inspect_without_a_user_is_refused(play: Play, query: str) -> None:
-    response = await play.client.get(f"/inspect{query}")
+async def test_inspect_without_a_user_is_refused(app: DemoApp, query: str) -> None:
+    response = await app.client.get(f"/inspect{query}")
     assert (response.status_code, response.json().keys()) == (400, {"error", "field"})
 
 
@@ -215,20 +219,20 @@ JSON: list[tuple[str, str, int]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "status"), JSON)
-async def test_bodies_may_be_json(filled: Play, path: str, body: str, status: int) -> None:
+async def test_bodies_may_be_json(filled: DemoApp, path: str, body: str, status: int) -> None:
     headers = {"content-type": "application/json; charset=utf-8"}
     response = await filled.client.post(path, content=body, headers=headers)
     assert response.status_code == status, response.text
     assert ("error" in response.json()) == (status == 400)
 
 
-async def test_parameters_in_the_wrong_place_are_refused(play: Play) -> None:
-    assert (await play.client.post("/bulk-load?count=3")).status_code == 400
-    multipart = await play.client.post("/bulk-load", files={"count": b"3"})
+async def test_parameters_in_the_wrong_place_are_refused(app: DemoApp) -> None:
+    assert (await app.client.post("/bulk-load?count=3")).status_code == 400
+    multipart = await app.client.post("/bulk-load", files={"count": b"3"})
     assert "multipart" in multipart.json()["error"]
-    odd = await play.client.post("/read", content=b"user=%ff")
+    odd = await app.client.post("/read", content=b"user=%ff")
     assert odd.status_code == 400
-    large = await play.client.post("/read", content=b"user=" + b"x" * 5_000_000)
+    large = await app.client.post("/read", content=b"user=" + b"x" * 5_000_000)
     assert (large.status_code, large.json().keys()) == (413, {"error"})
 
 
@@ -237,29 +241,29 @@ async def test_parameters_in_the_wrong_place_are_refused(play: Play) -> None:
     [("GET", "/bulk-load", 405), ("POST", "/state", 405), ("DELETE", "/reset", 405), ("GET", "/x", 404)],
 )  # fmt: skip
 async def test_wrong_methods_and_paths_are_refused(
-    play: Play, method: str, path: str, status: int
+    app: DemoApp, method: str, path: str, status: int
 ) -> None:
-    assert (await play.client.request(method, path)).status_code == status
+    assert (await app.client.request(method, path)).status_code == status
 
 
-async def test_a_page_of_another_site_may_not_write(play: Play) -> None:
-    response = await play.client.post("/reset", headers={"origin": "http://evil.example"})
+async def test_a_page_of_another_site_may_not_write(app: DemoApp) -> None:
+    response = await app.client.post("/reset", headers={"origin": "http://evil.example"})
     assert response.status_code == 403
 
 
-async def test_tokens_are_asked_for_where_there_are_any(
+async def test_tokens_are_required_if_any_are_set(
     valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEATUREKIT_SERVER_TOKENS", "read:r,write:w")
-    async with playing(tmp_path, valkey.url) as play:
+    async with demo_app(tmp_path, valkey.url) as app:
         for token, state, reset in (("", 401, 401), ("r", 200, 403), ("w", 200, 200)):
             headers = {"authorization": f"Bearer {token}"} if token else {}
-            assert (await play.client.get("/state", headers=headers)).status_code == state
-            assert (await play.client.post("/reset", headers=headers)).status_code == reset
+            assert (await app.client.get("/state", headers=headers)).status_code == state
+            assert (await app.client.post("/reset", headers=headers)).status_code == reset
 
 
-async def test_a_key_of_another_type_is_named_and_spoils_its_own_row_only(
-    filled: Play, valkey: Server
+async def test_a_key_of_another_type_is_named_and_affects_only_its_own_row(
+    filled: DemoApp, valkey: Server
 ) -> None:
     with valkey.client() as client:
         client.delete("fs:user:u0002")
@@ -279,8 +283,8 @@ async def test_a_key_of_another_type_is_named_and_spoils_its_own_row_only(
     assert "fs:user:u0002: WRONGTYPE" in loaded["reasons"][0]
 
 
-async def test_a_value_that_does_not_decode_is_invalid_and_alone(
-    filled: Play, valkey: Server
+async def test_only_a_value_that_does_not_decode_is_invalid(
+    filled: DemoApp, valkey: Server
 ) -> None:
     with valkey.client() as client:
         client.hset("fs:user:u0001", "tx_count_7d", "many")
@@ -289,9 +293,7 @@ async def test_a_value_that_does_not_decode_is_invalid_and_alone(
     assert (answer["values"].keys(), answer["typed"]["tx_count_7d"]) == ({"country_iso"}, None)
 
 
-async def test_what_the_node_demo_wrote_reads_typed_and_shows_the_same_texts(
-    play: Play, valkey: Server
-) -> None:
+async def test_data_of_the_guides_demo_is_read_with_types(app: DemoApp, valkey: Server) -> None:
     wrote = {"country_iso": "DE", "risk_segment": "low", "account_age_days": "1389",
              "tx_count_7d": "18", "avg_amount_30d": "92.4", "chargeback_count_180d": "0"}  # fmt: skip
     with valkey.client() as client:
@@ -299,7 +301,7 @@ async def test_what_the_node_demo_wrote_reads_typed_and_shows_the_same_texts(
         client.expire("fs:user:u0001", 86_400)
         client.hset("fs:user:u0001", "last_login_ts", "1732500000000")
         client.hexpire("fs:user:u0001", 300, "last_login_ts")
-    answer = await play.post("/read", {"user": "u0001", "field": [*wrote, "last_login_ts"]})
+    answer = await app.post("/read", {"user": "u0001", "field": [*wrote, "last_login_ts"]})
     assert answer["values"] == wrote | {"last_login_ts": "1732500000000"}
     assert answer["typed"]["avg_amount_30d"] == 92.4
     assert answer["typed"]["tx_count_7d"] == 18

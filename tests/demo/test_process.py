@@ -1,4 +1,4 @@
-"""`featurekit demo` as a user starts it: its flags, its lines, its end."""
+"""`featurekit demo` as a process: its flags, its output and its end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import redis
 from featurekit.demo.settings import Keys
 from featurekit.errors import RequestError
 from tests.cli.running import run, run_json
-from tests.demo.plays import until
+from tests.demo.demo_app import until
 from tests.servers import Server, running, valkey_binary
 
 
 @contextmanager
 def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running demo on a free port; killed at the end if it lives."""
+    """Run a demo on a free port; kill it at the end if it is still running."""
     process = subprocess.Popen(
         [sys.executable, "-m", "featurekit", "demo", "--port", "0", *arguments],
         cwd=folder,
@@ -42,7 +42,7 @@ def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def lines(process: subprocess.Popen[str], count: int) -> list[str]:
-    """The first lines that a process prints."""
+    """Return the first lines that a process prints."""
     assert process.stdout is not None
     return [process.stdout.readline().rstrip("\n") for _ in range(count)]
 
@@ -53,7 +53,7 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_it_starts_on_an_embedded_server_serves_and_ends(tmp_path: Path) -> None:
+def test_the_demo_starts_serves_and_ends_on_an_embedded_server(tmp_path: Path) -> None:
     with demo(tmp_path, "--seed-users", "20") as process:
         dropped, listening, using, loaded = lines(process, 4)
         url = listening.removeprefix("Redis feature-store demo server listening on ")
@@ -82,9 +82,7 @@ def test_it_starts_on_an_embedded_server_serves_and_ends(tmp_path: Path) -> None
     assert not state["running"]
 
 
-def test_data_is_kept_on_request_and_the_start_can_be_read_by_programs(
-    valkey: Server, tmp_path: Path
-) -> None:
+def test_no_reset_keeps_data_and_json_describes_the_start(valkey: Server, tmp_path: Path) -> None:
     with valkey.client() as client:
         client.hset("fs:user:mine", "country_iso", "NO")
         client.set("fs:other", "x")
@@ -112,7 +110,7 @@ def _document(process: subprocess.Popen[str]) -> Any:
     return json.loads(text)
 
 
-def test_a_redis_is_named_by_host_and_port_and_its_password_is_shown_nowhere(
+def test_a_redis_is_shown_by_host_and_port_without_its_password(
     tmp_path: Path,
 ) -> None:
     port = _free_port()
@@ -124,8 +122,8 @@ def test_a_redis_is_named_by_host_and_port_and_its_password_is_shown_nowhere(
             assert err.startswith("error: ")
         url = f"redis://:hush@127.0.0.1:{port}"
         with demo(tmp_path, "--url", url, "--key-prefix", "my:people:") as process:
-            told = lines(process, 4)
-            assert told[2].startswith(
+            result = lines(process, 4)
+            assert result[2].startswith(
                 f"Using Redis at 127.0.0.1:{port} with key prefix 'my:people:'"
             )
             assert ended(process, signal.SIGTERM)[0] == 0
@@ -143,7 +141,7 @@ def test_a_redis_is_named_by_host_and_port_and_its_password_is_shown_nowhere(
     assert all("hush" not in text for text in written)
 
 
-def test_a_taken_port_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_written(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = run("demo", "--repo", str(tmp_path), "--port", port)
@@ -167,7 +165,7 @@ BAD: list[tuple[str, ...]] = [
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_a_bad_value_is_told_by_its_flag_before_anything_is_written(
+def test_an_invalid_flag_is_named_before_anything_is_written(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     result = run("demo", "--repo", str(tmp_path), *arguments)
@@ -180,12 +178,12 @@ def test_a_bad_value_is_told_by_its_flag_before_anything_is_written(
 @pytest.mark.parametrize(
     "arguments", [("--nope",), ("extra",), ("--url", "memory://x", "--redis-port", "1")]
 )
-def test_wrong_usage_is_told(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_reported(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = run("demo", "--repo", str(tmp_path), *arguments)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 2)
 
 
-def test_a_store_that_is_away_or_unfit_is_told_and_ends_it(tmp_path: Path) -> None:
+def test_an_unavailable_or_unfit_store_ends_the_demo(tmp_path: Path) -> None:
     result = run("demo", "--repo", str(tmp_path), "--port", "0", "--redis-port", str(_free_port()))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -208,7 +206,7 @@ def test_a_prefix_has_an_entity(text: str, keys: str) -> None:
     assert str(Keys.parse(text)) == keys
 
 
-def test_a_prefix_that_no_key_may_have_is_refused() -> None:
+def test_an_invalid_key_prefix_is_refused() -> None:
     with pytest.raises(RequestError):
         Keys.parse("{a}:")
 

@@ -1,4 +1,4 @@
-"""Sites for tests: a repository of entities of one key and of two, of batch and of stream views."""
+"""A repository with entities of one and two join keys, and with batch and stream views."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from featurekit import FeatureStore
 from tests.promise.repos import applied
-from tests.server.running import await_jobs
+from tests.server.server_process import await_jobs
 from tests.servers import Server
 
 
 @pytest.fixture
 def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
-    """The fraud repository, applied, with nothing stored."""
+    """The applied fraud repository with an empty store."""
     with applied(tmp_path, valkey.url) as store:
         yield store
         await_jobs()

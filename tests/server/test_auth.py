@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""Tokens and their scopes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def bearer(token: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer(""), {"Authorization": "r3ad"}])
-def test_without_a_valid_token_the_way_to_get_in_is_told(
+def test_a_request_without_a_valid_token_gets_a_challenge(
     client: TestClient, headers: dict[str, str]
 ) -> None:
-    told = client.get("/read", headers=headers)
-    assert (told.status_code, told.headers["www-authenticate"]) == (401, "Bearer")
+    result = client.get("/read", headers=headers)
+    assert (result.status_code, result.headers["www-authenticate"]) == (401, "Bearer")
 
 
 @pytest.mark.parametrize("token", ["r3ad", "wr1te", "other"])
@@ -50,14 +50,14 @@ def test_every_token_may_read(client: TestClient, token: str) -> None:
     assert client.get("/read", headers=bearer(token)).json() == "done"
 
 
-def test_a_token_for_reading_may_not_write(client: TestClient) -> None:
-    told = client.post("/write", headers=bearer("r3ad"))
-    assert told.status_code == 403
-    assert "insufficient_scope" in told.headers["www-authenticate"]
+def test_a_read_token_may_not_write(client: TestClient) -> None:
+    result = client.post("/write", headers=bearer("r3ad"))
+    assert result.status_code == 403
+    assert "insufficient_scope" in result.headers["www-authenticate"]
     assert client.post("/write", headers=bearer("wr1te")).status_code == 200
 
 
-def test_an_open_route_asks_for_no_token(client: TestClient) -> None:
+def test_a_public_route_needs_no_token(client: TestClient) -> None:
     assert client.get("/open").status_code == client.get("/health").status_code == 200
 
 
@@ -70,7 +70,7 @@ def test_a_page_of_another_site_may_not_write(client: TestClient, origin: str) -
 
 
 @pytest.mark.parametrize("text", ["s3cret", "admin:s3cret", "read:", "read:s3 cret", "read:é"])
-def test_what_are_no_tokens_is_refused_without_showing_it(text: str) -> None:
+def test_malformed_tokens_are_refused_without_being_shown(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         Tokens.parse(text)
     assert "cret" not in str(refused.value)
@@ -80,6 +80,6 @@ def test_tokens_are_not_shown() -> None:
     assert "r3ad" not in repr(Tokens.parse(TOKENS))
 
 
-def test_a_token_named_for_both_may_write() -> None:
+def test_a_token_with_both_scopes_may_write() -> None:
     for text in ("read:a,write:a", "write:a,read:a"):
         assert Tokens.parse(text).scope_of("Bearer a") == "write"

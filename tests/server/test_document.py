@@ -1,4 +1,4 @@
-"""docs/server.md: what it shows is what happens, and it tells of all that there is."""
+"""docs/server.md is correct and complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featurekit.server.openapi.operations import ERRORS
 from tests.examples.documents import blocks, compare, shown_commands
 from tests.examples.places import ROOT
 from tests.examples.places import run as run_there
-from tests.server.running import listening
+from tests.server.server_process import listening
 from tests.servers import Server
 
 PAGE = ROOT / "docs" / "server.md"
@@ -33,7 +33,7 @@ def fraud(
         yield store
 
 
-def test_the_page_shows_what_happens(tmp_path: Path, fraud: FeatureStore) -> None:
+def test_the_examples_of_the_page_run_as_shown(tmp_path: Path, fraud: FeatureStore) -> None:
     shown = [
         (command, expected, block.place)
         for block in blocks(PAGE)

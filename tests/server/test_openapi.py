@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the registry, valid, and true of what the server does."""
+"""The OpenAPI document is valid, follows the registry and describes the server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def typed(tmp_path: Path, valkey: Server) -> Iterator[Any]:
         yield document(store)
 
 
-def test_a_service_is_read_in_the_types_of_its_features(typed: Any) -> None:
+def test_the_schema_of_a_service_has_the_types_of_its_features(typed: Any) -> None:
     schemas = typed["components"]["schemas"]
     request, row = schemas["typed_request"], schemas["typed_row"]
     assert request["properties"]["entities"]["items"] == {
@@ -96,7 +96,7 @@ def test_a_service_is_read_in_the_types_of_its_features(typed: Any) -> None:
     assert values["face"]["anyOf"][0]["minItems"] == values["face"]["anyOf"][0]["maxItems"] == 2
 
 
-def test_a_view_is_written_in_the_types_of_its_fields(typed: Any) -> None:
+def test_the_schema_of_a_view_has_the_types_of_its_fields(typed: Any) -> None:
     given = typed["components"]["schemas"]["activity_given"]
     assert given["required"] == ["user_id", "day", "event_timestamp"]
     assert given["properties"]["device"] == {"enum": ["ios", "android"]}
@@ -104,7 +104,7 @@ def test_a_view_is_written_in_the_types_of_its_fields(typed: Any) -> None:
     assert typed["paths"]["/v1/views/activity/write"]["post"]["description"] == "What a user does."
 
 
-def test_what_a_field_requires_a_batch_row_must_have(tmp_path: Path, valkey: Server) -> None:
+def test_required_fields_are_required_in_a_batch_row(tmp_path: Path, valkey: Server) -> None:
     definitions = FRAUD.replace("country: string", "country: {type: string, required: true}", 1)
     with applied(tmp_path, valkey.url, definitions) as store:
         schemas = document(store)["components"]["schemas"]
@@ -114,22 +114,22 @@ def test_what_a_field_requires_a_batch_row_must_have(tmp_path: Path, valkey: Ser
 @pytest.mark.parametrize("definitions", [FRAUD, TYPED, ALL_TYPES.replace(", source: SOURCE", "")])
 def test_the_document_is_valid(tmp_path: Path, valkey: Server, definitions: str) -> None:
     with applied(tmp_path, valkey.url, definitions) as store:
-        told = document(store)
-    schemathesis.openapi.from_dict(told).validate()
-    for schema in told["components"]["schemas"].values():
+        result = document(store)
+    schemathesis.openapi.from_dict(result).validate()
+    for schema in result["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
-def test_tokens_are_asked_for_where_there_are_any(store: FeatureStore) -> None:
+def test_tokens_are_required_if_any_are_set(store: FeatureStore) -> None:
     assert "security" not in document(store)
     client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))
     assert client.get("/openapi.json").status_code == 401
-    told = client.get("/openapi.json", headers={"Authorization": "Bearer abc"}).json()
-    assert told["security"] == [{"bearer": []}]
-    assert told["paths"]["/health"]["get"]["security"] == []
+    result = client.get("/openapi.json", headers={"Authorization": "Bearer abc"}).json()
+    assert result["security"] == [{"bearer": []}]
+    assert result["paths"]["/health"]["get"]["security"] == []
 
 
-def test_the_document_follows_what_is_applied(tmp_path: Path, valkey: Server) -> None:
+def test_the_document_follows_the_registry(tmp_path: Path, valkey: Server) -> None:
     with applied(tmp_path, valkey.url) as store:
         client = TestClient(create_app(ServerContext(store)))
         before = client.get("/openapi.json")
@@ -143,10 +143,10 @@ def test_the_document_follows_what_is_applied(tmp_path: Path, valkey: Server) ->
 
 
 def test_every_route_is_in_the_document(store: FeatureStore) -> None:
-    told = document(store)["paths"]
+    result = document(store)["paths"]
     routes = {getattr(route, "path", "") for route in create_app(ServerContext(store)).routes}
     typed = {"/v1/services/{name}/read", "/v1/views/{name}/write"}
-    assert routes - typed - {"/", "/openapi.json", "/docs", "/docs/{name}"} <= set(told)
+    assert routes - typed - {"/", "/openapi.json", "/docs", "/docs/{name}"} <= set(result)
 
 
 EXACT = (
@@ -159,11 +159,11 @@ EXACT = (
     "one_of_",
     "ready",
 )
-"""Operations that take all that their schemas allow; to others `3.0`, say, is no integer."""
+"""Operations that accept everything their schemas allow; others refuse `3.0` as an integer."""
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_the_server_does_what_the_document_says(store: FeatureStore, mode: GenerationMode) -> None:
+def test_the_server_conforms_to_the_document(store: FeatureStore, mode: GenerationMode) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(ServerContext(store)))
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)
@@ -181,7 +181,7 @@ def test_the_server_does_what_the_document_says(store: FeatureStore, mode: Gener
         holds()
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing_inline(
+def test_the_page_loads_no_other_origin_and_runs_no_inline_script(
     store: FeatureStore,
 ) -> None:
     client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))

@@ -1,4 +1,4 @@
-"""The server as a process: how it starts, follows what is applied, bounds clients, and stops."""
+"""The server as a process: its start, its registry, its limits and its shutdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from featurekit import FeatureStore
 from tests.cli.running import run
 from tests.promise.repos import FRAUD, applied, write_repo
-from tests.server.running import Served, served, wait_until
+from tests.server.server_process import Served, served, wait_until
 from tests.servers import Server, running, valkey_binary
 from tests.stores.test_access import certificates
 
@@ -50,7 +50,7 @@ def status(server: Served, body: dict[str, Any] = READ) -> int:
     return server.client.post("/v1/features/read", json=body).status_code
 
 
-def test_it_starts_before_anything_is_applied_and_follows_what_is(
+def test_a_server_starts_without_a_registry_and_loads_a_new_one(
     tmp_path: Path, store_server: Server
 ) -> None:
     folder = write_repo(tmp_path, store_server.url, FRAUD)
@@ -69,13 +69,13 @@ def test_it_starts_before_anything_is_applied_and_follows_what_is(
         assert status(server) == 200
 
 
-def test_heads_without_end_are_refused(server: Served) -> None:
+def test_an_endless_request_head_is_refused(server: Served) -> None:
     with server.connect() as client:
         client.sendall(b"GET /health HTTP/1.1\r\n" + b"X-Long: " + b"x" * 70_000)
         assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
 
 
-def test_a_giant_body_is_refused_before_it_is_sent(server: Served) -> None:
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Served) -> None:
     with server.connect() as client:
         client.sendall(
             b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n"
@@ -85,7 +85,7 @@ def test_a_giant_body_is_refused_before_it_is_sent(server: Served) -> None:
         assert b"connection: close" in answer.lower()
 
 
-def test_what_is_not_http_is_refused(server: Served) -> None:
+def test_invalid_http_is_refused(server: Served) -> None:
     with server.connect() as client:
         client.sendall(b"\x16\x03\x01\x02\x00 hello\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
@@ -96,7 +96,7 @@ def test_a_head_request_has_no_body(server: Served) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_request_under_way_is_answered_before_it_stops(ready: Path) -> None:
+def test_an_open_request_is_answered_before_shutdown(ready: Path) -> None:
     with served(ready) as server:
         with server.connect() as client:
             head = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
@@ -129,9 +129,7 @@ def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
             httpx2.get(f"{server.url}/health")
 
 
-def test_it_serves_a_registry_that_is_online_without_any_yaml(
-    tmp_path: Path, valkey: Server
-) -> None:
+def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Server) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with served(empty, "--project", "shop", "--store", valkey.url) as server:
@@ -141,7 +139,7 @@ def test_it_serves_a_registry_that_is_online_without_any_yaml(
             wait_until(lambda: status(server) == 200, 3)
 
 
-def test_it_serves_https(ready: Path, tmp_path: Path) -> None:
+def test_a_server_serves_https(ready: Path, tmp_path: Path) -> None:
     certificates(tmp_path)
     files = [
         "--ssl-certfile",
@@ -158,7 +156,7 @@ def test_it_serves_https(ready: Path, tmp_path: Path) -> None:
     assert answer.status_code == 200
 
 
-def test_a_port_that_is_taken_is_one_message(folder: Path) -> None:
+def test_a_port_in_use_is_one_error(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         outcome = run("--repo", str(folder), "serve", "--port", port)
@@ -174,7 +172,7 @@ def test_a_port_that_is_taken_is_one_message(folder: Path) -> None:
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1:0"),
     ],
 )
-def test_what_cannot_be_used_is_told_at_the_start(
+def test_invalid_options_are_reported_at_the_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str
 ) -> None:
     monkeypatch.chdir(folder)

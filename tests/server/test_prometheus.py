@@ -1,4 +1,4 @@
-"""The text that Prometheus scrapes, read back by Prometheus' own parser."""
+"""The Prometheus text format, read back by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
 }
 
 
-def test_a_snapshot_is_what_prometheus_reads() -> None:
+def test_prometheus_reads_back_a_snapshot() -> None:
     text, content_type = exposition(METRICS)
     families = list(text_string_to_metric_families(text.decode()))
     samples = {
@@ -90,12 +90,12 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
     assert len(names) == len(set(names))
 
 
-def test_an_application_may_put_it_into_a_registry_of_its_own() -> None:
+def test_an_application_can_register_the_collector() -> None:
     registry = CollectorRegistry()
     registry.register(MetricsCollector(METRICS))
     assert registry.get_sample_value("featurekit_round_trips_total") == 5
 
 
-def test_nothing_counted_is_a_page_too() -> None:
+def test_an_empty_snapshot_is_a_valid_page() -> None:
     text, _ = exposition(Metrics())
     assert b"featurekit_retries_total 0.0" in text

@@ -1,4 +1,4 @@
-"""Clients that take their time."""
+"""Timeouts of slow clients and silent stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featurekit import FeatureStore
 from featurekit.server import protocol
 from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, write_repo
-from tests.server.running import listening
+from tests.server.server_process import listening
 
 HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
 
@@ -29,7 +29,7 @@ def client(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[soc
         yield client
 
 
-def test_a_body_that_does_not_come_is_408(client: socket.socket) -> None:
+def test_a_body_that_does_not_arrive_is_408(client: socket.socket) -> None:
     client.sendall(HEAD + b"{")
     answer = client.recv(1000)
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -37,7 +37,7 @@ def test_a_body_that_does_not_come_is_408(client: socket.socket) -> None:
     assert client.recv(1000) == b""
 
 
-def test_a_body_that_comes_bit_by_bit_is_bounded_as_a_whole(client: socket.socket) -> None:
+def test_the_timeout_covers_a_body_sent_byte_by_byte(client: socket.socket) -> None:
     client.sendall(HEAD)
     client.settimeout(0.05)
     answer = b""
@@ -57,14 +57,14 @@ def test_a_connection_without_a_request_is_closed(client: socket.socket, sent: b
     assert client.recv(1000) == b""
 
 
-def test_a_second_request_is_bounded_as_the_first(client: socket.socket) -> None:
+def test_the_head_timeout_applies_to_every_request(client: socket.socket) -> None:
     client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
     client.sendall(b"GET /health HTTP/1.1\r\n")
     assert client.recv(1000) == b""
 
 
-def test_a_store_that_is_silent_keeps_no_other_request_waiting(tmp_path: Path) -> None:
+def test_a_silent_store_does_not_block_other_requests(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=2s"
         write_repo(tmp_path, url, FRAUD, registry="online")

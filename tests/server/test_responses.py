@@ -1,4 +1,4 @@
-"""Values and errors as JSON."""
+"""JSON responses for values and errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EAST = timezone(timedelta(hours=2))
         ("\ud800", '"\\ud800"'),
     ],
 )
-def test_what_json_lacks_is_spelled(value: object, text: str) -> None:
+def test_values_that_json_lacks_are_text(value: object, text: str) -> None:
     assert json_bytes(value).decode() == text
 
 
@@ -61,13 +61,15 @@ def test_what_json_lacks_is_spelled(value: object, text: str) -> None:
         (RegistryError("x"), 503),
     ],
 )
-def test_an_error_tells_whose_fault_it_is(error: FeatureKitError, status: int) -> None:
+def test_the_status_of_an_error_separates_client_and_server_errors(
+    error: FeatureKitError, status: int
+) -> None:
     response = error_response(error)
     assert response.status_code == status
     assert ("retry-after" in response.headers) == (status == 503)
 
 
-def test_an_error_is_one_message() -> None:
+def test_an_error_is_one_document() -> None:
     response = error_response(UnknownNameError.among("entity", "usr", ["user"], where="a:1"))
     assert bytes(response.body).decode() == (
         '{"error":{"class":"UnknownNameError","message":"unknown entity \'usr\'","where":"a:1",'
@@ -75,6 +77,6 @@ def test_an_error_is_one_message() -> None:
     )
 
 
-def test_wrong_definitions_are_told_one_by_one() -> None:
+def test_definition_errors_list_every_problem() -> None:
     response = error_response(DefinitionError([Problem("a.yaml:1:2", "wrong")]))
     assert b'"problems":[{"where":"a.yaml:1:2","message":"wrong","hint":""}]' in response.body

@@ -1,4 +1,4 @@
-"""`POST /get-online-features`: Feast's shapes, as its client sends and reads them."""
+"""`POST /get-online-features` in the form that Feast clients send and read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def error(client: TestClient, body: Any) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
-def test_the_answer_has_a_result_for_each_column_join_keys_first(client: TestClient) -> None:
+def test_a_response_has_one_result_per_column_join_keys_first(client: TestClient) -> None:
     features = ["profile:country", "profile:tx_count_7d"]
     answer = ask(
         client,
@@ -76,7 +76,7 @@ def test_the_answer_has_a_result_for_each_column_join_keys_first(client: TestCli
     }
 
 
-def test_a_service_is_asked_for_by_name(client: TestClient) -> None:
+def test_a_feature_service_is_read_by_name(client: TestClient) -> None:
     answer = ask(client, {"user_id": ["u1"], "merchant_id": [7]}, "both")
     names = answer["metadata"]["feature_names"]
     assert names[:2] == ["user_id", "merchant_id"]
@@ -91,24 +91,24 @@ def test_a_service_is_asked_for_by_name(client: TestClient) -> None:
     ]
 
 
-def test_each_entity_of_a_request_is_found_or_not_by_itself(client: TestClient) -> None:
+def test_entities_of_a_row_are_found_independently(client: TestClient) -> None:
     answer = ask(client, {"user_id": ["u1"], "merchant_id": [8]}, "both")
     statuses = [result["statuses"][0] for result in answer["results"][2:]]
     assert statuses == ["PRESENT", "NOT_FOUND", "PRESENT", "NOT_FOUND"]
 
 
-def test_full_names_carry_the_view(client: TestClient) -> None:
+def test_full_names_contain_the_view(client: TestClient) -> None:
     answer = ask(client, {"user_id": ["u1"]}, ["profile:country"], full_feature_names=True)
     assert answer["metadata"]["feature_names"] == ["user_id", "profile__country"]
 
 
-def test_no_entities_are_an_answer(client: TestClient) -> None:
+def test_a_request_without_entities_is_valid(client: TestClient) -> None:
     answer = ask(client, {"user_id": []}, ["profile:country"])
     empty: dict[str, list[object]] = {"values": [], "statuses": [], "event_timestamps": []}
     assert answer["results"] == [empty, empty]
 
 
-def test_what_cannot_be_read_is_invalid(client: TestClient, valkey: Server) -> None:
+def test_bytes_that_do_not_decode_are_invalid(client: TestClient, valkey: Server) -> None:
     with valkey.client() as there:
         there.hset("fs:user:u1", "tx_count_7d", "three")
         there.set("fs:user:u3", "no hash")
@@ -125,11 +125,11 @@ def test_what_cannot_be_read_is_invalid(client: TestClient, valkey: Server) -> N
         ({"features": ["profile:county"]}, "FeastObjectNotFoundException", "unknown field 'county'"),
     ],
 )  # fmt: skip
-def test_an_unknown_name_is_feasts_own_error(
+def test_an_unknown_name_returns_feasts_own_error(
     client: TestClient, body: dict[str, Any], kind: str, text: str
 ) -> None:
-    status, told = error(client, {"entities": {"user_id": ["u1"]}} | body)
-    detail = json.loads(told)
+    status, result = error(client, {"entities": {"user_id": ["u1"]}} | body)
+    detail = json.loads(result)
     assert (status, detail["module"], detail["class"]) == (404, "feast.errors", kind)
     assert text in detail["message"]
     assert "did you mean" in detail["message"]
@@ -161,13 +161,13 @@ def test_an_unknown_name_is_feasts_own_error(
         {"entities": {"user_id": ["u"] * 6}, "features": ["profile:country"]},
     ],
 )
-def test_what_a_caller_does_wrong_is_4xx(client: TestClient, body: Any) -> None:
-    status, told = error(client, body)
+def test_a_client_error_is_4xx(client: TestClient, body: Any) -> None:
+    status, result = error(client, body)
     assert status in (404, 422)
-    assert status == 404 or told["error"]["message"]
+    assert status == 404 or result["error"]["message"]
 
 
-def test_the_store_being_away_is_503(store: FeatureStore, valkey: Server) -> None:
+def test_an_unavailable_store_is_503(store: FeatureStore, valkey: Server) -> None:
     client = TestClient(create_app(ServerContext(store)))
     valkey.stop()
     try:
@@ -180,7 +180,7 @@ def test_the_store_being_away_is_503(store: FeatureStore, valkey: Server) -> Non
     assert answer.json()["error"]["class"] == "StoreUnavailableError"
 
 
-def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: Server) -> None:
+def test_values_of_every_type_have_feasts_json_form(tmp_path: Path, valkey: Server) -> None:
     values = {
         "a_string": "é",
         "a_int64": 2**60,
@@ -226,7 +226,7 @@ def test_values_of_every_type_are_spelled_as_feast_does(tmp_path: Path, valkey: 
     assert {n: v for n, v in got.items() if v is not None} == expected
 
 
-def test_a_view_that_keeps_event_time_tells_it(tmp_path: Path, valkey: Server) -> None:
+def test_event_timestamps_come_from_a_view_with_event_time(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
         now_ms = store.handle.now_ms()
         at_ms = now_ms - now_ms % 1000 - 877
@@ -240,7 +240,7 @@ def test_a_view_that_keeps_event_time_tells_it(tmp_path: Path, valkey: Server) -
     assert count["event_timestamps"] == [EPOCH, EPOCH]
 
 
-def test_join_keys_that_are_dates_come_as_text(tmp_path: Path, valkey: Server) -> None:
+def test_join_keys_may_be_dates(tmp_path: Path, valkey: Server) -> None:
     definitions = """
 entities: [{name: day, join_keys: {day: date}}]
 feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain: float64}}]

@@ -1,4 +1,4 @@
-"""The demo in this process: its service and its application, asked as a browser would ask."""
+"""Run the demo's application in this process and send requests as a browser does."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from featurekit.demo.settings import Keys, Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Play:
-    """A demo that is asked things; its ticker is not started."""
+class DemoApp:
+    """A demo whose simulator is not started."""
 
     service: DemoService
     client: httpx2.AsyncClient
 
     async def get(self, path: str) -> Any:
-        """The answer to a request that is well."""
+        """Return the document of a successful request."""
         response = await self.client.get(path)
         assert response.status_code == 200, response.text
         return response.json()
 
     async def post(self, path: str, data: Any = None) -> Any:
-        """The answer to a form that is well; a list of values is given many times."""
+        """Return the document of a successful form request; a list repeats its parameter."""
         response = await self.client.post(path, data=data)
         assert response.status_code == 200, response.text
         return response.json()
 
     def tick(self, times: int = 1) -> None:
-        """What the ticker does each second."""
+        """Run a number of ticks."""
         users, worker = self.service.simulator.users, self.service.simulator.worker
         for _ in range(times):
             users.schedule_tick(0)
@@ -47,10 +47,10 @@ class Play:
 
 
 @asynccontextmanager
-async def playing(
+async def demo_app(
     folder: Path, url: str, keys: str = "fs:user:", **more: Any
-) -> AsyncIterator[Play]:
-    """A demo on an empty store, until the block ends."""
+) -> AsyncIterator[DemoApp]:
+    """Run a demo on an empty store while the block runs."""
     settings = replace(Settings(url=url, folder=folder, keys=Keys.parse(keys)), **more)
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
@@ -58,13 +58,13 @@ async def playing(
         service = DemoService(settings, store)
         transport = httpx2.ASGITransport(application(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://demo") as client:
-            yield Play(service, client)
+            yield DemoApp(service, client)
         await store.close_async()
 
 
 def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for something to become true."""
-    late = time.monotonic() + seconds
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < late, "it did not come true"
+        assert time.monotonic() < deadline, "the condition did not hold"
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, as `featurekit serve` starts it."""
+"""Start `featurekit serve` in its own process."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _COMMAND = (sys.executable, "-m", "featurekit", "serve")
 
 
 class Served:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        url: Where it is.
-        started: What it told when it listened.
+        url: Its address.
+        started: The JSON document that it printed at the start.
         process: Its process.
     """
 
@@ -46,11 +46,11 @@ class Served:
                 stderr=log,
                 env=os.environ | environment,
             )
-        self.started = self._told()
+        self.started = self._read_start()
         self.url = str(self.started["url"])
         self.client = httpx2.Client(base_url=self.url, verify=False, timeout=20)
 
-    def _told(self) -> dict[str, Any]:
+    def _read_start(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         text = ""
         while not text.endswith("}\n"):
@@ -63,23 +63,23 @@ class Served:
 
     @property
     def log(self) -> str:
-        """What it wrote on standard error."""
+        """Its standard error."""
         return self._log.read_text()
 
     def connect(self) -> socket.socket:
-        """A plain connection to it."""
+        """Return a plain connection to the server."""
         place = urlsplit(self.url)
         return socket.create_connection((place.hostname or "", place.port or 0), timeout=20)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to stop; gives its exit code."""
+        """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(20)
 
 
 @contextmanager
 def listening(context: ServerContext) -> Iterator[tuple[str, int]]:
-    """A context behind uvicorn in a thread, while the block runs; gives its address."""
+    """Serve a context with uvicorn in a thread while the block runs; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as place:
         server = uvicorn.Server(uvicorn_config(Options(), lambda: create_app(context)))
         thread = threading.Thread(target=server.run, args=([place],))
@@ -94,7 +94,7 @@ def listening(context: ServerContext) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def served(folder: Path, *arguments: str, **environment: str) -> Iterator[Served]:
-    """A server while the block runs."""
+    """Run a server while the block runs."""
     server = Served(folder, *arguments, **environment)
     try:
         yield server
@@ -106,14 +106,14 @@ def served(folder: Path, *arguments: str, **environment: str) -> Iterator[Served
             server.process.stdout.close()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something to come true."""
-    late = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < late, "it did not come true in time"
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.02)
 
 
 def await_jobs() -> None:
-    """Wait for loads that nobody waits for: they use their store's connections to the end."""
+    """Wait for background loads, because they use the store's connections."""
     wait_until(lambda: not [t for t in threading.enumerate() if t.name == JOB_THREAD])

@@ -1,4 +1,4 @@
-"""The live stream: one sampler for all pages, which ends when nobody looks."""
+"""The event stream: one sampler for all pages, which stops when no page is open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import Server
 
 
 class Counting(Sampler):
-    """A sampler that knows how often it looked."""
+    """A sampler that counts its samples."""
 
     looks = 0
 
@@ -39,7 +39,7 @@ def request() -> Request:
 
 @asynccontextmanager
 async def page(live: EventStream, of: Request | None = None) -> AsyncIterator[AsyncIterator[Any]]:
-    """What one page is sent, event by event."""
+    """Yield the events that one page receives."""
     response = await live.respond(of or request())
     assert isinstance(response, StreamingResponse)
     body: Any = response.body_iterator
@@ -54,14 +54,14 @@ async def page(live: EventStream, of: Request | None = None) -> AsyncIterator[As
         await body.aclose()
 
 
-async def test_a_page_is_told_how_the_store_does(store: FeatureStore) -> None:
+async def test_a_page_receives_the_state_of_the_store(store: FeatureStore) -> None:
     fill(store)
     async with page(EventStream(Sampler(store))) as events:
         assert await anext(events) == {"history": []}
-        told = await anext(events)
-    views = {view["view"]: view for view in told["views"]}
-    assert told["store"] == {"up": True}
-    assert {e["entity"]: e["present"] for e in told["entities"]} == {
+        result = await anext(events)
+    views = {view["view"]: view for view in result["views"]}
+    assert result["store"] == {"up": True}
+    assert {e["entity"]: e["present"] for e in result["entities"]} == {
         "merchant": 1,
         "route": 1,
         "user": 3,
@@ -70,7 +70,7 @@ async def test_a_page_is_told_how_the_store_does(store: FeatureStore) -> None:
     assert views["activity"]["fields"] == {"tx_count_5m": 1, "device": 0}
 
 
-async def test_pages_share_one_sampler_which_ends_with_the_last_of_them(
+async def test_pages_share_one_sampler_that_stops_with_the_last_page(
     store: FeatureStore,
 ) -> None:
     sampler = Counting(store)
@@ -83,7 +83,7 @@ async def test_pages_share_one_sampler_which_ends_with_the_last_of_them(
     assert sampler.looks - looks <= 1
 
 
-async def test_a_store_that_stops_is_told_of_and_so_is_its_return(
+async def test_an_outage_of_the_store_and_its_end_are_reported(
     store: FeatureStore, valkey: Server
 ) -> None:
     async with page(EventStream(Sampler(store))) as events:
@@ -92,11 +92,11 @@ async def test_a_store_that_stops_is_told_of_and_so_is_its_return(
         valkey.stop()
         assert not (await anext(events))["store"]["up"]
         valkey.start()
-        told = [(await anext(events))["store"]["up"] for _ in range(2)]
-    assert told[-1]
+        result = [(await anext(events))["store"]["up"] for _ in range(2)]
+    assert result[-1]
 
 
-async def test_the_stream_ends_when_the_server_is_asked_to(store: FeatureStore) -> None:
+async def test_the_stream_ends_at_shutdown(store: FeatureStore) -> None:
     of = request()
     async with page(EventStream(Sampler(store)), of) as events:
         await anext(events)
@@ -105,15 +105,15 @@ async def test_the_stream_ends_when_the_server_is_asked_to(store: FeatureStore) 
         assert [event async for event in events if "history" in event] == []
 
 
-def test_what_is_not_applied_yet_is_said(store: FeatureStore) -> None:
+def test_a_missing_registry_is_reported(store: FeatureStore) -> None:
     (store.path / "registry.json").unlink()
     store.refresh()
-    told = Sampler(store).sample()
-    assert told["store"] == {"up": True}
-    assert told["hint"] == "run `featurekit apply` first"
+    result = Sampler(store).sample()
+    assert result["store"] == {"up": True}
+    assert result["hint"] == "run `featurekit apply` first"
 
 
-def test_a_store_that_refuses_to_tell_is_not_said_to_be_away(
+def test_a_store_that_refuses_a_command_is_not_reported_as_unavailable(
     tmp_path: Path, valkey: Server
 ) -> None:
     with valkey.client() as client:
@@ -122,7 +122,7 @@ def test_a_store_that_refuses_to_tell_is_not_said_to_be_away(
         )
         url = valkey.url.replace("unix://", "unix://blind:x@")
         with applied(tmp_path / "blind", url) as store:
-            told = Sampler(store).sample()["store"]
+            result = Sampler(store).sample()["store"]
         client.acl_deluser("blind")
-    assert (told["up"], told["refused"]) == (False, True)
-    assert "SCAN" in told["message"]
+    assert (result["up"], result["refused"]) == (False, True)
+    assert "SCAN" in result["message"]

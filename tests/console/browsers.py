@@ -1,4 +1,4 @@
-"""A browser on a console: Debian's chromium, driven by Playwright, and a server in a thread."""
+"""Open a console in Debian's chromium with Playwright, served by a thread."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from featurekit.server.auth import Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
 from featurekit.server.run import Options, uvicorn_config
-from tests.server.running import wait_until
+from tests.server.server_process import wait_until
 
 REQUIRED = "FEATUREKIT_REQUIRE_BROWSER"
-"""Where this is set, as in CI, a missing browser is a failure."""
+"""If this is set, as in CI, a missing browser is a failure."""
 
 PATIENCE_MS = 8_000
 WIDE = (1280, 800)
@@ -45,13 +45,13 @@ FLAGS = (
 
 
 def chromium() -> str:
-    """The browser's path; empty if there is none."""
+    """Return the path of the browser; empty if none is installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or ""
 
 
 @contextmanager
 def launched() -> Iterator[Browser]:
-    """A browser while the block runs."""
+    """Run a browser while the block runs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         expect.set_options(timeout=PATIENCE_MS)
@@ -120,7 +120,7 @@ def served(store: FeatureStore, *, tokens: str = "", writes: bool = False) -> It
 def demo(
     folder: Path, url: str, *, users: int, **more: object
 ) -> Iterator[tuple[Web, DemoService]]:
-    """The demo with so many users, its worker ticking, while the block runs."""
+    """Run the demo with a number of users while the block runs."""
     settings = replace(Settings(url=url, folder=folder), **more)  # type: ignore[arg-type]
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
@@ -164,7 +164,9 @@ def opened(
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda told: wrong.append(told.text) if told.type == "error" else None)
+    page.on(
+        "console", lambda result: wrong.append(result.text) if result.type == "error" else None
+    )
     page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
     page.goto(url)
     try:

@@ -1,4 +1,4 @@
-"""`/v1`: writing rows, loading views, and what is told about what is served."""
+"""Writes and loads under `/v1`, the registry and the status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, applied, write_repo
-from tests.server.running import await_jobs, wait_until
+from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repos import repository, ttl_ms
 
@@ -24,10 +24,10 @@ def client(store: FeatureStore) -> Iterator[TestClient]:
         yield client
 
 
-def test_rows_are_written_into_a_batch_view(client: TestClient, store: FeatureStore) -> None:
+def test_rows_are_written_to_a_batch_view(client: TestClient, store: FeatureStore) -> None:
     rows = [{"user_id": "u1", "country": "NO", "tags": ["a"]}, {"user_id": "u2"}]
-    told = client.post("/v1/views/profile/write", json={"rows": rows})
-    assert told.json() == {
+    result = client.post("/v1/views/profile/write", json={"rows": rows})
+    assert result.json() == {
         "view": "profile",
         "written": 2,
         "dropped_older": 0,
@@ -37,7 +37,7 @@ def test_rows_are_written_into_a_batch_view(client: TestClient, store: FeatureSt
     assert store.load_history() == []
 
 
-def test_events_are_written_into_a_stream_view_and_may_live_shorter(
+def test_events_are_written_to_a_stream_view_with_their_own_ttl(
     client: TestClient, valkey: Server
 ) -> None:
     body: dict[str, Any] = {"rows": [{"user_id": "u1", "tx_count_5m": 3}], "ttl_s": 1.5}
@@ -45,14 +45,14 @@ def test_events_are_written_into_a_stream_view_and_may_live_shorter(
     assert ttl_ms(valkey, "fs:user:u1", "tx_count_5m") <= 1500
 
 
-def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -> None:
+def test_late_events_are_counted_in_the_response(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
         now_ms = store.handle.now_ms()
         times = [now_ms, now_ms - 1000, now_ms - 3_600_000]
         rows = [{"user_id": "u1", "step": 1, "event_timestamp": ms} for ms in times]
         client = TestClient(create_app(ServerContext(store)))
-        told = client.post("/v1/views/session/write", json={"rows": rows})
-    assert told.json() == {
+        result = client.post("/v1/views/session/write", json={"rows": rows})
+    assert result.json() == {
         "view": "session",
         "written": 1,
         "dropped_older": 1,
@@ -82,15 +82,15 @@ def test_events_that_come_too_late_are_told_of(tmp_path: Path, valkey: Server) -
         ("/v1/materialize", {"when": 1}, 422, "unknown member 'when'"),
     ],
 )  # fmt: skip
-def test_what_a_caller_does_wrong_is_one_message(
+def test_a_client_error_is_one_message(
     client: TestClient, path: str, body: Any, status: int, text: str
 ) -> None:
-    told = client.post(path, json=body)
-    assert told.status_code == status
-    assert text in told.json()["error"]["message"]
+    result = client.post(path, json=body)
+    assert result.status_code == status
+    assert text in result.json()["error"]["message"]
 
 
-def test_a_load_gives_its_reports_or_need_not_be_waited_for(
+def test_materialize_returns_reports_or_runs_in_the_background(
     tmp_path: Path, valkey: Server
 ) -> None:
     (tmp_path / "users.csv").write_text("user_id,visits\nu1,1\n")
@@ -108,13 +108,15 @@ feature_views:
     ):
         report = client.post("/v1/materialize", json={}).json()["reports"][0]
         assert (report["view"], report["rows_written"]) == ("profile", 1)
-        told = client.post("/v1/materialize", json={"views": ["profile"], "wait": False})
-        assert (told.status_code, told.json()["views"]) == (202, ["profile"])
+        result = client.post("/v1/materialize", json={"views": ["profile"], "wait": False})
+        assert (result.status_code, result.json()["views"]) == (202, ["profile"])
         wait_until(lambda: len(store.load_history()) == 2)
         await_jobs()
 
 
-def test_the_registry_is_told_whole_and_by_name(client: TestClient, store: FeatureStore) -> None:
+def test_the_registry_is_returned_as_a_whole_and_by_name(
+    client: TestClient, store: FeatureStore
+) -> None:
     whole = client.get("/v1/registry").json()
     assert whole["fingerprint"] == store.compiled.fingerprint
     for kind in ("entities", "views", "services"):
@@ -145,29 +147,29 @@ def test_the_registry_is_told_whole_and_by_name(client: TestClient, store: Featu
 
 
 @pytest.mark.parametrize("kind", ["entities", "views", "services"])
-def test_an_unknown_name_is_404_with_what_there_is(client: TestClient, kind: str) -> None:
-    told = client.get(f"/v1/{kind}/nothing")
-    assert told.status_code == 404
-    assert "known: " in told.json()["error"]["hint"]
+def test_an_unknown_name_is_404_with_the_known_names(client: TestClient, kind: str) -> None:
+    result = client.get(f"/v1/{kind}/nothing")
+    assert result.status_code == 404
+    assert "known: " in result.json()["error"]["hint"]
 
 
-def test_the_status_tells_how_each_view_does(client: TestClient) -> None:
-    told = client.get("/v1/status").json()
-    assert told["registry_error"] == ""
-    states = {state["view"]: state for state in told["views"]}
+def test_the_status_contains_each_view(client: TestClient) -> None:
+    result = client.get("/v1/status").json()
+    assert result["registry_error"] == ""
+    states = {state["view"]: state for state in result["views"]}
     assert states["profile"]["late"] is True
     assert states["activity"]["kind"] == "stream"
 
 
-def test_it_is_ready_when_something_is_applied_and_the_store_answers(
+def test_a_server_is_ready_if_a_registry_is_applied_and_the_store_answers(
     tmp_path: Path, valkey: Server
 ) -> None:
     with (
         FeatureStore(write_repo(tmp_path, valkey.url, FRAUD)) as store,
         TestClient(create_app(ServerContext(store))) as client,
     ):
-        told = client.get("/ready")
-        assert (told.status_code, told.json()["reason"]) == (503, "nothing is applied yet")
+        result = client.get("/ready")
+        assert (result.status_code, result.json()["reason"]) == (503, "nothing is applied yet")
         store.apply()
         assert client.get("/ready").json()["ready"] is True
         valkey.stop()

@@ -1,4 +1,4 @@
-"""`GET /metrics`, of one process and of several."""
+"""`GET /metrics` with one and several processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featurekit.server.auth import Tokens
 from featurekit.server.context import ServerContext
 from featurekit.server.metrics_endpoint import SNAPSHOT_INTERVAL_S
 from tests.promise.repos import FRAUD, applied
-from tests.server.running import Served, served, wait_until
+from tests.server.server_process import Served, served, wait_until
 from tests.servers import Server
 from tests.streams.repos import repository
 
@@ -27,7 +27,7 @@ READ = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
-    """All samples by their name and the values of their labels, in the order of these."""
+    """Return all samples by name and label values, sorted by label."""
     return {
         (sample.name, *(text for _, text in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -43,19 +43,19 @@ def test_requests_are_counted_by_route_method_and_status(store: FeatureStore) ->
     client.get("/v1/views/nothing")
     client.get("/nowhere")
     client.delete("/health")
-    told = samples(client.get("/metrics").text)
+    result = samples(client.get("/metrics").text)
     name = "featurekit_http_requests_total"
-    assert told[name, "POST", "/v1/features/read", "200"] == 1
-    assert told[name, "POST", "/v1/features/read", "422"] == 1
-    assert told[name, "GET", "/v1/views/{name}", "200"] == 1
-    assert told[name, "GET", "/v1/views/{name}", "404"] == 1
-    assert told[name, "GET", "unmatched", "404"] == 1
-    assert told[name, "DELETE", "unmatched", "405"] == 1
-    assert told["featurekit_http_request_seconds_count", "/v1/features/read"] == 2
-    assert told["featurekit_features_total", "missing", "profile"] == 1
+    assert result[name, "POST", "/v1/features/read", "200"] == 1
+    assert result[name, "POST", "/v1/features/read", "422"] == 1
+    assert result[name, "GET", "/v1/views/{name}", "200"] == 1
+    assert result[name, "GET", "/v1/views/{name}", "404"] == 1
+    assert result[name, "GET", "unmatched", "404"] == 1
+    assert result[name, "DELETE", "unmatched", "405"] == 1
+    assert result["featurekit_http_request_seconds_count", "/v1/features/read"] == 2
+    assert result["featurekit_features_total", "missing", "profile"] == 1
 
 
-def test_event_times_that_feasts_route_reads_are_no_features(
+def test_event_times_read_for_feast_are_not_counted_as_features(
     tmp_path: Path, valkey: Server
 ) -> None:
     with repository(tmp_path, valkey.url) as store:
@@ -67,7 +67,7 @@ def test_event_times_that_feasts_route_reads_are_no_features(
     assert "@session" not in text
 
 
-def test_metrics_are_for_those_who_may_read(store: FeatureStore) -> None:
+def test_metrics_need_a_read_token(store: FeatureStore) -> None:
     client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse("read:abc"))))
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer abc"}).is_success
@@ -80,11 +80,11 @@ def two(tmp_path: Path, valkey: Server) -> FeatureStore:
 
 
 def requests(server: Served) -> float:
-    told = samples(server.client.get("/metrics").text)
-    return told.get(("featurekit_http_requests_total", "POST", "/v1/features/read", "200"), 0)
+    result = samples(server.client.get("/metrics").text)
+    return result.get(("featurekit_http_requests_total", "POST", "/v1/features/read", "200"), 0)
 
 
-def test_workers_are_told_of_together_and_what_died_stays_counted(
+def test_metrics_are_the_sum_of_all_workers_including_dead_ones(
     tmp_path: Path, two: FeatureStore
 ) -> None:
     with served(tmp_path, "--workers", "2") as server:
@@ -111,7 +111,7 @@ def _counts(server: Served, wanted: float) -> bool:
 
 
 def _children(pid: int) -> list[int]:
-    """The processes that a process started, but for the helper of multiprocessing."""
+    """Return the child processes of a process, without multiprocessing's helper."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:

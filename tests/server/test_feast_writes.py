@@ -1,4 +1,4 @@
-"""Feast's routes that write and load."""
+"""Writes and loads through Feast's interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featurekit import FeatureStore
 from featurekit.server.app import create_app
 from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
-from tests.server.running import await_jobs, wait_until
+from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repos import immortal, repository
 
@@ -54,8 +54,10 @@ def test_a_push_writes_a_batch_view_and_a_stream_view(
     client: TestClient, store: FeatureStore, valkey: Server
 ) -> None:
     frame = {"user_id": ["u1", "u2"], "country": ["NO", None], "tx_count_7d": [3, 4]}
-    told = client.post("/push", json={"push_source_name": "profile", "df": frame, "to": "online"})
-    assert (told.status_code, told.content) == (200, b"")
+    result = client.post(
+        "/push", json={"push_source_name": "profile", "df": frame, "to": "online"}
+    )
+    assert (result.status_code, result.content) == (200, b"")
     frame = {"user_id": ["u1"], "tx_count_5m": [9]}
     assert client.post("/push", json={"push_source_name": "activity", "df": frame}).is_success
     assert value(store, "profile:country") == "NO"
@@ -66,7 +68,7 @@ def test_a_push_writes_a_batch_view_and_a_stream_view(
         assert 0 < there.hpttl("fs:user:u1", "tx_count_5m")[0] <= 300_000
 
 
-def test_what_feasts_client_adds_to_a_row_is_understood(
+def test_columns_that_feast_clients_add_are_accepted(
     client: TestClient, store: FeatureStore
 ) -> None:
     body = {
@@ -80,12 +82,12 @@ def test_what_feasts_client_adds_to_a_row_is_understood(
         },
         "allow_registry_cache": False,
     }
-    told = client.post("/write-to-online-store", json=body)
-    assert (told.status_code, told.json()) == (200, None)
+    result = client.post("/write-to-online-store", json=body)
+    assert (result.status_code, result.json()) == (200, None)
     assert value(store, "profile:country") == "SE"
 
 
-def test_event_times_order_a_view_that_is_ordered_by_them(tmp_path: Path, valkey: Server) -> None:
+def test_event_timestamps_order_the_rows_of_a_push(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
         client = TestClient(create_app(ServerContext(store)))
         now = store.handle.now_ms()
@@ -104,7 +106,7 @@ def _naive(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None).isoformat()
 
 
-def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore) -> None:
+def test_json_strings_are_parsed_and_decimals_keep_every_digit(loadable: FeatureStore) -> None:
     client = TestClient(create_app(ServerContext(loadable)))
     body = (
         '{"feature_view_name": "notes", "df": {"user_id": ["u1", "u2"],'
@@ -140,25 +142,25 @@ def test_json_comes_as_text_and_decimals_keep_every_digit(loadable: FeatureStore
         ("/materialize-incremental", {}, 422, "expected a string"),
     ],
 )  # fmt: skip
-def test_what_a_caller_does_wrong_is_4xx(
+def test_a_client_error_is_4xx(
     client: TestClient, path: str, body: Any, status: int, text: str
 ) -> None:
-    told = client.post(path, json=body)
-    assert told.status_code == status
-    assert text in told.text
+    result = client.post(path, json=body)
+    assert result.status_code == status
+    assert text in result.text
 
 
 @pytest.mark.parametrize(
     ("view", "field"), [("profile", "tx_count_7d"), ("activity", "tx_count_5m")]
 )
-def test_of_rows_that_do_not_all_fit_none_is_written(
+def test_one_invalid_row_refuses_the_whole_frame(
     client: TestClient, valkey: Server, view: str, field: str
 ) -> None:
     ids = [f"u{i}" for i in range(300)]
     frame = {"user_id": ids, field: [1] * 299 + ["many"]}
-    told = client.post("/push", json={"push_source_name": view, "df": frame})
-    assert told.status_code == 422
-    assert "299" in told.json()["error"]["where"]
+    result = client.post("/push", json={"push_source_name": view, "df": frame})
+    assert result.status_code == 422
+    assert "299" in result.json()["error"]["where"]
     with valkey.client() as there:
         assert there.dbsize() == 0
 
@@ -166,39 +168,39 @@ def test_of_rows_that_do_not_all_fit_none_is_written(
 @pytest.mark.parametrize(
     "text", ['{"df": {"a": 1, "a": 2}}', '{"df": NaN}', "[" * 100_000, f"1e{'9' * 99}"]
 )
-def test_a_body_that_means_nothing_or_two_things_is_refused(client: TestClient, text: str) -> None:
+def test_ambiguous_and_non_finite_json_is_refused(client: TestClient, text: str) -> None:
     assert client.post("/push", content=text).status_code == 400
 
 
-def test_materialize_loads_what_its_window_has(loadable: FeatureStore) -> None:
+def test_materialize_loads_the_rows_of_its_time_window(loadable: FeatureStore) -> None:
     client = TestClient(create_app(ServerContext(loadable)))
     body = {
         "start_ts": "2026-11-22T00:00:00",
         "end_ts": "2026-11-22T08:30:00",
         "feature_views": None,
     }
-    told = client.post("/materialize", json=body)
-    assert (told.status_code, told.json()) == (200, None)
+    result = client.post("/materialize", json=body)
+    assert (result.status_code, result.json()) == (200, None)
     assert value(loadable, "profile:visits") == 1
     assert client.post("/materialize", json={"disable_event_timestamp": True}).status_code == 200
     assert value(loadable, "profile:visits") == 2
-    told = client.post("/materialize-incremental", json={"end_ts": "2026-11-22T08:30:00+00:00"})
-    assert told.status_code == 200
+    result = client.post("/materialize-incremental", json={"end_ts": "2026-11-22T08:30:00+00:00"})
+    assert result.status_code == 200
     assert value(loadable, "profile:visits") == 1
 
 
-def test_materialize_need_not_be_waited_for_and_runs_once_at_a_time(
+def test_an_asynchronous_materialize_locks_its_view(
     loadable: FeatureStore, valkey: Server
 ) -> None:
     with TestClient(create_app(ServerContext(loadable))) as client, valkey.client() as there:
         holder = {"host": "elsewhere", "pid": 1, "since_ms": 0, "token": ""}
         there.set("fs:@lock:profile", json.dumps(holder), px=60_000)
-        told = client.post("/materialize?async=true", json={})
-        assert told.status_code == 409
-        assert "is already being loaded" in told.json()["error"]["message"]
+        result = client.post("/materialize?async=true", json={})
+        assert result.status_code == 409
+        assert "is already being loaded" in result.json()["error"]["message"]
         there.delete("fs:@lock:profile")
-        told = client.post("/materialize?async=true", json={"feature_views": ["profile"]})
-        assert (told.status_code, told.json()) == (
+        result = client.post("/materialize?async=true", json={"feature_views": ["profile"]})
+        assert (result.status_code, result.json()) == (
             202,
             {"status": "accepted", "feature_views": ["profile"]},
         )

@@ -1,4 +1,4 @@
-"""Bodies: as large and as slow as they may be, and JSON."""
+"""Request bodies: their size, content type and JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def client(store: FeatureStore) -> TestClient:
     )
 
 
-def test_json_is_read_with_its_content_type_or_without(client: TestClient) -> None:
+def test_json_is_accepted_with_or_without_a_content_type(client: TestClient) -> None:
     for headers in (
         {},
         {"Content-Type": "application/json; charset=utf-8"},
@@ -39,21 +39,21 @@ def test_json_is_read_with_its_content_type_or_without(client: TestClient) -> No
 
 
 def test_a_body_of_another_type_is_refused(client: TestClient) -> None:
-    told = client.post("/echo", content=b"{}", headers={"Content-Type": "text/plain"})
-    assert (told.status_code, told.json()["error"]["class"]) == (415, "HTTPError")
+    result = client.post("/echo", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert (result.status_code, result.json()["error"]["class"]) == (415, "HTTPError")
 
 
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"nul", b"NaN", b"\xff", b'"\\ud800"', b"[" * 5000, b'{"a": 1}x'],
 )
-def test_what_is_not_json_is_refused(client: TestClient, body: bytes) -> None:
-    told = client.post("/echo", content=body[:100])
-    assert told.status_code == 400
-    assert told.json()["error"]["message"].startswith("the body is not JSON")
+def test_invalid_json_is_refused(client: TestClient, body: bytes) -> None:
+    result = client.post("/echo", content=body[:100])
+    assert result.status_code == 400
+    assert result.json()["error"]["message"].startswith("the body is not JSON")
 
 
-def test_a_body_too_large_is_refused_by_what_it_says_or_is(client: TestClient) -> None:
+def test_a_body_over_the_limit_is_refused_by_its_header_or_its_size(client: TestClient) -> None:
     def parts() -> Iterator[bytes]:
         yield from [b'"' + b"x" * 60] * 2
 
@@ -61,8 +61,8 @@ def test_a_body_too_large_is_refused_by_what_it_says_or_is(client: TestClient) -
     assert client.post("/echo", content=parts()).status_code == 413
 
 
-def test_an_unknown_path_and_a_wrong_method_are_told_in_json(client: TestClient) -> None:
+def test_an_unknown_path_and_a_wrong_method_return_json(client: TestClient) -> None:
     assert client.get("/nowhere").json()["error"]["message"] == "not found"
-    told = client.get("/echo")
-    assert (told.status_code, told.headers["allow"]) == (405, "POST")
-    assert told.json()["error"]["message"] == "method not allowed"
+    result = client.get("/echo")
+    assert (result.status_code, result.headers["allow"]) == (405, "POST")
+    assert result.json()["error"]["message"] == "method not allowed"

@@ -1,4 +1,4 @@
-"""`/v1`: rows of values with their statuses."""
+"""Reads under `/v1`: rows of values with their statuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def client(store: FeatureStore) -> TestClient:
     return TestClient(create_app(ServerContext(store, Limits(entities=3))))
 
 
-def test_a_service_gives_a_row_for_each_entity_in_order(client: TestClient) -> None:
+def test_a_service_returns_one_row_per_entity_in_order(client: TestClient) -> None:
     body = {"entities": [{"user_id": "u2"}, {"user_id": "u1"}, {"user_id": "u2"}]}
     rows = client.post(SERVICE, json=body).json()["rows"]
     assert [row["entity"] for row in rows] == body["entities"]
@@ -38,7 +38,7 @@ def test_a_service_gives_a_row_for_each_entity_in_order(client: TestClient) -> N
     }
 
 
-def test_features_are_named_one_by_one(client: TestClient) -> None:
+def test_a_list_of_features_can_be_read(client: TestClient) -> None:
     body = {
         "features": ["profile:country"],
         "entities": [{"user_id": "u1"}],
@@ -50,7 +50,7 @@ def test_features_are_named_one_by_one(client: TestClient) -> None:
     }
 
 
-def test_freshness_tells_what_is_left_and_how_old_the_event_is(
+def test_freshness_adds_the_remaining_ttl_and_the_event_age(
     tmp_path: Path, valkey: Server
 ) -> None:
     with repository(tmp_path, valkey.url) as store:
@@ -68,9 +68,7 @@ def test_freshness_tells_what_is_left_and_how_old_the_event_is(
     assert features["score"]["ttl_s"] is None
 
 
-def test_values_older_than_the_request_allows_are_stale(
-    client: TestClient, valkey: Server
-) -> None:
+def test_values_older_than_max_age_are_stale(client: TestClient, valkey: Server) -> None:
     with valkey.client() as there:
         there.pexpire("fs:user:u1", 86_400_000 - 3_600_000)
     body = {"features": ["profile:tx_count_7d"], "entities": [{"user_id": "u1"}]}
@@ -83,7 +81,7 @@ def test_values_older_than_the_request_allows_are_stale(
     assert feast.json()["results"][1]["statuses"] == ["OUTSIDE_MAX_AGE"]
 
 
-def test_a_row_that_cannot_be_read_says_why_and_spoils_no_other(
+def test_a_row_that_cannot_be_read_has_an_error_and_affects_no_other(
     client: TestClient, valkey: Server
 ) -> None:
     with valkey.client() as there:
@@ -95,7 +93,9 @@ def test_a_row_that_cannot_be_read_says_why_and_spoils_no_other(
     assert bad["features"]["country"] == {"value": None, "status": "invalid"}
 
 
-def test_rows_whose_server_is_away_are_given_if_wanted(client: TestClient, valkey: Server) -> None:
+def test_partial_reads_mark_values_of_an_unavailable_server(
+    client: TestClient, valkey: Server
+) -> None:
     body: dict[str, Any] = {"entities": [{"user_id": "u1"}], "timeout_s": 2}
     valkey.stop()
     try:
@@ -106,7 +106,7 @@ def test_rows_whose_server_is_away_are_given_if_wanted(client: TestClient, valke
     assert answer.json()["rows"][0]["features"]["country"]["status"] == "unavailable"
 
 
-def test_join_keys_that_are_dates_come_as_text(tmp_path: Path, valkey: Server) -> None:
+def test_join_keys_may_be_dates(tmp_path: Path, valkey: Server) -> None:
     definitions = """
 entities: [{name: day, join_keys: {day: date}}]
 feature_views: [{name: weather, entity: day, batch: {refresh: 1h}, fields: {rain: float64}}]
@@ -145,7 +145,7 @@ feature_services: [{name: rain, features: [weather]}]
         ("/v1/features/read", {"entities": [], "features": ["x:y"]}, 404, "unknown feature view 'x'"),
     ],
 )  # fmt: skip
-def test_what_a_caller_does_wrong_is_one_message(
+def test_a_client_error_is_one_message(
     client: TestClient, path: str, body: Any, status: int, message: str
 ) -> None:
     answer = client.post(path, json=body)
