@@ -295,8 +295,7 @@ def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> i
             replies = store.run(page, [command(b"UNLINK", key) for key in page])
             for key, reply in zip(page, replies, strict=True):
                 if isinstance(reply, ErrorReply):
-                    raise StoreError(
-                        f"the hash cannot be deleted: {reply}", where=key.decode(errors="replace")
-                    )
+                    where = f"{store.describe()}, {key.decode(errors='replace')}"
+                    raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
                 deleted += reply if isinstance(reply, int) else 0
     return deleted

@@ -81,7 +81,7 @@ def inspect_entity(
     views = [view for view in repo.views if view.key.entity == entity]
     declared = {field.name: (view.name, field) for view in views for field in view.fields}
     clocks = {view.event_time_field for view in views if view.event_time_field}
-    stored = _stored_fields(store.run([key], [command(b"HGETALL", key)])[0], key)
+    stored = _stored_fields(store, key)
     names = list(dict.fromkeys([*declared, *stored]))
     ttls, key_ttl, encoding = store.run([key] * 3, inspect_requests(key, names))
     if not isinstance(ttls, list) or len(ttls) != len(names):
@@ -101,9 +101,11 @@ def inspect_entity(
     )
 
 
-def _stored_fields(reply: Any, key: bytes) -> dict[str, bytes]:
+def _stored_fields(store: OnlineStore, key: bytes) -> dict[str, bytes]:
+    reply: Any = store.run([key], [command(b"HGETALL", key)])[0]
     if not isinstance(reply, list):
-        raise StoreError(f"the hash cannot be read: {reply}", where=key.decode(errors="replace"))
+        where = f"{store.describe()}, {key.decode(errors='replace')}"
+        raise StoreError(f"the hash cannot be read: {reply}", where=where)
     names = [name.decode(errors="replace") for name in reply[::2]]
     return dict(zip(names, reply[1::2], strict=True))
 
