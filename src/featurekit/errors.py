@@ -52,7 +52,7 @@ class FeatureKitError(Exception):
 
 
 def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKitError:
-    """Return a pickled error from its attributes, whatever its `__init__` takes."""
+    """Return a pickled error from its attributes, without a call of its `__init__`."""
     error = cls.__new__(cls)
     Exception.__init__(error, state.get("message", ""))
     error.__dict__.update(state)

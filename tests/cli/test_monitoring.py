@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from featurekit import FeatureStore
 from featurekit.repo.heartbeats import Heartbeats
 from featurekit.runtime.worker import Worker, WorkerOptions
-from tests.cli.running import run, run_json
+from tests.cli.running import run, run_json, table_cells
 from tests.servers import Server
 from tests.streams.crew import until
 
@@ -69,9 +69,9 @@ def test_inspect_marks_what_no_view_declares(filled: Path, valkey: Server) -> No
 
 def test_status_shows_which_views_are_late(folder: Path) -> None:
     run("apply")
-    assert run("status").stdout.splitlines()[2].split()[-1] == "late"
+    assert table_cells(run("status").stdout)[2][-1] == "late"
     run("materialize")
-    assert run("status").stdout.splitlines()[2].split()[-2:] == ["on", "time"]
+    assert table_cells(run("status").stdout)[2][-1] == "on time"
     assert [state["late"] for state in run_json("status")] == [False, False]
 
 
@@ -82,7 +82,7 @@ def test_list_shows_the_last_loads_and_applies(folder: Path) -> None:
     [load], [apply] = run_json("list", "loads"), run_json("list", "applies")
     assert (load["view"], load["rows_written"], load["error"]) == ("user_profile", 17, "")
     assert {"kind": "add", "subject": "entity user", "detail": ""} in apply["changes"]
-    assert "user_profile  just now" in run("list", "loads").stdout
+    assert table_cells(run("list", "loads").stdout)[1][:2] == ["user_profile", "just now"]
     assert "add entity user; " in run("list", "applies").stdout
 
 
@@ -106,7 +106,7 @@ def test_status_shows_running_workers(folder: Path, valkey: Server) -> None:
                 "user_activity",
                 0,
             )
-            assert "w1      user_activity" in run("status").stdout
+            assert table_cells(run("status").stdout)[-1][:2] == ["w1", "user_activity"]
 
 
 def test_doctor_finds_nothing_wrong_with_a_sound_store(filled: Path) -> None:

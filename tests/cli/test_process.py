@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.running import table_cells
+
 FEATUREKIT = [sys.executable, "-m", "featurekit"]
 HEAVY = {"redis", "pydantic", "rich", "duckdb", "pyarrow", "yaml"}
 
@@ -93,7 +95,7 @@ def test_an_embedded_server_starts_when_needed_and_stops_on_request(
         for step in (["init"], ["apply"], ["materialize"]):
             assert _run(*step).returncode == 0
         answer = _run("get", "user_profile:tx_count_7d", "--entity", "user_id=u0001")
-        assert "5      present" in answer.stdout
+        assert ["tx_count_7d", "5", "present"] in table_cells(answer.stdout)
         assert _run("embedded", "status").stdout.startswith("running\n")
     finally:
         assert _run("embedded", "stop").stdout == "stopped\n"

@@ -1,17 +1,17 @@
-"""The way from an empty folder to a feature, and back to nothing."""
+"""From an empty folder to served features, and back: init to reset."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from tests.cli.running import replace, run, run_json
+from tests.cli.running import replace, run, run_json, table_cells
 from tests.servers import Server
 
 USERS = "features/users.yaml"
 
 
-def test_a_new_repository_is_valid_and_said_to_be(folder: Path) -> None:
+def test_a_new_repository_is_valid(folder: Path) -> None:
     assert run("validate").stdout == "ok: 1 entity, 2 views, 1 service\n"
 
 
@@ -23,7 +23,7 @@ def test_init_overwrites_nothing(folder: Path) -> None:
     assert (folder / USERS).read_text() == before
 
 
-def test_init_writes_the_schemas_its_files_point_at(folder: Path) -> None:
+def test_init_writes_the_schemas_that_its_files_refer_to(folder: Path) -> None:
     for file in (folder / "featurerepo.yaml", folder / USERS):
         pointed = file.read_text().splitlines()[0].partition("$schema=")[2]
         assert json.loads((file.parent / pointed).read_text())["type"] == "object"
@@ -31,7 +31,7 @@ def test_init_writes_the_schemas_its_files_point_at(folder: Path) -> None:
 
 def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
     planned = run("plan").stdout
-    assert "+ add  entity user" in planned
+    assert ["+ add", "entity user"] in table_cells(planned)
     assert run("apply").stdout == planned + "applied\n"
     assert run("plan").stdout == "no changes\n"
 
@@ -42,17 +42,17 @@ def test_detailed_exitcode_is_2_only_where_there_are_changes(folder: Path) -> No
     assert run("plan", "--detailed-exitcode").exit_code == 0
 
 
-def test_materialize_tells_what_it_wrote(folder: Path) -> None:
+def test_materialize_reports_what_it_wrote(folder: Path) -> None:
     run("apply")
     report = run_json("materialize")[0]
-    told = {name: report[name] for name in ("rows_read", "rows_written", "rows_superseded")}
-    assert told == {"rows_read": 21, "rows_written": 17, "rows_superseded": 4}
+    counts = {name: report[name] for name in ("rows_read", "rows_written", "rows_superseded")}
+    assert counts == {"rows_read": 21, "rows_written": 17, "rows_superseded": 4}
 
 
 def test_get_shows_each_feature_with_its_status(filled: Path) -> None:
     lines = run("get", "fraud_v1", "--entity", "user_id=u0001").stdout.splitlines()
     assert lines[0] == "user_id u0001"
-    assert lines[2].split() == ["country_iso", "US", "present"]
+    assert table_cells(lines[2]) == [["country_iso", "US", "present"]]
     assert lines[-2].split() == ["tx_count_5m", "0", "default"]
     assert lines[-1].split() == ["failed_logins_15m", "-", "missing"]
 
@@ -81,7 +81,7 @@ def test_get_as_json_has_values_of_their_types(filled: Path) -> None:
     assert 0 < answer["seconds_left"]["tx_count_7d"][0] <= 48 * 3600
 
 
-def test_get_says_that_nothing_is_stored(filled: Path) -> None:
+def test_get_reports_that_nothing_is_stored(filled: Path) -> None:
     result = run("get", "fraud_v1", "--entity", "user_id=nobody")
     assert result.exit_code == 0
     assert result.stdout.startswith("user_id nobody: nothing is stored\n")
@@ -92,7 +92,7 @@ def test_an_id_may_hold_commas_and_equals_signs(filled: Path) -> None:
     assert result.stdout.startswith("user_id a,b=c: nothing is stored\n")
 
 
-def test_get_tells_of_a_key_of_another_type_and_fails(filled: Path, valkey: Server) -> None:
+def test_get_fails_at_a_key_of_another_type(filled: Path, valkey: Server) -> None:
     with valkey.client() as client:
         client.set("fs:user:odd", "text")
     result = run("get", "user_profile", "--entity", "user_id=odd")
@@ -127,11 +127,11 @@ def test_write_refuses_a_bad_row_by_its_line(filled: Path) -> None:
     assert "tx_count_7d" in result.stderr
 
 
-def test_rows_put_aside_are_told_of_and_make_exit_code_1(filled: Path) -> None:
+def test_rejected_rows_are_reported_with_exit_code_1(filled: Path) -> None:
     rows = '{"user_id": "n1"}\n{"user_id": "n2", "tx_count_7d": "12"}\n'
     result = run("write", "user_profile", "--on-bad-row", "skip", stdin=rows)
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[0].split()[:4] == ["view", "read", "written", "rejected"]
+    assert table_cells(result.stdout)[0][:4] == ["view", "read", "written", "rejected"]
     assert "1 row rejected; they are in " in result.stderr
 
 
@@ -152,7 +152,7 @@ def test_removing_needs_a_yes_and_adding_does_not(filled: Path) -> None:
     assert run("apply", "--yes").exit_code == 0
 
 
-def test_breaking_needs_to_be_allowed_by_name(filled: Path) -> None:
+def test_a_breaking_change_needs_allow_breaking(filled: Path) -> None:
     replace(filled / USERS, "avg_amount_7d: {type: float64", "avg_amount_7d: {type: int64")
     refused = run("apply", "--yes")
     assert refused.exit_code == 1

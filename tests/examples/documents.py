@@ -1,11 +1,11 @@
-"""Documents as tests: their fenced blocks, run from top to bottom in one folder.
+"""Run the fenced blocks of a document from top to bottom in one folder, and compare the output.
 
-- `console`: lines after `$ ` are run, the lines below must be what they print.
-- `python`: run as a script; a `text` block right below must be what it prints.
-- `yaml`, `json`, `sql` and the like whose first line is a comment with a path: written there.
+- `console`: lines after `$ ` are commands, the lines below them are the expected output.
+- `python`: a script; a `text` block right below it is the expected output.
+- `yaml`, `json`, `sql` and others whose first line is a comment with a path: a file to write.
 
-In what is printed, `...` stands for anything, times are not compared, and neither is how columns
-are aligned.
+In expected output, `...` matches any text. Times are not compared. Tables are compared by their
+cells, not by the widths of their columns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 
 from tests.examples.places import run
 
-ELSEWHERE = ("pip ", "make ", "git ")
-"""What a reader runs before, and a test need not."""
+SKIPPED = ("pip ", "make ", "git ")
+"""Commands that a test does not run."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Block:
 
 
 def blocks(document: Path) -> list[Block]:
-    """The fenced blocks of a document, in order."""
+    """Return the fenced blocks of a document, in order."""
     text = document.read_text()
     fences = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [
@@ -43,13 +43,12 @@ def blocks(document: Path) -> list[Block]:
 
 
 def follow(document: Path, folder: Path) -> None:
-    """Do what a document says.
+    """Run the blocks of a document.
 
     Raises:
-        AssertionError: Something else is printed than the document shows.
+        AssertionError: The output differs from the document.
     """
-    found = blocks(document)
-    for block, after in pairwise([*found, Block("", "", "")]):
+    for block, after in pairwise([*blocks(document), Block("", "", "")]):
         if block.language == "console":
             folder = _console(block, folder)
         elif block.language == "python":
@@ -61,18 +60,18 @@ def follow(document: Path, folder: Path) -> None:
 
 
 def _console(block: Block, folder: Path) -> Path:
-    """Run the commands of a block; returns the folder it leads to."""
+    """Run the commands of a block; return the working folder after them."""
     for command, expected in shown_commands(block.text):
         if command.startswith("cd "):
             folder = folder / command.removeprefix("cd ")
-        elif not command.startswith(ELSEWHERE):
+        elif not command.startswith(SKIPPED):
             printed = run(folder, ["bash", "-c", command], merged=True, fails=None)
             compare(printed, expected, f"{block.place}: {command}")
     return folder
 
 
 def shown_commands(text: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console with what they print."""
+    """Yield the commands of a console block with their expected output."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, printed = part.partition("\n")
         while command.endswith("\\"):
@@ -82,14 +81,29 @@ def shown_commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def compare(printed: str, expected: str, place: str) -> None:
-    """Hold what was printed against what a document shows."""
-    pattern = ".*".join(re.escape(_plain(part)) for part in expected.split("..."))
-    assert re.fullmatch(pattern, _plain(printed), re.DOTALL), f"{place} prints:\n{printed}"
+    """Compare output with the document, which is at `place`."""
+    pattern = ".*".join(re.escape(_normalize(part)) for part in expected.split("..."))
+    assert re.fullmatch(pattern, _normalize(printed), re.DOTALL), f"{place} prints:\n{printed}"
 
 
-def _plain(text: str) -> str:
-    """Text without what differs from run to run: times, rates, and the width of columns."""
-    lines = [" ".join(line.split()) for line in text.strip("\n").split("\n")]
+def markdown_rows(text: str) -> list[list[str]]:
+    """Return the cells of all rows of all Markdown tables in a text, without headings."""
+    tables = re.findall(r"(?:^\|.*\|[ ]*\n)+", text, re.MULTILINE)
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+        for table in tables
+        for line in table.splitlines()[2:]
+    ]
+
+
+def terminal_cells(line: str) -> list[str]:
+    """Return the cells of a line of a table in a terminal, which two spaces or more separate."""
+    return re.split(r" {2,}", line.strip())
+
+
+def _normalize(text: str) -> str:
+    """Return a text without column widths, and without times and rates, which vary."""
+    lines = [" ".join(terminal_cells(line)) for line in text.strip("\n").split("\n")]
     text = re.sub(r"\b[\d.,]+ (us|ms|s)\b", "TIME", "\n".join(lines))
     text = re.sub(r"\b\d+\w+ ago\b", "AGO", text)
     text = re.sub(r"\b\d+m \d+s\b", "LEFT", text)

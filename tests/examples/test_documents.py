@@ -1,4 +1,4 @@
-"""What the documents show is what happens."""
+"""The commands and scripts in the documents print what the documents show."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ import pytest
 
 from featurekit import errors
 from featurekit.cli.program import COMMANDS
-from tests.examples.documents import blocks, follow
+from tests.examples.documents import blocks, follow, markdown_rows, terminal_cells
 from tests.examples.places import ROOT, folder
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
-def test_a_document_shows_what_happens(name: str) -> None:
+def test_a_document_shows_the_actual_output(name: str) -> None:
     with folder() as place:
         follow(ROOT / name, place)
 
 
+def test_tables_are_compared_by_cells() -> None:
+    narrow, wide = "a  b\n1  x y\n", "a       b\n1       x y\n"
+    assert [*map(terminal_cells, narrow.split("\n"))] == [*map(terminal_cells, wide.split("\n"))]
+    rows = [["1", "x \\| y"]]
+    assert markdown_rows("|a|b|\n|-|-|\n|1|x \\| y|\n") == rows
+    assert markdown_rows("| a  | b      |\n|----|--------|\n| 1  | x \\| y |\n") == rows
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.name))
-def test_links_between_documents_lead_somewhere(path: Path) -> None:
+def test_links_between_documents_have_a_target(path: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
 
@@ -34,17 +42,17 @@ def test_every_fence_is_closed() -> None:
 
 def test_every_error_is_in_the_documents_with_its_bases() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
-    told = re.findall(r"^\| `(\w+)` \| (?:`(\w+)`)? ?\|", page, re.MULTILINE)
+    documented = {row[0].strip("`"): row[1].strip("`") for row in markdown_rows(page)}
     classes = [
         each
         for each in vars(errors).values()
         if isinstance(each, type) and issubclass(each, errors.FeatureKitError)
     ]
     bases = {each.__name__: each.__bases__[-1].__name__ for each in classes}
-    assert {name: base or "FeatureKitError" for name, base in told} == bases
+    assert {name: base or "FeatureKitError" for name, base in documented.items()} == bases
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.name))
-def test_every_command_that_a_document_names_is_one(path: Path) -> None:
+def test_every_command_in_a_document_exists(path: Path) -> None:
     shown = re.findall(r"(?:^\$ |`)featurekit ([a-z]\w*)", path.read_text(), re.MULTILINE)
     assert [name for name in shown if name not in COMMANDS] == []
