@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m tests.benchmarks`. Ratios within one run; no test asserts them."""
+"""Benchmarks: `python -m tests.benchmarks`. They compare functions in one run; no test asserts them."""

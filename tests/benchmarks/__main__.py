@@ -1,4 +1,14 @@
-"""Run benchmarks: `python -m tests.benchmarks [PART ...] [--json FILE]`; `--help` lists the parts."""
+"""Run benchmarks and print a table of times and ratios.
+
+To compare two checkouts, run each one's own benchmarks, with its own environment, in short alternating
+runs on an idle machine:
+
+    (cd before && .venv/bin/python -m tests.benchmarks reads --json /tmp/before.json)
+    (cd after && .venv/bin/python -m tests.benchmarks reads --baseline /tmp/before.json)
+
+The last column is then the median (or the rate) as a multiple of the baseline's. Ratios to prepared
+bytes and to redis-py compare better than times, since a machine's speed drifts between runs.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +17,80 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
-from tests.benchmarks import cluster_reads, http, loads, metrics_overhead, reads, startup, streams
-from tests.benchmarks.results import HEAD, Row, line, machine
+from tests.benchmarks import (
+    cluster_reads,
+    http,
+    loads,
+    metrics_overhead,
+    reads,
+    startup,
+    streams,
+)
+from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
+
+MODULES: tuple[ModuleType, ...] = (
+    startup, reads, cluster_reads, metrics_overhead, loads, streams, http,
+)  # fmt: skip
 
 
 def main() -> None:
-    """Measure what is asked for, or all; print a table as it grows."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "parts",
-        nargs="*",
-        help="starts, reads, clusters, counting, loads, streams, http; all of them by default",
-    )
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of read")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of a load")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
-    options = parser.parse_args()
-    parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "starts": startup.measure,
-        "reads": lambda: reads.measure(options.seconds),
-        "clusters": lambda: cluster_reads.measure(options.seconds),
-        "counting": lambda: metrics_overhead.measure(options.seconds),
-        "loads": lambda: loads.measure(options.rows),
-        "streams": lambda: streams.measure(options.seconds),
-        "http": lambda: http.measure(options.seconds),
-    }
-    if odd := set(options.parts) - set(parts):
-        parser.error(f"unknown part {', '.join(sorted(odd))}")
-    rows: list[Row] = []
-    print(HEAD)
-    for name in options.parts or parts:
-        for row in parts[name]():
-            print(line(row), flush=True)
-            rows.append(row)
+    """Run the benchmarks named on the command line, or all; print each result at once."""
+    options = _parser().parse_args()
+    functions = _functions(options.seconds, options.rows)
+    baseline = _read(options.baseline) if options.baseline else {}
+    results: list[Measurement] = []
+    print(TABLE_HEAD)
+    for name in options.benchmarks or functions:
+        for measured in functions[name]():
+            print(table_row(measured, baseline.get(measured.key)), flush=True)
+            results.append(measured)
     print(f"\n{machine()}")
     if options.json:
-        found = {"machine": machine(), "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        document = {"machine": machine(), "rows": [asdict(each) for each in results]}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = [_name(module) for module in MODULES]
+    lines = [f"  {_name(module):18}{(module.__doc__ or '').splitlines()[0]}" for module in MODULES]
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        epilog="\n".join(["benchmarks, each of which can run alone:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "benchmarks", nargs="*", metavar="BENCHMARK", help="which to run; all by default",
+        choices=[*names, []],
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of call")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a load")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="compare with results written by --json"
+    )
+    return parser
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
+    timed = (reads, cluster_reads, metrics_overhead, streams, http)
+    functions: dict[str, Callable[[], Iterator[Measurement]]] = {
+        _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
+        for module in timed
+    }
+    functions |= {"startup": startup.measure, "loads": lambda: loads.measure(rows)}
+    return {_name(module): functions[_name(module)] for module in MODULES}
+
+
+def _read(path: Path) -> dict[tuple[str, str], Measurement]:
+    rows = [Measurement(**row) for row in json.loads(path.read_text())["rows"]]
+    return {each.key: each for each in rows}
 
 
 if __name__ == "__main__":

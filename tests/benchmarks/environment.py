@@ -1,4 +1,4 @@
-"""The ground on which contestants meet: a Valkey without persistence, and a repository on it."""
+"""A Valkey server without persistence, and a repository that uses it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from featurekit.bench.workload import FIELDS
 from tests.servers import running, valkey_binary
 
 LOADED = ("country", "segment", "account_age_days", "tx_count_7d", "avg_amount_30d", "risk")
-"""The six fields of the view that is loaded from Parquet."""
+"""The fields of the view that is loaded from Parquet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """A running server, and a store of a repository on it.
+class BenchRepo:
+    """A running server, and a repository on it.
 
     Attributes:
         root: The repository's folder.
         url: The server's URL.
-        store: RegistryState; its views are `ten`, `six` and `live`, its service is `all_ten`.
+        store: The applied store, with the views `ten`, `six` and `live` and the service `all_ten`.
     """
 
     root: Path
@@ -33,20 +33,20 @@ class Ground:
 
 
 @contextmanager
-def ground(transport: str) -> Iterator[Ground]:
-    """A server on a `unix` socket or on loopback `tcp`, while the block runs."""
+def bench_repo(transport: str) -> Iterator[BenchRepo]:
+    """Run a server on a `unix` socket or on loopback `tcp`, with a repository, during the block."""
     port = _free_port() if transport == "tcp" else 0
     with running(valkey_binary(), "--port", str(port)) as server, _folder() as root:
         url = f"redis://127.0.0.1:{port}" if port else server.url
-        # A benchmark on a busy machine waits: it times the work and not the machine's patience.
-        declare(root, f"{url}?timeout=10s")
+        # A long timeout: a busy machine must not end a benchmark.
+        write_definitions(root, f"{url}?timeout=10s")
         with FeatureStore(root) as store:
             store.apply()
-            yield Ground(root, url, store)
+            yield BenchRepo(root, url, store)
 
 
-def declare(root: Path, url: str) -> None:
-    """Put the repository of the benchmarks into a folder."""
+def write_definitions(root: Path, url: str) -> None:
+    """Write the repository of the benchmarks into a folder."""
     (root / "featurerepo.yaml").write_text(
         "project: benchmarks\ndefinitions: [views.yaml]\nregistry: registry.json\n"
         f"online_store: {{url: '{url}', key_prefix: b}}\n"

@@ -1,4 +1,4 @@
-"""Loads of rows of six fields from Parquet, beside the same bytes built before."""
+"""Loads of six fields from Parquet, compared with sending the same bytes built in advance."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from featurekit.ports import Chunk
 from featurekit.runtime.load_tables import encode_tables
 from featurekit.sources import open_source
 from featurekit.stores import open_store
-from tests.benchmarks.environment import Ground, ground
-from tests.benchmarks.results import Row
+from tests.benchmarks.environment import BenchRepo, bench_repo
+from tests.benchmarks.results import Measurement
 
 ROUNDS = 3
 FIRST_US = 1_700_000_000_000_000
@@ -40,7 +40,7 @@ times.sort()
 print(json.dumps([times[len(times) // 2] * 1000, times[len(times) * 99 // 100] * 1000]))
 """
 
-# Between the two, since a child's peak counts what its parent had when it was forked.
+# Runs between the two: a child's peak includes what its parent had at the fork.
 PEAK = """
 import os, subprocess, sys
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -50,22 +50,22 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def measure(rows: int) -> Iterator[Row]:
-    """The rate, what another client feels meanwhile, and the memory it takes."""
+def measure(rows: int) -> Iterator[Measurement]:
+    """Measure the rate, the latency of another client meanwhile, and the peak memory."""
     for transport in ("unix", "tcp"):
-        with ground(transport) as place:
-            write_rows(place.root / "rows.parquet", rows)
-            yield from _rates(place, transport, rows)
-    with ground("unix") as place:
-        write_rows(place.root / "rows.parquet", rows)
-        yield from _pings(place, rows)
+        with bench_repo(transport) as repo:
+            write_rows(repo.root / "rows.parquet", rows)
+            yield from _rates(repo, transport, rows)
+    with bench_repo("unix") as repo:
+        write_rows(repo.root / "rows.parquet", rows)
+        yield from _pings(repo, rows)
     for count in (rows, 5 * rows):
         yield _memory(count)
 
 
-def _rates(place: Ground, transport: str, rows: int) -> Iterator[Row]:
-    store = open_store(place.url, place.root)
-    chunks = _chunks(place)
+def _rates(repo: BenchRepo, transport: str, rows: int) -> Iterator[Measurement]:
+    store = open_store(repo.url, repo.root)
+    chunks = _chunks(repo)
     before: list[float] = []
     ours: list[float] = []
     for _ in range(ROUNDS):
@@ -74,47 +74,49 @@ def _rates(place: Ground, transport: str, rows: int) -> Iterator[Row]:
             assert refused is None
         before.append(rows / (perf_counter() - start))
         start = perf_counter()
-        [report] = place.store.materialize(["six"])
+        [report] = repo.store.materialize(["six"])
         ours.append(rows / (perf_counter() - start))
         assert report.rows_written == rows
     store.close()
     work = f"load {rows:,} rows, {transport}"
-    yield Row(
+    yield Measurement(
         work, "bytes built before", max(before), sorted(before)[ROUNDS // 2], 1, unit="rows/s"
     )
     share = max(ours) / max(before)
-    yield Row(work, "materialize", max(ours), sorted(ours)[ROUNDS // 2], share, unit="rows/s")
+    yield Measurement(
+        work, "materialize", max(ours), sorted(ours)[ROUNDS // 2], share, unit="rows/s"
+    )
 
 
-def _chunks(place: Ground) -> list[Chunk]:
-    """The bytes of the whole load, in the chunks and transactions of the load itself."""
-    view = place.store.compiled.view("six")
+def _chunks(repo: BenchRepo) -> list[Chunk]:
+    """Return the bytes of the whole load, in the chunks that `materialize` sends."""
+    view = repo.store.compiled.view("six")
     assert view.source is not None
-    scan = open_source(view.source, place.root).scan(view, None, None)
+    scan = open_source(view.source, repo.root).scan(view, None, None)
     return [
         each.chunk for each in encode_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
     ]
 
 
-def _pings(place: Ground, rows: int) -> Iterator[Row]:
-    socket = place.url.removeprefix("unix://")
+def _pings(repo: BenchRepo, rows: int) -> Iterator[Measurement]:
+    socket = repo.url.removeprefix("unix://")
     with subprocess.Popen(
         [sys.executable, "-c", PING, socket], stdout=subprocess.PIPE, text=True
     ) as pinging:
         assert pinging.stdout
         pinging.stdout.readline()
-        place.store.materialize(["six"])
-        with open_client(place.url) as call:
+        repo.store.materialize(["six"])
+        with open_client(repo.url) as call:
             call("SET", "done", 1)
         p50_ms, p99_ms = json.loads(pinging.stdout.readline())
     work = f"PING of another client, during a load of {rows:,} rows"
-    yield Row(work, "median", p50_ms)
-    yield Row(work, "99th percentile", p99_ms)
+    yield Measurement(work, "median", p50_ms)
+    yield Measurement(work, "99th percentile", p99_ms)
 
 
 @contextmanager
 def open_client(url: str) -> Iterator[Any]:
-    """A way to send one command."""
+    """Yield a function that sends one command."""
     store = open_store(url, Path())
     try:
         yield store.call
@@ -122,20 +124,20 @@ def open_client(url: str) -> Iterator[Any]:
         store.close()
 
 
-def _memory(rows: int) -> Row:
-    with ground("unix") as place:
-        write_rows(place.root / "rows.parquet", rows)
-        command = [sys.executable, "-m", "featurekit", "--repo", str(place.root), "materialize"]
+def _memory(rows: int) -> Measurement:
+    with bench_repo("unix") as repo:
+        write_rows(repo.root / "rows.parquet", rows)
+        command = [sys.executable, "-m", "featurekit", "--repo", str(repo.root), "materialize"]
         told = subprocess.run(
             [sys.executable, "-c", PEAK, *command], check=True, capture_output=True, text=True
         )
     unit = 1024 if sys.platform == "linux" else 1
     work = f"peak memory of `featurekit materialize`, {rows:,} rows"
-    return Row(work, "whole process", int(told.stdout) * unit / 1e6, unit="MB")
+    return Measurement(work, "whole process", int(told.stdout) * unit / 1e6, unit="MB")
 
 
 def write_rows(path: Path, count: int) -> None:
-    """A Parquet file of that many entities, a row group at a time."""
+    """Write a Parquet file of `count` entities, a row group at a time."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

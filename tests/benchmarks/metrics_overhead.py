@@ -1,4 +1,4 @@
-"""Counting: the same reads by a reader that counts for the metrics, and by one that does not."""
+"""Reads by a reader that counts for the metrics, compared with one that does not."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.bench.timing import time_in_turns
-from featurekit.bench.workload import entity_ids, sample_columns
+from featurekit.bench.workload import entity_ids, sample_table
 from featurekit.lower.read import row_function
 from featurekit.lower.records import record_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import StoreHandle
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.tracing import API, tracing_enabled
-from tests.benchmarks.environment import ground
-from tests.benchmarks.results import Row, summary
+from tests.benchmarks.environment import bench_repo
+from tests.benchmarks.results import Measurement, measurements
 
 SIZES = (1, 100)
 
@@ -36,18 +36,16 @@ class Uncounted(OnlineReader):
             self._record_span(requests, seconds, "ok")
 
 
-def measure(seconds: float) -> Iterator[Row]:
-    """Reads of entities that are there in full, and of some that are not there at all."""
-    import pyarrow as pa
-
-    with ground("unix") as place:
-        place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
-        counted = place.store.online_reader("all_ten")
-        uncounted = Uncounted(counted.plan, place.store.handle)
+def measure(seconds: float) -> Iterator[Measurement]:
+    """Measure reads of entities with all fields present, and of entities that do not exist."""
+    with bench_repo("unix") as repo:
+        repo.store.write_batch("ten", sample_table(max(SIZES)))
+        counted = repo.store.online_reader("all_ten")
+        uncounted = Uncounted(counted.plan, repo.store.handle)
         for size in SIZES:
             for what, ids in (
                 ("present", entity_ids(size)),
-                ("absent", [f"nobody{i}" for i in range(size)]),
+                ("absent", [f"unknown{i}" for i in range(size)]),
             ):
                 result = time_in_turns(
                     {
@@ -56,4 +54,4 @@ def measure(seconds: float) -> Iterator[Row]:
                     },
                     seconds,
                 )
-                yield from summary(f"read {size} {what}", result, "without metrics", "")
+                yield from measurements(f"read {size} {what}", result, "without metrics", "")

@@ -1,10 +1,9 @@
-"""Reads of 1, 100 and 1000 entities of ten fields, beside the same by hand and by redis-py."""
+"""Reads of 1, 100 and 1000 entities of ten fields, compared with prepared bytes and redis-py."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -12,41 +11,34 @@ import redis.asyncio
 
 from featurekit.bench.reference_clients import PreparedClient, RedisPyClient, redis_py_options
 from featurekit.bench.timing import TURN_S, Timings, time_in_turns
-from featurekit.bench.workload import FIELDS, SIZES, decode_by_hand, entity_ids, sample_columns
+from featurekit.bench.workload import FIELDS, SIZES, decode_by_hand, entity_ids, sample_table
 from featurekit.lower.read import requests_function
 from featurekit.stores.url import StoreUrl
-from tests.benchmarks.environment import Ground, ground
-from tests.benchmarks.results import Row, summary
+from tests.benchmarks.environment import BenchRepo, bench_repo
+from tests.benchmarks.results import Measurement, measurements
 
 NAMES = list(FIELDS)
 PREFIX = b"b:user:"
 Act = Callable[[], Awaitable[object]]
 
 
-def measure(seconds: float) -> Iterator[Row]:
-    """Each kind of read, over each transport, with each number of entities."""
+def measure(seconds: float) -> Iterator[Measurement]:
+    """Measure each kind of read, over each transport, with each number of entities."""
     for transport in ("unix", "tcp"):
-        with ground(transport) as place, _filled(place):
+        with bench_repo(transport) as repo:
+            repo.store.write_batch("ten", sample_table(max(SIZES)))
             for size in SIZES:
-                yield from _sync(place, transport, size, seconds)
+                yield from _sync(repo, transport, size, seconds)
             for size in SIZES:
-                yield from asyncio.run(_async(place, transport, size, seconds))
+                yield from asyncio.run(_async(repo, transport, size, seconds))
 
 
-@contextmanager
-def _filled(place: Ground) -> Iterator[None]:
-    import pyarrow as pa
-
-    place.store.write_batch("ten", pa.table(sample_columns(max(SIZES))))
-    yield
-
-
-def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[Row]:
-    store, ids = place.store, entity_ids(size)
+def _sync(repo: BenchRepo, transport: str, size: int, seconds: float) -> Iterator[Measurement]:
+    store, ids = repo.store, entity_ids(size)
     reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
     keys = [PREFIX + each.encode() for each in ids]
     data = b"".join(requests_function(NAMES)[0](keys))
-    url = StoreUrl.parse(place.url)
+    url = StoreUrl.parse(repo.url)
     prepared, plain = PreparedClient(url), RedisPyClient(url)
     expected = decode_by_hand(prepared.exchange(data, size))
     assert [tuple(row.to_dict().values()) for row in reader.read_many(ids)] == expected
@@ -63,21 +55,21 @@ def _sync(place: Ground, transport: str, size: int, seconds: float) -> Iterator[
     )
     prepared.close()
     plain.close()
-    yield from summary(f"read {size}, {transport}", result, "prepared bytes", "pipeline")
+    yield from measurements(f"read {size}, {transport}", result, "prepared bytes", "pipeline")
 
 
-async def _async(place: Ground, transport: str, size: int, seconds: float) -> list[Row]:
-    store, ids = place.store, entity_ids(size)
+async def _async(repo: BenchRepo, transport: str, size: int, seconds: float) -> list[Measurement]:
+    store, ids = repo.store, entity_ids(size)
     reader, rows = store.online_reader("all_ten"), [{"user_id": each} for each in ids]
     keys = [PREFIX + each.encode() for each in ids]
-    options: dict[str, Any] = redis_py_options(StoreUrl.parse(place.url))
+    options: dict[str, Any] = redis_py_options(StoreUrl.parse(repo.url))
 
     async with redis.asyncio.Redis(**options) as client:
 
         async def pipeline() -> object:
             commands = client.pipeline(transaction=False)
             for key in keys:
-                commands.hmget(key, NAMES)  # type: ignore[unused-awaitable]  # it is queued
+                commands.hmget(key, NAMES)  # type: ignore[unused-awaitable]  # only queues
             return decode_by_hand(await commands.execute())
 
         async def to_dict() -> object:
@@ -96,11 +88,11 @@ async def _async(place: Ground, transport: str, size: int, seconds: float) -> li
         }
         result = await time_in_turns_async(acts, seconds)
     await store.close_async()
-    return list(summary(f"read {size}, {transport}, asyncio", result, "", "pipeline"))
+    return list(measurements(f"read {size}, {transport}, asyncio", result, "", "pipeline"))
 
 
 async def time_in_turns_async(acts: dict[str, Act], seconds: float) -> Timings:
-    """As `featurekit.bench.timing.time_in_turns`."""
+    """Time coroutine functions; see `featurekit.bench.timing.time_in_turns`."""
     turns: dict[str, list[list[float]]] = {name: [] for name in acts}
     for act in acts.values():
         await act()

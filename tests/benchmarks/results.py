@@ -1,4 +1,4 @@
-"""What comes out: rows of figures, for people and as JSON."""
+"""Measurements, as rows of a Markdown table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,59 +9,73 @@ from dataclasses import dataclass
 
 from featurekit.bench.timing import Timings
 
+TABLE_HEAD = """\
+| work | by | best | median | of the lower bound | over redis-py | over the baseline |
+|---|---|--:|--:|--:|--:|--:|"""
+
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of one contestant.
+class Measurement:
+    """One measurement of one function.
 
     Attributes:
         work: What was done.
-        who: Who did it.
-        best: The least time in ms, or the one figure there is.
-        typical: The median time in ms; `None` for a single figure.
-        of_least: the time as a multiple of the least that it can cost; `None` where that is unknown.
-        over_plain: How many times as fast as redis-py; likewise.
-        unit: Of the two figures.
+        who: What did it.
+        best: The shortest time in ms, or the only value.
+        typical: The median time in ms; `None` for a single value.
+        of_lower_bound: The median as a multiple of the lower bound; `None` if that is unknown.
+        over_plain: How many times as fast as redis-py; `None` if that was not measured.
+        unit: The unit of `best` and `typical`.
     """
 
     work: str
     who: str
     best: float
     typical: float | None = None
-    of_least: float | None = None
+    of_lower_bound: float | None = None
     over_plain: float | None = None
     unit: str = "ms"
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies the measurement in another run."""
+        return self.work, self.who
 
-def summary(work: str, result: Timings, least: str, plain: str) -> Iterator[Row]:
-    """A row for each contestant; `least` and `plain` name those that ratios are taken to."""
-    for name in result.turns:
-        yield Row(
+
+def measurements(
+    work: str, timings: Timings, lower_bound: str, plain: str
+) -> Iterator[Measurement]:
+    """Yield a measurement of each function; the last two arguments name those to compare with."""
+    for name in timings.turns:
+        yield Measurement(
             work,
             name,
-            min(result.times(name)) * 1000,
-            result.median(name) * 1000,
-            result.ratio(name, least) if least in result.turns else None,
-            result.ratio(plain, name) if plain in result.turns else None,
+            min(timings.times(name)) * 1000,
+            timings.median(name) * 1000,
+            timings.ratio(name, lower_bound) if lower_bound in timings.turns else None,
+            timings.ratio(plain, name) if plain in timings.turns else None,
         )
 
 
-def line(row: Row) -> str:
-    """A row as a line of a Markdown table."""
-    typical = "" if row.typical is None else f"{row.typical:.3f}"
-    least = "" if row.of_least is None else f"{row.of_least:.2f}"
-    plain = "" if row.over_plain is None else f"{row.over_plain:.2f}"
-    best = f"{row.best:.3f}" if row.best < 1000 else f"{row.best:,.0f}"
-    return f"| {row.work} | {row.who} | {best} {row.unit} | {typical} | {least} | {plain} |"
-
-
-HEAD = """\
-| work | who | best | median | of the least | over redis-py |
-|---|---|--:|--:|--:|--:|"""
+def table_row(measured: Measurement, baseline: Measurement | None = None) -> str:
+    """Return a measurement as a row of the table, with its ratio to a baseline's median or value."""
+    best = f"{measured.best:.3f}" if measured.best < 1000 else f"{measured.best:,.0f}"
+    ratio = None
+    if baseline is not None:
+        ratio = (measured.typical or measured.best) / (baseline.typical or baseline.best)
+    numbers = (measured.of_lower_bound, measured.over_plain, ratio)
+    cells = [
+        measured.work,
+        measured.who,
+        f"{best} {measured.unit}",
+        "" if measured.typical is None else f"{measured.typical:.3f}",
+        *("" if number is None else f"{number:.2f}" for number in numbers),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def machine() -> str:
-    """Where this runs, without its name."""
+    """Return a description of this machine, without its name."""
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()} {platform.release()}, "
         f"{platform.python_implementation()} {platform.python_version()}, "

@@ -1,4 +1,4 @@
-"""What it costs to start: CPU of a whole process, the least of several."""
+"""CPU time of starting Python, `import featurekit` and the CLI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from tests.benchmarks.results import Row
+from tests.benchmarks.results import Measurement
 
 RUNS = 10
 COMMANDS = {
@@ -17,11 +17,11 @@ COMMANDS = {
 }
 
 
-def measure() -> Iterator[Row]:
-    """User and system time together."""
+def measure() -> Iterator[Measurement]:
+    """Measure user and system time of whole processes."""
     for name, arguments in COMMANDS.items():
         times = sorted(_cpu_ms(arguments) for _ in range(RUNS))
-        yield Row(name, "CPU", times[0], times[RUNS // 2])
+        yield Measurement(name, "CPU", times[0], times[RUNS // 2])
 
 
 def _cpu_ms(arguments: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""Stream writes of five fields, beside prepared bytes and redis-py; and a worker beside its writer."""
+"""Stream writes of five fields, compared with prepared bytes and redis-py; and a worker's rate."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from featurekit.lower.write_group import Dialect
 from featurekit.runtime.worker import WorkerOptions
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import EXEC, MULTI, command
-from tests.benchmarks.environment import Ground, ground
-from tests.benchmarks.results import Row, summary
+from tests.benchmarks.environment import BenchRepo, bench_repo
+from tests.benchmarks.results import Measurement, measurements
 
 TTL_S = 300
 EVENTS = 1000
 STREAMED = 50_000
 
 
-def measure(seconds: float) -> Iterator[Row]:
-    """One write, a thousand at once, and a worker that reads a Redis stream."""
+def measure(seconds: float) -> Iterator[Measurement]:
+    """Measure one write, a thousand at once, and a worker that reads a Redis stream."""
     for transport in ("unix", "tcp"):
-        with ground(transport) as place:
-            yield from _writes(place, transport, seconds)
-    with ground("unix") as place:
-        yield from _worker(place)
+        with bench_repo(transport) as repo:
+            yield from _writes(repo, transport, seconds)
+    with bench_repo("unix") as repo:
+        yield from _worker(repo)
 
 
 def event(number: int) -> dict[str, object]:
-    """Five fields of a user's last minutes."""
+    """Return the five fields of an event."""
     return {
         "last_login_ts": 1_716_998_413_541 + number,
         "last_device_id": f"ios-{number % 5000:04x}",
@@ -43,11 +43,11 @@ def event(number: int) -> dict[str, object]:
     }
 
 
-def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
+def _writes(repo: BenchRepo, transport: str, seconds: float) -> Iterator[Measurement]:
     import redis
 
-    url = StoreUrl.parse(place.url)
-    writer = place.store.stream_writer("live")
+    url = StoreUrl.parse(repo.url)
+    writer = repo.store.stream_writer("live")
     events = [(f"u{n:07d}", event(n)) for n in range(EVENTS)]
     unit, key = (
         arrival_write_group(writer.plan, Dialect(hsetex=True)),
@@ -82,13 +82,15 @@ def _writes(place: Ground, transport: str, seconds: float) -> Iterator[Row]:
             seconds,
         )
     prepared.close()
-    yield from summary(f"write 1 event, {transport}", one, "prepared bytes", "HSET + HEXPIRE")
-    yield from summary(f"write {EVENTS}, {transport}", many, "prepared bytes", "HSET + HEXPIRE")
+    yield from measurements(f"write 1 event, {transport}", one, "prepared bytes", "HSET + HEXPIRE")
+    yield from measurements(
+        f"write {EVENTS}, {transport}", many, "prepared bytes", "HSET + HEXPIRE"
+    )
 
 
-def _worker(place: Ground) -> Iterator[Row]:
-    """Rates of a worker and of the writer it uses, on the same events."""
-    link = PreparedClient(StoreUrl.parse(place.url))
+def _worker(repo: BenchRepo) -> Iterator[Measurement]:
+    """Measure the rates of a worker and of the writer that it uses, on the same events."""
+    client = PreparedClient(StoreUrl.parse(repo.url))
     entries = []
     for number in range(STREAMED):
         fields = {"user_id": f"u{number % 5000:07d}", **event(number)}
@@ -96,19 +98,21 @@ def _worker(place: Ground) -> Iterator[Row]:
         entries.append(command(b"XADD", b"events", b"*", *flat))
     for at in range(0, STREAMED, EVENTS):
         some = entries[at : at + EVENTS]
-        link.exchange(MULTI + b"".join(some) + EXEC, len(some) + 2)
-    link.close()
-    writer = place.store.stream_writer("live")
+        client.exchange(MULTI + b"".join(some) + EXEC, len(some) + 2)
+    client.close()
+    writer = repo.store.stream_writer("live")
     events = [(f"u{n % 5000:07d}", event(n)) for n in range(STREAMED)]
     start = perf_counter()
     for at in range(0, STREAMED, EVENTS):
         writer.write_many(events[at : at + EVENTS])
     alone = STREAMED / (perf_counter() - start)
     start = perf_counter()
-    [report] = place.store.streams.run(
+    [report] = repo.store.streams.run(
         ["live"], StreamOptions(once=True, worker=WorkerOptions(wait_s=0.05))
     )
     fed = report.written / (perf_counter() - start)
     assert report.written == STREAMED
-    yield Row("write_many", "50,000 events", alone, unit="events/s")
-    yield Row("stream run", "50,000 events", fed, unit="events/s", of_least=fed / alone)
+    yield Measurement("write_many", "50,000 events", alone, unit="events/s")
+    yield Measurement(
+        "stream run", "50,000 events", fed, unit="events/s", of_lower_bound=fed / alone
+    )
