@@ -187,7 +187,7 @@ class ClusterStore(ClusterClient[NodePool, list[Any]], OnlineStore):
         return address not in topology.primaries
 
     def _exchange(self, address: Address, data: bytes, replies: int) -> list[Reply]:
-        """Send a request to one server, whatever its keys; retry if the connection breaks."""
+        """Send a request to one server, regardless of its keys; retry if the connection breaks."""
         pool, retries = self.pool(address), self.url.retries
         while True:
             connection = pool.acquire(self._maintenance)
