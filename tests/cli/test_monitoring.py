@@ -12,7 +12,7 @@ from featurekit.repo.heartbeats import Heartbeats
 from featurekit.runtime.worker import Worker, WorkerOptions
 from tests.cli.running import run, run_json, table_cells
 from tests.servers import Server
-from tests.streams.crew import until
+from tests.streams.worker_processes import until
 
 
 def test_list_shows_entities_views_and_services(filled: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from featurekit import FeatureStore
 from tests.clusters import Cluster
 from tests.streams import test_event_time, test_writer
-from tests.streams.repos import immortal, repository
+from tests.streams.repositories import fields_without_ttl, repository
 
 SLOW = {"test_a_log_in_any_order_ends_in_the_same_state"}
 """Held against single servers alone: its hundreds of looks by redis-py's cluster client take long."""
@@ -36,4 +36,4 @@ def store(valkeys: Cluster, tmp_path: Path) -> Iterator[FeatureStore]:
     with repository(tmp_path / "repo", valkeys.url) as store:
         yield store
     with valkeys.client() as client:
-        assert immortal(client) == []
+        assert fields_without_ttl(client) == []

@@ -23,7 +23,7 @@ from tests.promise.repos import applied
 from tests.servers import Server
 from tests.stores.test_processes import in_child
 from tests.stores.test_rights import documented_rights, parse_rights, write_stream, write_timed
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 TAGGED = """
 entities:

@@ -12,7 +12,7 @@ from featurekit import FeatureStore
 from tests.console.browsers import NARROW, browser, opened, served
 from tests.console.conftest import fill
 from tests.servers import Server
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 __all__ = ["browser"]
 

@@ -19,7 +19,7 @@ from featurekit.errors import BadEventError, BadRowError, StoreUnavailableError,
 from featurekit.repo import serving
 from tests.promise.repos import applied
 from tests.servers import Server, running, valkey_binary
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 NONE = dict.fromkeys(("present", "default", "missing", "invalid", "unavailable", "stale"), 0)
 FEATURES = ["profile:tx_count_7d", "profile:country", "activity:device"]

@@ -26,7 +26,7 @@ def test_a_read_is_one_hmget_for_each_entity_and_nothing_else(
     assert seen[7] == ["HMGET", "fs:user:u7", "country", "device", "tx_count_7d"]
 
 
-async def test_so_it_is_under_asyncio(shop: FeatureStore, valkey: Server) -> None:
+async def test_an_asyncio_read_sends_the_same_commands(shop: FeatureStore, valkey: Server) -> None:
     reader = shop.online_reader(FEATURES)
     await reader.read_async("u1")
     with commands(valkey) as seen:
@@ -52,7 +52,7 @@ def test_all_entities_take_one_round_trip(shop: FeatureStore, valkey: Server) ->
     assert seen[50] == ["HMGET", "fs:merchant:7", "sales", "country"]
 
 
-def test_freshness_asks_for_ttls_in_the_same_round_trip(
+def test_freshness_requests_ttls_in_the_same_round_trip(
     shop: FeatureStore, valkey: Server
 ) -> None:
     with valkey.client() as client:
@@ -62,7 +62,7 @@ def test_freshness_asks_for_ttls_in_the_same_round_trip(
     reader = shop.online_reader(FEATURES, freshness=True)
     reader.read("u1")
     with commands(valkey) as seen:
-        row, lone, none = reader.read_many(["u1", "forever", "nobody"])
+        row, lone, none = reader.read_many(["u1", "forever", "unknown"])
     assert [p[0] for p in seen] == ["HPTTL", "PTTL", "HMGET"] * 3
     assert 59 < row.freshness["device"] <= 60
     assert 86_390 < row.freshness["country"] <= 86_400
@@ -91,13 +91,13 @@ def test_a_load_is_two_commands_for_each_row_in_small_transactions(
         assert max(len([p for p in block if p[0] == "HSET"]) for block in blocks) == 32
 
 
-def test_nothing_is_written_for_no_rows(shop: FeatureStore, valkey: Server) -> None:
+def test_a_load_without_rows_writes_nothing(shop: FeatureStore, valkey: Server) -> None:
     with commands(valkey) as seen:
         assert shop.write_batch("profile", {}).rows_written == 0
     assert not {"HSET", "PEXPIRE", "HDEL", "MULTI"} & set(names(seen))
 
 
-def test_inspect_alone_reads_whole_hashes(shop: FeatureStore, valkey: Server) -> None:
+def test_only_inspect_reads_whole_hashes(shop: FeatureStore, valkey: Server) -> None:
     with commands(valkey) as seen:
         found = shop.inspect("user", "u1")
     assert names(seen)["HGETALL"] == 1

@@ -1,4 +1,4 @@
-"""Fresh or fallback: values that are older than a read allows give way to the default."""
+"""Reads with `max_age`: older values are stale, and replaced by the default."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RIGHTS = ["+hmget", "+pttl", "+command|info", "+ping"]
 
 @pytest.fixture
 def shop(server: Server, tmp_path: Path) -> Iterator[FeatureStore]:
-    """A user with a value of each view, all of them new."""
+    """A user with a new value in each view."""
     with applied(tmp_path, server.url, REPO) as store:
         store.write_batch("profile", {"u1": {"country": "NO", "count": 5}})
         store.write_batch("scores", {"u1": {"risk": 0.5, "model": "m"}})
@@ -73,10 +73,10 @@ def age_field(client: redis.Redis, field: str, ttl_minutes: float, minutes: floa
 
 def statuses(store: FeatureStore, max_age: Any, features: Any = "all") -> dict[str, str]:
     answer = store.get_online_features(features, [{"user_id": "u1"}], max_age=max_age)
-    return {name: told[0] for name, told in answer.statuses.items()}
+    return {name: by_feature[0] for name, by_feature in answer.statuses.items()}
 
 
-def test_a_stream_value_older_than_its_bound_gives_way_to_the_default(
+def test_a_stream_value_older_than_its_limit_is_replaced_by_the_default(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     age_field(client, "clicks", 5, minutes=3)
@@ -94,23 +94,29 @@ def test_a_stream_value_older_than_its_bound_gives_way_to_the_default(
     assert row != shop.online_reader("all").read("u1")
 
 
-def test_the_key_tells_the_age_of_a_batch_view(shop: FeatureStore, client: redis.Redis) -> None:
+def test_the_ttl_of_the_key_gives_the_age_of_a_batch_view(
+    shop: FeatureStore, client: redis.Redis
+) -> None:
     age_key(client, minutes=61)
     assert statuses(shop, {"profile": "1h"})["country"] == "stale"
     assert statuses(shop, {"profile": "1h"})["clicks"] == "present"
     assert statuses(shop, {"profile": "62m"})["country"] == "present"
 
 
-def test_a_batch_view_that_expires_by_field_is_as_old_as_each_field(
+def test_fields_of_a_view_that_expires_by_field_have_their_own_age(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     age_field(client, "risk", 120, minutes=20)
     age_field(client, "model", 60, minutes=5)
-    told = statuses(shop, {"scores": timedelta(minutes=10), "profile": "1h"})
-    assert (told["risk"], told["model"], told["count"]) == ("stale", "present", "present")
+    by_feature = statuses(shop, {"scores": timedelta(minutes=10), "profile": "1h"})
+    assert (by_feature["risk"], by_feature["model"], by_feature["count"]) == (
+        "stale",
+        "present",
+        "present",
+    )
 
 
-def test_where_a_view_keeps_event_time_the_event_is_what_is_old(
+def test_the_age_in_a_view_with_event_times_counts_from_the_event(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     now_ms = int(shop.handle.now_ms())
@@ -127,7 +133,7 @@ def test_where_a_view_keeps_event_time_the_event_is_what_is_old(
     assert 400 < (answer.freshness["visits"][0] or 0) <= 420
 
 
-def test_one_read_bounds_views_of_several_entities(
+def test_one_read_limits_the_age_in_views_of_several_entities(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     age_field(client, "clicks", 5, minutes=3)
@@ -137,16 +143,18 @@ def test_one_read_bounds_views_of_several_entities(
     assert row.statuses == {"clicks": "stale", "logins": "present", "visits": "present"}
 
 
-def test_a_value_that_never_expires_is_not_proven_fresh(
-    shop: FeatureStore, client: redis.Redis
-) -> None:
+def test_a_value_without_a_ttl_is_stale(shop: FeatureStore, client: redis.Redis) -> None:
     client.persist(KEY)
     client.hset(KEY, "clicks", 9)
-    told = statuses(shop, {"activity": "2m", "profile": "48h"})
-    assert (told["clicks"], told["country"], told["count"]) == ("stale", "stale", "stale")
+    by_feature = statuses(shop, {"activity": "2m", "profile": "48h"})
+    assert (by_feature["clicks"], by_feature["country"], by_feature["count"]) == (
+        "stale",
+        "stale",
+        "stale",
+    )
 
 
-def test_a_bound_of_the_ttl_or_more_is_never_reached(
+def test_a_limit_that_is_not_below_the_ttl_has_no_effect(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     age_field(client, "clicks", 5, minutes=4.9)
@@ -154,21 +162,25 @@ def test_a_bound_of_the_ttl_or_more_is_never_reached(
     assert statuses(shop, {"activity": 300 * MINUTE_MS})["clicks"] == "present"
 
 
-def test_what_is_not_there_and_what_cannot_be_read_stay_so(
+def test_missing_and_invalid_values_keep_their_status(
     shop: FeatureStore, client: redis.Redis
 ) -> None:
     client.hset(KEY, mapping={"count": "many"})
     client.hdel(KEY, "clicks", "logins")
     client.set("fs:user:text", "no hash")
-    told = statuses(shop, {"profile": "24h", "activity": "1m"})
-    assert (told["count"], told["clicks"], told["logins"]) == ("invalid", "default", "missing")
-    users = {"user_id": ["text", "nobody"]}
+    by_feature = statuses(shop, {"profile": "24h", "activity": "1m"})
+    assert (by_feature["count"], by_feature["clicks"], by_feature["logins"]) == (
+        "invalid",
+        "default",
+        "missing",
+    )
+    users = {"user_id": ["text", "unknown"]}
     answer = shop.get_online_features("all", users, max_age={"profile": "1h"})
     assert answer.statuses["country"] == ["invalid", "missing"]
     assert list(answer.errors) == [0]
 
 
-def test_ages_are_asked_for_in_the_same_round_trip_and_by_such_reads_alone(
+def test_only_reads_with_a_limit_request_ttls_and_in_one_round_trip(
     shop: FeatureStore, server: Server
 ) -> None:
     users = {"user_id": ["u1", "u2"]}
@@ -188,7 +200,7 @@ def test_ages_are_asked_for_in_the_same_round_trip_and_by_such_reads_alone(
     assert names(seen) == {"HMGET": 2}
 
 
-async def test_the_asyncio_twins_do_the_same(shop: FeatureStore, client: redis.Redis) -> None:
+async def test_asyncio_reads_return_the_same(shop: FeatureStore, client: redis.Redis) -> None:
     age_field(client, "clicks", 5, minutes=3)
     bound = {"activity": "2m"}
     answer = await shop.get_online_features_async("all", [{"user_id": "u1"}], max_age=bound)
@@ -199,7 +211,7 @@ async def test_the_asyncio_twins_do_the_same(shop: FeatureStore, client: redis.R
     await shop.close_async()
 
 
-def test_a_user_who_may_not_see_ttls_is_told_so(
+def test_a_user_without_permission_for_ttls_gets_invalid_values(
     shop: FeatureStore, server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:
     client.acl_setuser("half", enabled=True, passwords=["+pw"], keys=["*"], commands=RIGHTS)
@@ -231,7 +243,7 @@ WRONG: list[tuple[Any, type[FeatureKitError], str]] = [
 ]
 
 
-def test_a_wrong_bound_is_one_clear_error(valkey: Server, tmp_path: Path) -> None:
+def test_a_wrong_limit_is_one_clear_error(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url, REPO) as store:
         for max_age, error, words in WRONG:
             with pytest.raises(error, match=words):

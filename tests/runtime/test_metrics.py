@@ -33,7 +33,7 @@ def test_of_two_ages_of_a_view_the_smaller_one_counts() -> None:
     assert (old + Metrics()).views == old.views
 
 
-def test_traffic_of_two_stores_adds_up() -> None:
+def test_connection_stats_of_two_stores_add_up() -> None:
     assert ConnectionStats(1, 2, 3, 4, 5, 6) + ConnectionStats(
         10, 20, 30, 40, 50, 60
     ) == ConnectionStats(11, 22, 33, 44, 55, 66)

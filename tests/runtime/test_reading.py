@@ -26,9 +26,9 @@ def users(*ids: str) -> list[dict[str, str]]:
 def test_each_value_has_a_status_and_each_row_knows_whether_it_was_found(
     shop: FeatureStore,
 ) -> None:
-    answer = shop.get_online_features(FEATURES, users("u1", "thin", "nobody"))
+    answer = shop.get_online_features(FEATURES, users("u1", "thin", "unknown"))
     assert answer.to_dict() == {
-        "user_id": ["u1", "thin", "nobody"],
+        "user_id": ["u1", "thin", "unknown"],
         "tx_count_7d": [1, 0, 0],
         "country": ["NO", "SE", None],
         "tags": [["a"], [], []],
@@ -43,8 +43,8 @@ def test_each_value_has_a_status_and_each_row_knows_whether_it_was_found(
     assert answer.found == [True, True, False]
 
 
-def test_order_and_repeats_of_the_request_are_kept(shop: FeatureStore) -> None:
-    asked = ["u3", "u1", "nobody", "u3", "u2"]
+def test_the_order_and_duplicates_of_the_request_are_kept(shop: FeatureStore) -> None:
+    asked = ["u3", "u1", "unknown", "u3", "u2"]
     answer = shop.get_online_features(FEATURES, {"user_id": asked})
     assert answer.to_dict()["user_id"] == asked
     assert answer.to_dict()["tx_count_7d"] == [3, 1, 0, 3, 2]
@@ -52,7 +52,7 @@ def test_order_and_repeats_of_the_request_are_kept(shop: FeatureStore) -> None:
     assert [row["tx_count_7d"] for row in answer.to_rows()] == [3, 1, 0, 3, 2]
 
 
-def test_a_default_belongs_to_one_row(shop: FeatureStore) -> None:
+def test_rows_do_not_share_a_mutable_default(shop: FeatureStore) -> None:
     first, second = shop.get_online_features(FEATURES, users("x", "y")).to_dict()["tags"]
     first.append("mine")
     assert second == []
@@ -61,7 +61,9 @@ def test_a_default_belongs_to_one_row(shop: FeatureStore) -> None:
     assert reader.read("x").tags == []
 
 
-def test_bytes_that_do_not_decode_spoil_one_value(shop: FeatureStore, valkey: Server) -> None:
+def test_undecodable_bytes_make_only_their_value_invalid(
+    shop: FeatureStore, valkey: Server
+) -> None:
     with valkey.client() as client:
         client.hset("fs:user:u1", mapping={"tx_count_7d": "many", "tags": "[1]"})
     reader = shop.online_reader(FEATURES)
@@ -78,7 +80,7 @@ def test_bytes_that_do_not_decode_spoil_one_value(shop: FeatureStore, valkey: Se
 
 
 @pytest.mark.parametrize("freshness", [False, True])
-def test_a_key_of_another_type_spoils_one_row(
+def test_a_key_of_another_type_makes_only_its_row_invalid(
     shop: FeatureStore, valkey: Server, *, freshness: bool
 ) -> None:
     with valkey.client() as client:
@@ -123,7 +125,7 @@ def test_a_composite_key_is_a_tuple_or_a_dict(shop: FeatureStore) -> None:
     assert reader.get(asked).to_dict()["minutes"] == [1.5, None]
 
 
-def test_full_feature_names_name_the_view(shop: FeatureStore) -> None:
+def test_full_feature_names_contain_the_view(shop: FeatureStore) -> None:
     answer = shop.get_online_features(FEATURES, users("u1"), full_feature_names=True)
     assert list(answer.to_dict())[1:3] == ["profile__tx_count_7d", "profile__country"]
 
@@ -171,7 +173,7 @@ def test_a_wrong_request_is_one_clear_error_before_anything_is_sent(
     assert names(seen) == {}
 
 
-def test_a_request_may_come_by_any_sequence(shop: FeatureStore) -> None:
+def test_entity_rows_may_be_any_sequence(shop: FeatureStore) -> None:
     frame = pd.DataFrame({"user_id": ["u1", "u2"]})
     for asked in (
         tuple(users("u1", "u2")),
@@ -183,8 +185,8 @@ def test_a_request_may_come_by_any_sequence(shop: FeatureStore) -> None:
     assert shop.get_online_features(["shop"], merchants).to_dict()["sales"] == [70]
 
 
-def test_an_answer_becomes_a_table_or_a_frame(shop: FeatureStore) -> None:
-    answer = shop.get_online_features(FEATURES, users("u1", "nobody"))
+def test_a_response_converts_to_arrow_and_pandas(shop: FeatureStore) -> None:
+    answer = shop.get_online_features(FEATURES, users("u1", "unknown"))
     table = answer.to_arrow()
     assert table.schema.names == ["user_id", "tx_count_7d", "country", "tags", "device"]
     assert table.schema.types[1:4] == [pa.int64(), pa.string(), pa.list_(pa.string())]
@@ -194,8 +196,8 @@ def test_an_answer_becomes_a_table_or_a_frame(shop: FeatureStore) -> None:
     assert none.to_arrow().num_rows == len(none.to_pandas()) == 0
 
 
-async def test_the_asyncio_twins_give_the_same(shop: FeatureStore) -> None:
-    asked = users("u1", "thin", "nobody", "u1")
+async def test_asyncio_reads_return_the_same(shop: FeatureStore) -> None:
+    asked = users("u1", "thin", "unknown", "u1")
     one = shop.get_online_features("fraud_v1", asked, freshness=True)
     other = await shop.get_online_features_async("fraud_v1", asked, freshness=True)
     assert other.to_dict() == one.to_dict()
@@ -203,7 +205,7 @@ async def test_the_asyncio_twins_give_the_same(shop: FeatureStore) -> None:
     assert other.freshness.keys() == one.freshness.keys()
     reader = shop.online_reader("fraud_v1")
     assert await reader.read_async("u1") == reader.read("u1")
-    ids = ["u1", "nobody"]
+    ids = ["u1", "unknown"]
     many = await asyncio.gather(*(reader.read_many_async(ids) for _ in range(20)))
     assert many == [reader.read_many(ids)] * 20
     assert await reader.read_many_async([]) == []
@@ -212,7 +214,7 @@ async def test_the_asyncio_twins_give_the_same(shop: FeatureStore) -> None:
     await shop.close_async()
 
 
-def test_each_event_loop_has_connections_of_its_own(shop: FeatureStore) -> None:
+def test_each_event_loop_has_its_own_connections(shop: FeatureStore) -> None:
     async def read() -> int:
         row = await shop.online_reader("fraud_v1").read_async("u7")
         await shop.close_async()

@@ -26,7 +26,7 @@ READ = "featurekit.get_online_features"
 
 @pytest.fixture(scope="module", autouse=True)
 def provider() -> TracerProvider:
-    """The provider of this process: OpenTelemetry takes one and no other after it."""
+    """The provider of this process; OpenTelemetry accepts only one."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
     trace.set_tracer_provider(provider)
@@ -35,7 +35,7 @@ def provider() -> TracerProvider:
 
 @pytest.fixture
 def shop(shop: FeatureStore) -> Iterator[FeatureStore]:
-    """The shop, with its spans of before forgotten."""
+    """The shop, without the spans of earlier tests."""
     EXPORTER.clear()
     yield shop
     EXPORTER.clear()
@@ -51,7 +51,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
     }
 
 
-def test_a_read_is_a_span_within_the_applications_own(shop: FeatureStore) -> None:
+def test_a_read_is_a_child_of_the_applications_span(shop: FeatureStore) -> None:
     with trace.get_tracer("app").start_as_current_span("request") as request:
         shop.get_online_features("fraud_v1", {"user_id": ["u1", "u2"]})
     read, outer = spans()
@@ -81,7 +81,7 @@ async def test_each_form_of_a_read_is_one_span(shop: FeatureStore) -> None:
     await shop.close_async()
 
 
-def test_a_store_that_is_away_is_told_and_no_address_of_it(tmp_path: Path) -> None:
+def test_a_span_of_an_unreachable_store_has_its_error_but_no_address(tmp_path: Path) -> None:
     with running(valkey_binary()) as server, applied(tmp_path, server.url) as store:
         server.stop()
         EXPORTER.clear()
@@ -98,7 +98,7 @@ def test_a_store_that_is_away_is_told_and_no_address_of_it(tmp_path: Path) -> No
     assert [attributes(span)["store"] for span in partial] == ["partial"] * 3
 
 
-def test_loads_are_spans_with_what_they_wrote(shop: FeatureStore) -> None:
+def test_a_load_is_a_span_with_its_row_counts(shop: FeatureStore) -> None:
     shop.write_batch("profile", {"u1": {}, "u2": {}})
     with pytest.raises(BadRowError):
         shop.write_batch("profile", {"secret-id": {"tx_count_7d": -5}})
@@ -111,7 +111,7 @@ def test_loads_are_spans_with_what_they_wrote(shop: FeatureStore) -> None:
     assert "secret-id" not in "".join(span.to_json() for span in spans())
 
 
-async def test_stream_writes_are_spans_with_what_became_of_them(shop: FeatureStore) -> None:
+async def test_a_stream_write_is_a_span_with_its_event_counts(shop: FeatureStore) -> None:
     writer = shop.stream_writer("activity")
     writer.write("u1", {"device": "d"})
     await writer.write_async("u1", {"device": "d"})
@@ -156,13 +156,13 @@ trace.set_tracer_provider(provider)
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "expected"),
     [(WITHOUT, []), (LATER, [READ, "featurekit.write_events", "featurekit.load"])],
 )
-def test_spans_are_told_if_the_application_has_set_a_provider(
-    valkey: Server, tmp_path: Path, script: str, told: list[str]
+def test_spans_are_recorded_if_the_application_has_set_a_provider(
+    valkey: Server, tmp_path: Path, script: str, expected: list[str]
 ) -> None:
     with applied(tmp_path, valkey.url):
         command = [sys.executable, "-c", script.format(path=str(tmp_path))]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.split() == told
+    assert done.stdout.split() == expected

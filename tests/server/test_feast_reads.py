@@ -14,7 +14,7 @@ from featurekit.server.app import create_app
 from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import ALL_TYPES, applied
 from tests.servers import Server
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 EPOCH = "1970-01-01T00:00:00Z"
 PATH = "/get-online-features"

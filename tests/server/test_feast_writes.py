@@ -17,7 +17,7 @@ from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
 from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
-from tests.streams.repos import immortal, repository
+from tests.streams.repositories import fields_without_ttl, repository
 
 CSV = """
 entities: [{name: user, join_keys: {user_id: string}}]
@@ -64,7 +64,7 @@ def test_a_push_writes_a_batch_view_and_a_stream_view(
     assert value(store, "profile:country", "u2") is None
     assert value(store, "activity:tx_count_5m") == 9
     with valkey.client() as there:
-        assert immortal(there) == []
+        assert fields_without_ttl(there) == []
         assert 0 < there.hpttl("fs:user:u1", "tx_count_5m")[0] <= 300_000
 
 

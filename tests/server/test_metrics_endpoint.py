@@ -21,7 +21,7 @@ from featurekit.server.metrics_endpoint import SNAPSHOT_INTERVAL_S
 from tests.promise.repos import FRAUD, applied
 from tests.server.server_process import Served, served, wait_until
 from tests.servers import Server
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 READ = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
 

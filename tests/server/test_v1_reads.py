@@ -13,7 +13,7 @@ from featurekit.server.app import create_app
 from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
 from tests.servers import Server
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
 
 SERVICE = "/v1/services/fraud_v1/read"
 

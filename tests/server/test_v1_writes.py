@@ -15,7 +15,7 @@ from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
-from tests.streams.repos import repository, ttl_ms
+from tests.streams.repositories import repository, ttl_ms
 
 
 @pytest.fixture

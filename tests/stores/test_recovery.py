@@ -16,7 +16,7 @@ from tests.sentinels import until
 from tests.servers import Server, running, valkey_binary
 from tests.stores.conftest import opened
 from tests.stores.test_faults import chunk
-from tests.streams.repos import repository, stored
+from tests.streams.repositories import repository, stored
 
 KEYS = [b"no"]
 GETS = [command(b"GET", b"no")]

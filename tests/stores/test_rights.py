@@ -14,7 +14,7 @@ from featurekit.errors import StoreUnfitError
 from featurekit.stores.probe import RIGHTS
 from tests.promise.repos import write_repo
 from tests.servers import Server
-from tests.streams.repos import DEFINITIONS
+from tests.streams.repositories import DEFINITIONS
 
 DOCS = Path(__file__).parents[2] / "docs"
 FEATURES = ["profile:country", "activity:count", "session:step"]

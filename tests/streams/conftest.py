@@ -9,13 +9,13 @@ import pytest
 
 from featurekit import FeatureStore
 from tests.servers import Server
-from tests.streams.repos import immortal, repository
+from tests.streams.repositories import fields_without_ttl, repository
 
 
 @pytest.fixture
 def store(server: Server, tmp_path: Path) -> Iterator[FeatureStore]:
-    """An applied repository; whatever a test does, no stream field is left without expiry."""
+    """An applied repository. After each test, every stream field must have a TTL."""
     with repository(tmp_path, server.url) as store:
         yield store
     with server.client() as client:
-        assert immortal(client) == []
+        assert fields_without_ttl(client) == []

@@ -16,8 +16,8 @@ from featurekit import FeatureStore
 from featurekit.errors import BadEventError, RequestError
 from tests.cli.running import run, run_json
 from tests.servers import Server
-from tests.streams.crew import until
-from tests.streams.repos import repository, stored, ttl_ms
+from tests.streams.repositories import repository, stored, ttl_ms
+from tests.streams.worker_processes import until
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_pushed_lines_become_fields(store: FeatureStore, valkey: Server) -> None
     assert ttl_ms(valkey, "fs:user:u1", "count") > 590_000
 
 
-def test_pushed_lines_may_carry_their_time(store: FeatureStore, valkey: Server) -> None:
+def test_pushed_lines_may_have_an_event_time(store: FeatureStore, valkey: Server) -> None:
     now_ms = time.time_ns() // 1_000_000
     events = lines(
         {"user_id": "u1", "step": 2, "event_timestamp": now_ms},
@@ -65,7 +65,7 @@ BAD = (
 )
 
 
-def test_bad_lines_are_passed_over_and_named(store: FeatureStore, valkey: Server) -> None:
+def test_skipped_lines_are_reported_by_number(store: FeatureStore, valkey: Server) -> None:
     result = run(*PUSH_ALL, stdin=lines(*BAD))
     assert (result.exit_code, result.stdout) == (1, "2 events written\n")
     assert "rejected: line 2, count: 'x' is not an int64" in result.stderr
@@ -76,14 +76,14 @@ def test_bad_lines_are_passed_over_and_named(store: FeatureStore, valkey: Server
 
 
 @pytest.mark.parametrize("event", BAD[1:5])
-def test_a_bad_line_ends_it(store: FeatureStore, valkey: Server, event: Any) -> None:
+def test_a_bad_line_ends_the_push(store: FeatureStore, valkey: Server, event: Any) -> None:
     with pytest.raises(BadEventError) as caught:
         store.streams.push("activity", [[json.dumps(BAD[0]), "", json.dumps(event)]])
     assert caught.value.where.startswith("line 3")
     assert stored(valkey, "fs:user:u1") == {}
 
 
-def test_a_value_that_breaks_a_constraint_is_named_by_its_line(store: FeatureStore) -> None:
+def test_a_value_that_breaks_a_constraint_is_reported_by_its_line(store: FeatureStore) -> None:
     batches = [['{"user_id": "u1", "count": 1}'], ["", '{"user_id": "u1", "count": -1}']]
     with pytest.raises(BadEventError) as caught:
         store.streams.push("activity", batches)
@@ -92,7 +92,7 @@ def test_a_value_that_breaks_a_constraint_is_named_by_its_line(store: FeatureSto
     assert report.rejected == [(3, "line 3: count: -1 is below min 0")]
 
 
-def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:
+def test_bytes_that_are_not_text_are_rejected(store: FeatureStore) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
         cwd=store.path,
@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_no_event(store: FeatureStore) -> None:
     assert process.stderr.startswith(b"error: line 1: not JSON: 'utf-8' codec can't decode")
 
 
-def test_names_that_are_half_of_a_pair_are_told_as_documents_too(store: FeatureStore) -> None:
+def test_a_name_with_a_lone_surrogate_is_reported_as_json_too(store: FeatureStore) -> None:
     result = run(*PUSH_ALL, "--json", stdin='{"user_id": "u1", "\\ud800": 1}\n')
     [rejected] = json.loads(result.stdout)["rejected"]
     assert rejected["reason"].startswith("line 1, \\ud800: no such field in activity")
@@ -124,7 +124,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(store: Feature
     assert process.stderr.startswith(b"error: a line of more than 128 MB is no event")
 
 
-def test_a_closed_standard_input_is_named(store: FeatureStore) -> None:
+def test_a_closed_standard_input_is_reported(store: FeatureStore) -> None:
     process = subprocess.run(
         f"{sys.executable} -m featurekit stream push activity <&-",
         shell=True,
@@ -136,7 +136,7 @@ def test_a_closed_standard_input_is_named(store: FeatureStore) -> None:
     assert process.stderr.startswith(b"error: standard input is closed")
 
 
-def test_lines_are_written_as_they_come(store: FeatureStore, valkey: Server) -> None:
+def test_lines_are_written_as_they_arrive(store: FeatureStore, valkey: Server) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
         cwd=store.path,
@@ -153,7 +153,7 @@ def test_lines_are_written_as_they_come(store: FeatureStore, valkey: Server) -> 
     assert process.wait() == 0
 
 
-def test_bad_lines_are_named_as_they_come(store: FeatureStore) -> None:
+def test_bad_lines_are_reported_as_they_arrive(store: FeatureStore) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "featurekit", *PUSH_ALL],
         cwd=store.path,
@@ -166,27 +166,27 @@ def test_bad_lines_are_named_as_they_come(store: FeatureStore) -> None:
         for number in (1, 2, 3, 4, 5):
             process.stdin.write(b"[]\n")
             process.stdin.flush()
-            told = process.stderr.readline()
-            assert told.startswith(b"rejected: line %d: expected a JSON object" % number)
+            line = process.stderr.readline()
+            assert line.startswith(b"rejected: line %d: expected a JSON object" % number)
         process.stdin.close()
         assert process.stderr.read() == b"error: 5 events rejected\n"
     assert process.returncode == 1
 
 
-def test_a_batch_view_takes_no_events(store: FeatureStore) -> None:
+def test_events_for_a_batch_view_are_refused(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="batch view"):
         store.streams.push("profile", [])
     with pytest.raises(RequestError, match="on_bad_event"):
         store.streams.push("activity", [], on_bad_event="ignore")  # type: ignore[arg-type]
 
 
-def test_a_duration_that_is_none_is_wrong_usage(store: FeatureStore) -> None:
+def test_a_wrong_duration_is_a_usage_error(store: FeatureStore) -> None:
     result = run("stream", "push", "activity", "--ttl", "ten")
     assert result.exit_code == 2
     assert "invalid value for '--ttl': found 'ten'" in result.stderr
 
 
-def test_a_worker_prints_a_document_a_line(store: FeatureStore, valkey: Server) -> None:
+def test_a_worker_prints_one_json_document_per_line(store: FeatureStore, valkey: Server) -> None:
     with valkey.client() as client:
         client.xadd("activity-events", {"user_id": "u1", "count": 1})
     result = run("stream", "run", "activity", "--once", "--json")
@@ -194,7 +194,7 @@ def test_a_worker_prints_a_document_a_line(store: FeatureStore, valkey: Server) 
     assert (document["view"], document["written"], document["lag"]) == ("activity", 1, 0)
 
 
-def test_status_tells_how_fresh_streams_are(store: FeatureStore, valkey: Server) -> None:
+def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server) -> None:
     states = {state["view"]: state["stream"] for state in run_json("status")}
     assert states["profile"] is None
     assert states["activity"] == {
@@ -218,6 +218,6 @@ def test_status_tells_how_fresh_streams_are(store: FeatureStore, valkey: Server)
     assert "activity   20%  10  4m 59s left" in run("status").stdout
 
 
-def test_status_does_without_a_store_that_is_away(tmp_path: Path) -> None:
+def test_status_works_without_a_reachable_store(tmp_path: Path) -> None:
     with repository(tmp_path, "unix:///nowhere/s") as store:
         assert [state.stream for state in store.status()] == [None] * 4

@@ -1,4 +1,4 @@
-"""Whatever is killed, cut or refused: no event is half written, and no field lives for ever."""
+"""Kills, cut connections and refusals: events stay complete, and every field keeps a TTL."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.runtime.write_arguments import Values
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
-from tests.streams.crew import forked
-from tests.streams.repos import immortal, repository, stored
+from tests.streams.repositories import fields_without_ttl, repository, stored
+from tests.streams.worker_processes import forked
 
 
 def now_ms() -> int:
@@ -27,7 +27,7 @@ def now_ms() -> int:
 
 
 @pytest.mark.parametrize("view", ["activity", "session"])
-def test_writers_killed_at_random_leave_whole_events(
+def test_writers_killed_at_random_leave_complete_events(
     store: FeatureStore, server: Server, view: str
 ) -> None:
     names = {"activity": (b"count", b"failed"), "session": (b"step", b"page")}[view]
@@ -35,7 +35,7 @@ def test_writers_killed_at_random_leave_whole_events(
     for _ in range(20):
         sure = killed_after(partial(feed, store, view), rng.uniform(0.0, 0.05))
         with server.client() as client:
-            assert immortal(client) == []
+            assert fields_without_ttl(client) == []
             for user in range(20):
                 found = client.hgetall(f"fs:user:u{user}")
                 assert found[names[0]] == found[names[1]], found
@@ -43,8 +43,8 @@ def test_writers_killed_at_random_leave_whole_events(
             client.flushall()
 
 
-def feed(store: FeatureStore, view: str, tell: Callable[[int], None]) -> None:
-    """Write events, many at a time and one, telling the last number that is sure."""
+def feed(store: FeatureStore, view: str, report: Callable[[int], None]) -> None:
+    """Write events in batches and one by one; report the last number surely written."""
     writer = store.stream_writer(view)
     for number in itertools.count(1):
         at = now_ms()
@@ -56,19 +56,19 @@ def feed(store: FeatureStore, view: str, tell: Callable[[int], None]) -> None:
             values: Values = {"count": number, "failed": number}
             writer.write_many([(f"u{i}", values) for i in range(20)])
             writer.write("u0", {**values, "device": None})
-        tell(number)
+        report(number)
 
 
 def killed_after(work: Callable[[Callable[[int], None]], None], seconds: float) -> int:
-    """Kill a process so long after the first thing that it tells; returns the last one."""
+    """Kill a process some time after its first report; return its last report."""
     reading, writing = os.pipe()
     with forked(lambda: work(lambda number: os.write(writing, b"%d\n" % number))):  # type: ignore[arg-type]
         os.close(writing)
-        told = os.read(reading, 1)
+        reported = os.read(reading, 1)
         time.sleep(seconds)
     with os.fdopen(reading, "rb") as rest:
-        told += rest.read()
-    return int(told.split()[-1])
+        reported += rest.read()
+    return int(reported.split()[-1])
 
 
 @pytest.fixture
@@ -78,11 +78,11 @@ def proxied(server: Server, tmp_path: Path) -> Iterator[tuple[FeatureStore, Faul
         with repository(tmp_path, url) as store:
             yield store, proxy
         with server.client() as client:
-            assert immortal(client) == []
+            assert fields_without_ttl(client) == []
 
 
 @pytest.mark.parametrize("way", ["to_server", "to_client"])
-def test_connections_cut_anywhere_leave_whole_events(
+def test_connections_cut_anywhere_leave_complete_events(
     proxied: tuple[FeatureStore, FaultProxy], server: Server, way: str
 ) -> None:
     store, proxy = proxied
@@ -100,13 +100,13 @@ def test_connections_cut_anywhere_leave_whole_events(
         assert found.get(b"count") == found.get(b"failed")
         assert (b"step" in found) == (b"@session" in found)
         with server.client() as client:
-            assert immortal(client) == []
+            assert fields_without_ttl(client) == []
         assert writers["activity"].write("u1", {"count": 1, "failed": 1})
         assert writers["session"].write("u1", {"step": 1}, event_timestamp=at + 1)
 
 
 def try_writing(store: FeatureStore, number: int, at: int) -> None:
-    """Write both views through a connection that may be cut."""
+    """Write both views over a connection that may be cut."""
     values: dict[str, object] = {"count": number, "failed": number, "device": None}
     writers = (store.stream_writer("activity"), store.stream_writer("session"))
     try:
@@ -130,7 +130,7 @@ def test_a_cut_load_of_events_is_completed_by_retrying(server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("right", ["hset", "hsetex", "hpexpire", "hpexpireat", "evalsha", "multi"])
-def test_a_right_that_is_taken_away_leaves_no_field_without_expiry(
+def test_a_revoked_permission_leaves_no_field_without_expiry(
     server: Server, tmp_path: Path, right: str
 ) -> None:
     with server.client() as client:
@@ -153,7 +153,7 @@ def test_a_right_that_is_taken_away_leaves_no_field_without_expiry(
                 refusals += is_refused(
                     partial(session.write, "u1", {"step": 2, "page": "p"}, event_timestamp=at)
                 )
-                assert immortal(client) == []
+                assert fields_without_ttl(client) == []
                 report = activity.write_many(
                     [("u2", {"count": 2, "failed": 2})], on_bad_event="skip"
                 )
@@ -173,7 +173,9 @@ def is_refused(write: Callable[[], object]) -> bool:
     return False
 
 
-def test_a_full_server_takes_whole_events_or_none(store: FeatureStore, server: Server) -> None:
+def test_a_full_server_accepts_complete_events_or_none(
+    store: FeatureStore, server: Server
+) -> None:
     activity, session = store.stream_writer("activity"), store.stream_writer("session")
     activity.write("u0", {"count": 0})
     with server.client() as client:
@@ -190,11 +192,13 @@ def test_a_full_server_takes_whole_events_or_none(store: FeatureStore, server: S
                 session.write("u0", {"step": 1}, event_timestamp=now_ms())
         finally:
             client.config_set("maxmemory", 0)
-        assert immortal(client) == []
+        assert fields_without_ttl(client) == []
         assert client.dbsize() == 1
 
 
-def test_a_replica_is_refused_without_a_trace(store: FeatureStore, server: Server) -> None:
+def test_a_write_to_a_replica_is_refused_and_changes_nothing(
+    store: FeatureStore, server: Server
+) -> None:
     writer = store.stream_writer("session")
     writer.write("u1", {"step": 1}, event_timestamp=now_ms())
     with server.client() as client:
@@ -246,14 +250,14 @@ def test_batch_and_stream_on_the_same_entities_lose_no_field_and_no_ttl(
 
 def no_immortal(server: Server) -> None:
     with server.client() as client:
-        assert immortal(client) == []
+        assert fields_without_ttl(client) == []
 
 
 def run_all(targets: list[Callable[[], None]], faults: list[BaseException]) -> None:
     def guarded(target: Callable[[], None]) -> None:
         try:
             target()
-        except BaseException as error:  # noqa: BLE001 - told by the test
+        except BaseException as error:  # noqa: BLE001 - reported by the test
             faults.append(error)
 
     threads = [threading.Thread(target=guarded, args=(target,)) for target in targets]
@@ -263,9 +267,7 @@ def run_all(targets: list[Callable[[], None]], faults: list[BaseException]) -> N
         thread.join()
 
 
-def test_a_server_killed_and_started_again_takes_events_again(
-    tmp_path: Path, valkey: Server
-) -> None:
+def test_a_restarted_server_accepts_events_again(tmp_path: Path, valkey: Server) -> None:
     with repository(tmp_path, valkey.url) as store:
         writer = store.stream_writer("session")
         writer.write("u1", {"step": 1}, event_timestamp=now_ms())

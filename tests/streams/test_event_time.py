@@ -1,4 +1,4 @@
-"""The stream writer with `ordering: event_time`: older events change nothing, however they come."""
+"""The stream writer with `ordering: event_time`: older events change nothing, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from featurekit import FeatureStore, StreamWriter
 from featurekit.errors import BadEventError, ValueRefusedError
 from tests.servers import Server
-from tests.streams.repos import stored, ttl_ms
+from tests.streams.repositories import stored, ttl_ms
 
 KEY = "fs:user:u1"
 MINUTE = 60_000
@@ -44,7 +44,7 @@ def test_an_older_event_is_dropped_and_an_equal_one_wins(
     assert (writer.total.written, writer.total.dropped_older) == (2, 1)
 
 
-def test_expiry_counts_from_the_event_for_the_clock_too(
+def test_the_ttl_counts_from_the_event_and_covers_its_time(
     writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     writer.write("u1", {"step": 1, "page": "a"}, event_timestamp=now_ms - 4 * MINUTE)
@@ -53,7 +53,7 @@ def test_expiry_counts_from_the_event_for_the_clock_too(
     assert near(ttl_ms(server, KEY, "@session"), 11 * MINUTE)
 
 
-def test_an_event_at_an_equal_time_renews_to_the_same_deadline(
+def test_an_event_at_an_equal_time_sets_the_same_deadline(
     writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     for _ in range(2):
@@ -71,7 +71,7 @@ def test_an_event_past_its_deadline_is_not_sent(
     assert stored(server, KEY)[b"step"] == b"1"
 
 
-def test_a_field_past_its_deadline_takes_what_is_older_with_it(
+def test_an_expired_field_of_a_newer_event_deletes_the_older_value(
     writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     hour = timedelta(hours=1)
@@ -96,7 +96,7 @@ def test_null_deletes_unless_it_is_older(
     "at",
     [None, datetime(2026, 1, 1), "yesterday", "2026-11-22T10:00:00", -1, True, 1.5, 2**53],  # noqa: DTZ001
 )
-def test_a_time_that_is_none_is_refused(writer: StreamWriter, at: Any) -> None:
+def test_a_wrong_time_is_refused(writer: StreamWriter, at: Any) -> None:
     with pytest.raises(ValueRefusedError) as caught:
         writer.write("u1", {"step": 1}, event_timestamp=at)
     assert caught.value.where == "event_timestamp"
@@ -135,7 +135,7 @@ def test_a_log_in_any_order_ends_in_the_same_state(
         store.reset("user")
 
 
-def test_eight_writers_at_once_end_with_the_newest(
+def test_eight_concurrent_writers_leave_the_newest_values(
     store: FeatureStore, server: Server, now_ms: int
 ) -> None:
     log = [
@@ -156,7 +156,7 @@ def test_eight_writers_at_once_end_with_the_newest(
         assert found[b"@session"] == b"%d" % (now_ms + 995 + user)
 
 
-async def test_the_asyncio_side_orders_by_time_too(
+async def test_asyncio_writes_are_ordered_by_time_too(
     store: FeatureStore, writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     report = await writer.write_many_async(
@@ -166,7 +166,7 @@ async def test_the_asyncio_side_orders_by_time_too(
     await store.close_async()
 
 
-def test_a_script_flushed_mid_way_is_loaded_again(
+def test_a_script_flushed_during_writes_is_loaded_again(
     store: FeatureStore, writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     def events(count: int) -> Any:
@@ -188,7 +188,7 @@ def test_a_script_flushed_mid_way_is_loaded_again(
     assert writer.write("u1", {"step": 9999}, event_timestamp=now_ms + 5000)
 
 
-def test_a_view_by_time_and_one_by_arrival_share_a_hash(
+def test_views_with_either_ordering_share_a_hash(
     store: FeatureStore, writer: StreamWriter, server: Server, now_ms: int
 ) -> None:
     store.stream_writer("activity").write("u1", {"count": 1})

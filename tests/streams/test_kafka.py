@@ -1,4 +1,4 @@
-"""Kafka topics, on the mock cluster that the client library brings along."""
+"""Kafka topics, on the mock cluster of the client library."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from featurekit.ports import EventSource
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.streams import kafka, open_stream
 from tests.servers import Server
-from tests.streams.crew import counts, forked, until
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
+from tests.streams.worker_processes import counts, forked, until
 
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
@@ -126,21 +126,21 @@ def source(store: FeatureStore) -> EventSource:
 
 
 def take(source: EventSource, most: int) -> list[Any]:
-    """What comes now; nothing while the group is being joined."""
+    """Read once; empty while the consumer joins the group."""
     with suppress(StreamUnavailableError):
         return list(source.read(most, 0.2))
     return []
 
 
 def read_all(source: EventSource, count: int) -> list[Any]:
-    """Read until there are so many."""
+    """Read until there are `count` messages."""
     events: list[Any] = []
     while len(events) < count:
         events += take(source, 100)
     return events
 
 
-def test_messages_become_fields_or_are_buried_as_they_came(
+def test_messages_become_fields_or_unchanged_dead_letters(
     store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
 ) -> None:
     bad = [b"{", b"\xff", b"[1]", b"", b'{"uid": "u1", "count": "x"}', b'{"count": 1}']
@@ -179,7 +179,7 @@ def test_the_newest_dead_letters_are_shown(
     assert letters[0].id.startswith(f"{topic}.dead/")
 
 
-def test_dead_letters_of_brokers_that_are_away_are_away(
+def test_dead_letters_of_unreachable_brokers_are_unavailable(
     valkey: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka, "REQUEST_TIMEOUT_S", 0.3)
@@ -191,7 +191,7 @@ def test_dead_letters_of_brokers_that_are_away_are_away(
         store.streams.dead_letters("activity")
 
 
-def test_what_was_not_acknowledged_is_read_again(
+def test_unacknowledged_messages_are_read_again(
     store: FeatureStore, cluster: Cluster, topic: str
 ) -> None:
     cluster.emit(topic, 0, 100)
@@ -235,7 +235,7 @@ def test_partitions_move_between_workers_without_loss(
     second.join()
 
 
-def test_a_worker_killed_mid_way_loses_nothing(
+def test_a_killed_worker_loses_nothing(
     store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis
 ) -> None:
     cluster.emit(topic, 0, 3000)
@@ -245,7 +245,7 @@ def test_a_worker_killed_mid_way_loses_nothing(
     assert counts(client, 3000) == list(range(3000))
 
 
-def test_a_new_group_may_begin_at_the_end(
+def test_a_new_group_may_start_at_the_end(
     cluster: Cluster, valkey: Server, tmp_path: Path
 ) -> None:
     topic = cluster.topic()
@@ -266,7 +266,7 @@ def test_a_new_group_may_begin_at_the_end(
     assert min(event.columns["count"] for event in events) >= 10
 
 
-def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: Path) -> None:
+def test_a_worker_reports_and_awaits_an_unreachable_broker(valkey: Server, tmp_path: Path) -> None:
     definitions = DEFINITIONS.replace("TOPIC", "t").replace("SERVERS", "127.0.0.1:1")
     with repository(tmp_path, valkey.url, definitions) as store:
         reader = source(store)
@@ -274,12 +274,12 @@ def test_a_broker_that_is_away_is_told_and_waited_for(valkey: Server, tmp_path: 
             reader.read(10, 0.2)
         reader.close()
         stop = threading.Event()
-        told: list[StreamReport] = []
+        reports: list[StreamReport] = []
         how = StreamOptions(worker=WorkerOptions(wait_s=0.2, report_interval_s=0.3, grace_s=0.5))
         thread = threading.Thread(
-            target=lambda: store.streams.run(options=how, stop=stop, on_report=told.append)
+            target=lambda: store.streams.run(options=how, stop=stop, on_report=reports.append)
         )
         thread.start()
-        until(lambda: any("brokers" in report.trouble for report in told))
+        until(lambda: any("brokers" in report.trouble for report in reports))
         stop.set()
         thread.join()

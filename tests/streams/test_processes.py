@@ -1,4 +1,4 @@
-"""Workers as processes: killed, stopped, and left without their server, they lose nothing."""
+"""Worker processes that are killed, stopped, or lose their server lose no events."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import redis
 from featurekit import FeatureStore, StreamOptions
 from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server, running, valkey_binary
-from tests.streams.crew import counts, emit, ended, forked, newest, until, worker
-from tests.streams.repos import immortal, repository
+from tests.streams.repositories import fields_without_ttl, repository
+from tests.streams.worker_processes import counts, emit, ended, forked, newest, until, worker
 
 PACE = WorkerOptions(batch_size=50, wait_s=0.05, min_retry_s=0.02, max_retry_s=0.2)
 
@@ -40,7 +40,7 @@ def pending(client: redis.Redis) -> int:
 
 
 @pytest.mark.parametrize("names", [("w",) * 10, tuple(f"w{i}" for i in range(10))])
-def test_workers_killed_while_events_flow_lose_none(
+def test_killed_workers_lose_no_events(
     store: FeatureStore, client: redis.Redis, names: tuple[str, ...]
 ) -> None:
     rng = random.Random(3)
@@ -54,7 +54,7 @@ def test_workers_killed_while_events_flow_lose_none(
     store.streams.run(["activity"], StreamOptions("w", claim_after_ms=1, once=True, worker=pace))
     assert pending(client) == 0
     assert counts(client, total) == list(range(total))
-    assert immortal(client) == []
+    assert fields_without_ttl(client) == []
 
 
 def test_a_worker_asked_to_stop_writes_and_acknowledges_what_it_read(
@@ -73,7 +73,7 @@ def test_a_worker_asked_to_stop_writes_and_acknowledges_what_it_read(
     assert counts(client) == newest(report["read"])
 
 
-def test_a_worker_is_stopped_by_an_interrupt_too_and_reports(
+def test_an_interrupt_stops_a_worker_which_then_reports(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 100)
@@ -105,7 +105,7 @@ def test_a_worker_without_its_server_stops_in_time(tmp_path: Path, number: int) 
         assert number == signal.SIGSTOP or "waiting: nothing listens at unix://" in err
 
 
-def test_a_worker_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
+def test_a_worker_continues_after_its_server_restarts(tmp_path: Path) -> None:
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with running(valkey_binary(), *durable) as server, repository(tmp_path, server.url) as store:
         stop = threading.Event()
@@ -120,6 +120,6 @@ def test_a_worker_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
         with server.client() as client:
             until(lambda: counts(client) == newest(1500))
             until(lambda: pending(client) == 0)
-            assert immortal(client) == []
+            assert fields_without_ttl(client) == []
         stop.set()
         thread.join()

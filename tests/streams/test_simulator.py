@@ -1,4 +1,4 @@
-"""The whole path of the example: its simulator, a stream, a worker, and what a reader sees."""
+"""The example from end to end: its simulator, a stream, a worker and a reader."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def example() -> Iterator[Path]:
         yield folder
 
 
-def test_every_user_is_reached(example: Path) -> None:
-    told = python(
+def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
+    output = python(
         example, SIMULATOR, "--users", "2000", "--per-tick", "500", "--ticks", "4", "--interval", "0"
     )  # fmt: skip
-    assert told == "4 ticks, 2,000 events in user-activity\n"
+    assert output == "4 ticks, 2,000 events in user-activity\n"
     assert "2,000 written, lag 0" in featurekit(example, "stream", "run", "--once")
     with FeatureStore(example) as store:
         users = [f"u{number:04}" for number in range(1, 2001)]
@@ -65,7 +65,7 @@ def test_a_signal_pauses_and_resumes(example: Path) -> None:
 
 
 def wait_for_events(store: FeatureStore) -> None:
-    """Until the simulator has begun."""
+    """Wait until the simulator has started."""
     before = store.handle.store.call("XLEN", "user-activity")
     while store.handle.store.call("XLEN", "user-activity") == before:
         pass

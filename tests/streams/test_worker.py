@@ -1,4 +1,4 @@
-"""Workers on Redis streams, in this process: what becomes of each kind of event."""
+"""Workers on Redis streams, in this process: the result of each kind of event."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import RequestError, StreamError, UnknownNameError
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from tests.servers import Server
-from tests.streams.crew import counts, emit, newest, until
-from tests.streams.repos import repository, stored, ttl_ms
+from tests.streams.repositories import repository, stored, ttl_ms
+from tests.streams.worker_processes import counts, emit, newest, until
 
-QUICK = WorkerOptions(wait_s=0.02, report_interval_s=30.0, min_retry_s=0.01, max_retry_s=0.05)
+FAST = WorkerOptions(wait_s=0.02, report_interval_s=30.0, min_retry_s=0.01, max_retry_s=0.05)
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 
 def drain(store: FeatureStore, view: str = "activity", **options: object) -> StreamReport:
-    """Run a worker until there is nothing left."""
-    how = StreamOptions(once=True, worker=QUICK, **options)  # type: ignore[arg-type]
+    """Run a worker until no events are left."""
+    how = StreamOptions(once=True, worker=FAST, **options)  # type: ignore[arg-type]
     [report] = store.streams.run([view], how)
     return report
 
@@ -58,7 +58,9 @@ def test_entries_become_fields_and_are_acknowledged(
     assert drain(store).read == 0
 
 
-def test_reading_all_again_changes_nothing(store: FeatureStore, client: redis.Redis) -> None:
+def test_reading_all_events_again_changes_nothing(
+    store: FeatureStore, client: redis.Redis
+) -> None:
     emit(client, 0, 500)
     drain(store)
     before = stored_all(client)
@@ -71,7 +73,7 @@ def stored_all(client: redis.Redis) -> dict[bytes, object]:
     return {key: client.hgetall(key) for key in client.scan_iter("fs:*")}
 
 
-def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
+def test_events_that_do_not_fit_become_dead_letters(
     store: FeatureStore, server: Server, client: redis.Redis
 ) -> None:
     bad: list[dict[bytes, bytes]] = [
@@ -103,7 +105,7 @@ def test_events_that_do_not_fit_are_buried_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("score", ["", ".", "1.2.3", "9" * 400, "9" * 5000, "nan", "1e999"])
-def test_texts_that_look_like_numbers_are_buried(
+def test_texts_that_look_like_numbers_become_dead_letters(
     tmp_path: Path, server: Server, client: redis.Redis, score: str
 ) -> None:
     with repository(tmp_path, server.url, ORDERED) as store:
@@ -126,7 +128,9 @@ feature_views:
 """
 
 
-def test_a_time_that_is_half_of_a_pair_is_buried(store: FeatureStore, client: redis.Redis) -> None:
+def test_a_time_with_a_lone_surrogate_becomes_a_dead_letter(
+    store: FeatureStore, client: redis.Redis
+) -> None:
     body = '{"uid": "u1", "type": "session", "at": "\\ud800", "step": 1}'
     client.xadd("session-events", {"body": body})
     assert drain(store, "session").rejected == 1
@@ -167,7 +171,7 @@ def test_json_entries_are_mapped_filtered_and_ordered(
     }
 
 
-def test_what_a_dead_consumer_held_is_claimed(store: FeatureStore, client: redis.Redis) -> None:
+def test_events_of_a_dead_consumer_are_claimed(store: FeatureStore, client: redis.Redis) -> None:
     emit(client, 0, 700)
     client.xgroup_create("activity-events", "shop-activity", "0")
     client.xreadgroup("shop-activity", "gone", {"activity-events": ">"}, count=600)
@@ -177,7 +181,7 @@ def test_what_a_dead_consumer_held_is_claimed(store: FeatureStore, client: redis
     assert (pending(client), counts(client)[0]) == (0, 500)
 
 
-def test_a_consumer_of_the_same_name_goes_on_with_what_it_held(
+def test_a_consumer_with_the_same_name_continues_its_events(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 700)
@@ -187,7 +191,7 @@ def test_a_consumer_of_the_same_name_goes_on_with_what_it_held(
     assert (pending(client), counts(client)) == (0, newest(700))
 
 
-def test_entries_trimmed_while_they_were_pending_hold_nobody_up(
+def test_pending_entries_that_were_trimmed_do_not_block(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 10)
@@ -198,9 +202,7 @@ def test_entries_trimmed_while_they_were_pending_hold_nobody_up(
     assert pending(client) == 0
 
 
-def test_a_consumer_that_leaves_takes_its_name_along(
-    store: FeatureStore, client: redis.Redis
-) -> None:
+def test_a_consumer_that_leaves_is_deleted(store: FeatureStore, client: redis.Redis) -> None:
     emit(client, 0, 10)
     drain(store)
     assert client.xinfo_consumers("activity-events", "shop-activity") == []
@@ -210,7 +212,7 @@ def test_a_stream_that_is_deleted_is_read_again_from_its_start(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     stop = threading.Event()
-    how = StreamOptions(worker=QUICK)
+    how = StreamOptions(worker=FAST)
     running = threading.Thread(target=lambda: store.streams.run(["activity"], how, stop=stop))
     running.start()
     emit(client, 0, 100)
@@ -242,15 +244,13 @@ def test_two_workers_share_a_group(store: FeatureStore, client: redis.Redis) -> 
     assert pending(client) == 0
 
 
-def test_all_views_with_a_source_run_side_by_side(
-    store: FeatureStore, client: redis.Redis
-) -> None:
+def test_all_views_with_a_source_run_at_once(store: FeatureStore, client: redis.Redis) -> None:
     emit(client, 0, 10)
-    reports = store.streams.run(options=StreamOptions(once=True, worker=QUICK))
+    reports = store.streams.run(options=StreamOptions(once=True, worker=FAST))
     assert {report.view: report.read for report in reports} == {"activity": 10, "session": 0}
 
 
-def test_a_view_that_no_worker_can_feed_is_refused(store: FeatureStore) -> None:
+def test_a_view_without_a_stream_source_is_refused(store: FeatureStore) -> None:
     for view, kind in (
         ("profile", RequestError),
         ("delays", RequestError),
@@ -260,7 +260,7 @@ def test_a_view_that_no_worker_can_feed_is_refused(store: FeatureStore) -> None:
             store.streams.run([view])
 
 
-def test_a_source_that_is_no_stream_ends_the_worker(
+def test_a_key_that_is_not_a_stream_ends_the_worker(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     client.set("activity-events", "text")
@@ -268,43 +268,45 @@ def test_a_source_that_is_no_stream_ends_the_worker(
         store.streams.run()
 
 
-def test_a_full_store_makes_the_worker_wait_and_loses_nothing(
+def test_a_worker_waits_for_a_full_store_and_loses_nothing(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 2000)
-    told: list[StreamReport] = []
+    reports: list[StreamReport] = []
     stop = threading.Event()
     how = StreamOptions(worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1, max_retry_s=0.1))
     store.stream_writer("activity").write("u1", {"count": 0})
     client.config_set("maxmemory", 1)
     try:
         running = threading.Thread(
-            target=lambda: store.streams.run(["activity"], how, stop=stop, on_report=told.append)
+            target=lambda: store.streams.run(
+                ["activity"], how, stop=stop, on_report=reports.append
+            )
         )
         running.start()
-        until(lambda: any(report.trouble for report in told))
+        until(lambda: any(report.trouble for report in reports))
     finally:
         client.config_set("maxmemory", 0)
     until(lambda: counts(client) == newest(2000))
     stop.set()
     running.join()
     assert client.exists("activity-events:dead") == 0
-    assert told[-1].trouble == ""
+    assert reports[-1].trouble == ""
 
 
-def test_a_right_that_is_gone_makes_the_worker_wait(
+def test_a_worker_waits_for_a_revoked_permission(
     server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:
     client.acl_setuser("w", enabled=True, passwords=["+p"], keys="*", commands=["+@all"])
     url = server.url.replace("unix://", "unix://w:p@")
     stop = threading.Event()
-    told: list[StreamReport] = []
+    reports: list[StreamReport] = []
     how = StreamOptions(worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1, max_retry_s=0.1))
     try:
         with repository(tmp_path / "w", url) as store:
             running = threading.Thread(
                 target=lambda: store.streams.run(
-                    ["activity"], how, stop=stop, on_report=told.append
+                    ["activity"], how, stop=stop, on_report=reports.append
                 )
             )
             running.start()
@@ -314,7 +316,7 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
             refused = ["hsetex"] if has_hsetex else ["hset", "hpexpire"]
             client.acl_setuser("w", enabled=True, commands=[f"-{name}" for name in refused])
             emit(client, 100, 100)
-            until(lambda: any("NOPERM" in report.trouble for report in told))
+            until(lambda: any("NOPERM" in report.trouble for report in reports))
             client.acl_setuser("w", enabled=True, commands=[f"+{name}" for name in refused])
             until(lambda: counts(client) == newest(200))
             stop.set()
@@ -324,12 +326,12 @@ def test_a_right_that_is_gone_makes_the_worker_wait(
     assert client.exists("activity-events:dead") == 0
 
 
-def test_reports_tell_rate_lag_and_age(store: FeatureStore, client: redis.Redis) -> None:
+def test_a_report_contains_rate_lag_and_age(store: FeatureStore, client: redis.Redis) -> None:
     emit(client, 0, 100)
-    told: list[StreamReport] = []
-    how = StreamOptions(once=True, worker=QUICK)
-    store.streams.run(["activity"], how, on_report=told.append)
-    [report] = told
+    reports: list[StreamReport] = []
+    how = StreamOptions(once=True, worker=FAST)
+    store.streams.run(["activity"], how, on_report=reports.append)
+    [report] = reports
     document = report.to_dict()
     assert (document["read"], document["lag"]) == (100, 0)
     assert isinstance(document["newest_age_ms"], int)

@@ -1,4 +1,4 @@
-"""The stream writer with `ordering: arrival`: whole events, each field with its own expiry."""
+"""The stream writer with `ordering: arrival`: complete events, and a TTL for each field."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from tests.servers import Server
-from tests.streams.repos import stored, ttl_ms
+from tests.streams.repositories import stored, ttl_ms
 
 KEY = "fs:user:u1"
 MINUTE = 60_000
@@ -39,14 +39,14 @@ def test_an_event_writes_its_fields_with_one_ttl(store: FeatureStore, server: Se
     assert near(ttl_ms(server, KEY, "device"), 5 * MINUTE)
 
 
-def test_fields_of_several_ttls_keep_their_own(store: FeatureStore, server: Server) -> None:
+def test_fields_with_different_ttls_keep_their_own(store: FeatureStore, server: Server) -> None:
     store.stream_writer("activity").write("u1", {"count": 3, "failed": 1})
     assert near(ttl_ms(server, KEY, "count"), 5 * MINUTE)
     assert near(ttl_ms(server, KEY, "failed"), 15 * MINUTE)
 
 
 @pytest.mark.parametrize("ttl", [timedelta(minutes=2), 2 * MINUTE])
-def test_the_ttl_of_the_call_is_stronger_than_those_declared(
+def test_the_ttl_of_the_call_replaces_the_declared_ones(
     store: FeatureStore, server: Server, ttl: timedelta | int
 ) -> None:
     store.stream_writer("activity").write("u1", {"count": 3, "failed": 1}, ttl=ttl)
@@ -55,14 +55,12 @@ def test_the_ttl_of_the_call_is_stronger_than_those_declared(
 
 
 @pytest.mark.parametrize("ttl", [0, -1, timedelta(0), 1.5, True, 2**60, "5m"])
-def test_a_ttl_that_is_none_is_refused(store: FeatureStore, ttl: Any) -> None:
+def test_a_wrong_ttl_is_refused(store: FeatureStore, ttl: Any) -> None:
     with pytest.raises(ValueRefusedError, match="not a TTL"):
         store.stream_writer("activity").write("u1", {"count": 3}, ttl=ttl)
 
 
-def test_each_write_renews_what_it_writes_and_nothing_else(
-    store: FeatureStore, server: Server
-) -> None:
+def test_a_write_renews_only_the_fields_it_writes(store: FeatureStore, server: Server) -> None:
     writer = store.stream_writer("activity")
     writer.write("u1", {"count": 1, "device": "d"}, ttl=MINUTE)
     writer.write("u1", {"count": 2})
@@ -70,7 +68,7 @@ def test_each_write_renews_what_it_writes_and_nothing_else(
     assert near(ttl_ms(server, KEY, "device"), MINUTE)
 
 
-def test_null_deletes_and_absence_leaves_alone(store: FeatureStore, server: Server) -> None:
+def test_null_deletes_a_field_and_an_absent_one_stays(store: FeatureStore, server: Server) -> None:
     writer = store.stream_writer("activity")
     writer.write("u1", {"count": 1, "device": "d", "failed": 2})
     writer.write("u1", {"device": None, "failed": 3})
@@ -79,7 +77,7 @@ def test_null_deletes_and_absence_leaves_alone(store: FeatureStore, server: Serv
     assert stored(server, KEY) == {b"failed": b"3"}
 
 
-def test_an_event_that_tells_nothing_sends_nothing(store: FeatureStore, server: Server) -> None:
+def test_an_event_without_fields_sends_nothing(store: FeatureStore, server: Server) -> None:
     assert not store.stream_writer("activity").write("u1", {})
     assert stored(server, KEY) == {}
 
@@ -105,12 +103,12 @@ def test_an_event_that_does_not_fit_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("entity", ["", 5, None, ("u1",), "\ud800"])
-def test_an_entity_that_is_none_is_refused(store: FeatureStore, entity: object) -> None:
+def test_a_wrong_entity_is_refused(store: FeatureStore, entity: object) -> None:
     with pytest.raises(ValueRefusedError):
         store.stream_writer("activity").write(entity, {"count": 1})
 
 
-def test_a_bad_event_sends_none_or_fails_alone(store: FeatureStore, server: Server) -> None:
+def test_a_bad_event_stops_the_write_or_is_skipped(store: FeatureStore, server: Server) -> None:
     writer = store.stream_writer("activity")
     events: list[Any] = [("u1", {"count": 1}), ("u2", {"count": "x"}), ("u3", {"count": 3})]
     with pytest.raises(BadEventError, match="'x' is not an int64") as caught:
@@ -122,18 +120,18 @@ def test_a_bad_event_sends_none_or_fails_alone(store: FeatureStore, server: Serv
     assert stored(server, "fs:user:u3") == {b"count": b"3"}
 
 
-def test_an_event_of_no_shape_fails_alone(store: FeatureStore) -> None:
+def test_a_malformed_event_is_skipped(store: FeatureStore) -> None:
     events: list[Any] = [("u1", None), ("u2",), 7, ("u3", {"count": 1})]
     report = store.stream_writer("activity").write_many(events, on_bad_event="skip")
     assert (report.written, [index for index, _ in report.rejected]) == (1, [0, 1, 2])
 
 
-def test_a_word_that_is_neither_fail_nor_skip_is_refused(store: FeatureStore) -> None:
+def test_on_bad_event_must_be_fail_or_skip(store: FeatureStore) -> None:
     with pytest.raises(RequestError):
         store.stream_writer("activity").write_many([], on_bad_event="ignore")
 
 
-def test_an_event_onto_a_key_of_another_type_fails_alone(
+def test_an_event_for_a_key_of_another_type_fails_alone(
     store: FeatureStore, server: Server
 ) -> None:
     with server.client() as client:
@@ -146,9 +144,7 @@ def test_an_event_onto_a_key_of_another_type_fails_alone(
     assert (report.written, report.rejected[0][0], report.refusal) == (1, 0, "")
 
 
-def test_many_events_of_one_entity_are_written_in_their_order(
-    store: FeatureStore, server: Server
-) -> None:
+def test_events_of_one_entity_are_written_in_order(store: FeatureStore, server: Server) -> None:
     events = [
         (f"u{i % 3}", {"count": i, "failed": i} if i % 2 else {"count": i}) for i in range(3000)
     ]
@@ -157,11 +153,11 @@ def test_many_events_of_one_entity_are_written_in_their_order(
     assert stored(server, "fs:user:u2") == {b"count": b"2999", b"failed": b"2999"}
 
 
-def test_no_events_are_none(store: FeatureStore) -> None:
+def test_writing_no_events_is_allowed(store: FeatureStore) -> None:
     assert store.stream_writer("activity").write_many([]).written == 0
 
 
-async def test_the_asyncio_side_does_the_same(store: FeatureStore, server: Server) -> None:
+async def test_asyncio_writes_do_the_same(store: FeatureStore, server: Server) -> None:
     writer = store.stream_writer("activity")
     assert await writer.write_async("u1", {"count": 1, "failed": 2})
     events = [(f"u{i}", {"count": i}) for i in range(300)]
@@ -191,7 +187,7 @@ def test_a_batch_view_has_no_stream_writer(store: FeatureStore) -> None:
         store.stream_writer("profile")
 
 
-def test_an_event_time_is_refused_where_arrival_orders(store: FeatureStore) -> None:
+def test_an_event_time_is_refused_if_arrival_orders_events(store: FeatureStore) -> None:
     with pytest.raises(ValueRefusedError, match="orders events by arrival"):
         store.stream_writer("activity").write("u1", {"count": 1}, event_timestamp=1)
 
@@ -215,7 +211,7 @@ def write_all(write: Callable[..., bool], user: str) -> None:
         write(user, {"count": i})
 
 
-def test_batch_and_stream_fields_live_apart(store: FeatureStore, server: Server) -> None:
+def test_batch_and_stream_fields_expire_separately(store: FeatureStore, server: Server) -> None:
     store.write_batch("profile", {"u1": {"country": "NO", "tx_count_7d": 4}})
     store.stream_writer("activity").write("u1", {"count": 1}, ttl=1)
     row = store.get_online_features(["profile", "activity:count"], [{"user_id": "u1"}])

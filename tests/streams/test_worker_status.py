@@ -1,4 +1,4 @@
-"""What workers tell of themselves while they live, and what they buried."""
+"""The status of running workers, and their dead letters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from featurekit.errors import RequestError, StoreError
 from featurekit.repo import heartbeats
 from featurekit.runtime.worker import WorkerOptions
 from tests.servers import Server
-from tests.streams.crew import emit, ended, until, worker
-from tests.streams.repos import repository
+from tests.streams.repositories import repository
+from tests.streams.worker_processes import emit, ended, until, worker
 
 KEY = "featurekit:{shop}:workers"
 QUICK = StreamOptions("w1", worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1))
@@ -33,7 +33,7 @@ def client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beats that a test need not wait for."""
+    """Send heartbeats often, so that tests need not wait."""
     monkeypatch.setattr(heartbeats, "INTERVAL_S", 0.05)
 
 
@@ -51,7 +51,7 @@ def working(store: FeatureStore) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("often")
-def test_workers_tell_what_they_did_and_are_gone_when_they_end(
+def test_workers_report_their_counts_and_disappear_when_they_end(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     emit(client, 0, 10)
@@ -70,7 +70,7 @@ def test_workers_tell_what_they_did_and_are_gone_when_they_end(
     assert client.exists(KEY) == 0
 
 
-def test_a_worker_that_dies_is_gone_by_its_own_expiry(
+def test_a_worker_that_dies_disappears_by_its_ttl(
     store: FeatureStore, client: redis.Redis, tmp_path: Path
 ) -> None:
     with worker(tmp_path, "--consumer", "a") as first, worker(tmp_path, "--consumer", "b") as two:
@@ -83,7 +83,9 @@ def test_a_worker_that_dies_is_gone_by_its_own_expiry(
 
 
 @pytest.mark.usefixtures("often")
-def test_what_is_wrong_with_a_worker_is_told(store: FeatureStore, client: redis.Redis) -> None:
+def test_the_status_of_a_worker_contains_its_problem(
+    store: FeatureStore, client: redis.Redis
+) -> None:
     with working(store):
         until(lambda: len(store.streams.workers()) == 2)
         client.delete("activity-events")
@@ -91,7 +93,7 @@ def test_what_is_wrong_with_a_worker_is_told(store: FeatureStore, client: redis.
 
 
 @pytest.mark.usefixtures("often")
-def test_a_worker_that_may_not_tell_of_itself_works_all_the_same(
+def test_a_worker_without_permission_for_heartbeats_still_works(
     server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:
     keys = ["fs:*", "activity-events*", "session-events*"]
@@ -106,14 +108,14 @@ def test_a_worker_that_may_not_tell_of_itself_works_all_the_same(
     assert client.exists(KEY) == 0
 
 
-def test_what_another_version_told_is_passed_over(
+def test_heartbeats_of_another_version_are_ignored(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     client.hset(KEY, mapping={"a": "{", "b": "[]", "c": "5", "d": '{"name": "x"}', "e": b"\xff"})
     assert store.streams.workers() == []
 
 
-def test_dead_letters_come_newest_first_with_reason_and_original_fields(
+def test_dead_letters_are_newest_first_with_reason_and_original_fields(
     store: FeatureStore, client: redis.Redis
 ) -> None:
     ids = [

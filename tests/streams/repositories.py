@@ -1,4 +1,4 @@
-"""Stream views for tests, in repositories made on the spot, and what must hold of any store."""
+"""Repositories with stream views for tests, and checks of what they stored."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def repository(folder: Path, url: str, definitions: str = DEFINITIONS) -> Iterat
         yield store
 
 
-def immortal(client: redis.Redis) -> list[tuple[bytes, str]]:
-    """Stream fields that would never expire: there must be none, ever."""
+def fields_without_ttl(client: redis.Redis) -> list[tuple[bytes, str]]:
+    """Return stream fields without a TTL. There must never be any."""
     found = []
     for key in client.scan_iter("fs:*", count=1000):
         if client.type(key) == b"hash":
@@ -84,13 +84,13 @@ def immortal(client: redis.Redis) -> list[tuple[bytes, str]]:
 
 
 def ttl_ms(server: Server, key: str, field: str) -> int:
-    """What is left of a field."""
+    """Return the remaining TTL of a field."""
     with server.client() as client:
         left: Any = client.hpttl(key, field)
         return int(left[0])
 
 
 def stored(server: Server, key: str) -> dict[bytes, bytes]:
-    """A hash."""
+    """Return a stored hash."""
     with server.client() as client:
         return dict(client.hgetall(key))

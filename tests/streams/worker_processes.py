@@ -1,4 +1,4 @@
-"""Workers in processes of their own, and events for them."""
+"""Worker processes, and events for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import redis
 
 @contextmanager
 def worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running `featurekit stream run`; killed at the end if it lives."""
+    """A running `featurekit stream run`, killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "featurekit", "stream", "run", *arguments],
         cwd=folder,
@@ -33,7 +33,7 @@ def worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def forked(work: Callable[[], None]) -> Iterator[int]:
-    """A child of this process that works while the block runs, and is then killed."""
+    """Run `work` in a child process until the block ends; then kill it."""
     if not (pid := os.fork()):
         try:
             work()
@@ -47,14 +47,14 @@ def forked(work: Callable[[], None]) -> Iterator[int]:
 
 
 def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str, str]:
-    """The exit code and output of a process that was sent a signal."""
+    """Send a signal to a process; return its exit code and output."""
     os.kill(process.pid, number)
     out, err = process.communicate(timeout=10)
     return process.returncode, out, err
 
 
 def until(holds: Callable[[], object], *, seconds: float = 15.0) -> None:
-    """Wait for something to become true."""
+    """Wait until `holds()` is true."""
     late = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < late, "it did not come true"
@@ -62,7 +62,7 @@ def until(holds: Callable[[], object], *, seconds: float = 15.0) -> None:
 
 
 def emit(client: redis.Redis, first: int, count: int, *, users: int = 100) -> None:
-    """Put events into the stream of the view `activity`; the count of a user goes up."""
+    """Add events to the stream of the view `activity`; a user's count rises with each."""
     pipe = client.pipeline(transaction=False)
     for i in range(first, first + count):
         pipe.xadd("activity-events", {"user_id": f"u{i % users}", "count": i, "device": "d"})
@@ -70,7 +70,7 @@ def emit(client: redis.Redis, first: int, count: int, *, users: int = 100) -> No
 
 
 def counts(client: redis.Redis, users: int = 100) -> list[int]:
-    """The counts stored, by user; -1 for none."""
+    """Return the stored counts by user; -1 without one."""
     pipe = client.pipeline(transaction=False)
     for user in range(users):
         pipe.hget(f"fs:user:u{user}", "count")
@@ -78,5 +78,5 @@ def counts(client: redis.Redis, users: int = 100) -> list[int]:
 
 
 def newest(total: int, users: int = 100) -> list[int]:
-    """The counts that `total` events end in."""
+    """Return the counts after `total` events."""
     return [total - 1 - (total - 1 - user) % users for user in range(users)]

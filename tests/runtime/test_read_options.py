@@ -1,4 +1,4 @@
-"""The terms of a read: how long it may take, and what to do about a server that is away."""
+"""Reads with `timeout` and `partial`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ USERS = {"user_id": ["u1", "u2"]}
 
 
 @pytest.fixture
-def away(tmp_path: Path) -> Iterator[FeatureStore]:
-    """A store whose server held a user, and has died."""
+def unreachable(tmp_path: Path) -> Iterator[FeatureStore]:
+    """A store whose server stored a user and was killed."""
     with running(valkey_binary()) as server, applied(tmp_path, server.url) as store:
         store.write_batch("profile", {"u1": {"country": "NO", "tx_count_7d": 5}})
         server.stop()
@@ -31,17 +31,17 @@ def away(tmp_path: Path) -> Iterator[FeatureStore]:
 
 
 @pytest.mark.parametrize("freshness", [False, True])
-def test_rows_of_a_server_that_is_away_are_given_as_unavailable(
-    away: FeatureStore, *, freshness: bool
+def test_partial_rows_of_an_unreachable_server_are_unavailable(
+    unreachable: FeatureStore, *, freshness: bool
 ) -> None:
-    answer = away.get_online_features(FEATURES, USERS, partial=True, freshness=freshness)
+    answer = unreachable.get_online_features(FEATURES, USERS, partial=True, freshness=freshness)
     assert answer.to_dict() == USERS | {
         "tx_count_7d": [0, 0],
         "country": [None, None],
         "device": [None, None],
     }
     assert set(answer.statuses) == {"tx_count_7d", "country", "device"}
-    assert all(told == ["unavailable"] * 2 for told in answer.statuses.values())
+    assert all(each == ["unavailable"] * 2 for each in answer.statuses.values())
     assert answer.found == [False, False]
     assert list(answer.errors) == [0, 1]
     assert "nothing listens at" in answer.errors[1]
@@ -49,8 +49,10 @@ def test_rows_of_a_server_that_is_away_are_given_as_unavailable(
 
 
 @pytest.mark.parametrize("features", [FEATURES, "both"])
-def test_a_record_of_a_server_that_is_away_says_so(away: FeatureStore, features: Any) -> None:
-    reader = away.online_reader(features)
+def test_a_record_of_an_unreachable_server_has_its_error(
+    unreachable: FeatureStore, features: Any
+) -> None:
+    reader = unreachable.online_reader(features)
     row = (
         reader.read({"user_id": "u1", "merchant_id": 7}, partial=True)
         if (features == "both")
@@ -62,22 +64,22 @@ def test_a_record_of_a_server_that_is_away_says_so(away: FeatureStore, features:
     assert pickle.loads(pickle.dumps(row)) == row
 
 
-async def test_the_asyncio_twins_do_the_same(away: FeatureStore) -> None:
-    answer = await away.get_online_features_async(FEATURES, USERS, partial=True)
+async def test_asyncio_reads_return_the_same(unreachable: FeatureStore) -> None:
+    answer = await unreachable.get_online_features_async(FEATURES, USERS, partial=True)
     assert answer.statuses["country"] == ["unavailable"] * 2
-    row = await away.online_reader("fraud_v1").read_async("u1", partial=True)
+    row = await unreachable.online_reader("fraud_v1").read_async("u1", partial=True)
     assert row.error == answer.errors[0]
-    await away.close_async()
+    await unreachable.close_async()
 
 
-def test_without_partial_the_call_fails(away: FeatureStore) -> None:
+def test_a_read_without_partial_raises(unreachable: FeatureStore) -> None:
     with pytest.raises(StoreUnavailableError):
-        away.get_online_features(FEATURES, USERS)
+        unreachable.get_online_features(FEATURES, USERS)
     with pytest.raises(StoreUnavailableError):
-        away.online_reader(FEATURES).read("u1", timeout=0.1)
+        unreachable.online_reader(FEATURES).read("u1", timeout=0.1)
 
 
-def test_a_timeout_bounds_the_call_with_its_retries(shop: FeatureStore, valkey: Server) -> None:
+def test_a_timeout_limits_the_call_including_retries(shop: FeatureStore, valkey: Server) -> None:
     reader = shop.online_reader(FEATURES)
     reader.read("u1")
     with valkey.client() as client:
@@ -110,7 +112,7 @@ def test_a_timeout_is_seconds_or_a_timedelta(
     "timeout",
     [0, -1, 3601, "50ms", True, float("nan"), float("inf"), timedelta(0), timedelta(days=1), [1]],
 )
-def test_what_is_no_timeout_is_refused_before_anything_is_sent(
+def test_a_wrong_timeout_is_refused_before_anything_is_sent(
     shop: FeatureStore, valkey: Server, timeout: Any
 ) -> None:
     with commands(valkey) as seen, pytest.raises(RequestError, match="at most an hour"):
