@@ -135,7 +135,7 @@ def test_wrong_usage_is_exit_code_2(folder: Path, arguments: list[str], message:
     [
         ("u0001", "'u0001' is not NAME=VALUE"),
         ("usr_id=u0001", "unknown join key 'usr_id'"),
-        ("user_id=", "an empty id is not allowed"),
+        ("user_id=", "must not be empty"),
     ],
 )
 def test_an_invalid_entity_is_refused(filled: Path, entity: str, message: str) -> None:

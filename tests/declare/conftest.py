@@ -33,7 +33,7 @@ def load(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def problems(load: Load) -> Problems:
-    """The problems of such a repository, as people see them, each in one line."""
+    """Return the problems of such a repository as printed, each in one line."""
 
     def problems(
         definitions: str | bytes = "", repo: str = REPO, env: Mapping[str, str] | None = None

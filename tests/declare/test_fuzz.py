@@ -1,4 +1,4 @@
-"""Whatever stands in the files, a repository loads or its problems are told."""
+"""Any files either load or are refused with problems."""
 
 from __future__ import annotations
 
@@ -65,13 +65,15 @@ def edited(text: str, edits: list[tuple[int, int, str]]) -> str:
 
 @given(st.lists(EDIT, min_size=1, max_size=5))
 @settings(max_examples=150)
-def test_a_mangled_definition_file_is_told_of(edits: list[tuple[int, int, str]]) -> None:
+def test_a_mangled_definition_file_loads_or_has_problems(
+    edits: list[tuple[int, int, str]],
+) -> None:
     loaded(REPO, edited(VALID, edits))
 
 
 @given(st.lists(EDIT, min_size=1, max_size=5))
 @settings(max_examples=50)
-def test_a_mangled_repo_file_is_told_of(edits: list[tuple[int, int, str]]) -> None:
+def test_a_mangled_repo_file_loads_or_has_problems(edits: list[tuple[int, int, str]]) -> None:
     repo = f"{REPO}registry: online\nonline_store:\n  url: redis://${{VAR:-h}}\n  key_prefix: fs\n"
     near = [(start % len(repo), length, piece) for start, length, piece in edits]
     loaded(edited(repo, near), VALID)
@@ -82,7 +84,7 @@ LINES = VALID.splitlines(keepends=True)
 
 @given(st.lists(st.sampled_from(LINES), max_size=30), st.permutations(LINES))
 @settings(max_examples=50)
-def test_lines_in_any_order_are_told_of(some: list[str], all_of_them: list[str]) -> None:
+def test_lines_in_any_order_load_or_have_problems(some: list[str], all_of_them: list[str]) -> None:
     loaded(REPO, "".join(some))
     loaded(REPO, "".join(all_of_them))
 
@@ -95,7 +97,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 
 
 def changed(draw: st.DrawFn, value: Any) -> Any:
-    """A tree with some of its values and keys replaced, removed, added or renamed."""
+    """Return a tree with some values and keys replaced, removed, added or renamed."""
     act = draw(st.integers(0, 30))
     if act < 3:
         return draw(ODD) if act else [value, value]
@@ -119,5 +121,5 @@ def trees(draw: st.DrawFn) -> Any:
 
 @given(trees())
 @settings(max_examples=150)
-def test_definitions_of_any_shape_are_told_of(tree: object) -> None:
+def test_definitions_of_any_shape_load_or_have_problems(tree: object) -> None:
     loaded(REPO, yaml.safe_dump(tree, sort_keys=False))

@@ -267,7 +267,7 @@ feature_views:
         ),
     ],
 )
-def test_what_is_likely_to_be_regretted_is_a_warning(
+def test_a_probable_mistake_is_a_warning(
     load: Load, batch_ttl: str, stream_ttl: str, spec: str, warnings: list[str]
 ) -> None:
     loaded = load(WARNED % (batch_ttl, stream_ttl, spec))

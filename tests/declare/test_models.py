@@ -40,7 +40,7 @@ def test_a_duration_is_whole_milliseconds(text: str, duration_ms: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "0s", "-5s", "1.5h", "5 m", "30m1h", "5m5m", "3650d", "5M", "1w", "9" * 30 + "s"]
 )  # fmt: skip
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueRefusedError, match="found"):
         parse_duration(text)
 
@@ -63,7 +63,7 @@ def _valid(schema: dict[str, Any], text: str) -> bool:
     return bool(Draft202012Validator(schema).is_valid(yaml.safe_load(text)))
 
 
-def test_the_schema_takes_what_the_loader_takes(fraud: str) -> None:
+def test_the_schema_accepts_what_the_loader_accepts(fraud: str) -> None:
     assert _valid(definitions_json_schema(), fraud)
     assert _valid(definitions_json_schema(), "{}")
     assert _valid(repo_json_schema(), REPO)
@@ -87,7 +87,7 @@ BLOCKS = [
     "text", [pytest.param(p.read_text(), id=str(p.relative_to(PROJECT))) for p in FILES]
     + [pytest.param(text, id=name) for name, text in BLOCKS]
 )  # fmt: skip
-def test_the_schema_takes_every_example(text: str) -> None:
+def test_the_schema_accepts_every_example(text: str) -> None:
     schemas = (definitions_json_schema(), repo_json_schema())
     assert any(_valid(schema, text) for schema in schemas)
 

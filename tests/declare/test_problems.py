@@ -1,4 +1,4 @@
-"""A table of wrong definitions and all that is said about each."""
+"""A table of invalid definitions and the problem that each one reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VIEW = USER + "feature_views:\n- name: v\n  entity: user\n  batch: {refresh: 1h}
 
 
 def field(text: str) -> str:
-    """A view whose one field stands in line 9, indented by four."""
+    """Return a view with one field, in line 9, indented by four."""
     return f"{VIEW}  fields:\n    a: {text}\n"
 
 
@@ -342,7 +342,7 @@ def test_a_wrong_field_is_one_clear_problem(
     assert problems(field(text)) == [f"f.yaml:9:{where}: field 'v:a': {fact}"]
 
 
-def test_aliases_that_explode_are_refused(problems: Problems) -> None:
+def test_aliases_that_expand_too_far_are_refused(problems: Problems) -> None:
     lines = ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
     for this, last in zip("bcdefgh", "abcdefg", strict=True):
         lines.append(f"{this}: &{this} [{','.join([f'*{last}'] * 10)}]")

@@ -74,14 +74,14 @@ def test_keys_are_as_the_wire_format_says() -> None:
 @pytest.mark.parametrize(
     ("plan", "entity", "words"),
     [
-        (USER, "", "join key user_id: an empty id is not allowed"),
+        (USER, "", "join key user_id: must not be empty"),
         (USER, 7, "join key user_id: 7 is not a string"),
         (USER, None, "join key user_id: None is not a string"),
         (USER, "\ud800", "half of a surrogate pair"),
         (ACCOUNT, "7", "join key number: '7' is not an int64"),
         (ACCOUNT, True, "join key number: True is not an int64"),
         (ACCOUNT, 2**63, "join key number: 9223372036854775808 is outside int64"),
-        (ROUTE, ("a", ""), "join key dest: an empty id is not allowed"),
+        (ROUTE, ("a", ""), "join key dest: must not be empty"),
     ],
 )
 def test_what_is_no_id_is_refused_by_name(plan: KeyPlan, entity: object, words: str) -> None:

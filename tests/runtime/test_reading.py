@@ -148,7 +148,7 @@ WRONG: list[tuple[Any, Any, type[FeatureKitError], str]] = [
     (FEATURES, None, RequestError, "a list of dicts or a dict of lists"),
     (FEATURES, ["u1"], RequestError, "entity row 0: expected a dict of join keys"),
     (["delays"], {"origin": ["a"], "dest": []}, RequestError, "differ in length"),
-    (FEATURES, users("u1", ""), ValueRefusedError, "an empty id is not allowed"),
+    (FEATURES, users("u1", ""), ValueRefusedError, "must not be empty"),
     (FEATURES, [{"user_id": 7}], ValueRefusedError, "join key user_id: 7 is not a string"),
     (FEATURES, [{"user_id": None}], ValueRefusedError, "user_id: None is not a string"),
     (["shop"], [{"merchant_id": "7"}], ValueRefusedError, "merchant_id: '7' is not an int64"),

@@ -121,7 +121,7 @@ class _NativeColumn:
         elif value is None:
             raise ValueRefusedError("null is not allowed")
         elif not codec_of(self._dtype).encode(value):
-            raise ValueRefusedError("an empty id is not allowed")
+            raise ValueRefusedError("must not be empty")
 
 
 class _TextColumn(_NativeColumn):

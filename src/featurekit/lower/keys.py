@@ -72,7 +72,7 @@ def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
     except ValueRefusedError as error:
         raise ValueRefusedError(error.message, where=where, hint=error.hint) from error
     if not text:
-        raise ValueRefusedError("an empty id is not allowed", where=where)
+        raise ValueRefusedError("must not be empty", where=where)
     return text
 
 

@@ -20,7 +20,6 @@ from starlette.responses import Response
 
 from featurekit.errors import (
     BreakingChangeError,
-    DefinitionError,
     FeatureKitError,
     LockedError,
     MissingExtraError,
@@ -92,16 +91,8 @@ def status_of(error: FeatureKitError) -> int:
 def error_response(error: FeatureKitError) -> Response:
     """Return an error as `{"error": {"class", "message", "where", "hint"}}`."""
     status = status_of(error)
-    document = {
-        "class": type(error).__name__,
-        "message": error.message,
-        "where": error.where,
-        "hint": error.hint,
-    }
-    if isinstance(error, DefinitionError):
-        document["problems"] = [asdict(problem) for problem in error.problems]  # type: ignore[assignment]
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == _UNAVAILABLE else None
-    return json_response({"error": document}, status, headers)
+    return json_response({"error": error.to_dict()}, status, headers)
 
 
 def http_error_response(

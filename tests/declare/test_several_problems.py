@@ -1,4 +1,4 @@
-"""Problems beside one another: all are told, and none that another one explains."""
+"""Several problems: all are reported, except those that another one causes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.declare.conftest import Problems
 from tests.declare.test_problems import USER, VIEW
 
 
-def test_all_problems_of_all_stages_are_told_at_once(problems: Problems) -> None:
+def test_all_problems_of_all_stages_are_reported_together(problems: Problems) -> None:
     text = VIEW.replace("entity: user", "entity: usr") + (
         "  fields: {a: {type: int64, default: x}, b: int46, c: {type: bool, ttl: 5}}\n"
         "feature_services:\n- name: s\n  features: [v, w]\n"
@@ -94,7 +94,7 @@ feature_services:
 """
 
 
-def test_a_problem_hides_none_beside_it_and_leads_to_no_other(problems: Problems) -> None:
+def test_a_problem_neither_hides_nor_causes_another(problems: Problems) -> None:
     assert [problem.split(" | ")[0] for problem in problems(SEVERAL)] == [
         "f.yaml:3:24: entity 'user': join_keys.user_id: found 'strng', expected a join key type",
         "f.yaml:4:24: entity 'user': hash_tag: unknown join key 'usr'",
