@@ -21,7 +21,7 @@ from featurekit.wire import command
 from tests.cluster.conftest import opened
 from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, WIDE, Loop, fill, unavailable
 from tests.clusters import Cluster, Node
-from tests.promise.repos import immortal
+from tests.promise.repos import applied, immortal
 
 KEY = KEYS[0]
 SLOT = slot_of(KEY)
@@ -190,9 +190,17 @@ class Mover(threading.Thread):
         assert self.moves
 
 
+@pytest.fixture
+def patient_shop(cluster: Cluster, tmp_path: Path) -> Iterator[FeatureStore]:
+    """A shop whose reads tolerate a busy machine."""
+    with applied(tmp_path / "repo", f"{cluster.url}?timeout=10s") as store:
+        yield store
+
+
 def test_loads_and_reads_go_on_while_slots_move(
-    shop: FeatureStore, cluster: Cluster, tmp_path: Path
+    patient_shop: FeatureStore, cluster: Cluster
 ) -> None:
+    shop = patient_shop
     shop.write_batch("profile", table(0))
     reader = shop.online_reader(["profile"])
     wrong: list[Any] = []

@@ -28,7 +28,10 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, 
     cluster = Cluster(redis_binary(), 3, 0, "--tls-cluster", "yes", *options)
     client = f"ssl_certfile={folder}/own.crt&ssl_keyfile={folder}/own.key"
     hosts = ",".join(f"127.0.0.1:{node.tls}" for node in cluster.nodes)
-    yield cluster, f"rediss+cluster://{hosts}?ssl_ca_certs={folder}/ca.crt&{client}"
+    yield (
+        cluster,
+        f"rediss+cluster://{hosts}?ssl_ca_certs={folder}/ca.crt&{client}&timeout=5s&connect_timeout=5s",
+    )
     cluster.remove()
 
 

@@ -79,6 +79,7 @@ class Pause(NamedTuple):
 
 
 Step = SendBatches[PoolT] | RefreshTopology | Pause
+Steps = Generator[Step[PoolT], Any, list[Any]]
 
 
 class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
@@ -166,19 +167,25 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
         replicas = self.url.read_from == REPLICA
         return self.execute(routed, deadline, CallOptions(options.partial, replicas=replicas))
 
-    @abstractmethod
     def execute(
         self,
         requests: RoutedRequests,
         deadline: Deadline,
         options: CallOptions = DEFAULT_CALL_OPTIONS,
     ) -> ReplyListT:
-        """Perform the steps of a call, and return its replies."""
+        """Send requests, as often as necessary, and return their replies."""
+        return self.perform(self.steps(requests, deadline, options))
+
+    @abstractmethod
+    def perform(self, steps: Steps[PoolT]) -> ReplyListT:
+        """Perform the steps of a call, and return what the generator returns."""
 
     def steps(
         self, requests: RoutedRequests, deadline: Deadline, options: CallOptions
-    ) -> Generator[Step[PoolT], Any, None]:
-        """Yield what to do until every request is answered; expects the result of each step.
+    ) -> Steps[PoolT]:
+        """Yield what to do until every request is answered, and return the replies.
+
+        Each `yield` expects the result of the step.
 
         Raises:
             StoreError: A request cannot be answered.
@@ -189,7 +196,7 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
             topology = topologies.known or (yield RefreshTopology(None, retry.deadline))
             if isinstance(topology, StoreUnavailableError):
                 retry.give_up_or_raise(dict.fromkeys(requests.todo, topology))
-                return
+                break
             route = topologies.route(topology, replicas=replicas)
             batches, unserved = requests.batches(topology, route)
             # A replica may use half of the time, which leaves the rest to its primary.
@@ -198,7 +205,7 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
             result = yield SendBatches(requests, batches, pool_of, deadline, timeout_s)
             pause_s = retry.after_fan_out(result, unserved, topology)
             if not requests.todo:
-                return
+                break
             self._stats += ConnectionStats(retries=1)
             if replicas:
                 topologies.skip_replicas(retry.unresponsive, topology)
@@ -209,3 +216,4 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
                 topology = yield RefreshTopology(topology, retry.deadline, retry.unresponsive)
                 if isinstance(topology, StoreUnavailableError):
                     raise topology
+        return requests.replies

@@ -7,17 +7,17 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Capabilities, Chunk, OnlineStore
-from featurekit.stores.cluster.client import ClusterClient, Pause, SendBatches
+from featurekit.stores.cluster.client import ClusterClient, Pause, SendBatches, Steps
 from featurekit.stores.cluster.fan_out import FanOut
 from featurekit.stores.cluster.nodes import NodePool
 from featurekit.stores.cluster.pipelined_load import ClusterPipelinedLoad
-from featurekit.stores.cluster.retry import DEFAULT_CALL_OPTIONS, CallOptions
+from featurekit.stores.cluster.retry import CallOptions
 from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.topology import MIN_REFRESH_S, Topology, key_on_server
 from featurekit.stores.deadline import Deadline
@@ -128,19 +128,13 @@ class ClusterStore(ClusterClient[NodePool, list[Any]], OnlineStore):
             pool.close_idle()
 
     @override
-    def execute(
-        self,
-        requests: RoutedRequests,
-        deadline: Deadline,
-        options: CallOptions = DEFAULT_CALL_OPTIONS,
-    ) -> list[Any]:
-        steps = self.steps(requests, deadline, options)
+    def perform(self, steps: Steps[NodePool]) -> list[Any]:
         result: Any = None
         while True:
             try:
                 step = steps.send(result)
-            except StopIteration:
-                return requests.replies
+            except StopIteration as end:
+                return cast("list[Any]", end.value)
             if isinstance(step, SendBatches):
                 result = FanOut(step).run()
             elif isinstance(step, Pause):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import AsyncOnlineStore
-from featurekit.stores.cluster.client import ClusterClient, Pause, SendBatches
+from featurekit.stores.cluster.client import ClusterClient, Pause, SendBatches, Steps
 from featurekit.stores.cluster.fan_out_async import AsyncFanOut
 from featurekit.stores.cluster.nodes_async import AsyncNodePool
-from featurekit.stores.cluster.retry import DEFAULT_CALL_OPTIONS, CallOptions
-from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.topology import Topology
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.url import Address, StoreUrl
@@ -36,19 +34,13 @@ class AsyncClusterStore(
             await pool.close()
 
     @override
-    async def execute(
-        self,
-        requests: RoutedRequests,
-        deadline: Deadline,
-        options: CallOptions = DEFAULT_CALL_OPTIONS,
-    ) -> list[Any]:
-        steps = self.steps(requests, deadline, options)
+    async def perform(self, steps: Steps[AsyncNodePool]) -> list[Any]:
         result: Any = None
         while True:
             try:
                 step = steps.send(result)
-            except StopIteration:
-                return requests.replies
+            except StopIteration as end:
+                return cast("list[Any]", end.value)
             if isinstance(step, SendBatches):
                 result = await AsyncFanOut(step).run()
             elif isinstance(step, Pause):
