@@ -1,4 +1,4 @@
-"""Real clusters for tests: started on free ports of loopback, gone at the end."""
+"""Run real clusters for tests, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Node:
     """One server of a cluster.
 
     Attributes:
-        port: Where it listens.
-        tls: Where it listens with TLS, if it was told `--tls-cluster`.
+        port: The port.
+        tls: The TLS port, if the server runs with `--tls-cluster`.
         process: The server's process.
     """
 
@@ -39,7 +39,7 @@ class Node:
             "--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes",
             "--repl-diskless-sync-delay", "0", *arguments,
         ]  # fmt: skip
-        for _ in range(5):  # a port that is free may be another's by the time it is bound
+        for _ in range(5):  # another process may bind a free port first
             self.port, self.bus, self.tls = free_port(), free_port(), free_port()
             self.folder = folder / str(self.port)
             self.folder.mkdir()
@@ -61,31 +61,31 @@ class Node:
         wait_for(lambda: not self.alive or self.ask("PING"), "a server to answer")
 
     def client(self) -> redis.Redis:
-        """A plain client; close it."""
+        """Return a redis-py client; close it."""
         return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
 
     def ask(self, *args: Any) -> Any:
-        """The reply to one command."""
+        """Return the reply to one command."""
         with self.client() as client:
             run: Any = client.execute_command
             return run(*args)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the process, as a power cut would."""
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> None:
-        """Have it answer nobody."""
+        """Suspend the process: it accepts connections and does not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Have it go on, if it was stopped."""
+        """Resume the process after `stop`."""
         self.process.send_signal(signal.SIGCONT)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """It answers nobody while the block runs."""
+        """Suspend the process during the block."""
         self.stop()
         try:
             yield
@@ -98,11 +98,11 @@ class Node:
 
 
 class Cluster:
-    """Some primaries, each with as many replicas.
+    """A cluster whose primaries have the same number of replicas.
 
     Attributes:
-        nodes: All of its servers.
-        url: A store URL of it.
+        nodes: All servers.
+        url: The store URL.
     """
 
     def __init__(self, binary: str, primaries: int, replicas: int, *arguments: str) -> None:
@@ -126,28 +126,28 @@ class Cluster:
                 node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
             for other in self.nodes[:number]:
                 node.ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
-        everybody = len(self.nodes)
-        wait_for(lambda: all(self._known(node) == everybody for node in self.nodes), "meeting")
+        count = len(self.nodes)
+        wait_for(lambda: all(self._known(node) == count for node in self.nodes), "nodes to meet")
         for number, node in enumerate(self.nodes[primaries:]):
             node.ask("CLUSTER", "REPLICATE", self.nodes[number % primaries].ask("CLUSTER", "MYID"))
-        self.settle()
+        self.wait_until_agreed()
 
     def _known(self, node: Node) -> int:
         rows = [line.split() for line in node.ask("CLUSTER", "NODES").splitlines()]
         return sum(b"handshake" not in row[2] and row[7] == b"connected" for row in rows)
 
-    def settle(self) -> None:
-        """Wait until all that live agree on who is there, and replicas are in sync."""
-        wait_for(lambda: all(map(self._settled, self.nodes)), "the cluster to settle")
+    def wait_until_agreed(self) -> None:
+        """Wait until all nodes agree on the topology, and replicas are in sync."""
+        wait_for(lambda: all(map(self._agrees, self.nodes)), "the cluster to agree")
 
-    def _settled(self, node: Node) -> bool:
+    def _agrees(self, node: Node) -> bool:
         with node.client() as client:
-            told = client.info("replication")
-            synced = told["role"] == "master" or told["master_link_status"] == "up"
+            info = client.info("replication")
+            synced = info["role"] == "master" or info["master_link_status"] == "up"
             agreed = [self._slots(each) for each in self.nodes]
-            everybody = {port for _, _, *ports in agreed[0] for port in ports}
+            ports = {port for _, _, *ports in agreed[0] for port in ports}
             sound = b"cluster_state:ok" in node.ask("CLUSTER", "INFO")
-            whole = len(everybody) == len(self.nodes)
+            whole = len(ports) == len(self.nodes)
             return synced and sound and whole and all(each == agreed[0] for each in agreed)
 
     def _slots(self, node: Node) -> list[Any]:
@@ -158,46 +158,46 @@ class Cluster:
 
     @property
     def primaries(self) -> list[Node]:
-        """The primaries that live, by the word of one of them."""
+        """The live primaries, as one live node reports them."""
         node = next(node for node in self.nodes if node.alive)
         ports = {row[2][1] for row in node.ask("CLUSTER", "SLOTS")}
         return [node for node in self.nodes if node.port in ports]
 
     def primary_of(self, key: str | bytes) -> Node:
-        """The primary that has the slot of a key."""
+        """Return the primary that serves the slot of a key."""
         return self.owner_of(slot_of(key.encode() if isinstance(key, str) else key))
 
     def owner_of(self, slot: int) -> Node:
-        """The primary that has a slot."""
+        """Return the primary that serves a slot."""
         for node in self.nodes:
             if not node.alive:
                 continue
             for start, end, primary, *_ in node.ask("CLUSTER", "SLOTS"):
                 if start <= slot <= end:
                     return self.at(primary[1])
-        raise AssertionError(f"nobody has slot {slot}")
+        raise AssertionError(f"no node serves slot {slot}")
 
     def replicas_of(self, node: Node) -> list[Node]:
-        """The replicas of a primary."""
+        """Return the replicas of a primary."""
         for _, _, primary, *replicas in node.ask("CLUSTER", "SLOTS"):
             if primary[1] == node.port:
                 return [self.at(each[1]) for each in replicas]
         return []
 
     def client(self) -> redis.RedisCluster:
-        """A plain client of all of it; close it."""
+        """Return a redis-py cluster client; close it."""
         return redis.RedisCluster("127.0.0.1", self.nodes[0].port)
 
     def at(self, port: int) -> Node:
         return next(node for node in self.nodes if node.port == port)
 
     def flush(self) -> None:
-        """Empty it."""
+        """Delete all keys."""
         for node in self.primaries:
             node.ask("FLUSHALL", "SYNC")
 
     def begin_move(self, slot: int, target: Node) -> Node:
-        """Have a slot on its way to another primary, none of its keys yet; returns its owner."""
+        """Start to migrate a slot, without its keys, to another primary; return the current owner."""
         source = self.owner_of(slot)
         ids = [node.ask("CLUSTER", "MYID") for node in (source, target)]
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
@@ -205,24 +205,24 @@ class Cluster:
         return source
 
     def move_keys(self, slot: int, source: Node, target: Node) -> None:
-        """Move the keys that a slot has by now."""
+        """Move all keys of a slot."""
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
             source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
 
     def end_move(self, slot: int, target: Node) -> None:
-        """Have all primaries know that a slot is with the target."""
+        """Make the target the owner of a slot, on all primaries."""
         name = target.ask("CLUSTER", "MYID")
         for node in sorted(self.primaries, key=lambda node: node is not target):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", name)
 
     def move(self, slot: int, target: Node) -> None:
-        """Move a slot with its keys to another primary."""
+        """Migrate a slot and its keys to another primary."""
         source = self.begin_move(slot, target)
         self.move_keys(slot, source, target)
         self.end_move(slot, target)
 
     def remove(self) -> None:
-        """Stop it and delete its folder."""
+        """Stop all nodes and delete the folder."""
         for node in self.nodes:
             node.resume()
             node.kill()
@@ -230,7 +230,7 @@ class Cluster:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -238,7 +238,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     late = time.monotonic() + seconds
     error: Exception | None = None
     while time.monotonic() < late:

@@ -128,12 +128,12 @@ def _memory(rows: int) -> Measurement:
     with bench_repo("unix") as repo:
         write_rows(repo.root / "rows.parquet", rows)
         command = [sys.executable, "-m", "featurekit", "--repo", str(repo.root), "materialize"]
-        told = subprocess.run(
+        output = subprocess.run(
             [sys.executable, "-c", PEAK, *command], check=True, capture_output=True, text=True
         )
     unit = 1024 if sys.platform == "linux" else 1
     work = f"peak memory of `featurekit materialize`, {rows:,} rows"
-    return Measurement(work, "whole process", int(told.stdout) * unit / 1e6, unit="MB")
+    return Measurement(work, "whole process", int(output.stdout) * unit / 1e6, unit="MB")
 
 
 def write_rows(path: Path, count: int) -> None:

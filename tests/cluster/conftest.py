@@ -1,4 +1,4 @@
-"""Clusters that are real, shared by a session, and emptied before each test."""
+"""Fixtures: real clusters, shared by a session and emptied before each test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if redis_binary():
 
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[dict[str, Cluster]]:
-    """The clusters started so far in this process, by kind."""
+    """The clusters that this process has started, by kind."""
     started: dict[str, Cluster] = {}
     yield started
     for cluster in started.values():
@@ -29,7 +29,7 @@ def clusters() -> Iterator[dict[str, Cluster]]:
 
 
 def emptied(kind: str, clusters: dict[str, Cluster]) -> Cluster:
-    """The cluster of a kind, empty and whole; started if it is the first time."""
+    """Return the empty cluster of a kind; start it at the first call."""
     if kind not in clusters:
         clusters[kind] = Cluster(*KINDS[kind])
     clusters[kind].flush()
@@ -38,7 +38,7 @@ def emptied(kind: str, clusters: dict[str, Cluster]) -> Cluster:
 
 @pytest.fixture
 def valkeys(clusters: dict[str, Cluster]) -> Cluster:
-    """An empty cluster of Valkeys: three primaries with a replica each."""
+    """An empty Valkey cluster: three primaries with one replica each."""
     return emptied("valkey", clusters)
 
 
@@ -49,7 +49,7 @@ def cluster(request: pytest.FixtureRequest, clusters: dict[str, Cluster]) -> Clu
 
 
 def opened(url: str) -> ClusterStore:
-    """A store on a cluster."""
+    """Open a store on a cluster."""
     store = open_store(url, Path())
     assert isinstance(store, ClusterStore)
     return store

@@ -25,7 +25,7 @@ def test_the_console_shows_a_cluster(url: str, tmp_path: Path) -> None:
 
         client = TestClient(create_app(ServerContext(store), console_routes(ServerContext(store))))
         body = {"features": "fraud_v1", "entities": 50, "runs": 1}
-        told = client.post("/console/api/batch-read", json=body).json()
-        assert (told["entities"], told["statuses"][0]) == (50, {"present": 50})
+        result = client.post("/console/api/batch-read", json=body).json()
+        assert (result["entities"], result["statuses"][0]) == (50, {"present": 50})
         one = client.get("/console/api/inspect?entity=user&id=u3").json()
         assert one["found"]

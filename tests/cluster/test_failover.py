@@ -1,4 +1,4 @@
-"""A primary that dies, or hangs, in the middle of reads and loads: its replica takes over."""
+"""A replica takes over when its primary dies or hangs during reads and loads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def failing(valkeys: Cluster, tmp_path: Path) -> Iterator[FeatureStore]:
     for node in valkeys.nodes:
         if not node.alive:
             node.start()
-    valkeys.settle()
+    valkeys.wait_until_agreed()
     for node in valkeys.nodes:
         node.ask("CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT_MS)
         node.ask("CONFIG", "SET", "cluster-replica-no-failover", "yes")
@@ -72,7 +72,7 @@ class Reading(threading.Thread):
 
 
 @pytest.mark.parametrize("fate", ["killed", "hung"])
-def test_loads_and_reads_outlive_a_primary(
+def test_loads_and_reads_survive_a_primary(
     failing: FeatureStore, valkeys: Cluster, fate: str
 ) -> None:
     failing.write_batch("profile", table(0))
@@ -97,7 +97,7 @@ def test_loads_and_reads_outlive_a_primary(
     rows = failing.online_reader(["profile"]).read_many([f"u{n}" for n in range(USERS)])
     assert [row.tx_count_7d for row in rows] == [turn * USERS + n for n in range(USERS)]
     assert_all_expire(valkeys)
-    assert idle.reset("user") == USERS  # it was told nothing meanwhile
+    assert idle.reset("user") == USERS  # it got no news meanwhile
     idle.close()
 
 
@@ -106,7 +106,9 @@ def valkeys_role(node: Node) -> str:
         return str(client.info("replication")["role"])
 
 
-def test_asyncio_reads_and_events_find_the_heir(failing: FeatureStore, valkeys: Cluster) -> None:
+def test_asyncio_reads_and_events_find_the_new_primary(
+    failing: FeatureStore, valkeys: Cluster
+) -> None:
     victim = valkeys.primary_of("fs:user:u1")
     writer = failing.stream_writer("activity")
 

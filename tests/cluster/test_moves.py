@@ -1,4 +1,4 @@
-"""Slots that move while they are read and written: followed, with no wrong value on the way."""
+"""Reads and writes of slots that are migrating return and keep the right values."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SLOT = slot_of(KEY)
 
 
 def other(cluster: Cluster, node: Node) -> Node:
-    """Another primary."""
+    """Return another primary."""
     return next(each for each in cluster.primaries if each is not node)
 
 
 def errors_seen(cluster: Cluster, name: str) -> int:
-    """How often the servers gave an error of a kind."""
+    """Return how often the servers have sent a kind of error."""
     found = 0
     for node in cluster.nodes:
         with node.client() as client:
@@ -43,7 +43,7 @@ def errors_seen(cluster: Cluster, name: str) -> int:
 
 @contextmanager
 def moving(cluster: Cluster) -> Iterator[tuple[Node, Node]]:
-    """A slot whose keys have moved already and which has not; at the end it has."""
+    """During the block, the keys of a slot have moved but the slot has not."""
     target = other(cluster, cluster.primary_of(KEY))
     source = cluster.begin_move(SLOT, target)
     cluster.move_keys(SLOT, source, target)
@@ -64,13 +64,13 @@ def test_a_slot_that_has_moved_is_followed(cluster: Cluster, side: str) -> None:
     for _ in range(3):
         assert store.read(KEYS, REQUESTS, repr) == list(map(repr, VALUES))
         assert store.read(KEYS, WIDE, replies_per_request=2)[::2] == VALUES
-    # Said once to each of the two requests for the key, and remembered.
+    # One for each of the two requests for the key; then the move is known.
     assert errors_seen(cluster, "MOVED") == moved + 2
     store.close()
 
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
-def test_a_slot_on_its_way_is_asked_for_where_its_keys_are(cluster: Cluster, side: str) -> None:
+def test_a_migrating_slot_is_read_where_its_keys_are(cluster: Cluster, side: str) -> None:
     store = Loop(cluster.url) if side == "asyncio" else opened(cluster.url)
     fill(opened(cluster.url))
     assert store.read(KEYS, REQUESTS) == VALUES
@@ -84,7 +84,7 @@ def test_a_slot_on_its_way_is_asked_for_where_its_keys_are(cluster: Cluster, sid
     store.close()
 
 
-def test_rows_are_written_whole_while_their_slot_is_on_its_way(
+def test_rows_are_written_whole_while_their_slot_migrates(
     shop: FeatureStore, cluster: Cluster
 ) -> None:
     activity = shop.stream_writer("activity")
@@ -109,7 +109,7 @@ def assert_all_expire(cluster: Cluster) -> None:
             assert [key for key in immortal(client) if key.startswith(b"fs:")] == []
 
 
-def test_a_lost_script_is_taught_again(shop: FeatureStore, cluster: Cluster) -> None:
+def test_a_lost_script_is_loaded_again(shop: FeatureStore, cluster: Cluster) -> None:
     shop.write_batch("profile", {"u0": {"country": "SE"}})
     for node in cluster.nodes:
         node.ask("SCRIPT", "FLUSH")
@@ -123,7 +123,7 @@ def test_a_lost_script_is_taught_again(shop: FeatureStore, cluster: Cluster) -> 
     assert_all_expire(cluster)
 
 
-def test_a_slot_that_nobody_serves_fails_its_own_rows(valkeys: Cluster) -> None:
+def test_an_unserved_slot_fails_only_its_own_rows(valkeys: Cluster) -> None:
     store = opened(valkeys.url)
     fill(store)
     owner = valkeys.primary_of(KEY)
@@ -158,7 +158,7 @@ def table(turn: int) -> pa.Table:
 
 
 class Mover(threading.Thread):
-    """Moves slots to and fro, now and then leaving one half-way for a moment."""
+    """Moves random slots back and forth, and leaves each half-moved for a moment."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(daemon=True)

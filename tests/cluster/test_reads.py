@@ -1,4 +1,4 @@
-"""Reads from a cluster: all servers at once, and none of them hiding the others."""
+"""Reads from a cluster use all servers at once, and survive the failure of some."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def filled(store: ClusterStore) -> ClusterStore:
 
 
 class Loop:
-    """The asyncio side of a store, from a thread."""
+    """An asyncio store, used from a thread."""
 
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -63,7 +63,7 @@ class Loop:
 
 @pytest.fixture(params=["threads", "asyncio"])
 def read(request: pytest.FixtureRequest, valkeys: Cluster) -> Iterator[Read]:
-    """Reading from a cluster that has a hash for each key, from threads and from asyncio."""
+    """The read method, sync and asyncio, of a store on a cluster with a hash for each key."""
     store = opened(valkeys.url)
     fill(store)
     other = Loop(valkeys.url)
@@ -93,11 +93,11 @@ READS = {"hmget", "hgetall", "hget", "multi", "exec", "eval", "evalsha", "exists
 def calls(node: Node) -> dict[str, int]:
     """How often a server carried out each command."""
     with node.client() as client:
-        told = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in told.items()}
+        stats = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
 
 
-def test_each_server_is_asked_for_its_own_keys_alone(
+def test_each_server_gets_only_requests_for_its_own_keys(
     filled: ClusterStore, cluster: Cluster
 ) -> None:
     filled.read(KEYS, REQUESTS)
@@ -128,7 +128,7 @@ def lists(valkeys: Cluster) -> dict[bytes, Node]:
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
 @pytest.mark.parametrize("warm", [True, False])
-def test_all_servers_are_asked_before_any_answer_is_awaited(
+def test_all_servers_get_requests_before_any_reply_is_awaited(
     valkeys: Cluster, lists: dict[bytes, Node], side: str, *, warm: bool
 ) -> None:
     store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
@@ -146,7 +146,7 @@ def test_all_servers_are_asked_before_any_answer_is_awaited(
 
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
-def test_answers_are_taken_while_other_servers_work(
+def test_replies_are_converted_while_other_servers_work(
     valkeys: Cluster, lists: dict[bytes, Node], side: str
 ) -> None:
     store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
@@ -200,7 +200,7 @@ def assert_others_are_there(rows: list[Any], cluster: Cluster, gone: Node) -> No
             assert row == [key]
 
 
-def test_a_silent_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> None:
+def test_a_silent_server_does_not_affect_rows_of_others(read: Read, valkeys: Cluster) -> None:
     silent = valkeys.primaries[0]
     with silent.stopped():
         rows = read(KEYS, REQUESTS, options=QUICK)
@@ -210,7 +210,9 @@ def test_a_silent_server_hides_no_others_rows(read: Read, valkeys: Cluster) -> N
     assert read(KEYS, REQUESTS) == VALUES
 
 
-def test_a_silent_server_hides_no_others_rows_from_the_start(valkeys: Cluster) -> None:
+def test_a_server_that_is_silent_from_the_start_does_not_affect_other_rows(
+    valkeys: Cluster,
+) -> None:
     store = opened(valkeys.url)
     fill(store)
     silent = valkeys.primaries[0]
@@ -226,7 +228,7 @@ def test_a_silent_server_hides_no_others_rows_from_the_start(valkeys: Cluster) -
     store.close()
 
 
-def test_a_dead_server_hides_no_others_rows(valkeys: Cluster) -> None:
+def test_a_dead_server_does_not_affect_rows_of_others(valkeys: Cluster) -> None:
     store = opened(valkeys.url)
     fill(store)
     sides: list[ClusterStore | Loop] = [store, Loop(valkeys.url)]
@@ -243,12 +245,12 @@ def test_a_dead_server_hides_no_others_rows(valkeys: Cluster) -> None:
             side.close()
     finally:
         dead.start()
-        valkeys.settle()
+        valkeys.wait_until_agreed()
     for rows in found:
         assert_others_are_there(rows, valkeys, dead)
 
 
-def test_no_server_at_all_is_said_so() -> None:
+def test_an_error_says_that_no_server_answers() -> None:
     store = opened("redis+cluster://127.0.0.1:1,127.0.0.1:2")
     with pytest.raises(StoreUnavailableError, match=r"nothing listens at redis://127\.0\.0\.1:1"):
         store.read(KEYS, REQUESTS)
@@ -256,7 +258,7 @@ def test_no_server_at_all_is_said_so() -> None:
 
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
-def test_a_host_of_the_url_may_be_away(valkeys: Cluster, side: str) -> None:
+def test_a_host_of_the_url_may_be_unavailable(valkeys: Cluster, side: str) -> None:
     fill(opened(valkeys.url))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and says nothing
         hosts = f"127.0.0.1:1,127.0.0.1:{silent.getsockname()[1]}"
@@ -266,7 +268,7 @@ def test_a_host_of_the_url_may_be_away(valkeys: Cluster, side: str) -> None:
         store.close()
 
 
-def test_features_of_living_shards_are_served(shop: FeatureStore, cluster: Cluster) -> None:
+def test_features_of_available_shards_are_served(shop: FeatureStore, cluster: Cluster) -> None:
     shop.write_batch("profile", {f"u{n}": {"country": "NO", "tx_count_7d": n} for n in range(60)})
     users = [{"user_id": f"u{n}"} for n in range(60)]
     shop.get_online_features("fraud_v1", users)
@@ -296,7 +298,7 @@ def test_replicas_answer_where_the_url_says_so(valkeys: Cluster) -> None:
 
 
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
-def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: str) -> None:
+def test_a_primary_answers_for_an_unavailable_replica(valkeys: Cluster, side: str) -> None:
     writer = opened(valkeys.url)
     fill(writer)
     url = f"{valkeys.url}?read_from=replica"
@@ -311,11 +313,11 @@ def test_a_primary_answers_for_a_replica_that_is_away(valkeys: Cluster, side: st
         assert store.read(KEYS, REQUESTS) == VALUES
     finally:
         replica.start()
-        valkeys.settle()
+        valkeys.wait_until_agreed()
         store.close()
 
 
-def test_writes_go_to_primaries_whatever_is_read_from(valkeys: Cluster) -> None:
+def test_writes_go_to_primaries_when_reads_go_to_replicas(valkeys: Cluster) -> None:
     store = opened(f"{valkeys.url}?read_from=replica")
     fill(store)
     assert store.run(KEYS, REQUESTS) == VALUES
@@ -331,7 +333,7 @@ def test_no_write_goes_over_a_connection_that_reads_from_replicas(valkeys: Clust
     heir = valkeys.replicas_of(valkeys.primary_of(KEYS[0]))[0]
     heir.ask("CLUSTER", "FAILOVER")
     wait_for(lambda: valkeys.primary_of(KEYS[0]) is heir, "the replica to take over")
-    valkeys.settle()
+    valkeys.wait_until_agreed()
     assert store.run(KEYS[:1], [request]) == [1]
     store.close()
 

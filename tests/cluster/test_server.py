@@ -20,8 +20,8 @@ def test_rows_are_written_and_read_over_http(valkeys: Cluster, tmp_path: Path) -
     ):
         assert client.get("/ready").json()["ready"] is True
         rows = [{"user_id": each, "tx_count_5m": n} for n, each in enumerate(ids)]
-        told = client.post("/v1/views/activity/write", json={"rows": rows})
-        assert told.json()["written"] == 30
+        response = client.post("/v1/views/activity/write", json={"rows": rows})
+        assert response.json()["written"] == 30
         frame = {"user_id": ids, "country": ["NO"] * 30}
         push = {"push_source_name": "profile", "df": frame}
         assert client.post("/push", json=push).status_code == 200

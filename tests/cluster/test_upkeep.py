@@ -62,7 +62,7 @@ def test_slots_are_those_of_the_servers(cluster: Cluster, key: bytes, same: byte
     assert slot_of(key) == slot_of(b"{%b}" % same) or b"{" in same
 
 
-def test_upkeep_looks_at_all_shards(shop: FeatureStore, cluster: Cluster) -> None:
+def test_maintenance_covers_all_shards(shop: FeatureStore, cluster: Cluster) -> None:
     shop.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(300)})
     for n in range(30):
         shop.stream_writer("activity").write(f"u{n}", {"tx_count_5m": n})
@@ -73,8 +73,8 @@ def test_upkeep_looks_at_all_shards(shop: FeatureStore, cluster: Cluster) -> Non
     assert stream is not None
     assert (stream.sampled, stream.live_share) == (300, 0.1)
     assert {finding.level for finding in shop.doctor()} == {"ok", "warn"}
-    told = {finding.subject: finding.message for finding in shop.doctor()}
-    assert "a cluster of 3 primaries" in told["server"]
+    messages = {finding.subject: finding.message for finding in shop.doctor()}
+    assert "a cluster of 3 primaries" in messages["server"]
     assert shop.reset("user") == 300
     assert not any(map(keys_of, cluster.primaries))
 
@@ -135,7 +135,7 @@ def allow(cluster: Cluster, *rules: str) -> str:
 BESIDES = ("+cluster|slots", "+command|info", "+info", "+hello", "+ping")
 
 
-def test_a_right_that_is_lacking_is_told_before_anything_is_written(
+def test_a_missing_permission_is_reported_before_anything_is_written(
     valkeys: Cluster, tmp_path: Path
 ) -> None:
     granted = documented_rights()["writing one with `ordering: event_time`"] - {
@@ -151,7 +151,7 @@ def test_a_right_that_is_lacking_is_told_before_anything_is_written(
     assert not any(map(keys_of, valkeys.primaries))
 
 
-def test_the_rights_listed_suffice_on_a_cluster(valkeys: Cluster, tmp_path: Path) -> None:
+def test_the_documented_permissions_suffice_on_a_cluster(valkeys: Cluster, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
     own = parse_rights(page.partition("- On a cluster, all users")[2].partition(", and do not")[0])
     listed = documented_rights()
@@ -172,7 +172,7 @@ def _found(store: FeatureStore, users: list[dict[str, str]]) -> set[bool]:
     return {status == "present" for status in response.statuses["country"]}
 
 
-def test_the_topology_needs_a_right_of_its_own(valkeys: Cluster) -> None:
+def test_the_topology_needs_its_own_permission(valkeys: Cluster) -> None:
     store = opened(allow(valkeys, "+hmget"))
     with pytest.raises(StoreError, match=r"may not ask .* for the cluster's topology"):
         store.read(KEYS[:1], REQUESTS[:1])
@@ -181,14 +181,14 @@ def test_the_topology_needs_a_right_of_its_own(valkeys: Cluster) -> None:
         store.read(KEYS[:1], REQUESTS[:1])
 
 
-def test_a_login_that_is_refused_is_told(valkeys: Cluster) -> None:
-    wrong = valkeys.url.replace("://", "://nobody:pw@")
-    with pytest.raises(StoreError, match="refused the login of user 'nobody'") as caught:
+def test_a_rejected_login_is_reported(valkeys: Cluster) -> None:
+    wrong = valkeys.url.replace("://", "://unknown:pw@")
+    with pytest.raises(StoreError, match="refused the login of user 'unknown'") as caught:
         opened(wrong).call("PING")
     assert "pw" not in str(caught.value)
 
 
-def test_one_server_is_no_cluster(valkey: Server) -> None:
+def test_a_single_server_is_not_a_cluster(valkey: Server) -> None:
     port = free_port()
     with valkey.client() as client:
         client.config_set("port", port)
@@ -198,11 +198,11 @@ def test_one_server_is_no_cluster(valkey: Server) -> None:
 
 
 def prove_often(store: OnlineStore) -> None:
-    for number in range(9):  # a probe key in a slot of the server's own tells nothing
+    for number in range(9):  # a probe key in the server's own slot would prove nothing
         store.check_writable(f"fs{number}")
 
 
-def test_a_node_of_a_cluster_is_no_single_server(valkeys: Cluster) -> None:
+def test_a_cluster_node_is_not_a_single_server(valkeys: Cluster) -> None:
     store = open_store(f"redis://127.0.0.1:{valkeys.nodes[0].port}", Path())
     with pytest.raises(StoreUnfitError, match=r"write redis\+cluster://"):
         prove_often(store)
