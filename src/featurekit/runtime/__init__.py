@@ -1,1 +1,1 @@
-"""The runtime: carries plans out over ports, and decides nothing."""
+"""Execute compiled plans: read features, write events, and load batches."""
