@@ -53,7 +53,7 @@ def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple
     return process.returncode, out, err
 
 
-def until(holds: Callable[[], object], *, seconds: float = 15.0) -> None:
+def until(holds: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Wait until `holds()` is true."""
     late = time.monotonic() + seconds
     while not holds():
