@@ -19,7 +19,7 @@ from tests.cluster.test_moves import USERS, assert_all_expire, table
 from tests.clusters import NODE_TIMEOUT_MS, Cluster, Node, wait_for
 from tests.promise.repos import applied
 
-QUICKLY = "load_timeout=20s&timeout=100ms"
+QUICKLY = "load_timeout=20s&timeout=500ms"
 
 
 @pytest.fixture
