@@ -9,8 +9,10 @@ The names below are imported at their first use, so that `import featurekit` is 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = (
+    False  # type checkers take it as true; importing `typing` would cost more than this module
+)
 if TYPE_CHECKING:
     from featurekit.errors import (
         BadEventError,
