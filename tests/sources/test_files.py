@@ -265,6 +265,43 @@ def test_files_that_differ_in_the_width_of_a_type_are_read(repo: Any, one: Any, 
 
 
 @pytest.mark.parametrize(
+    ("one", "two", "kept"),
+    [
+        (("7", 38, 0), ("19.99", 12, 2), "DECIMAL(38,2)"),
+        (("7.25", 38, 2), ("1.2345", 10, 4), "DECIMAL(38,4)"),
+        (("0.000000000000000001", 38, 18), ("19.99", 38, 2), "DECIMAL(38,18)"),
+        (("1.5", 4, 1), ("19.99", 12, 2), "DECIMAL(12,2)"),
+        (("123456.5", 7, 1), ("0.999", 4, 3), "DECIMAL(9,3)"),
+    ],
+)
+def test_decimals_of_different_precision_keep_their_values(
+    repo: Any, one: Any, two: Any, kept: str
+) -> None:
+    for name, (text, precision, scale) in (("1", one), ("2", two), ("3", one)):
+        column = pa.array([Decimal(text)], pa.decimal128(precision, scale))
+        put(repo, f"{name}.parquet", user_id=[name], n=column)
+    put(repo, "4.parquet", user_id=["4"])
+    read = repo.read(ParquetSourcePlan(paths=("*.parquet",)))
+    assert [row["n"] for row in read.rows] == [*(Decimal(t[0]) for t in (one, two, one)), None]
+    assert str(read.schema.field("n").type) == f"decimal128{kept[7:].replace(',', ', ')}"
+
+
+def test_a_decimal_that_does_not_fit_the_common_type_is_refused(repo: Any) -> None:
+    put(repo, "1.parquet", user_id=["a"], n=pa.array([Decimal("9" * 38)], pa.decimal128(38, 0)))
+    put(repo, "2.parquet", user_id=["b"], n=pa.array([Decimal("19.99")], pa.decimal128(12, 2)))
+    with pytest.raises(SourceError, match=r"9{38}.*DECIMAL\(38,2\).* column n"):
+        repo.read(ParquetSourcePlan(paths=("*.parquet",)))
+
+
+def test_a_member_of_a_struct_does_not_hide_the_type_of_a_column(repo: Any) -> None:
+    put(repo, "1.parquet", user_id=["a"], n=[1])
+    put(repo, "2.parquet", user_id=["b"], n=[2], s=[{"n": "text"}])
+    put(repo, "3.parquet", user_id=["c"], n=["3"])
+    with pytest.raises(SourceError, match=r"'n' is VARCHAR in 3\.parquet and BIGINT in 1"):
+        repo.read(ParquetSourcePlan(paths=("*.parquet",)))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("user_id,n\r\na,1\nb,2\r\n", r"rows\.csv: mixed line endings"),

@@ -12,7 +12,7 @@ from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import TimeRange, newest_rows
-from featurekit.sources.selection import materialize_rows, source_columns
+from featurekit.sources.selection import copy_rows, source_columns
 from featurekit.sources.session import Rows, Session
 
 _INPUT = "input"
@@ -69,11 +69,9 @@ def scan_arrow(
     try:
         with session.errors(where):
             session.connection.register(_INPUT, data)
-            if isinstance(data, pa.Table):
-                rows = Rows(session, _INPUT, "native", where, session.columns(_INPUT))
-            else:
-                relation = session.connection.sql(f"FROM {_INPUT}")
-                rows = materialize_rows(session, relation, view, source, where)
+            rows = Rows(session, _INPUT, "native", where, session.columns(_INPUT))
+            if not isinstance(data, pa.Table):
+                rows = copy_rows(rows, view, source)
                 session.connection.unregister(_INPUT)
     except SourceError:
         if raised:

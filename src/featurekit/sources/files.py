@@ -16,8 +16,9 @@ from featurekit.plan import FileSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, format_of
 from featurekit.sources.newest import newest_rows
-from featurekit.sources.selection import Selection, select, source_columns
+from featurekit.sources.selection import Selection, copy_rows, select, source_columns
 from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
+from featurekit.sources.snapshot import Snapshot
 
 
 class FileSource(BatchSource):
@@ -31,37 +32,51 @@ class FileSource(BatchSource):
 
     @override
     def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
-        rows = self._open(view, self._files(view))
-        return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
+        files = self._files(view)
+        snapshot = Snapshot.of(files, f"feature view {view.name}")
+        with snapshot.guard():
+            rows = self._open(view, files, snapshot)
+            if any("://" in file for file in files):
+                # Changes cannot be noticed there without asking the server for each batch.
+                with rows.errors():
+                    rows = copy_rows(rows, view, self.plan)
+            return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         if "json" not in row and any(k.name not in row for k in view.key.join_keys):
             return None
         files = self._files(view)
-        found = self._find(view, files, row)
+        snapshot = Snapshot.of(files, f"feature view {view.name}")
+        found = self._find(view, files, snapshot, row)
         if found is not None and len(files) > 1:  # row numbers count over all files
-            found = self._find(view, [found[0]], row)
+            found = self._find(view, [found[0]], snapshot, row)
         return self.format.describe_row(*found) if found else None
 
-    def _open(self, view: ViewPlan, files: Sequence[str], *, with_file_name: bool = False) -> Rows:
+    def _open(
+        self,
+        view: ViewPlan,
+        files: Sequence[str],
+        snapshot: Snapshot,
+        *,
+        with_file_name: bool = False,
+    ) -> Rows:
         where = f"feature view {view.name}"
         session = Session(self.root, lambda message: self.format.explain(message, files))
         with session.errors(where):
-            source = self.format.table_function(files, with_file_name=with_file_name)
-            columns = session.columns(source)
             used = [column for _, column in source_columns(view, self.plan)]
+            source = self.format.source(session, files, used, where, with_file_name=with_file_name)
+            columns = session.columns(source)
             extra_bytes = 0
             if isinstance(self.format, ParquetFormat):
-                self.format.check_schemas(session, files, used, where)
                 extra_bytes = self.format.row_group_bytes(session, files, used)
-        return Rows(session, source, self.format.form, where, columns, extra_bytes)
+        return Rows(session, source, self.format.form, where, columns, extra_bytes, snapshot.check)
 
     def _find(
-        self, view: ViewPlan, files: Sequence[str], row: dict[str, object]
+        self, view: ViewPlan, files: Sequence[str], snapshot: Snapshot, row: dict[str, object]
     ) -> tuple[str, int] | None:
         """Return the file and the number, from 1, of the newest row that equals `row`."""
-        rows = self._open(view, files, with_file_name=True)
+        rows = self._open(view, files, snapshot, with_file_name=True)
         selection = select(view, self.plan, rows)
         order = [f"o{i} DESC NULLS LAST" for i in range(len(selection.order))]
         columns = [
@@ -89,7 +104,8 @@ class FileSource(BatchSource):
             return
         full = self.root / path
         exists = full.exists()
-        matches = [str(full)] if exists else sorted(glob.glob(str(full), recursive=True))  # noqa: PTH207 - absolute patterns
+        found = glob.glob(path, root_dir=self.root, recursive=True)  # noqa: PTH207 - absolute patterns
+        matches = [str(full)] if exists else sorted(str(self.root / name) for name in found)
         files = [file for match in matches for file in self._files_in(Path(match))]
         if files:
             yield from files
@@ -98,7 +114,7 @@ class FileSource(BatchSource):
             message = f"folder {path} contains no *{' or *'.join(self.format.suffixes)} file"
         else:
             message = f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
-        raise SourceError(message, where=where, hint=_similar_path(full))
+        raise SourceError(message, where=where, hint=_similar_path(full, path))
 
     def _files_in(self, path: Path) -> list[str]:
         """Return a file itself, or the files of this format below a folder, without hidden ones."""
@@ -112,10 +128,10 @@ class FileSource(BatchSource):
         ]
 
 
-def _similar_path(path: Path) -> str:
+def _similar_path(path: Path, declared: str) -> str:
     """Return a hint that names a similar file in the folder where `path` was expected."""
     parent = path.parent
-    if glob.has_magic(str(parent)) or not parent.is_dir():
+    if glob.has_magic(str(Path(declared).parent)) or not parent.is_dir():
         return f"paths are relative to the repository's folder; there is no folder {parent.name}"
     names = [p.name for p in parent.iterdir() if not p.name.startswith(".")]
     return name_hint(path.name, names) if names else f"folder {parent.name} is empty"

@@ -23,7 +23,8 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import CsvSourcePlan, FileSourcePlan, JsonlSourcePlan, ParquetSourcePlan
-from featurekit.sources.session import THREADS, Session, quote_list, quote_text
+from featurekit.sources.parquet_types import cast_columns, parquet_groups
+from featurekit.sources.session import THREADS, Session, quote_files, quote_list, quote_text
 
 P = TypeVar("P", bound=FileSourcePlan)
 
@@ -35,9 +36,6 @@ _NOT_BLANK = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
 
 _BUFFERS = "max_line_size = 2000000, buffer_size = 8000000"
 """The longest line and the read buffer, in bytes."""
-
-_SIGNED_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
-_INTEGERS = _SIGNED_INTEGERS | {f"U{kind}" for kind in _SIGNED_INTEGERS}
 
 
 class Format(ABC, Generic[P]):
@@ -55,8 +53,27 @@ class Format(ABC, Generic[P]):
         self.plan = plan
 
     @abstractmethod
-    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
-        """Return the SQL to put after FROM; `with_file_name` adds `FILE_COLUMN`."""
+    def source(
+        self,
+        session: Session,
+        files: Sequence[str],
+        columns: Sequence[str],
+        where: str,
+        *,
+        with_file_name: bool,
+    ) -> str:
+        """Return the SQL to put after FROM.
+
+        Args:
+            session: The session that will read it.
+            files: The files, in the order of their rows.
+            columns: The columns that the view uses.
+            where: The name of the source in error messages.
+            with_file_name: Add `FILE_COLUMN`.
+
+        Raises:
+            SourceError: The files cannot be read as one table.
+        """
 
     @abstractmethod
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -78,46 +95,24 @@ class ParquetFormat(Format[ParquetSourcePlan]):
     suffixes = (".parquet",)
 
     @override
-    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
-        arguments = [quote_list(files), *self._shared_arguments(with_file_name=with_file_name)]
-        if len(files) > 1:
-            arguments.append("union_by_name = true")
-        return f"read_parquet({', '.join(arguments)})"
-
-    def check_schemas(
-        self, session: Session, files: Sequence[str], columns: Sequence[str], where: str
-    ) -> None:
-        """Raise `SourceError` if a column's type differs between files by more than its width.
-
-        DuckDB would cast such a column without a warning.
-        """
+    def source(
+        self,
+        session: Session,
+        files: Sequence[str],
+        columns: Sequence[str],
+        where: str,
+        *,
+        with_file_name: bool,
+    ) -> str:
+        shared = self._shared_arguments(with_file_name=with_file_name)
         if len(files) == 1:
-            return
-        # parquet_schema() also lists the members of structs under their bare names, so a name with
-        # two types is only a candidate: the types are then read from the files themselves.
-        candidates = session.fetch_all(
-            "SELECT name, min(file_name) FROM parquet_schema("
-            f"{quote_list(files)}) WHERE name IN {quote_list(columns)} "
-            "AND duckdb_type IS NOT NULL "
-            "GROUP BY name, duckdb_type ORDER BY name, min(file_name)"
-        )
-        first: dict[str, tuple[str, str]] = {}
-        names = [column for column, _ in candidates]
-        for column, file in candidates:
-            if names.count(column) == 1:
-                continue
-            kind = session.columns(f"read_parquet({quote_text(file)})").get(column, "")
-            if not kind or "NULL" in kind:
-                continue
-            first_file, first_kind = first.setdefault(column, (file, kind))
-            if _type_family(kind) != _type_family(first_kind):
-                raise SourceError(
-                    f"column '{column}' is {kind} in {Path(file).name} "
-                    f"and {first_kind} in {Path(first_file).name}",
-                    where=where,
-                    hint="rewrite the files with one type, or cast the column in a `type: sql` "
-                    "source",
-                )
+            return f"read_parquet({', '.join([quote_files(files), *shared])})"
+        shared.append("union_by_name = true")
+        parts = [
+            cast_columns(f"read_parquet({', '.join([quote_files(group), *shared])})", casts)
+            for group, casts in parquet_groups(session, files, columns, where)
+        ]
+        return f"({' UNION ALL BY NAME '.join(parts)})"
 
     def row_group_bytes(
         self, session: Session, files: Sequence[str], columns: Sequence[str]
@@ -125,7 +120,7 @@ class ParquetFormat(Format[ParquetSourcePlan]):
         """Return the size of the widest row group, compressed and uncompressed, per thread."""
         ((widest,),) = session.fetch_all(
             "SELECT max(size) FROM (SELECT sum(total_compressed_size + total_uncompressed_size) "
-            f"AS size FROM parquet_metadata({quote_list(files)}) "
+            f"AS size FROM parquet_metadata({quote_files(files)}) "
             f"WHERE split_part(path_in_schema, ', ', 1) IN {quote_list(columns)} "
             "GROUP BY file_name, row_group_id)"
         )
@@ -148,7 +143,15 @@ class CsvFormat(Format[CsvSourcePlan]):
     suffixes = (".csv", ".csv.gz")
 
     @override
-    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
+    def source(
+        self,
+        session: Session,
+        files: Sequence[str],
+        columns: Sequence[str],
+        where: str,
+        *,
+        with_file_name: bool,
+    ) -> str:
         arguments = [
             "header = true",
             f"delim = {quote_text(self.plan.delimiter)}",
@@ -161,7 +164,7 @@ class CsvFormat(Format[CsvSourcePlan]):
             *self._shared_arguments(with_file_name=with_file_name),
         ]
         parts = [
-            f"FROM read_csv({', '.join([quote_list(list(group)), _csv_columns(header), *arguments])})"
+            f"FROM read_csv({', '.join([quote_files(list(group)), _csv_columns(header), *arguments])})"
             for header, group in groupby(
                 files, lambda file: _csv_header(file, self.plan.delimiter)
             )
@@ -196,7 +199,15 @@ class JsonlFormat(Format[JsonlSourcePlan]):
     suffixes = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
     @override
-    def table_function(self, files: Sequence[str], *, with_file_name: bool) -> str:
+    def source(
+        self,
+        session: Session,
+        files: Sequence[str],
+        columns: Sequence[str],
+        where: str,
+        *,
+        with_file_name: bool,
+    ) -> str:
         if self.plan.hive_partitioning:
             raise SourceError(
                 "JSON Lines sources do not support `hive_partitioning:`",
@@ -205,7 +216,7 @@ class JsonlFormat(Format[JsonlSourcePlan]):
         # Each line is read as one text column: the delimiter is a byte that JSON cannot contain,
         # and quoting is off. DuckDB's JSON reader would take several 32 MB buffers per thread.
         arguments = [
-            quote_list(files),
+            quote_files(files),
             "auto_detect = false, header = false, columns = {'json': 'VARCHAR'}",
             "delim = '\x01', quote = '', escape = '', nullstr = '', strict_mode = false",
             _BUFFERS,
@@ -245,17 +256,6 @@ def _open_text(file: str) -> Iterator[TextIO]:
     open_file = gzip.open if file.endswith(".gz") else open
     with open_file(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
         yield lines
-
-
-def _type_family(kind: str) -> str:
-    """Return a type without its width: reading files together widens it and loses nothing."""
-    if kind in _INTEGERS:
-        return "integer"
-    if kind in {"FLOAT", "DOUBLE"}:
-        return "float"
-    if kind.startswith("TIMESTAMP"):
-        return "instant" if "TIME ZONE" in kind or "TZ" in kind else "timestamp"
-    return "decimal" if kind.startswith("DECIMAL(") and kind[-1] == ")" else kind
 
 
 def _csv_error_position(message: str, files: Sequence[str]) -> str:

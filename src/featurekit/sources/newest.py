@@ -143,9 +143,10 @@ def _stream(
     session = rows.session
     count = 0
     try:
-        with session.errors(rows.where):
+        with rows.errors():
             session.limit_memory(rows.extra_memory_bytes)
             for batch in session.connection.sql(sql).to_arrow_reader(batch_rows):
+                rows.check_unchanged()  # the batch was read before this, so from the same contents
                 count += batch.num_rows
                 yield batch.rename_columns(names)
         if count != expected_rows:

@@ -8,13 +8,12 @@ Column names are compared with case, which DuckDB itself does not do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
+from featurekit.sources.session import Rows, quote_identifier, quote_text
 from featurekit.types import DType, codec_of
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -108,23 +107,22 @@ def check_columns(
         )
 
 
-def materialize_rows(
-    session: Session, relation: Any, view: ViewPlan, source: SourceColumns, where: str
-) -> Rows:
-    """Copy the columns that a view needs into a table, so that they can be read repeatedly.
+def copy_rows(rows: Rows, view: ViewPlan, source: SourceColumns) -> Rows:
+    """Copy the columns that a view needs into a table, for rows that can be read only once.
 
     The table belongs to the session; DuckDB moves it to disk as it grows.
 
     Raises:
         SourceError: A column is missing; nothing was read yet.
     """
-    columns = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    check_columns(view, source, columns, where)
-    needed = dict.fromkeys(column for _, column in source_columns(view, source))
-    projection = relation.project(", ".join(map(quote_identifier, needed)))
-    session.run(lambda: projection.create("materialized"))
-    kept = {column: columns[column] for column in needed}
-    return Rows(session, "materialized", "native", where, kept)
+    needed = dict(rows.columns)
+    if rows.form != "json":
+        check_columns(view, source, rows.columns, rows.where)
+        needed = {column: rows.columns[column] for _, column in source_columns(view, source)}
+    columns = ", ".join(map(quote_identifier, needed))
+    sql = f"CREATE TEMP TABLE copied_rows AS SELECT {columns} FROM {rows.source}"
+    rows.session.run(lambda: rows.session.connection.execute(sql))
+    return replace(rows, source="copied_rows", columns=needed)
 
 
 def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str]:

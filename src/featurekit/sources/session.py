@@ -6,6 +6,7 @@ A session belongs to one scan, because an unread result blocks its connection. D
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import weakref
@@ -28,6 +29,8 @@ _SETTINGS = {
     "enable_external_file_cache": "false",  # each file is read once or twice only
     "enable_progress_bar": "false",  # it would write to the command's output
 }
+
+_GLOB_CHARACTERS = re.compile(r"[*?[]")
 
 Explain = Callable[[str], tuple[str, str] | None]
 """Turns a DuckDB message into (position, problem), where a source knows more."""
@@ -117,6 +120,7 @@ class Rows:
         columns: Their columns, with the names of their DuckDB types; empty for JSON.
         extra_memory_bytes: The memory that reading whole rows needs beyond the usual limit, such
             as the row groups of Parquet files.
+        check_unchanged: Raises `SourceError` if the source changed since it was opened.
     """
 
     session: Session
@@ -125,6 +129,17 @@ class Rows:
     where: str
     columns: dict[str, str] = field(default_factory=dict)
     extra_memory_bytes: int = 0
+    check_unchanged: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of reading these rows into `SourceError`; a change of them comes first."""
+        try:
+            with self.session.errors(self.where):
+                yield
+        except SourceError:
+            self.check_unchanged()
+            raise
 
 
 def quote_identifier(name: str) -> str:
@@ -140,6 +155,15 @@ def quote_text(text: str) -> str:
 def quote_list(texts: Sequence[str]) -> str:
     """Return a list of SQL string literals."""
     return f"[{', '.join(map(quote_text, texts))}]"
+
+
+def quote_files(files: Sequence[str]) -> str:
+    """Return a list of SQL string literals that name exactly these files.
+
+    DuckDB expands each name as a glob, so the special characters of local names are escaped. It
+    has no other way to pass a name. A URL may be a glob that only DuckDB can expand.
+    """
+    return quote_list([f if "://" in f else _GLOB_CHARACTERS.sub(r"[\g<0>]", f) for f in files])
 
 
 def _import_libraries() -> tuple[Any, Any]:

@@ -10,8 +10,8 @@ from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import newest_rows
-from featurekit.sources.selection import materialize_rows
-from featurekit.sources.session import Session
+from featurekit.sources.selection import copy_rows
+from featurekit.sources.session import Rows, Session
 
 
 class SqlSource(BatchSource):
@@ -30,8 +30,10 @@ class SqlSource(BatchSource):
             _check_is_one_select(session, self.plan.query, where)
             # A view, because the query may end in `;` and a comment, which cannot be embedded.
             session.connection.execute(f"CREATE TEMP VIEW query_result AS {self.plan.query}")
-            relation = session.connection.sql("FROM query_result")
-            rows = materialize_rows(session, relation, view, self.plan, where)
+            columns = session.columns("query_result")
+            rows = copy_rows(
+                Rows(session, "query_result", "native", where, columns), view, self.plan
+            )
         return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
 
     @override
