@@ -154,7 +154,7 @@ class OnlineStore(Protocol):
             keys: One key for each request.
             requests: Each is one or more complete commands.
             on_reply: Converts a reply as soon as it arrives, while the server still answers the
-                rest. Its results are returned instead of the replies. It must not raise.
+                rest. Its results are returned instead of the replies. It may raise `StoreError`.
             replies_per_request: The number of replies to each request.
             options: Time limit, and what to do about a server that does not answer.
         """

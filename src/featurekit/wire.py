@@ -20,6 +20,14 @@ class ErrorReply(Exception):  # noqa: N818 - a reply value, never raised
         """The first word, such as `WRONGTYPE`, `OOM` or `NOPERM`; `ERR` covers the rest."""
         return str(self).split(" ", 1)[0]
 
+    @property
+    def is_about_key(self) -> bool:
+        """Whether the key is the reason, so that the server may answer the same for other keys.
+
+        The server refuses the key to the user, or holds another type of value under it.
+        """
+        return self.code == "WRONGTYPE" or (self.code == "NOPERM" and str(self).endswith(" key"))
+
 
 Reply = bytes | str | int | float | None | ErrorReply | list["Reply"]
 """The reply to one command; bulk strings are bytes."""

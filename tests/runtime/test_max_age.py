@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from featurekit import FeatureStore
-from featurekit.errors import FeatureKitError, RequestError, UnknownNameError
+from featurekit.errors import FeatureKitError, RequestError, StoreError, UnknownNameError
 from tests.promise.repos import applied, commands, names
 from tests.servers import Server
 
@@ -211,7 +211,7 @@ async def test_asyncio_reads_return_the_same(shop: FeatureStore, client: redis.R
     await shop.close_async()
 
 
-def test_a_user_without_permission_for_ttls_gets_invalid_values(
+def test_a_user_without_permission_for_ttls_gets_an_error(
     shop: FeatureStore, server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:
     client.acl_setuser("half", enabled=True, passwords=["+pw"], keys=["*"], commands=RIGHTS)
@@ -219,10 +219,8 @@ def test_a_user_without_permission_for_ttls_gets_invalid_values(
         url = server.url.replace("unix://", "unix://half:pw@")
         with applied(tmp_path / "half", url, REPO) as store:
             users = [{"user_id": "u1"}]
-            answer = store.get_online_features("all", users, max_age={"activity": "2m"})
-        assert answer.statuses["clicks"] == ["invalid"]
-        assert answer.statuses["country"] == ["present"]
-        assert "hpttl" in answer.errors[0]
+            with pytest.raises(StoreError, match=r"refused the read: NOPERM .*hpttl"):
+                store.get_online_features("all", users, max_age={"activity": "2m"})
     finally:
         client.acl_deluser("half")
 

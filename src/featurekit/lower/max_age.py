@@ -25,8 +25,8 @@ TTL in ms, and the cells that it applies to."""
 def stale_marker(plan: ReadPlan, groups: Sequence[GroupReader]) -> MarkStale | None:
     """Return the function that marks the stale values of a row; `None` if no age is limited.
 
-    A value without a TTL has no known age and counts as stale. If the server refuses to report
-    TTLs, its error replaces the value.
+    A value without a TTL has no known age and counts as stale. If the server refuses a key, its
+    error replaces the value.
     """
     if not (limits := _ttl_limits(plan, groups)):
         return None

@@ -79,7 +79,12 @@ class OnlineReader:
         counters = counters or Counters()
         self._counters = counters.add_reader(self, plan)
         self._decoder = ReplyDecoder(
-            plan, self._groups, counters, self._counters.empty_rows, freshness=freshness
+            plan,
+            self._groups,
+            counters,
+            self._counters.empty_rows,
+            self._describe_store,
+            freshness=freshness,
         )
         features = [column for column in plan.columns if not column.is_event_time]
         self._span_attributes: dict[str, str | int | tuple[str, ...]] = {
@@ -115,7 +120,8 @@ class OnlineReader:
         Raises:
             RequestError: The entity lacks a join key or has an unknown one.
             ValueRefusedError: A join key has the wrong type or is empty.
-            StoreUnavailableError: No reply in time. Safe to retry.
+            StoreUnavailableError: No reply in time, or the server is not ready. Safe to retry.
+            StoreError: The server refuses the command, for example to this user.
         """
         options = read_options(timeout, partial=partial)
         return self._run(self._prepare_records((entity,)), options)[0]
@@ -155,6 +161,9 @@ class OnlineReader:
         options = read_options(timeout, partial=partial)
         return await self._run_async(self._prepare_response(entity_rows), options)
 
+    def _describe_store(self) -> str:
+        return self._handle.store.describe()
+
     def _run(self, call: Call[T], options: ReadOptions) -> T:
         keys, requests, decode, finish = call
         if not keys:
@@ -164,11 +173,13 @@ class OnlineReader:
             replies = store.read(
                 keys, requests, decode, replies_per_request=width, options=options
             )
+            seconds = perf_counter() - start
+            result = finish(replies)
         except StoreError as error:
             self._count_failure(len(keys), perf_counter() - start, error)
             raise
-        self._count_read(len(keys), perf_counter() - start, replies)
-        return finish(replies)
+        self._count_read(len(keys), seconds, replies)
+        return result
 
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
         keys, requests, decode, finish = call
@@ -179,11 +190,13 @@ class OnlineReader:
             replies = await store.read(
                 keys, requests, decode, replies_per_request=width, options=options
             )
+            seconds = perf_counter() - start
+            result = finish(replies)
         except StoreError as error:
             self._count_failure(len(keys), perf_counter() - start, error)
             raise
-        self._count_read(len(keys), perf_counter() - start, replies)
-        return finish(replies)
+        self._count_read(len(keys), seconds, replies)
+        return result
 
     def _prepare_records(self, entities: Sequence[object]) -> Call[list[Any]]:
         if isinstance(entities, str | bytes | Mapping):

@@ -9,7 +9,8 @@ There are two paths:
   of a row, marks stale cells, and passes the row to the same generated function.
 
 A row with an undecodable, stale or unavailable cell is decoded cell by cell, as `PartialRow`. The
-other rows of the call stay on the fast path.
+other rows of the call stay on the fast path. So do rows whose key the server refuses; any other error
+of a server concerns all rows and is raised.
 
 Every absent value is counted exactly once. The generated function counts `default` and `missing`
 from left to right until a cell raises; the decoder by cell counts from there on.
@@ -18,11 +19,12 @@ from left to right until a cell raises; the decoder by cell counts from there on
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
+from featurekit.errors import StoreError
 from featurekit.lower.max_age import stale_marker
 from featurekit.lower.read import (
     DEFAULT,
@@ -41,9 +43,15 @@ from featurekit.lower.read import (
 from featurekit.lower.records import Record, record_class, record_function
 from featurekit.plan import ReadColumn, ReadPlan
 from featurekit.runtime.counters import AtomicCounter, Counters
-from featurekit.wire import ErrorReply, Reply
+from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
 _FAST_PATH_STATUSES = (PRESENT, DEFAULT, MISSING)
+
+_CLUSTER_HINT = "the server is a node of a cluster: write redis+cluster:// in the URL"
+REFUSAL_HINTS = {
+    "NOPERM": "readers need +hmget; with freshness or max_age also +hpttl and +pttl",
+    **dict.fromkeys(("ASK", "CLUSTERDOWN", "MOVED"), _CLUSTER_HINT),
+}
 
 Seconds = tuple[float | None, ...]
 """Seconds for each feature of a row; `None` if unknown."""
@@ -71,6 +79,7 @@ class ReplyDecoder:
         groups: The lowered groups of the plan.
         counters: Counts the values that are not present.
         empty_rows: Counts the rows without any stored value.
+        describe_store: Returns the store's address, for errors.
         freshness: Whether the replies contain all TTLs.
 
     Attributes:
@@ -83,6 +92,7 @@ class ReplyDecoder:
         groups: Sequence[GroupReader],
         counters: Counters,
         empty_rows: AtomicCounter,
+        describe_store: Callable[[], str],
         *,
         freshness: bool,
     ) -> None:
@@ -91,6 +101,7 @@ class ReplyDecoder:
         self._groups = groups
         self._counters = counters
         self._empty_rows = empty_rows
+        self._describe_store = describe_store
         self._freshness = freshness
         self._replies_per_request = groups[0].replies_per_request
         self._mark_stale = stale_marker(plan, groups)
@@ -116,7 +127,12 @@ class ReplyDecoder:
         )
 
     def row_by_cell(self, reply: Any) -> tuple[Any, ...]:
-        """Decode a row that the generated function gave up, after it counted some absent values."""
+        """Decode a row that the generated function gave up, after it counted some absent values.
+
+        Raises:
+            StoreError: The server refuses the command.
+        """
+        self._raise_if_refused([reply])
         cells = _cells(reply, sum(group.field_count for group in self._groups))
         return self._partial_row(cells, counted=True)
 
@@ -156,7 +172,18 @@ class ReplyDecoder:
         is_partial = any(not isinstance(each[-1], list) for each in replies)
         if self._mark_stale is not None:
             is_partial |= self._mark_stale(cells, [each[:-1] for each in replies])
+        if is_partial:
+            self._raise_if_refused(chain.from_iterable(replies))
         return self._partial_row(cells, counted=False) if is_partial else self.row(cells)
+
+    def _raise_if_refused(self, replies: Iterable[Reply]) -> None:
+        """Raise `StoreError` if a reply is an error that concerns more than one key."""
+        for reply in replies:
+            if not isinstance(reply, ErrorReply) or reply.is_about_key:
+                continue
+            if reply.code != UNAVAILABLE:
+                hint = REFUSAL_HINTS.get(reply.code, "")
+                raise StoreError(f"{self._describe_store()} refused the read: {reply}", hint=hint)
 
     def _partial_row(self, cells: Sequence[Cell], *, counted: bool) -> tuple[Any, ...]:
         """Decode a row cell by cell, and count its absent values.
@@ -184,7 +211,12 @@ class ReplyDecoder:
         )
 
     def _ttls_s(self, replies: Sequence[Sequence[Any]]) -> Seconds:
-        """Return the seconds until each value expires, by its own TTL or its key's."""
+        """Return the seconds until each value expires, by its own TTL or its key's.
+
+        Raises:
+            StoreError: The server refuses to report TTLs.
+        """
+        self._raise_if_refused(chain.from_iterable(replies))
         by_group = [
             _group_ttls_s(each, group.field_count)
             for each, group in zip(replies, self._groups, strict=True)

@@ -39,11 +39,10 @@ from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.store_options import TLS_FILES
 from featurekit.stores.deadline import MIN_TIMEOUT_S, Deadline
 from featurekit.stores.error_mapping import (
-    NOT_READY_HINTS,
     GarbledReplyError,
-    NotReadyError,
     check_greeting,
     connect_error,
+    to_error_reply,
 )
 from featurekit.stores.options import WHERE
 from featurekit.stores.url import StoreUrl
@@ -57,8 +56,11 @@ OnReply = Callable[[Reply], Any] | None
 TIMEOUT_SLACK_S = 0.005
 
 
-def reply_reader(error: Callable[[str], ErrorReply] = ErrorReply) -> hiredis.Reader:
-    """Return a parser that gives `error` values for errors and `INCOMPLETE` when data is missing."""
+def reply_reader(error: Callable[[str], ErrorReply] = to_error_reply) -> hiredis.Reader:
+    """Return a parser that gives `error` values for errors and `INCOMPLETE` when data is missing.
+
+    What `error` raises, `Reader.gets` raises.
+    """
     return hiredis.Reader(
         protocolError=GarbledReplyError, replyError=error, notEnoughData=INCOMPLETE
     )
@@ -256,18 +258,3 @@ def unavailable_replies(error: StoreUnavailableError, count: int, on_reply: OnRe
     """Return `UNAVAILABLE` errors as the replies of a server that does not answer."""
     reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
     return [on_reply(reply) if on_reply else reply for _ in range(count)]
-
-
-def raise_if_not_ready(on_reply: OnReply) -> Callable[[Reply], Any]:
-    """Return `on_reply` for a replica, whose errors can be avoided by asking another server.
-
-    Raises:
-        NotReadyError: From the returned function, if the reply says that the server is not ready.
-    """
-
-    def checked(reply: Reply) -> Any:
-        if reply.__class__ is ErrorReply and reply.code in NOT_READY_HINTS:
-            raise NotReadyError(reply.code)
-        return on_reply(reply) if on_reply else reply
-
-    return checked

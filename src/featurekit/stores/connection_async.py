@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from typing_extensions import override
 
+from featurekit.errors import StoreError
 from featurekit.stores.connection import (
     INCOMPLETE,
     PING,
@@ -111,7 +112,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
             new = iter(self._reader.gets, INCOMPLETE)
             self._replies.extend(map(self._on_reply, new) if self._on_reply else new)
-        except OSError as error:  # from the parser, or from `_on_reply`
+        except (OSError, StoreError) as error:  # from the parser, or from `_on_reply`
             self._fail(error)
             return
         if len(self._replies) < self._count:
@@ -125,7 +126,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(ConnectionResetError(str(exc or "the server closed the connection")))
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: OSError | StoreError) -> None:
         self.broken = True
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(error)

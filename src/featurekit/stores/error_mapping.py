@@ -12,6 +12,7 @@ from featurekit.stores.url import PASSWORD_VARIABLE, StoreUrl
 from featurekit.wire import ErrorReply, Reply
 
 NOT_READY_HINTS = {
+    "BUSY": "a script runs for too long: SCRIPT KILL ends it",
     "LOADING": "the server is still loading its data: try again in a moment",
     "MASTERDOWN": "the replica has lost its primary",
 }
@@ -27,25 +28,34 @@ class DemotedError(OSError):
 
 
 class NotReadyError(OSError):
-    """The server is loading its data, or is a replica that has lost its primary."""
+    """The server executes no commands now; the text is its error, such as `LOADING ...`."""
+
+
+def to_error_reply(text: str) -> ErrorReply:
+    """Return an error of a server as the reply to one command.
+
+    Raises:
+        NotReadyError: It is the server's answer to any command until it is ready.
+    """
+    if text.partition(" ")[0] in NOT_READY_HINTS:
+        raise NotReadyError(text)
+    return ErrorReply(text)
 
 
 def check_greeting(url: StoreUrl, reply: Reply) -> None:
     """Check the reply to the first `PING`, in which a server may reject the connection.
 
     Raises:
-        StoreUnavailableError: The server has too many clients, or is not ready yet.
+        StoreUnavailableError: The server has too many clients.
         StoreError: The server requires a password, or rejects clients from this host.
     """
-    if not isinstance(reply, ErrorReply) or reply.code in {"NOPERM", "BUSY"}:
+    if not isinstance(reply, ErrorReply) or reply.code == "NOPERM":
         return
     if reply.code == "NOAUTH":
         raise StoreError(
             f"{url} requires a password",
             hint=f"set {PASSWORD_VARIABLE}, or write redis://user:${{PASSWORD}}@host",
         )
-    if reply.code in NOT_READY_HINTS:
-        raise StoreUnavailableError(f"{url} answers {reply}", hint=NOT_READY_HINTS[reply.code])
     kind = StoreUnavailableError if "max number of clients" in str(reply) else StoreError
     raise kind(f"{url} rejected the connection: {reply}")
 
@@ -109,12 +119,12 @@ def unavailable_error(
 ) -> StoreUnavailableError:
     """Return the error for a server that did not answer, with the action and the time limit."""
     text = str(error).lower()
-    if _timed_out(error) or "timeout" in text:
+    if isinstance(error, NotReadyError):
+        message = f"{url} answers {error}"
+    elif _timed_out(error) or "timeout" in text:
         message = f"no answer from {url} within {deadline} while {action}"
     elif isinstance(error, GarbledReplyError):
         message = f"{url} answered with something other than RESP while {action}"
-    elif isinstance(error, NotReadyError):
-        message = f"{url} is not ready: {error}"
     elif isinstance(error, DemotedError):
         message = f"{url} does not accept writes: it is a replica now"
     elif "refused" in text or "no such file" in text or "does not exist" in text:
@@ -133,6 +143,8 @@ def pool_exhausted_error(url: StoreUrl, limit: int, deadline: Deadline) -> Store
 
 
 def _unavailable_hint(url: StoreUrl, text: str, error: Exception, deadline: Deadline) -> str:
+    if isinstance(error, NotReadyError):
+        return NOT_READY_HINTS[str(error).partition(" ")[0]]
     if "certificate" in text:
         return (
             "the server's certificate is not trusted: set ssl_ca_certs=FILE in the URL or "

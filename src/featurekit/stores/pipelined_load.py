@@ -35,6 +35,7 @@ from featurekit.stores.error_mapping import (
     DemotedError,
     GarbledReplyError,
     is_demoted,
+    to_error_reply,
     unavailable_error,
 )
 from featurekit.stores.pool import Pool
@@ -80,6 +81,7 @@ class PendingChunk:
 
         Raises:
             DemotedError: One of them says that the server is a replica.
+            NotReadyError: One of them says that the server executes nothing now.
         """
         replies = parse_replies(data, count)
         if is_demoted(replies):
@@ -206,7 +208,8 @@ class PipelinedLoad:
     """A load into one server; `ClusterPipelinedLoad` overrides what differs with several.
 
     A chunk without replies when the connection breaks is sent again, whole. So is one that is
-    answered with `READONLY`: its server was the primary and is one no more.
+    answered with `READONLY`, because its server was the primary and is one no more, or with `BUSY`,
+    `LOADING` or `MASTERDOWN`.
 
     Args:
         url: The store's URL, with `load_timeout_s` and `retries`.
@@ -376,7 +379,7 @@ class PipelinedLoad:
 
 
 def parse_replies(
-    data: bytes, count: int, error: Callable[[str], ErrorReply] = ErrorReply
+    data: bytes, count: int, error: Callable[[str], ErrorReply] = to_error_reply
 ) -> list[Any]:
     """Parse `count` replies, all of which are in `data`."""
     reader = reply_reader(error)

@@ -60,7 +60,7 @@ def fetch_capabilities(exchange: Exchange, server: str) -> Capabilities:
 
     Raises:
         StoreUnfitError: The server lacks a command that expiry of values needs.
-        StoreUnavailableError: The server is still loading its data.
+        StoreUnavailableError: The server executes no commands now.
     """
     names = (*REQUIRED_COMMANDS, "hsetex")
     known, hello, info = exchange(
@@ -72,10 +72,8 @@ def fetch_capabilities(exchange: Exchange, server: str) -> Capabilities:
     version = (
         _version_from_hello(hello) or _version_from_info(info) or "a server of unknown version"
     )
-    if isinstance(known, ErrorReply) and known.code == "LOADING":
-        raise StoreUnavailableError(
-            f"{server} is still loading its data", hint="try again in a moment"
-        )
+    if isinstance(known, ErrorReply) and known.code in NOT_READY_HINTS:
+        raise StoreUnavailableError(f"{server} answers {known}", hint=NOT_READY_HINTS[known.code])
     if not isinstance(known, list):
         return Capabilities(hsetex=False, server=version)
     present = {name for name, entry in zip(names, known, strict=True) if entry}

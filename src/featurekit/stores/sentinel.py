@@ -13,14 +13,7 @@ from typing_extensions import override
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
-from featurekit.stores.connection import (
-    ROLE,
-    Connection,
-    OnReply,
-    connect,
-    connect_deadline,
-    raise_if_not_ready,
-)
+from featurekit.stores.connection import ROLE, Connection, OnReply, connect, connect_deadline
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool import Pool
@@ -160,11 +153,7 @@ class SentinelStore(RedisStore):
                 keys, requests, on_reply, replies_per_request=replies_per_request, options=options
             )
         return self._replicas.read(
-            keys,
-            requests,
-            raise_if_not_ready(on_reply),
-            replies_per_request=replies_per_request,
-            options=options,
+            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
         )
 
     @override

@@ -12,7 +12,7 @@ from typing_extensions import override
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
-from featurekit.stores.connection import ROLE, OnReply, connect_deadline, raise_if_not_ready
+from featurekit.stores.connection import ROLE, OnReply, connect_deadline
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
@@ -153,11 +153,7 @@ class AsyncSentinelStore(AsyncRedisStore):
                 keys, requests, on_reply, replies_per_request=replies_per_request, options=options
             )
         return await self._replicas.read(
-            keys,
-            requests,
-            raise_if_not_ready(on_reply),
-            replies_per_request=replies_per_request,
-            options=options,
+            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
         )
 
     @override

@@ -19,6 +19,7 @@ from featurekit.stores.cluster.routed_requests import (
 )
 from featurekit.stores.cluster.topology import Topology
 from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import NOT_READY_HINTS
 from featurekit.stores.url import Address, StoreUrl
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.2
@@ -28,8 +29,7 @@ UNPAUSED_FAN_OUTS = 4
 HINTS = {
     "CLUSTERDOWN": "a shard is gone and no replica has replaced it; "
     "with cluster-require-full-coverage no, the other shards keep serving",
-    "LOADING": "the server is still loading its data: try again in a moment",
-    "MASTERDOWN": "the replica has lost its primary",
+    **NOT_READY_HINTS,
     "TRYAGAIN": "its slot is being moved to another server: try again in a moment",
 }
 

@@ -29,10 +29,11 @@ from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import SCRIPTS
 from featurekit.stores.cluster.topology import UNSERVED, Route, Topology, slot_of
 from featurekit.stores.connection import OnReply, unavailable_replies
+from featurekit.stores.error_mapping import NOT_READY_HINTS
 from featurekit.stores.url import Address
 from featurekit.wire import ErrorReply, command, first_error, split_commands
 
-TRANSIENT = {"CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN"}
+TRANSIENT = {"CLUSTERDOWN", "READONLY", "TRYAGAIN", *NOT_READY_HINTS}
 """Error codes of a server that may execute the request a moment later, or another server may."""
 
 REDIRECTS = {"MOVED", "ASK", "NOSCRIPT"} | TRANSIENT
