@@ -209,6 +209,9 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
     if old.ordering != new.ordering:
         yield Change("compatible", subject, f"ordering {old.ordering} -> {new.ordering}")
+    if old.future_rows != new.future_rows:
+        detail = f"future rows {old.future_rows} -> {new.future_rows}"
+        yield Change("compatible", subject, detail)
     if (old.source, old.stream) != (new.source, new.stream):
         yield Change("compatible", subject, "another source")
     names = [[field.name for field in view.fields] for view in (old, new)]

@@ -84,7 +84,13 @@ class CsvSourcePlan(SourceFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlSourcePlan(SourceFiles):
-    """Files with one JSON object per line."""
+    """Files with one JSON object per line.
+
+    Attributes:
+        absent: Whether a field that no line has is an error, or null in all rows.
+    """
+
+    absent: Literal["refuse", "null"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +188,7 @@ class ViewPlan:
         refresh_ms: The expected interval between writes.
         retired: Fields that the entity no longer declares; a batch write deletes them.
         ordering: Whether the last event to arrive wins, or the one with the latest event time.
+        future_rows: Whether a load leaves out rows later than its start, or loads them.
         source: The source of a batch view; `None` if a program writes it.
         stream: The source of a stream view; `None` if a program writes it.
     """
@@ -195,6 +202,7 @@ class ViewPlan:
     refresh_ms: int
     retired: tuple[str, ...] = ()
     ordering: Literal["arrival", "event_time"] = "arrival"
+    future_rows: Literal["skip", "load"] = "skip"
     source: SourcePlan | None = None
     stream: StreamPlan | None = None
 

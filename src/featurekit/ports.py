@@ -263,18 +263,28 @@ class Scan:
             field, named as in the view. If the source has a `timestamp_field`, the last column is
             `event_timestamp` (timestamp[us, UTC]).
         rows_read: Rows read from the source, before the newest of each entity was selected.
+        rows_future: Those of them that are left out because their time is still to come.
     """
 
     form: Literal["native", "text", "json"]
     batches: Iterator[Any]
     rows_read: int
+    rows_future: int = 0
 
 
 class BatchSource(Protocol):
     """A source of rows for a batch view."""
 
-    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
         """Return the newest row of each entity with `start_ms <= timestamp < end_ms`.
+
+        Rows later than `latest_ms` are counted and left out, if it is given.
 
         Raises:
             SourceError: The source cannot be read, or lacks a column.

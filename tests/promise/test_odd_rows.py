@@ -42,7 +42,7 @@ def test_a_line_without_a_join_key_is_named_by_its_number(
 ) -> None:
     (tmp_path / "rows.jsonl").write_text('{"user_id": "a"}\n\n' + line + "\n")
     with pytest.raises(BadRowError, match=r"^profile, rows\.jsonl, line 3: .*JSON"):
-        load(tmp_path, valkey, "{type: jsonl, path: rows.jsonl}")
+        load(tmp_path, valkey, "{type: jsonl, path: rows.jsonl, absent: null}")
 
 
 @pytest.mark.parametrize(

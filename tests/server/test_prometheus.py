@@ -23,7 +23,7 @@ METRICS = Metrics(
     features={"v": {"present": 20, "stale": 10}},
     store=ConnectionStats(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
     events={"w": EventMetrics(10, 1, 2, 3, 3)},
-    loads={"v": LoadMetrics(1, 1, 100, 5, 2.5)},
+    loads={"v": LoadMetrics(1, 1, 100, 5, 2.5, 4)},
     views={
         "v": ViewAge("batch", 60_000, 1500, late=False),
         "new": ViewAge("batch", 60_000, None, late=True),
@@ -55,6 +55,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_dead_letters_total", (("view", "w"),)): 3,
     ("featurekit_rows_total", (("outcome", "written"), ("view", "v"))): 100,
     ("featurekit_rows_total", (("outcome", "rejected"), ("view", "v"))): 5,
+    ("featurekit_rows_total", (("outcome", "future"), ("view", "v"))): 4,
     ("featurekit_loads_total", (("outcome", "done"), ("view", "v"))): 1,
     ("featurekit_loads_total", (("outcome", "failed"), ("view", "v"))): 1,
     ("featurekit_load_seconds_total", (("view", "v"),)): 2.5,

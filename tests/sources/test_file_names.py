@@ -34,7 +34,7 @@ def put(path: Path, user_id: str, n: int) -> None:
     elif path.suffix == ".csv":
         path.write_text(f'user_id,n\n"{user_id}",{n}\n')
     else:
-        path.write_text(f'{{"user_id": "{n}"}}\n')
+        path.write_text(f'{{"user_id": "{n}", "n": 1}}\n')
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -56,7 +56,7 @@ def test_a_file_that_is_named_exactly_is_the_one_that_is_read(
         put(repo.root / f"{each}{suffix}", each, n)
     read = repo.read(FORMATS[suffix](paths=(f"{name}{suffix}",)))
     (row,) = read.rows
-    expected = f'{{"user_id": "{NAMES.index(name)}"}}' if suffix == ".jsonl" else name
+    expected = f'{{"user_id": "{NAMES.index(name)}", "n": 1}}' if suffix == ".jsonl" else name
     assert row["json" if suffix == ".jsonl" else "user_id"] == expected
 
 

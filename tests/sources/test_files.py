@@ -138,9 +138,9 @@ def test_csv_and_json_files_may_be_compressed(repo: Any) -> None:
     with gzip.open(repo.root / "rows.csv.gz", "wt") as file:
         file.write("user_id,n\na,1\n")
     with gzip.open(repo.root / "rows.jsonl.gz", "wt") as file:
-        file.write('{"user_id":"a"}\n')
+        file.write('{"user_id":"a","n":1}\n')
     assert repo.read(CsvSourcePlan(paths=(".",))).rows == [{"user_id": "a", "n": "1"}]
-    assert repo.read(JsonlSourcePlan(paths=(".",))).rows == [{"json": '{"user_id":"a"}'}]
+    assert repo.read(JsonlSourcePlan(paths=(".",))).rows == [{"json": '{"user_id":"a","n":1}'}]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def _type_cell(value: dict[str, Any]) -> str:
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
-        return ", ".join(f"`{choice}`" for choice in value["enum"])
+        return ", ".join(f"`{choice}`" for choice in value["enum"] if choice is not None)
     for union in ("oneOf", "anyOf"):
         if union in value:
             return _union_cell(value[union])

@@ -54,8 +54,9 @@ def _compile_files(source: ParquetSource | CsvSource | JsonlSource) -> FileSourc
             delimiter=source.delimiter,
             null=source.null,
         )
-    plan = JsonlSourcePlan if isinstance(source, JsonlSource) else ParquetSourcePlan
-    return plan(paths=paths, hive_partitioning=hive)
+    if isinstance(source, JsonlSource):
+        return JsonlSourcePlan(paths=paths, hive_partitioning=hive, absent=source.absent)
+    return ParquetSourcePlan(paths=paths, hive_partitioning=hive)
 
 
 def compile_stream(project: str, view: FeatureView) -> StreamPlan | None:

@@ -132,6 +132,11 @@ class Batch(Model):
         description="What expires: the entity's key, which one batch view of an entity may own, "
         "or each field of the view, for example `expires: field`.",
     )
+    future_rows: Literal["skip", "load"] = Field(
+        default="skip",
+        description="What a load does with rows whose time is after its own start: leave them out "
+        "and count them, or load them; for example `future_rows: load`.",
+    )
     source: BatchSource | None = Field(
         default=None,
         description="Source of the rows; without one, use `featurekit write`; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Model, requires_key
@@ -101,6 +101,13 @@ class JsonlSource(_FileSource):
 
     type: Literal["jsonl"] = Field(
         description="Files with one JSON object per line; `type: jsonl`."
+    )
+    absent: Annotated[
+        Literal["refuse", "null"], WithJsonSchema({"enum": ["refuse", "null", None]})
+    ] = Field(
+        default="refuse",
+        description="What a load does if no line has a field: `refuse` the files, or read it as "
+        "`null`, which deletes the stored values; for example `absent: null`.",
     )
 
 

@@ -42,6 +42,7 @@ class LoadRecord:
         rows_written: Rows written, one for each entity.
         rows_rejected: Rows that did not fit the view.
         rows_superseded: Rows replaced by a newer row of the same entity.
+        rows_future: Rows left out because their time is after the start of the load.
         size_bytes: Bytes sent.
         seconds: Duration.
         server_seconds: CPU time of the store's server; 0 if it does not report it.
@@ -57,6 +58,7 @@ class LoadRecord:
     rows_written: int = 0
     rows_rejected: int = 0
     rows_superseded: int = 0
+    rows_future: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     server_seconds: float = 0.0

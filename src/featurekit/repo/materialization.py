@@ -112,8 +112,9 @@ class Materializer:
         from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
 
         with self._load(view) as (lock, report):
-            scan = source.scan(view, start_ms, end_ms)
-            report.rows_read = scan.rows_read
+            latest_ms = report.started_ms if view.future_rows == "skip" else None
+            scan = source.scan(view, start_ms, end_ms, latest_ms)
+            report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
             rejects = RejectedRowsFile(self._rejects_path(view))
             try:
                 prepared = encode_tables(
@@ -132,7 +133,8 @@ class Materializer:
             finally:
                 rejects.close()
                 report.rejects_path = str(rejects.path) if rejects.written else ""
-            report.rows_superseded = report.rows_read - report.rows_written - report.rows_rejected
+            done = report.rows_written + report.rows_rejected + report.rows_future
+            report.rows_superseded = report.rows_read - done
         return report
 
     @contextmanager
@@ -171,7 +173,7 @@ class Materializer:
     @contextmanager
     def _recorded(self, report: MaterializeReport) -> Iterator[ViewLock]:
         """Hold the view's lock while the block runs, and record the load in the history."""
-        started_ms = now_ms()
+        started_ms = report.started_ms = now_ms()
         before = self.history.last_loads([report.view]).get(report.view)
         start, cpu = time.monotonic(), _server_cpu_seconds(self.store)
         with ViewLock(self.store, self.plan.prefix, report.view, started_ms) as lock:
@@ -201,6 +203,7 @@ class Materializer:
                 rows_written=report.rows_written,
                 rows_rejected=report.rows_rejected,
                 rows_superseded=report.rows_superseded,
+                rows_future=report.rows_future,
                 size_bytes=report.size_bytes,
                 seconds=report.seconds,
                 server_seconds=report.server_seconds,

@@ -31,10 +31,12 @@ class MaterializeReport:
 
     Attributes:
         view: The view.
+        started_ms: When the load started, in milliseconds since the epoch.
         rows_read: Rows read from the source, within `start` and `end`.
         rows_written: Rows that the store accepted: one for each entity.
         rows_superseded: Rows that a newer row of the same entity replaced.
         rows_rejected: Rows that did not fit the view, or that the store refused.
+        rows_future: Rows left out because their time is after the start of the load.
         entities: Entities written.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
@@ -44,10 +46,12 @@ class MaterializeReport:
     """
 
     view: str
+    started_ms: int = 0
     rows_read: int = 0
     rows_written: int = 0
     rows_superseded: int = 0
     rows_rejected: int = 0
+    rows_future: int = 0
     entities: int = 0
     size_bytes: int = 0
     seconds: float = 0.0

@@ -125,6 +125,7 @@ class LoadMetrics(_Counts):
         rows_written: Rows that the store accepted.
         rows_rejected: Rows that did not fit the view, or that the store refused.
         seconds: Total duration of all loads.
+        rows_future: Rows left out because their time was after the start of the load.
     """
 
     loads: int = 0
@@ -132,6 +133,7 @@ class LoadMetrics(_Counts):
     rows_written: int = 0
     rows_rejected: int = 0
     seconds: float = 0.0
+    rows_future: int = 0
 
     def add_load(self, report: MaterializeReport, *, failed: bool) -> None:
         """Count one load, successful or not."""
@@ -139,6 +141,7 @@ class LoadMetrics(_Counts):
         self.failures += failed
         self.rows_written += report.rows_written
         self.rows_rejected += report.rows_rejected
+        self.rows_future += report.rows_future
         self.seconds += report.seconds
 
 

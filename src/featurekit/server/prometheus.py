@@ -104,7 +104,14 @@ def _write_families(metrics: Metrics) -> Iterator[Metric]:
         "Rows for batch views, by outcome.",
         by_outcome,
         _pairs(
-            {v: {"written": x.rows_written, "rejected": x.rows_rejected} for v, x in loads.items()}
+            {
+                view: {
+                    "written": load.rows_written,
+                    "rejected": load.rows_rejected,
+                    "future": load.rows_future,
+                }
+                for view, load in loads.items()
+            }
         ),
     )
     yield _labelled(

@@ -11,9 +11,10 @@ from typing_extensions import override
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.newest import TimeRange, newest_rows
+from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, source_columns
 from featurekit.sources.session import Rows, Session
+from featurekit.sources.times import TimeRange
 
 _INPUT = "input"
 _MIN_BATCH_ROWS = 8192
@@ -34,7 +35,13 @@ class ArrowSource(BatchSource):
         self.batch_rows = batch_rows
 
     @override
-    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
         where = f"feature view {view.name}"
         session = Session()
         with session.errors(where):
@@ -42,7 +49,8 @@ class ArrowSource(BatchSource):
         if data is None:
             return Scan("native", iter(()), 0)
         columns = _columns_in_data(view, data.schema.names, where)
-        return scan_arrow(session, data, view, columns, (start_ms, end_ms), self.batch_rows)
+        time_range = TimeRange(start_ms, end_ms, latest_ms)
+        return scan_arrow(session, data, view, columns, time_range, self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:

@@ -19,6 +19,7 @@ from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
 from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
+from featurekit.sources.times import TimeRange
 
 
 class FileSource(BatchSource):
@@ -31,7 +32,13 @@ class FileSource(BatchSource):
         self.format = format_of(plan)
 
     @override
-    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
         files = self._files(view)
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
@@ -40,7 +47,8 @@ class FileSource(BatchSource):
                 # Changes cannot be noticed there without asking the server for each batch.
                 with rows.errors():
                     rows = copy_rows(rows, view, self.plan)
-            return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
+            time_range = TimeRange(start_ms, end_ms, latest_ms)
+            return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:

@@ -2,14 +2,15 @@
 
 Each row gets a number in arrival order, the same in every pass (DuckDB keeps insertion order).
 
-1. Count (`_count`): read only keys and times; count the rows, the rows with an entity and a time
-   (*complete*), and the distinct entities among those.
-2. Choose (`_choose_rows`): if each entity has one row, all rows are kept. Otherwise rank the rows
+1. Count (`_count`): read only keys and times; count the rows, the rows of the future, the rows
+   with an entity and a time (*complete*), and the distinct entities among those.
+2. Choose (`_choose_rows`): if each entity has one row, and none is of the future, all are kept. Otherwise rank the rows
    of each entity by time, then by arrival, and store row numbers in a temporary table: those to
    keep or those to drop, whichever are fewer.
 3. Stream (`_stream`): read whole rows and join them to that table (SEMI or ANTI join).
 
-Invariant: one row per entity, plus all incomplete rows, which the loader rejects one by one. The
+Invariant: one row per entity, plus all incomplete rows, which the loader rejects one by one; no
+row of the future, which is neither complete nor incomplete. The
 stream counts its rows against step 1, so a source that changes between passes is an error.
 
 Rejected: `QUALIFY row_number() = 1` over whole rows sorts every column and spills all data to
@@ -27,14 +28,12 @@ from typing import Any
 from featurekit.errors import SourceError
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import Scan
-from featurekit.sources.selection import Selection, select
+from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
+from featurekit.sources.times import TimeRange, check_created_texts
 
 MAX_BATCH_BYTES = 16_000_000
 """The most memory for the vectors of a record batch."""
-
-TimeRange = tuple[int | None, int | None]
-"""`start_ms` and `end_ms`; `None` leaves that end open."""
 
 
 def newest_rows(
@@ -47,16 +46,21 @@ def newest_rows(
     Raises:
         SourceError: The rows cannot be read, or a column is missing.
     """
-    selection = select(view, source, rows, *time_range)
+    selection = select(view, source, rows, time_range)
     with rows.session.errors(rows.where):
+        if rows.form == "json":
+            check_members(view, source, rows)
         index = _index(rows, selection)
+        if selection.created_text:
+            column = source.created_timestamp_field or ""
+            check_created_texts(rows, column, index, "created_text")
         counts = _count(rows, index, selection)
         join = "" if counts.is_unique else _choose_rows(rows, index, selection, counts)
     columns = {f"v{i}": part for i, part in enumerate(selection.values)}
     sql = f"SELECT {', '.join(columns)} FROM {_numbered_rows(rows, selection, columns)} {join}"
     names = list(selection.names)
     batches = _stream(rows, sql, names, _rows_per_batch(view, batch_rows), counts.kept)
-    return Scan(rows.form, batches, counts.rows)
+    return Scan(rows.form, batches, counts.rows, counts.future)
 
 
 def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:
@@ -67,19 +71,20 @@ def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """The number of rows, of rows with an entity and a time, and of entities among the latter."""
+    """The number of rows, of those of the future, of complete ones, and of their entities."""
 
     rows: int
+    future: int
     complete: int
     entities: int
 
     @property
     def is_unique(self) -> bool:
-        return self.complete == self.entities
+        return self.complete == self.entities and not self.future
 
     @property
     def kept(self) -> int:
-        return self.rows - self.complete + self.entities
+        return self.rows - self.future - self.complete + self.entities
 
 
 def _index(rows: Rows, selection: Selection) -> str:
@@ -90,8 +95,11 @@ def _index(rows: Rows, selection: Selection) -> str:
     columns = {
         **{f"k{i}": part for i, part in enumerate(selection.keys)},
         **{f"o{i}": part for i, part in enumerate(selection.order)},
-        "complete": f"coalesce({selection.complete}, false)",
+        "complete": f"coalesce({selection.complete}, false) AND NOT {selection.is_future}",
+        "future": selection.is_future,
     }
+    if selection.created_text:
+        columns["created_text"] = selection.created_text
     index = _numbered_rows(rows, selection, columns)
     if rows.form == "native":
         return index
@@ -109,12 +117,14 @@ def _numbered_rows(rows: Rows, selection: Selection, columns: dict[str, str]) ->
 
 def _count(rows: Rows, index: str, selection: Selection) -> _Counts:
     keys = ", ".join(_columns("k", selection.keys))
-    groups = f"SELECT complete, count(*) AS n FROM {index} GROUP BY {keys}, complete"
-    ((total, complete, entities),) = rows.session.fetch_all(
-        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (complete), 0), "
+    kind = "complete, future"
+    groups = f"SELECT {kind}, count(*) AS n FROM {index} GROUP BY {keys}, {kind}"
+    ((total, future, complete, entities),) = rows.session.fetch_all(
+        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (future), 0), "
+        "coalesce(sum(n) FILTER (complete), 0), "
         f"count(*) FILTER (complete) FROM ({groups})"
     )
-    return _Counts(int(total), int(complete), int(entities))
+    return _Counts(int(total), int(future), int(complete), int(entities))
 
 
 def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) -> str:
@@ -123,11 +133,12 @@ def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) 
     keys = ", ".join(_columns("k", selection.keys))
     rank = f"row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(newest_first)})"
     ranked = f"SELECT rn, {rank} AS rank FROM {index} WHERE complete"
-    drop = counts.complete - counts.entities <= counts.kept
+    drop = counts.rows - counts.kept <= counts.kept
     if drop:
-        numbers = f"SELECT rn FROM ({ranked}) WHERE rank > 1"
+        future = f"SELECT rn FROM {index} WHERE future"
+        numbers = f"SELECT rn FROM ({ranked}) WHERE rank > 1 UNION ALL {future}"
     else:
-        incomplete = f"SELECT rn FROM {index} WHERE NOT complete"
+        incomplete = f"SELECT rn FROM {index} WHERE NOT complete AND NOT future"
         numbers = f"SELECT rn FROM ({ranked}) WHERE rank = 1 UNION ALL {incomplete}"
     rows.session.connection.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
     return f"{'ANTI' if drop else 'SEMI'} JOIN chosen USING (rn)"

@@ -19,6 +19,7 @@ from featurekit.plan import PythonSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow import scan_arrow, to_arrow
 from featurekit.sources.session import Session
+from featurekit.sources.times import ALL_TIMES, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,7 +37,13 @@ class PythonSource(BatchSource):
         self.batch_rows = batch_rows
 
     @override
-    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
         where = f"feature view {view.name}, {self.plan.callable}"
         session = Session()
         arguments: dict[str, object] = {
@@ -53,7 +60,8 @@ class PythonSource(BatchSource):
                 data = to_arrow(session.arrow, result, where)
             if data is None:
                 return Scan("native", iter(()), 0)
-            time_range = (start_ms, end_ms) if self.plan.timestamp_field else (None, None)
+            has_time = self.plan.timestamp_field is not None
+            time_range = TimeRange(start_ms, end_ms, latest_ms) if has_time else ALL_TIMES
             return scan_arrow(session, data, view, self.plan, time_range, self.batch_rows)
 
     @override

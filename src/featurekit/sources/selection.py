@@ -9,17 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
 from featurekit.errors import SourceError, name_hint
-from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.sources.session import Rows, quote_identifier, quote_text
+from featurekit.plan import JsonlSourcePlan, SourceColumns, ViewPlan
+from featurekit.sources.session import Rows, quote_identifier, quote_list, quote_text
+from featurekit.sources.times import (
+    ALL_TIMES,
+    CreatedOrder,
+    TimeRange,
+    created_order,
+    event_time,
+    time_comparison,
+)
 from featurekit.types import DType, codec_of
 
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME_OF_DAY = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
-_RFC3339 = f"{_DATE}([T ]{_TIME_OF_DAY}(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?"
 _INT128_TYPES = ("HUGEINT", "UHUGEINT")
+
+_FIRST_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class Selection:
         order: The expressions that order rows by age, most important first; arrival comes last.
         time: The event time of a row; empty if the source has no timestamp field.
         in_time_range: The condition of the rows to read.
+        is_future: The condition of the rows that are too new to load.
+        created_text: See `CreatedOrder.text`.
     """
 
     names: tuple[str, ...]
@@ -41,6 +49,8 @@ class Selection:
     order: tuple[str, ...]
     time: str
     in_time_range: str
+    is_future: str = "false"
+    created_text: str = ""
 
     @property
     def complete(self) -> str:
@@ -53,8 +63,7 @@ def select(
     view: ViewPlan,
     source: SourceColumns,
     rows: Rows,
-    start_ms: int | None = None,
-    end_ms: int | None = None,
+    time_range: TimeRange = ALL_TIMES,
 ) -> Selection:
     """Return what a view reads from rows.
 
@@ -64,10 +73,13 @@ def select(
     """
     if rows.form != "json":
         check_columns(view, source, rows.columns, rows.where)
-    time = _time(rows, source.timestamp_field) if source.timestamp_field else ""
-    order = [time] if time else []
-    if source.created_timestamp_field:
-        order.append(_created_time(rows, source.created_timestamp_field))
+    column, created_column = source.timestamp_field, source.created_timestamp_field
+    kind = _duckdb_type(rows, column) if column else ""
+    time = event_time(rows, column, _column(rows, column), kind) if column else ""
+    created = CreatedOrder()
+    if created_column:
+        value, created_kind = _column(rows, created_column), _duckdb_type(rows, created_column)
+        created = created_order(rows, created_column, value, created_kind)
     outputs = _outputs(view, source, rows)
     if time:
         outputs["event_timestamp"] = f"CAST({time} AS TIMESTAMPTZ)"
@@ -75,9 +87,11 @@ def select(
         names=tuple(outputs),
         values=tuple(outputs.values()),
         keys=tuple(_key(rows, source.column(k.name), k.dtype) for k in view.key.join_keys),
-        order=tuple(order),
+        order=(*([time] if time else []), *created.order),
         time=time,
-        in_time_range=_time_range(rows, source.timestamp_field, time, start_ms, end_ms),
+        in_time_range=_in_time_range(rows, time, kind, time_range),
+        is_future=_is_future(time, kind, time_range.latest_ms),
+        created_text=created.text,
     )
 
 
@@ -105,6 +119,44 @@ def check_columns(
             hint=f"{name_hint(missing[0][1], present)}; "
             "map a field to another column with `columns: {field: column}`",
         )
+
+
+def check_members(view: ViewPlan, source: SourceColumns, rows: Rows) -> None:
+    """Raise `SourceError` with all members that a view needs and no row of JSON has.
+
+    A field may be missing if the source says `absent: null`. The first rows usually have all
+    members; only those that they lack are searched for in all rows.
+    """
+    accepts_absent = isinstance(source, JsonlSourcePlan) and source.absent == "null"
+    uses = [
+        (use, member)
+        for use, member in source_columns(view, source)
+        if not (accepts_absent and use.startswith("field "))
+    ]
+    first = f"(FROM {rows.source} LIMIT {_FIRST_ROWS})"
+    for part in (first, rows.source):
+        uses = _without_member(rows, part, uses)
+        if not uses:
+            return
+    ((keys,),) = rows.session.fetch_all(
+        f"SELECT list(DISTINCT name) FROM (SELECT unnest(json_keys(json)) AS name FROM {first})"
+    )
+    raise SourceError(
+        "no row has the member " + ", ".join(f"'{member}' ({use})" for use, member in uses),
+        where=rows.where,
+        hint=f"{name_hint(uses[0][1], keys or [])}; map a field to another member with "
+        "`columns: {field: member}`, or accept a file without it with `absent: null`",
+    )
+
+
+def _without_member(rows: Rows, source: str, uses: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those uses whose member no row has; none if there are no rows."""
+    pointers = quote_list([_pointer(member) for _, member in uses])
+    any_has = ", ".join(f"bool_or(has[{i}])" for i in range(1, len(uses) + 1))
+    (found,) = rows.session.fetch_all(
+        f"SELECT {any_has} FROM (SELECT json_exists(json, {pointers}) AS has FROM {source})"
+    )
+    return [use for use, has in zip(uses, found, strict=True) if has is False]
 
 
 def copy_rows(rows: Rows, view: ViewPlan, source: SourceColumns) -> Rows:
@@ -159,8 +211,11 @@ def _column(rows: Rows, column: str) -> str:
     """Return the expression of a column; for JSON, the text of a member."""
     if rows.form != "json":
         return quote_identifier(column)
-    pointer = "/" + column.replace("~", "~0").replace("/", "~1")
-    return f"json_extract_string(json, {quote_text(pointer)})"
+    return f"json_extract_string(json, {quote_text(_pointer(column))})"
+
+
+def _pointer(member: str) -> str:
+    return "/" + member.replace("~", "~0").replace("/", "~1")
 
 
 def _key(rows: Rows, column: str, dtype: DType) -> str:
@@ -172,57 +227,26 @@ def _key(rows: Rows, column: str, dtype: DType) -> str:
     return f"CASE WHEN regexp_full_match({value}, '-?0[0-9]+|-0') THEN {number} ELSE {value} END"
 
 
-def _time(rows: Rows, column: str) -> str:
-    """Return the expression of a time; text that is not a time is null, and rejected later."""
-    value, kind = _column(rows, column), _duckdb_type(rows, column)
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
-        return value
-    if kind == "VARCHAR" or kind.startswith("ENUM") or "NULL" in kind:
-        text = f"upper(CAST({value} AS VARCHAR))"
-        parsed = f"TRY_CAST({text} AS TIMESTAMPTZ)"
-        return f"CASE WHEN regexp_full_match({text}, '{_RFC3339}') THEN {parsed} END"
-    raise SourceError(
-        f"timestamp_field '{column}' is {kind}, not a time",
-        where=rows.where,
-        hint="make it a timestamp, a date, or RFC 3339 text; in a sql source: "
-        f"make_timestamp({column} * 1000) for milliseconds",
-    )
-
-
-def _created_time(rows: Rows, column: str) -> str:
-    """Return the expression that orders rows of equal times: a time, or any type with an order."""
-    if _duckdb_type(rows, column) == "VARCHAR":
-        return _time(rows, column)
-    return _column(rows, column)
-
-
 def _duckdb_type(rows: Rows, column: str) -> str:
     return "VARCHAR" if rows.form == "json" else rows.columns[column]
 
 
-def _time_range(
-    rows: Rows, column: str | None, time: str, start_ms: int | None, end_ms: int | None
-) -> str:
-    bounds = [(sign, ms) for sign, ms in ((">=", start_ms), ("<", end_ms)) if ms is not None]
+def _in_time_range(rows: Rows, time: str, kind: str, time_range: TimeRange) -> str:
+    ends = ((">=", time_range.start_ms), ("<", time_range.end_ms))
+    bounds = [(sign, ms) for sign, ms in ends if ms is not None]
     if not bounds:
         return "true"
-    if column is None:
+    if not time:
         raise SourceError(
             "a start or end needs a timestamp_field",
             where=rows.where,
             hint="add `timestamp_field:` to the source, or load all rows",
         )
-    kind = _duckdb_type(rows, column)
-    is_naive = kind == "DATE" or (
-        kind.startswith("TIMESTAMP") and "TIME ZONE" not in kind and "TIMESTAMPTZ" not in kind
-    )
-    literal = "TIMESTAMP" if is_naive else "TIMESTAMPTZ"
-    value = f"CAST({time} AS TIMESTAMPTZ)" if kind == "TIMESTAMPTZ_NS" else time
-    conditions = " AND ".join(f"{value} {sign} {literal} '{_iso(ms)}'" for sign, ms in bounds)
+    conditions = " AND ".join(time_comparison(time, kind, sign, ms) for sign, ms in bounds)
     return f"({conditions}) OR {time} IS NULL"
 
 
-def _iso(ms: int) -> str:
-    """Return a time for a SQL literal; a literal lets DuckDB skip row groups of a file."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
-    return moment.replace(tzinfo=None).isoformat(sep=" ")
+def _is_future(time: str, kind: str, latest_ms: int | None) -> str:
+    if not time or latest_ms is None:
+        return "false"
+    return f"coalesce({time_comparison(time, kind, '>=', latest_ms + 1)}, false)"

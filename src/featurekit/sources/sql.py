@@ -12,6 +12,7 @@ from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session
+from featurekit.sources.times import TimeRange
 
 
 class SqlSource(BatchSource):
@@ -23,7 +24,13 @@ class SqlSource(BatchSource):
         self.batch_rows = batch_rows
 
     @override
-    def scan(self, view: ViewPlan, start_ms: int | None, end_ms: int | None) -> Scan:
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
         where = f"feature view {view.name}"
         session = Session(self.root)
         with session.errors(where):
@@ -34,7 +41,8 @@ class SqlSource(BatchSource):
             rows = copy_rows(
                 Rows(session, "query_result", "native", where, columns), view, self.plan
             )
-        return newest_rows(rows, view, self.plan, (start_ms, end_ms), self.batch_rows)
+        time_range = TimeRange(start_ms, end_ms, latest_ms)
+        return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:

@@ -10,7 +10,7 @@ import click
 
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_count, format_seconds, format_size, pluralize
-from featurekit.cli.output import RED, Cell, Styled, print_note, print_table, progress_bars
+from featurekit.cli.output import RED, YELLOW, Cell, Styled, print_note, print_table, progress_bars
 from featurekit.errors import FeatureKitError
 from featurekit.repo import FeatureStore
 from featurekit.repo.materialization import OnBadRow
@@ -82,6 +82,10 @@ def _print_reports(context: CliContext, reports: Sequence[MaterializeReport]) ->
         context.print_json([r.to_dict() | {"rows_per_second": _row_rate(r)} for r in reports])
     else:
         _print_report_table(reports)
+    for report in reports:
+        if report.rows_future:
+            rows = pluralize(report.rows_future, "row")
+            print_note("note", f"{report.view}: {rows} of the future left out", YELLOW)
     rejecting = [report for report in reports if report.rows_rejected]
     for report in rejecting:
         for reason in report.reasons[:3]:
@@ -106,6 +110,11 @@ def _print_report_table(reports: Sequence[MaterializeReport]) -> None:
             "superseded",
             [format_count(r.rows_superseded) for r in reports],
             any(r.rows_superseded for r in reports),
+        ),
+        (
+            "future",
+            [format_count(r.rows_future) for r in reports],
+            any(r.rows_future for r in reports),
         ),
         (
             "rejected",
