@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 
-from featurekit.lower.scripts import ROW
-from featurekit.lower.write_group import row_command
+from featurekit.keys import JoinKey, KeyPlan
+from featurekit.lower.events import event_time_write_group
+from featurekit.lower.scripts import SCRIPTS
+from featurekit.lower.write_group import Dialect, row_command
+from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.stores.redis import RedisStore
+from featurekit.types import DType
 from featurekit.wire import ErrorReply, Reply
 from tests.promise.repos import immortal
 from tests.servers import Server
@@ -23,9 +29,9 @@ Groups = Mapping[int, list[tuple[bytes, bytes]]]
 
 @pytest.fixture
 def writing(server: Server) -> Iterator[RedisStore]:
-    """A store with the script loaded."""
+    """A store with the scripts loaded."""
     store = opened(server.url)
-    store.run([KEY], [ROW.load])
+    store.run([KEY] * len(SCRIPTS), [script.load for script in SCRIPTS])
     yield store
     store.close()
 
@@ -124,3 +130,82 @@ def test_a_server_out_of_memory_writes_nothing_of_a_row(
     assert client.hgetall(KEY) == {b"a": b"old", b"b": b"old"}
     assert near(client.pttl(KEY), HOUR)
     assert not immortal(client)
+
+
+TTLS_MS = {"a": HOUR, "b": 2 * HOUR, "c": HOUR}
+SESSION = ViewPlan(
+    "session",
+    "stream",
+    KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),)),
+    tuple(FieldPlan(name, DType("int64"), ttl_ms=ttl) for name, ttl in TTLS_MS.items()),
+    "field",
+    HOUR,
+    500,
+    ordering="event_time",
+)
+NOW_MS = time.time_ns() // 1_000_000
+
+
+def event(values: Mapping[str, int | None], dialect: Dialect) -> bytes:
+    commands = event_time_write_group(SESSION, dialect)(KEY, values, 0, NOW_MS, NOW_MS)
+    assert commands is not None
+    return commands[0]
+
+
+def owned_row(dialect: Dialect) -> bytes:
+    groups: Groups = {0: [(b"a", b"1")], HOUR: [(b"b", b"1")]}
+    return row_command(KEY, groups, [b"c"], HOUR, hsetex=dialect.hsetex)
+
+
+def timed_row(dialect: Dialect) -> bytes:
+    groups: Groups = {HOUR: [(b"a", b"1")], 2 * HOUR: [(b"b", b"1")]}
+    return row_command(KEY, groups, [], 0, hsetex=dialect.hsetex)
+
+
+SCRIPT_CALLS: dict[str, Callable[[Dialect], bytes]] = {
+    "an event": partial(event, {"a": 1, "b": 1}),
+    "an event that deletes": partial(event, {"a": 1, "b": 1, "c": None}),
+    "an event that only deletes": partial(event, {"c": None}),
+    "a row of a view that owns the key": owned_row,
+    "a row of fields with TTLs": timed_row,
+}
+WRITES = ("hget", "hset", "hsetex", "hpexpire", "hpexpireat", "pexpire", "hdel")
+
+
+@pytest.mark.parametrize("call", SCRIPT_CALLS)
+@pytest.mark.parametrize("lacking", [*WRITES, "hset hdel", "hpexpireat hdel", "hpexpire hdel"])
+def test_a_script_that_lacks_a_permission_changes_nothing(
+    writing: RedisStore, server: Server, client: redis.Redis, call: str, lacking: str
+) -> None:
+    client.hset(KEY, mapping={"a": 0, "b": 0, "c": 0, "@session": 1})
+    client.hpexpire(KEY, HOUR, "a", "b", "c", "@session")
+    before = [client.hgetall(KEY), client.hpexpiretime(KEY, "a", "b", "c", "@session")]
+    hsetex = writing.capabilities.hsetex
+    known = {*WRITES} - (set() if hsetex else {"hsetex"})
+    granted = [f"+{name}" for name in sorted(known - {*lacking.split()})]
+    acl: Any = client.execute_command
+    acl("ACL", "SETUSER", "u", "reset", "on", ">p", "~*", "+evalsha", *granted)
+    user = opened(f"unix://u:p@{server.socket}")
+    [reply] = user.run([KEY], [SCRIPT_CALLS[call](writing.capabilities)])
+    user.close()
+    acl("ACL", "DELUSER", "u")
+    after = [client.hgetall(KEY), client.hpexpiretime(KEY, "a", "b", "c", "@session")]
+    if isinstance(reply, ErrorReply):
+        assert "NOPERM" in str(reply) or "ACL failure" in str(reply)
+        assert after == before
+    else:
+        assert reply == 1
+        assert after != before
+    stored: Any = client.hpttl(KEY, "a", "b", "c", "@session")
+    assert client.pttl(KEY) > 0 or -1 not in stored
+
+
+@pytest.mark.parametrize("damaged", ["2026-11-22", "", "12x", "inf", "nan", "-5", "9" * 20, "\n"])
+def test_an_event_time_that_is_damaged_refuses_the_event_and_changes_nothing(
+    writing: RedisStore, client: redis.Redis, damaged: str
+) -> None:
+    client.hset(KEY, mapping={"a": 0, "@session": damaged})
+    [reply] = writing.run([KEY], [event({"a": 1}, writing.capabilities)])
+    assert isinstance(reply, ErrorReply)
+    assert str(reply).startswith("BADTIME field @session")
+    assert client.hgetall(KEY) == {b"a": b"0", b"@session": damaged.encode()}

@@ -138,6 +138,22 @@ def test_a_time_with_a_lone_surrogate_becomes_a_dead_letter(
     assert dead[b"@reason"] == b"event_timestamp: '\\ud800' is not a time"
 
 
+def test_an_entity_with_a_damaged_event_time_does_not_stop_the_others(
+    store: FeatureStore, server: Server, client: redis.Redis
+) -> None:
+    client.hset("fs:user:u3", "@session", "2026-11-22")
+    now_ms = time.time_ns() // 1_000_000
+    for number in range(1000):
+        event = {"uid": f"u{number}", "type": "session", "at": now_ms, "step": number}
+        client.xadd("session-events", {"body": json.dumps(event)})
+    report = drain(store, "session")
+    assert (report.read, report.written, report.rejected) == (1000, 999, 1)
+    [dead] = dead_letters(client, "session-events:dead")
+    assert dead[b"@reason"].startswith(b"fs:user:u3: BADTIME field @session")
+    assert stored(server, "fs:user:u3") == {b"@session": b"2026-11-22"}
+    client.delete("fs:user:u3")
+
+
 def test_json_entries_are_mapped_filtered_and_ordered(
     store: FeatureStore, server: Server, client: redis.Redis
 ) -> None:

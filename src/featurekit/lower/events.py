@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from featurekit.lower.build import build
 from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression, field_encoder
-from featurekit.lower.scripts import EVENT
+from featurekit.lower.scripts import BAD_EVENT_TIME, EVENT
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
@@ -33,6 +33,9 @@ from featurekit.lower.write_group import (
 )
 from featurekit.plan import ViewPlan
 from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
+
+_ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME)
+"""Errors about one entity's key or event time, which last until the entity is repaired."""
 
 _MAX_FUNCTIONS = 1024
 """Generated functions to keep, one for each set of fields and TTL."""
@@ -199,9 +202,9 @@ def event_error(replies: Sequence[Reply]) -> str:
 
 
 def server_refusal(replies: Sequence[Reply]) -> str:
-    """Return an error that is about the server, not about the event; empty if there is none."""
+    """Return an error that is about the server, not about the entity; empty if there is none."""
     error = first_error(replies)
-    return "" if error is None or error.code == "WRONGTYPE" else str(error)
+    return "" if error is None or error.code in _ENTITY_CODES else str(error)
 
 
 def is_script_missing(replies: Sequence[Reply]) -> bool:

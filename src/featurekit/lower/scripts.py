@@ -4,13 +4,15 @@
 
 - Atomic: no other client sees a part of the write. A script does not roll back, however, so a
   failing command must not leave earlier writes behind.
-- Invariant: no field stays in the hash without its expiry. Commands that can fail for lack of
-  memory or because the key is not a hash come first, before anything has changed. `ROW` asks
-  `acl_check_cmd` whether the user may run the later commands. If `HPEXPIRE` fails all the same,
-  the script deletes the fields that it has just set, and fails.
+- Invariant: a call changes nothing, or all that it should; no field is ever without its expiry.
+  Before the first write, a script asks `acl_check_cmd` whether the user may run every later
+  command, also those that only clean up. The first write proves itself: a user who may not run it,
+  a lack of memory, or a key that is not a hash stops the script while nothing has changed. If
+  setting an expiry fails all the same, the script deletes the fields that it has just set.
 - `EVENT` compares and sets the view's newest event time in the same step, so two writers cannot
   both pass the comparison. The event time is a field of the hash, `@{view}`, with a deadline of
-  its own that outlives the values; it is set like the other fields.
+  its own that outlives the values; it is set like the other fields. If that field holds anything
+  else than a time, the script fails with `BADTIME`: an error about one entity, not about the server.
 - Rejected: `MULTI` with `WATCH` (two more round trips, and retries under contention), and a key of
   its own for the event time (another slot on a cluster, and a second expiry to keep in step).
 """
@@ -41,51 +43,77 @@ class Script:
         return command(b"SCRIPT", b"LOAD", self.text)
 
 
-EVENT = Script(b"""
-local key, clock, time = KEYS[1], ARGV[1], ARGV[2]
+BAD_EVENT_TIME = "BADTIME"
+"""The code of `EVENT`'s error if the stored event time of the entity is damaged."""
+
+_ASK = b"""
+local function ask(...)
+  if not redis.acl_check_cmd(...) then error({err = 'NOPERM this user may not run ' .. ...}) end
+end
+"""
+
+EVENT = Script(
+    b"""
+local key, clock, time, hsetex = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
 local seen = redis.call('HGET', key, clock)
-if seen and tonumber(seen) > tonumber(time) then return 0 end
-local function set(deadline, from, n)
-  local pairs_, names = {}, {}
-  for i = from, from + 2 * n - 1, 2 do
-    pairs_[#pairs_ + 1], pairs_[#pairs_ + 2], names[#names + 1] = ARGV[i], ARGV[i + 1], ARGV[i]
+if seen then
+  if #seen > 15 or not string.find(seen, '^%d+$') then
+    return redis.error_reply('BADTIME field ' .. clock .. ' holds no event time; delete the field')
   end
-  if ARGV[3] == '1' then
-    redis.call('HSETEX', key, 'PXAT', deadline, 'FIELDS', n, unpack(pairs_))
-    return
-  end
-  redis.call('HSET', key, unpack(pairs_))
-  local done = redis.pcall('HPEXPIREAT', key, deadline, 'FIELDS', n, unpack(names))
-  if done.err then
-    redis.call('HDEL', key, unpack(names))
-    error(done.err)
-  end
+  if tonumber(seen) > tonumber(time) then return 0 end
 end
+"""
+    + _ASK
+    + b"""
+local groups, deletes = tonumber(ARGV[4]), 5
+for _ = 1, groups do deletes = deletes + 2 + 2 * ARGV[deletes + 1] end
+if not hsetex then ask('HPEXPIREAT', key, time, 'FIELDS', 1, 'f') end
+if not hsetex or deletes <= #ARGV then ask('HDEL', key, 'f') end
 local at = 5
-for _ = 1, tonumber(ARGV[4]) do
-  local n = tonumber(ARGV[at + 1])
-  set(ARGV[at], at + 2, n)
-  at = at + 2 + 2 * n
+for _ = 1, groups do
+  local deadline, n, last = ARGV[at], ARGV[at + 1], at + 1 + 2 * ARGV[at + 1]
+  if hsetex then
+    redis.call('HSETEX', key, 'PXAT', deadline, 'FIELDS', n, unpack(ARGV, at + 2, last))
+  else
+    local names = {}
+    for i = at + 2, last, 2 do names[#names + 1] = ARGV[i] end
+    redis.call('HSET', key, unpack(ARGV, at + 2, last))
+    local done = redis.pcall('HPEXPIREAT', key, deadline, 'FIELDS', n, unpack(names))
+    if done.err then
+      redis.call('HDEL', key, unpack(names))
+      error({err = done.err})
+    end
+  end
+  at = last + 1
 end
-for i = at, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+if deletes <= #ARGV then redis.call('HDEL', key, unpack(ARGV, deletes)) end
 return 1
-""")
+"""
+)
 """Writes an event ordered by its time; returns 0 if a newer event was written before, else 1.
 
 KEYS: the hash. ARGV: the event time field, the event time, whether the server has HSETEX, the number
 of groups; for each group its deadline, its size and its pairs; then the fields to delete. The event
 time is a pair of one of the groups."""
 
-ROW = Script(b"""
+ROW = Script(
+    _ASK
+    + b"""
 local key, ttl, hsetex = KEYS[1], ARGV[1], ARGV[2] == '1'
 local groups, gone = tonumber(ARGV[3]), tonumber(ARGV[4])
-local function ask(...)
-  if not redis.acl_check_cmd(...) then error({err = 'NOPERM this user may not run ' .. ...}) end
+local at, plain, timed = 5, false, groups == 1 and ARGV[5] ~= '0'
+for _ = 1, groups > 1 and groups or 0 do
+  if ARGV[at] == '0' then plain = true else timed = true end
+  at = at + 2 + 2 * ARGV[at + 1]
 end
-if ttl ~= '0' then ask('PEXPIRE', key, ttl)
-elseif groups > 0 and not hsetex then ask('HPEXPIRE', key, 1, 'FIELDS', 1, 'f') end
-if gone > 0 then ask('HDEL', key, 'f') end
-local at = 5
+if ttl ~= '0' then ask('PEXPIRE', key, ttl) end
+if timed and not hsetex then ask('HPEXPIRE', key, 1, 'FIELDS', 1, 'f') end
+if timed and hsetex and plain then
+  ask('HSET', key, 'f', '')
+  ask('HSETEX', key, 'PX', 1, 'FIELDS', 1, 'f', '')
+end
+if gone > 0 or timed and not hsetex then ask('HDEL', key, 'f') end
+at = 5
 for _ = 1, groups do
   local life, n, last = ARGV[at], ARGV[at + 1], at + 1 + 2 * ARGV[at + 1]
   if life ~= '0' and hsetex then
@@ -96,11 +124,14 @@ for _ = 1, groups do
   if life ~= '0' and not hsetex then
     local names = {}
     for i = at + 2, last, 2 do names[#names + 1] = ARGV[i] end
-    for _, code in ipairs(redis.call('HPEXPIRE', key, life, 'FIELDS', n, unpack(names))) do
-      if code ~= 1 then
-        redis.call('HDEL', key, unpack(names))
-        error({err = 'ERR HPEXPIRE answered ' .. code})
-      end
+    local codes = redis.pcall('HPEXPIRE', key, life, 'FIELDS', n, unpack(names))
+    local failure = codes.err
+    for _, code in ipairs(codes) do
+      if code ~= 1 then failure = 'ERR HPEXPIRE answered ' .. code end
+    end
+    if failure then
+      redis.call('HDEL', key, unpack(names))
+      error({err = failure})
     end
   end
   at = last + 1
@@ -108,7 +139,8 @@ end
 if gone > 0 then redis.call('HDEL', key, unpack(ARGV, at)) end
 if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) end
 return 1
-""")
+"""
+)
 """Writes a row and returns 1.
 
 KEYS: the hash. ARGV: the key's TTL in ms (0 to leave it alone), whether the server has HSETEX, the
