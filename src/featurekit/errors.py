@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import override
 
@@ -25,7 +25,10 @@ class FeatureKitError(Exception):
         message: What happened, in one line.
         where: `file:line:col`, a view and field, or a key; may be empty.
         hint: What to do; may be empty.
+        reports: If `materialize` raised the error, the reports of all its views.
     """
+
+    reports: Sequence[Any] = ()
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(message, where, hint)
@@ -42,12 +45,14 @@ class FeatureKitError(Exception):
         return _rebuild, (type(self), self.__dict__)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the error as plain data, with the name of its class."""
+        """Return the error as plain data, with the name of its class, and any reports."""
+        reports = {"reports": [r.to_dict() for r in self.reports]} if self.reports else {}
         return {
             "class": type(self).__name__,
             "message": self.message,
             "where": self.where,
             "hint": self.hint,
+            **reports,
         }
 
 
@@ -138,6 +143,22 @@ class SourceError(FeatureKitError):
 
 class BadRowError(FeatureKitError):
     """A row of a load does not fit its view; the error names file, row, field and value."""
+
+
+class MaterializeError(FeatureKitError):
+    """Some of several views could not be loaded; the others are loaded.
+
+    Attributes:
+        errors: The errors of the views that failed, in order.
+    """
+
+    def __init__(self, message: str, errors: Sequence[FeatureKitError], hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.errors = tuple(errors)
+
+    @override
+    def to_dict(self) -> dict[str, object]:
+        return {**super().to_dict(), "errors": [error.to_dict() for error in self.errors]}
 
 
 class BadEventError(FeatureKitError):

@@ -264,12 +264,14 @@ class Scan:
             `event_timestamp` (timestamp[us, UTC]).
         rows_read: Rows read from the source, before the newest of each entity was selected.
         rows_future: Those of them that are left out because their time is still to come.
+        newest_event_ms: The newest event time of those rows; `None` if they have none.
     """
 
     form: Literal["native", "text", "json"]
     batches: Iterator[Any]
     rows_read: int
     rows_future: int = 0
+    newest_event_ms: int | None = None
 
 
 class BatchSource(Protocol):

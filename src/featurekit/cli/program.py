@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +16,7 @@ import click
 from typing_extensions import override
 
 from featurekit.cli.context import CliContext, CommandGroup, repo_option
-from featurekit.errors import DefinitionError, FeatureKitError, name_hint
+from featurekit.errors import DefinitionError, FeatureKitError, MaterializeError, name_hint
 
 INTERRUPTED = 130
 
@@ -172,8 +173,12 @@ def _usage_failure(error: click.ClickException) -> FeatureKitError:
 
 
 def _print_failure(error: FeatureKitError) -> None:
-    """Print each problem of the definitions, or the error, on standard error."""
-    problems = error.problems if isinstance(error, DefinitionError) else ()
+    """Print each problem of the definitions or views, or the error, on standard error."""
+    problems: Sequence[object] = ()
+    if isinstance(error, DefinitionError):
+        problems = error.problems
+    elif isinstance(error, MaterializeError):
+        problems = error.errors
     prefix = click.style("error:", fg="red", bold=True)
     for line in problems or (error,):
         click.echo(f"{prefix} {line}", err=True)

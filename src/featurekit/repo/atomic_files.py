@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurekit.errors import RegistryError
@@ -24,7 +24,11 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RegistryError(f"the registry cannot be written: {error}", where=str(path)) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            message = f"the registry cannot be locked: {error}"
+            raise RegistryError(message, where=str(path)) from error
         yield
     finally:
         os.close(handle)
@@ -44,5 +48,6 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise RegistryError(f"the file cannot be written: {error}", where=str(path)) from error

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.errors import Problem, RegistryError, RequestError, StoreError
+from featurekit.errors import Problem, RegistryError, StoreError
 from featurekit.loader import find_repo, load_repo
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
+from featurekit.repo.batch_loads import BatchLoads
 from featurekit.repo.diagnostics import (
     CheckResult,
     Diagnostics,
@@ -43,9 +43,8 @@ from featurekit.repo.registry_store import (
 from featurekit.repo.serving import Features, MaxAge, ReaderService
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.streaming import Streaming
-from featurekit.repo.time_arguments import Time, to_window
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.load import MaterializeReport, OnProgress
+from featurekit.runtime.load import OnProgress
 from featurekit.runtime.metrics import Metrics
 from featurekit.runtime.read_arguments import EntityRows, Timeout
 from featurekit.runtime.reader import OnlineReader
@@ -54,7 +53,7 @@ from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
 
 
-class FeatureStore:
+class FeatureStore(BatchLoads):
     """A project's definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`. Pickles without its connections.
@@ -323,156 +322,10 @@ class FeatureStore:
 
     # Writing
 
-    def materialize(
-        self,
-        views: Sequence[str] | None = None,
-        *,
-        start: Time = None,
-        end: Time = None,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> list[MaterializeReport]:
-        """Load batch views from their sources: the newest row of each entity.
-
-        Args:
-            views: Names of batch views; all views with a source by default.
-            start: Load rows at or after this time; all by default.
-            end: Load rows before this time; all by default.
-            on_bad_row: With `fail`, the load stops at the first row that does not fit the view, and
-                nothing of its record batch is written. With `skip`, such rows go to `rejects`.
-            rejects: A Parquet file for the rejected rows; by default one in `.featurekit/rejects/`.
-            on_progress: Called after each record batch.
-
-        Returns:
-            One report for each view.
-
-        Raises:
-            SourceError: A source cannot be read, or lacks a column.
-            BadRowError: A row does not fit its view.
-            LockedError: Another load of the same view is running.
-            StoreError: The online store refused a write or failed. Run the load again to complete it.
-        """
-        return list(
-            self.iter_materialize(
-                views,
-                start=start,
-                end=end,
-                on_bad_row=on_bad_row,
-                rejects=rejects,
-                on_progress=on_progress,
-            )
-        )
-
-    def iter_materialize(
-        self,
-        views: Sequence[str] | None = None,
-        *,
-        start: Time = None,
-        end: Time = None,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Iterator[MaterializeReport]:
-        """Load batch views one by one and yield the report of each. See `materialize`."""
-        materializer = self._materializer(on_bad_row, rejects, on_progress)
-        plan = materializer.plan
-        names = views or [view.name for view in plan.views if view.source is not None]
-        if not names:
-            raise RequestError("no feature view has a batch source to materialize from")
-        chosen = [plan.view(name) for name in names]
-        start_ms, end_ms = to_window(start, end)
-        for view in chosen:
-            yield materializer.materialize(view, start_ms, end_ms)
-
-    async def materialize_async(
-        self,
-        views: Sequence[str] | None = None,
-        *,
-        start: Time = None,
-        end: Time = None,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> list[MaterializeReport]:
-        """Run `materialize` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(
-            self.materialize,
-            views,
-            start=start,
-            end=end,
-            on_bad_row=on_bad_row,
-            rejects=rejects,
-            on_progress=on_progress,
-        )
-
-    def write_batch(
-        self,
-        view: str,
-        rows: Any,
-        *,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> MaterializeReport:
-        """Write rows into a batch view, one for each entity.
-
-        Args:
-            view: The batch view.
-            rows: `{id: {field: value}}`, where the id of several join keys is a tuple; or a table of
-                Arrow, pandas or polars, or any object with `__arrow_c_stream__`. A field that is
-                missing from a row is deleted, as null is.
-            on_bad_row: As in `materialize`.
-            rejects: As in `materialize`.
-            on_progress: As in `materialize`.
-
-        Raises:
-            BadRowError: A row does not fit the view.
-            LockedError: A load of the same view is running.
-            StoreError: The online store refused a write or failed. Safe to retry.
-        """
-        materializer = self._materializer(on_bad_row, rejects, on_progress)
-        return materializer.write_batch(materializer.plan.view(view), rows)
-
-    async def write_batch_async(
-        self,
-        view: str,
-        rows: Any,
-        *,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> MaterializeReport:
-        """Run `write_batch` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(
-            self.write_batch,
-            view,
-            rows,
-            on_bad_row=on_bad_row,
-            rejects=rejects,
-            on_progress=on_progress,
-        )
-
-    def write_jsonl(
-        self,
-        view: str,
-        lines: Iterable[str],
-        *,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-    ) -> MaterializeReport:
-        """Write JSON Lines into a batch view: one object of join keys and fields per line.
-
-        The arguments and errors are those of `write_batch`.
-        """
-        materializer = self._materializer(on_bad_row, rejects, None)
-        return materializer.write_jsonl(materializer.plan.view(view), lines)
-
+    @override
     def _materializer(
         self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
     ) -> Materializer:
-        if on_bad_row not in ("fail", "skip"):
-            raise RequestError(f"on_bad_row must be 'fail' or 'skip', not {on_bad_row!r}")
         return Materializer(
             plan=self.compiled,
             store=self._handle.store,

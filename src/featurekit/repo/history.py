@@ -49,6 +49,9 @@ class LoadRecord:
         error: Why the load failed; empty if it succeeded.
         rejects_path: The file of the rejected rows; empty if there is none.
         good_ms: When the last successful load of the view ended, this load included; 0 for never.
+        window_start_ms: The load took rows at or after this time; `None` for all.
+        window_end_ms: The load took rows before this time; `None` for all.
+        newest_event_ms: The newest event time of the rows read; `None` if they have none.
     """
 
     view: str
@@ -65,6 +68,9 @@ class LoadRecord:
     error: str = ""
     rejects_path: str = ""
     good_ms: int = 0
+    window_start_ms: int | None = None
+    window_end_ms: int | None = None
+    newest_event_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +268,7 @@ def _record(kind: type[T], document: dict[str, Any]) -> T | None:
     except TypeError:
         return None
     types = _FIELD_TYPES[kind].items()
-    return record if all(type(getattr(record, name)) is type_ for name, type_ in types) else None
+    return record if all(type(getattr(record, name)) in known for name, known in types) else None
 
 
 def _valid_changes(documents: Sequence[Any]) -> Iterator[Change]:
@@ -271,7 +277,13 @@ def _valid_changes(documents: Sequence[Any]) -> Iterator[Change]:
             yield Change(document["kind"], str(document["subject"]), str(document["detail"]))
 
 
-_FIELD_TYPES: dict[type, dict[str, type]] = {
-    kind: {field.name: type(getattr(example, field.name)) for field in fields(kind)}
-    for kind, example in ((LoadRecord, LoadRecord("")), (ApplyRecord, ApplyRecord(0)))
+def _field_types(example: LoadRecord | ApplyRecord) -> dict[str, tuple[type, ...]]:
+    """Return the types of a record's fields; a field whose default is `None` is an integer."""
+    values = {field.name: getattr(example, field.name) for field in fields(example)}
+    return {n: (int, type(None)) if v is None else (type(v),) for n, v in values.items()}
+
+
+_FIELD_TYPES: dict[type, dict[str, tuple[type, ...]]] = {
+    LoadRecord: _field_types(LoadRecord("")),
+    ApplyRecord: _field_types(ApplyRecord(0)),
 }

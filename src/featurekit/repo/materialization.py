@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,26 +64,21 @@ class Materializer:
     rejects: Path | None = None
     on_progress: OnProgress | None = None
 
-    def materialize(
-        self, view: ViewPlan, start_ms: int | None, end_ms: int | None
-    ) -> MaterializeReport:
-        """Load a view from its source."""
-        if view.source is None:
-            raise RequestError(
-                f"feature view '{view.name}' has no batch source to materialize from",
-                hint="give it a `source:`, or write it with write_batch()"
-                if view.kind == "batch"
-                else "a stream view gets its values from its stream",
-            )
-        source: BatchSource = _import_sources().open_source(view.source, self.root)
-        return self._load_table(view, source, start_ms, end_ms)
+    def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
+        """Load a view from its source, within the window of the report."""
+        with self._load(view, report) as lock:
+            source: BatchSource = _import_sources().open_source(view.source, self.root)
+            self._load_table(view, source, lock, report)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from Arrow, pandas or polars data, or from `{id: {field: value}}`."""
         if isinstance(rows, Mapping):
             return self._load_rows(view, _rows_by_id(view, rows))
         source: BatchSource = _import_sources().ArrowSource(rows)
-        return self._load_table(view, source, None, None)
+        report = MaterializeReport(view.name)
+        with self._load(view, report) as lock:
+            self._load_table(view, source, lock, report)
+        return report
 
     def write_jsonl(self, view: ViewPlan, lines: Iterable[str]) -> MaterializeReport:
         """Load a view from JSON Lines."""
@@ -93,7 +88,8 @@ class Materializer:
         """Load rows of Python values; the last row of an entity wins."""
         rejects = RejectedRows() if self.skip_bad_rows else None
         written_keys: set[bytes] = set()
-        with self._load(view) as (lock, report):
+        report = MaterializeReport(view.name)
+        with self._load(view, report) as lock:
             on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
             prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
             send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
@@ -106,53 +102,47 @@ class Materializer:
         return report
 
     def _load_table(
-        self, view: ViewPlan, source: BatchSource, start_ms: int | None, end_ms: int | None
-    ) -> MaterializeReport:
+        self, view: ViewPlan, source: BatchSource, lock: ViewLock, report: MaterializeReport
+    ) -> None:
         """Load the record batches of a source."""
         from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
 
-        with self._load(view) as (lock, report):
-            latest_ms = report.started_ms if view.future_rows == "skip" else None
-            scan = source.scan(view, start_ms, end_ms, latest_ms)
-            report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
-            rejects = RejectedRowsFile(self._rejects_path(view))
-            try:
-                prepared = encode_tables(
-                    view,
-                    scan,
-                    rejects if self.skip_bad_rows else None,
-                    lambda row: source.locate(view, row),
-                    self.store.capabilities,
-                )
-                on_batch = progress_callback(
-                    view.name, scan.rows_read, self.on_progress, lock.check
-                )
-                send_batches(
-                    self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch
-                )
-            finally:
-                rejects.close()
-                report.rejects_path = str(rejects.path) if rejects.written else ""
-            done = report.rows_written + report.rows_rejected + report.rows_future
-            report.rows_superseded = report.rows_read - done
-        return report
+        latest_ms = report.started_ms if view.future_rows == "skip" else None
+        scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
+        report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
+        report.newest_event_ms = scan.newest_event_ms
+        rejects = RejectedRowsFile(self._rejects_path(view))
+        try:
+            prepared = encode_tables(
+                view,
+                scan,
+                rejects if self.skip_bad_rows else None,
+                lambda row: source.locate(view, row),
+                self.store.capabilities,
+            )
+            on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
+            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
+        finally:
+            rejects.close()
+            report.rejects_path = str(rejects.path) if rejects.written else ""
+        done = report.rows_written + report.rows_rejected + report.rows_future
+        report.rows_superseded = report.rows_read - done
 
     @contextmanager
-    def _load(self, view: ViewPlan) -> Iterator[tuple[ViewLock, MaterializeReport]]:
+    def _load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[ViewLock]:
         """Run a load in the block: check the store, hold the lock, count, trace and record."""
         if view.kind != "batch":
             raise RequestError(
                 f"feature view '{view.name}' is a stream view",
                 hint="a batch write would leave its fields without expiry; use stream_writer()",
             )
-        report = MaterializeReport(view.name)
         with (
             self._counted(report),
             span("featurekit.load", {"featurekit.view": view.name}) as set_attributes,
         ):
             self.store.check_writable(self.plan.prefix)
             with self._recorded(report) as lock:
-                yield lock, report
+                yield lock
             set_attributes(
                 {
                     STORE: "ok",
@@ -165,7 +155,8 @@ class Materializer:
     def _counted(self, report: MaterializeReport) -> Iterator[None]:
         try:
             yield
-        except FeatureKitError:
+        except FeatureKitError as error:
+            report.error = _one_line(error, report.view)
             self.counters.loads(report.view).add_load(report, failed=True)
             raise
         self.counters.loads(report.view).add_load(report, failed=False)
@@ -173,44 +164,50 @@ class Materializer:
     @contextmanager
     def _recorded(self, report: MaterializeReport) -> Iterator[ViewLock]:
         """Hold the view's lock while the block runs, and record the load in the history."""
-        started_ms = report.started_ms = now_ms()
-        before = self.history.last_loads([report.view]).get(report.view)
+        report.started_ms = now_ms()
         start, cpu = time.monotonic(), _server_cpu_seconds(self.store)
-        with ViewLock(self.store, self.plan.prefix, report.view, started_ms) as lock:
+        with ViewLock(self.store, self.plan.prefix, report.view, report.started_ms) as lock:
             try:
                 yield lock
             except FeatureKitError as error:
                 report.seconds = time.monotonic() - start
-                good_ms = before.good_ms if before else 0
-                with suppress(StoreError, RegistryError):  # the load's own error matters more
-                    self._record(report, started_ms, _one_line(error, report.view), good_ms)
+                self._record(report, _one_line(error, report.view))
                 raise
         report.entities = report.rows_written
         report.seconds = time.monotonic() - start
         report.server_seconds = max(0.0, _server_cpu_seconds(self.store) - cpu)
-        self._record(report, started_ms)
+        self._record(report)
 
-    def _record(
-        self, report: MaterializeReport, started_ms: int, error: str = "", good_ms: int = 0
-    ) -> None:
-        ended_ms = now_ms()
-        self.history.record_load(
-            LoadRecord(
-                view=report.view,
-                started_ms=started_ms,
-                ended_ms=ended_ms,
-                rows_read=report.rows_read,
-                rows_written=report.rows_written,
-                rows_rejected=report.rows_rejected,
-                rows_superseded=report.rows_superseded,
-                rows_future=report.rows_future,
-                size_bytes=report.size_bytes,
-                seconds=report.seconds,
-                server_seconds=report.server_seconds,
-                error=error,
-                rejects_path=report.rejects_path,
-                good_ms=good_ms if error else ended_ms,
-            )
+    def _record(self, report: MaterializeReport, error: str = "") -> None:
+        """Record the load in the history. The load is what it is, even if that fails."""
+        try:
+            self.history.record_load(self._load_record(report, error))
+        except (StoreError, RegistryError) as history_error:
+            report.history_error = _one_line(history_error, report.view)
+
+    def _load_record(self, report: MaterializeReport, error: str) -> LoadRecord:
+        ended_ms = good_ms = now_ms()
+        if error:
+            before = self.history.last_loads([report.view]).get(report.view)
+            good_ms = before.good_ms if before else 0
+        return LoadRecord(
+            view=report.view,
+            started_ms=report.started_ms,
+            ended_ms=ended_ms,
+            rows_read=report.rows_read,
+            rows_written=report.rows_written,
+            rows_rejected=report.rows_rejected,
+            rows_superseded=report.rows_superseded,
+            rows_future=report.rows_future,
+            size_bytes=report.size_bytes,
+            seconds=report.seconds,
+            server_seconds=report.server_seconds,
+            error=error,
+            rejects_path=report.rejects_path,
+            good_ms=good_ms,
+            window_start_ms=report.window_start_ms,
+            window_end_ms=report.window_end_ms,
+            newest_event_ms=report.newest_event_ms,
         )
 
     def _rejects_path(self, view: ViewPlan) -> Path:
@@ -229,6 +226,17 @@ class Materializer:
         file.add(rows, rejects.reasons)
         file.close()
         return file.path
+
+
+def check_has_source(view: ViewPlan) -> None:
+    """Raise `RequestError` if a view has no source to load from."""
+    if view.source is None:
+        raise RequestError(
+            f"feature view '{view.name}' has no batch source to materialize from",
+            hint="give it a `source:`, or write it with write_batch()"
+            if view.kind == "batch"
+            else "a stream view gets its values from its stream",
+        )
 
 
 def _one_line(error: FeatureKitError, view: str) -> str:

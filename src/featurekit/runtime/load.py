@@ -43,6 +43,11 @@ class MaterializeReport:
         server_seconds: CPU time that the server used during the load; 0 if it is not known.
         rejects_path: The Parquet file of rejected rows; empty without any.
         reasons: Why the first rejected rows were rejected.
+        window_start_ms: The `start` of the load; `None` for none.
+        window_end_ms: The `end` of the load; `None` for none.
+        newest_event_ms: The newest event time of the rows read; `None` if they have none.
+        error: Why the load failed; empty if it succeeded.
+        history_error: Why the load is not in the history; empty if it is.
     """
 
     view: str
@@ -58,6 +63,11 @@ class MaterializeReport:
     server_seconds: float = 0.0
     rejects_path: str = ""
     reasons: list[str] = field(default_factory=list)
+    window_start_ms: int | None = None
+    window_end_ms: int | None = None
+    newest_event_ms: int | None = None
+    error: str = ""
+    history_error: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain data."""

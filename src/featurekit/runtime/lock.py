@@ -30,6 +30,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -92,12 +93,8 @@ class ViewLock:
         self._stop.set()
         self._renewer.join()
         _held.discard(self._token)
-        call = self._call_twice if error is None else self._call
-        try:
-            call("EVAL", _RELEASE, 1, self._key, self._token)
-        except StoreError:
-            if error is None:
-                raise
+        with suppress(StoreError):  # the load is done or has failed; the lock expires by itself
+            self._call("EVAL", _RELEASE, 1, self._key, self._token)
 
     def check(self) -> None:
         """Raise `LockedError` if the lock was lost, for example while this process was paused."""

@@ -22,6 +22,7 @@ from featurekit.errors import (
     BreakingChangeError,
     FeatureKitError,
     LockedError,
+    MaterializeError,
     MissingExtraError,
     RegistryConflictError,
     RegistryError,
@@ -85,6 +86,8 @@ class _JsonResponse(Response):
 
 def status_of(error: FeatureKitError) -> int:
     """Return the HTTP status of an error: 4xx if the client can fix the request."""
+    if isinstance(error, MaterializeError):
+        error = error.errors[0]
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 422)
 
 

@@ -60,7 +60,7 @@ def newest_rows(
     sql = f"SELECT {', '.join(columns)} FROM {_numbered_rows(rows, selection, columns)} {join}"
     names = list(selection.names)
     batches = _stream(rows, sql, names, _rows_per_batch(view, batch_rows), counts.kept)
-    return Scan(rows.form, batches, counts.rows, counts.future)
+    return Scan(rows.form, batches, counts.rows, counts.future, counts.newest_event_ms)
 
 
 def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:
@@ -71,12 +71,16 @@ def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """The number of rows, of those of the future, of complete ones, and of their entities."""
+    """The number of rows, of those of the future, of complete ones, and of their entities.
+
+    Also the newest time of the complete rows, if rows have times.
+    """
 
     rows: int
     future: int
     complete: int
     entities: int
+    newest_event_ms: int | None
 
     @property
     def is_unique(self) -> bool:
@@ -118,13 +122,14 @@ def _numbered_rows(rows: Rows, selection: Selection, columns: dict[str, str]) ->
 def _count(rows: Rows, index: str, selection: Selection) -> _Counts:
     keys = ", ".join(_columns("k", selection.keys))
     kind = "complete, future"
-    groups = f"SELECT {kind}, count(*) AS n FROM {index} GROUP BY {keys}, {kind}"
-    ((total, future, complete, entities),) = rows.session.fetch_all(
+    newest = "max(o0)" if selection.time else "NULL::TIMESTAMPTZ"
+    groups = f"SELECT {kind}, count(*) AS n, {newest} AS t FROM {index} GROUP BY {keys}, {kind}"
+    ((total, future, complete, entities, newest_ms),) = rows.session.fetch_all(
         "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (future), 0), "
-        "coalesce(sum(n) FILTER (complete), 0), "
-        f"count(*) FILTER (complete) FROM ({groups})"
+        "coalesce(sum(n) FILTER (complete), 0), count(*) FILTER (complete), "
+        f"epoch_ms(CAST(max(t) FILTER (complete) AS TIMESTAMPTZ)) FROM ({groups})"
     )
-    return _Counts(int(total), int(future), int(complete), int(entities))
+    return _Counts(int(total), int(future), int(complete), int(entities), newest_ms)
 
 
 def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) -> str:

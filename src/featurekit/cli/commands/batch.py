@@ -39,20 +39,21 @@ def bad_row_options(function: F) -> F:
 @click.option("--start", metavar="TIME", help=f"Load rows at or after this time: {TIME}.")
 @click.option("--end", metavar="TIME", help="Load rows before this time.")
 @bad_row_options
+@click.option("--fail-fast", is_flag=True, help="Stop at the first view that fails.")
 def materialize_command(context: CliContext, views: tuple[str, ...], **options: Any) -> int:
     """Load batch views from their sources.
 
     Loads the newest row of each entity, for the given views or for all views with a source. The
-    command can be repeated: the same rows write the same bytes. Exits with 1 if rows were rejected.
+    command can be repeated: the same rows write the same bytes. A view that fails does not stop the
+    others. Exits with 1 if a view failed or rows were rejected.
     """
-    reports: list[MaterializeReport] = []
     with FeatureStore(context.repo) as store:
         try:
             with progress_bars() as on_progress:
-                reports.extend(store.iter_materialize(views, on_progress=on_progress, **options))
-        except FeatureKitError:
-            if reports and not context.json:
-                _print_reports(context, reports)
+                reports = store.materialize(views, on_progress=on_progress, **options)
+        except FeatureKitError as error:
+            if len(error.reports) > 1 and not context.json:
+                _print_reports(context, error.reports)
             raise
     return _print_reports(context, reports)
 
@@ -87,6 +88,10 @@ def _print_reports(context: CliContext, reports: Sequence[MaterializeReport]) ->
             rows = pluralize(report.rows_future, "row")
             print_note("note", f"{report.view}: {rows} of the future left out", YELLOW)
     rejecting = [report for report in reports if report.rows_rejected]
+    for report in reports:
+        if report.history_error:
+            problem = f"{report.view}: the history was not written: {report.history_error}"
+            print_note("warning", problem, YELLOW)
     for report in rejecting:
         for reason in report.reasons[:3]:
             print_note("rejected", reason, RED)
@@ -131,6 +136,11 @@ def _print_report_table(reports: Sequence[MaterializeReport]) -> None:
         ),
         ("size", [format_size(r.size_bytes) for r in reports], True),
         ("time", [format_seconds(r.seconds) for r in reports], True),
+        (
+            "",
+            [Styled("failed" if r.error else "", RED) for r in reports],
+            any(r.error for r in reports),
+        ),
         ("rows/s", [format_count(_row_rate(r)) for r in reports], True),
         (
             "server",

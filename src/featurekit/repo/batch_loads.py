@@ -1,0 +1,216 @@
+"""The methods of `FeatureStore` that load batch views."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from featurekit.errors import FeatureKitError, MaterializeError, RequestError
+from featurekit.repo.materialization import Materializer, OnBadRow, check_has_source
+from featurekit.repo.time_arguments import Time, to_window
+from featurekit.runtime.load import MaterializeReport, OnProgress
+
+
+class BatchLoads(ABC):
+    """Loads batch views from their sources or from rows of the caller."""
+
+    def materialize(  # noqa: PLR0913 - each is an independent option with a default
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+        fail_fast: bool = False,
+    ) -> list[MaterializeReport]:
+        """Load batch views from their sources: the newest row of each entity.
+
+        Args:
+            views: Names of batch views; all views with a source by default.
+            start: Load rows at or after this time; all by default.
+            end: Load rows before this time; all by default.
+            on_bad_row: With `fail`, the load stops at the first row that does not fit the view, and
+                nothing of its record batch is written. With `skip`, such rows go to `rejects`.
+            rejects: A Parquet file for the rejected rows; by default one in `.featurekit/rejects/`.
+            on_progress: Called after each record batch.
+            fail_fast: Stop at the first view that fails. Otherwise the other views are loaded, and
+                one error is raised at the end.
+
+        Returns:
+            One report for each view.
+
+        Raises:
+            MaterializeError: Some of several views failed; if one view was to be loaded, its own
+                error, one of those below, is raised. Either has the reports in `reports`.
+            SourceError: A source cannot be read, or lacks a column.
+            BadRowError: A row does not fit its view.
+            LockedError: Another load of the same view is running.
+            StoreError: The online store refused a write or failed. Run the load again to complete it.
+        """
+        return list(
+            self.iter_materialize(
+                views,
+                start=start,
+                end=end,
+                on_bad_row=on_bad_row,
+                rejects=rejects,
+                on_progress=on_progress,
+                fail_fast=fail_fast,
+            )
+        )
+
+    def iter_materialize(  # noqa: PLR0913 - as above
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+        fail_fast: bool = False,
+    ) -> Iterator[MaterializeReport]:
+        """Load batch views one by one and yield the report of each, also of those that failed.
+
+        The arguments and errors are those of `materialize`; the error is raised at the end.
+        """
+        materializer = self._checked_materializer(on_bad_row, rejects, on_progress)
+        plan = materializer.plan
+        names = views or [view.name for view in plan.views if view.source is not None]
+        if not names:
+            raise RequestError("no feature view has a batch source to materialize from")
+        chosen = [plan.view(name) for name in dict.fromkeys(names)]
+        for view in chosen:
+            check_has_source(view)
+        start_ms, end_ms = to_window(start, end)
+        reports: list[MaterializeReport] = []
+        errors: list[FeatureKitError] = []
+        for view in chosen:
+            report = MaterializeReport(view.name, window_start_ms=start_ms, window_end_ms=end_ms)
+            reports.append(report)
+            try:
+                materializer.materialize(view, report)
+            except FeatureKitError as error:
+                errors.append(error)
+            yield report
+            if errors and fail_fast:
+                break
+        if errors:
+            raise _load_error(errors, reports, len(chosen))
+
+    async def materialize_async(  # noqa: PLR0913 - as above
+        self,
+        views: Sequence[str] | None = None,
+        *,
+        start: Time = None,
+        end: Time = None,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+        fail_fast: bool = False,
+    ) -> list[MaterializeReport]:
+        """Run `materialize` in a thread, so that it does not block the event loop."""
+        return await asyncio.to_thread(
+            self.materialize,
+            views,
+            start=start,
+            end=end,
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+            fail_fast=fail_fast,
+        )
+
+    def write_batch(
+        self,
+        view: str,
+        rows: Any,
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MaterializeReport:
+        """Write rows into a batch view, one for each entity.
+
+        Args:
+            view: The batch view.
+            rows: `{id: {field: value}}`, where the id of several join keys is a tuple; or a table of
+                Arrow, pandas or polars, or any object with `__arrow_c_stream__`. A field that is
+                missing from a row is deleted, as null is.
+            on_bad_row: As in `materialize`.
+            rejects: As in `materialize`.
+            on_progress: As in `materialize`.
+
+        Raises:
+            BadRowError: A row does not fit the view.
+            LockedError: A load of the same view is running.
+            StoreError: The online store refused a write or failed. Safe to retry.
+        """
+        materializer = self._checked_materializer(on_bad_row, rejects, on_progress)
+        return materializer.write_batch(materializer.plan.view(view), rows)
+
+    async def write_batch_async(
+        self,
+        view: str,
+        rows: Any,
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> MaterializeReport:
+        """Run `write_batch` in a thread, so that it does not block the event loop."""
+        return await asyncio.to_thread(
+            self.write_batch,
+            view,
+            rows,
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+        )
+
+    def write_jsonl(
+        self,
+        view: str,
+        lines: Iterable[str],
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+    ) -> MaterializeReport:
+        """Write JSON Lines into a batch view: one object of join keys and fields per line.
+
+        The arguments and errors are those of `write_batch`.
+        """
+        materializer = self._checked_materializer(on_bad_row, rejects, None)
+        return materializer.write_jsonl(materializer.plan.view(view), lines)
+
+    def _checked_materializer(
+        self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
+    ) -> Materializer:
+        if on_bad_row not in ("fail", "skip"):
+            raise RequestError(f"on_bad_row must be 'fail' or 'skip', not {on_bad_row!r}")
+        return self._materializer(on_bad_row, rejects, on_progress)
+
+    @abstractmethod
+    def _materializer(
+        self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
+    ) -> Materializer:
+        """Return what runs the loads."""
+
+
+def _load_error(
+    errors: list[FeatureKitError], reports: list[MaterializeReport], views: int
+) -> FeatureKitError:
+    """Return the error of a call that was to load some views: its only one, or one about all."""
+    error = errors[0]
+    if views > 1:
+        failed = ", ".join(report.view for report in reports if report.error)
+        message = f"{len(errors)} of {views} feature views could not be loaded: {failed}"
+        error = MaterializeError(message, errors, hint="load these again; the others are loaded")
+        error.__cause__ = errors[0]
+    error.reports = reports
+    return error
