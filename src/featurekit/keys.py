@@ -1,4 +1,4 @@
-"""Keys of entity hashes: `{prefix}:{entity}:{id}`.
+"""Keys of entity hashes: `{prefix}:{entity}:{id}`; and default names of dead letters.
 
 The encoding is injective: two entities never share a key. It is a promise to every store
 already written; docs/wire-format.md, "Keys", specifies it.
@@ -75,3 +75,8 @@ def escape_glob(text: str) -> str:
         'a\\*b'
     """
     return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)
+
+
+def default_dead_letter(kind: str, name: str) -> str:
+    """Return the name of the dead letters of a stream (`redis_stream`) or topic (`kafka`)."""
+    return f"{name}.dead" if kind == "kafka" else f"{name}:dead"

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
-from featurekit.keys import KeyPlan
+from featurekit.keys import KeyPlan, default_dead_letter
 from featurekit.types import DType
 
 NamePairs = tuple[tuple[str, str], ...]
@@ -147,7 +147,7 @@ class RedisStreamPlan(StreamSettings):
     @property
     def dead_letter_name(self) -> str:
         """The key of the stream for dead letters."""
-        return self.dead_letter or f"{self.stream}:dead"
+        return self.dead_letter or default_dead_letter("redis_stream", self.stream)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class KafkaTopicPlan(StreamSettings):
     @property
     def dead_letter_name(self) -> str:
         """The topic for dead letters."""
-        return self.dead_letter or f"{self.topic}.dead"
+        return self.dead_letter or default_dead_letter("kafka", self.topic)
 
 
 StreamPlan = RedisStreamPlan | KafkaTopicPlan

@@ -192,6 +192,37 @@ WRONG_VIEWS = {
         " orders events by arrival"
         " | remove it, or set `ordering: event_time` under `stream`",
     ),
+    "dead letters that are the source": (
+        VIEW.replace(
+            "batch: {refresh: 1h}",
+            "stream: {refresh: 1m, source: {type: redis_stream, stream: s, dead_letter: s}}",
+        )
+        + "  fields: {a: int64}\n",
+        "f.yaml:7:78: feature view 'v': dead_letter 's' is the source of the view itself, so that"
+        " a rejected event would be read again without end | name another one, or remove the key",
+    ),
+    "dead letters of a topic that are the source": (
+        VIEW.replace(
+            "batch: {refresh: 1h}",
+            "stream: {refresh: 1m, source: {type: kafka, bootstrap_servers: b, topic: s,"
+            " dead_letter: s}}",
+        )
+        + "  fields: {a: int64}\n",
+        "f.yaml:7:92: feature view 'v': dead_letter 's' is the source of the view itself, so that"
+        " a rejected event would be read again without end | name another one, or remove the key",
+    ),
+    "dead letters that another view returns": (
+        VIEW.replace(
+            "batch: {refresh: 1h}",
+            "stream: {refresh: 1m, source: {type: redis_stream, stream: s}}",
+        )
+        + "  fields: {a: int64}\n"
+        "- name: w\n  entity: user\n  stream: {refresh: 1m, source: {type: redis_stream,"
+        " stream: 's:dead', dead_letter: s}}\n  fields: {b: int64}\n",
+        "f.yaml:11:85: feature view 'w': dead_letter 's' leads back to the view's source through"
+        " the dead letters of other views, so that a rejected event would be read again without end"
+        " | name another one, or remove the key",
+    ),
     "two owners": (
         VIEW + "  fields: {a: int64}\n"
         "- name: w\n  entity: user\n  batch: {refresh: 1h}\n  fields: {b: int64}\n",

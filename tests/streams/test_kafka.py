@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,38 @@ def test_a_killed_worker_loses_nothing(
         until(lambda: max(counts(client, 3000)) > 100)
     until(lambda: drain(store).lag == 0, seconds=30)
     assert counts(client, 3000) == list(range(3000))
+
+
+@pytest.mark.parametrize("code", ["OOM", "NOREPLICAS", "READONLY"])
+def test_a_worker_holds_its_first_batch_until_the_store_accepts_writes(
+    store: FeatureStore, cluster: Cluster, topic: str, client: redis.Redis, code: str
+) -> None:
+    refuse, accept = {
+        "OOM": ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        "NOREPLICAS": (
+            "CONFIG SET min-replicas-to-write 1",
+            "CONFIG SET min-replicas-to-write 0",
+        ),
+        "READONLY": ("REPLICAOF localhost 1", "REPLICAOF NO ONE"),
+    }[code]
+    cluster.emit(topic, 0, 50)
+    reports: list[StreamReport] = []
+    stop = threading.Event()
+    how = StreamOptions(worker=replace(PACE, report_interval_s=0.1))
+    running = threading.Thread(
+        target=lambda: store.streams.run(options=how, stop=stop, on_report=reports.append)
+    )
+    execute: Any = client.execute_command
+    execute(*refuse.split())
+    try:
+        running.start()
+        until(lambda: any(report.trouble.count(code) for report in reports))
+        assert running.is_alive()
+    finally:
+        execute(*accept.split())
+    until(lambda: counts(client, 50) == list(range(50)))
+    stop.set()
+    running.join()
 
 
 def test_a_new_group_may_start_at_the_end(

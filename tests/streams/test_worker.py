@@ -310,6 +310,46 @@ def test_a_worker_waits_for_a_full_store_and_loses_nothing(
     assert reports[-1].trouble == ""
 
 
+@pytest.mark.parametrize(
+    ("setting", "refusing", "code"),
+    [("maxmemory", 1, "OOM"), ("min-replicas-to-write", 1, "NOREPLICAS")],
+)
+def test_a_worker_holds_its_first_batch_until_the_store_accepts_writes(
+    store: FeatureStore, client: redis.Redis, setting: str, refusing: int, code: str
+) -> None:
+    emit(client, 0, 100)
+    client.xgroup_create("activity-events", "shop-activity", "0")
+    reports: list[StreamReport] = []
+    stop = threading.Event()
+    how = StreamOptions(worker=WorkerOptions(wait_s=0.02, report_interval_s=0.1, max_retry_s=0.1))
+    client.config_set(setting, refusing)
+    try:
+        running = threading.Thread(
+            target=lambda: store.streams.run(
+                ["activity"], how, stop=stop, on_report=reports.append
+            )
+        )
+        running.start()
+        until(lambda: any(code in report.trouble for report in reports))
+        assert running.is_alive()
+    finally:
+        client.config_set(setting, 0)
+    until(lambda: counts(client) == newest(100))
+    stop.set()
+    running.join()
+    assert client.exists("activity-events:dead") == 0
+
+
+def test_a_worker_that_fails_does_not_set_the_stop_event_of_its_caller(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    client.set("activity-events", "text")
+    stop = threading.Event()
+    with pytest.raises(StreamError, match="WRONGTYPE"):
+        store.streams.run(stop=stop)
+    assert not stop.is_set()
+
+
 def test_a_worker_waits_for_a_revoked_permission(
     server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from featurekit.errors import name_hint
+from featurekit.loader.dead_letters import dead_letter_problems
 from featurekit.loader.declarations import Declaration, Declarations, N
 from featurekit.loader.problems import LocatedProblem
 from featurekit.loader.values import value_problems
@@ -35,6 +36,7 @@ def cross_check(declarations: Declarations) -> None:
             problems += _check_columns(view, entity)
     problems += _duplicate_fields(declarations.feature_views)
     problems += _duplicate_key_owners(declarations.feature_views)
+    problems += dead_letter_problems(declarations.feature_views)
     for service in declarations.feature_services:
         problems += _check_features(declarations, service)
         problems += _check_join_key_types(declarations, service)

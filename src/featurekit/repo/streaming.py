@@ -96,7 +96,8 @@ class Streaming:
         Args:
             views: Names of stream views; all views with a source by default.
             options: How the workers run.
-            stop: Set it to stop: the workers write and acknowledge what they have read.
+            stop: Set it to stop: the workers write and acknowledge what they have read. Never set
+                here, also if a worker fails.
             on_report: Called with each worker's report once per interval, in the worker's thread.
 
         Returns:
@@ -108,15 +109,15 @@ class Streaming:
         """
         plans = [self.plan.view(name) for name in views] or self._views_with_source()
         sources = [_stream_plan(view) for view in plans]
-        options, stop = options or StreamOptions(), stop or threading.Event()
+        options, stop_all = options or StreamOptions(), threading.Event()
         threads = [
-            self._worker_thread(view, source, options, stop, on_report)
+            self._worker_thread(view, source, options, stop_all, on_report)
             for view, source in zip(plans, sources, strict=True)
         ]
         for thread in threads:
             thread.start()
         with self.send_heartbeats([thread.worker for thread in threads], options.consumer_name):
-            _join(threads, stop)
+            _join(threads, stop or stop_all, stop_all)
         for thread in threads:
             if thread.error is not None:
                 raise thread.error
@@ -293,13 +294,23 @@ class _WorkerThread(threading.Thread):
             self._source.close()
 
 
-def _join(threads: Sequence[_WorkerThread], stop: threading.Event) -> None:
-    """Wait for all threads; once `stop` is set, at most `SHUTDOWN_S` for all of them."""
+def _join(
+    threads: Sequence[_WorkerThread], stop: threading.Event, stop_all: threading.Event
+) -> None:
+    """Wait for all threads; once asked to stop, at most `SHUTDOWN_S` for all of them.
+
+    Args:
+        threads: The running workers.
+        stop: Set by the caller of `run`.
+        stop_all: Stops the workers. Set here when `stop` is, and by a worker that fails.
+    """
     deadline = math.inf
     for thread in threads:
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(POLL_S)  # Python handles signals between two calls
             if stop.is_set():
+                stop_all.set()
+            if stop_all.is_set():
                 deadline = min(deadline, time.monotonic() + SHUTDOWN_S)
 
 

@@ -48,8 +48,13 @@ CLUSTER_HINT = "this server is a node of a cluster: write redis+cluster:// inste
 
 REFUSALS: dict[str, tuple[type[StoreError], str]] = {
     **{code: (StoreUnavailableError, hint) for code, hint in NOT_READY_HINTS.items()},
-    "READONLY": (StoreError, "this server is a replica: use the address of the primary"),
-    "OOM": (StoreError, "the server's memory is full: raise maxmemory, or delete data"),
+    "READONLY": (StoreUnavailableError, "this server is a replica: use the primary's address"),
+    "OOM": (StoreUnavailableError, "the server's memory is full: raise maxmemory, or delete data"),
+    "NOREPLICAS": (
+        StoreUnavailableError,
+        "fewer replicas are connected than min-replicas-to-write",
+    ),
+    "MISCONF": (StoreUnavailableError, "the server cannot save its data: its log says why"),
     "MOVED": (StoreUnfitError, CLUSTER_HINT),
     "CLUSTERDOWN": (StoreUnfitError, CLUSTER_HINT),
 }
@@ -94,6 +99,7 @@ def verify_writes(
     Raises:
         OSError: The connection broke.
         StoreUnfitError: A command is missing, renamed, not permitted or without effect.
+        StoreUnavailableError: The server refuses writes now: its memory is full, or it is a replica.
     """
     key = f"{prefix}:@probe:{token_hex(8)}"
     commands = _probe_commands(key, hsetex=capabilities.hsetex)
@@ -115,7 +121,7 @@ def verify_row_writes(exchange: Exchange, url: StoreUrl, dialect: Dialect, key: 
 
     Raises:
         StoreUnfitError: A command is missing, renamed, not permitted or without effect.
-        StoreUnavailableError: The probe key's slot is moving.
+        StoreUnavailableError: The probe key's slot is moving, or the server refuses writes now.
     """
     ttl = PROBE_TTL_MS
     owned = row_command(key, {0: [(b"a", b"1")]}, [b"b"], ttl, hsetex=dialect.hsetex)
