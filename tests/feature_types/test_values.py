@@ -131,7 +131,7 @@ def test_values_of_numpy_and_pandas_encode_like_python_values(
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [
-        ("int64", np.timedelta64(3)),
+        ("int64", np.timedelta64(3, "us")),
         ("int64", np.bool_(True)),  # noqa: FBT003
         ("int64", np.float64(3)),
         ("timestamp", pd.NaT),
