@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -14,8 +16,9 @@ from typing_extensions import override
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import FileSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, format_of
+from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, TextFormat, format_of
 from featurekit.sources.newest import newest_rows
+from featurekit.sources.row_counts import MAX_LINE_BYTES, long_line
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
 from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
@@ -47,6 +50,8 @@ class FileSource(BatchSource):
                 # Changes cannot be noticed there without asking the server for each batch.
                 with rows.errors():
                     rows = copy_rows(rows, view, self.plan)
+            else:
+                rows = replace(rows, check_count=partial(self._check_count, view, snapshot))
             time_range = TimeRange(start_ms, end_ms, latest_ms)
             return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
 
@@ -79,6 +84,24 @@ class FileSource(BatchSource):
             if isinstance(self.format, ParquetFormat):
                 extra_bytes = self.format.row_group_bytes(session, files, used)
         return Rows(session, source, self.format.form, where, columns, extra_bytes, snapshot.check)
+
+    def _check_count(self, view: ViewPlan, snapshot: Snapshot, count: int) -> None:
+        """Raise `SourceError` if DuckDB has not read every row of text files."""
+        files, form = list(snapshot.states), self.format
+        if not isinstance(form, TextFormat):
+            return
+        for exact in (False, True):
+            if count == sum(form.count_rows(file, exact=exact) for file in files):
+                return
+        for file in files:
+            rows = self._open(view, [file], snapshot)
+            with rows.errors():
+                ((read,),) = rows.session.fetch_all(f"SELECT count(*) FROM {rows.source}")
+            rows.session.close()
+            expected = form.count_rows(file, exact=True)
+            if read != expected:
+                raise _missing_rows_error(file, rows.where, read, expected)
+        raise SourceError(f"{count} rows were read, which is not the number in the files")
 
     def _find(
         self, view: ViewPlan, files: Sequence[str], snapshot: Snapshot, row: dict[str, object]
@@ -134,6 +157,21 @@ class FileSource(BatchSource):
             if file.name.endswith(self.format.suffixes)
             and not any(part[0] in "._" for part in file.relative_to(path).parts)
         ]
+
+
+def _missing_rows_error(file: str, where: str, read: int, expected: int) -> SourceError:
+    where = f"{where}: {Path(file).name}"
+    if line := long_line(file):
+        return SourceError(
+            f"the line is longer than {MAX_LINE_BYTES} bytes",
+            where=f"{where}:{line}",
+            hint="convert the file to Parquet",
+        )
+    return SourceError(
+        f"the file has {expected} rows, but {read} were read",
+        where=where,
+        hint="look for an unterminated quote, or convert the file to Parquet",
+    )
 
 
 def _similar_path(path: Path, declared: str) -> str:

@@ -9,12 +9,12 @@ JSON line stays the same bytes.
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TextIO, TypeVar
@@ -24,6 +24,15 @@ from typing_extensions import override
 from featurekit.errors import SourceError
 from featurekit.plan import CsvSourcePlan, FileSourcePlan, JsonlSourcePlan, ParquetSourcePlan
 from featurekit.sources.parquet_types import cast_columns, parquet_groups
+from featurekit.sources.row_counts import (
+    MAX_LINE_BYTES,
+    count_filled_lines,
+    count_lines,
+    count_records,
+    count_records_by_line,
+    first_character,
+    open_bytes,
+)
 from featurekit.sources.session import THREADS, Session, quote_files, quote_list, quote_text
 
 P = TypeVar("P", bound=FileSourcePlan)
@@ -34,7 +43,7 @@ FILE_COLUMN = "featurekit file"
 _NOT_BLANK = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
 """Skips blank lines; `trim` is slow, so a line that starts with a brace does without it."""
 
-_BUFFERS = "max_line_size = 2000000, buffer_size = 8000000"
+_BUFFERS = f"max_line_size = {MAX_LINE_BYTES}, buffer_size = 8000000"
 """The longest line and the read buffer, in bytes."""
 
 
@@ -136,7 +145,21 @@ class ParquetFormat(Format[ParquetSourcePlan]):
         return f"{Path(file).name}, row {number}"
 
 
-class CsvFormat(Format[CsvSourcePlan]):
+class TextFormat(Format[P]):
+    """A format without a number of rows in its files, so that all must be read to count them."""
+
+    @abstractmethod
+    def count_rows(self, file: str, *, exact: bool) -> int:
+        """Return the number of rows, counted without DuckDB.
+
+        Args:
+            file: A local file.
+            exact: Count line by line. Otherwise count fast, which is right if it equals the
+                number of rows that DuckDB has read.
+        """
+
+
+class CsvFormat(TextFormat[CsvSourcePlan]):
     """CSV files with a header line."""
 
     form = "text"
@@ -172,6 +195,16 @@ class CsvFormat(Format[CsvSourcePlan]):
         return f"({' UNION ALL BY NAME '.join(parts)})"
 
     @override
+    def count_rows(self, file: str, *, exact: bool) -> int:
+        if exact:
+            delimiter = self.plan.delimiter
+            has_one_column = len(_csv_header(file, delimiter)) == 1
+            records = count_records_by_line(file, delimiter, count_blank=has_one_column)
+        else:
+            records = count_records(file)
+        return records - 1  # the header
+
+    @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
         if "invalid state" in message:
             file = next((Path(f).name for f in files if _has_mixed_line_endings(f)), "")
@@ -192,7 +225,7 @@ class CsvFormat(Format[CsvSourcePlan]):
             return f"{Path(file).name}, line {first_line}"
 
 
-class JsonlFormat(Format[JsonlSourcePlan]):
+class JsonlFormat(TextFormat[JsonlSourcePlan]):
     """Files with one JSON object per line."""
 
     form = "json"
@@ -213,6 +246,14 @@ class JsonlFormat(Format[JsonlSourcePlan]):
                 "JSON Lines sources do not support `hive_partitioning:`",
                 hint="remove `hive_partitioning:`, or use Parquet or CSV",
             )
+        for file in files:
+            if "://" not in file and first_character(file) == b"[":
+                raise SourceError(
+                    "a JSON array, not JSON Lines",
+                    where=f"{where}: {Path(file).name}",
+                    hint="write one object per line, for example with `jq -c '.[]'`, or read it "
+                    f"in a `type: sql` source: FROM read_json('{Path(file).name}')",
+                )
         # Each line is read as one text column: the delimiter is a byte that JSON cannot contain,
         # and quoting is off. DuckDB's JSON reader would take several 32 MB buffers per thread.
         arguments = [
@@ -223,6 +264,10 @@ class JsonlFormat(Format[JsonlSourcePlan]):
             *self._shared_arguments(with_file_name=with_file_name),
         ]
         return f"(FROM read_csv({', '.join(arguments)}) WHERE {_NOT_BLANK})"
+
+    @override
+    def count_rows(self, file: str, *, exact: bool) -> int:
+        return count_filled_lines(file) if exact else count_lines(file)
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -253,9 +298,8 @@ def format_of(plan: FileSourcePlan) -> Format[Any]:
 
 @contextmanager
 def _open_text(file: str) -> Iterator[TextIO]:
-    open_file = gzip.open if file.endswith(".gz") else open
-    with open_file(file, "rt", encoding="utf-8-sig", errors="replace", newline="") as lines:
-        yield lines
+    with open_bytes(file) as stream:
+        yield TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _csv_error_position(message: str, files: Sequence[str]) -> str:
@@ -293,8 +337,8 @@ def _json_problem(line: str) -> str:
 
 
 def _csv_header(file: str, delimiter: str) -> tuple[str, ...]:
-    """Return the column names of a CSV file; empty for a file that only DuckDB can open."""
-    if "://" in file or file.endswith(".zst"):
+    """Return the column names of a CSV file; empty for a URL."""
+    if "://" in file:
         return ()
     with _open_text(file) as lines:
         header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))

@@ -104,19 +104,36 @@ def _index(rows: Rows, selection: Selection) -> str:
     }
     if selection.created_text:
         columns["created_text"] = selection.created_text
-    index = _numbered_rows(rows, selection, columns)
     if rows.form == "native":
-        return index
-    rows.session.connection.execute(f"CREATE TEMP TABLE row_index AS FROM {index}")
-    return "row_index"
+        return _numbered_rows(rows, selection, columns)
+    columns["is_in_range"] = selection.in_time_range
+    table = f"SELECT {_expressions(columns)}, row_number() OVER () AS rn FROM {rows.source}"
+    rows.session.connection.execute(f"CREATE TEMP TABLE row_index AS {table}")
+    ((count,),) = rows.session.fetch_all("SELECT count(*) FROM row_index")
+    rows.check_count(count)
+    return "(FROM row_index WHERE is_in_range)"
 
 
 def _numbered_rows(rows: Rows, selection: Selection, columns: dict[str, str]) -> str:
-    expressions = ", ".join(f"{part} AS {column}" for column, part in columns.items())
+    """Return a FROM clause with the rows of the time range.
+
+    Texts are numbered before the range is applied, so that the index counts every row of a file;
+    native rows after it, so that DuckDB skips parts of a file that are out of range.
+    """
+    if rows.form == "native":
+        return (
+            f"(SELECT {_expressions(columns)}, row_number() OVER () AS rn "
+            f"FROM {rows.source} WHERE {selection.in_time_range})"
+        )
+    columns = columns | {"is_in_range": selection.in_time_range}
     return (
-        f"(SELECT {expressions}, row_number() OVER () AS rn "
-        f"FROM {rows.source} WHERE {selection.in_time_range})"
+        f"(FROM (SELECT {_expressions(columns)}, row_number() OVER () AS rn FROM {rows.source}) "
+        "WHERE is_in_range)"
     )
+
+
+def _expressions(columns: dict[str, str]) -> str:
+    return ", ".join(f"{part} AS {column}" for column, part in columns.items())
 
 
 def _count(rows: Rows, index: str, selection: Selection) -> _Counts:

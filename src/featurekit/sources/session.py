@@ -121,6 +121,8 @@ class Rows:
         extra_memory_bytes: The memory that reading whole rows needs beyond the usual limit, such
             as the row groups of Parquet files.
         check_unchanged: Raises `SourceError` if the source changed since it was opened.
+        check_count: Takes the number of rows that were read; raises `SourceError` if it is not
+            the number of rows that the source has.
     """
 
     session: Session
@@ -130,6 +132,7 @@ class Rows:
     columns: dict[str, str] = field(default_factory=dict)
     extra_memory_bytes: int = 0
     check_unchanged: Callable[[], None] = lambda: None
+    check_count: Callable[[int], None] = lambda _: None
 
     @contextmanager
     def errors(self) -> Iterator[None]:
