@@ -207,6 +207,9 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
         yield Change("breaking", subject, detail)
     yield from _diff_duration(subject, "ttl", old.ttl_ms, new.ttl_ms)
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
+    if old.kind == new.kind and old.max_ahead_ms != new.max_ahead_ms:
+        ahead = [_duration_text(view.max_ahead_ms) for view in (old, new)]
+        yield Change("compatible", subject, f"max_ahead {ahead[0]} -> {ahead[1]}")
     if old.ordering != new.ordering:
         yield Change("compatible", subject, f"ordering {old.ordering} -> {new.ordering}")
     if old.future_rows != new.future_rows:

@@ -15,6 +15,9 @@ from featurekit.errors import UnknownNameError
 from featurekit.keys import KeyPlan, default_dead_letter
 from featurekit.types import DType
 
+EVENT_TIMESTAMP = "event_timestamp"
+"""The event key with an event's time, unless the stream names another one."""
+
 NamePairs = tuple[tuple[str, str], ...]
 
 
@@ -189,6 +192,7 @@ class ViewPlan:
         retired: Fields that the entity no longer declares; a batch write deletes them.
         ordering: Whether the last event to arrive wins, or the one with the latest event time.
         future_rows: Whether a load leaves out rows later than its start, or loads them.
+        max_ahead_ms: How far ahead of the clock an event's time may be.
         source: The source of a batch view; `None` if a program writes it.
         stream: The source of a stream view; `None` if a program writes it.
     """
@@ -203,6 +207,7 @@ class ViewPlan:
     retired: tuple[str, ...] = ()
     ordering: Literal["arrival", "event_time"] = "arrival"
     future_rows: Literal["skip", "load"] = "skip"
+    max_ahead_ms: int = 300_000
     source: SourcePlan | None = None
     stream: StreamPlan | None = None
 
@@ -210,6 +215,12 @@ class ViewPlan:
     def event_time_field(self) -> str | None:
         """The hash field that holds the newest event time; `None` if the view keeps none."""
         return f"@{self.name}" if self.ordering == "event_time" else None
+
+    @property
+    def event_timestamp_field(self) -> str | None:
+        """The event key with the time of a stream's events; `None` if they have none of their own."""
+        declared = self.stream.event_timestamp_field if self.stream else None
+        return declared or (EVENT_TIMESTAMP if self.ordering == "event_time" else None)
 
     def field(self, name: str) -> FieldPlan:
         """Return a field by name.

@@ -105,6 +105,7 @@ CHANGES = {
     "Stream.refresh": ("3m", "4m"),
     "Stream.ttl": ("7m", "8m"),
     "Stream.ordering": ("{refresh: 3m}", "{refresh: 3m, ordering: event_time}"),
+    "Stream.max_ahead": ("{refresh: 3m}", "{refresh: 3m, max_ahead: 1h}"),
     "Stream.source": ("source:", "# source:"),
     "FieldSpec.type": ("float64", "float32"),
     "FieldSpec.default": ("default: 0.5", "default: 1.5"),

@@ -182,16 +182,6 @@ WRONG_VIEWS = {
         "entity's key"
         " | remove it, or set `expires: field` under `batch`",
     ),
-    "time that nothing reads": (
-        VIEW.replace(
-            "batch: {refresh: 1h}",
-            "stream: {refresh: 1m, source: {type: redis_stream, stream: s, event_timestamp_field: at}}",
-        )
-        + "  fields: {a: int64}\n",
-        "f.yaml:7:65: feature view 'v': event_timestamp_field has no effect, because the view"
-        " orders events by arrival"
-        " | remove it, or set `ordering: event_time` under `stream`",
-    ),
     "dead letters that are the source": (
         VIEW.replace(
             "batch: {refresh: 1h}",

@@ -195,3 +195,31 @@ def test_views_with_either_ordering_share_a_hash(
     writer.write("u1", {"step": 1}, event_timestamp=now_ms - MINUTE)
     assert near(ttl_ms(server, KEY, "count"), 5 * MINUTE)
     assert near(ttl_ms(server, KEY, "step"), 4 * MINUTE)
+
+
+def test_the_event_time_outlives_values_with_a_ttl_of_their_own(
+    writer: StreamWriter, server: Server, now_ms: int
+) -> None:
+    writer.write("u1", {"score": 0.5}, ttl=timedelta(hours=1), event_timestamp=now_ms - MINUTE)
+    assert writer.write("u1", {"step": 2}, event_timestamp=now_ms)
+    assert near(ttl_ms(server, KEY, "score"), 59 * MINUTE)
+    assert near(ttl_ms(server, KEY, "@session"), 59 * MINUTE)
+    assert stored(server, KEY)[b"@session"] == b"%d" % now_ms
+
+
+def test_an_event_further_ahead_than_max_ahead_is_refused(
+    writer: StreamWriter, server: Server, now_ms: int
+) -> None:
+    with pytest.raises(ValueRefusedError, match=r"seconds in the future, above max_ahead") as got:
+        writer.write("u1", {"step": 1}, event_timestamp=now_ms + 6 * MINUTE)
+    assert got.value.where == "event_timestamp"
+    assert writer.write("u1", {"step": 2}, event_timestamp=now_ms + 4 * MINUTE)
+    assert stored(server, KEY)[b"step"] == b"2"
+
+
+def test_the_age_of_an_event_ahead_of_the_clock_is_zero(
+    store: FeatureStore, writer: StreamWriter, now_ms: int
+) -> None:
+    writer.write("u1", {"step": 1}, event_timestamp=now_ms + 4 * MINUTE)
+    response = store.get_online_features(["session:step"], [{"user_id": "u1"}], freshness=True)
+    assert response.ages["step"] == [0]

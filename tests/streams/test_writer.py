@@ -187,11 +187,6 @@ def test_a_batch_view_has_no_stream_writer(store: FeatureStore) -> None:
         store.stream_writer("profile")
 
 
-def test_an_event_time_is_refused_if_arrival_orders_events(store: FeatureStore) -> None:
-    with pytest.raises(ValueRefusedError, match="orders events by arrival"):
-        store.stream_writer("activity").write("u1", {"count": 1}, event_timestamp=1)
-
-
 def test_a_writer_pickles_and_is_shared_by_threads(store: FeatureStore, server: Server) -> None:
     writer = pickle.loads(pickle.dumps(store.stream_writer("activity")))
     threads = [

@@ -30,7 +30,6 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_entity_exists(declarations, view)
         problems += value_problems(view)
         problems += _check_field_ttls(view)
-        problems += _check_event_timestamp_field(view)
         if (entity := entities.get(view.model.entity)) is not None:
             problems += _check_field_names(view, entity)
             problems += _check_columns(view, entity)
@@ -95,20 +94,6 @@ def _check_field_ttls(item: Declaration[FeatureView]) -> Iterator[LocatedProblem
                 "entity's key",
                 "remove it, or set `expires: field` under `batch`",
             )
-
-
-def _check_event_timestamp_field(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
-    stream = item.model.stream
-    source = stream.source if stream else None
-    if stream is None or source is None or source.event_timestamp_field is None:
-        return
-    if stream.ordering != "event_time":
-        yield LocatedProblem(
-            item.key_at("stream", "source", "event_timestamp_field"),
-            f"{item.label}: event_timestamp_field has no effect, because the view orders events "
-            "by arrival",
-            "remove it, or set `ordering: event_time` under `stream`",
-        )
 
 
 def _check_field_names(

@@ -32,6 +32,7 @@ from featurekit.lower.scripts import ROW
 from featurekit.lower.write_group import (
     Dialect,
     command_errors,
+    expiry_argument,
     row_errors,
     ttl_groups,
     view_key_ttl_ms,
@@ -125,7 +126,8 @@ def _single_commands(
         [hsetex] = _set_commands(framed_keys, items, ttl_ms, hsetex=True)
         rows = _join(hsetex.pieces)
     if rows is None or not isinstance(delete_count, int) or delete_count:
-        constant = _argument(view_key_ttl_ms(view)) + _argument(int(dialect.hsetex))
+        expiry = expiry_argument(hsetex=dialect.hsetex, absolute=False)
+        constant = _argument(view_key_ttl_ms(view)) + _argument(expiry)
         deletes = (delete_count, deleted_names)
         calls = _join(_script_calls(framed_keys, constant, groups, deletes))
         rows = calls if rows is None else pc.if_else(pc.equal(delete_count, 0), rows, calls)

@@ -55,12 +55,13 @@ end
 EVENT = Script(
     b"""
 local key, clock, time, hsetex = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
-local seen = redis.call('HGET', key, clock)
+local seen, kept = redis.call('HGET', key, clock), 0
 if seen then
   if #seen > 15 or not string.find(seen, '^%d+$') then
     return redis.error_reply('BADTIME field ' .. clock .. ' holds no event time; delete the field')
   end
   if tonumber(seen) > tonumber(time) then return 0 end
+  kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
 end
 """
     + _ASK
@@ -86,6 +87,10 @@ for _ = 1, groups do
   end
   at = last + 1
 end
+if kept > tonumber(ARGV[5]) then
+  if hsetex then redis.call('HSETEX', key, 'PXAT', kept, 'FIELDS', 1, clock, time)
+  else redis.call('HPEXPIREAT', key, kept, 'FIELDS', 1, clock) end
+end
 if deletes <= #ARGV then redis.call('HDEL', key, unpack(ARGV, deletes)) end
 return 1
 """
@@ -94,12 +99,14 @@ return 1
 
 KEYS: the hash. ARGV: the event time field, the event time, whether the server has HSETEX, the number
 of groups; for each group its deadline, its size and its pairs; then the fields to delete. The event
-time is a pair of one of the groups."""
+time is a pair of the first group. It keeps a later deadline that it has: values with that deadline
+may still be live."""
 
 ROW = Script(
     _ASK
     + b"""
-local key, ttl, hsetex = KEYS[1], ARGV[1], ARGV[2] == '1'
+local key, ttl, expiry = KEYS[1], ARGV[1], ARGV[2]
+local hsetex = string.sub(expiry, 1, 2) == 'PX'
 local groups, gone = tonumber(ARGV[3]), tonumber(ARGV[4])
 local at, plain, timed = 5, false, groups == 1 and ARGV[5] ~= '0'
 for _ = 1, groups > 1 and groups or 0 do
@@ -107,27 +114,27 @@ for _ = 1, groups > 1 and groups or 0 do
   at = at + 2 + 2 * ARGV[at + 1]
 end
 if ttl ~= '0' then ask('PEXPIRE', key, ttl) end
-if timed and not hsetex then ask('HPEXPIRE', key, 1, 'FIELDS', 1, 'f') end
+if timed and not hsetex then ask(expiry, key, 1, 'FIELDS', 1, 'f') end
 if timed and hsetex and plain then
   ask('HSET', key, 'f', '')
-  ask('HSETEX', key, 'PX', 1, 'FIELDS', 1, 'f', '')
+  ask('HSETEX', key, expiry, 1, 'FIELDS', 1, 'f', '')
 end
 if gone > 0 or timed and not hsetex then ask('HDEL', key, 'f') end
 at = 5
 for _ = 1, groups do
   local life, n, last = ARGV[at], ARGV[at + 1], at + 1 + 2 * ARGV[at + 1]
   if life ~= '0' and hsetex then
-    redis.call('HSETEX', key, 'PX', life, 'FIELDS', n, unpack(ARGV, at + 2, last))
+    redis.call('HSETEX', key, expiry, life, 'FIELDS', n, unpack(ARGV, at + 2, last))
   else
     redis.call('HSET', key, unpack(ARGV, at + 2, last))
   end
   if life ~= '0' and not hsetex then
     local names = {}
     for i = at + 2, last, 2 do names[#names + 1] = ARGV[i] end
-    local codes = redis.pcall('HPEXPIRE', key, life, 'FIELDS', n, unpack(names))
+    local codes = redis.pcall(expiry, key, life, 'FIELDS', n, unpack(names))
     local failure = codes.err
     for _, code in ipairs(codes) do
-      if code ~= 1 then failure = 'ERR HPEXPIRE answered ' .. code end
+      if code ~= 1 and code ~= 2 then failure = 'ERR ' .. expiry .. ' answered ' .. code end
     end
     if failure then
       redis.call('HDEL', key, unpack(names))
@@ -143,8 +150,9 @@ return 1
 )
 """Writes a row and returns 1.
 
-KEYS: the hash. ARGV: the key's TTL in ms (0 to leave it alone), whether the server has HSETEX, the
-number of groups, the number of fields to delete; for each group its TTL in ms (0 for the key's TTL),
-its size and its pairs; then the fields to delete."""
+KEYS: the hash. ARGV: the key's TTL in ms (0 to leave it alone); how fields expire: with `PX` or `PXAT`
+of HSETEX, or by HPEXPIRE or HPEXPIREAT; the number of groups, the number of fields to delete; for
+each group its TTL or deadline in ms (0 for the key's TTL), its size and its pairs; then the fields
+to delete."""
 
 SCRIPTS = (ROW, EVENT)

@@ -99,9 +99,17 @@ def ttl_groups(view: ViewPlan) -> dict[int, list[str]]:
 
 
 def set_commands(
-    key: bytes, items: list[tuple[bytes, bytes]], ttl_ms: int, *, hsetex: bool
+    key: bytes,
+    items: list[tuple[bytes, bytes]],
+    ttl_ms: int,
+    *,
+    hsetex: bool,
+    absolute: bool = False,
 ) -> list[bytes]:
-    """Return the commands that set fields with one TTL; they belong in one write group."""
+    """Return the commands that set fields with one TTL; they belong in one write group.
+
+    If `absolute`, `ttl_ms` is a deadline in ms since the epoch.
+    """
     if not items:
         return []
     flat = [part for item in items for part in item]
@@ -109,11 +117,14 @@ def set_commands(
     if not ttl_ms:
         return [command(b"HSET", key, *flat)]
     if hsetex:
-        return [command(b"HSETEX", key, b"PX", ttl, b"FIELDS", count, *flat)]
+        expiry = expiry_argument(hsetex=True, absolute=absolute)
+        return [command(b"HSETEX", key, expiry, ttl, b"FIELDS", count, *flat)]
     names = [name for name, _ in items]
     return [
         command(b"HSET", key, *flat),
-        command(b"HPEXPIRE", key, ttl, b"FIELDS", count, *names),
+        command(
+            expiry_argument(hsetex=False, absolute=absolute), key, ttl, b"FIELDS", count, *names
+        ),
     ]
 
 
@@ -124,6 +135,7 @@ def row_command(
     key_ttl_ms: int,
     *,
     hsetex: bool,
+    absolute: bool = False,
 ) -> bytes:
     """Return the one command that writes a row; its reply is 1.
 
@@ -132,21 +144,30 @@ def row_command(
 
     Args:
         key: The hash.
-        groups: Fields and their bytes by TTL in ms; 0 means the key's TTL.
+        groups: Fields and their bytes by TTL or deadline in ms; 0 means the key's TTL.
         deletes: Fields to delete.
         key_ttl_ms: The TTL to set on the key; 0 for none.
         hsetex: Whether the server has `HSETEX`.
+        absolute: Whether groups have deadlines, in ms since the epoch, instead of TTLs.
     """
     filled = {ttl_ms: list(items) for ttl_ms, items in groups.items() if items}
     if hsetex and len(filled) == 1 and not deletes and not key_ttl_ms:
-        [commands] = [set_commands(key, items, ttl, hsetex=True) for ttl, items in filled.items()]
-        return b"".join(commands)
+        [(ttl_ms, items)] = filled.items()
+        return b"".join(set_commands(key, items, ttl_ms, hsetex=True, absolute=absolute))
     counts = [b"%d" % len(filled), b"%d" % len(deletes)]
-    arguments = [b"%d" % key_ttl_ms, hsetex_flag(hsetex=hsetex), *counts]
+    expiry = expiry_argument(hsetex=hsetex, absolute=absolute)
+    arguments = [b"%d" % key_ttl_ms, expiry, *counts]
     for ttl_ms, items in filled.items():
         pairs = [part for item in items for part in item]
         arguments += [b"%d" % ttl_ms, b"%d" % len(items), *pairs]
     return command(b"EVALSHA", ROW.sha, b"1", key, *arguments, *deletes)
+
+
+def expiry_argument(*, hsetex: bool, absolute: bool) -> bytes:
+    """Return how fields expire: an option of `HSETEX`, or the command that follows `HSET`."""
+    if hsetex:
+        return b"PXAT" if absolute else b"PX"
+    return b"HPEXPIREAT" if absolute else b"HPEXPIRE"
 
 
 def hsetex_flag(*, hsetex: bool) -> bytes:

@@ -165,6 +165,11 @@ class Stream(Model):
         description="Which write wins: the last to arrive, or the one with the newest event time, "
         "for example `ordering: event_time`.",
     )
+    max_ahead: Duration = Field(
+        default=300_000,
+        description="How far ahead of the clock an event's time may be, 5m by default; events "
+        "further ahead are refused; for example `max_ahead: 1h`.",
+    )
     source: StreamSource | None = Field(
         default=None,
         description="Source of the events; without one, a program pushes them; "

@@ -164,8 +164,9 @@ class _EventSource(Model):
     )
     event_timestamp_field: NonEmptyText | None = Field(
         default=None,
-        description="Event key with the event time for `ordering: event_time`, by default "
-        "`event_timestamp`, for example `event_timestamp_field: at`.",
+        description="Event key with the event time, from which the TTL counts; by default "
+        "`event_timestamp` with `ordering: event_time`, otherwise the time of the entry or "
+        "message counts; for example `event_timestamp_field: at`.",
     )
     dead_letter: NonEmptyText | None = Field(
         default=None,

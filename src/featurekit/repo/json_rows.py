@@ -18,10 +18,10 @@ from featurekit.errors import (
     name_hint,
 )
 from featurekit.lower.rows import json_object_decoder, object_row_decoder
-from featurekit.plan import ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
 from featurekit.ports import StoreHandle, StreamEvent
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.event_decoder import EVENT_TIMESTAMP, event_decoder
+from featurekit.runtime.event_decoder import event_decoder
 from featurekit.runtime.load import MaterializeReport, send_batches
 from featurekit.runtime.load_rows import InputRow, encode_rows
 from featurekit.runtime.metrics import EventMetrics
@@ -40,7 +40,7 @@ class RowsReport:
         view: The view's name.
         written: Rows written.
         dropped_older: Rows older than the stored one; only with `ordering: event_time`.
-        dropped_expired: Rows past their expiry on arrival; only with `ordering: event_time`.
+        dropped_expired: Rows whose TTL had passed before they were written.
     """
 
     view: str
@@ -209,10 +209,11 @@ def _join(*parts: str) -> str:
 
 def _object_event_decoder(view: ViewPlan) -> _DecodeObject:
     """Return the function from a JSON object to an event; it refuses unknown members."""
-    decode_event = event_decoder(replace(view, stream=None))
     known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)}
-    if view.ordering == "event_time":
-        known.add(EVENT_TIMESTAMP)
+    has_time = view.ordering == "event_time" or EVENT_TIMESTAMP not in known
+    time_column = EVENT_TIMESTAMP if has_time else None
+    decode_event = event_decoder(replace(view, stream=None), time_column)
+    known |= {EVENT_TIMESTAMP}
 
     def decode(columns: dict[str, object]) -> Event:
         if unknown := columns.keys() - known:

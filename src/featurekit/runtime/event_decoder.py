@@ -12,8 +12,8 @@ from featurekit.ports import StreamEvent
 from featurekit.runtime.write_arguments import Event, Timestamp
 from featurekit.types import DType, codec_of, short_repr
 
-EVENT_TIMESTAMP = "event_timestamp"
-"""The column with an event's time, unless the stream names another one."""
+EARLIEST_MS = 946_684_800_000
+"""The year 2000. A source's own time before it is not a time: the id of an entry may be `1-1`."""
 
 DecodeEvent = Callable[[StreamEvent], Event | None]
 """Returns the event to write; `None` for an event that `where:` excludes."""
@@ -44,8 +44,13 @@ _KeysAndValues = tuple[tuple[object, ...], dict[str, object]]
 """An event's join keys in order, and its fields."""
 
 
-def event_decoder(view: ViewPlan) -> DecodeEvent:
+def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
     """Return the function that decodes the events of a view's stream.
+
+    Args:
+        view: The compiled view.
+        time_column: The column with an event's time; `None` if events have none of their own. With
+            `ordering: arrival`, an event without it has the time at which it reached its source.
 
     Raises (the function):
         ValueRefusedError: The event has a fault, no join key or no usable time, or a value that
@@ -57,7 +62,6 @@ def event_decoder(view: ViewPlan) -> DecodeEvent:
     keys = [_column(renames, k.name, k.dtype) for k in view.key.join_keys]
     fields = [_column(renames, f.name, f.dtype) for f in view.fields]
     by_event_time = view.ordering == "event_time"
-    time_column = (stream and stream.event_timestamp_field) or EVENT_TIMESTAMP
 
     def decode(event: StreamEvent) -> Event | None:
         if event.fault is not None:
@@ -72,9 +76,10 @@ def event_decoder(view: ViewPlan) -> DecodeEvent:
         except (ValueError, KeyError, TypeError):
             key_values, values = _decode_by_column(columns, keys, fields, is_json=is_json)
         entity = key_values if len(key_values) > 1 else key_values[0]
-        if by_event_time:
-            return entity, values, _event_time(columns.get(time_column), time_column)
-        return entity, values
+        time = None if time_column is None else _event_time(columns.get(time_column), time_column)
+        if time is None and not by_event_time and event.arrived_ms >= EARLIEST_MS:
+            time = event.arrived_ms
+        return entity, values, time
 
     return decode
 

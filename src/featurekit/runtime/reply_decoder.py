@@ -272,4 +272,4 @@ def _age_s(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> 
         or not event_time.isdigit()
     ):
         return None
-    return (now_ms - int(event_time)) / 1000
+    return max(0, now_ms - int(event_time)) / 1000

@@ -77,7 +77,7 @@ class StreamReport:
         written: Events that the store accepted.
         ignored: Events that `where:` excludes, or without any field of the view.
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
-        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed before they were written.
         rejected: Events written to the dead letters.
         lag: Events that the group has not read yet; `None` if not known.
         newest_age_ms: Time since the newest event arrived at the source; `None` without events.
@@ -180,7 +180,7 @@ class Worker:
         self._options = options
         self._on_report = on_report
         self._now_ms = now_ms
-        self._decode = event_decoder(writer.plan)
+        self._decode = event_decoder(writer.plan, writer.plan.event_timestamp_field)
         self._total = StreamReport(writer.plan.name)
         self._report = StreamReport(writer.plan.name)
         self._reported_at = time.monotonic()
@@ -304,7 +304,7 @@ class Worker:
         self._on_report(report)
 
     def _newest_age_ms(self) -> int | None:
-        return self._now_ms() - self._newest_ms if self._newest_ms else None
+        return max(0, self._now_ms() - self._newest_ms) if self._newest_ms else None
 
     def _lag(self) -> int | None:
         if self._report.trouble:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.types import short_repr
 
-MAX_FUTURE_MS = 24 * 3600 * 1000
-"""How far in the future an event may be. A later time has a wrong unit or comes from a wrong clock."""
-
 MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000
+
+_DAY_S = 24 * 3600
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -21,7 +20,7 @@ Timestamp = datetime | int | str | None
 Values = Mapping[str, object]
 
 Event = tuple[object, Values] | tuple[object, Values, Timestamp]
-"""An entity, its values, and the event's time if the view has `ordering: event_time`."""
+"""An entity, its values, and the event's time if it is known."""
 
 
 def skip_bad_events(on_bad_event: str) -> bool:
@@ -49,14 +48,13 @@ def ttl_to_ms(ttl: timedelta | int | None) -> int:
     return ttl_ms
 
 
-def event_time_to_ms(time: Timestamp, now_ms: int) -> int:
-    """Return the time of an event in milliseconds since the epoch."""
+def event_time_to_ms(time: datetime | int | str, now_ms: int, max_ahead_ms: int) -> int:
+    """Return the time of an event in milliseconds since the epoch.
+
+    Raises:
+        ValueRefusedError: It is not a time, or more than `max_ahead_ms` ahead of the clock.
+    """
     given = time
-    if time is None:
-        raise ValueRefusedError(
-            "an event of a view with `ordering: event_time` must have a time",
-            where="event_timestamp",
-        )
     if isinstance(time, str):
         try:
             time = datetime.fromisoformat(time)
@@ -74,10 +72,14 @@ def event_time_to_ms(time: Timestamp, now_ms: int) -> int:
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
         raise ValueRefusedError(f"{short_repr(time)} is not a time", where="event_timestamp")
-    if event_ms > now_ms + MAX_FUTURE_MS:
+    if event_ms > now_ms + max_ahead_ms:
+        ahead_s = (event_ms - now_ms) / 1000
         raise ValueRefusedError(
-            f"{short_repr(given)} is more than a day in the future",
+            f"{short_repr(given)} is {ahead_s:.0f} seconds in the future, above max_ahead "
+            f"({max_ahead_ms / 1000:g} seconds)",
             where="event_timestamp",
-            hint="times are milliseconds since the epoch, not micro- or nanoseconds",
+            hint="times are milliseconds since the epoch, not micro- or nanoseconds"
+            if ahead_s > _DAY_S
+            else "compare the clocks, or declare a larger `max_ahead` under `stream`",
         )
     return event_ms

@@ -45,6 +45,7 @@ from featurekit.lower.events import (
     event_time_write_group,
     is_script_missing,
     server_refusal,
+    timed_arrival_write_group,
 )
 from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
@@ -76,7 +77,7 @@ class WriteReport:
     Attributes:
         written: Events that the store accepted.
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
-        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed before they were written.
         rejected: Index and reason of each event that did not fit the view or that the store
             refused.
         refusal: The server's error if it refused events for a reason of its own, such as a lack of
@@ -137,6 +138,7 @@ class StreamWriter:
         self._load_script = b""
         self._key = key_function(plan.key)
         self._event_commands: Any = None
+        self._timed_commands: Any = None
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -163,8 +165,8 @@ class StreamWriter:
             ttl: How long these values live instead of their declared TTLs: a timedelta or
                 milliseconds.
             event_timestamp: When the event happened: an aware datetime, milliseconds since the
-                epoch, or RFC 3339 text. Required if the view has `ordering: event_time`, and
-                refused otherwise.
+                epoch, or RFC 3339 text. The TTLs count from it; without it, from the write.
+                Required if the view has `ordering: event_time`.
 
         Returns:
             Whether the event was written. It is not if the store holds a newer event, or if all
@@ -258,10 +260,11 @@ class StreamWriter:
         store = self._handle.store
         store.check_writable(self.plan.key.prefix)
         dialect = store.capabilities
-        lower = event_time_write_group if self._by_event_time else arrival_write_group
         # A cluster store loads missing scripts itself.
         self._load_script = EVENT.load if self._by_event_time and dialect.transactions else b""
-        self._event_commands = lower(self.plan, dialect)
+        timed = event_time_write_group if self._by_event_time else timed_arrival_write_group
+        self._timed_commands = timed(self.plan, dialect)
+        self._event_commands = arrival_write_group(self.plan, dialect)
 
     async def _prepare_async(self) -> None:
         if self._event_commands is None:
@@ -284,14 +287,15 @@ class StreamWriter:
             ) from None
         if values.__class__ is not dict and not isinstance(values, Mapping):
             raise ValueRefusedError(f"expected a dict of fields, not {values!r}")
-        if self._by_event_time:
-            now_ms = self._handle.now_ms()
-            key, event_ms = self._key(entity), event_time_to_ms(time, now_ms)
-            commands = self._event_commands(key, values, ttl_ms, event_ms, now_ms)
-            return None if commands is None else (key, *commands)
         if time is not None:
+            now_ms = self._handle.now_ms()
+            event_ms = event_time_to_ms(time, now_ms, self.plan.max_ahead_ms)
+            key = self._key(entity)
+            commands = self._timed_commands(key, values, ttl_ms, event_ms, now_ms)
+            return None if commands is None else (key, *commands)
+        if self._by_event_time:
             raise ValueRefusedError(
-                f"feature view '{self.plan.name}' orders events by arrival and does not use it",
+                "an event of a view with `ordering: event_time` must have a time",
                 where="event_timestamp",
             )
         key = self._key(entity)

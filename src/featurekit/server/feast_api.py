@@ -18,8 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.errors import RequestError, UnknownNameError, ValueRefusedError, name_hint
-from featurekit.plan import ReadColumn, RepoPlan, ViewPlan
-from featurekit.runtime.event_decoder import EVENT_TIMESTAMP
+from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, RepoPlan, ViewPlan
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.context import ServerContext
 from featurekit.server.reader_cache import (
@@ -245,7 +244,7 @@ def _rows_of_frame(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]
         codec = codec_of(field.dtype)
         if codec.any_json and field.name in columns:
             columns[field.name] = [_parse_json(codec, v, field.name) for v in columns[field.name]]
-    if view.ordering == "event_time" and EVENT_TIMESTAMP in df:
+    if view.event_timestamp_field is not None and EVENT_TIMESTAMP in df:
         columns[EVENT_TIMESTAMP] = [_with_utc_offset(time) for time in df[EVENT_TIMESTAMP]]
     if not columns:
         raise RequestError("the frame has no columns", where="df")

@@ -59,9 +59,9 @@ def push_command(context: CliContext, view: str, ttl: int | None, on_bad_event: 
     """Write JSON events from standard input into a stream view.
 
     One object per line, with join keys and the changed fields: {"user_id": "u0001", "tx_count_5m":
-    3}. A missing field is left unchanged; null deletes the field. A view with `ordering:
-    event_time` takes the time from `event_timestamp`. Lines are written as soon as they arrive.
-    Exits with 1 if events were rejected.
+    3}. A missing field is left unchanged; null deletes the field. TTLs count
+    from `event_timestamp` if a line has it; a view with `ordering: event_time` requires it. Lines
+    are written as soon as they arrive. Exits with 1 if events were rejected.
     """
     if sys.stdin is None:
         raise RequestError("standard input is closed", hint="pipe JSON objects in, one per line")

@@ -8,7 +8,7 @@ from typing import Any
 from featurekit.compiler import compile_read
 from featurekit.lower.read import STATUSES
 from featurekit.models import FeatureService, FeatureView, FieldSpec
-from featurekit.plan import ReadPlan, RepoPlan
+from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan
 from featurekit.registry import Registry
 from featurekit.runtime.read_arguments import MAX_TIMEOUT_S
 from featurekit.runtime.write_arguments import MAX_TTL_MS
@@ -248,12 +248,15 @@ def _written_row_schema(registry: Registry, view: FeatureView) -> Schema:
     required = list(keys)
     if view.batch is not None:
         required += [name for name, field in view.fields_.items() if field.required]
-    if view.event_time_field:
-        fields["event_timestamp"] = {
+    if view.stream is not None:
+        time: Schema = {
             "anyOf": [
                 {"type": "string", "format": "date-time"},
                 {"type": "integer", "description": "Milliseconds since the Unix epoch."},
             ]
         }
-        required.append("event_timestamp")
+        fields.setdefault(EVENT_TIMESTAMP, time)
+        if view.event_time_field:
+            fields[EVENT_TIMESTAMP] = time
+            required.append(EVENT_TIMESTAMP)
     return closed_object(keys | fields, required)
