@@ -20,7 +20,7 @@ from typing_extensions import override
 from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
 from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
-from featurekit.types import codec_of
+from featurekit.types import DType, codec_of
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
@@ -109,8 +109,16 @@ def _diff_entities(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
             yield Change("remove", subject, "its keys stay until their last field expires")
         elif before is None:
             yield Change("add", subject)
+            yield from _diff_removed(subject, old, after)
         else:
             yield from _diff_keys(subject, before.key, after.key)
+
+
+def _diff_removed(subject: str, old: RepoPlan, new: EntityPlan) -> Iterator[Change]:
+    """Compare the keys of an entity that comes back: its old keys may be found under other ids."""
+    for removed in old.removed:
+        if removed.key.entity == new.name:
+            yield from _diff_keys(f"{subject}, which was declared before", removed.key, new.key)
 
 
 def _diff_keys(subject: str, old: KeyPlan, new: KeyPlan) -> Iterator[Change]:
@@ -147,6 +155,9 @@ class _ViewDiff:
             (view.key.entity, field.name): (view, field)
             for view in old.views
             for field in view.fields
+        }
+        self._removed: dict[_HashField, DType | None] = {
+            (each.key.entity, name): dtype for each in old.removed for name, dtype in each.types
         }
         self._kept = {(v.key.entity, f.name) for v in new.views for f in v.fields}
         self._retired = {(e.name, name) for e in old.entities for name in e.retired}
@@ -191,6 +202,8 @@ class _ViewDiff:
             elif hash_field in self._retired:
                 detail = "was declared before: rows not written since may hold its old values"
                 yield Change("breaking", subject, detail)
+            elif hash_field in self._removed:
+                yield _returning_field(subject, self._removed[hash_field], field.dtype)
             elif before is not None and before.key.entity == view.key.entity:
                 yield Change("add", subject)
 
@@ -233,6 +246,17 @@ def _moved_field(subject: str, old: ViewPlan, new: ViewPlan) -> Change:
     if old.expires != new.expires:
         return Change("breaking", subject, f"{detail}: stored values would keep their expiry")
     return Change("compatible", subject, detail)
+
+
+def _returning_field(subject: str, old: DType | None, new: DType) -> Change:
+    """Return the change of a field whose entity was removed and is declared again."""
+    detail = "was declared before the entity was removed"
+    if old is None:
+        return Change("breaking", subject, f"{detail}: its old values may have another type")
+    if not (old == new or codec_of(new).decodes(old)):
+        detail = f"{detail}, as {old}: stored bytes would mean something else"
+        return Change("breaking", subject, detail)
+    return Change("compatible", subject, f"{detail}: old values are read until they expire")
 
 
 def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:

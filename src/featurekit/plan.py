@@ -249,6 +249,19 @@ class EntityPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovedEntityPlan:
+    """An entity that is no longer declared, but of which values may still be stored.
+
+    Attributes:
+        key: How its keys were built.
+        types: Pairs of (hash field, type); the type is `None` if it is not known.
+    """
+
+    key: KeyPlan
+    types: tuple[tuple[str, DType | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RepoPlan:
     """A compiled repository.
 
@@ -256,6 +269,7 @@ class RepoPlan:
         project: The project's name.
         prefix: The prefix of all keys.
         fingerprint: The fingerprint of the compiled registry.
+        removed: The entities that are no longer declared.
     """
 
     project: str
@@ -264,6 +278,7 @@ class RepoPlan:
     entities: tuple[EntityPlan, ...] = ()
     views: tuple[ViewPlan, ...] = ()
     services: tuple[ServicePlan, ...] = ()
+    removed: tuple[RemovedEntityPlan, ...] = ()
 
     def view(self, name: str) -> ViewPlan:
         """Return a view by name; raise `UnknownNameError` if it does not exist."""

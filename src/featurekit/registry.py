@@ -1,7 +1,8 @@
 """The registry: the applied definitions, stored as canonical JSON.
 
 A registry is immutable. It also contains the fields that an entity no longer declares (`retired`),
-which batch writes delete. Any change, also of a description, changes its fingerprint.
+which batch writes delete, and the entities that are no longer declared (`removed`), whose bytes may
+still be stored when they are declared again. Any change, also of a description, changes its fingerprint.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from featurekit.models.definitions import (
     expand_features,
 )
 from featurekit.models.model import Model
+from featurekit.types import parse_dtype
 
 FORMAT = 1
 """The version of the JSON document; other versions are refused."""
@@ -32,6 +34,19 @@ M = TypeVar("M", bound=Model)
 
 _ORDERED_MAPPINGS = ("join_keys", "fields")
 """Mappings whose order matters; the JSON document has them as lists of pairs."""
+
+
+@dataclass(frozen=True)
+class RemovedEntity:
+    """An entity that is no longer declared.
+
+    Attributes:
+        entity: Its last declaration, with its keys.
+        types: The types of the fields that its hashes may hold; `None` if not known.
+    """
+
+    entity: Entity
+    types: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ class Registry:
         feature_views: The feature views, sorted by name.
         feature_services: The feature services, sorted by name.
         retired: The hash fields that each entity no longer declares, sorted.
+        removed: The entities that are no longer declared, sorted by name.
     """
 
     project: str
@@ -53,6 +69,7 @@ class Registry:
     feature_views: tuple[FeatureView, ...] = ()
     feature_services: tuple[FeatureService, ...] = ()
     retired: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    removed: tuple[RemovedEntity, ...] = ()
 
     @classmethod
     def from_loaded(cls, loaded: LoadedRepo, previous: Registry | None) -> Registry:
@@ -64,8 +81,13 @@ class Registry:
             feature_views=tuple(sorted(loaded.feature_views, key=lambda v: v.name)),
             feature_services=tuple(sorted(loaded.feature_services, key=lambda s: s.name)),
         )
-        retired = registry._retired_since(previous) if previous else {}
-        return cls(**{**vars(registry), "retired": retired})
+        if previous is None:
+            return registry
+        return replace(
+            registry,
+            retired=registry._retired_since(previous),
+            removed=registry._removed_since(previous),
+        )
 
     def features_of(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
         """Return the (view, field) pairs of a service, in order, each once."""
@@ -85,11 +107,31 @@ class Registry:
 
     def _retired_since(self, previous: Registry) -> dict[str, tuple[str, ...]]:
         retired = {}
+        removed_types = {removed.entity.name: removed.types for removed in previous.removed}
         for entity in self.entities:
             before = previous.hash_fields(entity.name) | {*previous.retired.get(entity.name, ())}
+            before |= {*removed_types.get(entity.name, ())}
             if removed := before - self.hash_fields(entity.name):
                 retired[entity.name] = tuple(sorted(removed))
         return retired
+
+    def _removed_since(self, previous: Registry) -> tuple[RemovedEntity, ...]:
+        declared = {entity.name for entity in self.entities}
+        removed = [
+            RemovedEntity(entity, previous._hash_types(entity.name))
+            for entity in previous.entities
+        ]
+        left = [each for each in (*previous.removed, *removed) if each.entity.name not in declared]
+        return tuple(sorted(left, key=lambda each: each.entity.name))
+
+    def _hash_types(self, entity: str) -> dict[str, str | None]:
+        """Return the types of all fields that an entity's hashes may hold, in order of their names."""
+        types: dict[str, str | None] = dict.fromkeys(self.hash_fields(entity))
+        types |= dict.fromkeys(self.retired.get(entity, ()))
+        for view in self.feature_views:
+            if view.entity == entity:
+                types |= {name: str(spec.dtype) for name, spec in view.fields_.items()}
+        return dict(sorted(types.items()))
 
     def to_json(self) -> str:
         """Return the registry as canonical JSON; equal registries have equal text."""
@@ -102,6 +144,11 @@ class Registry:
             "feature_services": [_dump_model(service) for service in self.feature_services],
             "retired": {name: list(fields) for name, fields in self.retired.items()},
         }
+        if self.removed:
+            data["removed"] = [
+                {"entity": _dump_model(each.entity), "types": dict(each.types)}
+                for each in self.removed
+            ]
         text = json.dumps(
             data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
@@ -135,6 +182,7 @@ class Registry:
                     _require_text(name): tuple(map(_require_text, fields))
                     for name, fields in data["retired"].items()
                 },
+                removed=tuple(map(_load_removed, data.get("removed", ()))),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged_error(error) from error
@@ -169,6 +217,14 @@ def _dump_model(model: Model) -> dict[str, Any]:
 def _load_model(model: type[M], data: dict[str, Any]) -> M:
     fields = {key: dict(v) if key in _ORDERED_MAPPINGS else v for key, v in data.items()}
     return model.model_validate(fields)
+
+
+def _load_removed(data: dict[str, Any]) -> RemovedEntity:
+    types = {
+        _require_text(name): None if dtype is None else str(parse_dtype(dtype))
+        for name, dtype in data["types"].items()
+    }
+    return RemovedEntity(_load_model(Entity, data["entity"]), types)
 
 
 def _require_text(value: object) -> str:

@@ -215,3 +215,62 @@ def test_every_difference_between_plans_is_reported(load: Load, fraud: str) -> N
     assert len(others) > 50
     for other in others:
         assert bool(diff(plan, other)) == (other != plan), other
+
+
+USERS = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h}
+    fields: {code: string, age: int32}
+"""
+SHOPS = "entities: [{name: shop, join_keys: {shop_id: string}}]\n"
+
+
+def _again(load: Load, definitions: str) -> tuple[Registry, Changes]:
+    """Remove the entity of `USERS`, declare it again, and return the registry and the changes."""
+    first = Registry.from_loaded(load(USERS), None)
+    without = Registry.from_loaded(load(SHOPS), Registry.from_json(first.to_json()))
+    without = Registry.from_loaded(load(SHOPS), Registry.from_json(without.to_json()))
+    again = Registry.from_loaded(load(definitions), Registry.from_json(without.to_json()))
+    return again, diff(compile_repo(without), compile_repo(again))
+
+
+def test_a_removed_entity_that_returns_with_another_type_is_breaking(load: Load) -> None:
+    _, changes = _again(load, USERS.replace("code: string", "code: int64"))
+    assert [str(change) for change in changes.breaking] == [
+        "breaking field profile:code: was declared before the entity was removed, as string: "
+        "stored bytes would mean something else"
+    ]
+
+
+def test_a_removed_entity_that_returns_unchanged_is_compatible(load: Load) -> None:
+    again, changes = _again(load, USERS)
+    assert "was declared before the entity was removed" in str(changes.changes)
+    assert not changes.breaking
+    assert [each.entity.name for each in again.removed] == ["shop"]
+
+
+def test_a_removed_entity_that_returns_with_other_keys_is_breaking(load: Load) -> None:
+    _, changes = _again(load, USERS.replace("user_id: string", "user_id: string, day: date"))
+    assert [change.subject for change in changes.breaking] == [
+        "entity user, which was declared before"
+    ]
+
+
+def test_the_fields_that_a_removed_entity_does_not_bring_back_are_retired(load: Load) -> None:
+    again, _ = _again(load, USERS.replace(", age: int32", ""))
+    assert again.retired == {"user": ("age",)}
+    with_age = Registry.from_loaded(load(USERS), again)
+    [change] = diff(compile_repo(again), compile_repo(with_age)).breaking
+    assert change.subject == "field profile:age"
+
+
+def test_retired_fields_of_a_removed_entity_are_breaking_when_they_return(load: Load) -> None:
+    first = Registry.from_loaded(load(USERS), None)
+    shorter = Registry.from_loaded(load(USERS.replace(", age: int32", "")), first)
+    without = Registry.from_loaded(load(SHOPS), shorter)
+    again = Registry.from_loaded(load(USERS), without)
+    [change] = diff(compile_repo(without), compile_repo(again)).breaking
+    assert change.subject == "field profile:age"

@@ -6,8 +6,15 @@ from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.models.definitions import Entity, FeatureView
 from featurekit.models.fields import FieldSpec
-from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
-from featurekit.registry import Registry
+from featurekit.plan import (
+    EntityPlan,
+    FieldPlan,
+    RemovedEntityPlan,
+    RepoPlan,
+    ServicePlan,
+    ViewPlan,
+)
+from featurekit.registry import Registry, RemovedEntity
 from featurekit.types import parse_dtype
 
 
@@ -34,7 +41,16 @@ def compile_repo(registry: Registry) -> RepoPlan:
             ServicePlan(service.name, registry.features_of(service))
             for service in registry.feature_services
         ),
+        removed=tuple(_compile_removed(registry.key_prefix, each) for each in registry.removed),
     )
+
+
+def _compile_removed(prefix: str, removed: RemovedEntity) -> RemovedEntityPlan:
+    types = [
+        (name, None if dtype is None else parse_dtype(dtype))
+        for name, dtype in removed.types.items()
+    ]
+    return RemovedEntityPlan(_compile_key(prefix, removed.entity), tuple(types))
 
 
 def _compile_key(prefix: str, entity: Entity) -> KeyPlan:
