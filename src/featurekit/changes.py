@@ -11,8 +11,9 @@ Each change has a kind:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 from typing_extensions import override
@@ -76,19 +77,29 @@ class Changes:
         }
 
 
-def diff(old: RepoPlan | None, new: RepoPlan) -> Changes:
-    """Return what changes when `new` is applied over `old`; over `None`, everything is added."""
-    return Changes(tuple(_diff_repos(old or RepoPlan(new.project, new.prefix, ""), new)))
+def diff(
+    old: RepoPlan | None, new: RepoPlan, loaded_ms: Mapping[str, int] | None = None
+) -> Changes:
+    """Return what changes when `new` is applied over `old`; over `None`, everything is added.
+
+    Args:
+        old: The applied repository.
+        new: The declared repository.
+        loaded_ms: When the last load of each view ended, where it is known. Keys of a view that
+            no longer renews them live until the view's TTL after that.
+    """
+    old = old or RepoPlan(new.project, new.prefix, "")
+    return Changes(tuple(_diff_repos(old, new, loaded_ms or {})))
 
 
-def _diff_repos(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
+def _diff_repos(old: RepoPlan, new: RepoPlan, loaded_ms: Mapping[str, int]) -> Iterator[Change]:
     if old.project != new.project:
         yield Change("compatible", f"project {new.project}", f"was {old.project}")
     if old.prefix != new.prefix:
         detail = f"{old.prefix} -> {new.prefix}: nothing stored would be found"
         yield Change("breaking", "key prefix", detail)
     yield from _diff_entities(old, new)
-    yield from _ViewDiff(old, new).changes()
+    yield from _ViewDiff(old, new, loaded_ms).changes()
     yield from _diff_services(old, new)
 
 
@@ -148,9 +159,11 @@ class _ViewDiff:
     declared them: a field may move to another view, or come back after it was retired.
     """
 
-    def __init__(self, old: RepoPlan, new: RepoPlan) -> None:
+    def __init__(self, old: RepoPlan, new: RepoPlan, loaded_ms: Mapping[str, int]) -> None:
         self._old = old
         self._new = new
+        self._loaded_ms = loaded_ms
+        self._key_owners = {v.key.entity for v in new.views if v.expires == "key"}
         self._old_fields: dict[_HashField, _Field] = {
             (view.key.entity, field.name): (view, field)
             for view in old.views
@@ -168,15 +181,34 @@ class _ViewDiff:
             subject = f"feature view {name}"
             if before is not None and after is not None:
                 yield from _diff_views(subject, before, after)
+                yield from self._left_keys(subject, before)
                 yield from self._removed_fields(before, after)
             elif before is not None:
                 entity = before.key.entity
                 removes_fields = any((entity, f.name) not in self._kept for f in before.fields)
                 yield Change("remove", subject, self._removal(before) if removes_fields else "")
+                yield from self._left_keys(subject, before)
             else:
                 yield Change("add", subject)
             if after is not None:
                 yield from self._fields(before, after)
+
+    def _left_keys(self, subject: str, before: ViewPlan) -> Iterator[Change]:
+        """Report until when keys may live that no view renews from now on."""
+        entity = before.key.entity
+        if before.expires != "key" or entity in self._key_owners:
+            return
+        ttl = _duration_text(before.ttl_ms)
+        loaded_ms = self._loaded_ms.get(before.name)
+        until = f"for {ttl} after the last write"
+        if loaded_ms is not None:
+            until = f"until {_time_text(loaded_ms + before.ttl_ms)}, {ttl} after the last recorded load"
+        detail = (
+            f"no view renews the keys of entity {entity} any more: keys with a TTL live {until}"
+        )
+        if any(view.key.entity == entity for view in self._new.views):
+            detail += ", and take the values of other views with them, also those written since"
+        yield Change("ttl", subject, detail)
 
     def _removal(self, view: ViewPlan) -> str:
         """Return what happens to the stored values of a view or field that is removed."""
@@ -220,6 +252,16 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
         yield Change("breaking", subject, detail)
     yield from _diff_duration(subject, "ttl", old.ttl_ms, new.ttl_ms)
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
+    yield from _diff_settings(subject, old, new)
+    if (old.source, old.stream) != (new.source, new.stream):
+        yield Change("compatible", subject, "another source")
+    names = [[field.name for field in view.fields] for view in (old, new)]
+    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
+        yield Change("compatible", subject, "another order of fields")
+
+
+def _diff_settings(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
+    """Compare what decides which rows and events count."""
     if old.kind == new.kind and old.max_ahead_ms != new.max_ahead_ms:
         ahead = [_duration_text(view.max_ahead_ms) for view in (old, new)]
         yield Change("compatible", subject, f"max_ahead {ahead[0]} -> {ahead[1]}")
@@ -228,11 +270,6 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if old.future_rows != new.future_rows:
         detail = f"future rows {old.future_rows} -> {new.future_rows}"
         yield Change("compatible", subject, detail)
-    if (old.source, old.stream) != (new.source, new.stream):
-        yield Change("compatible", subject, "another source")
-    names = [[field.name for field in view.fields] for view in (old, new)]
-    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
-        yield Change("compatible", subject, "another order of fields")
 
 
 def _diff_duration(subject: str, name: str, old_ms: int, new_ms: int) -> Iterator[Change]:
@@ -308,6 +345,12 @@ def _value_text(value: object) -> str:
             return f"[{', '.join(map(_value_text, value))}]"
         case _:
             return str(value)
+
+
+def _time_text(time_ms: int) -> str:
+    """Return a time in UTC, rounded up to seconds."""
+    time = datetime.fromtimestamp(-(-time_ms // 1000), UTC)
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def _duration_text(duration_ms: int) -> str:

@@ -91,7 +91,10 @@ CASES = {
         "ttl: 48h\n      expires: field",
         [
             "breaking feature view user_profile: expires key -> field: "
-            "stored values would keep the old one"
+            "stored values would keep the old one",
+            "ttl feature view user_profile: no view renews the keys of entity user any more: keys "
+            "with a TTL live for 2d after the last write, and take the values of other views with "
+            "them, also those written since",
         ],
     ),
     "join keys": (
@@ -274,3 +277,40 @@ def test_retired_fields_of_a_removed_entity_are_breaking_when_they_return(load: 
     again = Registry.from_loaded(load(USERS), without)
     [change] = diff(compile_repo(without), compile_repo(again)).breaking
     assert change.subject == "field profile:age"
+
+
+CLICKS = (
+    USERS
+    + """
+  - name: clicks
+    entity: user
+    stream: {refresh: 1m}
+    fields: {clicks: int64}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("loaded_ms", "until"),
+    [
+        ({"profile": 1_000}, "until 1970-01-01T02:00:01Z, 2h after the last recorded load"),
+        ({}, "for 2h after the last write"),
+    ],
+)
+def test_removing_the_owner_of_the_keys_says_until_when_they_live(
+    load: Load, loaded_ms: dict[str, int], until: str
+) -> None:
+    first = Registry.from_loaded(load(CLICKS), None)
+    text = CLICKS[: CLICKS.index("  - name: profile")] + CLICKS[CLICKS.index("  - name: clicks") :]
+    second = Registry.from_loaded(load(text), first)
+    assert shown(diff(compile_repo(first), compile_repo(second), loaded_ms)) == [
+        "remove feature view profile: its values stay until they expire",
+        "ttl feature view profile: no view renews the keys of entity user any more: keys with a "
+        f"TTL live {until}, and take the values of other views with them, also those written since",
+    ]
+
+
+def test_another_owner_of_the_keys_renews_them(load: Load) -> None:
+    first = Registry.from_loaded(load(CLICKS), None)
+    second = Registry.from_loaded(load(CLICKS.replace("name: profile", "name: person")), first)
+    assert not [c for c in diff(compile_repo(first), compile_repo(second)) if c.kind == "ttl"]

@@ -251,7 +251,18 @@ class RegistryState:
         """Return what `apply` would change."""
         text = self._store.text()
         self._current = before = _compile(text) if text is not None else None
-        return diff(before.plan if before else None, compile_repo(self.declared))
+        after = compile_repo(self.declared)
+        return (
+            diff(before.plan, after, self._loaded_ms(before.plan)) if before else diff(None, after)
+        )
+
+    def _loaded_ms(self, plan: RepoPlan) -> dict[str, int]:
+        """Return when the last load of each view ended; empty if the history cannot be read."""
+        views = [view.name for view in plan.views if view.expires == "key"]
+        with suppress(StoreError, RegistryError):
+            loads = self._store.history.last_loads(views)
+            return {name: load.ended_ms for name, load in loads.items() if load.ended_ms > 0}
+        return {}
 
     def apply(self, planned: Changes | None, *, allow_breaking: bool) -> Changes:
         """Save the declared registry. See `FeatureStore.apply`."""
