@@ -102,9 +102,10 @@ def test_a_partial_read_ends_by_its_deadline_without_an_error(proxy: FaultProxy)
 
 def test_the_deadline_includes_the_wait_for_a_connection(proxy: FaultProxy) -> None:
     store, pool = store_and_pool(f"{proxy.url}?max_connections=1&timeout=5s")
-    pool.acquire_permit(Deadline(1))
+    permit = pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError, match="stayed in use for the 50 ms of the call"):
         store.read(KEYS, GETS, options=SOON)
+    permit.release()
     store.close()
 
 
@@ -160,9 +161,10 @@ def test_a_store_counts_its_connections(proxy: FaultProxy) -> None:
     store.run(KEYS, GETS)
     proxy.reset()
     store.run(KEYS, GETS)
-    pool.acquire_permit(Deadline(1))
+    permit = pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError):
         store.run(KEYS, GETS)
+    permit.release()
     assert store.connection_stats == ConnectionStats(
         round_trips=3, retries=1, connects=2, waits=1, open=1, in_use=0
     )

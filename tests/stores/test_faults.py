@@ -137,9 +137,10 @@ def test_an_interrupted_read_leaves_no_replies_behind(proxy: FaultProxy) -> None
 
 def test_max_connections_limits_the_connections(proxy: FaultProxy) -> None:
     store, pool = store_and_pool(f"{proxy.url}?max_connections=1&timeout=50ms")
-    pool.acquire_permit(Deadline(1))
+    permit = pool.acquire_permit(Deadline(1))
     with pytest.raises(StoreUnavailableError, match=r"all 1 connections .* in use for 50 ms"):
         store.run(KEYS, GETS)
+    permit.release()
     store.close()
 
 

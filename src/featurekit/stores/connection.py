@@ -8,15 +8,25 @@ many replies as were asked for. Everything that goes wrong is an `OSError` (a ti
 bytes that are not RESP), and the connection must then be closed: bytes that arrive later could be
 taken for the answer to the next request. Rejected alternative: redis-py's own send and read; it
 parses and wraps each reply in Python, which costs several times the parsing itself.
+
+The kernel times the wait for a reply (`SO_RCVTIMEO`), and starts again after each signal. Python's
+`recv` repeats an interrupted call by itself, so that signals which come more often than the timeout
+would keep it waiting without an end. Replies of a plain socket are therefore read with the C library's
+`recv`, which returns when a signal arrives; what remains of the time is then waited for with `poll`.
+Rejected alternative: `poll` before each read; one more system call costs twice as much.
 """
 
 from __future__ import annotations
 
-import selectors
+import ctypes
+import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
-from math import inf
+from contextlib import suppress
+from functools import partial
+from math import ceil, inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -54,6 +64,11 @@ ROLE = command(b"ROLE")
 READ_BYTES = 65536
 OnReply = Callable[[Reply], Any] | None
 TIMEOUT_SLACK_S = 0.005
+
+# Without declared argument types, a call is cheaper; `Connection` passes values of the right types.
+_recv = ctypes.CDLL(None).recv
+_recv.restype = ctypes.c_ssize_t
+_RECV_SIZE = ctypes.c_size_t(READ_BYTES)
 
 
 def reply_reader(error: Callable[[str], ErrorReply] = to_error_reply) -> hiredis.Reader:
@@ -106,13 +121,18 @@ class Connection:
         sock: The connected socket.
         used_at: When the last exchange began, on the monotonic clock.
         generation: The pool's generation when the connection was opened.
+        closed: Whether `close` was called.
     """
 
     __slots__ = (
+        "__weakref__",
         "_buffer",
         "_connection",
+        "_flags",
         "_reader",
+        "_receive",
         "_timeout_s",
+        "closed",
         "generation",
         "sock",
         "used_at",
@@ -123,11 +143,18 @@ class Connection:
         self.sock = connection.connected_socket()
         self.used_at = monotonic()
         self.generation = 0
+        self.closed = False
         self._timeout_s = -1.0
         self._reader = reply_reader()
         self._buffer = bytearray(READ_BYTES)
+        # A flag on each call keeps a plain socket's timeout as it is. TLS cannot have it.
+        self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
+        self._receive: Callable[[], int] = partial(self.sock.recv_into, self._buffer)
+        if self._flags:
+            memory = (ctypes.c_char * READ_BYTES).from_buffer(self._buffer)
+            self._receive = partial(_recv, self.sock.fileno(), memory, _RECV_SIZE, 0)
 
-    def exchange(
+    def exchange(  # noqa: C901 - the hot path, where a call of a method counts
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
     ) -> list[Any]:
         """Send `data` and return its `count` replies, each converted by `on_reply` if given.
@@ -135,37 +162,69 @@ class Connection:
         Raises:
             OSError: The replies did not arrive. Close the connection.
         """
-        sock, reader, buffer = self.sock, self._reader, self._buffer
+        reader, buffer = self._reader, self._buffer
         if timeout_s != self._timeout_s:
             self.set_timeout(timeout_s)
         began = self.used_at = monotonic()
         replies: list[Any] = []
         try:
-            sock.sendall(data)
-            while len(replies) < count:
-                if not (size := sock.recv_into(buffer)):
-                    raise ConnectionResetError("the server closed the connection")
-                reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
-                new = iter(reader.gets, INCOMPLETE)
-                replies.extend(map(on_reply, new) if on_reply else new)
-                if len(replies) < count:
-                    self._lower_timeout(began + timeout_s - monotonic())
+            size = self.sock.send(data, self._flags)
         except BlockingIOError:
-            raise TimeoutError("timed out") from None
+            size = 0
+        if size != len(data):
+            self._send_rest(data, size, began + timeout_s)
+        while len(replies) < count:
+            size = self._receive()
+            if size < 0:
+                size = self._receive_until(began + timeout_s)
+            if not size:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
+            new = iter(reader.gets, INCOMPLETE)
+            replies.extend(map(on_reply, new) if on_reply else new)
+            if len(replies) < count:
+                self._lower_timeout(began + timeout_s - monotonic())
         if len(replies) > count or reader.has_data():
             raise GarbledReplyError("more replies than requests")
         return replies
 
     def set_timeout(self, timeout_s: float) -> None:
         """Set how long one operation on the socket may block; 0 makes it non-blocking."""
-        # The kernel can time a plain socket, which saves two polls for each exchange.
-        in_kernel = timeout_s > 0 and type(self.sock).__module__ == "socket"
+        # The kernel can time a plain socket, which saves a poll for each exchange.
+        in_kernel = timeout_s > 0 and self._flags
         self.sock.settimeout(None if in_kernel else timeout_s)
         if in_kernel:
             timeval = struct.pack("@ll", int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
         self._timeout_s = timeout_s
+
+    def _send_rest(self, data: bytes, size: int, end: float) -> None:
+        """Send what is left of `data` after the first `size` bytes."""
+        while size < len(data):
+            self._wait(select.POLLOUT, end)
+            with suppress(BlockingIOError):
+                size += self.sock.send(memoryview(data)[size:], self._flags)
+
+    def _receive_until(self, end: float) -> int:
+        """Read what arrives before `end`, after a read that a signal or the timeout ended."""
+        while True:
+            self._wait(select.POLLIN, end)
+            with suppress(BlockingIOError):
+                return self.sock.recv_into(self._buffer, 0, self._flags)
+
+    def _wait(self, event: int, end: float) -> None:
+        """Wait until the socket is ready.
+
+        Raises:
+            TimeoutError: It is not ready by `end`.
+        """
+        if self.closed:
+            raise ConnectionResetError("the connection is closed")
+        remaining_s = end - monotonic()
+        poll = select.poll()
+        poll.register(self.sock, event)
+        if remaining_s <= 0 or not poll.poll(ceil(remaining_s * 1000)):
+            raise TimeoutError("timed out")
 
     def _lower_timeout(self, remaining_s: float) -> None:
         """Keep the next operation on the socket within the rest of the exchange."""
@@ -176,30 +235,39 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Return whether the server has closed this idle connection."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.sock, selectors.EVENT_READ)
-            return bool(selector.select(0))
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close the connection. In a forked child this sends nothing to the server."""
+        self.closed = True
+        self._receive = _receive_nothing
         self._connection.disconnect()
 
 
-def connect(url: StoreUrl, deadline: Deadline | None = None) -> Connection:
+def _receive_nothing() -> int:
+    """Stand in for the `recv` of a closed connection, whose descriptor may belong to another now."""
+    return -1
+
+
+def connect(url: StoreUrl, deadline: Deadline | None = None, socket_path: str = "") -> Connection:
     """Open a connection with the URL's TLS settings, login and database.
 
     Args:
         url: The server and the login.
         deadline: The limits of the call that needs the connection. Connecting takes at most the
             URL's `connect_timeout_s`, and less if the call must end sooner.
+        socket_path: The Unix socket to connect to, if the URL does not name it.
 
     Raises:
         StoreUnavailableError: The server cannot be reached, or is not ready.
         StoreError: The server refuses this user, password or database.
     """
     deadline = connect_deadline(url, deadline)
-    arguments = connection_arguments(url, deadline.remaining_s())
-    connection: _RedisConnection = _CLASSES[url.scheme](**arguments, retry=Retry(NoBackoff(), 0))
+    arguments = connection_arguments(url, deadline.remaining_s(), socket_path)
+    connection_class = _CLASSES["unix" if socket_path else url.scheme]
+    connection: _RedisConnection = connection_class(**arguments, retry=Retry(NoBackoff(), 0))
     connection.deadline_s = deadline.deadline_s
     try:
         connection.connect()
@@ -233,14 +301,15 @@ def check_tls_files(url: StoreUrl) -> None:
             raise StoreError(f"{name}: file {value} does not exist", where=WHERE)
 
 
-def connection_arguments(url: StoreUrl, timeout_s: float) -> dict[str, Any]:
+def connection_arguments(url: StoreUrl, timeout_s: float, socket_path: str = "") -> dict[str, Any]:
     """Return a URL as arguments of redis-py's connection classes, except `retry`.
 
     Raises:
         StoreError: A file of the TLS options does not exist.
     """
     check_tls_files(url)
-    server = {"path": url.path} if url.scheme == "unix" else {"host": url.host, "port": url.port}
+    path = socket_path or (url.path if url.scheme == "unix" else "")
+    server = {"path": path} if path else {"host": url.host, "port": url.port}
     return {
         **server,
         **dict(url.tls),

@@ -40,6 +40,7 @@ class MemoryConnection(Connection):
     def __init__(self, fake: Any) -> None:
         self._fake = fake
         self.used_at = inf
+        self.closed = False
 
     @override
     def exchange(
@@ -55,6 +56,7 @@ class MemoryConnection(Connection):
 
     @override
     def close(self) -> None:
+        self.closed = True
         self._fake.disconnect()
 
     def _read_reply(self) -> Reply:

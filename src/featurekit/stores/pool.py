@@ -36,7 +36,7 @@ class Pool(ThreadPoolState[Connection]):
             if is_fresh or self._is_alive(connection, deadline):
                 return connection
         connection = self.connect(deadline)
-        self._count_connect()
+        self._count_connect(connection)
         return connection
 
     def _is_alive(self, connection: Connection, deadline: Deadline) -> bool:

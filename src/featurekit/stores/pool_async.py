@@ -36,7 +36,7 @@ class AsyncPool(LoopPoolState[AsyncConnection]):
             if is_fresh or await self._is_alive(connection, deadline):
                 return connection
         connection = await self.connect(deadline)
-        self._count_connect()
+        self._count_connect(connection)
         return connection
 
     async def _is_alive(self, connection: AsyncConnection, deadline: Deadline) -> bool:

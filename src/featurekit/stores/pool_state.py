@@ -12,9 +12,11 @@ cut one connection, it most likely cut the others too: then all idle ones are cl
 
 `generation` changes when the pool turns to another server; connections of an older generation
 are closed when they come back. Idle connections are a stack, so that surplus ones age and are
-noticed. Rejected alternatives: a lock around the stack (a `fork` can copy it while it is held;
-`deque` operations are atomic), and redis-py's pool (it has no permits with a deadline, and checks
-every connection at every use).
+noticed. A forked child closes all connections that it inherits, idle or in use, before any thread
+runs there: two processes that read from one connection get each other's replies. Rejected
+alternatives: a lock around the stack (a `fork` can copy it while it is held; `deque` operations are
+atomic), and redis-py's pool (it has no permits with a deadline, and checks every connection at every
+use).
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
+from weakref import ReferenceType, ref
 
 from typing_extensions import override
 
@@ -33,9 +36,13 @@ from featurekit.errors import StoreUnavailableError
 from featurekit.ports import ConnectionStats
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import pool_exhausted_error
+from featurekit.stores.forks import renew_after_fork
+from featurekit.stores.permits import NO_PERMIT, HeldPermit, Permits
 from featurekit.stores.url import StoreUrl
 
 ASYNC_MAX_CONNECTIONS = 64
+
+_renewal = threading.Lock()
 
 
 class _Closable(Protocol):
@@ -49,6 +56,8 @@ class _Closable(Protocol):
 
 class _ThreadConnection(_Closable, Protocol):
     """The part of a connection that a pool for threads needs."""
+
+    closed: bool
 
     def is_stale(self) -> bool: ...
 
@@ -84,7 +93,9 @@ class PoolState(Generic[C]):
     def _reset(self) -> None:
         self.idle: deque[C] = deque()
         self.round_trips = self.retries = 0
-        self._connects = self._waits = self._open = 0
+        self._connects = self._waits = 0
+        # Forgets connections by itself, should a signal handler interrupt the call that uses one.
+        self._opened: dict[ReferenceType[C], None] = {}
 
     def put(self, connection: C) -> None:
         """Take back a connection on which every request got its reply."""
@@ -92,7 +103,7 @@ class PoolState(Generic[C]):
 
     def discard(self, connection: C) -> None:
         """Close a connection that was in use."""
-        self._open -= 1
+        self._forget(connection)
         connection.close()
 
     def handle_loss(self, connection: C, error: OSError) -> None:
@@ -109,44 +120,58 @@ class PoolState(Generic[C]):
     @property
     def connection_stats(self) -> ConnectionStats:
         """Counters of the pool's connections."""
-        in_use = max(0, self._open - len(self.idle))
+        is_open = len(self._opened)
+        in_use = max(0, is_open - len(self.idle))
         return ConnectionStats(
-            self.round_trips, self.retries, self._connects, self._waits, self._open, in_use
+            self.round_trips, self.retries, self._connects, self._waits, is_open, in_use
         )
 
-    def _count_connect(self) -> None:
+    def _count_connect(self, connection: C) -> None:
         self._connects += 1
-        self._open += 1
+        self._opened[ref(connection, self._opened.pop)] = None
+
+    def _forget(self, connection: C) -> None:
+        self._opened.pop(ref(connection), None)
 
 
 class ThreadPoolState(PoolState[TC]):
     """Pool state shared by threads. A forked child starts with an empty pool.
 
     Attributes:
-        permits: How many more connections may be used; `None` without a limit.
+        permits: Limits the connections in use; `None` without a limit.
     """
+
+    def __init__(self, url: StoreUrl) -> None:
+        super().__init__(url)
+        renew_after_fork(self)
 
     @override
     def _reset(self) -> None:
         super()._reset()
-        self._pid = os.getpid()
         limit = self.url.max_connections
-        self.permits = threading.Semaphore(limit) if limit else None
+        self.permits = Permits(limit) if limit else None
+        self._pid = os.getpid()  # last: a thread that sees it sees the rest
 
-    def acquire_permit(self, deadline: Deadline) -> Callable[[], object]:
-        """Wait until one more connection may be used; return the function that ends its use.
+    @override
+    def put(self, connection: TC) -> None:
+        if not connection.closed:  # a forked child closed it
+            self.idle.append(connection)
+
+    def acquire_permit(self, deadline: Deadline) -> HeldPermit:
+        """Wait until one more connection may be used; the caller releases the permit.
 
         Raises:
             StoreUnavailableError: All connections stayed in use until the deadline.
         """
-        permits = self.permits
-        if permits is None:
-            return _release_nothing
-        if not permits.acquire(blocking=False):
+        if self.permits is None:
+            return NO_PERMIT
+        permit = self.permits.request()
+        if not permit.is_granted:
             self._waits += 1
-            if not permits.acquire(timeout=deadline.cap(deadline.attempt_timeout_s)):
+            if not permit.wait(deadline.cap(deadline.attempt_timeout_s)):
+                permit.release()
                 raise pool_exhausted_error(self.url, self.url.max_connections, deadline)
-        return permits.release
+        return permit
 
     def get_idle(self, now: float) -> TC | None:
         """Return an idle connection that needs no check, if there is one."""
@@ -202,13 +227,20 @@ class ThreadPoolState(PoolState[TC]):
         except IndexError:
             return None
 
-    def _check_process(self) -> None:
-        """After a fork, drop the parent's connections without sending a byte on them."""
-        if os.getpid() != self._pid:
-            inherited = self.idle
-            self._reset()
-            for connection in inherited:
+    def renew_in_child(self) -> None:
+        """Close the parent's connections without sending a byte on them, and start empty."""
+        inherited = list(self._opened)
+        self._reset()
+        for reference in inherited:
+            if (connection := reference()) is not None:
                 connection.close()
+
+    def _check_process(self) -> None:
+        """Start empty in a child that was forked without Python's knowledge, as by uWSGI."""
+        if os.getpid() != self._pid:
+            with _renewal:
+                if os.getpid() != self._pid:
+                    self.renew_in_child()
 
 
 class LoopPoolState(PoolState[LC]):
@@ -216,44 +248,46 @@ class LoopPoolState(PoolState[LC]):
 
     Attributes:
         loop: The event loop; `None` before the first call and after `close`.
-        permits: How many more connections may be used.
+        permits: Limits the connections in use.
     """
 
     def __init__(self, url: StoreUrl) -> None:
         super().__init__(url)
         self.loop: asyncio.AbstractEventLoop | None = None
         self._max_connections = url.max_connections or ASYNC_MAX_CONNECTIONS
-        self.permits = asyncio.Semaphore(self._max_connections)
+        self.permits = Permits(self._max_connections)
         self._closer: AsyncGenerator[None, None] | None = None
 
     async def bind_to_loop(self) -> None:
         """Bind the pool to the running event loop, with no connections."""
         self.idle = deque()
-        self._open = 0
-        self.permits = asyncio.Semaphore(self._max_connections)
+        self._opened = {}
+        self.permits = Permits(self._max_connections)
         self.loop = asyncio.get_running_loop()
         self._closer = _close_at_shutdown(self.idle)
         await anext(self._closer)
 
-    async def acquire_permit(self, deadline: Deadline) -> Callable[[], object]:
-        """Wait until one more connection may be used; return the function that ends its use.
+    async def acquire_permit(self, deadline: Deadline) -> HeldPermit:
+        """Wait until one more connection may be used; the caller releases the permit.
 
         Raises:
             StoreUnavailableError: All connections stayed in use until the deadline.
         """
         if asyncio.get_running_loop() is not self.loop:
             await self.bind_to_loop()
-        permits = self.permits
-        if not permits.locked():
-            await permits.acquire()
-            return permits.release
+        permit = self.permits.request()
+        if permit.is_granted:
+            return permit
         self._waits += 1
         try:
-            async with asyncio.timeout(deadline.cap(deadline.attempt_timeout_s)):
-                await permits.acquire()
-        except TimeoutError:
-            raise pool_exhausted_error(self.url, self._max_connections, deadline) from None
-        return permits.release
+            is_granted = await permit.wait_async(deadline.cap(deadline.attempt_timeout_s))
+        except BaseException:  # the task was cancelled
+            permit.release()
+            raise
+        if not is_granted:
+            permit.release()
+            raise pool_exhausted_error(self.url, self._max_connections, deadline)
+        return permit
 
     def get_idle(self, now: float) -> LC | None:
         """Return an idle connection that needs no check, if there is one."""
@@ -269,7 +303,8 @@ class LoopPoolState(PoolState[LC]):
         """Close all idle connections and leave the event loop."""
         closer, self._closer, self.loop = self._closer, None, None
         if closer is not None:
-            self._open -= len(self.idle)
+            for connection in self.idle:
+                self._forget(connection)
             await closer.aclose()
 
     async def follow_server(self, deadline: Deadline, now: float) -> None:
@@ -283,10 +318,6 @@ class LoopPoolState(PoolState[LC]):
                 return connection
             self.discard(connection)
         return None
-
-
-def _release_nothing() -> None:
-    """Release the permit of a pool without a limit."""
 
 
 async def _close_at_shutdown(idle: deque[LC]) -> AsyncGenerator[None, None]:

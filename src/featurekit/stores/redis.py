@@ -103,7 +103,7 @@ class RedisStore(ServerCommands):
         began = now = monotonic()
         retries = deadline.retries
         pool = self._pool
-        release_permit = pool.acquire_permit(deadline)
+        permit = pool.acquire_permit(deadline)
         try:
             while True:
                 try:
@@ -115,7 +115,7 @@ class RedisStore(ServerCommands):
                 pool.retries += 1
                 now = monotonic()
         finally:
-            release_permit()
+            permit.release()
 
     def _attempt(
         self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float

@@ -101,7 +101,7 @@ class AsyncRedisStore(AsyncOnlineStore):
         began = now = monotonic()
         retries = deadline.retries
         pool = self._pool
-        release_permit = await pool.acquire_permit(deadline)
+        permit = await pool.acquire_permit(deadline)
         try:
             while True:
                 try:
@@ -113,7 +113,7 @@ class AsyncRedisStore(AsyncOnlineStore):
                 pool.retries += 1
                 now = monotonic()
         finally:
-            release_permit()
+            permit.release()
 
     async def _attempt(
         self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float

@@ -6,8 +6,6 @@ ready.
 
 from __future__ import annotations
 
-import socket
-import ssl
 from time import monotonic
 from typing import Any
 
@@ -18,6 +16,7 @@ from featurekit.stores.cluster.routed_requests import to_error_reply
 from featurekit.stores.connection import INCOMPLETE, Connection, OnReply, connect, reply_reader
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import GarbledReplyError, user_text
+from featurekit.stores.permits import NO_PERMIT, HeldPermit
 from featurekit.stores.pipelined_load import WOULD_BLOCK
 from featurekit.stores.pool import Pool
 from featurekit.stores.url import StoreUrl
@@ -31,18 +30,18 @@ class NodeConnection(Connection):
 
     Attributes:
         values: The converted replies that have arrived.
+        permit: The permit of the call that uses the connection.
     """
 
-    __slots__ = ("_count", "_flags", "_on_reply", "_unsent", "values")
+    __slots__ = ("_count", "_on_reply", "_unsent", "permit", "values")
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection._connection)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(to_error_reply)
-        # A flag on each call keeps a plain socket's timeout as it is.
-        self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
         self._unsent = memoryview(b"")
         self._count = 0
         self._on_reply: OnReply = None
+        self.permit: HeldPermit = NO_PERMIT
         self.values: list[Any] = []
 
     def begin(self, data: bytes, count: int, timeout_s: float, on_reply: OnReply) -> bool:
@@ -139,13 +138,17 @@ class NodePool(Pool):
 
     def acquire_idle(self, now: float) -> NodeConnection | None:
         """Return an idle connection that needs no check, if there is one."""
-        if not self.idle or (self.permits and not self.permits.acquire(blocking=False)):
+        if not self.idle:
+            return None
+        permit = self.permits.try_acquire() if self.permits is not None else NO_PERMIT
+        if permit is None:
             return None
         connection = self.get_idle(now)
         if isinstance(connection, NodeConnection):
+            connection.permit = permit
             self.round_trips += 1
             return connection
-        self.release_permit()
+        permit.release()
         return None
 
     def acquire(self, deadline: Deadline) -> NodeConnection:
@@ -154,35 +157,33 @@ class NodePool(Pool):
         Raises:
             StoreError: No permit became free in time, or no connection could be opened.
         """
-        self.acquire_permit(deadline)
+        permit = self.acquire_permit(deadline)
         try:
             connection = self.get(deadline, monotonic())
         except BaseException:
-            self.release_permit()
+            permit.release()
             raise
         assert isinstance(connection, NodeConnection)  # noqa: S101 - made by `connect`
+        connection.permit = permit
         self.round_trips += 1
         return connection
 
     def release(self, connection: NodeConnection) -> None:
         """Take back a connection on which every request got its reply."""
+        # An idle connection holds no permit, not even if a signal handler raises in between.
+        permit, connection.permit = connection.permit, NO_PERMIT
         self.put(connection)
-        self.release_permit()
+        permit.release()
 
     def release_failed(self, connection: NodeConnection, error: OSError) -> None:
         """Close a connection that broke, and the idle ones, which probably broke too."""
         self.handle_loss(connection, error)
-        self.release_permit()
+        connection.permit.release()
 
     def abandon(self, connection: NodeConnection) -> None:
         """Close a connection whose replies are not awaited any more."""
         self.discard(connection)
-        self.release_permit()
-
-    def release_permit(self) -> None:
-        """Let another caller use a connection."""
-        if self.permits is not None:
-            self.permits.release()
+        connection.permit.release()
 
 
 def check_readonly(url: StoreUrl, reply: Reply) -> None:

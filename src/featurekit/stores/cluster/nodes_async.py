@@ -13,6 +13,7 @@ from featurekit.stores.cluster.routed_requests import to_error_reply
 from featurekit.stores.connection import OnReply, reply_reader
 from featurekit.stores.connection_async import AsyncConnection, connect
 from featurekit.stores.deadline import Deadline
+from featurekit.stores.permits import NO_PERMIT, HeldPermit
 from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.url import StoreUrl
 
@@ -24,6 +25,7 @@ class AsyncNodeConnection(AsyncConnection):
         super().__init__(plain._opened)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(to_error_reply)
         self._timeout: asyncio.TimerHandle | None = None
+        self.permit: HeldPermit = NO_PERMIT
 
     def begin(
         self, data: bytes, count: int, timeout_s: float, on_reply: OnReply
@@ -74,38 +76,43 @@ class AsyncNodePool(AsyncPool):
 
     async def acquire_idle(self, now: float) -> AsyncNodeConnection | None:
         """Return an idle connection that needs no check, if there is one."""
-        if asyncio.get_running_loop() is not self.loop or self.permits.locked():
+        if asyncio.get_running_loop() is not self.loop:
+            return None
+        if not self.idle or (permit := self.permits.try_acquire()) is None:
             return None
         idle = self.get_idle(now)
         if not isinstance(idle, AsyncNodeConnection):
+            permit.release()
             return None
-        await self.permits.acquire()  # returns at once, since a permit is free
+        idle.permit = permit
         self.round_trips += 1
         return idle
 
     async def acquire(self, deadline: Deadline) -> AsyncNodeConnection:
         """Return a connection; waits and raises like `NodePool.acquire`."""
-        await self.acquire_permit(deadline)
+        permit = await self.acquire_permit(deadline)
         try:
             usable = await self.get(deadline, monotonic())
         except BaseException:
-            self.permits.release()
+            permit.release()
             raise
         assert isinstance(usable, AsyncNodeConnection)  # noqa: S101 - made by `connect`
+        usable.permit = permit
         self.round_trips += 1
         return usable
 
     def release(self, used: AsyncNodeConnection) -> None:
         """Take back a connection; see `NodePool.release`."""
+        permit, used.permit = used.permit, NO_PERMIT
         self.put(used)
-        self.permits.release()
+        permit.release()
 
     def release_failed(self, broken: AsyncNodeConnection, error: OSError) -> None:
         """Close a connection that broke; see `NodePool.release_failed`."""
         self.handle_loss(broken, error)
-        self.permits.release()
+        broken.permit.release()
 
     def abandon(self, unread: AsyncNodeConnection) -> None:
         """Close a connection that still expects replies."""
         self.discard(unread)
-        self.permits.release()
+        unread.permit.release()

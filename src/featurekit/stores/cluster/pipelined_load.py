@@ -18,6 +18,7 @@ from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
 from featurekit.stores.cluster.nodes import NodePool
 from featurekit.stores.cluster.routed_requests import Redirect, RoutedRequests, to_error_reply
+from featurekit.stores.permits import NO_PERMIT, HeldPermit
 from featurekit.stores.pipelined_load import (
     NodeStream,
     PendingChunk,
@@ -85,6 +86,7 @@ class ClusterPipelinedLoad(PipelinedLoad):
         super().__init__(url)
         self._locate, self._node_pool = locate, node_pool
         self._execute, self._has_lost_slots = execute, has_lost_slots
+        self._permits: dict[Address, HeldPermit] = {}
 
     @override
     def prepare(self, chunk: Chunk) -> RoutedChunk:
@@ -114,19 +116,19 @@ class ClusterPipelinedLoad(PipelinedLoad):
 
     @override
     def open(self, address: Address) -> NodeStream:
-        pool = self.pool_of(address)
-        pool.acquire_permit(self.deadline)
+        permit = self.pool_of(address).acquire_permit(self.deadline)
         try:
-            return super().open(address)
+            stream = super().open(address)
         except BaseException:
-            pool.release_permit()
+            permit.release()
             raise
+        self._permits[address] = permit
+        return stream
 
     @override
     def detach(self, address: Address, error: OSError | None = None) -> NodeStream:
         stream = super().detach(address, error)
-        assert isinstance(stream.pool, NodePool)  # noqa: S101 - from `pool_of`
-        stream.pool.release_permit()
+        self._permits.pop(address, NO_PERMIT).release()
         return stream
 
     @override

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic, sleep
@@ -22,6 +21,8 @@ from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.topology import MIN_REFRESH_S, Topology, key_on_server
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
+from featurekit.stores.forks import renew_after_fork
+from featurekit.stores.permits import Permits
 from featurekit.stores.probe import fetch_capabilities, verify_row_writes
 from featurekit.stores.server_commands import scan_pages
 from featurekit.stores.url import Address, StoreUrl
@@ -36,11 +37,13 @@ class ClusterStore(ClusterClient[NodePool, list[Any]], OnlineStore):
         self._maintenance = Deadline(url.load_timeout_s, url.retries)
         self._capabilities: Capabilities | None = None
         self._writable: set[str] = set()
-        self._start()
+        self.renew_in_child()
+        renew_after_fork(self)
 
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._refreshing = threading.Lock()
+    def renew_in_child(self) -> None:
+        """Forget a refresh of the topology that was under way in the parent."""
+        self._refreshing = Permits(1)
+        self._pid = os.getpid()  # last: a thread that sees it sees the rest
 
     @property
     @override
@@ -150,17 +153,18 @@ class ClusterStore(ClusterClient[NodePool, list[Any]], OnlineStore):
     ) -> Topology:
         """Request the topology, unless another thread did since `seen`, or a moment ago."""
         if os.getpid() != self._pid:
-            self._start()
-        if not self._refreshing.acquire(timeout=deadline.cap(deadline.attempt_timeout_s)):
-            return self.topologies.known_or_fail()
+            self.renew_in_child()
+        permit = self._refreshing.request()
         try:
+            if not permit.wait(deadline.cap(deadline.attempt_timeout_s)):
+                return self.topologies.known_or_fail()
             topology = self.topologies.newer_than(seen)
             if topology is None:
                 topology = self.topologies.fetch(deadline, unresponsive)
                 self.close_departed(topology)
             return topology
         finally:
-            self._refreshing.release()
+            permit.release()
 
     def _primaries(self) -> list[Address]:
         """Return the primaries as of now; without a key, no server would answer `MOVED`."""
