@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from featurekit.errors import StoreError
+from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.stores import open_async_store
+from featurekit.stores.embedded_folder import ServerFolder
 from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
@@ -121,17 +123,160 @@ def test_files_of_a_dead_server_do_not_matter(folder: Path) -> None:
     assert server.status().pid != os.getpid()
 
 
-def test_a_long_path_has_its_socket_elsewhere(folder: Path) -> None:
+async def test_a_path_that_is_too_long_for_a_socket_works(folder: Path) -> None:
     deep = folder / ("deep" * 20) / "online"
     store = opened(f"embedded://{deep}")
     store.call("SET", "k", "1")
     server = EmbeddedServer(deep)
-    assert server.socket.parent.parent == Path(tempfile.gettempdir())
-    assert server.socket.parent.stat().st_mode & 0o777 == 0o700
+    assert server.socket.is_socket()
     assert server.stop()
     assert store.run([b"k"], [GET]) == [b"1"]
     store.close()
+    another = open_async_store(f"embedded://{deep}", Path())
+    assert await another.run([b"k"], [GET]) == [b"1"]
+    await another.close()
     server.stop()
+
+
+def call_and_close(folder: Path, *command: str) -> object:
+    store = opened(f"embedded://{folder}")
+    reply = store.call(*command)
+    store.close()
+    return reply
+
+
+@pytest.mark.parametrize("hard_links", [False, True], ids=["copied", "hard-linked socket"])
+def test_a_copied_folder_has_a_server_of_its_own(folder: Path, *, hard_links: bool) -> None:
+    original, copy = folder / "prod", folder / "staging"
+    call_and_close(original, "SET", "k", "original")
+    subprocess.run(["cp", "-r", original, copy], check=False, stderr=subprocess.DEVNULL)
+    (copy / "valkey.sock").unlink(missing_ok=True)
+    if hard_links:
+        os.link(original / "valkey.sock", copy / "valkey.sock")
+    call_and_close(copy, "SET", "k", "copy")
+    assert call_and_close(original, "GET", "k") == b"original"
+    assert call_and_close(copy, "GET", "k") == b"copy"
+    assert EmbeddedServer(copy).stop()
+    assert EmbeddedServer(original).stop()
+
+
+async def test_asyncio_never_uses_the_server_of_another_folder(folder: Path) -> None:
+    original, copy = folder / "prod", folder / "staging"
+    call_and_close(original, "SET", "k", "original")
+    copy.mkdir()
+    os.link(original / "valkey.sock", copy / "valkey.sock")
+    store = open_async_store(f"embedded://{copy}", Path())
+    assert await store.run([b"k"], [GET]) == [None]
+    await store.close()
+    EmbeddedServer(copy).stop()
+    EmbeddedServer(original).stop()
+
+
+def test_a_moved_folder_keeps_its_server(folder: Path) -> None:
+    before, after = folder / "a", folder / "b"
+    call_and_close(before, "SET", "k", "1")
+    pid = EmbeddedServer(before).status().pid
+    before.rename(after)
+    assert call_and_close(after, "GET", "k") == b"1"
+    status = EmbeddedServer(after).status()
+    assert (status.running, status.pid) == (True, pid)
+    assert EmbeddedServer(after).stop()
+    assert call_and_close(after, "GET", "k") == b"1"
+    EmbeddedServer(after).stop()
+
+
+def test_a_server_whose_socket_was_removed_is_replaced(folder: Path) -> None:
+    call_and_close(folder, "SET", "k", "1")
+    server = EmbeddedServer(folder)
+    lost = server.status().pid
+    server.socket.unlink()
+    status = server.status()
+    assert (status.running, status.pid) == (True, lost)
+    began = time.monotonic()
+    assert call_and_close(folder, "GET", "k") == b"1"
+    assert time.monotonic() - began < 20
+    assert lost not in server.place.lock_holders()
+
+
+def test_a_server_whose_files_were_removed_is_never_joined_by_another(folder: Path) -> None:
+    call_and_close(folder, "SET", "k", "1")
+    server = EmbeddedServer(folder)
+    lost = server.status().pid
+    for name in ("valkey.sock", "valkey.pid", "lock"):
+        (folder / name).unlink()
+    assert call_and_close(folder, "GET", "k") == b"1"
+    assert lost not in server.place.lock_holders()
+
+
+def test_a_server_whose_socket_was_removed_can_be_stopped(folder: Path) -> None:
+    call_and_close(folder, "SET", "k", "1")
+    server = EmbeddedServer(folder)
+    server.socket.unlink()
+    assert server.stop()
+    assert not server.status().running
+    assert call_and_close(folder, "GET", "k") == b"1"
+
+
+def test_a_child_forked_during_a_start_does_not_keep_the_lock(folder: Path) -> None:
+    server = EmbeddedServer(folder)
+    with server.place.try_lock() as lock:
+        assert lock
+        pid = os.fork()
+        if not pid:
+            signal.pause()
+    try:
+        assert call_and_close(folder, "SET", "k", "1") == b"OK"
+        kill(folder)
+        assert isinstance(call_and_close(folder, "DBSIZE"), int)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_only_this_user_can_read_the_data(folder: Path) -> None:
+    online = folder / "online"
+    (online / "appendonlydir").mkdir(parents=True)
+    online.chmod(0o755)
+    call_and_close(online, "SET", "k", "1")
+    EmbeddedServer(online).stop()
+    files = [path for path in online.rglob("*") if path.name != "online"]
+    assert any(path.name.endswith(".aof") for path in files)
+    assert {path: oct(path.stat().st_mode & 0o077) for path in files} == dict.fromkeys(
+        files, "0o0"
+    )
+    assert online.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_server_of_another_user_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(f"embedded://{folder}")
+    store.call("PING")
+    store.close()
+    monkeypatch.setattr(ServerFolder, "_peer_uid", lambda *_: 12345)
+    with pytest.raises(StoreError, match=r"runs as another user \(12345\)"):
+        store.call("PING")
+    with pytest.raises(StoreError, match="another user"):
+        EmbeddedServer(folder).stop()
+    monkeypatch.undo()
+
+
+def test_an_unreachable_server_is_named_by_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(f"embedded://{folder}?timeout=50ms&connect_timeout=50ms&retries=0")
+    store.call("PING")
+    pid = EmbeddedServer(folder).status().pid
+    monkeypatch.setattr("featurekit.stores.embedded_server.START_TIMEOUT_S", 0.1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnavailableError, match=re.escape(f"embedded://{folder}")):
+            store.run([b"k"], [GET])
+        with pytest.raises(StoreUnavailableError, match=re.escape(str(folder))):
+            store.run([b"k"], [GET])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    store.close()
 
 
 def test_a_relative_folder_is_relative_to_the_root(folder: Path) -> None:

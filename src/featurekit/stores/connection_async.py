@@ -8,6 +8,7 @@ replies it has. The invariants are those of `connection`.
 from __future__ import annotations
 
 import asyncio
+import socket
 from time import monotonic
 from typing import Any
 
@@ -98,6 +99,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
             timer.cancel()
             self._waiter = None
 
+    @property
+    def sock(self) -> socket.socket:
+        """The connected socket, to examine only."""
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        return sock
+
     @override
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._buffer
@@ -137,11 +144,15 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._opened.abort()
 
 
-async def connect(url: StoreUrl, deadline: Deadline | None = None) -> AsyncConnection:
+async def connect(
+    url: StoreUrl, deadline: Deadline | None = None, socket_path: str = ""
+) -> AsyncConnection:
     """Open a connection; see `featurekit.stores.connection.connect`."""
     limits = connect_deadline(url, deadline)
-    arguments = connection_arguments(url, limits.remaining_s())
-    opened = _CLASSES[url.scheme](**arguments, retry=Retry(NoBackoff(), 0))
+    arguments = connection_arguments(url, limits.remaining_s(), socket_path)
+    opened = _CLASSES["unix" if socket_path else url.scheme](
+        **arguments, retry=Retry(NoBackoff(), 0)
+    )
     # TCP or TLS and the login each take up to the timeout, unless the whole call is limited.
     steps = 1 if limits.bounds_call else 2
     try:

