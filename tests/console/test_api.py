@@ -74,7 +74,7 @@ def test_a_read_returns_text_type_status_and_remaining_ttl(client: TestClient) -
     assert (here["tx_count_7d"]["text"], here["tx_count_7d"]["status"]) == ("7", "present")
     assert 290_000 < here["tx_count_5m"]["ttl_ms"] <= 300_000
     assert (gone["country"]["text"], gone["country"]["status"]) == (None, "missing")
-    assert [row["found"] for row in result["rows"]] == [True, False]
+    assert [row["found_by"] for row in result["rows"]] == [{"user": True}, {"user": False}]
 
 
 def test_a_read_returns_the_same_read_in_python_curl_and_shell(

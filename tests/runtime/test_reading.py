@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
+from tests.cli.running import run, run_json
 from tests.promise.repos import commands, names
 from tests.servers import Server
 
@@ -115,6 +117,54 @@ def test_one_read_spans_two_entities(shop: FeatureStore, valkey: Server) -> None
     answer = shop.get_online_features("both", [{"user_id": "u1", "merchant_id": 9}])
     assert answer.to_dict()["tx_count_7d"] == [1]
     assert answer.statuses["sales"] == ["invalid"]
+
+
+async def test_a_row_is_found_only_if_all_its_entities_are(shop: FeatureStore) -> None:
+    rows = [
+        {"user_id": user, "merchant_id": merchant} for user in ("u1", "new") for merchant in (7, 8)
+    ]
+    for freshness in (False, True):
+        answer = shop.get_online_features("both", rows, freshness=freshness)
+        assert answer.found == [True, False, False, False]
+        assert answer.found_by == {
+            "user": [True, True, False, False],
+            "merchant": [True, False, True, False],
+        }
+        reader = shop.online_reader("both", freshness=freshness)
+        for records in (reader.read_many(rows), await reader.read_many_async(rows)):
+            assert [row.found for row in records] == answer.found
+            assert [row.found_by["user"] for row in records] == answer.found_by["user"]
+            assert pickle.loads(pickle.dumps(records[1])).found_by == {
+                "user": True,
+                "merchant": False,
+            }
+    row = shop.online_reader(FEATURES).read("new")
+    assert (row.found, row.found_by) == (False, {"user": False})
+    assert shop.get_online_features("both", []).found_by == {"user": [], "merchant": []}
+    await shop.close_async()
+
+
+def test_the_command_get_says_which_entity_is_not_found(
+    shop: FeatureStore, tmp_path: Path
+) -> None:
+    asked = ("--repo", str(tmp_path / "repo"), "get", "both")
+    result = run(*asked, "--entity", "user_id=new,merchant_id=7")
+    assert result.stdout.startswith("user_id new, merchant_id 7: nothing is stored for user\n")
+    document = run_json(*asked, "--entity", "user_id=new,merchant_id=7")
+    assert document["found_by"] == {"user": [False], "merchant": [True]}
+    assert document["found"] == [False]
+
+
+def test_an_entity_whose_key_is_of_another_type_is_not_found(
+    shop: FeatureStore, valkey: Server
+) -> None:
+    with valkey.client() as client:
+        client.set("fs:merchant:9", "text")
+    rows = [{"user_id": "u1", "merchant_id": 9}]
+    answer = shop.get_online_features("both", rows)
+    assert (answer.found, answer.found_by) == ([False], {"user": [True], "merchant": [False]})
+    [row] = shop.online_reader("both").read_many(rows)
+    assert row.found_by == {"user": True, "merchant": False}
 
 
 def test_a_composite_key_is_a_tuple_or_a_dict(shop: FeatureStore) -> None:

@@ -29,6 +29,7 @@ def test_a_service_returns_one_row_per_entity_in_order(client: TestClient) -> No
     rows = client.post(SERVICE, json=body).json()["rows"]
     assert [row["entity"] for row in rows] == body["entities"]
     assert [row["found"] for row in rows] == [False, True, False]
+    assert rows[1]["found_by"] == {"user": True}
     assert rows[1]["features"] == {
         "country": {"value": "NO", "status": "present"},
         "tx_count_7d": {"value": 3, "status": "present"},
@@ -48,6 +49,12 @@ def test_a_list_of_features_can_be_read(client: TestClient) -> None:
     assert answer["rows"][0]["features"] == {
         "profile__country": {"value": "NO", "status": "present"}
     }
+
+
+def test_a_row_is_found_only_if_all_its_entities_are(client: TestClient) -> None:
+    body = {"entities": [{"user_id": "u1", "merchant_id": 8}]}
+    [row] = client.post("/v1/services/both/read", json=body).json()["rows"]
+    assert (row["found"], row["found_by"]) == (False, {"user": True, "merchant": False})
 
 
 def test_freshness_adds_the_remaining_ttl_and_the_event_age(

@@ -118,6 +118,20 @@ def group_offsets(plan: ReadPlan) -> tuple[int, ...]:
     return tuple(sum(sizes[:i]) for i in range(len(sizes)))
 
 
+def group_spans(plan: ReadPlan) -> dict[str, tuple[int, int]]:
+    """Return for each entity the range of its fields in the cells of a row."""
+    pairs = zip(plan.groups, group_offsets(plan), strict=True)
+    return {group.key.entity: (start, start + len(group.fields)) for group, start in pairs}
+
+
+def any_stored(cells: Cells, span: tuple[int, int]) -> bool:
+    """Return whether a range of a row's cells has a stored value, of any age."""
+    part = cells[span[0] : span[1]]
+    if type(cells) is list:  # without errors
+        return part.count(None) < len(part)
+    return any(cell is not None and not isinstance(cell, ErrorReply) for cell in part)
+
+
 def requests_function(
     names: Sequence[str], *, ttls: Sequence[str] = (), key_ttl: bool = False
 ) -> tuple[RequestsFunction, int]:

@@ -14,8 +14,10 @@ from featurekit.lower.read import (
     AbsentCounters,
     Cell,
     RowDecoder,
+    any_stored,
     decode_row_by_cell,
     decoder_expressions,
+    group_spans,
 )
 from featurekit.plan import ReadPlan
 from featurekit.types import DECODE_ERRORS
@@ -33,14 +35,20 @@ class Record:
 
     _plan: ClassVar[ReadPlan]
     _names: ClassVar[tuple[str, ...]]
+    _spans: ClassVar[dict[str, tuple[int, int]]]
 
     _cells: list[Cell]
     _freshness: tuple[float | None, ...]
 
     @property
     def found(self) -> bool:
-        """Whether any of the requested features is stored for this row's entities, of any age."""
-        return any(cell is not None and not isinstance(cell, ErrorReply) for cell in self._cells)
+        """Whether each entity of this row has any of the requested features stored, of any age."""
+        return all(any_stored(self._cells, span) for span in self._spans.values())
+
+    @property
+    def found_by(self) -> dict[str, bool]:
+        """Maps each entity to whether any of its requested features is stored, of any age."""
+        return {name: any_stored(self._cells, span) for name, span in self._spans.items()}
 
     @property
     def error(self) -> str:
@@ -111,12 +119,14 @@ def record_class(plan: ReadPlan) -> type[Record]:
         f" __slots__ = {tuple(slots)!r}\n"
         " _plan = PLAN\n"
         " _names = NAMES\n"
+        " _spans = SPANS\n"
         " def __init__(s, values, cells, freshness=()):\n"
         "  s._cells = cells\n"
         "  s._freshness = freshness\n"
         f"  {targets}, = values\n"
     )
     known = {"Record": Record, "PLAN": plan, "NAMES": names, "__name__": __name__}
+    known["SPANS"] = group_spans(plan)
     return cast("type[Record]", build("Row", source, known))
 
 

@@ -14,8 +14,10 @@ from featurekit.lower.read import (
     Cells,
     PartialRow,
     absent_status,
+    any_stored,
     decode_row_by_cell,
     group_offsets,
+    group_spans,
 )
 from featurekit.plan import ReadPlan
 from featurekit.wire import ErrorReply
@@ -34,6 +36,7 @@ class ResponseSchema:
         cells: The index of each column's cell in a row's cells.
         present: The statuses of a row with all values present.
         absent: The statuses of a row without any value.
+        spans: Maps each entity to the range of its fields in a row's cells.
     """
 
     plan: ReadPlan
@@ -41,6 +44,7 @@ class ResponseSchema:
     cells: tuple[int, ...]
     present: tuple[str, ...]
     absent: tuple[str, ...]
+    spans: dict[str, tuple[int, int]]
 
     @classmethod
     def of(cls, plan: ReadPlan) -> Self:
@@ -52,6 +56,7 @@ class ResponseSchema:
             cells=tuple(offsets[column.group] + column.slot for column in columns),
             present=(PRESENT,) * len(columns),
             absent=tuple(absent_status(column.field) for column in columns),
+            spans=group_spans(plan),
         )
 
     def statuses(self, cells: Cells) -> tuple[str, ...]:
@@ -144,8 +149,17 @@ class OnlineResponse:
 
     @property
     def found(self) -> list[bool]:
-        """For each row, whether any of its features is stored, even if stale."""
-        return [_any_stored(row[-1]) for row in self._rows]
+        """For each row, whether each of its entities has a requested feature stored, even if stale."""
+        spans = self._schema.spans.values()
+        return [all(any_stored(row[-1], span) for span in spans) for row in self._rows]
+
+    @property
+    def found_by(self) -> dict[str, list[bool]]:
+        """Maps each entity to `n` booleans: whether any of its requested features is stored."""
+        return {
+            name: [any_stored(row[-1], span) for row in self._rows]
+            for name, span in self._schema.spans.items()
+        }
 
     @property
     def errors(self) -> dict[int, str]:
@@ -217,9 +231,3 @@ class OnlineResponse:
         names = self._schema.names
         listed = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
         return f"<OnlineResponse: {len(self)} rows of {listed}>"
-
-
-def _any_stored(cells: Cells) -> bool:
-    if type(cells) is list:  # without errors
-        return cells.count(None) < len(cells)
-    return any(cell is not None and not isinstance(cell, ErrorReply) for cell in cells)

@@ -110,22 +110,29 @@ def _rows_document(
     columns = map(json_column, cached.encoders, response.columns())
     answers = zip(
         entities,
-        response.found,
+        _found_by_rows(response),
         zip(*columns, strict=True),
         response.statuses_by_row(),
         strict=True,
     )
     rows: list[dict[str, Any]] = []
     names = cached.names
-    for entity, found, values, statuses in answers:
+    for entity, found_by, values, statuses in answers:
         cells = zip(names, values, statuses)  # noqa: B905 - all are as wide as the plan
         features = {n: {"value": value, "status": status} for n, value, status in cells}
-        rows.append({"entity": entity, "found": found, "features": features})
+        found = all(found_by.values())
+        row = {"entity": entity, "found": found, "found_by": found_by, "features": features}
+        rows.append(row)
     if response.freshness:
         _add_freshness(rows, response)
     for index, reason in response.errors.items():
         rows[index]["error"] = reason
     return rows
+
+
+def _found_by_rows(response: OnlineResponse) -> list[dict[str, bool]]:
+    found_by = response.found_by
+    return [dict(zip(found_by, row, strict=True)) for row in zip(*found_by.values(), strict=True)]
 
 
 def _add_freshness(rows: list[dict[str, Any]], response: OnlineResponse) -> None:

@@ -10,7 +10,12 @@ from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
 from featurekit.types.codec import Codec, DType, JsonSchema, short_repr
-from featurekit.types.json_values import dump_json, load_json, load_json_floats
+from featurekit.types.json_values import (
+    check_surrogates,
+    dump_json,
+    load_json,
+    load_json_floats,
+)
 
 _NOT_FINITE = frozenset({b"nan", b"inf", b"-inf"})
 
@@ -63,6 +68,8 @@ class ArrayCodec(Codec):
             raise ValueError(f"{short_repr(data)} is not {self.noun}")
         if json_type is float and not all(map(math.isfinite, items)):
             raise ValueError(f"{short_repr(data)} has a number that is not finite")
+        if b"\\u" in data:
+            check_surrogates(data, items)
         if self.element.json_ready and not self.element.is_integer:
             return items
         return [self.element.from_json(item) for item in items]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar
@@ -25,6 +26,19 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is outside float64")
+    return number
+
+
+_FEW_FLOATS = 16
+_BYTES_PER_FLOAT = 50
+_LONG_EXPONENT = re.compile(rb"e\+?[0-9]{3}")
+_BLOCK = 100
+"""A number with a shorter exponent is within float64 unless it has over 200 digits: a whole block."""
+
+_load_finite = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 load_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
 load_json_floats = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float).decode
 
@@ -68,13 +82,20 @@ class JsonCodec(Codec):
 
     @override
     def decode(self, data: bytes) -> object:
+        load = _load_finite if _may_overflow(data) else load_json
         try:
-            value: object = load_json(data.decode())
+            value: object = load(data.decode())
         except RecursionError:
             raise ValueError(f"JSON has more than {MAX_DEPTH} levels of nesting") from None
         if value is None:
             raise ValueError("null is not a value")
+        if b"\\u" in data:
+            check_surrogates(data, value)
         return value
+
+    @override
+    def display_text(self, value: object) -> str:
+        return dump_json(value)
 
     @override
     def parse(self, text: str) -> object:
@@ -107,6 +128,26 @@ class JsonCodec(Codec):
     @override
     def decoder_globals(self) -> dict[str, object]:
         return {"_json": self.decode}
+
+
+def check_surrogates(data: bytes, value: object) -> None:
+    """Raise `ValueError` if the JSON value of stored bytes contains half of a surrogate pair."""
+    if b"\\ud" in data or b"\\uD" in data:
+        dump_json(value).encode()
+
+
+def _may_overflow(data: bytes) -> bool:
+    """Return whether to check each number of a JSON text, because one may be outside float64.
+
+    Python reads `1e400` as infinity. To check each number doubles the time of a long list, so the
+    text is searched first if much of it is fractions.
+    """
+    return (
+        data.count(b".") <= _FEW_FLOATS + len(data) // _BYTES_PER_FLOAT
+        or b"E" in data
+        or _LONG_EXPONENT.search(data) is not None
+        or any(data[i : i + _BLOCK].isdigit() for i in range(0, len(data), _BLOCK))
+    )
 
 
 def _is_leaf(value: object) -> bool:

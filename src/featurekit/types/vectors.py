@@ -71,6 +71,11 @@ class VectorCodec(Codec):
     def decode(self, data: bytes) -> object:
         if len(data) != 4 * self.dtype.size:
             raise ValueError(f"{len(data)} bytes are not {self.noun}")
+        # The high byte of a number from 2**127 on, and of one that is not finite; rare, so that most
+        # vectors are checked without a look at each number.
+        high = data[3::4]
+        if (b"\x7f" in high or b"\xff" in high) and not all(map(math.isfinite, _unpack(data))):
+            raise ValueError(f"{self.noun} has a number that is not finite")
         return _float32_reader()(data)
 
     @override

@@ -163,6 +163,7 @@ def _response_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, ob
         },
         "statuses": response.statuses,
         "found": response.found,
+        "found_by": response.found_by,
     }
     if response.freshness:
         document |= {"seconds_left": response.freshness, "ages": response.ages}
@@ -192,7 +193,10 @@ def _print_entity(plan: ReadPlan, response: OnlineResponse, index: int) -> None:
         f"{name} {codec_of(dtypes[name]).display_text(key_values[index])}"
         for name, key_values in response.entities.items()
     ]
-    suffix = "" if response.found[index] else ": nothing is stored"
+    absent = [entity for entity, found in response.found_by.items() if not found[index]]
+    suffix = ": nothing is stored" if absent else ""
+    if absent and len(response.found_by) > 1:
+        suffix += f" for {' and '.join(absent)}"
     print_line(Styled(", ".join(keys), "bold"), suffix)
     has_ages = any(age is not None for ages in response.ages.values() for age in ages)
     headings = ["feature", "value", "status"]

@@ -229,11 +229,11 @@ def _row_documents(
     plan: ReadPlan, response: OnlineResponse, rows: Sequence[dict[str, object]]
 ) -> list[dict[str, object]]:
     values, statuses, freshness = response.to_dict(), response.statuses, response.freshness
-    ages, found, errors = response.ages, response.found, response.errors
+    ages, found, errors = response.ages, response.found_by, response.errors
     return [
         {
             "keys": {name: str(value) for name, value in row.items()},
-            "found": found[index],
+            "found_by": {entity: flags[index] for entity, flags in found.items()},
             "error": errors.get(index, ""),
             "cells": [
                 {

@@ -195,11 +195,19 @@ def row_schema(keys: Schema, features: Schema) -> Schema:
     """Return the schema of a row in a response."""
     members: dict[str, Schema] = {
         "entity": keys,
-        "found": {"type": "boolean", "description": "Whether any of the features is stored."},
+        "found": {
+            "type": "boolean",
+            "description": "Whether `found_by` is true for every entity.",
+        },
+        "found_by": {
+            "type": "object",
+            "additionalProperties": {"type": "boolean"},
+            "description": "Whether any of the features is stored, by entity.",
+        },
         "features": features,
         "error": {"type": "string", "description": "Why the row could not be read."},
     }
-    return closed_object(members, ["entity", "found", "features"])
+    return closed_object(members, ["entity", "found", "found_by", "features"])
 
 
 def rows_schema(row: Schema) -> Schema:

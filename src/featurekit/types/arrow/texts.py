@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
 from featurekit.types.arrow.form import ArrowForm, Unencodable
+from featurekit.types.json_values import dump_json
 
 _ESCAPED = r'["\\\x00-\x1f]'
 """Characters that JSON escapes in a string."""
@@ -75,8 +76,7 @@ class JsonForm(ArrowForm):
 
     @override
     def from_values(self, values: list[object]) -> Any:
-        encode = self.codec.encode
-        texts = [None if value is None else encode(value).decode() for value in values]
+        texts = [None if value is None else dump_json(value) for value in values]
         return pa.array(texts, self.arrow_type)
 
     @override

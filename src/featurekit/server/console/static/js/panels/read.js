@@ -164,6 +164,7 @@ class ReadPanel {
       };
     });
     const present = row.cells.filter((cell) => cell.status === "present").length;
+    const absent = Object.keys(row.found_by).filter((entity) => !row.found_by[entity]);
     const links = this.pickers.map((picker) => {
       const id = picker.value[Math.min(index, picker.value.length - 1)];
       return id && el("span", {}, inspectLink(picker.about.name, id));
@@ -172,7 +173,7 @@ class ReadPanel {
       name,
       { id: `row-${index}`, note: `${present} of ${row.cells.length} present`, tools: el("span", { class: "inspect-links" }, el("span", { class: "quiet" }, "inspect"), links) },
       row.error && message("bad", row.error),
-      row.found || row.error ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or its TTL expired. Inspect shows the details."),
+      !absent.length || row.error ? null : message("warn", `Nothing is stored for this ${absent.join(" and ")}.`, "It was never written, or its TTL expired. Inspect shows the details."),
       table(`Features of ${name}`, COLUMNS, cells, { compact: true }),
     );
   }
