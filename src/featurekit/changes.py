@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
-from featurekit.plan import EntityPlan, FieldPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.plan import EntityPlan, FieldPlan, LoadLimits, RepoPlan, ServicePlan, ViewPlan
 from featurekit.types import DType, codec_of
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
@@ -253,6 +253,7 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     yield from _diff_duration(subject, "ttl", old.ttl_ms, new.ttl_ms)
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
     yield from _diff_settings(subject, old, new)
+    yield from _diff_limits(subject, old.limits, new.limits)
     if (old.source, old.stream) != (new.source, new.stream):
         yield Change("compatible", subject, "another source")
     names = [[field.name for field in view.fields] for view in (old, new)]
@@ -270,6 +271,17 @@ def _diff_settings(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Chang
     if old.future_rows != new.future_rows:
         detail = f"future rows {old.future_rows} -> {new.future_rows}"
         yield Change("compatible", subject, detail)
+
+
+def _diff_limits(subject: str, old: LoadLimits, new: LoadLimits) -> Iterator[Change]:
+    for name, attribute, text in (
+        ("min_rows", "min_rows", _value_text),
+        ("max_source_age", "max_source_age_ms", _duration_or_none),
+        ("max_rejected", "max_rejected", _value_text),
+    ):
+        was, now = getattr(old, attribute), getattr(new, attribute)
+        if was != now:
+            yield Change("compatible", subject, f"{name} {text(was)} -> {text(now)}")
 
 
 def _diff_duration(subject: str, name: str, old_ms: int, new_ms: int) -> Iterator[Change]:
@@ -351,6 +363,10 @@ def _time_text(time_ms: int) -> str:
     """Return a time in UTC, rounded up to seconds."""
     time = datetime.fromtimestamp(-(-time_ms // 1000), UTC)
     return time.isoformat().replace("+00:00", "Z")
+
+
+def _duration_or_none(duration_ms: int | None) -> str:
+    return "none" if duration_ms is None else _duration_text(duration_ms)
 
 
 def _duration_text(duration_ms: int) -> str:

@@ -178,6 +178,24 @@ StreamPlan = RedisStreamPlan | KafkaTopicPlan
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """What a load must meet; `None` for anything.
+
+    Attributes:
+        min_rows: The rows that the source must have.
+        max_source_age_ms: How old the newest event time may be when the load starts.
+        max_rejected: The share of the rows that may be rejected, 0 to 1.
+    """
+
+    min_rows: int | None = None
+    max_source_age_ms: int | None = None
+    max_rejected: float | None = None
+
+
+NO_LIMITS = LoadLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class ViewPlan:
     """How one feature view is written.
 
@@ -195,6 +213,7 @@ class ViewPlan:
         max_ahead_ms: How far ahead of the clock an event's time may be.
         source: The source of a batch view; `None` if a program writes it.
         stream: The source of a stream view; `None` if a program writes it.
+        limits: What a load of a batch view must meet.
     """
 
     name: str
@@ -210,6 +229,7 @@ class ViewPlan:
     max_ahead_ms: int = 300_000
     source: SourcePlan | None = None
     stream: StreamPlan | None = None
+    limits: LoadLimits = NO_LIMITS
 
     @property
     def event_time_field(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import BadRowError, MaterializeError, SourceError
+from featurekit.errors import BadRowError, DefinitionError, MaterializeError, SourceError
 from tests.cli.running import run, table_cells
-from tests.promise.repos import applied
+from tests.promise.repos import applied, write_repo
 from tests.servers import Server
 
 VIEWS = """
@@ -121,3 +122,114 @@ def test_a_load_records_its_window_and_the_newest_event_time(store: FeatureStore
     assert (report.window_start_ms, report.window_end_ms) == (None, None)
     assert report.newest_event_ms == 2000
     assert store.write_batch("first", {"u1": {}}).newest_event_ms is None
+
+
+def limited(folder: Path, url: str, limits: str) -> AbstractContextManager[FeatureStore]:
+    """A store whose views have limits for their loads."""
+    definitions = VIEWS.replace("expires: field", f"expires: field\n      {limits}")
+    return applied(folder, url, definitions)
+
+
+def test_a_source_with_too_few_rows_fails_before_the_first_write(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with limited(tmp_path, valkey.url, "min_rows: 3") as store:
+        write_rows(tmp_path, "first", [1, 2])
+        with pytest.raises(SourceError, match="has 2 rows, fewer than min_rows 3"):
+            store.materialize(["first"])
+        assert not store.get_online_features(["first"], [{"user_id": "u0"}]).to_rows()[0][
+            "first_n"
+        ]
+        [status] = [each for each in store.status() if each.view == "first"]
+        assert "min_rows" in status.error
+        write_rows(tmp_path, "first", [1, 2, 3])
+        [report] = store.materialize(["first"])
+        assert report.rows_written == 3
+        assert store.write_batch("first", {"u1": {}}).rows_written == 1
+
+
+def test_a_source_whose_newest_row_is_too_old_fails_before_the_first_write(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with limited(tmp_path, valkey.url, "max_source_age: 36h") as store:
+        write_rows(tmp_path, "first", [1, 2])
+        with pytest.raises(SourceError, match=r"is \d+d\w* old, more than max_source_age 1d12h"):
+            store.materialize(["first"])
+        write_rows(tmp_path, "first", [])
+        with pytest.raises(SourceError, match="no row with a time"):
+            store.materialize(["first"])
+        result = run("--repo", str(tmp_path), "status")
+        assert "failed" in result.stdout
+        assert "max_source_age" in result.stdout
+
+
+def test_a_load_stops_when_it_rejects_more_than_its_share(tmp_path: Path, valkey: Server) -> None:
+    with limited(tmp_path, valkey.url, "max_rejected: 0.25") as store:
+        write_rows(tmp_path, "first", [1, 2, 3, -1])
+        [report] = store.materialize(["first"], on_bad_row="skip")
+        assert (report.rows_written, report.rows_rejected) == (3, 1)
+        write_rows(tmp_path, "first", [1, 2, -3, -1])
+        with pytest.raises(
+            BadRowError, match=r"2 of 4 rows rejected, more than max_rejected 0\.25"
+        ):
+            store.materialize(["first"], on_bad_row="skip")
+        write_rows(tmp_path, "first", [-1] * 5)
+        with pytest.raises(BadRowError, match="5 of 5 rows"):
+            store.materialize(["first"], on_bad_row="skip")
+        with pytest.raises(BadRowError, match="1 of 1 rows"):
+            store.write_batch("first", {"u1": {"first_n": -1}}, on_bad_row="skip")
+        result = run("--repo", str(tmp_path), "materialize", "first", "--on-bad-row", "skip")
+        assert result.exit_code == 1
+        assert "max_rejected" in result.stderr
+
+
+def test_a_load_that_rejects_all_rows_shows_as_failed(store: FeatureStore) -> None:
+    write_rows(store.path, "first", [-1, -2])
+    [report] = store.materialize(["first"], on_bad_row="skip")
+    [status] = [each for each in store.status() if each.view == "first"]
+    assert (report.rows_written, status.rejected) == (0, 2)
+    assert status.error == "no row was written: 2 of 2 were rejected"
+    assert status.late
+    assert status.newest_event_ms == 2000
+
+
+@pytest.mark.parametrize(
+    ("limits", "source", "problem"),
+    [
+        ("min_rows: 0", "source:", "expected a whole number above 0"),
+        ("max_rejected: 1.5", "source:", "expected a number from 0 to 1"),
+        ("max_source_age: 2", "source:", "expected a duration"),
+        ("max_source_age: 1h", "# source:", "max_source_age has no effect"),
+        ("min_rows: 1", "# source:", "min_rows has no effect"),
+    ],
+)
+def test_limits_that_cannot_be_obeyed_are_refused(
+    tmp_path: Path, limits: str, source: str, problem: str
+) -> None:
+    definitions = VIEWS.replace("expires: field", f"expires: field\n      {limits}")
+    write_repo(tmp_path, "memory://", definitions.replace("source:", source))
+    with pytest.raises(DefinitionError, match=problem):
+        FeatureStore(tmp_path)
+
+
+def test_a_source_age_needs_a_timestamp_field(tmp_path: Path) -> None:
+    definitions = VIEWS.replace("expires: field", "expires: field\n      max_source_age: 1h")
+    write_repo(tmp_path, "memory://", definitions.replace(", timestamp_field: t", ""))
+    with pytest.raises(DefinitionError, match="needs the times of the rows"):
+        FeatureStore(tmp_path)
+
+
+def test_changes_of_limits_show_in_a_plan_and_their_absence_keeps_the_fingerprint(
+    tmp_path: Path, valkey: Server
+) -> None:
+    limits = "min_rows: 5\n      max_source_age: 36h\n      max_rejected: 0.01"
+    with applied(tmp_path, valkey.url, VIEWS) as store:
+        assert "min_rows" not in (tmp_path / "registry.json").read_text()
+        definitions = VIEWS.replace("expires: field", f"expires: field\n      {limits}", 1)
+        (tmp_path / "features.yaml").write_text(definitions)
+        store.reload_definitions()
+        assert [(c.kind, c.detail) for c in store.plan()] == [
+            ("compatible", "min_rows none -> 5"),
+            ("compatible", "max_source_age none -> 36h"),
+            ("compatible", "max_rejected none -> 0.01"),
+        ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.models.definitions import Entity, FeatureView
+from featurekit.models.definitions import Batch, Entity, FeatureView
 from featurekit.models.fields import FieldSpec
 from featurekit.plan import (
+    NO_LIMITS,
     EntityPlan,
     FieldPlan,
+    LoadLimits,
     RemovedEntityPlan,
     RepoPlan,
     ServicePlan,
@@ -84,6 +86,15 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
         max_ahead_ms=view.stream.max_ahead if view.stream else 0,
         source=compile_source(view.batch.source) if view.batch and view.batch.source else None,
         stream=compile_stream(project, view) if view.stream else None,
+        limits=_compile_limits(view.batch) if view.batch else NO_LIMITS,
+    )
+
+
+def _compile_limits(batch: Batch) -> LoadLimits:
+    return LoadLimits(
+        min_rows=batch.min_rows,
+        max_source_age_ms=batch.max_source_age,
+        max_rejected=batch.max_rejected,
     )
 
 

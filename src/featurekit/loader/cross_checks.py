@@ -30,6 +30,7 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_entity_exists(declarations, view)
         problems += value_problems(view)
         problems += _check_field_ttls(view)
+        problems += _check_load_limits(view)
         if (entity := entities.get(view.model.entity)) is not None:
             problems += _check_field_names(view, entity)
             problems += _check_columns(view, entity)
@@ -94,6 +95,26 @@ def _check_field_ttls(item: Declaration[FeatureView]) -> Iterator[LocatedProblem
                 "entity's key",
                 "remove it, or set `expires: field` under `batch`",
             )
+
+
+def _check_load_limits(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    batch = item.model.batch
+    if batch is None or item.names("batch") is None:
+        return
+    has_source = "source" in (item.names("batch") or ())
+    for key, value in (("min_rows", batch.min_rows), ("max_source_age", batch.max_source_age)):
+        if value is not None and not has_source:
+            yield LocatedProblem(
+                item.key_at("batch", key),
+                f"{item.label}: {key} has no effect, because the view has no source",
+                "remove it, or add a `source:` under `batch`",
+            )
+    if batch.max_source_age and batch.source and batch.source.timestamp_field is None:
+        yield LocatedProblem(
+            item.key_at("batch", "max_source_age"),
+            f"{item.label}: max_source_age needs the times of the rows",
+            "add `timestamp_field:` to the source",
+        )
 
 
 def _check_field_names(

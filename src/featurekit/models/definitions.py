@@ -19,6 +19,8 @@ from featurekit.models.scalars import (
     FieldName,
     NonEmptyText,
     PlainScalar,
+    PositiveInt,
+    Share,
     Text,
     format_raw,
 )
@@ -136,6 +138,21 @@ class Batch(Model):
         default="skip",
         description="What a load does with rows whose time is after its own start: leave them out "
         "and count them, or load them; for example `future_rows: load`.",
+    )
+    min_rows: PositiveInt | None = Field(
+        default=None,
+        description="Rows that the source must have; with fewer, a load fails before it writes, "
+        "for example `min_rows: 1000`.",
+    )
+    max_source_age: Duration | None = Field(
+        default=None,
+        description="Maximum age of the newest row of the source by its `timestamp_field`; if it "
+        "is older, a load fails before it writes, for example `max_source_age: 36h`.",
+    )
+    max_rejected: Share | None = Field(
+        default=None,
+        description="Share of the rows that a load with `--on-bad-row skip` may reject, 0 to 1; "
+        "with more, it stops and fails, for example `max_rejected: 0.01`.",
     )
     source: BatchSource | None = Field(
         default=None,

@@ -215,6 +215,13 @@ def _integer_from(minimum: int, expected: str) -> Callable[[object], int]:
     return validate
 
 
+def _validate_share(raw: object) -> float:
+    value = resolve_plain(raw)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueRefusedError(f"found {format_raw(raw)}, expected a number from 0 to 1")
+    return float(value)
+
+
 def _validate_non_empty(text: str) -> str:
     if not text.strip():
         raise ValueRefusedError("found nothing, expected text")
@@ -268,6 +275,11 @@ NonNegativeInt = Annotated[
     int,
     PlainValidator(_integer_from(0, "a whole number, 0 or more")),
     WithJsonSchema({"type": "integer", "minimum": 0}),
+]
+Share = Annotated[
+    float,
+    PlainValidator(_validate_share),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
 ]
 TextList = Annotated[
     tuple[NonEmptyText, ...],

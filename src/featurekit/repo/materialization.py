@@ -29,6 +29,7 @@ from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import MaterializeReport, OnProgress, progress_callback, send_batches
+from featurekit.runtime.load_limits import check_rejected, check_source
 from featurekit.runtime.load_rows import InputRow, RejectedRows, encode_rows
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.tracing import STORE, span
@@ -68,7 +69,7 @@ class Materializer:
         """Load a view from its source, within the window of the report."""
         with self._load(view, report) as lock:
             source: BatchSource = _import_sources().open_source(view.source, self.root)
-            self._load_table(view, source, lock, report)
+            self._load_table(view, source, lock, report, is_declared=True)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from Arrow, pandas or polars data, or from `{id: {field: value}}`."""
@@ -99,18 +100,32 @@ class Materializer:
             if rejects is not None and rejects.rows:
                 report.reasons += rejects.reasons[:_MAX_REASONS]
                 report.rejects_path = str(self._write_rejects(view, rejects))
+            check_rejected(view, report, report.rows_read)
         return report
 
     def _load_table(
-        self, view: ViewPlan, source: BatchSource, lock: ViewLock, report: MaterializeReport
+        self,
+        view: ViewPlan,
+        source: BatchSource,
+        lock: ViewLock,
+        report: MaterializeReport,
+        *,
+        is_declared: bool = False,
     ) -> None:
-        """Load the record batches of a source."""
+        """Load the record batches of a source; `is_declared` if it is the source of the view."""
         from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
 
         latest_ms = report.started_ms if view.future_rows == "skip" else None
         scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
+        if is_declared:
+            check_source(view, report)
+
+        def check() -> None:
+            lock.check()
+            check_rejected(view, report, scan.rows_read)
+
         rejects = RejectedRowsFile(self._rejects_path(view))
         try:
             prepared = encode_tables(
@@ -120,7 +135,7 @@ class Materializer:
                 lambda row: source.locate(view, row),
                 self.store.capabilities,
             )
-            on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, lock.check)
+            on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
             send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
         finally:
             rejects.close()
@@ -187,7 +202,7 @@ class Materializer:
 
     def _load_record(self, report: MaterializeReport, error: str) -> LoadRecord:
         ended_ms = good_ms = now_ms()
-        if error:
+        if error or (report.rows_rejected and not report.rows_written):
             before = self.history.last_loads([report.view]).get(report.view)
             good_ms = before.good_ms if before else 0
         return LoadRecord(

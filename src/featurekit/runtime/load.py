@@ -140,6 +140,8 @@ def send_batches(
             if batch.chunk.rows:
                 unanswered.append(batch)
                 yield batch.chunk
+            else:
+                on_batch(report.rows_written + report.rows_rejected)
 
     for chunk, replies in store.load(chunks()):
         batch = unanswered.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from featurekit.cli.context import CliContext, cli_command
@@ -46,7 +47,7 @@ def status_command(context: CliContext) -> None:
         )
         return
     now_ms = time.time_ns() // 1_000_000
-    print_table(VIEW_HEADINGS, [_view_row(view, now_ms) for view in views], right=("rows", "took"))
+    _print_views(views, now_ms)
     streams = [(view.view, view.stream) for view in views if view.stream is not None]
     if streams:
         print_line()
@@ -59,6 +60,34 @@ def status_command(context: CliContext) -> None:
     for view in views:
         if view.error:
             print_line(Styled(f"{view.view}: ", RED), view.error)
+
+
+def _print_views(views: Sequence[ViewStatus], now_ms: int) -> None:
+    """Print the table of views, with the columns of some loads only if a view has values there."""
+    rows = [_view_row(view, now_ms) for view in views]
+    headings = list(VIEW_HEADINGS)
+    optional: list[tuple[str, list[Cell], bool]] = [
+        (
+            "rejected",
+            [Styled(format_count(v.rejected), RED if v.rejected else "") for v in views],
+            any(v.rejected for v in views),
+        ),
+        (
+            "newest row",
+            [_age_of(v.newest_event_ms, now_ms) for v in views],
+            any(v.newest_event_ms is not None for v in views),
+        ),
+    ]
+    for heading, cells, is_useful in optional:
+        if is_useful:
+            headings.insert(-1, heading)
+            for row, cell in zip(rows, cells, strict=True):
+                row.insert(-1, cell)
+    print_table(headings, rows, right=("rows", "took", "rejected"))
+
+
+def _age_of(time_ms: int | None, now_ms: int) -> Cell:
+    return NOT_AVAILABLE if time_ms is None else format_age(max(0, now_ms - time_ms))
 
 
 def _running_workers(store: FeatureStore) -> list[WorkerStatus]:

@@ -45,8 +45,10 @@ class ViewStatus:
         last_run_ms: When the last load ended; `None` if the view was never loaded.
         rows: Rows that the last load wrote.
         seconds: Duration of the last load.
-        error: Why the last load failed; empty if it succeeded.
+        error: Why the last load failed, or that it rejected all its rows; empty if it succeeded.
         age_ms: Time since the last successful load; `None` if there was none.
+        rejected: Rows that the last load rejected.
+        newest_event_ms: The newest event time that the last load read; `None` if it read none.
         late: Whether `age_ms` is `None` or exceeds `refresh_ms`. Always false for stream views, whose
             writes are not in the history.
         stream: The freshness of a stream view; `None` for batch views and if the store is away.
@@ -62,6 +64,8 @@ class ViewStatus:
     age_ms: int | None
     late: bool
     stream: StreamFreshness | None = None
+    rejected: int = 0
+    newest_event_ms: int | None = None
 
 
 def view_statuses(repo: RepoPlan, history: History, now_ms: int) -> list[ViewStatus]:
@@ -71,18 +75,27 @@ def view_statuses(repo: RepoPlan, history: History, now_ms: int) -> list[ViewSta
 
 
 def _view_status(view: ViewPlan, load: LoadRecord | None, now_ms: int) -> ViewStatus:
-    age_ms = now_ms - load.good_ms if load is not None and load.good_ms else None
+    load = load or LoadRecord(view.name)
+    age_ms = now_ms - load.good_ms if load.good_ms else None
     return ViewStatus(
         view=view.name,
         kind=view.kind,
         refresh_ms=view.refresh_ms,
-        last_run_ms=load.ended_ms if load is not None else None,
-        rows=load.rows_written if load is not None else 0,
-        seconds=load.seconds if load is not None else 0.0,
-        error=load.error if load is not None else "",
+        last_run_ms=load.ended_ms or None,
+        rows=load.rows_written,
+        seconds=load.seconds,
+        error=load.error or _all_rejected(load),
         age_ms=age_ms,
         late=view.kind == "batch" and (age_ms is None or age_ms > view.refresh_ms),
+        rejected=load.rows_rejected,
+        newest_event_ms=load.newest_event_ms,
     )
+
+
+def _all_rejected(load: LoadRecord) -> str:
+    if load.rows_written or not load.rows_rejected:
+        return ""
+    return f"no row was written: {load.rows_rejected} of {load.rows_read} were rejected"
 
 
 def view_ages(registry: RegistryState, history: History, now_ms: int) -> dict[str, ViewAge]:
