@@ -50,6 +50,10 @@ class Chunk:
     row_spans: Callable[[], RowSpans] | None = None
 
 
+BeforeSend = Callable[[], None]
+"""Called before data is sent; raises to stop a load."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """Options of one read.
@@ -179,8 +183,15 @@ class OnlineStore(Protocol):
             StoreUnfitError: This server or user cannot write with expiry. Nothing was written.
         """
 
-    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+    def load(
+        self, chunks: Iterable[Chunk], before_send: BeforeSend | None = None
+    ) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         """Send chunks as fast as the server accepts them, with a few chunks unanswered at a time.
+
+        Args:
+            chunks: The chunks.
+            before_send: Called before every piece of data that is handed to the network. If it
+                raises, nothing more is sent.
 
         Yields:
             Each chunk, in order, when all its replies have arrived: with `None` if no command

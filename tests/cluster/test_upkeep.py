@@ -12,6 +12,7 @@ from featurekit import FeatureStore, StreamOptions
 from featurekit.bench import run_bench
 from featurekit.errors import LockedError, StoreError, StoreUnfitError
 from featurekit.ports import OnlineStore
+from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.lock import ViewLock
 from featurekit.stores import open_store
 from featurekit.stores.cluster.topology import slot_of
@@ -97,11 +98,11 @@ def test_a_registry_and_a_worker_live_on_a_cluster(cluster: Cluster, tmp_path: P
 
 def test_a_lock_holds_on_a_cluster(shop: FeatureStore) -> None:
     store: Any = shop.handle.store
-    with ViewLock(store, "fs", "profile", 0) as lock:
+    with ViewLock(store, "fs", "profile", now_ms) as lock:
         lock.check()
-        with pytest.raises(LockedError), ViewLock(store, "fs", "profile", 0):
+        with pytest.raises(LockedError), ViewLock(store, "fs", "profile", now_ms):
             pass
-    with ViewLock(store, "fs", "profile", 0) as lock:
+    with ViewLock(store, "fs", "profile", now_ms) as lock:
         lock.check()
 
 

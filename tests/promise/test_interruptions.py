@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,9 @@ import redis
 
 from featurekit import FeatureStore
 from featurekit.errors import LockedError, StoreError, StoreUnavailableError
+from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.lock import ViewLock
+from featurekit.runtime.processes import process_identity
 from featurekit.stores import open_store
 from featurekit.stores.embedded_server import EmbeddedServer
 from tests.fault_proxy import FaultProxy
@@ -29,6 +33,7 @@ from tests.promise.repos import FRAUD, applied, immortal
 from tests.servers import Server
 
 USERS = 8000
+ROWS_OF_A_CHUNK = 16_384
 VIEWS = ["profile", "scores"]
 SOURCED = FRAUD.replace(
     "ttl: 1h, expires: field}",
@@ -167,6 +172,123 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(
     assert time.monotonic() - began < 1
 
 
+def holder(**other: object) -> str:
+    """Return the value of a lock whose owner is this process, or differs from it in some parts."""
+    return json.dumps({"host": socket.gethostname(), "since_ms": 0, **process_identity(), **other})
+
+
+def an_ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("place", ["another container", "another machine", "unknown"])
+def test_a_lock_of_another_pid_namespace_is_not_taken_while_its_owner_renews_it(
+    shop: FeatureStore, valkey: Server, place: str
+) -> None:
+    namespace = str(process_identity()["pid_namespace"])
+    boot, pids, times = namespace.split(" ")
+    other = {
+        "another container": f"{boot} pid:[1] {times}",
+        "another machine": f"{boot[::-1]} {pids} {times}",
+        "unknown": None,
+    }[place]
+    lock = holder(pid=an_ended_process(), pid_namespace=other)
+    with ThreadPoolExecutor(1) as pool, valkey.client() as client:
+        client.set("fs:@lock:scores", lock, px=10_000)
+        load = pool.submit(shop.write_batch, "scores", {"u1": {"risk": 1.0}})
+        while not load.done():
+            client.set("fs:@lock:scores", lock, px=10_000)
+            time.sleep(0.05)
+        with pytest.raises(LockedError, match="is loading feature view 'scores'"):
+            load.result()
+        assert client.get("fs:@lock:scores") == lock.encode()
+
+
+def test_a_lock_whose_process_id_was_used_again_is_taken_over_at_once(
+    shop: FeatureStore, valkey: Server
+) -> None:
+    with valkey.client() as client:
+        others: list[dict[str, object]] = [
+            {"pid": os.getppid(), "start": 1},
+            {"pid": an_ended_process()},
+        ]
+        for other in others:
+            client.set("fs:@lock:scores", holder(**other), px=60_000)
+            assert shop.write_batch("scores", {"u1": {"risk": 1.0}}).rows_written == 1
+
+
+def test_a_lock_of_another_format_is_respected(shop: FeatureStore, valkey: Server) -> None:
+    with valkey.client() as client:
+        client.set("fs:@lock:scores", "[1]")
+        with pytest.raises(LockedError):
+            shop.write_batch("scores", {"u1": {"risk": 1.0}})
+
+
+def of_generation(client: redis.Redis, number: int, users: int) -> int:
+    """Return how many users have the values of a generation of the source."""
+    pipe = client.pipeline(transaction=False)
+    for user in range(users):
+        pipe.hget(f"fs:user:u{user}", "country")
+    return pipe.execute().count(b"%d" % number)
+
+
+def generation(number: int, users: int) -> pa.Table:
+    tags, times = pa.nulls(users, pa.list_(pa.string())), pa.array([1] * users)
+    columns: dict[str, Any] = {"user_id": [f"u{i}" for i in range(users)], "tags": tags}
+    columns |= {"country": [f"{number}"] * users, "tx_count_7d": [1] * users}
+    return pa.table(columns | {"t": times.cast(pa.timestamp("us", "UTC"))})
+
+
+@pytest.mark.slow
+def test_a_load_that_was_paused_overwrites_at_most_one_chunk_of_a_newer_load(
+    valkey: Server, tmp_path: Path
+) -> None:
+    users = 300_000
+    with applied(tmp_path, valkey.url, SOURCED) as store, valkey.client() as client:
+        pq.write_table(generation(1, users), tmp_path / "users.parquet")
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "featurekit",
+                "--repo",
+                str(tmp_path),
+                "materialize",
+                "profile",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        wait_for(lambda: client.dbsize() > 20_000)
+        process.send_signal(signal.SIGSTOP)
+        assert client.dbsize() < users
+        newer = generation(2, users).drop_columns("t")
+        wait_for(lambda: not client.exists("fs:@lock:profile"), seconds=30)
+        assert store.write_batch("profile", newer).rows_written == users
+        assert of_generation(client, 2, users) == users
+        process.send_signal(signal.SIGCONT)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert b"lost the lock of feature view 'profile'" in error
+        assert of_generation(client, 1, users) <= ROWS_OF_A_CHUNK
+        assert not immortal(client)
+
+
+def test_a_source_that_is_slow_does_not_make_its_server_look_silent(
+    valkey: Server, tmp_path: Path
+) -> None:
+    def lines() -> Iterator[str]:
+        for i in range(1536):
+            if i == 1024:
+                time.sleep(1.5)
+            yield json.dumps({"user_id": f"u{i}", "model": "x" * 4000})
+
+    with applied(tmp_path, f"{valkey.url}?load_timeout=1s") as store:
+        assert store.write_jsonl("scores", lines()).rows_written == 1536
+
+
 def test_a_load_that_loses_its_lock_stops(valkey: Server, shop: FeatureStore) -> None:
     started, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool, valkey.client() as client:
@@ -225,7 +347,7 @@ def test_a_lock_whose_answers_are_lost_is_held_and_freed_all_the_same(valkey: Se
         store = open_store(proxy.url, Path())
         store.call("PING")
         proxy.to_client.cut_after(1)
-        with ViewLock(store, "fs", "profile", 0):
+        with ViewLock(store, "fs", "profile", now_ms):
             assert client.exists("fs:@lock:profile")
             proxy.to_client.cut_after(1)
         assert not client.exists("fs:@lock:profile")
@@ -237,9 +359,9 @@ def test_a_lock_left_behind_by_this_process_keeps_nobody_out(valkey: Server) -> 
         store = open_store(proxy.url, Path())
         store.call("PING")
         proxy.to_client.cut_after(len(b"+OK\r\n") + 1)  # taken, but not proven
-        with pytest.raises(StoreUnavailableError), ViewLock(store, "fs", "profile", 0):
+        with pytest.raises(StoreUnavailableError), ViewLock(store, "fs", "profile", now_ms):
             pass
         assert client.exists("fs:@lock:profile")
-        with ViewLock(store, "fs", "profile", 0), pytest.raises(LockedError):
-            ViewLock(store, "fs", "profile", 0).__enter__()
+        with ViewLock(store, "fs", "profile", now_ms), pytest.raises(LockedError):
+            ViewLock(store, "fs", "profile", now_ms).__enter__()
         store.close()

@@ -93,7 +93,14 @@ class Materializer:
         with self._load(view, report) as lock:
             on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
             prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
-            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
+            send_batches(
+                self.store,
+                prepared,
+                report,
+                skip=self.skip_bad_rows,
+                on_batch=on_batch,
+                before_send=lock.confirm,
+            )
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(written_keys))
             report.rows_written -= report.rows_superseded
@@ -136,7 +143,14 @@ class Materializer:
                 self.store.capabilities,
             )
             on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
-            send_batches(self.store, prepared, report, skip=self.skip_bad_rows, on_batch=on_batch)
+            send_batches(
+                self.store,
+                prepared,
+                report,
+                skip=self.skip_bad_rows,
+                on_batch=on_batch,
+                before_send=lock.confirm,
+            )
         finally:
             rejects.close()
             report.rejects_path = str(rejects.path) if rejects.written else ""
@@ -181,7 +195,7 @@ class Materializer:
         """Hold the view's lock while the block runs, and record the load in the history."""
         report.started_ms = now_ms()
         start, cpu = time.monotonic(), _server_cpu_seconds(self.store)
-        with ViewLock(self.store, self.plan.prefix, report.view, report.started_ms) as lock:
+        with ViewLock(self.store, self.plan.prefix, report.view, now_ms) as lock:
             try:
                 yield lock
             except FeatureKitError as error:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.ports import Chunk, OnlineStore
+from featurekit.ports import BeforeSend, Chunk, OnlineStore
 from featurekit.wire import Reply
 
 _BATCHES_AHEAD = 2
@@ -118,6 +118,7 @@ def send_batches(
     *,
     skip: bool,
     on_batch: Callable[[int], None],
+    before_send: BeforeSend | None = None,
 ) -> None:
     """Send all batches and count the results into `report`.
 
@@ -127,6 +128,7 @@ def send_batches(
         report: Updated as replies arrive.
         skip: Count and skip rows whose key holds a value of another type.
         on_batch: Called after each batch with the number of rows done. May raise to stop.
+        before_send: Called before data is sent. May raise to stop before that.
 
     Raises:
         StoreError: The server refused a row.
@@ -143,7 +145,7 @@ def send_batches(
             else:
                 on_batch(report.rows_written + report.rows_rejected)
 
-    for chunk, replies in store.load(chunks()):
+    for chunk, replies in store.load(chunks(), before_send):
         batch = unanswered.popleft()
         report.size_bytes += len(chunk.data)
         errors = batch.row_errors(replies) if replies is not None else {}

@@ -9,17 +9,27 @@ The key is a lease of `TTL_MS`; a thread of the owner renews it after every fift
     held    -> expired  The owner died, paused or lost the server for longer than `TTL_MS`.
 
 Invariant: only the process whose token is in the key renews or deletes it. An owner whose token is
-gone has lost the lock for good; `check`, called after each batch, then raises `LockedError`.
+gone has lost the lock for good: `check`, called after each chunk, and `confirm` raise `LockedError`.
 
-Takeover: a load that finds the lock held waits only for an owner that may be dead. On the same
-host the process id shows that. On another host the TTL does: it rises when the owner renews it. The
-lock of a dead process on this host is deleted at once, so that a restart does not wait for the TTL.
+A paused owner (a stopped process, a frozen container, a suspended machine) may have lost the lock
+without noticing. `confirm`, called before every piece of data is sent, compares the time since the
+last renewal with the lease less `MARGIN_S`, by the monotonic and by the wall clock, since each of
+them may stand still in some kind of pause. If the lease may be over, it asks the server before
+anything is sent. So what can slip through is one call of `send`, which is at most one chunk: if the
+pause begins between the comparison and that call. On a cluster, also the rows of a failed server
+that are sent again.
+
+Takeover: a load that finds the lock held waits only for an owner that may be dead. In the same pid
+namespace of the same boot, the process id and its start time show that; the lock of a process that
+is known to be dead is deleted at once, so that a restart does not wait for the TTL. Anywhere else
+the TTL shows it: it rises when the owner renews it.
 
 A reply to `SET` may get lost, so a key that contains this token counts as taken. A lock of this
 process whose token is not in `_held` is left over from such a lost reply and counts as dead.
 
 Rejected: a lock without a TTL (a crash would block the view until an operator deletes the key), and a
-token that the server checks with every write (1.9 times the server's work for each row).
+token that the server checks with every write (1.9 times the server's work for each row, and
+impossible on a cluster, where the lock is on another server).
 """
 
 from __future__ import annotations
@@ -30,6 +40,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -41,11 +52,16 @@ from featurekit.errors import (
     StoreUnfitError,
 )
 from featurekit.ports import OnlineStore
+from featurekit.runtime.processes import is_running, process_identity
 from featurekit.wire import ErrorReply, Reply
 
 TTL_MS = 10_000
 """How long a lock outlives its owner."""
 
+MARGIN_S = 3.0
+"""How long before its end a lease is not relied on any more."""
+
+_LEASE_S = TTL_MS / 1000 - MARGIN_S
 _POLL_S = 0.2
 _IF_OWNER = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) else return 0 end"
 _RENEW = _IF_OWNER.format("'PEXPIRE', KEYS[1], ARGV[2]")
@@ -55,6 +71,8 @@ _RELEASE = _IF_OWNER.format("'DEL', KEYS[1]")
 _held: set[str] = set()
 """The tokens of the locks that this process holds or is taking."""
 
+os.register_at_fork(after_in_child=_held.clear)
+
 
 class ViewLock:
     """The lock of one view, as a context manager.
@@ -63,12 +81,16 @@ class ViewLock:
     has no permission for the commands of the lock.
     """
 
-    def __init__(self, store: OnlineStore, prefix: str, view: str, now_ms: int) -> None:
+    def __init__(
+        self, store: OnlineStore, prefix: str, view: str, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
         self._view = view
+        self._now_ms = now_ms
         self._key = _lock_key(prefix, view)
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "since_ms": now_ms}
+        owner = {"host": socket.gethostname(), "since_ms": now_ms(), **process_identity()}
         self._token = json.dumps(owner | {"token": secrets.token_hex(8)})
+        self._granted = self._clocks()
         self._stop = threading.Event()
         self._lost = False
         self._renewer = threading.Thread(target=self._renew, name=f"lock {view}", daemon=True)
@@ -104,6 +126,18 @@ class ViewLock:
                 hint="run the same command again; rows are written completely or not at all",
             )
 
+    def confirm(self) -> None:
+        """Check that the lock is still held; ask the server if the lease may have ended.
+
+        Raises:
+            LockedError: The lock was lost.
+            StoreUnavailableError: The server does not answer.
+        """
+        self.check()
+        if self._elapsed_s() > _LEASE_S:
+            self._extend(self._call_twice)
+            self.check()
+
     def _acquire(self) -> None:
         deadline = time.monotonic() + TTL_MS / 1000 + 2
         while not self._set_if_free():
@@ -120,6 +154,7 @@ class ViewLock:
             time.sleep(_POLL_S)
 
     def _set_if_free(self) -> bool:
+        self._granted = self._clocks()
         reply = self._call_twice("SET", self._key, self._token, "NX", "PX", TTL_MS)
         if isinstance(reply, ErrorReply):
             raise StoreError(f"could not take the lock of '{self._view}': {reply}")
@@ -150,21 +185,34 @@ class ViewLock:
         return False
 
     def _locked_error(self, holder: bytes) -> LockedError:
-        owner = json.loads(holder)
+        owner = _owner(holder)
         return LockedError(
-            f"process {owner['pid']} on {owner['host']} is loading feature view '{self._view}'",
+            f"process {owner.get('pid')} on {owner.get('host')} is loading feature view '{self._view}'",
             hint="wait until it ends; if it has died, its lock expires within 10 seconds",
         )
 
     def _renew(self) -> None:
         while not self._stop.wait(TTL_MS / 1000 / 5):
-            try:
-                reply = self._call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS)
-            except StoreError:
-                continue  # if the lock has expired when the server returns, the next try finds out
-            if reply != 1:
-                self._lost = True
+            # If the lock has expired when an absent server returns, the next try finds out.
+            with suppress(StoreError):
+                self._extend(self._call)
+            if self._lost:
                 return
+
+    def _extend(self, call: Callable[..., Reply]) -> None:
+        """Renew the lease, which then counts from the time before the request."""
+        before = self._clocks()
+        if call("EVAL", _RENEW, 1, self._key, self._token, TTL_MS) == 1:
+            self._granted = before
+        else:
+            self._lost = True
+
+    def _clocks(self) -> tuple[float, float]:
+        return time.monotonic(), self._now_ms() / 1000
+
+    def _elapsed_s(self) -> float:
+        """Return the seconds since the lease was granted, by the clock that advanced more."""
+        return max(now - then for now, then in zip(self._clocks(), self._granted, strict=True))
 
     def _call(self, *args: str | int | bytes) -> Reply:
         return self._store.call(*args, key=self._key)
@@ -187,17 +235,19 @@ def _lock_key(prefix: str, view: str) -> str:
     return f"{prefix}:@lock:{view}"
 
 
-def _is_alive(holder: bytes) -> bool | None:
-    """Return whether the owner of a lock is alive; `None` if it is on another host."""
-    owner = json.loads(holder)
-    if owner["host"] != socket.gethostname():
-        return None
-    if owner["pid"] == os.getpid():
-        return holder.decode() in _held
+def _owner(holder: bytes) -> dict[str, object]:
+    """Return the owner of a lock; empty if something else wrote the key."""
     try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        owner = json.loads(holder)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _is_alive(holder: bytes) -> bool | None:
+    """Return whether the owner of a lock is alive; `None` if that cannot be known from here."""
+    owner = _owner(holder)
+    own = process_identity()
+    if own["pid_namespace"] and owner.items() >= own.items():
+        return holder.decode() in _held
+    return is_running(owner)

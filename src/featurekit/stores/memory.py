@@ -17,6 +17,7 @@ from featurekit.errors import MissingExtraError
 from featurekit.ports import (
     DEFAULT_READ_OPTIONS,
     AsyncOnlineStore,
+    BeforeSend,
     Chunk,
     ConnectionStats,
     ReadOptions,
@@ -79,8 +80,12 @@ class MemoryStore(RedisStore):
         super().__init__(url, _MemoryPool(url))
 
     @override
-    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+    def load(
+        self, chunks: Iterable[Chunk], before_send: BeforeSend | None = None
+    ) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         for chunk in chunks:
+            if before_send is not None:
+                before_send()
             replies = self._exchange_slow(bytes(chunk.data), chunk.replies)
             is_needed = chunk.reply_lines is None or first_error(replies)
             yield chunk, replies if is_needed else None

@@ -24,11 +24,12 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import Chunk
+from featurekit.ports import BeforeSend, Chunk
 from featurekit.stores.connection import PING, Connection, reply_reader
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import (
@@ -128,8 +129,8 @@ class NodeStream:
         pool: The pool that the connection belongs to.
         connection: The connection; its socket does not block.
         parts: Chunks and the numbers of their replies that the server has yet to send, in order.
-        active_at: When the server last sent something or began to owe a reply, by the monotonic
-            clock.
+        active_at: When the server last sent or accepted something, or began to owe a reply, by the
+            monotonic clock.
         events: The events that the selector waits for.
     """
 
@@ -160,13 +161,16 @@ class NodeStream:
         self._unsent.append(memoryview(pending.data(indices)))
         self.pool.round_trips += 1
 
-    def send(self) -> None:
+    def send(self, before_send: BeforeSend | None = None) -> None:
         """Send as much as the server accepts now."""
         while self._unsent:
+            if before_send is not None:
+                before_send()
             try:
                 size = self.connection.sock.send(self._unsent[0])
             except WOULD_BLOCK:
                 return
+            self.active_at = monotonic()
             if size == len(self._unsent[0]):
                 self._unsent.popleft()
             else:
@@ -214,10 +218,14 @@ class PipelinedLoad:
     Args:
         url: The store's URL, with `load_timeout_s` and `retries`.
         pool: Provides the connection, and another one after a failure.
+        before_send: Called before every piece of data that is sent.
     """
 
-    def __init__(self, url: StoreUrl, pool: Pool | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl, pool: Pool | None = None, before_send: BeforeSend | None = None
+    ) -> None:
         self.url = url
+        self.before_send = before_send
         self.deadline = Deadline(url.load_timeout_s)
         self.pending: deque[PendingChunk] = deque()
         self._pool = pool
@@ -343,8 +351,9 @@ class PipelinedLoad:
 
     def _poll(self, wait_s: float) -> None:
         """Send and receive what is possible within a time, then look for silent servers."""
+        began = monotonic()
         for address, stream in list(self._streams.items()):
-            self._attempt(address, stream, stream.send)
+            self._attempt(address, stream, partial(stream.send, self.before_send))
         for address, stream in self._streams.items():
             if stream.events != stream.wanted_events:
                 stream.events = stream.wanted_events
@@ -352,6 +361,14 @@ class PipelinedLoad:
         for key, _ in self._selector.select(wait_s):
             address, stream = key.data
             self._attempt(address, stream, stream.receive)
+        if (
+            monotonic() - began > wait_s + POLL_S
+        ):  # this process was paused, so no server was silent
+            for stream in self._streams.values():
+                stream.active_at = monotonic()
+        self._fail_silent_servers()
+
+    def _fail_silent_servers(self) -> None:
         now = monotonic()
         for address, stream in list(self._streams.items()):
             silent_s = now - stream.active_at if stream.parts else 0.0

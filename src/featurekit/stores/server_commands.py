@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.ports import Capabilities, Chunk, OnlineStore
+from featurekit.ports import BeforeSend, Capabilities, Chunk, OnlineStore
 from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import raise_if_demoted, unavailable_error
@@ -73,8 +73,10 @@ class ServerCommands(OnlineStore):
         self._checked_prefixes |= {prefix}
 
     @override
-    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
-        load = PipelinedLoad(self.url, self._pool)
+    def load(
+        self, chunks: Iterable[Chunk], before_send: BeforeSend | None = None
+    ) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+        load = PipelinedLoad(self.url, self._pool, before_send)
         try:
             yield from load.run(iter(chunks))
         finally:

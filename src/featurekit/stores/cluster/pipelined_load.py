@@ -141,6 +141,8 @@ class ClusterPipelinedLoad(PipelinedLoad):
 
     @override
     def send_again(self) -> None:
+        if self.before_send is not None:
+            self.before_send()
         rows: list[tuple[RoutedChunk, int]] = []
         keys: set[bytes] = set()
         for pending in self.pending:

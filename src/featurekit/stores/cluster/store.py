@@ -11,7 +11,7 @@ from typing import Any, cast
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import Capabilities, Chunk, OnlineStore
+from featurekit.ports import BeforeSend, Capabilities, Chunk, OnlineStore
 from featurekit.stores.cluster.client import ClusterClient, Pause, SendBatches, Steps
 from featurekit.stores.cluster.fan_out import FanOut
 from featurekit.stores.cluster.nodes import NodePool
@@ -95,10 +95,13 @@ class ClusterStore(ClusterClient[NodePool, list[Any]], OnlineStore):
         self._writable.add(prefix)
 
     @override
-    def load(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[Reply] | None]]:
+    def load(
+        self, chunks: Iterable[Chunk], before_send: BeforeSend | None = None
+    ) -> Iterator[tuple[Chunk, list[Reply] | None]]:
         load = ClusterPipelinedLoad(
             self.url, self._locate, self.pool, self._execute_patiently, self._has_lost_slots
         )
+        load.before_send = before_send
         try:
             yield from load.run(iter(chunks))
         finally:
