@@ -8,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
 from tests.cli.running import run, run_json
-from tests.promise.repos import commands, names
+from tests.promise.repos import ALL_TYPES, applied, commands, names
 from tests.servers import Server
 
 FEATURES = ["profile:tx_count_7d", "profile:country", "profile:tags", "activity:device"]
@@ -233,6 +235,73 @@ def test_entity_rows_may_be_any_sequence(shop: FeatureStore) -> None:
         assert shop.get_online_features(FEATURES, asked).to_dict()["tx_count_7d"] == [1, 2]
     merchants = {"merchant_id": pd.Series([7]).to_numpy()}
     assert shop.get_online_features(["shop"], merchants).to_dict()["sales"] == [70]
+
+
+def test_a_data_frame_of_join_keys_may_be_read(shop: FeatureStore) -> None:
+    users = pd.DataFrame({"user_id": ["u1", "new", "u2"]})
+    merchants = pd.DataFrame({"merchant_id": [7, 8], "user_id": ["u1", "u2"]})
+    routes = pd.DataFrame({"dest": ["%", "b"], "origin": ["a:b", "a"]})
+    reader, both = shop.online_reader(FEATURES), shop.online_reader("both")
+    delays = shop.online_reader(["delays"])
+    for form in (lambda frame: frame, pl.from_pandas, pa.Table.from_pandas, duckdb.from_df):
+        answer = shop.get_online_features(FEATURES, form(users))
+        assert answer.to_dict()["user_id"] == ["u1", "new", "u2"]
+        assert answer.to_dict()["tx_count_7d"] == [1, 0, 2]
+        assert [row.tx_count_7d for row in reader.read_many(form(users))] == [1, 0, 2]
+        assert [row.sales for row in both.read_many(form(merchants))] == [70, None]
+        assert both.get(form(merchants)).to_dict()["sales"] == [70, None]
+        assert [row.minutes for row in delays.read_many(form(routes))] == [1.5, None]
+        with pytest.raises(RequestError, match="unknown join key 'dest'"):
+            reader.read_many(form(routes))
+        with pytest.raises(RequestError, match="missing join key 'merchant_id'"):
+            both.get(form(users))
+    column = pa.table({"user_id": ["u1"]})["user_id"]
+    for ids in (column, pl.Series(["u1"]), users["user_id"][:1], users["user_id"][:1].to_numpy()):
+        assert [row.tx_count_7d for row in reader.read_many(ids)] == [1]
+        assert reader.get({"user_id": ids}).to_dict()["tx_count_7d"] == [1]
+    twice = pd.DataFrame([["u1", "u2"]], columns=["user_id", "user_id"])
+    with pytest.raises(RequestError, match="two columns are named 'user_id'"):
+        reader.read_many(twice)
+
+
+def test_a_list_of_dicts_may_be_written(shop: FeatureStore) -> None:
+    shop.write_batch("profile", [{"user_id": "d1", "tx_count_7d": 5}, {"user_id": "d2"}])
+    shop.write_batch("delays", [{"origin": "x", "dest": "y", "minutes": 2.5}])
+    assert [row.found for row in shop.online_reader(FEATURES).read_many(["d1", "d2"])] == [
+        True,
+        False,
+    ]
+    assert shop.online_reader(["delays"]).read(("x", "y")).minutes == 2.5
+    for rows, words in (
+        ([{"user_id": "d1", "tx": 5}], "row 0, tx: no such field"),
+        ([{"user_id": "d1"}, {"tx_count_7d": 5}], "row 1, join key user_id: null"),
+        ([{"user_id": "d1"}, "d2"], "row 1: expected a dict"),
+    ):
+        with pytest.raises(FeatureKitError, match=words):
+            shop.write_batch("profile", rows)
+
+
+def test_the_dtypes_of_pandas_do_not_depend_on_the_values(valkey: Server, tmp_path: Path) -> None:
+    exact = 2**53 + 1
+    with applied(tmp_path / "all", valkey.url, ALL_TYPES.replace(", source: SOURCE", "")) as store:
+        store.write_batch(
+            "everything", {"a": {"a_int64": exact, "a_bool": True, "c_vector": [1, 2, 3]}}
+        )
+        frames = [
+            store.get_online_features("all", {"user_id": ids}).to_pandas()
+            for ids in (["a"], ["a", "unknown"], ["unknown"], [])
+        ]
+    for frame in frames:
+        assert list(frame.dtypes) == list(frames[0].dtypes)
+    frame = frames[1]
+    assert [str(frame.dtypes[name]) for name in ("a_int64", "a_bool", "c_vector")] == [
+        "int64[pyarrow]",
+        "bool[pyarrow]",
+        "object",
+    ]
+    assert frame["a_int64"][0] == exact
+    assert frame["a_int64"].isna().tolist() == frame["a_bool"].isna().tolist() == [False, True]
+    assert frame["c_vector"][0].tolist() == [1, 2, 3]
 
 
 def test_a_response_converts_to_arrow_and_pandas(shop: FeatureStore) -> None:

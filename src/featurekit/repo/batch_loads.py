@@ -139,9 +139,9 @@ class BatchLoads(ABC):
 
         Args:
             view: The batch view.
-            rows: `{id: {field: value}}`, where the id of several join keys is a tuple; or a table of
-                Arrow, pandas or polars, or any object with `__arrow_c_stream__`. A field that is
-                missing from a row is deleted, as null is.
+            rows: `{id: {field: value}}`, where the id of several join keys is a tuple; a list of dicts
+                of join keys and fields; or a table of Arrow, pandas or polars, or any object with
+                `__arrow_c_stream__`. A field that is missing from a row is deleted, as null is.
             on_bad_row: As in `materialize`.
             rejects: As in `materialize`.
             on_progress: As in `materialize`.

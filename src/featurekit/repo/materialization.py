@@ -72,9 +72,11 @@ class Materializer:
             self._load_table(view, source, lock, report, is_declared=True)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
-        """Load a view from Arrow, pandas or polars data, or from `{id: {field: value}}`."""
+        """Load a view from tables, from `{id: {field: value}}` or from a list of dicts."""
         if isinstance(rows, Mapping):
             return self._load_rows(view, _rows_by_id(view, rows))
+        if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
+            return self._load_rows(view, _rows_of_dicts(view, rows))
         source: BatchSource = _import_sources().ArrowSource(rows)
         report = MaterializeReport(view.name)
         with self._load(view, report) as lock:
@@ -303,6 +305,17 @@ def _rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[Input
         key_values = dict(zip(join_keys, join_key_values(view.key, entity_id), strict=True))
         row = key_values | dict(fields)
         yield InputRow(repr(entity_id), row, dict(row))
+
+
+def _rows_of_dicts(view: ViewPlan, rows: Iterable[object]) -> Iterator[InputRow]:
+    """Yield the rows of dicts of join keys and fields."""
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            where = f"{view.name}, row {index}"
+            raise RequestError(
+                f"expected a dict of join keys and fields, not {row!r}", where=where
+            )
+        yield InputRow(f"row {index}", dict(row), dict(row))
 
 
 def _rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:

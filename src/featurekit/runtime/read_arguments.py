@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from featurekit.errors import RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
+from featurekit.runtime.frames import DataFrame, column_values, frame_columns
 
 Timeout = float | timedelta | None
 """Time limit of a whole call: seconds or a timedelta. `None` uses the store's own limits."""
 
 MAX_TIMEOUT_S = 3600
 
-EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
-"""Entities as rows, `[{"user_id": "u0001"}]`, or as columns, `{"user_id": ["u0001"]}`."""
+EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]] | DataFrame
+"""Entities as rows, `[{"user_id": "u0001"}]`, as columns, `{"user_id": ["u0001"]}`, or as a data frame
+of pandas, polars or Arrow with the join keys as columns."""
 
 EntityColumnsFunction = Callable[[EntityRows], dict[str, list[object]]]
 
@@ -55,19 +57,46 @@ def entity_columns_function(plan: ReadPlan) -> EntityColumnsFunction:
         if not isinstance(entity_rows, list):
             if isinstance(entity_rows, Mapping):
                 _check_columns(plan, entity_rows)
-                return {name: list(entity_rows[name]) for name in names}
+                return {name: column_values(entity_rows[name]) for name in names}
+            if (columns := frame_columns(entity_rows)) is not None:
+                check_join_keys(plan, columns)
+                return {name: columns[name] for name in names}
             _check_sequence(entity_rows)
+        rows: Any = entity_rows
         try:
-            columns = {name: [row[name] for row in entity_rows] for name in names}
-            if set(map(len, entity_rows)) <= allowed_sizes:
+            columns = {name: [row[name] for row in rows] for name in names}
+            if set(map(len, rows)) <= allowed_sizes:
                 return columns
         except (KeyError, TypeError):
             pass  # reported below, with the row's index
-        for index, row in enumerate(entity_rows):
+        for index, row in enumerate(rows):
             _check_row(plan, row, f"entity row {index}")
         raise AssertionError("entity rows failed the check as a whole, but not row by row")
 
     return entity_columns
+
+
+def entity_list(plan: ReadPlan, entities: Any) -> Iterable[object]:
+    """Return the entities of a call with many: those of a data frame as values, tuples or dicts.
+
+    Raises:
+        RequestError: It is text or a dict, or a data frame without the join keys.
+    """
+    if isinstance(entities, str | bytes | Mapping):
+        raise RequestError(f"expected a list of entities, not {entities!r}")
+    if (columns := frame_columns(entities)) is None:
+        if hasattr(type(entities), "columns"):  # such as dask's, which iterates over its names
+            kind = type(entities).__name__
+            raise RequestError(
+                f"cannot read entities from a {kind}", hint="convert it to pandas or Arrow"
+            )
+        return entities if isinstance(entities, Iterator) else column_values(entities)
+    check_join_keys(plan, columns)
+    names = plan.join_keys
+    rows = zip(*(columns[name] for name in names), strict=True)
+    if len(plan.groups) > 1:
+        return [dict(zip(names, row, strict=True)) for row in rows]
+    return columns[names[0]] if len(names) == 1 else rows
 
 
 def check_join_keys(plan: ReadPlan, given: Mapping[str, object], *, where: str = "") -> None:
@@ -102,7 +131,9 @@ def _check_columns(plan: ReadPlan, entity_rows: Mapping[str, Any]) -> None:
 def _check_sequence(entity_rows: Any) -> None:
     if isinstance(entity_rows, str | bytes) or not isinstance(entity_rows, Sequence):
         kind = type(entity_rows).__name__
-        raise RequestError(f"entity_rows must be a list of dicts or a dict of lists, not {kind}")
+        raise RequestError(
+            f"entity_rows must be a list of dicts or a dict of lists, or a data frame, not {kind}"
+        )
 
 
 def _check_row(plan: ReadPlan, row: Any, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial as bind
 from sys import modules
 from time import perf_counter
@@ -17,12 +17,14 @@ from featurekit.lower.records import Record
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
+from featurekit.runtime.frames import DataFrame
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.read_arguments import (
     EntityRows,
     Timeout,
     check_join_keys,
     entity_columns_function,
+    entity_list,
     read_options,
 )
 from featurekit.runtime.reply_decoder import ReplyDecoder
@@ -127,9 +129,16 @@ class OnlineReader:
         return self._run(self._prepare_records((entity,)), options)[0]
 
     def read_many(
-        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
+        self,
+        entities: Sequence[object] | DataFrame,
+        *,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> list[Any]:
-        """Read the features of `n` entities as `n` rows in the same order. See `read`."""
+        """Read the features of `n` entities as `n` rows in the same order. See `read`.
+
+        `entities` may be a data frame of pandas, polars or Arrow with the join keys as columns.
+        """
         options = read_options(timeout, partial=partial)
         return self._run(self._prepare_records(entities), options)
 
@@ -148,7 +157,11 @@ class OnlineReader:
         return (await self._run_async(self._prepare_records((entity,)), options))[0]
 
     async def read_many_async(
-        self, entities: Sequence[object], *, timeout: Timeout = None, partial: bool = False
+        self,
+        entities: Sequence[object] | DataFrame,
+        *,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> list[Any]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
@@ -198,9 +211,9 @@ class OnlineReader:
         self._count_read(len(keys), seconds, replies)
         return result
 
-    def _prepare_records(self, entities: Sequence[object]) -> Call[list[Any]]:
-        if isinstance(entities, str | bytes | Mapping):
-            raise RequestError(f"expected a list of entities, not {entities!r}")
+    def _prepare_records(self, entities: Iterable[object] | DataFrame) -> Call[list[Any]]:
+        if not isinstance(entities, list | tuple):
+            entities = entity_list(self.plan, entities)
         if self._decodes_each_reply:
             [group] = self._groups
             keys = list(map(group.key, entities))

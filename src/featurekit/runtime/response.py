@@ -211,14 +211,21 @@ class OnlineResponse:
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` of join keys and features.
 
+        Its dtypes depend on the declared types only: `pandas.ArrowDtype`, which has nulls, so that an
+        int64 stays exact; for arrays and vectors objects, which are numpy arrays.
+
         Raises:
             MissingExtraError: pandas or pyarrow is not installed.
         """
         try:
-            import pandas  # noqa: F401 - pyarrow needs it and reports less
+            import pandas
         except ImportError as error:
             raise MissingExtraError.of("pandas", "to_pandas()") from error
-        return self.to_arrow().to_pandas()
+
+        def dtype_of(kind: Any) -> Any:
+            return None if kind.num_fields else pandas.ArrowDtype(kind)
+
+        return self.to_arrow().to_pandas(types_mapper=dtype_of)
 
     def _columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
         if not rows:
