@@ -79,10 +79,10 @@ class ParquetSourcePlan(SourceFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvSourcePlan(SourceFiles):
-    """CSV files with a header line; the text `null` is read as null."""
+    """CSV files with a header line; the texts in `null` are read as null."""
 
     delimiter: str = ","
-    null: str = ""
+    null: tuple[str, ...] = ("",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

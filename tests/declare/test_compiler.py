@@ -111,7 +111,7 @@ def test_every_yaml_key_is_compiled_into_its_plan(load: Load) -> None:
     view = repo.view("f")
     assert view.expires == "field"
     assert view.source == CsvSourcePlan(
-        paths=("x", "y"), columns=(("f1", "One"),), delimiter=";", null="NA"
+        paths=("x", "y"), columns=(("f1", "One"),), delimiter=";", null=("NA",)
     )
     f1, f2, f3, f4 = view.fields
     assert (f1.constraints.min, f1.default, f1.ttl_ms) == (Decimal("1.50"), b"2", 2 * HOUR)

@@ -68,7 +68,7 @@ SOURCES = {
     "ParquetSource": (BATCH, "type: parquet, path: rows.x, hive_partitioning: true"),
     "CsvSource": (
         BATCH,
-        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': NA",
+        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': [NA, '']",
     ),
     "JsonlSource": (BATCH, "type: jsonl, path: rows.x, hive_partitioning: true, absent: 'null'"),
     "SqlSource": (BATCH, "type: sql, query: select 1"),
@@ -121,7 +121,7 @@ CHANGES = {
     "FieldSpec.allow_nan": ("allow_nan: true", "allow_nan: false"),
     "FieldSpec.ttl": ("21m", "22m"),
     "CsvSource.delimiter": ("';'", "'|'"),
-    "CsvSource.null": ("NA", "nil"),
+    "CsvSource.null": ("[NA, '']", "nil"),
     "JsonlSource.absent": ("absent: 'null'", "absent: refuse"),
     "SqlSource.query": ("select 1", "select 2"),
     "SqlSource.query_file": ("query: select 1", "query_file: two.sql"),

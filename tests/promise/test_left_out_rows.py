@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import SourceError
+from featurekit.errors import BadRowError, FeatureKitError, SourceError, ValueRefusedError
 from tests.cli.running import run, run_json
 from tests.servers import Server
 
@@ -90,3 +94,51 @@ def test_a_mistyped_member_deletes_nothing(declare: Declare) -> None:
     with FeatureStore(repo) as store:
         store.materialize()
     assert served(repo, "a") == [None]
+
+
+def test_whole_floats_of_a_column_are_integers_and_others_are_bad_rows(declare: Declare) -> None:
+    repo = declare("source: {type: parquet, path: rows.parquet}")
+    values = [517.0, None, 1.5, 2.0**53, 2.0**53 + 2]
+    pq.write_table(pa.table({"user_id": [*"abcde"], "n": values}), repo / "rows.parquet")
+    with FeatureStore(repo) as store:
+        (report,) = store.materialize(on_bad_row="skip")
+        assert (report.rows_written, report.rows_rejected) == (3, 2)
+        assert served(repo, *"abcde") == [517, None, None, 2**53, None]
+        store.write_batch("profile", pd.DataFrame({"user_id": ["a", "b"], "n": [518, None]}))
+        assert served(repo, "a", "b") == [518, None]
+        with pytest.raises(BadRowError, match=r"n: 3\.5 is not an int64"):
+            store.write_batch("profile", pd.DataFrame({"user_id": ["a", "b"], "n": [4, 3.5]}))
+        with pytest.raises(FeatureKitError, match=r"3\.0 is not an int64"):
+            store.write_batch("profile", {"a": {"n": 3.0}})
+
+
+def test_the_arrow_type_of_decimals_does_not_depend_on_the_values(
+    tmp_path: Path, declare: Declare
+) -> None:
+    repo = declare("expires: key")
+    definitions = repo / "users.yaml"
+    definitions.write_text(definitions.read_text().replace("n: int64", "n: decimal"))
+    with FeatureStore(repo) as store:
+        store.apply(allow_breaking=True)
+        store.write_batch("profile", {"a": {"n": Decimal("19.99")}, "b": {"n": Decimal("1E-38")}})
+        usual = store.get_online_features(["profile:n"], {"user_id": ["a", "x"]})
+        assert usual.to_arrow().schema.field("n").type == pa.decimal128(38, 18)
+        fine = store.get_online_features(["profile:n"], {"user_id": ["a", "b"]})
+        with pytest.raises(ValueRefusedError, match="n: a value has more digits") as caught:
+            fine.to_arrow()
+        assert "to_dict()" in caught.value.hint
+        assert fine.to_dict()["n"][1] == Decimal("1E-38")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [("csv", "user_id,amount\na,517.0\n"), ("jsonl", '{"user_id": "a", "amount": 517.0}\n')],
+)
+def test_text_with_a_point_is_refused_with_the_cast(
+    declare: Declare, kind: str, text: str
+) -> None:
+    repo = declare(f"source: {{type: {kind}, path: rows, columns: {{n: amount}}}}")
+    (repo / "rows").write_text(text)
+    with FeatureStore(repo) as store, pytest.raises(BadRowError) as caught:
+        store.materialize()
+    assert caught.value.hint.startswith("column 'amount': an integer has no point: cast it")

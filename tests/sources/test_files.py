@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -119,6 +120,7 @@ def test_an_error_names_files_that_are_missing_or_not_parquet(
 
 
 def test_csv_is_text_and_an_empty_cell_is_null_but_an_empty_string_is_not(repo: Any) -> None:
+    repo.fields = {"n": "string"}
     repo.write("rows.csv", 'user_id,n,more\na,,1\nb,"",2\nc,"x, ""y""\nz",3\nd,007,4\ne,NA,5\n')
     read = repo.read(CSV)
     assert read.form == "text"
@@ -127,11 +129,58 @@ def test_csv_is_text_and_an_empty_cell_is_null_but_an_empty_string_is_not(repo: 
 
 def test_csv_uses_the_declared_delimiter_and_null_text(repo: Any) -> None:
     repo.write("rows.csv", "\ufeffuser_id;n\r\na;NA\r\n\r\nb;1,5\r\n")
-    plan = CsvSourcePlan(paths=("rows.csv",), delimiter=";", null="NA")
+    plan = CsvSourcePlan(paths=("rows.csv",), delimiter=";", null=("NA",))
     assert [row["n"] for row in repo.read(plan).rows] == [
         None,
         "1,5",
     ]
+
+
+def test_several_texts_may_be_null_and_a_quoted_empty_cell_is_null_for_other_types(
+    repo: Any,
+) -> None:
+    repo.fields = {"n": "int64", "s": "string"}
+    repo.write("rows.csv", 'user_id,n,s\na,NA,NA\nb,"",""\nc,,\nd,"NA",-\n')
+    rows = repo.read(replace(CSV, null=("NA", ""))).rows
+    assert [(row["n"], row["s"]) for row in rows] == [
+        (None, None),
+        (None, ""),
+        (None, None),
+        ("NA", "-"),
+    ]
+    assert repo.read(replace(CSV, null=("NA",))).rows[1]["n"] == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",user_id,n\n0,a,1\n",  # pandas and R: an index without a name
+        '"","user_id","n"\n"1","a","1"\n',
+        "user_id,n,\na,1,\n",  # a trailing comma
+        "x,user_id,X,n,x,N\n9,a,9,1,9,9\n",
+        "user_id,n,,\na,1,9,9\n",
+    ],
+)
+def test_columns_that_are_not_used_may_have_any_name(repo: Any, text: str) -> None:
+    repo.write("rows.csv", text)
+    assert repo.read(CSV).rows == [{"user_id": "a", "n": "1"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("plan", [CSV, JSONL], ids=["csv", "jsonl"])
+def test_utf_16_is_named(repo: Any, plan: Any, encoding: str) -> None:
+    (repo.root / plan.paths[0]).write_bytes('{"user_id": "a"}\n'.encode(encoding))
+    with pytest.raises(SourceError, match="UTF-16, expected UTF-8") as caught:
+        repo.read(plan)
+    assert "iconv" in caught.value.hint
+
+
+@pytest.mark.parametrize(("one", "two"), [("\r\n", "\n"), ("\n", "\r\n")])
+def test_line_endings_may_be_mixed(repo: Any, one: str, two: str) -> None:
+    text = f'user_id,n{one}a,1{two}b,"2{one}3"{one}c,{two}{two}d,4'
+    (repo.root / "rows.csv").write_bytes(text.encode())
+    repo.fields = {"n": "string"}
+    assert [row["n"] for row in repo.read(CSV).rows] == ["1", f"2{one}3", None, "4"]
 
 
 def test_csv_and_json_files_may_be_compressed(repo: Any) -> None:
@@ -304,8 +353,7 @@ def test_a_member_of_a_struct_does_not_hide_the_type_of_a_column(repo: Any) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user_id,n\r\na,1\nb,2\r\n", r"rows\.csv: mixed line endings"),
-        ("user_id,n,N\na,1,2\n", r"rows\.csv: the columns 'n' and 'N' differ only in case"),
+        ('user_id,n\r\na,1\nb,"2"x\r\n', r"rows\.csv: mixed line endings.* misplaced quote"),
         ('user_id,n\na,1\nb,"2\nc,3\n', r"rows\.csv:3: Value with unterminated quote"),
     ],
 )

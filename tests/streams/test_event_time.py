@@ -223,3 +223,11 @@ def test_the_age_of_an_event_ahead_of_the_clock_is_zero(
     writer.write("u1", {"step": 1}, event_timestamp=now_ms + 4 * MINUTE)
     response = store.get_online_features(["session:step"], [{"user_id": "u1"}], freshness=True)
     assert response.ages["step"] == [0]
+
+
+def test_an_event_time_in_seconds_is_refused_with_the_unit(
+    writer: StreamWriter, now_ms: int
+) -> None:
+    with pytest.raises(ValueRefusedError, match="in the first months of 1970") as caught:
+        writer.write("u1", {"step": 1}, event_timestamp=now_ms // 1000)
+    assert "not seconds" in caught.value.hint

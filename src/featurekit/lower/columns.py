@@ -29,10 +29,11 @@ EVENT_TIMESTAMP = "event_timestamp"
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row is rejected: the field or join key, and what is wrong with its value."""
+    """Why a row is rejected: the field or join key, what is wrong with its value, what to do."""
 
     field: str
     reason: str
+    hint: str = ""
 
 
 _NO_TIME = RowError(EVENT_TIMESTAMP, "the row has no time, or its time is unreadable")
@@ -142,7 +143,7 @@ def _row_error(batch: Any, columns: Sequence[_NativeColumn], index: int) -> RowE
         try:
             column.check(index)
         except ValueRefusedError as error:
-            return RowError(column.label, error.message)
+            return RowError(column.label, error.message, error.hint)
     if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
         return _NO_TIME
     raise AssertionError(f"row {index} is refused by column but accepted by value")
@@ -218,7 +219,7 @@ def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
         try:
             key, row = encode(decode(line))
         except ValueRefusedError as error:
-            errors[index] = RowError(error.where, error.message)
+            errors[index] = RowError(error.where, error.message, error.hint)
             continue
         if not times[index].is_valid:
             errors[index] = _NO_TIME

@@ -228,7 +228,8 @@ def _validate_non_empty(text: str) -> str:
     return text
 
 
-def _list_of_one(raw: object) -> object:
+def list_of_one(raw: object) -> object:
+    """Return a single text as a list, for keys that take one or several."""
     return (raw,) if isinstance(raw, str) else raw
 
 
@@ -283,7 +284,7 @@ Share = Annotated[
 ]
 TextList = Annotated[
     tuple[NonEmptyText, ...],
-    BeforeValidator(_list_of_one),
+    BeforeValidator(list_of_one),
     Field(min_length=1),
     WithJsonSchema(
         {

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Model, requires_key
@@ -15,6 +23,7 @@ from featurekit.models.scalars import (
     Text,
     TextList,
     format_raw,
+    list_of_one,
 )
 
 
@@ -83,6 +92,23 @@ class ParquetSource(_FileSource):
     type: Literal["parquet"] = Field(description="Parquet files; `type: parquet`.")
 
 
+NullTexts = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(list_of_one),
+    Field(min_length=1),
+    PlainSerializer(lambda texts: texts[0] if len(texts) == 1 else list(texts)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+"""One text, or a list of them; may be empty."""
+
+
 class CsvSource(_FileSource):
     """CSV files with a header line."""
 
@@ -90,9 +116,10 @@ class CsvSource(_FileSource):
     delimiter: Annotated[Text, AfterValidator(_one_character)] = Field(
         default=",", description='Column separator, for example `delimiter: ";"`.'
     )
-    null: Text = Field(
-        default="",
-        description="Text that is read as null, empty by default, for example `null: NA`.",
+    null: NullTexts = Field(
+        default=("",),
+        description="Text that is read as null, or a list of them, empty by default, "
+        'for example `null: [NA, ""]`.',
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import build_chunk
-from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, encode_batch
+from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, encode_batch
 from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, Scan
@@ -98,13 +98,23 @@ def _reject(
         raise BadRowError(
             error.reason,
             where=where,
-            hint=_hint(view, batch, error.field, all_rejected=all_rejected),
+            hint=_value_hint(view, error)
+            or _hint(view, batch, error.field, all_rejected=all_rejected),
         )
     errors = [encoded.error(index) for index in encoded.rejected]
     rejects.add(
         batch.take(pa.array(encoded.rejected)),
         [f"{error.field}: {error.reason}" if error.field else error.reason for error in errors],
     )
+
+
+def _value_hint(view: ViewPlan, error: RowError) -> str:
+    """Return what to do about a value, with the name of its column; empty if that is not known."""
+    if not error.hint:
+        return ""
+    name = error.field.removeprefix("join key ")
+    column = view.source.column(name) if view.source else name
+    return f"column '{column}': {error.hint}; nothing of this row's batch is written"
 
 
 def _hint(view: ViewPlan, batch: Any, name: str, *, all_rejected: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from typing_extensions import override
 
-from featurekit.errors import MissingExtraError
+from featurekit.errors import MissingExtraError, ValueRefusedError
 from featurekit.lower.read import (
     PRESENT,
     Cells,
@@ -193,11 +193,12 @@ class OnlineResponse:
 
         Raises:
             MissingExtraError: pyarrow is not installed.
+            ValueRefusedError: A decimal does not fit `decimal128(38, 18)`.
         """
         try:
             import pyarrow as pa
 
-            from featurekit.types.arrow import to_arrow
+            from featurekit.types.arrow import arrow_type, to_arrow
         except ImportError as error:
             raise MissingExtraError.of("batch", "to_arrow()") from error
         dtypes = {k.name: k.dtype for g in self._schema.plan.groups for k in g.key.join_keys}
@@ -205,7 +206,13 @@ class OnlineResponse:
         for column, values in zip(
             self._schema.plan.columns, self._columns(self._rows).values(), strict=True
         ):
-            arrays[column.name] = to_arrow(column.field.dtype, values)
+            array = arrays[column.name] = to_arrow(column.field.dtype, values)
+            if array.type != arrow_type(column.field.dtype):
+                raise ValueRefusedError(
+                    f"a value has more digits than {arrow_type(column.field.dtype)} holds",
+                    where=column.name,
+                    hint="read it with to_dict() or to_rows()",
+                )
         return pa.table(arrays)
 
     def to_pandas(self) -> Any:

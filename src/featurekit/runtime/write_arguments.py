@@ -72,6 +72,7 @@ def event_time_to_ms(time: datetime | int | str, now_ms: int, max_ahead_ms: int)
         event_ms = time
     if type(event_ms) is not int or event_ms < 0:
         raise ValueRefusedError(f"{short_repr(time)} is not a time", where="event_timestamp")
+    _check_unit(given, event_ms, now_ms)
     if event_ms > now_ms + max_ahead_ms:
         ahead_s = (event_ms - now_ms) / 1000
         raise ValueRefusedError(
@@ -83,3 +84,13 @@ def event_time_to_ms(time: datetime | int | str, now_ms: int, max_ahead_ms: int)
             else "compare the clocks, or declare a larger `max_ahead` under `stream`",
         )
     return event_ms
+
+
+def _check_unit(given: datetime | int | str, event_ms: int, now_ms: int) -> None:
+    """Raise `ValueRefusedError` for a number that is probably a time in seconds."""
+    if isinstance(given, int) and abs(event_ms * 1000 - now_ms) < now_ms / 5:
+        raise ValueRefusedError(
+            f"{short_repr(given)} is in the first months of 1970",
+            where="event_timestamp",
+            hint="times are milliseconds since the epoch, not seconds",
+        )

@@ -11,6 +11,7 @@ from typing_extensions import override
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import BatchSource, Scan
+from featurekit.sources.arrow_types import cast_batches, cast_table, readable_schema
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, source_columns
 from featurekit.sources.session import Rows, Session
@@ -71,9 +72,14 @@ def scan_arrow(
     if same := [c for c in data.schema.names if data.schema.names.count(c) > 1]:
         raise SourceError(f"two columns are named '{same[0]}'", where=where)
     raised: list[Exception] = []
-    if not isinstance(data, pa.Table):
-        batches = _combine_small_batches(pa, data.schema, _record_errors(data, raised))
-        data = pa.RecordBatchReader.from_batches(data.schema, batches)
+    schema = readable_schema(data.schema)
+    if isinstance(data, pa.Table):
+        data = cast_table(data, schema, where)
+    else:
+        batches = _record_errors(cast_batches(data, schema, where), raised)
+        data = pa.RecordBatchReader.from_batches(
+            schema, _combine_small_batches(pa, schema, batches)
+        )
     try:
         with session.errors(where):
             session.connection.register(_INPUT, data)

@@ -14,10 +14,18 @@ from pathlib import Path
 from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
-from featurekit.plan import FileSourcePlan, ViewPlan
+from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
-from featurekit.sources.formats import FILE_COLUMN, ParquetFormat, TextFormat, format_of
+from featurekit.sources.formats import (
+    FILE_COLUMN,
+    MIXED_LINE_ENDINGS,
+    CsvFormat,
+    ParquetFormat,
+    TextFormat,
+    format_of,
+)
 from featurekit.sources.newest import newest_rows
+from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import MAX_LINE_BYTES, long_line
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
 from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
@@ -42,7 +50,18 @@ class FileSource(BatchSource):
         end_ms: int | None,
         latest_ms: int | None = None,
     ) -> Scan:
-        files = self._files(view)
+        files, time_range = self._files(view), TimeRange(start_ms, end_ms, latest_ms)
+        try:
+            return self._scan(view, files, time_range)
+        except SourceError as error:
+            form = self.format
+            if not isinstance(form, CsvFormat) or error.message != MIXED_LINE_ENDINGS:
+                raise
+            if not form.accept_mixed_line_endings(files):
+                raise
+        return self._scan(view, files, time_range)
+
+    def _scan(self, view: ViewPlan, files: list[str], time_range: TimeRange) -> Scan:
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
             rows = self._open(view, files, snapshot)
@@ -52,7 +71,6 @@ class FileSource(BatchSource):
                     rows = copy_rows(rows, view, self.plan)
             else:
                 rows = replace(rows, check_count=partial(self._check_count, view, snapshot))
-            time_range = TimeRange(start_ms, end_ms, latest_ms)
             return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
 
     @override
@@ -79,6 +97,8 @@ class FileSource(BatchSource):
         with session.errors(where):
             used = [column for _, column in source_columns(view, self.plan)]
             source = self.format.source(session, files, used, where, with_file_name=with_file_name)
+            if isinstance(self.plan, ParquetSourcePlan) and self.plan.hive_partitioning:
+                source = typed_partitions(source, files, view, self.plan)
             columns = session.columns(source)
             extra_bytes = 0
             if isinstance(self.format, ParquetFormat):

@@ -12,7 +12,8 @@ import csv
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import groupby, islice
@@ -23,7 +24,7 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import CsvSourcePlan, FileSourcePlan, JsonlSourcePlan, ParquetSourcePlan
-from featurekit.sources.parquet_types import cast_columns, parquet_groups
+from featurekit.sources.parquet_types import cast_columns, check_decimals, parquet_groups
 from featurekit.sources.row_counts import (
     MAX_LINE_BYTES,
     count_filled_lines,
@@ -42,6 +43,8 @@ FILE_COLUMN = "featurekit file"
 
 _NOT_BLANK = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
 """Skips blank lines; `trim` is slow, so a line that starts with a brace does without it."""
+
+MIXED_LINE_ENDINGS = "mixed line endings (CR LF and LF), or a misplaced quote"
 
 _BUFFERS = f"max_line_size = {MAX_LINE_BYTES}, buffer_size = 8000000"
 """The longest line and the read buffer, in bytes."""
@@ -113,7 +116,9 @@ class ParquetFormat(Format[ParquetSourcePlan]):
         *,
         with_file_name: bool,
     ) -> str:
+        check_decimals(session, files, columns, where)
         shared = self._shared_arguments(with_file_name=with_file_name)
+        shared.append("hive_types_autocast = false")
         if len(files) == 1:
             return f"read_parquet({', '.join([quote_files(files), *shared])})"
         shared.append("union_by_name = true")
@@ -165,6 +170,10 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
     form = "text"
     suffixes = (".csv", ".csv.gz")
 
+    def __init__(self, plan: CsvSourcePlan) -> None:
+        super().__init__(plan)
+        self._mixed: set[str] = set()
+
     @override
     def source(
         self,
@@ -180,25 +189,44 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
             f"delim = {quote_text(self.plan.delimiter)}",
             "quote = '\"'",
             "escape = '\"'",
-            f"nullstr = {quote_text(self.plan.null)}",
+            f"nullstr = {quote_list(self.plan.null)}",
             "allow_quoted_nulls = false",
             _BUFFERS,
             "hive_types_autocast = false",
             *self._shared_arguments(with_file_name=with_file_name),
         ]
         parts = [
-            f"FROM read_csv({', '.join([quote_files(list(group)), _csv_columns(header), *arguments])})"
-            for header, group in groupby(
-                files, lambda file: _csv_header(file, self.plan.delimiter)
-            )
+            f"FROM read_csv({', '.join([quote_files(list(group)), each, *arguments])})"
+            for each, group in groupby(files, lambda file: self._own_arguments(file, columns))
         ]
         return f"({' UNION ALL BY NAME '.join(parts)})"
+
+    def _own_arguments(self, file: str, columns: Sequence[str]) -> str:
+        """Return the arguments that depend on the file."""
+        names = _csv_columns(_csv_header(file, self.plan.delimiter, columns))
+        return f"{names}, strict_mode = {str(file not in self._mixed).lower()}"
+
+    def accept_mixed_line_endings(self, files: Sequence[str]) -> bool:
+        """Read files with CR LF and LF that have no other fault; return whether there are any.
+
+        Only DuckDB's lenient mode reads them. It would also drop what follows a quoted cell, so
+        that the quotes are checked here.
+        """
+        new = [
+            file
+            for file in files
+            if file not in self._mixed
+            and _has_mixed_line_endings(file)
+            and _has_valid_quotes(file, self.plan.delimiter)
+        ]
+        self._mixed.update(new)
+        return bool(new)
 
     @override
     def count_rows(self, file: str, *, exact: bool) -> int:
         if exact:
             delimiter = self.plan.delimiter
-            has_one_column = len(_csv_header(file, delimiter)) == 1
+            has_one_column = len(_csv_header(file, delimiter, ())) == 1
             records = count_records_by_line(file, delimiter, count_blank=has_one_column)
         else:
             records = count_records(file)
@@ -208,7 +236,7 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
         if "invalid state" in message:
             file = next((Path(f).name for f in files if _has_mixed_line_endings(f)), "")
-            return file, "mixed line endings (CR LF and LF), or a misplaced quote"
+            return file, MIXED_LINE_ENDINGS
         position = _csv_error_position(message, files)
         width = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", message)
         if not position or not width:
@@ -247,6 +275,7 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
                 hint="remove `hive_partitioning:`, or use Parquet or CSV",
             )
         for file in files:
+            _check_encoding(file)
             if "://" not in file and first_character(file) == b"[":
                 raise SourceError(
                     "a JSON array, not JSON Lines",
@@ -324,6 +353,16 @@ def _has_mixed_line_endings(file: str) -> bool:
         return len({line.endswith("\r\n") for line in lines if line.endswith("\n")}) > 1
 
 
+def _has_valid_quotes(file: str, delimiter: str) -> bool:
+    with _open_text(file) as lines:
+        try:
+            for _ in csv.reader(lines, delimiter=delimiter, strict=True):
+                pass
+        except csv.Error:
+            return False
+    return True
+
+
 def _json_problem(line: str) -> str:
     """Return why a line is not a JSON object; empty if it is one, or blank."""
     try:
@@ -336,24 +375,48 @@ def _json_problem(line: str) -> str:
     return "" if isinstance(value, dict) else "not a JSON object"
 
 
-def _csv_header(file: str, delimiter: str) -> tuple[str, ...]:
-    """Return the column names of a CSV file; empty for a URL."""
+def _csv_header(file: str, delimiter: str, used: Collection[str]) -> tuple[str, ...]:
+    """Return the column names of a CSV file; empty for a URL.
+
+    DuckDB needs names that differ by more than case. A column that the view does not use may have
+    any name, or none, as pandas and R write it; it gets another name here.
+    """
     if "://" in file:
         return ()
+    _check_encoding(file)
     with _open_text(file) as lines:
         header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))
     if not header:
         raise SourceError("no header line", where=Path(file).name)
-    folded = [column.lower() for column in header]
-    same = [c for c, low in zip(header, folded, strict=True) if folded.count(low) > 1]
-    if same:
+    if same := [column for column in header if column in used and header.count(column) > 1]:
+        raise SourceError(f"two columns are named '{same[0]}'", where=Path(file).name)
+    folded = Counter(column.lower() for column in header)
+    used_folded = Counter(column.lower() for column in header if column in used)
+    if differ := [c for c in header if c in used and used_folded[c.lower()] > 1]:
         raise SourceError(
-            f"two columns are named '{same[0]}'"
-            if header.count(same[0]) > 1
-            else f"the columns '{same[0]}' and '{same[1]}' differ only in case",
+            f"the columns '{differ[0]}' and '{differ[1]}' differ only in case",
             where=Path(file).name,
         )
-    return header
+    return tuple(
+        column
+        if column in used or (column and folded[column.lower()] == 1)
+        else f"{column} (column {number})"
+        for number, column in enumerate(header, 1)
+    )
+
+
+def _check_encoding(file: str) -> None:
+    """Raise `SourceError` for a file in UTF-16, as Excel writes "Unicode text"."""
+    if "://" in file:
+        return
+    with open_bytes(file) as data:
+        start = data.read(4)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[1::2] == b"\0\0" or start[::2] == b"\0\0":
+        raise SourceError(
+            "the file is UTF-16, expected UTF-8",
+            where=Path(file).name,
+            hint=f"convert it: iconv -f UTF-16 -t UTF-8 {Path(file).name}",
+        )
 
 
 def _csv_columns(header: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from featurekit.errors import SourceError
-from featurekit.sources.session import Session, quote_files, quote_identifier
+from featurekit.sources.session import Session, quote_files, quote_identifier, quote_list
 
 _SIGNED_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
 _INTEGERS = _SIGNED_INTEGERS | {f"U{kind}" for kind in _SIGNED_INTEGERS}
@@ -47,6 +47,23 @@ def parquet_groups(
         )
         for each, group in groupby(zip(files, decimals, strict=True), lambda pair: pair[1])
     ]
+
+
+def check_decimals(
+    session: Session, files: Sequence[str], columns: Sequence[str], where: str
+) -> None:
+    """Raise `SourceError` for a decimal of more than 38 digits, which DuckDB reads as a float."""
+    found = session.fetch_all(
+        f"SELECT name, precision, file_name FROM parquet_schema({quote_files(files)}) "
+        f"WHERE precision > {_MAX_DIGITS} AND name IN {quote_list(columns)} LIMIT 1"
+    )
+    for column, precision, file in found:
+        raise SourceError(
+            f"column '{column}' is a decimal of {precision} digits in {Path(file).name}, "
+            f"at most {_MAX_DIGITS} can be read exactly",
+            where=where,
+            hint="write the file with a decimal type of at most 38 digits",
+        )
 
 
 def cast_columns(table: str, casts: Types) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from featurekit.errors import SourceError, name_hint
-from featurekit.plan import JsonlSourcePlan, SourceColumns, ViewPlan
+from featurekit.plan import CsvSourcePlan, JsonlSourcePlan, SourceColumns, ViewPlan
 from featurekit.sources.session import Rows, quote_identifier, quote_list, quote_text
 from featurekit.sources.times import (
     ALL_TIMES,
@@ -23,6 +23,7 @@ from featurekit.sources.times import (
 )
 from featurekit.types import DType, codec_of
 
+_TYPES_WITH_EMPTY_TEXT = ("string", "bytes")
 _INT128_TYPES = ("HUGEINT", "UHUGEINT")
 
 _FIRST_ROWS = 2048
@@ -186,12 +187,15 @@ def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str
     narrowed = _int128_columns_within_int64(
         rows, {columns[name] for name, dtype in dtypes.items() if not codec_of(dtype).is_wide}
     )
-    return {
-        name: f"CAST({quote_identifier(column)} AS BIGINT)"
-        if column in narrowed
-        else quote_identifier(column)
-        for name, column in columns.items()
-    }
+    empty_is_null = isinstance(source, CsvSourcePlan) and "" in source.null
+    values = {}
+    for name, column in columns.items():
+        values[name] = quote_identifier(column)
+        if column in narrowed:
+            values[name] = f"CAST({values[name]} AS BIGINT)"
+        elif empty_is_null and dtypes[name].kind not in _TYPES_WITH_EMPTY_TEXT:
+            values[name] = f"nullif({values[name]}, '')"  # DuckDB does not take a quoted null
+    return values
 
 
 def _int128_columns_within_int64(rows: Rows, columns: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,6 +43,10 @@ class ArrayCodec(Codec):
 
     @override
     def encode(self, value: object) -> bytes:
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, numpy.ndarray):
+            # Python has no nanoseconds, so numpy's own times stay, and are refused.
+            value = list(value) if value.dtype.kind in "mM" else value.tolist()
         if not isinstance(value, list | tuple):
             raise self.refusal(value)
         return b"[%b]" % b",".join([self._encode_element(item) for item in value])

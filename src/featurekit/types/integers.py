@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import ClassVar
 
 from typing_extensions import override
 
+from featurekit.errors import ValueRefusedError
 from featurekit.types.codec import (
     Bound,
     Codec,
@@ -21,6 +23,10 @@ from featurekit.types.codec import (
 _INT = re.compile(rb"-?[0-9]+")
 _SMALL = {b"%d" % number: number for number in range(1000)}
 """The most frequent counts: a look-up is four times as fast as parsing the digits."""
+
+_POINT_HINT = (
+    "an integer has no point: cast it, as with CAST(column AS BIGINT) in a `type: sql` source"
+)
 
 _SHORT = 18
 """Digits that always fit an int64."""
@@ -76,6 +82,12 @@ class IntCodec(Codec):
         return parse
 
     @override
+    def refusal(self, value: object) -> ValueRefusedError:
+        error = super(IntCodec, self).refusal(value)
+        error.hint = _POINT_HINT if _has_point(value) else ""
+        return error
+
+    @override
     def json_schema(self, *, in_request: bool) -> JsonSchema:
         least, most = -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
         return {"type": "integer", "format": str(self.dtype), "minimum": least, "maximum": most}
@@ -110,6 +122,15 @@ class IntCodec(Codec):
     @override
     def decoder_globals(self) -> dict[str, object]:
         return {f"_{self.dtype}": self.decode, "_small": _SMALL.get}
+
+
+def _has_point(value: object) -> bool:
+    """Whether a value is an integer written with a point, such as `517.0`."""
+    if isinstance(value, str):
+        return re.fullmatch(r"-?[0-9]+\.0*", value) is not None
+    if isinstance(value, Decimal):
+        return value.is_finite() and value == value.to_integral_value()
+    return isinstance(value, float) and value.is_integer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class ArrayForm(ArrowForm):
         """Return the JSON of each element, null where refused; `None` if Python must do it."""
         if pa.types.is_null(values.type):
             return values
+        if self.element.codec.is_integer and pa.types.is_floating(values.type):
+            return pa.nulls(len(values))  # whole floats are integers only as a column
         texts = self.element.encode(values)
         if texts is None:
             return pa.nulls(len(values))

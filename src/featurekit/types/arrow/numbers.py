@@ -14,6 +14,9 @@ from featurekit.types.arrow.form import ArrowForm, keep_where, keep_within
 from featurekit.types.decimals import MAX_DIGITS
 from featurekit.types.floats import shortest_text
 
+_EXACT_INTEGERS = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+"""Up to this size, each integer is a float of its own."""
+
 _NOT_FINITE = pa.array([b"nan", b"inf", b"-inf"])
 
 
@@ -35,7 +38,11 @@ class BoolForm(ArrowForm):
 
 @dataclass(frozen=True)
 class IntForm(ArrowForm):
-    """`int64`: integers of any width, and decimals of scale 0."""
+    """`int64`: integers of any width, decimals of scale 0, and floats that are whole.
+
+    Columns of integers often arrive as floats because of nulls. Above 2^53 (2^24 for
+    float32) a float may stand for another integer, so it is refused.
+    """
 
     arrow_type: ClassVar[Any] = pa.int64()
     usual_text: ClassVar[str] = "^-?[0-9]{1,18}$"
@@ -46,7 +53,9 @@ class IntForm(ArrowForm):
         kind = array.type
         if pa.types.is_decimal(kind) and kind.scale == 0:
             return self.encode_values(array)
-        if not pa.types.is_integer(kind):
+        if pa.types.is_floating(kind):
+            array = _whole_numbers(array)
+        elif not pa.types.is_integer(kind):
             return None
         most = 1 << (self.bits - 1)
         return keep_within(array, -most, most - 1).cast(pa.string())
@@ -58,7 +67,17 @@ class IntForm(ArrowForm):
     @override
     def python_value(self, scalar: Any) -> object:
         value = super().python_value(scalar)
+        if isinstance(value, float) and value.is_integer():
+            return int(value) if abs(value) <= _EXACT_INTEGERS[scalar.type] else value
         return int(value) if isinstance(value, Decimal) and scalar.type.scale == 0 else value
+
+
+def _whole_numbers(array: Any) -> Any:
+    """Return floats as int64, null where one is not whole or too large to be exact."""
+    floats = array.cast(pa.float64())
+    most = float(_EXACT_INTEGERS[array.type])
+    is_whole = pc.and_(pc.equal(pc.trunc(floats), floats), pc.less_equal(pc.abs(floats), most))
+    return keep_where(floats, is_whole).cast(pa.int64())
 
 
 @dataclass(frozen=True)
