@@ -306,6 +306,12 @@ class BatchSource(Protocol):
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         """Return where a row is, such as `users.parquet, row 17`; `None` if not known."""
 
+    def interrupt(self) -> None:
+        """Make queries of this source that run in other threads raise.
+
+        Has no effect on a query that has not begun, so repeat it until the thread has stopped.
+        """
+
 
 class StreamEvent(NamedTuple):
     """One undecoded event. A tuple, because workers create one per event.

@@ -158,7 +158,7 @@ def _bench_load(
     timings = time_in_turns(
         {
             "featurekit": lambda: send_batches(
-                store, prepare(), MaterializeReport("bench"), skip=False, on_batch=lambda _: None
+                store, prepare(), MaterializeReport("bench"), skip=False
             ),
             "prepared": lambda: list(store.load(chunks)),
             "pipeline": lambda: [

@@ -96,7 +96,7 @@ class RowWriter:
         store.check_writable(self.view.key.prefix)
         rows = [self._input_row(index, row) for index, row in enumerate(objects)]
         batches = list(encode_rows(self.view, rows, None, set(), store.capabilities))
-        send_batches(store, iter(batches), report, skip=False, on_batch=_ignore_progress)
+        send_batches(store, iter(batches), report, skip=False)
         self._counters.loads(self.view.name).rows_written += report.rows_written
         return RowsReport(self.view.name, report.rows_written)
 
@@ -137,10 +137,6 @@ def _check_object(row: object, view: ViewPlan, index: int) -> dict[str, object]:
             where=f"{view.name}, row {index}",
         )
     return dict(row)
-
-
-def _ignore_progress(_done: int) -> None:
-    """Do nothing: such writes have no progress bar."""
 
 
 class JsonlEventWriter:

@@ -28,7 +28,13 @@ from featurekit.ports import BatchSource, OnlineStore
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.load import MaterializeReport, OnProgress, progress_callback, send_batches
+from featurekit.runtime.load import (
+    LoadCallbacks,
+    MaterializeReport,
+    OnProgress,
+    progress_callback,
+    send_batches,
+)
 from featurekit.runtime.load_limits import check_rejected, check_source
 from featurekit.runtime.load_rows import InputRow, RejectedRows, encode_rows
 from featurekit.runtime.lock import ViewLock
@@ -100,8 +106,7 @@ class Materializer:
                 prepared,
                 report,
                 skip=self.skip_bad_rows,
-                on_batch=on_batch,
-                before_send=lock.confirm,
+                callbacks=LoadCallbacks(on_batch, lock.confirm),
             )
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(written_keys))
@@ -150,8 +155,7 @@ class Materializer:
                 prepared,
                 report,
                 skip=self.skip_bad_rows,
-                on_batch=on_batch,
-                before_send=lock.confirm,
+                callbacks=LoadCallbacks(on_batch, lock.confirm, source.interrupt),
             )
         finally:
             rejects.close()

@@ -22,7 +22,8 @@ from featurekit.wire import Reply
 
 _BATCHES_AHEAD = 2
 _MAX_REASONS = 20
-_JOIN_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 5.0
+_INTERRUPT_INTERVAL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -111,49 +112,74 @@ class LoadBatch:
     rejected: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LoadCallbacks:
+    """What a load calls while it runs.
+
+    Attributes:
+        on_batch: Called after each batch with the number of rows done. May raise to stop.
+        before_send: Called before data is sent. May raise to stop before that.
+        interrupt: Makes the batches raise soon, if they wait for a query. Without it, an iterator
+            of the caller that does not return is left behind after `_STOP_TIMEOUT_S`.
+    """
+
+    on_batch: Callable[[int], None] = lambda _: None
+    before_send: BeforeSend | None = None
+    interrupt: Callable[[], None] | None = None
+
+
 def send_batches(
     store: OnlineStore,
     batches: Iterator[LoadBatch],
     report: MaterializeReport,
     *,
     skip: bool,
-    on_batch: Callable[[int], None],
-    before_send: BeforeSend | None = None,
+    callbacks: LoadCallbacks = LoadCallbacks(),
 ) -> None:
     """Send all batches and count the results into `report`.
+
+    On any error, the thread that iterates over `batches` has stopped before this raises, so that
+    no source is read after its view's lock is released.
 
     Args:
         store: The store to write to.
         batches: The encoded rows; iterated in another thread.
         report: Updated as replies arrive.
         skip: Count and skip rows whose key holds a value of another type.
-        on_batch: Called after each batch with the number of rows done. May raise to stop.
-        before_send: Called before data is sent. May raise to stop before that.
+        callbacks: What to call meanwhile.
 
     Raises:
         StoreError: The server refused a row.
         StoreUnavailableError: The server stopped answering and did not return in time.
     """
     unanswered: deque[LoadBatch] = deque()
+    encoder = _EncoderThread(batches)
 
     def chunks() -> Iterator[Chunk]:
-        for batch in _encoded_ahead(batches):
+        for batch in encoder.encoded():
             report.rows_rejected += batch.rejected
             if batch.chunk.rows:
                 unanswered.append(batch)
                 yield batch.chunk
             else:
-                on_batch(report.rows_written + report.rows_rejected)
+                callbacks.on_batch(report.rows_written + report.rows_rejected)
 
-    for chunk, replies in store.load(chunks(), before_send):
-        batch = unanswered.popleft()
-        report.size_bytes += len(chunk.data)
-        errors = batch.row_errors(replies) if replies is not None else {}
-        report.rows_written += chunk.rows - len(errors)
-        report.rows_rejected += len(errors)
-        if errors:
-            _report_errors(batch, errors, report, skip=skip)
-        on_batch(report.rows_written + report.rows_rejected)
+    results: Iterator[tuple[Chunk, list[Reply] | None]] = iter(())
+    encoder.start()
+    try:
+        results = store.load(chunks(), callbacks.before_send)
+        for chunk, replies in results:
+            batch = unanswered.popleft()
+            report.size_bytes += len(chunk.data)
+            errors = batch.row_errors(replies) if replies is not None else {}
+            report.rows_written += chunk.rows - len(errors)
+            report.rows_rejected += len(errors)
+            if errors:
+                _report_errors(batch, errors, report, skip=skip)
+            callbacks.on_batch(report.rows_written + report.rows_rejected)
+    finally:
+        encoder.stop(callbacks.interrupt)
+        _close(results)
 
 
 def _report_errors(
@@ -185,21 +211,6 @@ def progress_callback(
     return on_batch
 
 
-def _encoded_ahead(batches: Iterator[LoadBatch]) -> Iterator[LoadBatch]:
-    """Yield the same batches, encoded in a thread."""
-    encoder = _EncoderThread(batches)
-    encoder.start()
-    try:
-        while (item := encoder.results.get()) is not None:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-    finally:
-        encoder.stopped.set()
-        # The thread may be in the middle of a long query. It is a daemon, so do not wait for it.
-        encoder.join(_JOIN_TIMEOUT_S)
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """An error of the encoder thread, to be raised in the sending thread."""
@@ -227,10 +238,24 @@ class _EncoderThread(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - raised again in the sending thread
             end = _Failure(error)
         finally:
-            close = getattr(self._batches, "close", None)
-            if close is not None:
-                close()
+            _close(self._batches)
         self._put(end)
+
+    def encoded(self) -> Iterator[LoadBatch]:
+        """Yield the batches in the thread that sends them, or raise what this one raised."""
+        while (item := self.results.get()) is not None:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+
+    def stop(self, interrupt: Callable[[], None] | None) -> None:
+        """Stop the thread and wait for its end."""
+        self.stopped.set()
+        end = time.monotonic() + _STOP_TIMEOUT_S
+        while self.is_alive() and (interrupt is not None or time.monotonic() < end):
+            if interrupt is not None:
+                interrupt()
+            self.join(_INTERRUPT_INTERVAL_S)
 
     def _put(self, item: LoadBatch | _Failure | None) -> None:
         while not self.stopped.is_set():
@@ -239,3 +264,10 @@ class _EncoderThread(threading.Thread):
             except queue.Full:
                 continue
         return None
+
+
+def _close(iterator: Iterator[object]) -> None:
+    """Run the `finally` blocks of a generator now, in this thread."""
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()

@@ -14,7 +14,7 @@ from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow_types import cast_batches, cast_table, readable_schema
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, source_columns
-from featurekit.sources.session import Rows, Session
+from featurekit.sources.session import OpenSessions, Rows, Session
 from featurekit.sources.times import TimeRange
 
 _INPUT = "input"
@@ -34,6 +34,7 @@ class ArrowSource(BatchSource):
     def __init__(self, data: object, *, batch_rows: int = 16384) -> None:
         self.data = data
         self.batch_rows = batch_rows
+        self._sessions = OpenSessions()
 
     @override
     def scan(
@@ -44,7 +45,7 @@ class ArrowSource(BatchSource):
         latest_ms: int | None = None,
     ) -> Scan:
         where = f"feature view {view.name}"
-        session = Session()
+        session = self._sessions.add(Session())
         with session.errors(where):
             data = to_arrow(session.arrow, self.data, where)
         if data is None:
@@ -56,6 +57,10 @@ class ArrowSource(BatchSource):
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         return None
+
+    @override
+    def interrupt(self) -> None:
+        self._sessions.interrupt()
 
 
 def scan_arrow(

@@ -28,7 +28,7 @@ from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import MAX_LINE_BYTES, long_line
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
-from featurekit.sources.session import Rows, Session, quote_identifier, quote_text
+from featurekit.sources.session import OpenSessions, Rows, Session, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
 from featurekit.sources.times import TimeRange
 
@@ -40,6 +40,7 @@ class FileSource(BatchSource):
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
+        self._sessions = OpenSessions()
         self.format = format_of(plan)
 
     @override
@@ -84,6 +85,10 @@ class FileSource(BatchSource):
             found = self._find(view, [found[0]], snapshot, row)
         return self.format.describe_row(*found) if found else None
 
+    @override
+    def interrupt(self) -> None:
+        self._sessions.interrupt()
+
     def _open(
         self,
         view: ViewPlan,
@@ -93,7 +98,9 @@ class FileSource(BatchSource):
         with_file_name: bool = False,
     ) -> Rows:
         where = f"feature view {view.name}"
-        session = Session(self.root, lambda message: self.format.explain(message, files))
+        session = self._sessions.add(
+            Session(self.root, lambda message: self.format.explain(message, files))
+        )
         with session.errors(where):
             used = [column for _, column in source_columns(view, self.plan)]
             source = self.format.source(session, files, used, where, with_file_name=with_file_name)

@@ -108,7 +108,7 @@ def _index(rows: Rows, selection: Selection) -> str:
         return _numbered_rows(rows, selection, columns)
     columns["is_in_range"] = selection.in_time_range
     table = f"SELECT {_expressions(columns)}, row_number() OVER () AS rn FROM {rows.source}"
-    rows.session.connection.execute(f"CREATE TEMP TABLE row_index AS {table}")
+    rows.session.execute(f"CREATE TEMP TABLE row_index AS {table}")
     ((count,),) = rows.session.fetch_all("SELECT count(*) FROM row_index")
     rows.check_count(count)
     return "(FROM row_index WHERE is_in_range)"
@@ -162,7 +162,7 @@ def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) 
     else:
         incomplete = f"SELECT rn FROM {index} WHERE NOT complete AND NOT future"
         numbers = f"SELECT rn FROM ({ranked}) WHERE rank = 1 UNION ALL {incomplete}"
-    rows.session.connection.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
+    rows.session.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
     return f"{'ANTI' if drop else 'SEMI'} JOIN chosen USING (rn)"
 
 

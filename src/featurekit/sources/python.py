@@ -18,7 +18,7 @@ from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.plan import PythonSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.arrow import scan_arrow, to_arrow
-from featurekit.sources.session import Session
+from featurekit.sources.session import OpenSessions, Session
 from featurekit.sources.times import ALL_TIMES, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,6 +35,7 @@ class PythonSource(BatchSource):
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
+        self._sessions = OpenSessions()
 
     @override
     def scan(
@@ -45,7 +46,7 @@ class PythonSource(BatchSource):
         latest_ms: int | None = None,
     ) -> Scan:
         where = f"feature view {view.name}, {self.plan.callable}"
-        session = Session()
+        session = self._sessions.add(Session())
         arguments: dict[str, object] = {
             "view": view.name,
             "start_ms": start_ms,
@@ -67,6 +68,10 @@ class PythonSource(BatchSource):
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         return None
+
+    @override
+    def interrupt(self) -> None:
+        self._sessions.interrupt()
 
 
 @contextmanager

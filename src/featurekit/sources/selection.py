@@ -174,7 +174,7 @@ def copy_rows(rows: Rows, view: ViewPlan, source: SourceColumns) -> Rows:
         needed = {column: rows.columns[column] for _, column in source_columns(view, source)}
     columns = ", ".join(map(quote_identifier, needed))
     sql = f"CREATE TEMP TABLE copied_rows AS SELECT {columns} FROM {rows.source}"
-    rows.session.run(lambda: rows.session.connection.execute(sql))
+    rows.session.run(lambda: rows.session.execute(sql))
     return replace(rows, source="copied_rows", columns=needed)
 
 

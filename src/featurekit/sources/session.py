@@ -11,12 +11,15 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from featurekit.errors import MissingExtraError, SourceError
+from featurekit.sources.interrupt import run_interruptibly
+
+T = TypeVar("T")
 
 MEMORY_BYTES = 160_000_000
 """DuckDB's memory limit. Measured: 5 million rows of 6 fields fit, half of them superseded."""
@@ -66,10 +69,23 @@ class Session:
                 raise KeyboardInterrupt from error
             raise
 
+    def interrupt(self) -> None:
+        """Make a query that runs in another thread raise; do nothing if there is none."""
+        with suppress(self.duckdb.Error):  # the connection may be closed already
+            self.connection.interrupt()
+
+    def call(self, action: Callable[[], T]) -> T:
+        """Return the result of a function that runs queries, and let Ctrl-C interrupt it."""
+        return run_interruptibly(action, self.interrupt)
+
     def limit_memory(self, extra_bytes: int = 0) -> None:
         """Set DuckDB's memory limit to `MEMORY_BYTES` plus `extra_bytes`."""
         total = MEMORY_BYTES + extra_bytes
         self.connection.execute(f"SET memory_limit = '{total // 1024} KiB'")
+
+    def execute(self, sql: str) -> None:
+        """Run a statement that has no result."""
+        self.call(lambda: self.connection.execute(sql))
 
     def run(self, action: Callable[[], object]) -> None:
         """Call a function; call it again without a memory limit if the limit was too low."""
@@ -82,12 +98,12 @@ class Session:
 
     def fetch_all(self, sql: str) -> list[tuple[Any, ...]]:
         """Return all rows of a small result."""
-        rows: list[tuple[Any, ...]] = self.connection.execute(sql).fetchall()
+        rows: list[tuple[Any, ...]] = self.call(lambda: self.connection.execute(sql).fetchall())
         return rows
 
     def columns(self, source: str) -> dict[str, str]:
         """Return the columns of a FROM clause, with the names of their DuckDB types."""
-        relation = self.connection.sql(f"FROM {source}")
+        relation = self.call(lambda: self.connection.sql(f"FROM {source}"))
         return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
     def _short_message(self, error: Exception) -> str:
@@ -106,6 +122,25 @@ class Session:
         if self.root is not None:
             message = message.replace(f"{self.root}/", "")
         return " ".join(message.split())
+
+
+class OpenSessions:
+    """The sessions of one source, which another thread can interrupt."""
+
+    def __init__(self) -> None:
+        self._sessions: list[weakref.ref[Session]] = []
+
+    def add(self, session: Session) -> Session:
+        """Return a session, after remembering it as long as it exists."""
+        self._sessions = [ref for ref in self._sessions if ref() is not None]
+        self._sessions.append(weakref.ref(session))
+        return session
+
+    def interrupt(self) -> None:
+        """Make the queries that run in other threads raise."""
+        for ref in self._sessions:
+            if (session := ref()) is not None:
+                session.interrupt()
 
 
 @dataclass(frozen=True, slots=True)

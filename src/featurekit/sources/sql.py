@@ -11,7 +11,7 @@ from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Scan
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
-from featurekit.sources.session import Rows, Session
+from featurekit.sources.session import OpenSessions, Rows, Session
 from featurekit.sources.times import TimeRange
 
 
@@ -22,6 +22,7 @@ class SqlSource(BatchSource):
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
+        self._sessions = OpenSessions()
 
     @override
     def scan(
@@ -32,11 +33,11 @@ class SqlSource(BatchSource):
         latest_ms: int | None = None,
     ) -> Scan:
         where = f"feature view {view.name}"
-        session = Session(self.root)
+        session = self._sessions.add(Session(self.root))
         with session.errors(where):
             _check_is_one_select(session, self.plan.query, where)
             # A view, because the query may end in `;` and a comment, which cannot be embedded.
-            session.connection.execute(f"CREATE TEMP VIEW query_result AS {self.plan.query}")
+            session.execute(f"CREATE TEMP VIEW query_result AS {self.plan.query}")
             columns = session.columns("query_result")
             rows = copy_rows(
                 Rows(session, "query_result", "native", where, columns), view, self.plan
@@ -47,6 +48,10 @@ class SqlSource(BatchSource):
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         return None
+
+    @override
+    def interrupt(self) -> None:
+        self._sessions.interrupt()
 
 
 def _check_is_one_select(session: Session, query: str, where: str) -> None:
