@@ -394,6 +394,14 @@ class EventSource(Protocol):
             StreamError: They cannot be read from this source.
         """
 
+    def take_lost(self) -> int:
+        """Return how many events the source deleted before they were done, since the last call.
+
+        These are events that this consumer held and had not acknowledged, and those that the group
+        had not read when this consumer read past them, as far as the source knows.
+        """
+        return 0
+
     def lag(self) -> int | None:
         """Return how many events the group has not read yet; `None` if not known."""
 

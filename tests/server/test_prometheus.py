@@ -52,6 +52,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_events_total", (("outcome", "dropped_older"), ("view", "w"))): 1,
     ("featurekit_events_total", (("outcome", "dropped_expired"), ("view", "w"))): 2,
     ("featurekit_events_total", (("outcome", "rejected"), ("view", "w"))): 3,
+    ("featurekit_events_total", (("outcome", "lost"), ("view", "w"))): 0,
     ("featurekit_dead_letters_total", (("view", "w"),)): 3,
     ("featurekit_rows_total", (("outcome", "written"), ("view", "v"))): 100,
     ("featurekit_rows_total", (("outcome", "rejected"), ("view", "v"))): 5,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import StreamUnavailableError
@@ -276,6 +276,26 @@ def test_a_worker_holds_its_first_batch_until_the_store_accepts_writes(
     until(lambda: counts(client, 50) == list(range(50)))
     stop.set()
     running.join()
+
+
+def test_messages_that_retention_deleted_are_counted_as_lost(
+    store: FeatureStore, cluster: Cluster, topic: str
+) -> None:
+    def emit(count: int, size: int) -> None:
+        for i in range(count):
+            event = json.dumps({"uid": f"u{i}", "device": "x" * size}).encode()
+            cluster.producer.produce(topic, value=event, partition=0)
+        assert cluster.producer.flush(20) == 0
+
+    emit(10, 10)
+    assert drain(store).lost == 0
+    emit(100, 100_000)  # a partition of the mock cluster keeps 5 MB
+    look = Consumer({"bootstrap.servers": cluster.servers, "group.id": "look"})
+    first, end = look.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)
+    look.close()
+    assert (first > 10, end) == (True, 110)
+    report = drain(store)
+    assert (report.read, report.lost) == (110 - first, first - 10)
 
 
 def test_a_new_group_may_start_at_the_end(

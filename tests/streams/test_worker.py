@@ -214,8 +214,68 @@ def test_pending_entries_that_were_trimmed_do_not_block(
     client.xgroup_create("activity-events", "shop-activity", "0")
     client.xreadgroup("shop-activity", "w1", {"activity-events": ">"})
     client.xtrim("activity-events", maxlen=4, approximate=False)
-    assert drain(store, consumer="w1").read == 4
+    report = drain(store, consumer="w1")
+    assert (report.read, report.lost) == (4, 6)
+    assert store.metrics().events["activity"].lost == 6
     assert pending(client) == 0
+
+
+def test_trimmed_entries_of_a_dead_consumer_are_counted_as_lost(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    client.xgroup_create("activity-events", "shop-activity", "0")
+    client.xreadgroup("shop-activity", "gone", {"activity-events": ">"})
+    client.xtrim("activity-events", maxlen=3, approximate=False)
+    report = drain(store, claim_after_ms=1)
+    assert (report.written, report.lost, pending(client)) == (3, 7, 0)
+
+
+def test_entries_trimmed_before_they_were_read_are_counted_as_lost(
+    store: FeatureStore, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    emit(client, 0, 10)
+    assert drain(store).lost == 0
+    emit(client, 10, 100)
+    client.xtrim("activity-events", maxlen=30, approximate=False)
+    report = drain(store)
+    assert (report.read, report.lost, report.lag) == (30, 70, 0)
+    assert "activity: 70 events were deleted from the source" in caplog.text
+    emit(client, 110, 5)
+    assert drain(store).lost == 0
+
+
+def test_a_group_that_begins_in_a_trimmed_stream_has_lost_nothing(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 100)
+    client.xtrim("activity-events", maxlen=30, approximate=False)
+    report = drain(store)
+    assert (report.read, report.lost) == (30, 0)
+
+
+def test_entries_that_were_trimmed_are_lost_once_for_all_workers_of_a_group(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    emit(client, 0, 10)
+    drain(store)
+    emit(client, 10, 4000)
+    client.xtrim("activity-events", maxlen=3000, approximate=False)
+    reports: list[StreamReport] = []
+
+    def work(name: str) -> None:
+        how = StreamOptions(
+            consumer=name, once=True, worker=WorkerOptions(batch_size=50, wait_s=0.02)
+        )
+        reports.extend(store.streams.run(["activity"], how))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.read for report in reports) == 3000
+    assert sum(report.lost for report in reports) == 1000
 
 
 def test_a_consumer_that_leaves_is_deleted(store: FeatureStore, client: redis.Redis) -> None:

@@ -62,6 +62,7 @@ class WorkerStatus:
         newest_age_ms: Age of the newest event since its arrival at the source; `None` without events.
         trouble: What the worker is waiting for; empty if it is not waiting.
         error: The last error, past or present; empty if there was none.
+        lost: Events that the source deleted before they were done.
         age_ms: Age of this heartbeat, by the clock of the reader.
     """
 
@@ -82,6 +83,7 @@ class WorkerStatus:
     newest_age_ms: int | None
     trouble: str
     error: str
+    lost: int = 0
     age_ms: int = 0
 
 

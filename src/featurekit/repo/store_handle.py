@@ -63,14 +63,18 @@ class LazyStoreHandle(StoreHandle):
     def _parsed_url(self) -> StoreUrl:
         return StoreUrl.parse(self.url, self.options)
 
-    def open_another(self, load_timeout_s: float = inf) -> OnlineStore:
+    def open_another(self, load_timeout_s: float = inf, *, once: bool = False) -> OnlineStore:
         """Return a new store with connections of its own; the caller closes it.
 
         Args:
             load_timeout_s: Upper bound for the store's `load_timeout`.
+            once: Never send a call twice, and wait `load_timeout` for the reply to any call.
         """
         url = self._parsed_url.with_absolute_paths(self.root.absolute()).with_secrets(os.environ)
-        return create_store(replace(url, load_timeout_s=min(url.load_timeout_s, load_timeout_s)))
+        url = replace(url, load_timeout_s=min(url.load_timeout_s, load_timeout_s))
+        if once:
+            url = replace(url, retries=0, timeout_s=url.load_timeout_s)
+        return create_store(url)
 
     @property
     @override

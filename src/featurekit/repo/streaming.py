@@ -240,7 +240,7 @@ class Streaming:
             view,
             plan,
             Consumer(options.consumer_name, options.claim_after_ms),
-            lambda: self.handle.open_another(timeout_s),
+            lambda: self.handle.open_another(timeout_s, once=True),
             _kafka_settings(),
         )
 
@@ -263,6 +263,7 @@ class Streaming:
             counter.add_events(report.written, report.dropped_older, report.dropped_expired)
             counter.rejected += report.rejected
             counter.dead_letters += report.rejected
+            counter.lost += report.lost
             if on_report is not None:
                 on_report(report)
 

@@ -100,6 +100,7 @@ class EventMetrics(_Counts):
         dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
         rejected: Events that did not fit the view, or that the store refused.
         dead_letters: Rejected events that a worker added to the dead letters.
+        lost: Events that a worker's source deleted before they were done.
     """
 
     written: int = 0
@@ -107,6 +108,7 @@ class EventMetrics(_Counts):
     dropped_expired: int = 0
     rejected: int = 0
     dead_letters: int = 0
+    lost: int = 0
 
     def add_events(self, written: int, dropped_older: int, dropped_expired: int) -> None:
         """Count events that fit the view."""

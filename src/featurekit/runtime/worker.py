@@ -20,6 +20,7 @@ others, for a small gain: encoding already overlaps with writing), and acknowled
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -40,6 +41,8 @@ from featurekit.runtime.write_arguments import Event
 from featurekit.runtime.writer import StreamWriter, WriteReport
 
 T = TypeVar("T")
+
+_log = logging.getLogger("featurekit.streams")
 
 MAX_REASONS = 3
 """Reasons of rejected events in one report."""
@@ -79,6 +82,7 @@ class StreamReport:
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
         dropped_expired: Events whose TTL had passed before they were written.
         rejected: Events written to the dead letters.
+        lost: Events that the source deleted before they were done, as far as it reports them.
         lag: Events that the group has not read yet; `None` if not known.
         newest_age_ms: Time since the newest event arrived at the source; `None` without events.
         trouble: Why the worker is retrying; empty if it is not.
@@ -93,6 +97,7 @@ class StreamReport:
     dropped_older: int = 0
     dropped_expired: int = 0
     rejected: int = 0
+    lost: int = 0
     lag: int | None = None
     newest_age_ms: int | None = None
     trouble: str = ""
@@ -111,7 +116,10 @@ class StreamReport:
         self.reasons = (self.reasons + later.reasons)[:MAX_REASONS]
 
 
-_COUNTS = ("seconds", "read", "written", "ignored", "rejected", "dropped_older", "dropped_expired")
+_COUNTS = (
+    *("seconds", "read", "written", "ignored", "rejected", "lost"),
+    *("dropped_older", "dropped_expired"),
+)
 
 OnReport = Callable[[StreamReport], None]
 
@@ -296,6 +304,7 @@ class Worker:
         report, now = self._report, time.monotonic()
         report.seconds = now - self._reported_at
         report.lag = self._lag()
+        self._count_lost(report)
         report.newest_age_ms = self._newest_age_ms()
         with self._report_lock:
             self._total.add(report)
@@ -305,6 +314,13 @@ class Worker:
 
     def _newest_age_ms(self) -> int | None:
         return max(0, self._now_ms() - self._newest_ms) if self._newest_ms else None
+
+    def _count_lost(self, report: StreamReport) -> None:
+        lost = self._source.take_lost()
+        if lost:
+            report.lost += lost
+            self.last_error = f"{lost} events were deleted from the source before they were done"
+            _log.warning("%s: %s", self.view, self.last_error)
 
     def _lag(self) -> int | None:
         if self._report.trouble:

@@ -92,6 +92,8 @@ class KafkaTopic(EventSource):
         self._producer: Any = None
         self._is_assigned = False
         self._partitions: set[int] = set()
+        self._next_offsets: dict[int, int] = {}
+        self._lost = 0
         self._last_error: Any = None
 
     @override
@@ -103,9 +105,9 @@ class KafkaTopic(EventSource):
                 messages += consumer.consume(max_events - 1, 0)
         except KafkaException as error:
             raise self._error_of("reading", error.args[0]) from error
-        events = [
-            self._event(m) for m in messages if not m.error() and m.partition() in self._partitions
-        ]
+        good = [m for m in messages if not m.error() and m.partition() in self._partitions]
+        self._count_lost(good)
+        events = [self._event(m) for m in good]
         errors = (m.error() for m in messages if m.error())
         if not events and (failure := next(errors, self._last_error)) is not None:
             if self._is_assigned:
@@ -181,6 +183,11 @@ class KafkaTopic(EventSource):
             raise self._error_of("reading the lag", error.args[0]) from error
 
     @override
+    def take_lost(self) -> int:
+        lost, self._lost = self._lost, 0
+        return lost
+
+    @override
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()
@@ -216,11 +223,38 @@ class KafkaTopic(EventSource):
 
     def _on_revoke(self, _consumer: Any, partitions: Sequence[Any]) -> None:
         self._partitions -= {each.partition for each in partitions}
+        for each in partitions:
+            self._next_offsets.pop(each.partition, None)
 
     def _on_error(self, error: Any) -> None:
         """Keep an error that belongs to no call; `read` raises it when there are no events."""
         if error.fatal() or error.code() in {KafkaError._ALL_BROKERS_DOWN, *FORBIDDEN_CODES}:  # noqa: SLF001
             self._last_error = error
+
+    def _count_lost(self, messages: Sequence[Any]) -> None:
+        """Count the messages that retention deleted between the last position and these messages.
+
+        A gap alone proves nothing: compaction and transactions leave gaps, too.
+        """
+        for message in messages:
+            number, offset = message.partition(), message.offset()
+            try:
+                if number not in self._next_offsets:
+                    place = TopicPartition(self._plan.topic, number)
+                    [place] = self._open_consumer().committed([place], timeout=REQUEST_TIMEOUT_S)
+                    self._next_offsets[number] = place.offset if place.offset >= 0 else offset
+                expected = self._next_offsets[number]
+                if offset > expected and self._first_offset(number) > expected:
+                    self._lost += offset - expected
+            except KafkaException:
+                pass  # it is unknown whether anything was lost
+            self._next_offsets[number] = offset + 1
+
+    def _first_offset(self, number: int) -> int:
+        """Return the offset of the first message that a partition still has."""
+        place = TopicPartition(self._plan.topic, number)
+        first, _ = self._open_consumer().get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)
+        return int(first)
 
     def _committed_offsets(self) -> list[Any]:
         places = [TopicPartition(self._plan.topic, number) for number in self._partitions]

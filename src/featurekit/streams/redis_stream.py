@@ -8,8 +8,13 @@ Each entry is in one of these states for the group:
   and after any command without a usable reply, since the lost reply may have carried entries.
 - *pending elsewhere*: held by another consumer. `XAUTOCLAIM` takes it over once it was idle for
   `claim_after_ms`; a full scan of the pending list is followed by a pause.
-- *done*: acknowledged by `XACK`, or deleted from the stream while it was pending (then its fields
-  are null, and this module acknowledges it).
+- *done*: acknowledged by `XACK`.
+- *lost*: deleted from the stream before it was done, and counted. While it was pending, `XREADGROUP`
+  returns it without fields (this module acknowledges it) and `XAUTOCLAIM` lists its id. Before it
+  was read, the group's counter `entries-read` rises by more than the number of entries delivered;
+  so on a single server an `XREADGROUP` that does not wait stands in a transaction between two
+  looks at that counter. It is null for a group that was begun in the middle of a stream, until the
+  first read; then nothing is known.
 
 Invariant: an entry is acknowledged only after its values, or its dead letter, are in the store.
 So a crash at any point causes a repeated write, never a lost one.
@@ -36,7 +41,7 @@ from featurekit.errors import (
 from featurekit.lower.rows import JsonObjectDecoder
 from featurekit.plan import RedisStreamPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource, OnlineStore, StreamEvent
-from featurekit.wire import ErrorReply, Reply
+from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, text_command
 
 DELETED_CODES = {"NOGROUP", "UNBLOCKED"}
 """Error codes when the stream or its group was deleted."""
@@ -71,6 +76,8 @@ class RedisStream(EventSource):
         self._may_have_pending = True
         self._claim_cursor: bytes = FIRST_ID
         self._next_claim_s = 0.0
+        self._lost = 0
+        self._may_count_unread = True
 
     @override
     def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
@@ -81,6 +88,8 @@ class RedisStream(EventSource):
                 return events
             self._may_have_pending = False
         if monotonic() >= self._next_claim_s and (events := self._claim(max_events)):
+            return events
+        if events := self._read_counted(max_events):
             return events
         return self._read_group(">", max_events, wait_s)
 
@@ -109,12 +118,12 @@ class RedisStream(EventSource):
             raise
         except StreamError:  # the stream does not exist yet
             return None
-        for pairs in map(_as_list, _as_list(groups)):
-            group: dict[Any, Reply] = dict(zip(pairs[::2], pairs[1::2], strict=True))
-            if group.get(b"name") == self._plan.group.encode():
-                lag = group.get(b"lag")
-                return lag if isinstance(lag, int) else None
-        return None
+        return self._group_counter(groups, b"lag")
+
+    @override
+    def take_lost(self) -> int:
+        lost, self._lost = self._lost, 0
+        return lost
 
     @override
     def close(self) -> None:
@@ -159,6 +168,50 @@ class RedisStream(EventSource):
         )
         return [e for pair in _as_list(reply) for e in self._events(_as_list(pair)[1])]
 
+    def _read_counted(self, max_events: int) -> list[StreamEvent]:
+        """Read new entries without waiting, and count those that were deleted before them.
+
+        Empty if there are none, or if they cannot be counted here: then nothing was read.
+        """
+        if not (self._may_count_unread and self._store.capabilities.transactions):
+            return []
+        look = text_command("XINFO", "GROUPS", self._plan.stream)
+        read = text_command(
+            *("XREADGROUP", "GROUP", self._plan.group, self._consumer.name),
+            *("COUNT", max_events, "STREAMS", self._plan.stream, ">"),
+        )
+        key, data = self._plan.stream.encode(), MULTI + look + read + look + EXEC
+        try:
+            *queued, result = self._store.run([key], [data], 5)
+        except StoreUnavailableError as error:
+            self._may_have_pending = True
+            raise StreamUnavailableError(
+                error.message, where=self._where, hint=error.hint
+            ) from error
+        if not isinstance(result, list):
+            # A user without `+multi` got the entries outside a transaction: read them again.
+            self._may_have_pending = True
+            refused = any(isinstance(r, ErrorReply) and r.code == "NOPERM" for r in queued)
+            self._may_count_unread = not refused
+            return []
+        before, reply, after = result
+        if isinstance(reply, ErrorReply):
+            return []
+        entries = [entry for pair in _as_list(reply) for entry in _as_list(_as_list(pair)[1])]
+        counts = [self._group_counter(groups, b"entries-read") for groups in (before, after)]
+        if entries and counts[0] is not None and counts[1] is not None:
+            self._lost += max(0, counts[1] - counts[0] - len(entries))
+        return list(self._events(entries))
+
+    def _group_counter(self, groups: Reply, name: bytes) -> int | None:
+        """Return a counter of this group from a reply to `XINFO GROUPS`; `None` if not known."""
+        for pairs in map(_as_list, _as_list(groups)):
+            group: dict[Any, Reply] = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            if group.get(b"name") == self._plan.group.encode():
+                value = group.get(name)
+                return value if isinstance(value, int) else None
+        return None
+
     def _claim(self, max_events: int) -> list[StreamEvent]:
         reply = self._call(
             *("XAUTOCLAIM", *self._stream_and_group, self._consumer.name),
@@ -170,6 +223,7 @@ class RedisStream(EventSource):
         if self._claim_cursor == FIRST_ID:
             pause_s = min(CLAIM_INTERVAL_S, self._consumer.claim_after_ms / 2000)
             self._next_claim_s = monotonic() + pause_s
+        self._lost += sum(len(_as_list(ids)) for ids in reply[2:])
         return list(self._events(reply[1]))
 
     def _events(self, entries: Reply) -> Iterator[StreamEvent]:
@@ -182,6 +236,7 @@ class RedisStream(EventSource):
             else:
                 yield self._event(entry_id.decode(), pairs)
         if deleted:  # by the producer, while they were pending here
+            self._lost += len(deleted)
             self._call("XACK", *self._stream_and_group, *deleted)
 
     def _event(self, entry_id: str, pairs: list[Any]) -> StreamEvent:

@@ -23,7 +23,7 @@ from featurekit.repo.heartbeats import WorkerStatus
 VIEW_HEADINGS = ("view", "kind", "refresh", "last run", "rows", "took", "state")
 STREAM_HEADINGS = ("stream", "live", "sample", "newest", "oldest", "lag")
 WORKER_HEADINGS = (
-    "worker", "view", "events/s", "read", "dropped", "rejected", "lag", "heartbeat", "",
+    "worker", "view", "events/s", "read", "dropped", "rejected", "lost", "lag", "heartbeat", "",
 )  # fmt: skip
 NOT_AVAILABLE = Styled("-", DIM)
 LEVEL_STYLES = {"ok": GREEN, "warn": YELLOW, "fail": f"bold {RED}"}
@@ -106,6 +106,7 @@ def _worker_row(worker: WorkerStatus) -> list[Cell]:
         format_count(worker.read),
         format_count(worker.dropped_older + worker.dropped_expired),
         Styled(format_count(worker.rejected), RED if worker.rejected else ""),
+        Styled(format_count(worker.lost), RED if worker.lost else ""),
         NOT_AVAILABLE if worker.lag is None else format_count(worker.lag),
         format_age(worker.age_ms),
         Styled(worker.trouble, YELLOW),

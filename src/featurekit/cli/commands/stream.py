@@ -218,7 +218,7 @@ def _print_stream_report(context: CliContext, report: StreamReport) -> None:
     parts.append(f"{format_count(report.written)} written")
     parts += [
         f"{format_count(number)} {name.replace('_', ' ')}"
-        for name in ("dropped_older", "dropped_expired", "rejected", "ignored")
+        for name in ("dropped_older", "dropped_expired", "rejected", "lost", "ignored")
         if (number := getattr(report, name))
     ]
     parts.append("lag unknown" if report.lag is None else f"lag {format_count(report.lag)}")
