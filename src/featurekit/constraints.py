@@ -53,10 +53,10 @@ def constraint_tests(codec: Codec, constraints: Constraints) -> list[ConstraintT
         tests.append(_within(constraints.min, constraints.max))
     if constraints.one_of:
         tests.append(_one_of(constraints.one_of))
-    if constraints.pattern:
-        tests.append(_matches(constraints.pattern))
     if constraints.max_length:
         tests.append(_not_longer(constraints.max_length))
+    if constraints.pattern:  # last: its cost grows with the length
+        tests.append(_matches(constraints.pattern))
     return tests
 
 

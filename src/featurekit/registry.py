@@ -24,7 +24,7 @@ from featurekit.models.definitions import (
     LoadedRepo,
     expand_features,
 )
-from featurekit.models.model import Model
+from featurekit.models.model import APPLIED, Model
 from featurekit.types import parse_dtype
 
 FORMAT = 1
@@ -216,7 +216,7 @@ def _dump_model(model: Model) -> dict[str, Any]:
 
 def _load_model(model: type[M], data: dict[str, Any]) -> M:
     fields = {key: dict(v) if key in _ORDERED_MAPPINGS else v for key, v in data.items()}
-    return model.model_validate(fields)
+    return model.model_validate(fields, context={APPLIED: True})
 
 
 def _load_removed(data: dict[str, Any]) -> RemovedEntity:

@@ -331,6 +331,10 @@ WRONG_FIELDS = {
     "{type: string, pattern: '[[a]'}": (
         32, "pattern: found '[[a]', expected a regular expression: "
         "Possible nested set at position 1"),
+    "{type: string, pattern: '(a+)+'}": (
+        32, "pattern: '(a+)+' may take very long on some texts: "
+        "the quantifier in `(a+)+` can divide one text in several ways"
+        " | make each part begin with what the part before it cannot match"),
     "{type: string, default: b, pattern: a}": (
         32, "default: 'b' does not match pattern 'a'"),
     "{type: string, max_length: 0}": (

@@ -21,7 +21,7 @@ from pydantic import (
 
 from featurekit.constraints import Constraints
 from featurekit.errors import ValueRefusedError
-from featurekit.models.model import Described
+from featurekit.models.model import APPLIED, Described
 from featurekit.models.scalars import (
     Duration,
     Flag,
@@ -32,6 +32,7 @@ from featurekit.models.scalars import (
     format_raw,
     resolve_plain,
 )
+from featurekit.pattern_safety import backtracking_risk
 from featurekit.types import SCALARS, DType, codec_of, parse_dtype
 
 
@@ -117,7 +118,8 @@ class FieldSpec(Described):
     pattern: Text | None = Field(
         default=None,
         description="Python regular expression that must match the whole string, "
-        "for example `pattern: '[A-Z]{2}'`.",
+        "for example `pattern: '[A-Z]{2}'`. Refused if it may take very long on some texts: "
+        "`(a+)+`, `\\d+\\d*`, back-references.",
     )
     max_length: PositiveInt | None = Field(
         default=None,
@@ -223,6 +225,13 @@ class FieldSpec(Described):
             raise ValueRefusedError(
                 f"found {format_raw(pattern)}, expected a regular expression: {error}"
             ) from None
+        # An applied registry may be older than this rule, and must stay readable.
+        is_declared = not (info.context and info.context.get(APPLIED))
+        if is_declared and (risk := backtracking_risk(pattern)) is not None:
+            raise ValueRefusedError(
+                f"{format_raw(pattern)} may take very long on some texts: {risk}",
+                hint="make each part begin with what the part before it cannot match",
+            )
         return pattern
 
     @field_validator("max_length")

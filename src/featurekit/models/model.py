@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from featurekit.models.scalars import FlagOrText, Name, NonEmptyText, ScalarText, Text
 
+APPLIED = "applied"
+"""Key of the validation context that is true for an applied registry."""
+
 _JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
