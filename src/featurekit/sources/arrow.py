@@ -47,7 +47,7 @@ class ArrowSource(BatchSource):
         where = f"feature view {view.name}"
         session = self._sessions.add(Session())
         with session.errors(where):
-            data = to_arrow(session.arrow, self.data, where)
+            data = to_arrow(session.arrow, self.data, view, where)
         if data is None:
             return Scan("native", iter(()), 0)
         columns = _columns_in_data(view, data.schema.names, where)
@@ -99,7 +99,7 @@ def scan_arrow(
     return newest_rows(rows, view, source, time_range, batch_rows)
 
 
-def to_arrow(pa: Any, data: object, where: str) -> Any:
+def to_arrow(pa: Any, data: object, view: ViewPlan, where: str) -> Any:
     """Return in-memory data as a table and other data as a reader; `None` if there is no data.
 
     Takes pyarrow instead of the session: the data that a session reads must not keep it alive.
@@ -112,11 +112,14 @@ def to_arrow(pa: Any, data: object, where: str) -> Any:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "columns"):
-        return pa.Table.from_pandas(data, preserve_index=False)
+        # Imported here because the extra `batch` does not install pandas.
+        from featurekit.sources.pandas_frames import table_of_frame
+
+        return table_of_frame(pa, data, view, where)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
-        return _reader_over(pa, iter(data), where)
+        return _reader_over(pa, iter(data), view, where)
     raise SourceError(
         f"found {type(data).__name__}, expected Arrow data",
         where=where,
@@ -124,13 +127,13 @@ def to_arrow(pa: Any, data: object, where: str) -> Any:
     )
 
 
-def _reader_over(pa: Any, items: Iterator[object], where: str) -> Any:
+def _reader_over(pa: Any, items: Iterator[object], view: ViewPlan, where: str) -> Any:
     """Return one reader over an iterator of Arrow data; the first item defines the columns."""
     first = next(items, None)
     if first is None:
         return None
-    head = to_arrow(pa, first, where)
-    rest = (to_arrow(pa, item, where) for item in items)
+    head = to_arrow(pa, first, view, where)
+    rest = (to_arrow(pa, item, view, where) for item in items)
     parts = (part for part in chain([head], rest) if part is not None)
     batches = (
         _with_schema(head.schema, batch, where)

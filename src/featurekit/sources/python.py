@@ -58,7 +58,7 @@ class PythonSource(BatchSource):
             function = _import_function(self.plan.callable, where)
             result = function(**_accepted_arguments(function, arguments))
             with session.errors(where):
-                data = to_arrow(session.arrow, result, where)
+                data = to_arrow(session.arrow, result, view, where)
             if data is None:
                 return Scan("native", iter(()), 0)
             has_time = self.plan.timestamp_field is not None
