@@ -32,6 +32,9 @@ from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
 from featurekit.sources.times import TimeRange, check_created_texts
 
+_INCOMPLETE, _COMPLETE, _FUTURE = 0, 1, 2
+"""The kinds of rows in the index."""
+
 MAX_BATCH_BYTES = 16_000_000
 """The most memory for the vectors of a record batch."""
 
@@ -99,8 +102,8 @@ def _index(rows: Rows, selection: Selection) -> str:
     columns = {
         **{f"k{i}": part for i, part in enumerate(selection.keys)},
         **{f"o{i}": part for i, part in enumerate(selection.order)},
-        "complete": f"coalesce({selection.complete}, false) AND NOT {selection.is_future}",
-        "future": selection.is_future,
+        "kind": f"CASE WHEN {selection.is_future} THEN {_FUTURE} "
+        f"WHEN {selection.complete} THEN {_COMPLETE} ELSE {_INCOMPLETE} END",
     }
     if selection.created_text:
         columns["created_text"] = selection.created_text
@@ -138,13 +141,13 @@ def _expressions(columns: dict[str, str]) -> str:
 
 def _count(rows: Rows, index: str, selection: Selection) -> _Counts:
     keys = ", ".join(_columns("k", selection.keys))
-    kind = "complete, future"
     newest = "max(o0)" if selection.time else "NULL::TIMESTAMPTZ"
-    groups = f"SELECT {kind}, count(*) AS n, {newest} AS t FROM {index} GROUP BY {keys}, {kind}"
+    groups = f"SELECT kind, count(*) AS n, {newest} AS t FROM {index} GROUP BY {keys}, kind"
     ((total, future, complete, entities, newest_ms),) = rows.session.fetch_all(
-        "SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (future), 0), "
-        "coalesce(sum(n) FILTER (complete), 0), count(*) FILTER (complete), "
-        f"epoch_ms(CAST(max(t) FILTER (complete) AS TIMESTAMPTZ)) FROM ({groups})"
+        f"SELECT coalesce(sum(n), 0), coalesce(sum(n) FILTER (kind = {_FUTURE}), 0), "
+        f"coalesce(sum(n) FILTER (kind = {_COMPLETE}), 0), "
+        f"count(*) FILTER (kind = {_COMPLETE}), "
+        f"epoch_ms(CAST(max(t) FILTER (kind = {_COMPLETE}) AS TIMESTAMPTZ)) FROM ({groups})"
     )
     return _Counts(int(total), int(future), int(complete), int(entities), newest_ms)
 
@@ -154,13 +157,13 @@ def _choose_rows(rows: Rows, index: str, selection: Selection, counts: _Counts) 
     newest_first = [f"{part} DESC NULLS LAST" for part in (*_columns("o", selection.order), "rn")]
     keys = ", ".join(_columns("k", selection.keys))
     rank = f"row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(newest_first)})"
-    ranked = f"SELECT rn, {rank} AS rank FROM {index} WHERE complete"
+    ranked = f"SELECT rn, {rank} AS rank FROM {index} WHERE kind = {_COMPLETE}"
     drop = counts.rows - counts.kept <= counts.kept
     if drop:
-        future = f"SELECT rn FROM {index} WHERE future"
+        future = f"SELECT rn FROM {index} WHERE kind = {_FUTURE}"
         numbers = f"SELECT rn FROM ({ranked}) WHERE rank > 1 UNION ALL {future}"
     else:
-        incomplete = f"SELECT rn FROM {index} WHERE NOT complete AND NOT future"
+        incomplete = f"SELECT rn FROM {index} WHERE kind = {_INCOMPLETE}"
         numbers = f"SELECT rn FROM ({ranked}) WHERE rank = 1 UNION ALL {incomplete}"
     rows.session.execute(f"CREATE TEMP TABLE chosen AS {numbers}")
     return f"{'ANTI' if drop else 'SEMI'} JOIN chosen USING (rn)"

@@ -14,6 +14,7 @@ from featurekit.sources.session import Rows, quote_text
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
 _OFFSET = "[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?"
+_RFC3339 = f"{_DATE}([T ]{_CLOCK}(Z|{_OFFSET})?)?"
 _TIME = f"{_DATE}([T ]{_CLOCK}( ?Z| UTC| ?{_OFFSET})?)?"
 """RFC 3339 and how databases spell it: `+00` (Postgres), ` UTC` (BigQuery), ` +0000` (Snowflake)."""
 
@@ -151,8 +152,10 @@ def _is_text(kind: str) -> bool:
 def _parsed_time(value: str) -> str:
     text = f"upper(CAST({value} AS VARCHAR))"
     spelled = f"replace(replace(replace({text}, ' +', '+'), ' -', '-'), ' Z', 'Z')"
-    parsed = f"TRY_CAST({spelled} AS TIMESTAMPTZ)"
-    return f"CASE WHEN regexp_full_match({text}, '{_TIME}') THEN {parsed} END"
+    return (
+        f"CASE WHEN regexp_full_match({text}, '{_RFC3339}') THEN TRY_CAST({text} AS TIMESTAMPTZ) "
+        f"WHEN regexp_full_match({text}, '{_TIME}') THEN TRY_CAST({spelled} AS TIMESTAMPTZ) END"
+    )
 
 
 def _parsed_number(value: str) -> str:
