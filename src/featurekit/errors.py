@@ -141,6 +141,10 @@ class SourceError(FeatureKitError):
     """A batch source cannot be read, or a column is missing or has the wrong type."""
 
 
+class OlderRowsError(FeatureKitError):
+    """All rows of a load are older than rows that earlier loads of the view wrote."""
+
+
 class BadRowError(FeatureKitError):
     """A row of a load does not fit its view; the error names file, row, field and value."""
 

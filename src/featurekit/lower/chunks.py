@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.lower.scripts import ROW
+from featurekit.lower.scripts import MISSING, ROW, Script
 from featurekit.lower.write_group import (
     Dialect,
     command_errors,
@@ -87,6 +87,29 @@ class _Command:
     reply_lines: int
 
 
+def build_missing_chunk(
+    view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect
+) -> EncodedChunk:
+    """Return the commands that write those of `n` rows whose entities hold no value of the view.
+
+    Each row is a call of the script `MISSING`, which must be loaded. The arguments are those of
+    `build_chunk`. Retired fields are left to the next load.
+    """
+    columns = dict(zip([f.name for f in view.fields], values, strict=True))
+    framed_keys = _join([_framed_lengths(b"", pc.binary_length(keys)), keys])
+    groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
+    constant = _script_constant(view, dialect)
+    rows = _join(_script_calls(MISSING, framed_keys, constant, groups, _deletes(columns, ())))
+    n = len(keys)
+    return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))
+
+
+def _script_constant(view: ViewPlan, dialect: Dialect) -> bytes:
+    """Return the arguments of a script call that are the same for all rows."""
+    expiry = expiry_argument(hsetex=dialect.hsetex, absolute=False)
+    return _argument(view_key_ttl_ms(view)) + _argument(expiry)
+
+
 def build_chunk(
     view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect
 ) -> EncodedChunk:
@@ -126,19 +149,22 @@ def _single_commands(
         [hsetex] = _set_commands(framed_keys, items, ttl_ms, hsetex=True)
         rows = _join(hsetex.pieces)
     if rows is None or not isinstance(delete_count, int) or delete_count:
-        expiry = expiry_argument(hsetex=dialect.hsetex, absolute=False)
-        constant = _argument(view_key_ttl_ms(view)) + _argument(expiry)
+        constant = _script_constant(view, dialect)
         deletes = (delete_count, deleted_names)
-        calls = _join(_script_calls(framed_keys, constant, groups, deletes))
+        calls = _join(_script_calls(ROW, framed_keys, constant, groups, deletes))
         rows = calls if rows is None else pc.if_else(pc.equal(delete_count, 0), rows, calls)
     n = len(framed_keys)
     return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))
 
 
 def _script_calls(
-    framed_keys: Any, constant: bytes, groups: _TtlGroups, deletes: tuple[Any, list[Any]]
+    script: Script,
+    framed_keys: Any,
+    constant: bytes,
+    groups: _TtlGroups,
+    deletes: tuple[Any, list[Any]],
 ) -> list[Any]:
-    """Return each row as a call of the script `ROW`, as pieces."""
+    """Return each row as a call of the script, `ROW` or `MISSING`, as pieces."""
     delete_count, deleted_names = deletes
     counts = [_set_count(items) for items in groups.values()]
     body: list[Any] = []
@@ -147,7 +173,9 @@ def _script_calls(
     is_filled = [_by_count(count, lambda k: int(k > 0), pa.int32()) for count in counts]
     size = _sum(8, delete_count, *is_filled, *is_filled, *counts, *counts)
     return [
-        _by_count(size, lambda k: b"*%d\r\n" % k + bulk(b"EVALSHA") + bulk(ROW.sha) + bulk(b"1")),
+        _by_count(
+            size, lambda k: b"*%d\r\n" % k + bulk(b"EVALSHA") + bulk(script.sha) + bulk(b"1")
+        ),
         framed_keys,
         constant,
         _by_count(_sum(0, *is_filled), _argument),

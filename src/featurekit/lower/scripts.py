@@ -1,6 +1,7 @@
 """Lua scripts that write a whole row or event in one atomic step.
 
-`ROW` writes a row where `MULTI` is not available; `EVENT` writes an event ordered by its time.
+`ROW` writes a row where `MULTI` is not available; `MISSING` does so unless the entity has any value
+of the view; `EVENT` writes an event ordered by its time.
 
 - Atomic: no other client sees a part of the write. A script does not roll back, however, so a
   failing command must not leave earlier writes behind.
@@ -102,7 +103,7 @@ of groups; for each group its deadline, its size and its pairs; then the fields 
 time is a pair of the first group. It keeps a later deadline that it has: values with that deadline
 may still be live."""
 
-ROW = Script(
+_ROW = (
     _ASK
     + b"""
 local key, ttl, expiry = KEYS[1], ARGV[1], ARGV[2]
@@ -148,6 +149,8 @@ if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) end
 return 1
 """
 )
+
+ROW = Script(_ROW)
 """Writes a row and returns 1.
 
 KEYS: the hash. ARGV: the key's TTL in ms (0 to leave it alone); how fields expire: with `PX` or `PXAT`
@@ -155,4 +158,23 @@ of HSETEX, or by HPEXPIRE or HPEXPIREAT; the number of groups, the number of fie
 each group its TTL or deadline in ms (0 for the key's TTL), its size and its pairs; then the fields
 to delete."""
 
-SCRIPTS = (ROW, EVENT)
+MISSING = Script(
+    b"""
+do
+  local names, at = {}, 5
+  for _ = 1, tonumber(ARGV[3]) do
+    for i = at + 2, at + 1 + 2 * ARGV[at + 1], 2 do names[#names + 1] = ARGV[i] end
+    at = at + 2 + 2 * ARGV[at + 1]
+  end
+  for i = at, #ARGV do names[#names + 1] = ARGV[i] end
+  for _, value in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
+    if value then return 0 end
+  end
+end
+"""
+    + _ROW
+)
+"""Writes a row as `ROW` does, unless the hash has any of the fields that it would set or delete; then
+it returns 0. The arguments are those of `ROW`."""
+
+SCRIPTS = (ROW, EVENT, MISSING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class BatchLoads(ABC):
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
         fail_fast: bool = False,
+        allow_older: bool = False,
+        missing_only: bool = False,
     ) -> list[MaterializeReport]:
         """Load batch views from their sources: the newest row of each entity.
 
@@ -40,6 +43,10 @@ class BatchLoads(ABC):
             on_progress: Called after each record batch.
             fail_fast: Stop at the first view that fails. Otherwise the other views are loaded, and
                 one error is raised at the end.
+            allow_older: Load rows that are all older than rows which earlier loads wrote. Newer values
+                are overwritten.
+            missing_only: Write only entities without any value of the view, for backfills. The
+                server decides row by row, which takes it longer.
 
         Returns:
             One report for each view.
@@ -48,6 +55,7 @@ class BatchLoads(ABC):
             MaterializeError: Some of several views failed; if one view was to be loaded, its own
                 error, one of those below, is raised. Either has the reports in `reports`.
             SourceError: A source cannot be read, or lacks a column.
+            OlderRowsError: All rows are older than rows that earlier loads wrote.
             BadRowError: A row does not fit its view.
             LockedError: Another load of the same view is running.
             StoreError: The online store refused a write or failed. Run the load again to complete it.
@@ -61,6 +69,8 @@ class BatchLoads(ABC):
                 rejects=rejects,
                 on_progress=on_progress,
                 fail_fast=fail_fast,
+                allow_older=allow_older,
+                missing_only=missing_only,
             )
         )
 
@@ -74,12 +84,20 @@ class BatchLoads(ABC):
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
         fail_fast: bool = False,
+        allow_older: bool = False,
+        missing_only: bool = False,
     ) -> Iterator[MaterializeReport]:
         """Load batch views one by one and yield the report of each, also of those that failed.
 
         The arguments and errors are those of `materialize`; the error is raised at the end.
         """
-        materializer = self._checked_materializer(on_bad_row, rejects, on_progress)
+        if allow_older and missing_only:
+            raise RequestError("allow_older and missing_only exclude each other")
+        materializer = replace(
+            self._checked_materializer(on_bad_row, rejects, on_progress),
+            allow_older=allow_older,
+            missing_only=missing_only,
+        )
         plan = materializer.plan
         names = views or [view.name for view in plan.views if view.source is not None]
         if not names:
@@ -113,6 +131,8 @@ class BatchLoads(ABC):
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
         fail_fast: bool = False,
+        allow_older: bool = False,
+        missing_only: bool = False,
     ) -> list[MaterializeReport]:
         """Run `materialize` in a thread, so that it does not block the event loop."""
         return await asyncio.to_thread(
@@ -124,6 +144,8 @@ class BatchLoads(ABC):
             rejects=rejects,
             on_progress=on_progress,
             fail_fast=fail_fast,
+            allow_older=allow_older,
+            missing_only=missing_only,
         )
 
     def write_batch(
@@ -134,6 +156,7 @@ class BatchLoads(ABC):
         on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
+        allow_older: bool = False,
     ) -> MaterializeReport:
         """Write rows into a batch view, one for each entity.
 
@@ -145,6 +168,7 @@ class BatchLoads(ABC):
             on_bad_row: As in `materialize`.
             rejects: As in `materialize`.
             on_progress: As in `materialize`.
+            allow_older: As in `materialize`; only tables with a declared `timestamp_field` have times.
 
         Raises:
             BadRowError: A row does not fit the view.
@@ -152,6 +176,7 @@ class BatchLoads(ABC):
             StoreError: The online store refused a write or failed. Safe to retry.
         """
         materializer = self._checked_materializer(on_bad_row, rejects, on_progress)
+        materializer = replace(materializer, allow_older=allow_older)
         return materializer.write_batch(materializer.plan.view(view), rows)
 
     async def write_batch_async(
@@ -162,6 +187,7 @@ class BatchLoads(ABC):
         on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
+        allow_older: bool = False,
     ) -> MaterializeReport:
         """Run `write_batch` in a thread, so that it does not block the event loop."""
         return await asyncio.to_thread(
@@ -171,6 +197,7 @@ class BatchLoads(ABC):
             on_bad_row=on_bad_row,
             rejects=rejects,
             on_progress=on_progress,
+            allow_older=allow_older,
         )
 
     def write_jsonl(

@@ -52,6 +52,8 @@ class LoadRecord:
         window_start_ms: The load took rows at or after this time; `None` for all.
         window_end_ms: The load took rows before this time; `None` for all.
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
+        newest_written_ms: The newest event time that loads of the view wrote, this load included;
+            `None` if not known. A load of older rows is refused.
     """
 
     view: str
@@ -71,6 +73,7 @@ class LoadRecord:
     window_start_ms: int | None = None
     window_end_ms: int | None = None
     newest_event_ms: int | None = None
+    newest_written_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from featurekit.errors import (
     FeatureKitError,
     MissingExtraError,
+    OlderRowsError,
     RegistryError,
     RequestError,
     StoreError,
@@ -27,6 +28,7 @@ from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, OnlineStore
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
+from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import (
     LoadCallbacks,
@@ -60,6 +62,8 @@ class Materializer:
         skip_bad_rows: Put rows that do not fit into the file of rejects; otherwise they stop the load.
         rejects: The file of rejects; by default one named after the view and the time.
         on_progress: Called after each record batch.
+        allow_older: Load rows even if all are older than what earlier loads wrote.
+        missing_only: Write only entities without any value of the view.
     """
 
     plan: RepoPlan
@@ -70,6 +74,8 @@ class Materializer:
     skip_bad_rows: bool = False
     rejects: Path | None = None
     on_progress: OnProgress | None = None
+    allow_older: bool = False
+    missing_only: bool = False
 
     def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
         """Load a view from its source, within the window of the report."""
@@ -133,6 +139,7 @@ class Materializer:
         scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
+        self._refuse_older(view, report)
         if is_declared:
             check_source(view, report)
 
@@ -148,6 +155,7 @@ class Materializer:
                 rejects if self.skip_bad_rows else None,
                 lambda row: source.locate(view, row),
                 self.store.capabilities,
+                missing_only=self.missing_only,
             )
             on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
             send_batches(
@@ -161,7 +169,34 @@ class Materializer:
             rejects.close()
             report.rejects_path = str(rejects.path) if rejects.written else ""
         done = report.rows_written + report.rows_rejected + report.rows_future
+        done += report.rows_kept
         report.rows_superseded = report.rows_read - done
+
+    def _refuse_older(self, view: ViewPlan, report: MaterializeReport) -> None:
+        """Refuse a load whose rows are all older than what earlier loads wrote.
+
+        Raises:
+            OlderRowsError: They are older, and neither `allow_older` nor `missing_only` is set.
+        """
+        newest_ms = self._newest_written_ms(view.name)
+        own_ms = report.newest_event_ms
+        if self.allow_older or self.missing_only or newest_ms is None or own_ms is None:
+            return
+        if own_ms < newest_ms:
+            raise OlderRowsError(
+                f"the newest row is of {format_time_ms(own_ms)}, and rows of up to "
+                f"{format_time_ms(newest_ms)} were loaded before; nothing was written",
+                where=view.name,
+                hint="to overwrite newer values, load with allow_older (--allow-older); to fill in "
+                "entities without values, load with missing_only (--missing-only)",
+            )
+
+    def _newest_written_ms(self, view: str) -> int | None:
+        """Return the newest event time that loads of a view wrote; `None` if it is not known."""
+        with suppress(StoreError, RegistryError):  # a history that cannot be read stops no load
+            record = self.history.last_loads([view]).get(view)
+            return record.newest_written_ms if record else None
+        return None
 
     @contextmanager
     def _load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[ViewLock]:
@@ -208,10 +243,12 @@ class Materializer:
                 report.seconds = time.monotonic() - start
                 self._record(report, _one_line(error, report.view))
                 raise
-        report.entities = report.rows_written
-        report.seconds = time.monotonic() - start
-        report.server_seconds = max(0.0, _server_cpu_seconds(self.store) - cpu)
-        self._record(report)
+            report.entities = report.rows_written
+            report.seconds = time.monotonic() - start
+            report.server_seconds = max(0.0, _server_cpu_seconds(self.store) - cpu)
+            self._record(
+                report
+            )  # before the lock is free: the next load compares its rows with it
 
     def _record(self, report: MaterializeReport, error: str = "") -> None:
         """Record the load in the history. The load is what it is, even if that fails."""
@@ -243,7 +280,20 @@ class Materializer:
             window_start_ms=report.window_start_ms,
             window_end_ms=report.window_end_ms,
             newest_event_ms=report.newest_event_ms,
+            newest_written_ms=self._newest_after(report),
         )
+
+    def _newest_after(self, report: MaterializeReport) -> int | None:
+        """Return the newest event time that loads of the view wrote, after this load.
+
+        A full load with `allow_older` replaces all values, so that its rows are the newest.
+        """
+        own_ms = report.newest_event_ms if report.rows_written else None
+        is_full = report.window_start_ms is None and report.window_end_ms is None
+        if own_ms is not None and self.allow_older and is_full and not self.missing_only:
+            return own_ms
+        before_ms = self._newest_written_ms(report.view)
+        return max((ms for ms in (own_ms, before_ms) if ms is not None), default=None)
 
     def _rejects_path(self, view: ViewPlan) -> Path:
         if self.rejects is not None:

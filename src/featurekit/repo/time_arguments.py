@@ -74,6 +74,17 @@ def to_window(start: Time, end: Time) -> tuple[int | None, int | None]:
     return start_ms, end_ms
 
 
+def format_time_ms(time_ms: int) -> str:
+    """Return a time as RFC 3339 text in UTC, for messages."""
+    try:
+        time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        return f"{time_ms} ms"
+    return time.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace(
+        "+00:00", "Z"
+    )
+
+
 def _datetime_to_ms(time: object, where: str) -> int:
     if isinstance(time, str):
         time = _parse_iso(time, where)

@@ -38,6 +38,7 @@ class MaterializeReport:
         rows_superseded: Rows that a newer row of the same entity replaced.
         rows_rejected: Rows that did not fit the view, or that the store refused.
         rows_future: Rows left out because their time is after the start of the load.
+        rows_kept: Rows left out because their entities have values; only with `missing_only`.
         entities: Entities written.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
@@ -58,6 +59,7 @@ class MaterializeReport:
     rows_superseded: int = 0
     rows_rejected: int = 0
     rows_future: int = 0
+    rows_kept: int = 0
     entities: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
@@ -104,12 +106,15 @@ class LoadBatch:
         row_errors: Maps all replies to the errors of refused rows, by row index.
         key: Returns a row's key, for error messages.
         rejected: Further rows of the batch that did not fit and are not in the chunk.
+        kept: Returns, from all replies, how many rows were left out because their entities have
+            values; `None` if all rows are written.
     """
 
     chunk: Chunk
     row_errors: Callable[[list[Reply]], dict[int, str]]
     key: Callable[[int], str]
     rejected: int = 0
+    kept: Callable[[list[Reply]], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +177,13 @@ def send_batches(
             batch = unanswered.popleft()
             report.size_bytes += len(chunk.data)
             errors = batch.row_errors(replies) if replies is not None else {}
-            report.rows_written += chunk.rows - len(errors)
+            kept = batch.kept(replies) if batch.kept is not None and replies is not None else 0
+            report.rows_kept += kept
+            report.rows_written += chunk.rows - len(errors) - kept
             report.rows_rejected += len(errors)
             if errors:
                 _report_errors(batch, errors, report, skip=skip)
-            callbacks.on_batch(report.rows_written + report.rows_rejected)
+            callbacks.on_batch(report.rows_written + report.rows_rejected + report.rows_kept)
     finally:
         encoder.stop(callbacks.interrupt)
         _close(results)

@@ -11,14 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit.errors import BadRowError
-from featurekit.lower.chunks import build_chunk
+from featurekit.lower.chunks import EncodedChunk, build_chunk, build_missing_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, encode_batch
+from featurekit.lower.scripts import MISSING
 from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, Scan
 from featurekit.runtime.load import LoadBatch
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
+
+_ROWS_PER_PARSED_CHUNK = 500
+"""Replies that are parsed instead of counted; few, because an incomplete reply is parsed again."""
 
 LocateRow = Callable[[dict[str, object]], str | None]
 """Returns where a row is in its source, such as `users.parquet, row 17`."""
@@ -61,6 +65,8 @@ def encode_tables(
     rejects: RejectedRowsFile | None,
     locate: LocateRow,
     dialect: Dialect,
+    *,
+    missing_only: bool = False,
 ) -> Iterator[LoadBatch]:
     """Yield the encoded batches of a scan.
 
@@ -71,6 +77,7 @@ def encode_tables(
             its batch is written.
         locate: Returns where a row is, for error messages.
         dialect: The commands that the server has.
+        missing_only: Write only the rows of entities without any value of the view.
 
     Raises:
         BadRowError: A row does not fit and `rejects` is `None`.
@@ -79,7 +86,10 @@ def encode_tables(
         encoded = encode_batch(view, scan.form, batch)
         if encoded.rejected:
             _reject(view, batch, encoded, rejects, locate)
-        yield _load_batch(view, encoded, dialect)
+        if missing_only:
+            yield from _missing_batches(view, encoded, dialect)
+        else:
+            yield _load_batch(view, encoded, dialect)
 
 
 def _reject(
@@ -164,4 +174,35 @@ def _load_batch(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> Load
         chunk.row_errors,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
         len(encoded.rejected),
+    )
+
+
+def _missing_batches(
+    view: ViewPlan, encoded: EncodedBatch, dialect: Dialect
+) -> Iterator[LoadBatch]:
+    """Yield rows that the server writes only if their entities have no value of the view."""
+    if encoded.rejected:
+        yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.rejected))
+    for start in range(0, len(encoded.keys), _ROWS_PER_PARSED_CHUNK):
+        keys = encoded.keys.slice(start, _ROWS_PER_PARSED_CHUNK)
+        values = [column.slice(start, _ROWS_PER_PARSED_CHUNK) for column in encoded.values]
+        yield _missing_batch(keys, build_missing_chunk(view, keys, values, dialect), dialect)
+
+
+def _missing_batch(keys: Any, chunk: EncodedChunk, dialect: Dialect) -> LoadBatch:
+    # A cluster store loads missing scripts itself.
+    script = MISSING.load if dialect.transactions else b""
+    first = 1 if script else 0
+    data = script + bytes(chunk.data)
+    return LoadBatch(
+        Chunk(
+            data,
+            first + chunk.replies,
+            None,
+            len(keys),
+            lambda: (keys.to_pylist(), chunk.row_ends()),
+        ),
+        lambda replies: command_errors(replies[first:]),
+        lambda row: keys[row].as_py().decode(errors="replace"),
+        kept=lambda replies: replies[first:].count(0),
     )

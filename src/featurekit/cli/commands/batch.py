@@ -40,6 +40,16 @@ def bad_row_options(function: F) -> F:
 @click.option("--end", metavar="TIME", help="Load rows before this time.")
 @bad_row_options
 @click.option("--fail-fast", is_flag=True, help="Stop at the first view that fails.")
+@click.option(
+    "--allow-older",
+    is_flag=True,
+    help="Overwrite newer values with rows that are all older than those loaded before.",
+)
+@click.option(
+    "--missing-only",
+    is_flag=True,
+    help="Write only entities that have no value of the view, for backfills.",
+)
 def materialize_command(context: CliContext, views: tuple[str, ...], **options: Any) -> int:
     """Load batch views from their sources.
 
@@ -121,6 +131,7 @@ def _print_report_table(reports: Sequence[MaterializeReport]) -> None:
             [format_count(r.rows_future) for r in reports],
             any(r.rows_future for r in reports),
         ),
+        ("kept", [format_count(r.rows_kept) for r in reports], any(r.rows_kept for r in reports)),
         (
             "rejected",
             [
