@@ -307,7 +307,11 @@ WRONG_FIELDS = {
         8, "found null, expected a mapping | for example `a: int64` or `a: {type: int64, default: 0}`"),
     "{type: }": (15, "type: found nothing, expected text"),
     "{type: int64, default: '5'}": (31, "default: '5' is not an int64"),
-    "{type: int64, default: 1e3}": (31, "default: 1e3 is not an int64"),
+    "{type: int64, default: 1e3}": (
+        31,
+        "default: 1e3 is not an int64 | write an integer without a point or exponent; "
+        "in a `type: sql` source, CAST(column AS BIGINT)",
+    ),
     "{type: int64, default: 12:30}": (31, "default: '12:30' is not an int64"),
     "{type: int32, default: 3000000000}": (31, "default: 3000000000 is outside int32"),
     "{type: bool, default: NO}": (30, "default: 'NO' is not a bool"),

@@ -141,4 +141,4 @@ def test_text_with_a_point_is_refused_with_the_cast(
     (repo / "rows").write_text(text)
     with FeatureStore(repo) as store, pytest.raises(BadRowError) as caught:
         store.materialize()
-    assert caught.value.hint.startswith("column 'amount': an integer has no point: cast it")
+    assert caught.value.hint.startswith("column 'amount': write an integer without a point")

@@ -25,7 +25,7 @@ _SMALL = {b"%d" % number: number for number in range(1000)}
 """The most frequent counts: a look-up is four times as fast as parsing the digits."""
 
 _POINT_HINT = (
-    "an integer has no point: cast it, as with CAST(column AS BIGINT) in a `type: sql` source"
+    "write an integer without a point or exponent; in a `type: sql` source, CAST(column AS BIGINT)"
 )
 
 _SHORT = 18
