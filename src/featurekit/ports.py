@@ -263,6 +263,10 @@ class StoreHandle(Protocol):
         """Return the current time in milliseconds since the epoch."""
 
 
+SOURCE_ROW = "_source_row"
+"""The column with the number of a row in its source, from 1. No field has such a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """The newest row of each entity in a batch source.
@@ -271,8 +275,8 @@ class Scan:
         form: `native`: Arrow columns with the types of the source. `text`: string columns, from
             CSV. `json`: one string column named `json` with an object per row.
         batches: `pyarrow.RecordBatch`es. `native` and `text` have one column per join key and
-            field, named as in the view. If the source has a `timestamp_field`, the last column is
-            `event_timestamp` (timestamp[us, UTC]).
+            field, named as in the view. If the source has a `timestamp_field`, the next column is
+            `event_timestamp` (timestamp[us, UTC]). In each form `SOURCE_ROW` is the last one.
         rows_read: Rows read from the source, before the newest of each entity was selected.
         rows_future: Those of them that are left out because their time is still to come.
         newest_event_ms: The newest event time of those rows; `None` if they have none.

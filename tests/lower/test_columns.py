@@ -53,7 +53,7 @@ def by_column(view: ViewPlan, encoded: EncodedBatch, count: int) -> list[Outcome
     values = zip(*(v.to_pylist() for v in encoded.values), strict=True)
     names = [f.name for f in view.fields]
     good = iter([(k, dict(zip(names, v, strict=True))) for k, v in zip(keys, values, strict=True)])
-    errors = {i: encoded.error(i) for i in encoded.rejected}
+    errors = {i: encoded.errors(i)[0] for i in encoded.rejected}
     join_keys = [k.name for k in view.key.join_keys]
     refusals = {
         i: "a key" if f.field.removeprefix("join key ") in join_keys else _fact(f.reason)

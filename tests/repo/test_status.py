@@ -117,7 +117,7 @@ def test_skipped_rows_are_written_to_the_rejects_file_with_reasons(
         assert (report.rows_read, report.rows_written, report.rows_rejected) == (4, 1, 3)
         assert report.rows_superseded == 0
         rejects = pq.read_table(report.rejects_path).to_pylist()
-        assert sorted(row["reason"] for row in rejects) == [
+        assert sorted(row["_reasons"][0] for row in rejects) == [
             "join key user_id: must not be empty",
             "join key user_id: null is not allowed",
             "tx_count_7d: -4 is below min 0",

@@ -17,8 +17,7 @@ from typing_extensions import override
 from featurekit.constraints import ConstraintTest, constraint_tests
 from featurekit.errors import ValueRefusedError
 from featurekit.keys import KeyPlan
-from featurekit.lower.encoders import field_encoder
-from featurekit.lower.rows import json_row_decoder, row_encoder
+from featurekit.lower.rows import check_value, json_row_decoder, json_row_errors, row_encoder
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import Codec, DType, codec_of
 from featurekit.types.arrow import encode_array, parse_array, python_value
@@ -47,13 +46,13 @@ class EncodedBatch:
         keys: The keys of the accepted rows, a binary array.
         values: For each field of the view, the bytes of the accepted rows; null deletes.
         rejected: The indices of the rejected rows in the batch.
-        error: Returns the error of a rejected row by its index.
+        errors: Returns the errors of a rejected row by its index, at least one.
     """
 
     keys: Any
     values: list[Any]
     rejected: list[int]
-    error: Callable[[int], RowError]
+    errors: Callable[[int], list[RowError]]
 
 
 def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
@@ -76,13 +75,13 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     rejected = _any_of(masks)
     values = [column.data for column in fields]
     if rejected is None:
-        return EncodedBatch(keys, values, [], lambda _i: RowError("", ""))
+        return EncodedBatch(keys, values, [], lambda _i: [])
     accepted = pc.invert(rejected)
     return EncodedBatch(
         keys.filter(accepted),
         [column.filter(accepted) for column in values],
         pc.indices_nonzero(rejected).to_pylist(),
-        lambda index: _row_error(batch, [*join_keys, *fields], index),
+        lambda index: _row_errors(batch, [*join_keys, *fields], index),
     )
 
 
@@ -116,13 +115,7 @@ class _NativeColumn:
 
     def check(self, index: int) -> None:
         """Raise `ValueRefusedError` if the cell is refused."""
-        value = self._python_value(index)
-        if self._field is not None:
-            field_encoder(self._field)(value)
-        elif value is None:
-            raise ValueRefusedError("null is not allowed")
-        elif not codec_of(self._dtype).encode(value):
-            raise ValueRefusedError("must not be empty")
+        check_value(self._dtype, self._field, self._python_value(index))
 
 
 class _TextColumn(_NativeColumn):
@@ -138,15 +131,18 @@ class _TextColumn(_NativeColumn):
         return codec_of(self._dtype).parse(text) if isinstance(text, str) else None
 
 
-def _row_error(batch: Any, columns: Sequence[_NativeColumn], index: int) -> RowError:
+def _row_errors(batch: Any, columns: Sequence[_NativeColumn], index: int) -> list[RowError]:
+    errors = []
     for column in columns:
         try:
             column.check(index)
         except ValueRefusedError as error:
-            return RowError(column.label, error.message, error.hint)
+            errors.append(RowError(column.label, error.message, error.hint))
     if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
-        return _NO_TIME
-    raise AssertionError(f"row {index} is refused by column but accepted by value")
+        errors.append(_NO_TIME)
+    if not errors:
+        raise AssertionError(f"row {index} is refused by column but accepted by value")
+    return errors
 
 
 def _encode_keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
@@ -214,17 +210,25 @@ def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
     times = batch.column(EVENT_TIMESTAMP) if has_time else batch.column("json")
     keys: list[bytes] = []
     rows: list[dict[str, bytes | None]] = []
-    errors: dict[int, RowError] = {}
+    errors: dict[int, list[RowError]] = {}
     for index, line in enumerate(batch.column("json").to_pylist()):
         try:
             key, row = encode(decode(line))
         except ValueRefusedError as error:
-            errors[index] = RowError(error.where, error.message, error.hint)
+            errors[index] = _json_errors(view, line, error)
+            if not times[index].is_valid:
+                errors[index].append(_NO_TIME)
             continue
         if not times[index].is_valid:
-            errors[index] = _NO_TIME
+            errors[index] = [_NO_TIME]
         else:
             keys.append(key)
             rows.append(row)
     values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
     return EncodedBatch(pa.array(keys, pa.binary()), values, list(errors), errors.__getitem__)
+
+
+def _json_errors(view: ViewPlan, line: str, first: ValueRefusedError) -> list[RowError]:
+    """Return all errors of a line; the first one alone if the line is not an object."""
+    found = json_row_errors(view, line)
+    return [RowError(e.where, e.message, e.hint) for e in found or [first]]

@@ -12,8 +12,8 @@ from decimal import Decimal
 from featurekit.errors import ValueRefusedError, name_hint
 from featurekit.lower.encoders import field_encoder
 from featurekit.lower.keys import key_function
-from featurekit.plan import ViewPlan
-from featurekit.types import codec_of
+from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.types import DType, codec_of
 
 Row = Mapping[str, object]
 """The Python values of a row's join keys and fields, by name."""
@@ -111,6 +111,37 @@ def json_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[str], Row]:
     """Return the function from a line of JSON to a row; see `object_row_decoder`."""
     decode_object, decode_row = json_object_decoder(view), object_row_decoder(view, strict=strict)
     return lambda text: decode_row(decode_object(text))
+
+
+def check_value(dtype: DType, field: FieldPlan | None, value: object) -> None:
+    """Raise `ValueRefusedError` if a value of a field, or of a join key without one, is refused."""
+    if field is not None:
+        field_encoder(field)(value)
+    elif value is None:
+        raise ValueRefusedError("null is not allowed")
+    elif not codec_of(dtype).encode(value):
+        raise ValueRefusedError("must not be empty")
+
+
+def json_row_errors(view: ViewPlan, line: str) -> list[ValueRefusedError]:
+    """Return what is wrong with each member of a line; empty if it is not a JSON object."""
+    try:
+        members = json_object_decoder(view)(line)
+    except ValueRefusedError:
+        return []
+    member_of = view.source.column if view.source else str
+    parts: list[tuple[str, str, DType, FieldPlan | None]] = [
+        *((k.name, f"join key {k.name}", k.dtype, None) for k in view.key.join_keys),
+        *((f.name, f.name, f.dtype, f) for f in view.fields),
+    ]
+    errors = []
+    for name, where, dtype, field in parts:
+        value = members.get(member_of(name))
+        try:
+            check_value(dtype, field, None if value is None else codec_of(dtype).from_json(value))
+        except ValueRefusedError as error:
+            errors.append(ValueRefusedError(error.message, where=where, hint=error.hint))
+    return errors
 
 
 def _unknown_field(

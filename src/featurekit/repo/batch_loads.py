@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
+from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.materialization import Materializer, OnBadRow, check_has_source
 from featurekit.repo.time_arguments import Time, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
@@ -30,6 +31,7 @@ class BatchLoads(ABC):
         fail_fast: bool = False,
         allow_older: bool = False,
         missing_only: bool = False,
+        from_file: str | Path | None = None,
     ) -> list[MaterializeReport]:
         """Load batch views from their sources: the newest row of each entity.
 
@@ -47,6 +49,8 @@ class BatchLoads(ABC):
                 are overwritten.
             missing_only: Write only entities without any value of the view, for backfills. The
                 server decides row by row, which takes it longer.
+            from_file: A Parquet file to load instead of the source of one view: its rejected rows,
+                corrected. Columns that start with `_` are ignored.
 
         Returns:
             One report for each view.
@@ -71,6 +75,7 @@ class BatchLoads(ABC):
                 fail_fast=fail_fast,
                 allow_older=allow_older,
                 missing_only=missing_only,
+                from_file=from_file,
             )
         )
 
@@ -86,6 +91,7 @@ class BatchLoads(ABC):
         fail_fast: bool = False,
         allow_older: bool = False,
         missing_only: bool = False,
+        from_file: str | Path | None = None,
     ) -> Iterator[MaterializeReport]:
         """Load batch views one by one and yield the report of each, also of those that failed.
 
@@ -98,13 +104,7 @@ class BatchLoads(ABC):
             allow_older=allow_older,
             missing_only=missing_only,
         )
-        plan = materializer.plan
-        names = views or [view.name for view in plan.views if view.source is not None]
-        if not names:
-            raise RequestError("no feature view has a batch source to materialize from")
-        chosen = [plan.view(name) for name in dict.fromkeys(names)]
-        for view in chosen:
-            check_has_source(view)
+        chosen = _chosen_views(materializer.plan, views, from_file)
         start_ms, end_ms = to_window(start, end)
         reports: list[MaterializeReport] = []
         errors: list[FeatureKitError] = []
@@ -112,7 +112,10 @@ class BatchLoads(ABC):
             report = MaterializeReport(view.name, window_start_ms=start_ms, window_end_ms=end_ms)
             reports.append(report)
             try:
-                materializer.materialize(view, report)
+                if from_file is None:
+                    materializer.materialize(view, report)
+                else:
+                    materializer.load_file(view, Path(from_file), report)
             except FeatureKitError as error:
                 errors.append(error)
             yield report
@@ -133,6 +136,7 @@ class BatchLoads(ABC):
         fail_fast: bool = False,
         allow_older: bool = False,
         missing_only: bool = False,
+        from_file: str | Path | None = None,
     ) -> list[MaterializeReport]:
         """Run `materialize` in a thread, so that it does not block the event loop."""
         return await asyncio.to_thread(
@@ -146,6 +150,7 @@ class BatchLoads(ABC):
             fail_fast=fail_fast,
             allow_older=allow_older,
             missing_only=missing_only,
+            from_file=from_file,
         )
 
     def write_batch(
@@ -227,6 +232,21 @@ class BatchLoads(ABC):
         self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
     ) -> Materializer:
         """Return what runs the loads."""
+
+
+def _chosen_views(
+    plan: RepoPlan, names: Sequence[str] | None, from_file: str | Path | None
+) -> list[ViewPlan]:
+    """Return the views to load; without names, all that have a source."""
+    if from_file is not None and len(names or ()) != 1:
+        raise RequestError("a file is loaded into one view", hint="name the view")
+    names = names or [view.name for view in plan.views if view.source is not None]
+    if not names:
+        raise RequestError("no feature view has a batch source to materialize from")
+    chosen = [plan.view(name) for name in dict.fromkeys(names)]
+    for view in chosen if from_file is None else ():
+        check_has_source(view)
+    return chosen
 
 
 def _load_error(

@@ -46,8 +46,6 @@ from featurekit.wire import ErrorReply, command
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
 
-_MAX_REASONS = 20
-
 
 @dataclass(frozen=True, slots=True)
 class Materializer:
@@ -83,6 +81,12 @@ class Materializer:
             source: BatchSource = _import_sources().open_source(view.source, self.root)
             self._load_table(view, source, lock, report, is_declared=True)
 
+    def load_file(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
+        """Load a view from a corrected file of rejected rows."""
+        source: BatchSource = _import_sources().CorrectedRowsSource(path, self.root)
+        with self._load(view, report) as lock:
+            self._load_table(view, source, lock, report)
+
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from tables, from `{id: {field: value}}` or from a list of dicts."""
         if isinstance(rows, Mapping):
@@ -107,19 +111,19 @@ class Materializer:
         with self._load(view, report) as lock:
             on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
             prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
-            send_batches(
-                self.store,
-                prepared,
-                report,
-                skip=self.skip_bad_rows,
-                callbacks=LoadCallbacks(on_batch, lock.confirm),
-            )
+            try:
+                send_batches(
+                    self.store,
+                    prepared,
+                    report,
+                    skip=self.skip_bad_rows,
+                    callbacks=LoadCallbacks(on_batch, lock.confirm),
+                )
+            finally:
+                self._write_rejects(view, rejects, report)
             report.rows_read = report.rows_written + report.rows_rejected
             report.rows_superseded = max(0, report.rows_written - len(written_keys))
             report.rows_written -= report.rows_superseded
-            if rejects is not None and rejects.rows:
-                report.reasons += rejects.reasons[:_MAX_REASONS]
-                report.rejects_path = str(self._write_rejects(view, rejects))
             check_rejected(view, report, report.rows_read)
         return report
 
@@ -133,7 +137,8 @@ class Materializer:
         is_declared: bool = False,
     ) -> None:
         """Load the record batches of a source; `is_declared` if it is the source of the view."""
-        from featurekit.runtime.load_tables import RejectedRowsFile, encode_tables
+        from featurekit.runtime.load_tables import encode_tables
+        from featurekit.runtime.rejects import Rejects
 
         latest_ms = report.started_ms if view.future_rows == "skip" else None
         scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
@@ -147,7 +152,7 @@ class Materializer:
             lock.check()
             check_rejected(view, report, scan.rows_read)
 
-        rejects = RejectedRowsFile(self._rejects_path(view))
+        rejects = Rejects(view, self._rejects_path(view), report)
         try:
             prepared = encode_tables(
                 view,
@@ -167,7 +172,6 @@ class Materializer:
             )
         finally:
             rejects.close()
-            report.rejects_path = str(rejects.path) if rejects.written else ""
         done = report.rows_written + report.rows_rejected + report.rows_future
         done += report.rows_kept
         report.rows_superseded = report.rows_read - done
@@ -300,17 +304,20 @@ class Materializer:
             return self.rejects
         return self.root / ".featurekit" / "rejects" / f"{view.name}-{now_ms()}.parquet"
 
-    def _write_rejects(self, view: ViewPlan, rejects: RejectedRows) -> Path:
+    def _write_rejects(
+        self, view: ViewPlan, rejected: RejectedRows | None, report: MaterializeReport
+    ) -> None:
+        if rejected is None or not rejected.rows:
+            return
         _import_sources()
         import pyarrow as pa
 
-        from featurekit.runtime.load_tables import RejectedRowsFile
+        from featurekit.runtime.rejects import Rejects
 
-        file = RejectedRowsFile(self._rejects_path(view))
-        rows = pa.record_batch({"row": pa.array(map(str, rejects.rows), pa.string())})
-        file.add(rows, rejects.reasons)
-        file.close()
-        return file.path
+        rejects = Rejects(view, self._rejects_path(view), report)
+        numbers = pa.array([row.number for row in rejected.rows], pa.int64())
+        rejects.add_rows([row.original for row in rejected.rows], numbers, rejected.reasons)
+        rejects.close()
 
 
 def check_has_source(view: ViewPlan) -> None:
@@ -347,7 +354,7 @@ def _import_sources() -> Any:
 def _rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
     """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple."""
     join_keys = [join_key.name for join_key in view.key.join_keys]
-    for entity_id, fields in rows.items():
+    for number, (entity_id, fields) in enumerate(rows.items(), 1):
         where = f"{view.name}, {entity_id!r}"
         if not isinstance(fields, Mapping):
             raise RequestError(f"expected a dict of fields, not {fields!r}", where=where)
@@ -358,7 +365,7 @@ def _rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[Input
             )
         key_values = dict(zip(join_keys, join_key_values(view.key, entity_id), strict=True))
         row = key_values | dict(fields)
-        yield InputRow(repr(entity_id), row, dict(row))
+        yield InputRow(repr(entity_id), row, dict(row), number)
 
 
 def _rows_of_dicts(view: ViewPlan, rows: Iterable[object]) -> Iterator[InputRow]:
@@ -369,7 +376,7 @@ def _rows_of_dicts(view: ViewPlan, rows: Iterable[object]) -> Iterator[InputRow]
             raise RequestError(
                 f"expected a dict of join keys and fields, not {row!r}", where=where
             )
-        yield InputRow(f"row {index}", dict(row), dict(row))
+        yield InputRow(f"row {index}", dict(row), dict(row), index + 1)
 
 
 def _rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
@@ -378,9 +385,9 @@ def _rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
         if not line.strip():
             continue
         try:
-            yield InputRow(f"line {number}", read(line), line.rstrip("\n"))
+            yield InputRow(f"line {number}", read(line), line.rstrip("\n"), number)
         except ValueRefusedError as error:
-            yield InputRow(f"line {number}", error, line.rstrip("\n"))
+            yield InputRow(f"line {number}", error, line.rstrip("\n"), number)
 
 
 def _server_cpu_seconds(store: OnlineStore) -> float:

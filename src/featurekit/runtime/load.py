@@ -21,7 +21,6 @@ from featurekit.ports import BeforeSend, Chunk, OnlineStore
 from featurekit.wire import Reply
 
 _BATCHES_AHEAD = 2
-_MAX_REASONS = 20
 _STOP_TIMEOUT_S = 5.0
 _INTERRUPT_INTERVAL_S = 0.05
 
@@ -45,6 +44,8 @@ class MaterializeReport:
         server_seconds: CPU time that the server used during the load; 0 if it is not known.
         rejects_path: The Parquet file of rejected rows; empty without any.
         reasons: Why the first rejected rows were rejected.
+        reason_counts: The most frequent reasons, each as its first row had it, with the number of
+            rows whose reasons differ from it in nothing but values.
         window_start_ms: The `start` of the load; `None` for none.
         window_end_ms: The `end` of the load; `None` for none.
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
@@ -66,6 +67,7 @@ class MaterializeReport:
     server_seconds: float = 0.0
     rejects_path: str = ""
     reasons: list[str] = field(default_factory=list)
+    reason_counts: dict[str, int] = field(default_factory=dict)
     window_start_ms: int | None = None
     window_end_ms: int | None = None
     newest_event_ms: int | None = None
@@ -108,6 +110,7 @@ class LoadBatch:
         rejected: Further rows of the batch that did not fit and are not in the chunk.
         kept: Returns, from all replies, how many rows were left out because their entities have
             values; `None` if all rows are written.
+        reject: Adds rows of the chunk to the rejected rows, by index, with the server's errors.
     """
 
     chunk: Chunk
@@ -115,6 +118,7 @@ class LoadBatch:
     key: Callable[[int], str]
     rejected: int = 0
     kept: Callable[[list[Reply]], int] | None = None
+    reject: Callable[[dict[int, str]], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +196,13 @@ def send_batches(
 def _report_errors(
     batch: LoadBatch, errors: dict[int, str], report: MaterializeReport, *, skip: bool
 ) -> None:
-    reasons = [f"{batch.key(row)}: {error}" for row, error in list(errors.items())[:_MAX_REASONS]]
-    report.reasons += reasons[: _MAX_REASONS - len(report.reasons)]
     # Only a key of another type concerns this row alone; any other error hits the next rows too.
     if skip and all(error.startswith("WRONGTYPE") for error in errors.values()):
+        batch.reject({row: f"{batch.key(row)}: {error}" for row, error in errors.items()})
         return
+    row, error = next(iter(errors.items()))
     raise StoreError(
-        f"the store refused {len(errors)} of {batch.chunk.rows} rows; {reasons[0]}",
+        f"the store refused {len(errors)} of {batch.chunk.rows} rows; {batch.key(row)}: {error}",
         where=report.view,
         hint=f"{report.rows_written} rows are written completely; fix the cause and load again",
     )

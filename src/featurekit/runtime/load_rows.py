@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, islice
 
 from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError
@@ -25,10 +26,15 @@ _ROWS_PER_BATCH = 512
 
 @dataclass(slots=True)
 class RejectedRows:
-    """Rows that did not fit the view, as given, and the reasons."""
+    """Rows that did not fit the view, or that the store refused, as given, and the reasons."""
 
-    rows: list[object] = field(default_factory=list)
+    rows: list[InputRow] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+
+    def add(self, row: InputRow, reason: str) -> None:
+        """Add a row."""
+        self.rows.append(row)
+        self.reasons.append(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,14 @@ class InputRow:
     Attributes:
         where: Its position, such as `line 17`.
         row: Its join keys and fields, or the error of parsing it.
-        original: The row as given, for the file of rejected rows.
+        original: The row as given, or its line, for the file of rejected rows.
+        number: Its number, from 1, for the same.
     """
 
     where: str
     row: Row | FeatureKitError
-    original: object
+    original: Mapping[str, object] | str
+    number: int = 0
 
 
 def encode_rows(
@@ -72,6 +80,7 @@ def encode_rows(
     remaining = iter(rows)
     while batch := list(islice(remaining, _ROWS_PER_BATCH)):
         groups: list[tuple[bytes, WriteGroup]] = []
+        accepted: list[InputRow] = []
         rejected = 0
         for each in batch:
             try:
@@ -84,7 +93,17 @@ def encode_rows(
             else:
                 keys.add(key)
                 groups.append((key, write_group(key, fields)))
-        yield batch_of(groups, rejected)
+                accepted.append(each)
+        encoded = batch_of(groups, rejected)
+        yield replace(encoded, reject=partial(_reject_refused, accepted, rejects))
+
+
+def _reject_refused(
+    rows: list[InputRow], rejects: RejectedRows | None, errors: dict[int, str]
+) -> None:
+    if rejects is not None:
+        for index, error in errors.items():
+            rejects.add(rows[index], error)
 
 
 def _reject(
@@ -93,8 +112,7 @@ def _reject(
     where = ", ".join(part for part in (view.name, row.where, error.where) if part)
     if rejects is None:
         raise BadRowError(error.message, where=where, hint=error.hint) from error
-    rejects.rows.append(row.original)
-    rejects.reasons.append(f"{where}: {error.message}")
+    rejects.add(row, f"{error.where}: {error.message}" if error.where else error.message)
 
 
 _KeyedGroups = list[tuple[bytes, WriteGroup]]

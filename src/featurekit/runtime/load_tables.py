@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import EncodedChunk, build_chunk, build_missing_chunk
@@ -18,6 +17,7 @@ from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, Scan
 from featurekit.runtime.load import LoadBatch
+from featurekit.runtime.rejects import Rejects
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
 
@@ -28,41 +28,14 @@ LocateRow = Callable[[dict[str, object]], str | None]
 """Returns where a row is in its source, such as `users.parquet, row 17`."""
 
 
-class RejectedRowsFile:
-    """A Parquet file of rejected rows with an additional column `reason`.
-
-    The file is created when the first row is added.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._writer: pq.ParquetWriter | None = None
-
-    @property
-    def written(self) -> bool:
-        """Whether any row was added."""
-        return self._writer is not None
-
-    def add(self, rows: Any, reasons: list[str]) -> None:
-        """Append rejected rows (a `pyarrow.RecordBatch`) and the reason of each."""
-        table = pa.Table.from_batches([rows]).append_column(
-            "reason", pa.array(reasons, pa.string())
-        )
-        if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self.path, table.schema)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None:
-            self._writer.close()
+_RejectRows = Callable[[dict[int, str]], None]
+"""Adds rows that the store refused to the rejected rows, by index among the accepted ones."""
 
 
 def encode_tables(
     view: ViewPlan,
     scan: Scan,
-    rejects: RejectedRowsFile | None,
+    rejects: Rejects | None,
     locate: LocateRow,
     dialect: Dialect,
     *,
@@ -84,38 +57,51 @@ def encode_tables(
     """
     for batch in scan.batches:
         encoded = encode_batch(view, scan.form, batch)
-        if encoded.rejected:
-            _reject(view, batch, encoded, rejects, locate)
+        if encoded.rejected and rejects is None:
+            raise _bad_row_error(view, batch, encoded, locate)
+        if encoded.rejected and rejects is not None:
+            rows = batch.take(pa.array(encoded.rejected))
+            errors = [encoded.errors(index) for index in encoded.rejected]
+            rejects.add_batch(rows, scan.form, [[_reason(e) for e in row] for row in errors])
+        reject = _store_rejects(batch, scan.form, encoded, rejects)
         if missing_only:
-            yield from _missing_batches(view, encoded, dialect)
+            yield from _missing_batches(view, encoded, dialect, reject)
         else:
-            yield _load_batch(view, encoded, dialect)
+            yield _load_batch(view, encoded, dialect, reject)
 
 
-def _reject(
-    view: ViewPlan,
-    batch: Any,
-    encoded: EncodedBatch,
-    rejects: RejectedRowsFile | None,
-    locate: LocateRow,
-) -> None:
-    if rejects is None:
-        error = encoded.error(encoded.rejected[0])
-        row = _identifying_values(view, batch, encoded.rejected[0])
-        keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
-        where = ", ".join(part for part in (view.name, locate(row), keys, error.field) if part)
-        all_rejected = len(encoded.rejected) == batch.num_rows
-        raise BadRowError(
-            error.reason,
-            where=where,
-            hint=_value_hint(view, error)
-            or _hint(view, batch, error.field, all_rejected=all_rejected),
-        )
-    errors = [encoded.error(index) for index in encoded.rejected]
-    rejects.add(
-        batch.take(pa.array(encoded.rejected)),
-        [f"{error.field}: {error.reason}" if error.field else error.reason for error in errors],
+def _store_rejects(
+    batch: Any, form: str, encoded: EncodedBatch, rejects: Rejects | None
+) -> _RejectRows:
+    """Return the function that adds the rows of a batch that the store refused."""
+
+    def reject(errors: dict[int, str]) -> None:
+        if rejects is None:
+            return
+        bad = set(encoded.rejected)
+        accepted = [index for index in range(batch.num_rows) if index not in bad]
+        rows = batch.take(pa.array([accepted[row] for row in errors]))
+        rejects.add_batch(rows, form, [[error] for error in errors.values()])
+
+    return reject
+
+
+def _bad_row_error(
+    view: ViewPlan, batch: Any, encoded: EncodedBatch, locate: LocateRow
+) -> BadRowError:
+    index = encoded.rejected[0]
+    error = encoded.errors(index)[0]
+    row = _identifying_values(view, batch, index)
+    keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
+    where = ", ".join(part for part in (view.name, locate(row), keys, error.field) if part)
+    hint = _value_hint(view, error) or _hint(
+        view, batch, error.field, all_rejected=len(encoded.rejected) == batch.num_rows
     )
+    return BadRowError(error.reason, where=where, hint=hint)
+
+
+def _reason(error: RowError) -> str:
+    return f"{error.field}: {error.reason}" if error.field else error.reason
 
 
 def _value_hint(view: ViewPlan, error: RowError) -> str:
@@ -161,7 +147,12 @@ def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, obj
     return row | {k.name: members.get(member(k.name)) for k in view.key.join_keys}
 
 
-def _load_batch(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> LoadBatch:
+def _load_batch(
+    view: ViewPlan,
+    encoded: EncodedBatch,
+    dialect: Dialect,
+    reject: _RejectRows,
+) -> LoadBatch:
     if not len(encoded.keys):
         return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.rejected))
     chunk = build_chunk(view, encoded.keys, encoded.values, dialect)
@@ -174,11 +165,12 @@ def _load_batch(view: ViewPlan, encoded: EncodedBatch, dialect: Dialect) -> Load
         chunk.row_errors,
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
         len(encoded.rejected),
+        reject=reject,
     )
 
 
 def _missing_batches(
-    view: ViewPlan, encoded: EncodedBatch, dialect: Dialect
+    view: ViewPlan, encoded: EncodedBatch, dialect: Dialect, reject: _RejectRows
 ) -> Iterator[LoadBatch]:
     """Yield rows that the server writes only if their entities have no value of the view."""
     if encoded.rejected:
@@ -186,10 +178,18 @@ def _missing_batches(
     for start in range(0, len(encoded.keys), _ROWS_PER_PARSED_CHUNK):
         keys = encoded.keys.slice(start, _ROWS_PER_PARSED_CHUNK)
         values = [column.slice(start, _ROWS_PER_PARSED_CHUNK) for column in encoded.values]
-        yield _missing_batch(keys, build_missing_chunk(view, keys, values, dialect), dialect)
+        chunk = build_missing_chunk(view, keys, values, dialect)
+        yield _missing_batch(keys, chunk, dialect, partial(_reject_from, reject, start))
 
 
-def _missing_batch(keys: Any, chunk: EncodedChunk, dialect: Dialect) -> LoadBatch:
+def _reject_from(reject: _RejectRows, start: int, errors: dict[int, str]) -> None:
+    """Reject rows by their index in a part of a batch that starts at row `start`."""
+    reject({start + row: error for row, error in errors.items()})
+
+
+def _missing_batch(
+    keys: Any, chunk: EncodedChunk, dialect: Dialect, reject: _RejectRows
+) -> LoadBatch:
     # A cluster store loads missing scripts itself.
     script = MISSING.load if dialect.transactions else b""
     first = 1 if script else 0
@@ -204,5 +204,6 @@ def _missing_batch(keys: Any, chunk: EncodedChunk, dialect: Dialect) -> LoadBatc
         ),
         lambda replies: command_errors(replies[first:]),
         lambda row: keys[row].as_py().decode(errors="replace"),
+        reject=reject,
         kept=lambda replies: replies[first:].count(0),
     )

@@ -6,6 +6,7 @@ DuckDB and pyarrow are imported when a source is first read.
 """
 
 from featurekit.sources.arrow import ArrowSource
+from featurekit.sources.corrected_rows import CorrectedRowsSource
 from featurekit.sources.open import open_source
 
-__all__ = ["ArrowSource", "open_source"]
+__all__ = ["ArrowSource", "CorrectedRowsSource", "open_source"]

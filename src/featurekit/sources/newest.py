@@ -27,7 +27,7 @@ from typing import Any
 
 from featurekit.errors import SourceError
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import Scan
+from featurekit.ports import SOURCE_ROW, Scan
 from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
 from featurekit.sources.times import TimeRange, check_created_texts
@@ -60,8 +60,8 @@ def newest_rows(
         counts = _count(rows, index, selection)
         join = "" if counts.is_unique else _choose_rows(rows, index, selection, counts)
     columns = {f"v{i}": part for i, part in enumerate(selection.values)}
-    sql = f"SELECT {', '.join(columns)} FROM {_numbered_rows(rows, selection, columns)} {join}"
-    names = list(selection.names)
+    sql = f"SELECT {', '.join(columns)}, rn FROM {_numbered_rows(rows, selection, columns)} {join}"
+    names = [*selection.names, SOURCE_ROW]
     batches = _stream(rows, sql, names, _rows_per_batch(view, batch_rows), counts.kept)
     return Scan(rows.form, batches, counts.rows, counts.future, counts.newest_event_ms)
 

@@ -16,6 +16,8 @@ from featurekit.repo import FeatureStore
 from featurekit.repo.materialization import OnBadRow
 from featurekit.runtime.load import MaterializeReport
 
+_MAX_REASONS = 5
+
 TIME = "2026-11-22 or 2026-11-22T10:00:00Z"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +41,12 @@ def bad_row_options(function: F) -> F:
 @click.option("--start", metavar="TIME", help=f"Load rows at or after this time: {TIME}.")
 @click.option("--end", metavar="TIME", help="Load rows before this time.")
 @bad_row_options
+@click.option(
+    "--from",
+    "from_file",
+    metavar="FILE",
+    help="Load one view from a corrected file of rejected rows instead of its source.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first view that fails.")
 @click.option(
     "--allow-older",
@@ -103,8 +111,8 @@ def _print_reports(context: CliContext, reports: Sequence[MaterializeReport]) ->
             problem = f"{report.view}: the history was not written: {report.history_error}"
             print_note("warning", problem, YELLOW)
     for report in rejecting:
-        for reason in report.reasons[:3]:
-            print_note("rejected", reason, RED)
+        for reason, count in list(report.reason_counts.items())[:_MAX_REASONS]:
+            print_note("rejected", f"{report.view}: {pluralize(count, 'row')}: {reason}", RED)
         rows = pluralize(report.rows_rejected, "row")
         saved = f"; they are in {report.rejects_path}" if report.rejects_path else ""
         print_note("error", f"{report.view}: {rows} rejected{saved}", RED)

@@ -1,0 +1,144 @@
+"""A corrected file of rejected rows as a batch source."""
+
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from typing_extensions import override
+
+from featurekit.errors import SourceError
+from featurekit.plan import (
+    ParquetSourcePlan,
+    PythonSourcePlan,
+    SourceColumns,
+    SqlSourcePlan,
+    ViewPlan,
+)
+from featurekit.ports import BatchSource, Scan
+from featurekit.sources.newest import newest_rows
+from featurekit.sources.selection import copy_rows, source_columns
+from featurekit.sources.session import OpenSessions, Rows, Session, quote_files, quote_identifier
+from featurekit.sources.times import TimeRange
+
+_LINE = "_line"
+_TEXT_KINDS = ("string", "json")
+"""The types that are texts in Arrow too."""
+
+_NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, PythonSourcePlan)
+
+
+class CorrectedRowsSource(BatchSource):
+    """A Parquet file with the columns of a view's source; other columns with `_` are ignored.
+
+    Rows of CSV, JSON Lines and programs are texts in such a file, and are parsed as CSV is.
+
+    Args:
+        path: The file.
+        root: The folder that the path is relative to.
+        batch_rows: The most rows in a record batch.
+    """
+
+    def __init__(self, path: Path, root: Path, *, batch_rows: int = 16384) -> None:
+        self.path = path
+        self.root = root.absolute()
+        self.batch_rows = batch_rows
+        self._sessions = OpenSessions()
+
+    @override
+    def scan(
+        self,
+        view: ViewPlan,
+        start_ms: int | None,
+        end_ms: int | None,
+        latest_ms: int | None = None,
+    ) -> Scan:
+        where = f"feature view {view.name}, {self.path.name}"
+        session = self._sessions.add(Session(self.root))
+        path = Path.cwd() / self.path
+        if not path.is_file():
+            raise SourceError(f"no file {self.path}", where=f"feature view {view.name}")
+        with session.errors(where):
+            file = f"read_parquet({quote_files([str(path)])})"
+            columns = session.columns(file)
+            source = _columns_in_file(view, columns)
+            used = [
+                c
+                for c in dict.fromkeys(c for _, c in source_columns(view, source))
+                if c in columns
+            ]
+            _check_lines(session, file, used, columns, where)
+            if is_text := _is_text(view, source, columns):
+                texts = ", ".join(
+                    f"{_as_text(c, columns[c])} AS {quote_identifier(c)}" for c in used
+                )
+                session.execute(f"CREATE TEMP VIEW corrected AS SELECT {texts} FROM {file}")
+                file, columns = "corrected", dict.fromkeys(used, "VARCHAR")
+            rows = copy_rows(Rows(session, file, "native", where, columns), view, source)
+        if is_text:
+            rows = replace(rows, form="text")
+        time_range = TimeRange(start_ms, end_ms, latest_ms)
+        return newest_rows(rows, view, source, time_range, self.batch_rows)
+
+    @override
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        return None
+
+    @override
+    def interrupt(self) -> None:
+        self._sessions.interrupt()
+
+
+def _columns_in_file(view: ViewPlan, columns: dict[str, str]) -> SourceColumns:
+    """Return the columns of the view; those of times may be missing, as the rows are few."""
+    declared = view.source or SourceColumns()
+    time, created = declared.timestamp_field, declared.created_timestamp_field
+    return SourceColumns(
+        columns=declared.columns,
+        timestamp_field=time if time in columns else None,
+        created_timestamp_field=created if created in columns else None,
+    )
+
+
+def _check_lines(
+    session: Session, file: str, used: list[str], columns: dict[str, str], where: str
+) -> None:
+    """Raise `SourceError` if a row has nothing but the text of its line."""
+    if _LINE not in columns or not used:
+        return
+    empty = " AND ".join(f"{quote_identifier(column)} IS NULL" for column in used)
+    ((count,),) = session.fetch_all(
+        f"SELECT count(*) FROM {file} WHERE _line IS NOT NULL AND {empty}"
+    )
+    if count:
+        raise SourceError(
+            f"{count} rows have only `{_LINE}`, a line that could not be read",
+            where=where,
+            hint="fill their columns from the line, or remove these rows",
+        )
+
+
+def _is_text(view: ViewPlan, source: SourceColumns, columns: dict[str, str]) -> bool:
+    """Return whether the rows are texts: a text stands where the type is another one."""
+    if isinstance(view.source, _NATIVE_SOURCES):
+        return False
+    dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
+    return any(
+        columns.get(source.column(name)) == "VARCHAR"
+        and (dtype.element or dtype.kind not in _TEXT_KINDS)
+        for name, dtype in dtypes.items()
+    )
+
+
+def _as_text(column: str, kind: str) -> str:
+    """Return the expression of a column as CSV would have it."""
+    name = quote_identifier(column)
+    if kind.startswith("TIMESTAMP"):
+        return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+    if kind == "BLOB":
+        return f"to_base64({name})"
+    if kind.endswith("]") or kind.startswith(("STRUCT", "MAP")):
+        return f"CAST(to_json({name}) AS VARCHAR)"
+    return f"CAST({name} AS VARCHAR)"
