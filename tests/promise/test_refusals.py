@@ -46,10 +46,9 @@ def test_skipped_rows_are_counted_and_named(
     client.set("fs:user:u50", "mine")
     report = store.write_batch("profile", rows, on_bad_row="skip")
     assert (report.rows_written, report.rows_rejected) == (98, 2)
-    assert [reason.partition(":WRONG")[0][:11] for reason in report.reasons] == [
-        "fs:user:u7:",
-        "fs:user:u50",
-    ]
+    first, second = report.reasons
+    assert "fs:user:u7: WRONGTYPE" in first
+    assert "fs:user:u50: WRONGTYPE" in second
 
 
 @contextmanager
