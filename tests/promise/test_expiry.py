@@ -208,6 +208,6 @@ def test_the_newest_row_of_each_entity_wins(store: FeatureStore, client: redis.R
     [report] = store.materialize()
     assert (report.rows_read, report.rows_written, report.rows_superseded) == (3000, 1000, 2000)
     assert client.hget("fs:user:u7", "tx_count_7d") == b"7"
-    [report] = store.materialize(start=0, end=1_000_001)
+    [report] = store.materialize(start=0, end=1_000_001, allow_older=True)
     assert (report.rows_read, report.rows_written) == (1000, 1000)
     assert client.hget("fs:user:u7", "tx_count_7d") == b"2007"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from featurekit import FeatureStore
+from tests.cli.running import table_cells
 from tests.examples.places import featurekit, python, repository
 
 SIMULATOR = "examples/fraud/simulate.py"
@@ -39,8 +40,8 @@ def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
     assert (stream.live_share, stream.sampled, stream.lag) == (1.0, 1000, 0)
     assert stream.newest_ttl_ms is not None
     assert 840_000 < stream.newest_ttl_ms <= 900_000
-    shown = featurekit(example, "status")
-    assert "user_activity  100%  1,000  14m" in shown
+    shown = table_cells(featurekit(example, "status"))
+    assert ["user_activity", "100%", "1,000"] in [row[:3] for row in shown]
 
 
 def test_a_signal_pauses_and_resumes(example: Path) -> None:
