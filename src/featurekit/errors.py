@@ -79,7 +79,7 @@ def name_hint(name: str, known: Iterable[str]) -> str:
         return "none are declared"
     more = len(names) - _MAX_LISTED_NAMES
     listed = ", ".join(names[:_MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'? known: {listed}" if close else f"known: {listed}"
 
 

@@ -240,6 +240,7 @@ def _chosen_views(
     """Return the views to load; without names, all that have a source."""
     if from_file is not None and len(names or ()) != 1:
         raise RequestError("a file is loaded into one view", hint="name the view")
+    names = [names] if isinstance(names, str) else names
     names = names or [view.name for view in plan.views if view.source is not None]
     if not names:
         raise RequestError("no feature view has a batch source to materialize from")

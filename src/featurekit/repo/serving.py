@@ -54,7 +54,7 @@ class ReaderService:
         max_age: MaxAge = None,
     ) -> OnlineReader:
         """Return a cached or newly compiled reader. See `FeatureStore.online_reader`."""
-        wanted = features if isinstance(features, str) else tuple(features)
+        wanted = features if isinstance(features, str) else _feature_list(features)
         ages = max_age_ms(max_age) if max_age else ()
         key = (wanted, full_feature_names, freshness, ages)
         # Read before the plan: if the registry is reloaded in between, the reader of the old plan
@@ -76,6 +76,15 @@ class ReaderService:
     def reader_for_plan(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:
         """Return a new reader for a plan that the caller compiled; it is not cached."""
         return OnlineReader(plan, self._handle, self._counters, freshness=freshness)
+
+
+def _feature_list(features: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(features)
+    except TypeError:
+        raise RequestError(
+            f"features must be the name of a feature service or a list of features, not {features!r}"
+        ) from None
 
 
 def max_age_ms(max_age: Any) -> tuple[tuple[str, int], ...]:

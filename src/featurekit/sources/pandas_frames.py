@@ -21,8 +21,15 @@ def table_of_frame(pa: Any, frame: Any, view: ViewPlan, where: str) -> Any:
     """Return a pandas data frame as a table, without its index.
 
     Raises:
-        SourceError: A column has times with and without a time zone.
+        SourceError: A column has times with and without a time zone, or values without an Arrow
+            type; or two columns have the same name.
     """
+    if repeated := [str(name) for name in frame.columns[frame.columns.duplicated()]]:
+        raise SourceError(
+            f"the data frame has several columns named '{repeated[0]}'",
+            where=where,
+            hint="rename or drop one of them",
+        )
     codecs = _codecs_by_column(view)
     converted: dict[int, Any] = {}
     for index, name in enumerate(frame.columns):
@@ -32,10 +39,27 @@ def table_of_frame(pa: Any, frame: Any, view: ViewPlan, where: str) -> Any:
         if codec is not None and (array := _convert(pa, column, codec)) is not None:
             converted[index] = array
     others = [index for index in range(len(frame.columns)) if index not in converted]
-    table = pa.Table.from_pandas(frame.iloc[:, others], preserve_index=False)
+    table = _table_of_columns(pa, frame.iloc[:, others], where)
     arrays = dict(zip(others, table.columns, strict=True)) | converted
     names = [str(name) for name in frame.columns]
     return pa.Table.from_arrays([arrays[index] for index in range(len(names))], names)
+
+
+def _table_of_columns(pa: Any, frame: Any, where: str) -> Any:
+    """Return pandas columns as a table, by pyarrow's own conversion."""
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (OverflowError, UnicodeEncodeError, pa.ArrowException) as error:
+        for name in frame.columns:
+            for row, cell in enumerate(frame[name]):
+                try:
+                    pa.array([cell], from_pandas=True)
+                except (OverflowError, UnicodeEncodeError, pa.ArrowException):
+                    raise SourceError(
+                        f"{short_repr(cell)} has no Arrow type",
+                        where=f"{where}, row {row}, {name}",
+                    ) from error
+        raise SourceError(f"the data frame has no Arrow form: {error}", where=where) from error
 
 
 def _codecs_by_column(view: ViewPlan) -> dict[str, Codec]:
