@@ -109,7 +109,7 @@ def test_a_user_who_may_not_load_scripts_gets_that_error() -> None:
     answer(requests, topology, [to_error_reply("NOSCRIPT none")], batch)
     [batch] = batches(requests, topology)
     refused = ErrorReply("NOPERM no script|load")
-    replies = [refused, refused, to_error_reply("NOSCRIPT none")]
+    replies = [refused] * len(SCRIPTS) + [to_error_reply("NOSCRIPT none")]
     assert requests.apply_replies(batch, replies) == []
     assert requests.replies == [refused]
 

@@ -83,7 +83,7 @@ def test_ids_are_typed_suggested_removed_and_shared_by_link(browser: Browser, ur
         ids.fill("nobody")
         ids.press("Enter")
         expect(page.get_by_role("heading", name="user_id nobody")).to_be_visible()
-        expect(page.get_by_text("Nothing is stored for this entity.")).to_be_visible()
+        expect(page.get_by_text("Nothing is stored for this user.")).to_be_visible()
         page.get_by_role("button", name="Remove u1").click()
         expect(page.get_by_role("heading", name="user_id u1")).to_have_count(0)
         assert page.url.endswith("#/read?service=fraud_v1&id.user=nobody")

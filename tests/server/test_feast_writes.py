@@ -182,11 +182,14 @@ def test_materialize_loads_the_rows_of_its_time_window(loadable: FeatureStore) -
     result = client.post("/materialize", json=body)
     assert (result.status_code, result.json()) == (200, None)
     assert value(loadable, "profile:visits") == 1
+    older = {"end_ts": "2026-11-22T08:30:00+00:00"}
+    assert client.post("/materialize-incremental", json=older).status_code == 200
+    assert value(loadable, "profile:visits") == 1
     assert client.post("/materialize", json={"disable_event_timestamp": True}).status_code == 200
     assert value(loadable, "profile:visits") == 2
-    result = client.post("/materialize-incremental", json={"end_ts": "2026-11-22T08:30:00+00:00"})
-    assert result.status_code == 200
-    assert value(loadable, "profile:visits") == 1
+    refused = client.post("/materialize-incremental", json=older)
+    assert (refused.status_code, "OlderRowsError" in refused.text) == (422, True)
+    assert value(loadable, "profile:visits") == 2
 
 
 def test_an_asynchronous_materialize_locks_its_view(

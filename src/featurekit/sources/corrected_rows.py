@@ -22,11 +22,9 @@ from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, source_columns
 from featurekit.sources.session import OpenSessions, Rows, Session, quote_files, quote_identifier
 from featurekit.sources.times import TimeRange
+from featurekit.types import codec_of
 
 _LINE = "_line"
-_TEXT_KINDS = ("string", "json")
-"""The types that are texts in Arrow too."""
-
 _NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, PythonSourcePlan)
 
 
@@ -126,8 +124,7 @@ def _is_text(view: ViewPlan, source: SourceColumns, columns: dict[str, str]) -> 
         return False
     dtypes = {k.name: k.dtype for k in view.key.join_keys} | {f.name: f.dtype for f in view.fields}
     return any(
-        columns.get(source.column(name)) == "VARCHAR"
-        and (dtype.element or dtype.kind not in _TEXT_KINDS)
+        columns.get(source.column(name)) == "VARCHAR" and not codec_of(dtype).is_text_in_arrow
         for name, dtype in dtypes.items()
     )
 

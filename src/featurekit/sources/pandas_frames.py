@@ -71,7 +71,11 @@ def _codecs_by_column(view: ViewPlan) -> dict[str, Codec]:
 
 def _convert(pa: Any, column: Any, codec: Codec) -> Any:
     """Return a column as an Arrow array; `None` if pyarrow converts it with the same values."""
-    if isinstance(column.dtype, numpy.dtype) and column.dtype.kind == "f" and codec.has_nan:
+    if (
+        codec.has_nan
+        and isinstance(column.dtype, numpy.dtype)
+        and numpy.issubdtype(column.dtype, numpy.floating)
+    ):
         return pa.array(column.to_numpy(), from_pandas=False)
     if column.dtype != object or not (codec.any_json or codec.has_nan):
         return None

@@ -23,7 +23,6 @@ from featurekit.sources.times import (
 )
 from featurekit.types import DType, codec_of
 
-_TYPES_WITH_EMPTY_TEXT = ("string", "bytes")
 _INT128_TYPES = ("HUGEINT", "UHUGEINT")
 
 _FIRST_ROWS = 2048
@@ -193,7 +192,7 @@ def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str
         values[name] = quote_identifier(column)
         if column in narrowed:
             values[name] = f"CAST({values[name]} AS BIGINT)"
-        elif empty_is_null and dtypes[name].kind not in _TYPES_WITH_EMPTY_TEXT:
+        elif empty_is_null and not codec_of(dtypes[name]).has_empty_text:
             values[name] = f"nullif({values[name]}, '')"  # DuckDB does not take a quoted null
     return values
 

@@ -70,6 +70,8 @@ class Codec(ABC):
         has_nan: Whether `nan`, `inf` and `-inf` are values where a field allows them.
         has_length: Whether `max_length` applies.
         has_pattern: Whether `pattern` applies.
+        has_empty_text: Whether empty text is a value.
+        is_text_in_arrow: Whether Arrow columns hold its values as text.
     """
 
     python_type: ClassVar[str]
@@ -86,6 +88,8 @@ class Codec(ABC):
     has_nan: ClassVar[bool] = False
     has_length: ClassVar[bool] = False
     has_pattern: ClassVar[bool] = False
+    has_empty_text: ClassVar[bool] = False
+    is_text_in_arrow: ClassVar[bool] = False
 
     dtype: DType
 

@@ -51,6 +51,7 @@ class JsonCodec(Codec):
     json_ready: ClassVar[bool] = True
     any_json: ClassVar[bool] = True
     is_scalar: ClassVar[bool] = False
+    is_text_in_arrow: ClassVar[bool] = True
 
     @property
     @override

@@ -26,6 +26,8 @@ class StringCodec(Codec):
     is_text_in_yaml: ClassVar[bool] = True
     has_length: ClassVar[bool] = True
     has_pattern: ClassVar[bool] = True
+    has_empty_text: ClassVar[bool] = True
+    is_text_in_arrow: ClassVar[bool] = True
 
     @override
     def encode(self, value: object) -> bytes:
@@ -75,6 +77,7 @@ class BytesCodec(Codec):
     python_type: ClassVar[str] = "bytes"
     is_text_in_yaml: ClassVar[bool] = True
     has_length: ClassVar[bool] = True
+    has_empty_text: ClassVar[bool] = True
 
     @property
     @override
