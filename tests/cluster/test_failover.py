@@ -19,6 +19,8 @@ from tests.cluster.test_moves import USERS, assert_all_expire, table
 from tests.clusters import NODE_TIMEOUT_MS, Cluster, Node, wait_for
 from tests.promise.repos import applied
 
+pytestmark = pytest.mark.slow
+
 QUICKLY = "load_timeout=20s&timeout=500ms"
 
 

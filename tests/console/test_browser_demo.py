@@ -14,6 +14,8 @@ from tests.console.browsers import NARROW, Web, browser, demo, opened
 from tests.console.test_browser import shows
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["browser"]
 
 USERS = 20

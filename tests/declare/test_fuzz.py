@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from featurekit.errors import DefinitionError
 from featurekit.loader import load_repo
 from tests.declare.conftest import REPO
+
+pytestmark = pytest.mark.slow
 
 VALID = """\
 entities:

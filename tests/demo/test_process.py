@@ -23,6 +23,8 @@ from tests.cli.running import run, run_json
 from tests.demo.demo_app import until
 from tests.servers import Server, running, valkey_binary
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:

@@ -15,7 +15,9 @@ from tests.examples.places import ROOT, folder
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow)]
+)
 def test_a_document_shows_the_actual_output(name: str) -> None:
     with folder() as place:
         follow(ROOT / name, place)

@@ -17,6 +17,8 @@ from tests.promise.repos import applied, immortal
 from tests.promise.test_interruptions import SOURCED, write_sources
 from tests.sentinels import SentinelGroup, sentinel_group
 
+pytestmark = pytest.mark.slow
+
 USERS = 60_000
 FOLLOWED_WITHIN_S = 6.0
 

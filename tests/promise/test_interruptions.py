@@ -32,6 +32,8 @@ from tests.fault_proxy import FaultProxy
 from tests.promise.repos import FRAUD, applied, immortal
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow
+
 USERS = 8000
 ROWS_OF_A_CHUNK = 16_384
 VIEWS = ["profile", "scores"]

@@ -20,6 +20,8 @@ from tests.lower.strategies import ids, values
 from tests.promise.repos import ALL_TYPES, TYPES, applied, hashes
 from tests.servers import Server
 
+pytestmark = pytest.mark.slow
+
 Rows = dict[str, dict[str, Any]]
 
 DTYPES = {name: parse_dtype(dtype) for name, dtype in TYPES.items()}

@@ -9,6 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = r"""
 import re, sys
 from pathlib import Path

@@ -26,6 +26,8 @@ from tests.servers import Server
 from tests.streams.repositories import repository
 from tests.streams.worker_processes import counts, forked, until
 
+pytestmark = pytest.mark.slow
+
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
 feature_views:

@@ -20,6 +20,8 @@ from tests.servers import Server, running, valkey_binary
 from tests.streams.repositories import fields_without_ttl, repository
 from tests.streams.worker_processes import counts, emit, ended, forked, newest, until, worker
 
+pytestmark = pytest.mark.slow
+
 PACE = WorkerOptions(batch_size=50, wait_s=0.05, min_retry_s=0.02, max_retry_s=0.2)
 
 
