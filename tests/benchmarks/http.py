@@ -97,7 +97,7 @@ def question(path: str, ids: list[str]) -> bytes:
         asked = {"entities": {"user_id": ids}, "feature_service": "all_ten"}
     body = json.dumps(asked).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

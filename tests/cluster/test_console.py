@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starlette.testclient import TestClient
-
 from featurekit.server.app import create_app
 from featurekit.server.console import console_routes
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.context import ServerContext
 from tests.promise.repos import applied
+from tests.testclient import TestClient
 
 
 def test_the_console_shows_a_cluster(url: str, tmp_path: Path) -> None:

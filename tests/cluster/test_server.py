@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starlette.testclient import TestClient
-
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
 from tests.clusters import Cluster
 from tests.promise.repos import FRAUD, applied
+from tests.testclient import TestClient
 
 
 def test_rows_are_written_and_read_over_http(valkeys: Cluster, tmp_path: Path) -> None:

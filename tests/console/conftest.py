@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -15,6 +14,7 @@ from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
 from tests.promise.repos import applied
 from tests.servers import Server
+from tests.testclient import TestClient
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.static_files import static_files
 from tests.console.conftest import console, fill
 from tests.servers import Server
+from tests.testclient import TestClient
 
 
 def ask(client: TestClient, path: str, body: object) -> Any:

@@ -57,7 +57,7 @@ async def demo_app(
         store.apply(allow_breaking=True)
         service = DemoService(settings, store)
         transport = httpx2.ASGITransport(application(service))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://demo") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield DemoApp(service, client)
         await store.close_async()
 

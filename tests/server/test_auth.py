@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError
@@ -14,6 +13,7 @@ from featurekit.server.auth import Tokens
 from featurekit.server.context import ServerContext
 from featurekit.server.responses import json_response
 from featurekit.server.routing import route
+from tests.testclient import TestClient
 
 TOKENS = "read:r3ad,write:wr1te,read:other"
 
@@ -64,7 +64,7 @@ def test_a_public_route_needs_no_token(client: TestClient) -> None:
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://[", ""])
 def test_a_page_of_another_site_may_not_write(client: TestClient, origin: str) -> None:
     there = {**bearer("wr1te"), "Origin": origin}
-    here = {**bearer("wr1te"), "Origin": "http://testserver"}
+    here = {**bearer("wr1te"), "Origin": "http://localhost"}
     assert client.post("/write", headers=there).status_code == 403
     assert client.post("/write", headers=here).status_code == 200
 
@@ -74,6 +74,13 @@ def test_malformed_tokens_are_refused_without_being_shown(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         Tokens.parse(text)
     assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", " , ,"])
+def test_an_empty_variable_does_not_open_the_server(text: str) -> None:
+    with pytest.raises(RequestError, match="contains no token"):
+        Tokens.from_environment({"FEATUREKIT_SERVER_TOKENS": text})
+    assert not Tokens.from_environment({})
 
 
 def test_tokens_are_not_shown() -> None:

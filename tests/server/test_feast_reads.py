@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -15,6 +14,7 @@ from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import ALL_TYPES, applied
 from tests.servers import Server
 from tests.streams.repositories import repository
+from tests.testclient import TestClient
 
 EPOCH = "1970-01-01T00:00:00Z"
 PATH = "/get-online-features"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -18,6 +17,7 @@ from tests.promise.repos import applied
 from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repositories import fields_without_ttl, repository
+from tests.testclient import TestClient
 
 CSV = """
 entities: [{name: user, join_keys: {user_id: string}}]

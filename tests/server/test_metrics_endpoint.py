@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -22,6 +21,7 @@ from tests.promise.repos import FRAUD, applied
 from tests.server.server_process import Served, served, wait_until
 from tests.servers import Server
 from tests.streams.repositories import repository
+from tests.testclient import TestClient
 
 READ = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
 

@@ -78,7 +78,7 @@ def test_an_endless_request_head_is_refused(server: Served) -> None:
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Served) -> None:
     with server.connect() as client:
         client.sendall(
-            b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n"
+            b"POST /v1/features/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n"
         )
         answer = client.recv(1000)
         assert answer.startswith(b"HTTP/1.1 413 ")
@@ -99,7 +99,9 @@ def test_a_head_request_has_no_body(server: Served) -> None:
 def test_an_open_request_is_answered_before_shutdown(ready: Path) -> None:
     with served(ready) as server:
         with server.connect() as client:
-            head = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+            head = (
+                b"POST /v1/features/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+            )
             client.sendall(head + b"{")
             wait_until(lambda: server.client.get("/health").status_code == 200)
             server.process.send_signal(signal.SIGTERM)

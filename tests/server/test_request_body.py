@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -15,6 +14,7 @@ from featurekit.server.context import Limits, ServerContext
 from featurekit.server.request_body import read_json
 from featurekit.server.responses import json_response
 from featurekit.server.routing import route
+from tests.testclient import TestClient
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import FRAUD, write_repo
 from tests.server.server_process import listening
 
-HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+HEAD = b"POST /v1/features/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_connection_without_a_request_is_closed(client: socket.socket, sent: b
 
 
 def test_the_head_timeout_applies_to_every_request(client: socket.socket) -> None:
-    client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
     client.sendall(b"GET /health HTTP/1.1\r\n")
     assert client.recv(1000) == b""

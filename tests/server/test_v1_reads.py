@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -14,6 +13,7 @@ from featurekit.server.context import Limits, ServerContext
 from tests.promise.repos import applied
 from tests.servers import Server
 from tests.streams.repositories import repository
+from tests.testclient import TestClient
 
 SERVICE = "/v1/services/fraud_v1/read"
 

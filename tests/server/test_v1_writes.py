@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from featurekit import FeatureStore
 from featurekit.server.app import create_app
@@ -17,6 +16,7 @@ from tests.promise.repos import FRAUD, applied, write_repo
 from tests.server.server_process import await_jobs, wait_until
 from tests.servers import Server
 from tests.streams.repositories import repository, ttl_ms
+from tests.testclient import TestClient
 
 
 @pytest.fixture

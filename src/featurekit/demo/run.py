@@ -24,8 +24,9 @@ from featurekit.demo.settings import EMBEDDED, Settings
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
 from featurekit.repo.store_handle import embedded_server
+from featurekit.server.access import parse_host_names
 from featurekit.server.app import create_app
-from featurekit.server.auth import TOKENS_VARIABLE, Tokens
+from featurekit.server.auth import Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
 from featurekit.server.run import Options, uvicorn_config
@@ -82,9 +83,11 @@ def run(
         started: Called once, when the demo has started.
 
     Raises:
+        RequestError: The tokens or the allowed hosts have another form. Nothing is written.
         StoreError: The store is unavailable, refuses a command or cannot expire fields. Nothing is
             written.
     """
+    _access_settings(settings)  # invalid ones are refused before anything is written
     declare(settings, settings.batch_ttl_s)
     with (
         _handle_signals(say) as handler,
@@ -105,10 +108,16 @@ def run(
 
 def application(service: DemoService) -> Starlette:
     """Return the ASGI application: the demo's endpoints, the console and a server's own routes."""
-    tokens = Tokens.parse(os.environ.get(TOKENS_VARIABLE, ""))
-    context = ServerContext(store=service.store, tokens=tokens, allow_writes=True)
+    tokens, hosts = _access_settings(service.settings)
+    context = ServerContext(service.store, tokens=tokens, allowed_hosts=hosts, allow_writes=True)
     console = console_routes(context, base="", demo=True)
     return create_app(context, [*demo_routes(service, context), *console])
+
+
+def _access_settings(settings: Settings) -> tuple[Tokens, frozenset[str]]:
+    """Return the tokens of the environment and the names by which the page may be opened."""
+    tokens = Tokens.from_environment(os.environ)
+    return tokens, parse_host_names(settings.host, settings.allowed_hosts)
 
 
 @contextmanager

@@ -65,6 +65,7 @@ class Settings:
         reset: Whether to delete the users under the prefix at the start.
         host: Address to listen on.
         port: Port to listen on; 0 for any free port.
+        allowed_hosts: Without tokens, further host names by which the page may be opened.
         folder: The folder of the demo's repository.
         tick_s: Seconds between two ticks.
     """
@@ -78,5 +79,6 @@ class Settings:
     reset: bool = True
     host: str = "127.0.0.1"
     port: int = PORT
+    allowed_hosts: tuple[str, ...] = ()
     folder: Path = FOLDER
     tick_s: float = 1.0

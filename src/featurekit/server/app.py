@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
-from featurekit.errors import FeatureKitError
+from featurekit.errors import FeatureKitError, RegistryError, StoreError
+from featurekit.server.access import AccessCheck
 from featurekit.server.context import ServerContext
 from featurekit.server.feast_api import feast_routes
 from featurekit.server.metrics_endpoint import MetricsEndpoint
@@ -37,10 +38,8 @@ def create_app(context: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starl
         extra: Further routes, such as those of the console.
     """
     reloader, jobs = RegistryReloader(context.store), MaterializeJobs(context.store)
-    metrics, unmatched = (
-        MetricsEndpoint(context, reloader),
-        context.request_metrics.counter(UNMATCHED),
-    )
+    metrics, access = MetricsEndpoint(context, reloader), AccessCheck(context)
+    unmatched = context.request_metrics.counter(UNMATCHED)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -52,8 +51,11 @@ def create_app(context: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starl
     async def no_route(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        unmatched.count(request.method, error.status_code, 0.0)
-        return http_exception_response(error)
+        methods = (error.headers or {}).get("Allow", "")
+        response = access.preflight(request, methods) or http_exception_response(error)
+        access.add_cors_headers(request, response)
+        unmatched.count(request.method, response.status_code, 0.0)
+        return response
 
     async def to_docs(_request: Request) -> Response:
         return RedirectResponse("docs")
@@ -81,23 +83,33 @@ def _probe_routes(context: ServerContext) -> list[BaseRoute]:
     async def health(_request: Request) -> Response:
         return Response()
 
-    async def ready(_request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         try:
             await asyncio.to_thread(context.store.load_registry)
             fingerprint = context.store.compiled.fingerprint
             await context.store.ping_async()
         except FeatureKitError as error:
+            reason = error.message if _may_read(request) else _public_reason(error)
             return json_response(
-                {"ready": False, "reason": error.message},
-                503,
-                {"Retry-After": str(RETRY_AFTER_S)},
+                {"ready": False, "reason": reason}, 503, {"Retry-After": str(RETRY_AFTER_S)}
             )
         return json_response({"ready": True, "fingerprint": fingerprint})
 
+    def _may_read(request: Request) -> bool:
+        tokens = context.tokens
+        return not tokens or bool(tokens.scope_of(request.headers.get("authorization", "")))
+
     return [
-        route("/health", health, context=context, scope=None),
+        route("/health", health, context=context, scope=None, check_access=False),
         route("/ready", ready, context=context, scope=None),
     ]
+
+
+def _public_reason(error: FeatureKitError) -> str:
+    """Return why the server is not ready, without the store's address and user."""
+    if isinstance(error, RegistryError):
+        return "no registry can be served"
+    return "the online store is unavailable" if isinstance(error, StoreError) else "not ready"
 
 
 async def _internal_error(_request: Request, _error: Exception) -> Response:

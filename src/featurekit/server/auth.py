@@ -27,6 +27,25 @@ class Tokens:
     _scopes: Mapping[bytes, Scope] = field(default_factory=dict, repr=False)
 
     @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Self:
+        """Return the tokens of the environment; none if the variable is not set.
+
+        Raises:
+            RequestError: The variable is set, but has no token or another form.
+        """
+        text = env.get(TOKENS_VARIABLE)
+        if text is None:
+            return cls()
+        tokens = cls.parse(text)
+        if not tokens:
+            raise RequestError(
+                "the variable is set, but contains no token",
+                where=TOKENS_VARIABLE,
+                hint="set it to read:TOKEN,write:TOKEN, or unset it to serve without tokens",
+            )
+        return tokens
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Return the tokens of `read:TOKEN,write:TOKEN`; any number of each.
 

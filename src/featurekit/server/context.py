@@ -40,6 +40,9 @@ class ServerContext:
         store: The feature store to serve.
         limits: The limits of one request.
         tokens: The accepted bearer tokens. If there are none, every client may read and write.
+        allowed_hosts: Without tokens, the host names by which the server may be called, besides
+            loopback names and IP addresses.
+        cors_origins: Origins of web pages of other sites that may use the server.
         allow_writes: Whether the console offers actions that change or delete data.
         metrics_dir: The folder in which workers share their metrics; `None` for a single process.
         request_metrics: Counters of HTTP requests.
@@ -48,6 +51,8 @@ class ServerContext:
     store: FeatureStore
     limits: Limits = field(default_factory=Limits)
     tokens: Tokens = field(default_factory=Tokens)
+    allowed_hosts: frozenset[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
     allow_writes: bool = False
     metrics_dir: str | None = None
     request_metrics: RequestMetrics = field(default_factory=RequestMetrics)

@@ -1,4 +1,4 @@
-"""Build routes that check tokens, count requests and turn errors into responses."""
+"""Build routes that check access, count requests and turn errors into responses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from featurekit.errors import FeatureKitError
+from featurekit.server.access import AccessCheck
 from featurekit.server.auth import Scope
 from featurekit.server.context import ServerContext
 from featurekit.server.responses import error_response, http_error_response
@@ -29,6 +30,7 @@ def route(
     context: ServerContext,
     scope: Scope | None = "read",
     methods: Sequence[str] = ("GET",),
+    check_access: bool = True,
 ) -> Route:
     """Return a route of this server.
 
@@ -38,8 +40,10 @@ def route(
         context: The server's state.
         scope: The scope that a token needs; `None` for a public route.
         methods: The HTTP methods; `GET` includes `HEAD`.
+        check_access: Whether to check host, site and token; only `/health` answers everyone.
     """
-    endpoint = Endpoint(handler, context, scope, path)
+    access = AccessCheck(context) if check_access else None
+    endpoint = Endpoint(handler, context, scope, path, access)
     return Route(path, endpoint, methods=list(methods), name=path)
 
 
@@ -47,10 +51,15 @@ class Endpoint:
     """A handler as an ASGI application, without the cost of Starlette's function wrapper."""
 
     def __init__(
-        self, handler: Handler, context: ServerContext, scope: Scope | None, path: str
+        self,
+        handler: Handler,
+        context: ServerContext,
+        scope: Scope | None,
+        path: str,
+        access: AccessCheck | None,
     ) -> None:
+        self._access = access
         self._handler = handler
-        self._tokens = context.tokens
         self._store = context.store
         self._scope = scope
         self._counter = context.request_metrics.counter(path)
@@ -61,33 +70,21 @@ class Endpoint:
         request = Request(scope, receive, send)
         try:
             try:
-                response = self._check_access(request) if self._scope else None
-                if self._scope and not self._store.is_registry_loaded:
-                    await asyncio.to_thread(self._store.load_registry)
+                response = self._access.refusal(request, self._scope) if self._access else None
                 if response is None:
+                    if self._scope and not self._store.is_registry_loaded:
+                        await asyncio.to_thread(self._store.load_registry)
                     response = await self._handler(request)
             except FeatureKitError as error:
                 response = error_response(error)
             except HTTPException as error:
                 response = http_exception_response(error)
+            if self._access is not None:
+                self._access.add_cors_headers(request, response)
             status = response.status_code
             await response(scope, receive, send)
         finally:
             self._counter.count(scope["method"], status, perf_counter() - start)
-
-    def _check_access(self, request: Request) -> Response | None:
-        """Return the response that refuses a request; `None` if it is allowed."""
-        if self._scope == "write" and _is_cross_site(request):
-            return http_error_response(403, "writes from a page of another site are not allowed")
-        if not self._tokens:
-            return None
-        granted = self._tokens.scope_of(request.headers.get("authorization", ""))
-        if granted is None:
-            return _challenge(401, "a valid bearer token is required", "")
-        if granted not in ("write", self._scope):
-            text = f"this token does not have the scope '{self._scope}'"
-            return _challenge(403, text, ' error="insufficient_scope"')
-        return None
 
 
 def http_exception_response(error: HTTPException) -> Response:
@@ -96,14 +93,3 @@ def http_exception_response(error: HTTPException) -> Response:
     if detail == HTTPStatus(error.status_code).phrase:
         detail = detail.lower()
     return http_error_response(error.status_code, detail, headers=dict(error.headers or {}))
-
-
-def _challenge(status: int, message: str, reason: str) -> Response:
-    headers = {"WWW-Authenticate": f"Bearer{reason}"}
-    return http_error_response(status, message, headers=headers)
-
-
-def _is_cross_site(request: Request) -> bool:
-    """Return whether a browser sent the request for a page of another origin."""
-    origin = request.headers.get("origin")
-    return origin is not None and origin.partition("://")[2] != request.headers.get("host")

@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.repo import FeatureStore
+from featurekit.server.access import is_loopback, parse_host_names, parse_origins
 from featurekit.server.app import create_app
 from featurekit.server.auth import TOKENS_VARIABLE, Tokens
 from featurekit.server.console import console_routes
@@ -36,7 +37,6 @@ DRAIN_S = 10
 """Seconds that open requests may take after the server is asked to stop."""
 
 BACKLOG = 2048
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Options:
         ssl_certfile: Certificate chain, for HTTPS; empty for HTTP.
         ssl_keyfile: Private key, if it is not in `ssl_certfile`.
         access_log: Whether to log each request.
+        allowed_hosts: Without tokens, further host names by which the server may be called.
+        cors_origins: Origins of web pages of other sites that may use the server.
         limits: The limits of one request.
         allow_writes: Whether the console offers actions that change or delete data.
         console: Whether to serve the console under `/console/`.
@@ -60,13 +62,15 @@ class Options:
 
     repo: str = "."
     project: str = ""
-    store_url: str = ""
+    store_url: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = PORT
     workers: int = 1
     ssl_certfile: str = ""
     ssl_keyfile: str = ""
     access_log: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     allow_writes: bool = False
     console: bool = False
@@ -119,7 +123,9 @@ def _context_of(options: Options, metrics_dir: str | None = None) -> ServerConte
     return ServerContext(
         store=_open_store(options),
         limits=options.limits,
-        tokens=Tokens.parse(os.environ.get(TOKENS_VARIABLE, "")),
+        tokens=Tokens.from_environment(os.environ),
+        allowed_hosts=parse_host_names(options.host, options.allowed_hosts),
+        cors_origins=parse_origins(options.cors_origins),
         allow_writes=options.allow_writes,
         metrics_dir=metrics_dir,
     )
@@ -221,10 +227,12 @@ def _started(options: Options, context: ServerContext, listener: socket.socket) 
 
 def _notes(options: Options, context: ServerContext) -> list[str]:
     notes = []
-    if not context.tokens and not options.host.startswith(_LOOPBACK):
+    if not context.tokens and not is_loopback(options.host):
         notes.append(
             f"{TOKENS_VARIABLE} is not set: every client of this address can read and write features"
         )
+        names = ", ".join(["IP address", *sorted(context.allowed_hosts)])
+        notes.append(f"without tokens, clients must use one of: {names} (see --allowed-host)")
     try:
         if context.store.registry is None:
             notes.append(

@@ -19,7 +19,6 @@ from featurekit.errors import FeatureKitError, MissingExtraError, RequestError
 from featurekit.repo.store_handle import LazyStoreHandle
 
 REDIS_PORT = 6379
-LOOPBACK = ("127.", "::1", "localhost")
 TOKENS = "FEATUREKIT_SERVER_TOKENS"
 LOAD_TIMEOUT = "load_timeout=2s"
 """Short, so that the page shows an unavailable store soon; the demo's loads take less time."""
@@ -47,6 +46,13 @@ def _check_url(_ctx: click.Context, _parameter: click.Parameter, text: str | Non
     default=PORT,
     show_default=True,
     help="Port to listen on; 0 for any free port.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Without tokens: a further name by which browsers may open the page; repeatable.",
 )
 @click.option(
     "--redis-host", metavar="HOST", help="Redis or Valkey to use instead of the embedded one."
@@ -110,6 +116,7 @@ def demo_command(context: CliContext, no_reset: bool, **options: Any) -> None:
     """
     try:
         from featurekit.demo.run import listen, run
+        from featurekit.server.access import is_loopback
     except ImportError as error:
         if isinstance(error, MissingExtraError):
             raise
@@ -127,7 +134,7 @@ def demo_command(context: CliContext, no_reset: bool, **options: Any) -> None:
                 "the TTL of stream fields is longer than the TTL of the users' keys",
                 YELLOW,
             )
-        if not (settings.host.startswith(LOOPBACK) or os.environ.get(TOKENS)):
+        if not (is_loopback(settings.host) or os.environ.get(TOKENS)):
             text = f"every client of {settings.host} may read and delete; set {TOKENS} to require tokens"
             print_note("warning", text, YELLOW)
         if context.json:

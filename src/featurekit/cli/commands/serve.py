@@ -49,6 +49,20 @@ _FILE = click.Path(exists=True, dir_okay=False)
 )
 @click.option("--ssl-certfile", type=_FILE, help="Certificate chain (PEM) for HTTPS.")
 @click.option("--ssl-keyfile", type=_FILE, help="Private key (PEM), if it is in a separate file.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Without tokens: a further name by which clients may call the server; repeatable.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of this origin (https://app.example) use the server; repeatable.",
+)
 @click.option("--access-log", is_flag=True, help="Log each request to standard error.")
 @click.option(
     "--max-body",
@@ -83,6 +97,8 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     store: str,
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
+    allowed_hosts: tuple[str, ...],
+    cors_origins: tuple[str, ...],
     access_log: bool,
     max_body: int,
     max_entities: int,
@@ -126,6 +142,8 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
             workers=workers,
             ssl_certfile=ssl_certfile or "",
             ssl_keyfile=ssl_keyfile or "",
+            allowed_hosts=allowed_hosts,
+            cors_origins=cors_origins,
             access_log=access_log,
             limits=limits,
             allow_writes=allow_writes,
