@@ -62,6 +62,7 @@ class BatchLoads(ABC):
             OlderRowsError: All rows are older than rows that earlier loads wrote.
             BadRowError: A row does not fit its view.
             LockedError: Another load of the same view is running.
+            RequestError: The source may not be opened on this machine, see `check_sources`.
             StoreError: The online store refused a write or failed. Run the load again to complete it.
         """
         return list(
@@ -105,6 +106,8 @@ class BatchLoads(ABC):
             missing_only=missing_only,
         )
         chosen = _chosen_views(materializer.plan, views, from_file)
+        if from_file is None:
+            self.check_sources([view.name for view in chosen])
         start_ms, end_ms = to_window(start, end)
         reports: list[MaterializeReport] = []
         errors: list[FeatureKitError] = []
@@ -226,6 +229,18 @@ class BatchLoads(ABC):
         if on_bad_row not in ("fail", "skip"):
             raise RequestError(f"on_bad_row must be 'fail' or 'skip', not {on_bad_row!r}")
         return self._materializer(on_bad_row, rejects, on_progress)
+
+    @abstractmethod
+    def check_sources(self, views: Iterable[str]) -> None:
+        """Check that this process may open the sources of some views.
+
+        Those of a registry in the online store are opened only if the YAML on this machine declares
+        the same ones, or with `from_registry(allow_sources=True)`.
+
+        Raises:
+            RequestError: A source may not be opened.
+            UnknownNameError: There is no such view.
+        """
 
     @abstractmethod
     def _materializer(

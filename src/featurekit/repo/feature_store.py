@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ from featurekit.repo.registry_store import (
     open_registry_store,
 )
 from featurekit.repo.serving import Features, MaxAge, ReaderService
+from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.streaming import Streaming
 from featurekit.runtime.counters import Counters
@@ -77,41 +79,51 @@ class FeatureStore(BatchLoads):
         online = loaded.config.online_store
         handle = LazyStoreHandle(online.url, loaded.root, online.options)
         registry_store = open_registry_store(loaded, handle)
-        self._assemble(loaded.config.project, handle, registry_store, loaded)
+        self._assemble(loaded.config.project, handle, registry_store, SourceAccess(loaded))
 
     def _assemble(
         self,
         project: str,
         handle: LazyStoreHandle,
         registry_store: RegistryStore,
-        loaded: LoadedRepo | None,
+        sources: SourceAccess,
     ) -> None:
         self._project = project
         self._handle = handle
         self._registry_store = registry_store
-        self._loaded = loaded
-        self._registry = RegistryState(registry_store, loaded)
+        self._sources = sources
+        self._registry = RegistryState(registry_store, sources.loaded)
         self._counters = Counters()
         self._readers = ReaderService(handle, self._registry, self._counters)
 
     @classmethod
     def from_registry(
-        cls, url: str, project: str, *, root: str | Path = ".", must_exist: bool = True
+        cls,
+        url: str,
+        project: str,
+        *,
+        root: str | Path = ".",
+        must_exist: bool = True,
+        allow_sources: bool = False,
     ) -> Self:
         """Return a store for a registry in the online store, without any YAML.
 
         Args:
             url: The URL of the online store, in which `registry: online` keeps the registry.
             project: The project's name.
-            root: The folder that relative paths in the URL are resolved against.
+            root: The folder that relative paths, in the URL and of sources, are resolved against.
             must_exist: Read the registry now; otherwise it is read at the first use.
+            allow_sources: Let `materialize` and stream workers open the sources that the registry
+                declares. They can run code on this machine, so everyone who may write to the store
+                must be trusted.
 
         Raises:
             RegistryError: The store has no registry of that project.
         """
         handle = LazyStoreHandle(url, Path(root))
         store = cls.__new__(cls)
-        cls._assemble(store, project, handle, OnlineRegistryStore(handle.store, project), None)
+        registry_store = OnlineRegistryStore(handle.store, project)
+        cls._assemble(store, project, handle, registry_store, SourceAccess(None, allow_sources))
         if must_exist and store.registry is None:
             raise RegistryError(
                 f"the store has no registry of project '{project}'",
@@ -132,14 +144,19 @@ class FeatureStore(BatchLoads):
     def __reduce__(self) -> tuple[object, ...]:
         if self._loaded is not None:
             return type(self), (self._loaded.root,)
-        return _from_registry, (type(self), self._handle.url, self.project, self._handle.root)
+        arguments = (self._handle.url, self.project, self._handle.root)
+        return _from_registry, (type(self), *arguments, self._sources.allow_sources)
 
     # Definitions and registry
 
     @property
+    def _loaded(self) -> LoadedRepo | None:
+        return self._sources.loaded
+
+    @property
     def path(self) -> Path:
-        """The folder of `featurerepo.yaml`; the working folder for a store without YAML."""
-        return self._loaded.root if self._loaded is not None else Path()
+        """The folder of `featurerepo.yaml`; for a store without YAML, `root` of `from_registry`."""
+        return self._loaded.root if self._loaded is not None else self._handle.root
 
     @property
     def url(self) -> str:
@@ -238,8 +255,9 @@ class FeatureStore(BatchLoads):
             DefinitionError: The definitions are not valid. The old ones stay in use.
         """
         if self._loaded is not None:
-            self._loaded = load_repo(self._loaded.root, os.environ)
-            self._registry.set_definitions(self._loaded)
+            loaded = load_repo(self._loaded.root, os.environ)
+            self._sources = SourceAccess(loaded)
+            self._registry.set_definitions(loaded)
 
     # Reading
 
@@ -323,6 +341,11 @@ class FeatureStore(BatchLoads):
     # Writing
 
     @override
+    def check_sources(self, views: Iterable[str]) -> None:
+        plan = self.compiled
+        self._sources.check([plan.view(name) for name in views])
+
+    @override
     def _materializer(
         self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
     ) -> Materializer:
@@ -357,7 +380,7 @@ class FeatureStore(BatchLoads):
     @property
     def streams(self) -> Streaming:
         """Stream workers, JSON events, heartbeats and dead letters."""
-        return Streaming(self.compiled, self._handle, self._counters)
+        return Streaming(self.compiled, self._handle, self._counters, self._sources.check)
 
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of one entity, or of all entities; return how many were deleted."""
@@ -449,5 +472,7 @@ class FeatureStore(BatchLoads):
         self.close()
 
 
-def _from_registry(cls: type[FeatureStore], url: str, project: str, root: Path) -> FeatureStore:
-    return cls.from_registry(url, project, root=root)
+def _from_registry(
+    cls: type[FeatureStore], url: str, project: str, root: Path, allow_sources: object
+) -> FeatureStore:
+    return cls.from_registry(url, project, root=root, allow_sources=bool(allow_sources))

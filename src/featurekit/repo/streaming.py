@@ -73,11 +73,13 @@ class Streaming:
         plan: The applied registry, compiled.
         handle: The online store.
         counters: Counts the events of this process.
+        check_sources: Raises `RequestError` unless workers may open the sources of some views.
     """
 
     plan: RepoPlan
     handle: LazyStoreHandle
     counters: Counters
+    check_sources: Callable[[Iterable[ViewPlan]], None]
 
     def run(
         self,
@@ -104,11 +106,13 @@ class Streaming:
             The total of each worker.
 
         Raises:
+            RequestError: A source may not be opened on this machine.
             StreamError: A source refused the worker.
             StoreError: The store does not fit, or refuses this user.
         """
         plans = [self.plan.view(name) for name in views] or self._views_with_source()
         sources = [_stream_plan(view) for view in plans]
+        self.check_sources(plans)
         options, stop_all = options or StreamOptions(), threading.Event()
         threads = [
             self._worker_thread(view, source, options, stop_all, on_report)

@@ -89,7 +89,7 @@ class MaterializeJobs:
 
         Raises:
             UnknownNameError: A view does not exist.
-            RequestError: A view has no source.
+            RequestError: A view has no source, or it may not be opened on this machine.
             LockedError: A view is already being loaded.
         """
         views = await asyncio.to_thread(self._reserve, request)
@@ -108,6 +108,7 @@ class MaterializeJobs:
                 raise RequestError(
                     f"feature view '{name}' has no batch source to materialize from"
                 )
+        self._store.check_sources(names)
         with self._lock:
             for name in names:
                 if name in self._running or self._store.diagnostics.is_loading(name):

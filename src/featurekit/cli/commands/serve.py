@@ -47,6 +47,11 @@ _FILE = click.Path(exists=True, dir_okay=False)
     default="",
     help="With --project: the store with the registry (registry: online).",
 )
+@click.option(
+    "--allow-sources",
+    is_flag=True,
+    help="With --project: load from the sources in the registry, which can run code here.",
+)
 @click.option("--ssl-certfile", type=_FILE, help="Certificate chain (PEM) for HTTPS.")
 @click.option("--ssl-keyfile", type=_FILE, help="Private key (PEM), if it is in a separate file.")
 @click.option(
@@ -95,6 +100,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     workers: int,
     project: str,
     store: str,
+    allow_sources: bool,
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
     allowed_hosts: tuple[str, ...],
@@ -137,6 +143,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
             repo=context.repo,
             project=project,
             store_url=store,
+            allow_sources=allow_sources,
             host=host,
             port=port,
             workers=workers,
