@@ -83,6 +83,7 @@ class CsvSourcePlan(SourceFiles):
 
     delimiter: str = ","
     null: tuple[str, ...] = ("",)
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

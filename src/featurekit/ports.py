@@ -266,6 +266,32 @@ class StoreHandle(Protocol):
 SOURCE_ROW = "_source_row"
 """The column with the number of a row in its source, from 1. No field has such a name."""
 
+PROBLEM = "_problem"
+"""The column that says why a line could not be read; null in all other rows."""
+
+LINE = "_line"
+"""The column with the text of such a line."""
+
+LOAD = "_load"
+"""The column of rejected rows with the start of the load; null if the row's key or time was wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a file of corrected rows says about the load that rejected them.
+
+    Attributes:
+        load_ms: When that load started, if it chose rows as the newest of their entities; `None` if the
+            file does not say it, or has rows of several loads.
+        oldest_ms: The oldest event time of the rows; `None` if they have none.
+        oldest_unsure_ms: The oldest event time of the rows whose key or time was wrong, so that
+            the load could not compare them with others; `None` if there are none.
+    """
+
+    load_ms: int | None
+    oldest_ms: int | None
+    oldest_unsure_ms: int | None
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -276,10 +302,12 @@ class Scan:
             CSV. `json`: one string column named `json` with an object per row.
         batches: `pyarrow.RecordBatch`es. `native` and `text` have one column per join key and
             field, named as in the view. If the source has a `timestamp_field`, the next column is
-            `event_timestamp` (timestamp[us, UTC]). In each form `SOURCE_ROW` is the last one.
+            `event_timestamp` (timestamp[us, UTC]). If lines could not be read, `PROBLEM` and
+            `LINE` follow. In each form `SOURCE_ROW` is the last one.
         rows_read: Rows read from the source, before the newest of each entity was selected.
         rows_future: Those of them that are left out because their time is still to come.
         newest_event_ms: The newest event time of those rows; `None` if they have none.
+        correction: What a file of corrected rows says about them; `None` for any other source.
     """
 
     form: Literal["native", "text", "json"]
@@ -287,6 +315,7 @@ class Scan:
     rows_read: int
     rows_future: int = 0
     newest_event_ms: int | None = None
+    correction: Correction | None = None
 
 
 class BatchSource(Protocol):

@@ -68,7 +68,8 @@ SOURCES = {
     "ParquetSource": (BATCH, "type: parquet, path: rows.x, hive_partitioning: true"),
     "CsvSource": (
         BATCH,
-        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': [NA, '']",
+        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': [NA, ''], "
+        "encoding: latin-1",
     ),
     "JsonlSource": (BATCH, "type: jsonl, path: rows.x, hive_partitioning: true, absent: 'null'"),
     "SqlSource": (BATCH, "type: sql, query: select 1"),
@@ -121,6 +122,7 @@ CHANGES = {
     "FieldSpec.allow_nan": ("allow_nan: true", "allow_nan: false"),
     "FieldSpec.ttl": ("21m", "22m"),
     "CsvSource.delimiter": ("';'", "'|'"),
+    "CsvSource.encoding": ("latin-1", "utf-16"),
     "CsvSource.null": ("[NA, '']", "nil"),
     "JsonlSource.absent": ("absent: 'null'", "absent: refuse"),
     "SqlSource.query": ("select 1", "select 2"),

@@ -157,7 +157,7 @@ WRONG_VIEWS = {
         VIEW.replace("1h", "1h, source: {type: csv, path: x, delimter: ;}")
         + "  fields: {a: int64}\n",
         "f.yaml:7:53: unknown key 'delimter' in batch.source of feature view 'v' | did you mean "
-        "'delimiter'? known: columns, created_timestamp_field, delimiter, hive_partitioning, "
+        "'delimiter'? known: columns, created_timestamp_field, delimiter, encoding, hive_partitioning, "
         "null, path, timestamp_field, type",
     ),
     "source without type": (

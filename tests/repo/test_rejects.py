@@ -11,7 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import BadRowError, RequestError, SourceError
+from featurekit.errors import (
+    BadRowError,
+    FeatureKitError,
+    OlderRowsError,
+    RequestError,
+    SourceError,
+)
 from tests.cli.running import run
 from tests.promise.repos import applied
 from tests.servers import Server
@@ -62,7 +68,7 @@ def test_a_file_of_rejects_has_all_rejected_rows_with_all_reasons(
         report, rows = rejected(store)
     assert (report.rows_written, report.rows_rejected) == (1, 3)
     assert [*rows[0]] == [
-        "user_id", "AGE", "score", "tags", "at", "_reasons", "_source_row", "_line",
+        "user_id", "AGE", "score", "tags", "at", "_reasons", "_source_row", "_line", "_load",
     ]  # fmt: skip
     assert [(row["_source_row"], row["AGE"], row["_line"]) for row in rows] == [
         (2, 2, None), (3, -3, None), (4, 4, None),
@@ -125,6 +131,112 @@ def test_rejects_of_texts_are_texts_that_load_when_corrected(
             assert result.exit_code == 0, result.output
         response = store.get_online_features(["profile"], [{"user_id": "b"}]).to_rows()[0]
         assert (response["age"], response["score"], response["tags"]) == (7, 1.5, [3])
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_lines_that_cannot_be_read_are_rejected_with_their_text(
+    tmp_path: Path, valkey: Server, form: str
+) -> None:
+    definitions = VIEW.replace("SOURCE", f"type: {form}, path: rows.{form}")
+    row = b'{"user_id": "%b", "AGE": %b, "score": 0.5, "tags": [], "at": "2026-01-01"}'
+    row = b"%b,%b,0.5,[],2026-01-01" if form == "csv" else row
+    good = row % (b"a", b"1")
+    lines = [b"user_id,AGE,score,tags,at"] if form == "csv" else []
+    lines += [good, good[:9], row % (b"caf\xe9", b"1"), row % (b"c", b"true")]
+    (tmp_path / f"rows.{form}").write_bytes(b"\n".join(lines))
+    with applied(tmp_path, valkey.url, definitions) as store:
+        with pytest.raises(FeatureKitError, match=f"rows.{form}:"):
+            store.materialize()
+        report, rows = rejected(store)
+        assert (report.rows_read, report.rows_written, report.rows_rejected) == (4, 1, 3)
+        assert report.rows_superseded == 0
+        assert [row["_source_row"] for row in rows] == [2, 3, 4]
+        assert rows[0]["_line"] == good[:9].decode()
+        assert r"caf\xe9" in rows[1]["_line"]
+        assert rows[1]["_reasons"] == [
+            f"rows.{form}:{3 + (form == 'csv')}: bytes that are not UTF-8"
+        ]
+        assert ages(store, "a", "c") == [1, None]
+        with pytest.raises(SourceError, match="2 rows have only `_line`"):
+            store.materialize(["profile"], from_file=report.rejects_path)
+
+
+def newer_and_rejected(tmp_path: Path, store: FeatureStore) -> Path:
+    """Load a new row of `b`, reject old rows of `a`, and of one without a time; return the rejects."""
+    (tmp_path / "rows.csv").write_text(
+        "user_id,AGE,score,tags,at\na,x,1,[1],2026-01-01\nb,7,1,[1],2026-01-09\nb,8,1,[1],soon\n"
+    )
+    report, _ = rejected(store)
+    return Path(report.rejects_path)
+
+
+def corrected(rejects: Path, user: str, **columns: str) -> Path:
+    """Write the rows of one user with other values, as pandas does; return the file."""
+    frame = pq.read_table(rejects).to_pandas()
+    frame = frame[frame["user_id"] == user].assign(**columns)
+    path = rejects.with_name("corrected.parquet")
+    frame.to_parquet(path)
+    return path
+
+
+def test_corrected_rows_complete_the_last_load_although_they_are_older(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(
+        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
+    ) as store:
+        rejects = newer_and_rejected(tmp_path, store)
+        for age in (3, 4):
+            [report] = store.materialize(
+                ["profile"], from_file=corrected(rejects, "a", AGE=str(age))
+            )
+            assert report.rows_written == 1
+            assert ages(store, "a", "b") == [age, 7]
+
+
+def test_a_corrected_time_or_key_never_overwrites_a_newer_row(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(
+        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
+    ) as store:
+        rejects = newer_and_rejected(tmp_path, store)
+        path = corrected(rejects, "b", at="2026-01-05")
+        with pytest.raises(OlderRowsError, match="the oldest row is of 2026-01-05"):
+            store.materialize(["profile"], from_file=path)
+        assert ages(store, "b") == [7]
+        store.materialize(["profile"], from_file=corrected(rejects, "b", at="2026-01-10"))
+        assert ages(store, "b") == [8]
+
+
+def test_corrected_rows_of_an_earlier_load_never_overwrite_a_newer_row(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(
+        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
+    ) as store:
+        rejects = newer_and_rejected(tmp_path, store)
+        (tmp_path / "rows.csv").write_text("user_id,AGE,score,tags,at\na,9,1,[],2026-01-09\n")
+        store.materialize()
+        path = corrected(rejects, "a", AGE="3")
+        with pytest.raises(OlderRowsError, match="allow_older"):
+            store.materialize(["profile"], from_file=path)
+        assert ages(store, "a") == [9]
+        store.materialize(["profile"], from_file=path, allow_older=True)
+        assert ages(store, "a") == [3]
+
+
+def test_corrected_rows_of_a_backfill_are_compared_with_newer_rows(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(
+        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
+    ) as store:
+        newer_and_rejected(tmp_path, store)
+        report, _ = rejected(store, missing_only=True)
+        path = corrected(Path(report.rejects_path), "a", AGE="3")
+        with pytest.raises(OlderRowsError):
+            store.materialize(["profile"], from_file=path)
 
 
 def test_rows_of_a_program_are_in_the_file_of_rejects(tmp_path: Path, valkey: Server) -> None:

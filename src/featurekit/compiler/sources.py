@@ -53,6 +53,7 @@ def _compile_files(source: ParquetSource | CsvSource | JsonlSource) -> FileSourc
             hive_partitioning=hive,
             delimiter=source.delimiter,
             null=source.null,
+            encoding=source.encoding,
         )
     if isinstance(source, JsonlSource):
         return JsonlSourcePlan(paths=paths, hive_partitioning=hive, absent=source.absent)

@@ -121,6 +121,11 @@ class CsvSource(_FileSource):
         description="Text that is read as null, or a list of them, empty by default, "
         'for example `null: [NA, ""]`.',
     )
+    encoding: Literal["utf-8", "utf-16", "latin-1", "windows-1252"] = Field(
+        default="utf-8",
+        description="Encoding of the files; other files than those in UTF-8 are converted to "
+        "temporary ones, for example `encoding: utf-16`.",
+    )
 
 
 class JsonlSource(_FileSource):

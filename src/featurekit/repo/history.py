@@ -54,6 +54,7 @@ class LoadRecord:
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
         newest_written_ms: The newest event time that loads of the view wrote, this load included;
             `None` if not known. A load of older rows is refused.
+        corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.
     """
 
     view: str
@@ -74,6 +75,7 @@ class LoadRecord:
     window_end_ms: int | None = None
     newest_event_ms: int | None = None
     newest_written_ms: int | None = None
+    corrects_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from featurekit.errors import (
 from featurekit.lower.keys import join_key_values
 from featurekit.lower.rows import json_row_decoder
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import BatchSource, OnlineStore
+from featurekit.ports import BatchSource, Correction, OnlineStore
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
 from featurekit.repo.time_arguments import format_time_ms
@@ -78,7 +78,9 @@ class Materializer:
     def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
         """Load a view from its source, within the window of the report."""
         with self._load(view, report) as lock:
-            source: BatchSource = _import_sources().open_source(view.source, self.root)
+            source: BatchSource = _import_sources().open_source(
+                view.source, self.root, skip_unreadable=self.skip_bad_rows
+            )
             self._load_table(view, source, lock, report, is_declared=True)
 
     def load_file(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
@@ -144,7 +146,8 @@ class Materializer:
         scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
-        self._refuse_older(view, report)
+        report.corrects_ms = scan.correction.load_ms if scan.correction else None
+        self._refuse_older(view, report, scan.correction)
         if is_declared:
             check_source(view, report)
 
@@ -152,7 +155,9 @@ class Materializer:
             lock.check()
             check_rejected(view, report, scan.rows_read)
 
-        rejects = Rejects(view, self._rejects_path(view), report)
+        # After a backfill of missing entities, others may have newer values.
+        load_ms = None if self.missing_only else report.started_ms
+        rejects = Rejects(view, self._rejects_path(view), report, load_ms)
         try:
             prepared = encode_tables(
                 view,
@@ -176,24 +181,43 @@ class Materializer:
         done += report.rows_kept
         report.rows_superseded = report.rows_read - done
 
-    def _refuse_older(self, view: ViewPlan, report: MaterializeReport) -> None:
+    def _refuse_older(
+        self, view: ViewPlan, report: MaterializeReport, correction: Correction | None
+    ) -> None:
         """Refuse a load whose rows are all older than what earlier loads wrote.
+
+        Corrected rows are compared one by one, except those that complete the last load: it would
+        have written them if they had been right.
 
         Raises:
             OlderRowsError: They are older, and neither `allow_older` nor `missing_only` is set.
         """
         newest_ms = self._newest_written_ms(view.name)
-        own_ms = report.newest_event_ms
+        which, own_ms = "newest", report.newest_event_ms
+        if correction is not None:
+            is_last = self._is_last_load(view.name, correction.load_ms)
+            which = "oldest"
+            own_ms = correction.oldest_unsure_ms if is_last else correction.oldest_ms
         if self.allow_older or self.missing_only or newest_ms is None or own_ms is None:
             return
         if own_ms < newest_ms:
             raise OlderRowsError(
-                f"the newest row is of {format_time_ms(own_ms)}, and rows of up to "
+                f"the {which} row is of {format_time_ms(own_ms)}, and rows of up to "
                 f"{format_time_ms(newest_ms)} were loaded before; nothing was written",
                 where=view.name,
                 hint="to overwrite newer values, load with allow_older (--allow-older); to fill in "
                 "entities without values, load with missing_only (--missing-only)",
             )
+
+    def _is_last_load(self, view: str, load_ms: int | None) -> bool:
+        """Return whether nothing but corrections of a load was written since it started."""
+        with suppress(StoreError, RegistryError):
+            for record in self.history.loads([view]):
+                if record.started_ms == load_ms:
+                    return True
+                if record.rows_written and (load_ms is None or record.corrects_ms != load_ms):
+                    return False
+        return False
 
     def _newest_written_ms(self, view: str) -> int | None:
         """Return the newest event time that loads of a view wrote; `None` if it is not known."""
@@ -285,6 +309,7 @@ class Materializer:
             window_end_ms=report.window_end_ms,
             newest_event_ms=report.newest_event_ms,
             newest_written_ms=self._newest_after(report),
+            corrects_ms=report.corrects_ms,
         )
 
     def _newest_after(self, report: MaterializeReport) -> int | None:

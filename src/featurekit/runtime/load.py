@@ -49,6 +49,7 @@ class MaterializeReport:
         window_start_ms: The `start` of the load; `None` for none.
         window_end_ms: The `end` of the load; `None` for none.
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
+        corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.
         error: Why the load failed; empty if it succeeded.
         history_error: Why the load is not in the history; empty if it is.
     """
@@ -71,6 +72,7 @@ class MaterializeReport:
     window_start_ms: int | None = None
     window_end_ms: int | None = None
     newest_event_ms: int | None = None
+    corrects_ms: int | None = None
     error: str = ""
     history_error: str = ""
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurekit.errors import BadRowError
 from featurekit.lower.chunks import EncodedChunk, build_chunk, build_missing_chunk
@@ -15,7 +16,7 @@ from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, en
 from featurekit.lower.scripts import MISSING
 from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
-from featurekit.ports import Chunk, RowSpans, Scan
+from featurekit.ports import LINE, PROBLEM, Chunk, RowSpans, Scan
 from featurekit.runtime.load import LoadBatch
 from featurekit.runtime.rejects import Rejects
 from featurekit.types import DType
@@ -55,19 +56,32 @@ def encode_tables(
     Raises:
         BadRowError: A row does not fit and `rejects` is `None`.
     """
-    for batch in scan.batches:
+    for rows in scan.batches:
+        batch, unread = _without_problems(rows, scan.form, rejects)
+        if unread:
+            yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, unread)
         encoded = encode_batch(view, scan.form, batch)
         if encoded.rejected and rejects is None:
             raise _bad_row_error(view, batch, encoded, locate)
         if encoded.rejected and rejects is not None:
-            rows = batch.take(pa.array(encoded.rejected))
             errors = [encoded.errors(index) for index in encoded.rejected]
-            rejects.add_batch(rows, scan.form, [[_reason(e) for e in row] for row in errors])
+            rejects.add_batch(batch.take(pa.array(encoded.rejected)), scan.form, errors)
         reject = _store_rejects(batch, scan.form, encoded, rejects)
         if missing_only:
             yield from _missing_batches(view, encoded, dialect, reject)
         else:
             yield _load_batch(view, encoded, dialect, reject)
+
+
+def _without_problems(batch: Any, form: str, rejects: Rejects | None) -> tuple[Any, int]:
+    """Return the rows of lines that could be read, and the number of others, which are rejected."""
+    if PROBLEM not in batch.schema.names:
+        return batch, 0
+    has_problem = batch.column(PROBLEM).is_valid()
+    unread = batch.filter(has_problem)
+    if rejects is not None and unread.num_rows:
+        rejects.add_lines(unread, form)
+    return batch.filter(pc.invert(has_problem)).drop_columns([PROBLEM, LINE]), unread.num_rows
 
 
 def _store_rejects(
@@ -81,7 +95,7 @@ def _store_rejects(
         bad = set(encoded.rejected)
         accepted = [index for index in range(batch.num_rows) if index not in bad]
         rows = batch.take(pa.array([accepted[row] for row in errors]))
-        rejects.add_batch(rows, form, [[error] for error in errors.values()])
+        rejects.add_batch(rows, form, [[RowError("", error)] for error in errors.values()])
 
     return reject
 
@@ -98,10 +112,6 @@ def _bad_row_error(
         view, batch, error.field, all_rejected=len(encoded.rejected) == batch.num_rows
     )
     return BadRowError(error.reason, where=where, hint=hint)
-
-
-def _reason(error: RowError) -> str:
-    return f"{error.field}: {error.reason}" if error.field else error.reason
 
 
 def _value_hint(view: ViewPlan, error: RowError) -> str:

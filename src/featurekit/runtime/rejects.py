@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit.errors import BadRowError
-from featurekit.lower.columns import EVENT_TIMESTAMP
+from featurekit.lower.columns import EVENT_TIMESTAMP, RowError
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import SOURCE_ROW
+from featurekit.ports import LINE, LOAD, PROBLEM, SOURCE_ROW
 from featurekit.runtime.load import MaterializeReport
 
 REASONS = "_reasons"
-LINE = "_line"
 
 _MAX_REASONS = 20
 _MAX_COUNTS = 10
@@ -33,32 +32,58 @@ class Rejects:
     """Collects the rejected rows of one load, from any thread.
 
     The file has the columns that the view reads, named as in its source, then `_reasons` (a list),
-    `_source_row` (the number of the row, from 1) and `_line` (the text of a line that could not be
-    split into columns, else null). It is created when the first row is added.
+    `_source_row` (the number of the row, from 1), `_line` (the text of a line that could not be
+    read, else null) and `_load` (see `ports.LOAD`). It is created when the first row is added.
+
+    Args:
+        view: The compiled view.
+        path: The file.
+        report: Gets the path and the reasons.
+        load_ms: The start of the load, for `_load`; `None` leaves that out.
     """
 
-    def __init__(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
+    def __init__(
+        self,
+        view: ViewPlan,
+        path: Path,
+        report: MaterializeReport,
+        load_ms: int | None = None,
+    ) -> None:
         self._view = view
         self._path = path
         self._report = report
+        self._load_ms = load_ms
         self._writer: pq.ParquetWriter | None = None
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._examples: dict[str, str] = {}
 
-    def add_batch(self, rows: Any, form: str, reasons: Sequence[Sequence[str]]) -> None:
-        """Add rows of a `pyarrow.RecordBatch` of a scan, with the reasons of each."""
+    def add_batch(self, rows: Any, form: str, errors: Sequence[Sequence[RowError]]) -> None:
+        """Add rows of a `pyarrow.RecordBatch` of a scan, with the errors of each."""
         numbers = rows.column(SOURCE_ROW)
+        reasons = [[_reason(error) for error in row] for row in errors]
+        loads = [self._load_ms if all(map(_is_about_field, row)) else None for row in errors]
         if form == "json":
             lines = rows.column("json").to_pylist()
-            self._add_objects(list(map(object_of, lines)), lines, numbers, reasons, is_source=True)
-            return
-        columns = {
-            source_name(self._view, name): rows.column(name)
-            for name in rows.schema.names
-            if name != SOURCE_ROW
-        }
-        self._add(columns, reasons, numbers, [None] * len(reasons))
+            columns, unread = self._columns_of_objects(
+                list(map(object_of, lines)), lines, is_source=True
+            )
+        else:
+            columns, unread = _source_columns(self._view, rows), [None] * len(reasons)
+        self._add(columns, reasons, numbers, unread, loads)
+
+    def add_lines(self, rows: Any, form: str) -> None:
+        """Add the rows of a `pyarrow.RecordBatch` of a scan that stand for lines with a problem."""
+        lines = rows.column(LINE).to_pylist()
+        if form == "json":
+            columns, _ = self._columns_of_objects([None] * len(lines), lines, is_source=True)
+        else:
+            columns = {
+                name: pa.nulls(len(lines), column.type)
+                for name, column in _source_columns(self._view, rows).items()
+            }
+        reasons = [[problem] for problem in rows.column(PROBLEM).to_pylist()]
+        self._add(columns, reasons, rows.column(SOURCE_ROW), lines, [None] * len(lines))
 
     def add_rows(
         self, rows: Sequence[Mapping[str, object] | str], numbers: Any, reasons: Sequence[str]
@@ -66,18 +91,17 @@ class Rejects:
         """Add rows of a program: objects whose members are named as fields, or lines of JSON."""
         objects = [object_of(row) if isinstance(row, str) else row for row in rows]
         lines = [row if isinstance(row, str) else "" for row in rows]
-        self._add_objects(objects, lines, numbers, [[r] for r in reasons], is_source=False)
+        columns, unread = self._columns_of_objects(objects, lines, is_source=False)
+        self._add(columns, [[r] for r in reasons], numbers, unread, [None] * len(lines))
 
-    def _add_objects(
+    def _columns_of_objects(
         self,
         objects: Sequence[Mapping[str, object] | None],
         lines: Sequence[str],
-        numbers: Any,
-        reasons: Sequence[Sequence[str]],
         *,
         is_source: bool,
-    ) -> None:
-        """Add objects as columns of texts; a line that is not an object, as its text."""
+    ) -> tuple[dict[str, Any], list[str | None]]:
+        """Return objects as columns of texts, and the lines that are not objects."""
         names = [k.name for k in self._view.key.join_keys] + [f.name for f in self._view.fields]
         if is_source and self._view.source and self._view.source.timestamp_field:
             names.append(EVENT_TIMESTAMP)
@@ -87,8 +111,9 @@ class Rejects:
             member = column if is_source else name
             texts = [None if o is None else _text(o.get(member)) for o in objects]
             columns[column] = pa.array(texts, pa.string())
-        unread = [line if o is None else None for o, line in zip(objects, lines, strict=True)]
-        self._add(columns, reasons, numbers, unread)
+        return columns, [
+            line if o is None else None for o, line in zip(objects, lines, strict=True)
+        ]
 
     def close(self) -> None:
         """Finish the file, and fill the report."""
@@ -105,11 +130,13 @@ class Rejects:
         reasons: Sequence[Sequence[str]],
         numbers: Any,
         lines: Sequence[str | None],
+        loads_ms: Sequence[int | None],
     ) -> None:
         added = {
             REASONS: pa.array(reasons, pa.list_(pa.string())),
             SOURCE_ROW: numbers,
             LINE: pa.array([None if line is None else _utf8(line) for line in lines], pa.string()),
+            LOAD: pa.array(loads_ms, pa.timestamp("ms", "UTC")),
         }
         table = pa.table({**columns, **added})
         with self._lock, self._file_errors():
@@ -139,6 +166,22 @@ class Rejects:
                 where=str(self._path),
                 hint="pass another file as `rejects`, or correct the rows",
             ) from error
+
+
+def _reason(error: RowError) -> str:
+    return f"{error.field}: {error.reason}" if error.field else error.reason
+
+
+def _is_about_field(error: RowError) -> bool:
+    """Return whether the row's key and time are right, so that it was the newest of its entity."""
+    return error.field != EVENT_TIMESTAMP and not error.field.startswith("join key ")
+
+
+def _source_columns(view: ViewPlan, rows: Any) -> dict[str, Any]:
+    """Return the columns of a record batch under the names of the source."""
+    added = (PROBLEM, LINE, SOURCE_ROW)
+    names = [name for name in rows.schema.names if name not in added]
+    return {source_name(view, name): rows.column(name) for name in names}
 
 
 def source_name(view: ViewPlan, name: str) -> str:

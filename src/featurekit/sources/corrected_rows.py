@@ -17,14 +17,13 @@ from featurekit.plan import (
     SqlSourcePlan,
     ViewPlan,
 )
-from featurekit.ports import BatchSource, Scan
+from featurekit.ports import LINE, LOAD, BatchSource, Correction, Scan
 from featurekit.sources.newest import newest_rows
-from featurekit.sources.selection import copy_rows, source_columns
+from featurekit.sources.selection import copy_rows, select, source_columns
 from featurekit.sources.session import OpenSessions, Rows, Session, quote_files, quote_identifier
 from featurekit.sources.times import TimeRange
 from featurekit.types import codec_of
 
-_LINE = "_line"
 _NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, PythonSourcePlan)
 
 
@@ -69,16 +68,21 @@ class CorrectedRowsSource(BatchSource):
             ]
             _check_lines(session, file, used, columns, where)
             if is_text := _is_text(view, source, columns):
-                texts = ", ".join(
-                    f"{_as_text(c, columns[c])} AS {quote_identifier(c)}" for c in used
+                texts = [f"{_as_text(c, columns[c])} AS {quote_identifier(c)}" for c in used]
+                texts += [LOAD] if LOAD in columns else []
+                session.execute(
+                    f"CREATE TEMP VIEW corrected AS SELECT {', '.join(texts)} FROM {file}"
                 )
-                session.execute(f"CREATE TEMP VIEW corrected AS SELECT {texts} FROM {file}")
-                file, columns = "corrected", dict.fromkeys(used, "VARCHAR")
-            rows = copy_rows(Rows(session, file, "native", where, columns), view, source)
+                file = "corrected"
+                columns = {c: "VARCHAR" if c in used else kind for c, kind in columns.items()}
+            file_rows = Rows(session, file, "native", where, columns)
+            rows = copy_rows(file_rows, view, source)
+            correction = _correction(file_rows, select(view, source, rows).time)
         if is_text:
             rows = replace(rows, form="text")
         time_range = TimeRange(start_ms, end_ms, latest_ms)
-        return newest_rows(rows, view, source, time_range, self.batch_rows)
+        scan = newest_rows(rows, view, source, time_range, self.batch_rows)
+        return replace(scan, correction=correction)
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
@@ -100,11 +104,28 @@ def _columns_in_file(view: ViewPlan, columns: dict[str, str]) -> SourceColumns:
     )
 
 
+def _correction(rows: Rows, time: str) -> Correction:
+    """Return what the rows of a file say about the load that rejected them.
+
+    Args:
+        rows: The rows, with the column `LOAD` if the file still has it.
+        time: The expression of their time; empty if they have none.
+    """
+    load = f"epoch_ms(TRY_CAST({LOAD} AS TIMESTAMPTZ))" if LOAD in rows.columns else "NULL::BIGINT"
+    time_ms = f"epoch_ms(CAST({time} AS TIMESTAMPTZ))" if time else "NULL::BIGINT"
+    ((first_load, last_load, oldest, oldest_unsure),) = rows.session.fetch_all(
+        "SELECT min(load), max(load), min(ms), min(ms) FILTER (load IS NULL) "
+        f"FROM (SELECT {load} AS load, {time_ms} AS ms FROM {rows.source})"
+    )
+    load_ms = first_load if first_load == last_load else None
+    return Correction(load_ms, oldest, oldest_unsure)
+
+
 def _check_lines(
     session: Session, file: str, used: list[str], columns: dict[str, str], where: str
 ) -> None:
     """Raise `SourceError` if a row has nothing but the text of its line."""
-    if _LINE not in columns or not used:
+    if LINE not in columns or not used:
         return
     empty = " AND ".join(f"{quote_identifier(column)} IS NULL" for column in used)
     ((count,),) = session.fetch_all(
@@ -112,7 +133,7 @@ def _check_lines(
     )
     if count:
         raise SourceError(
-            f"{count} rows have only `{_LINE}`, a line that could not be read",
+            f"{count} rows have only `{LINE}`, a line that could not be read",
             where=where,
             hint="fill their columns from the line, or remove these rows",
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
@@ -26,21 +27,31 @@ from featurekit.sources.formats import (
 )
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
-from featurekit.sources.row_counts import MAX_LINE_BYTES, long_line
+from featurekit.sources.row_counts import UnreadableLineError, long_line
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
 from featurekit.sources.session import OpenSessions, Rows, Session, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
+from featurekit.sources.text_copies import TextCopies, check_utf8, too_long_problem
 from featurekit.sources.times import TimeRange
 
 
 class FileSource(BatchSource):
     """Files of one format, in the given order; those of a folder or glob are sorted by name."""
 
-    def __init__(self, plan: FileSourcePlan, root: Path, batch_rows: int) -> None:
+    def __init__(
+        self,
+        plan: FileSourcePlan,
+        root: Path,
+        batch_rows: int,
+        *,
+        skip_unreadable: bool = False,
+    ) -> None:
         self.plan = plan
         self.root = root.absolute()
         self.batch_rows = batch_rows
+        self.skip_unreadable = skip_unreadable
         self._sessions = OpenSessions()
+        self._copies: TextCopies | None = None
         self.format = format_of(plan)
 
     @override
@@ -52,27 +63,73 @@ class FileSource(BatchSource):
         latest_ms: int | None = None,
     ) -> Scan:
         files, time_range = self._files(view), TimeRange(start_ms, end_ms, latest_ms)
-        try:
-            return self._scan(view, files, time_range)
-        except SourceError as error:
-            form = self.format
-            if not isinstance(form, CsvFormat) or error.message != MIXED_LINE_ENDINGS:
-                raise
-            if not form.accept_mixed_line_endings(files):
-                raise
-        return self._scan(view, files, time_range)
+        while True:
+            try:
+                return self._scan(view, files, time_range)
+            except SourceError as error:
+                self._sessions.close()
+                if not self._accept(error, view, files):
+                    self._delete_copies()
+                    raise
+
+    def _accept(self, error: SourceError, view: ViewPlan, files: list[str]) -> bool:
+        """Prepare for the files that made a scan fail; return whether another one can succeed."""
+        form = self.format
+        if (
+            isinstance(form, CsvFormat)
+            and error.message == MIXED_LINE_ENDINGS
+            and form.accept_mixed_line_endings(self._readable(files))
+        ):
+            return True
+        is_unreadable = isinstance(error, UnreadableLineError) or error.__cause__ is not None
+        if not (self.skip_unreadable and is_unreadable and isinstance(form, TextFormat)):
+            return False
+        if form.has_problems or any("://" in file for file in files):
+            return False
+        columns = [column for _, column in source_columns(view, self.plan)]
+        copies = TextCopies()
+        with Snapshot.of(files, f"feature view {view.name}").guard():
+            for file in files:
+                form.copy_with_problems(file, columns, copies)
+        self._copies = copies
+        form.has_problems = copies.problems > 0
+        return form.has_problems
+
+    def _readable(self, files: Sequence[str]) -> list[str]:
+        """Return the files, or their copies in another encoding or with problems."""
+        form = self.format
+        if self._copies is None and isinstance(form, CsvFormat) and form.is_encoded:
+            copies = TextCopies()
+            for file in files:
+                form.copy_plain(file, copies)
+            self._copies = copies
+        return [self._copies.path(file) for file in files] if self._copies else list(files)
 
     def _scan(self, view: ViewPlan, files: list[str], time_range: TimeRange) -> Scan:
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
+            files = self._readable(files)
             rows = self._open(view, files, snapshot)
             if any("://" in file for file in files):
                 # Changes cannot be noticed there without asking the server for each batch.
                 with rows.errors():
                     rows = copy_rows(rows, view, self.plan)
             else:
-                rows = replace(rows, check_count=partial(self._check_count, view, snapshot))
-            return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
+                rows = replace(rows, check_count=partial(self._check_count, view, files, snapshot))
+            scan = newest_rows(rows, view, self.plan, time_range, self.batch_rows)
+        return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
+
+    def _before_deletion(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of a scan, then delete the copies that it reads."""
+        try:
+            yield from batches
+        finally:
+            self._delete_copies()
+
+    def _delete_copies(self) -> None:
+        if self._copies is not None:
+            self._copies.close()
+            self._copies = None
 
     @override
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
@@ -80,6 +137,7 @@ class FileSource(BatchSource):
             return None
         files = self._files(view)
         snapshot = Snapshot.of(files, f"feature view {view.name}")
+        files = self._readable(files)
         found = self._find(view, files, snapshot, row)
         if found is not None and len(files) > 1:  # row numbers count over all files
             found = self._find(view, [found[0]], snapshot, row)
@@ -110,13 +168,28 @@ class FileSource(BatchSource):
             extra_bytes = 0
             if isinstance(self.format, ParquetFormat):
                 extra_bytes = self.format.row_group_bytes(session, files, used)
-        return Rows(session, source, self.format.form, where, columns, extra_bytes, snapshot.check)
+        form = self.format
+        return Rows(
+            session,
+            source,
+            form.form,
+            where,
+            columns,
+            has_problems=isinstance(form, TextFormat) and form.has_problems,
+            extra_memory_bytes=extra_bytes,
+            check_unchanged=snapshot.check,
+        )
 
-    def _check_count(self, view: ViewPlan, snapshot: Snapshot, count: int) -> None:
+    def _check_count(
+        self, view: ViewPlan, files: Sequence[str], snapshot: Snapshot, count: int
+    ) -> None:
         """Raise `SourceError` if DuckDB has not read every row of text files."""
-        files, form = list(snapshot.states), self.format
+        form = self.format
         if not isinstance(form, TextFormat):
             return
+        if self.skip_unreadable:  # DuckDB checks only columns that it reads, some of them later
+            for file in files:
+                check_utf8(file)
         for exact in (False, True):
             if count == sum(form.count_rows(file, exact=exact) for file in files):
                 return
@@ -189,12 +262,10 @@ class FileSource(BatchSource):
 def _missing_rows_error(file: str, where: str, read: int, expected: int) -> SourceError:
     where = f"{where}: {Path(file).name}"
     if line := long_line(file):
-        return SourceError(
-            f"the line is longer than {MAX_LINE_BYTES} bytes",
-            where=f"{where}:{line}",
-            hint="convert the file to Parquet",
+        return UnreadableLineError(
+            too_long_problem(), where=f"{where}:{line}", hint="convert the file to Parquet"
         )
-    return SourceError(
+    return UnreadableLineError(
         f"the file has {expected} rows, but {read} were read",
         where=where,
         hint="look for an unterminated quote, or convert the file to Parquet",

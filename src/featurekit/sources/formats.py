@@ -8,22 +8,19 @@ JSON line stays the same bytes.
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from io import TextIOWrapper
+from collections.abc import Collection, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TextIO, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import CsvSourcePlan, FileSourcePlan, JsonlSourcePlan, ParquetSourcePlan
+from featurekit.sources.csv_records import csv_records, split_record
 from featurekit.sources.parquet_types import cast_columns, check_decimals, parquet_groups
 from featurekit.sources.row_counts import (
     MAX_LINE_BYTES,
@@ -33,8 +30,26 @@ from featurekit.sources.row_counts import (
     count_records_by_line,
     first_character,
     open_bytes,
+    open_text,
 )
-from featurekit.sources.session import THREADS, Session, quote_files, quote_list, quote_text
+from featurekit.sources.session import (
+    THREADS,
+    Session,
+    quote_files,
+    quote_identifier,
+    quote_list,
+    quote_text,
+)
+from featurekit.sources.text_copies import (
+    JSON_DELIMITER,
+    LINE_COLUMN,
+    PROBLEM_COLUMN,
+    TextCopies,
+    copy_of_csv,
+    copy_of_json,
+    json_problem,
+    plain_copy,
+)
 
 P = TypeVar("P", bound=FileSourcePlan)
 
@@ -45,6 +60,9 @@ _NOT_BLANK = "starts_with(json, '{') OR trim(json, E' \\t\\r') <> ''"
 """Skips blank lines; `trim` is slow, so a line that starts with a brace does without it."""
 
 MIXED_LINE_ENDINGS = "mixed line endings (CR LF and LF), or a misplaced quote"
+
+_UNKNOWN = -1
+"""Stands for the number of rows where a fast count cannot give it."""
 
 _BUFFERS = f"max_line_size = {MAX_LINE_BYTES}, buffer_size = 8000000"
 """The longest line and the read buffer, in bytes."""
@@ -151,7 +169,25 @@ class ParquetFormat(Format[ParquetSourcePlan]):
 
 
 class TextFormat(Format[P]):
-    """A format without a number of rows in its files, so that all must be read to count them."""
+    """A format without a number of rows in its files, so that all must be read to count them.
+
+    Attributes:
+        has_problems: Whether the files to read are copies with the columns of problems.
+    """
+
+    def __init__(self, plan: P) -> None:
+        super().__init__(plan)
+        self.has_problems = False
+
+    @abstractmethod
+    def copy_with_problems(self, file: str, columns: Sequence[str], copies: TextCopies) -> None:
+        """Copy a file so that a line which cannot be read is a row with a problem.
+
+        Args:
+            file: A local file.
+            columns: The columns that the view uses.
+            copies: Gets the copy.
+        """
 
     @abstractmethod
     def count_rows(self, file: str, *, exact: bool) -> int:
@@ -161,6 +197,9 @@ class TextFormat(Format[P]):
             file: A local file.
             exact: Count line by line. Otherwise count fast, which is right if it equals the
                 number of rows that DuckDB has read.
+
+        Raises:
+            UnreadableLineError: DuckDB would drop a part of a line.
         """
 
 
@@ -195,11 +234,47 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
             "hive_types_autocast = false",
             *self._shared_arguments(with_file_name=with_file_name),
         ]
+        added = (PROBLEM_COLUMN, LINE_COLUMN) if self.has_problems else ()
+        names = [*columns, *added]
         parts = [
             f"FROM read_csv({', '.join([quote_files(list(group)), each, *arguments])})"
-            for each, group in groupby(files, lambda file: self._own_arguments(file, columns))
+            for each, group in groupby(files, lambda file: self._own_arguments(file, names))
         ]
-        return f"({' UNION ALL BY NAME '.join(parts)})"
+        union = f"({' UNION ALL BY NAME '.join(parts)})"
+        return self._without_empty_values(session, union, columns) if added else union
+
+    def _without_empty_values(self, session: Session, source: str, columns: Sequence[str]) -> str:
+        """Return a FROM clause with null in the rows of lines with a problem, as `null:` may differ."""
+        present = session.columns(source)
+        problem = quote_identifier(PROBLEM_COLUMN)
+        values = [
+            f"CASE WHEN coalesce({problem}, '') = '' THEN {name} END AS {name}"
+            for name in map(quote_identifier, dict.fromkeys(columns))
+            if name in map(quote_identifier, present)
+        ]
+        return f"(SELECT * REPLACE ({', '.join(values)}) FROM {source})" if values else source
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the files have another encoding than DuckDB reads, so that they are copied."""
+        return self.plan.encoding != "utf-8"
+
+    def copy_plain(self, file: str, copies: TextCopies) -> None:
+        """Copy a file of another encoding."""
+        if "://" in file:
+            raise SourceError(
+                f"a file at a URL cannot have the encoding {self.plan.encoding}",
+                where=file,
+                hint="download it, or convert it to UTF-8",
+            )
+        copies.add(file, self.plan.encoding, plain_copy)
+
+    @override
+    def copy_with_problems(self, file: str, columns: Sequence[str], copies: TextCopies) -> None:
+        delimiter, name = self.plan.delimiter, Path(file).name
+        copies.add(
+            file, self.plan.encoding, lambda text: copy_of_csv(text, name, delimiter, columns)
+        )
 
     def _own_arguments(self, file: str, columns: Sequence[str]) -> str:
         """Return the arguments that depend on the file."""
@@ -224,13 +299,12 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
 
     @override
     def count_rows(self, file: str, *, exact: bool) -> int:
+        delimiter = self.plan.delimiter
         if exact:
-            delimiter = self.plan.delimiter
-            has_one_column = len(_csv_header(file, delimiter, ())) == 1
-            records = count_records_by_line(file, delimiter, count_blank=has_one_column)
-        else:
-            records = count_records(file)
-        return records - 1  # the header
+            return count_records_by_line(file, delimiter) - 1  # the header
+        records, delimiters = count_records(file, delimiter)
+        cells = len(_csv_header(file, delimiter, ()))
+        return records - 1 if delimiters == records * (cells - 1) else _UNKNOWN
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -245,12 +319,10 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
 
     @override
     def describe_row(self, file: str, number: int) -> str:
-        with _open_text(file) as lines:
-            reader = csv.reader(lines, delimiter=self.plan.delimiter)
-            records = (record for record in reader if record)
-            record = next(islice(records, number, None), [])
-            first_line = reader.line_num - sum(cell.count("\n") for cell in record)
-            return f"{Path(file).name}, line {first_line}"
+        with open_text(file) as lines:
+            records = (r for r in csv_records(lines, self.plan.delimiter) if r.text)
+            record = next(islice(records, number, None), None)
+            return f"{Path(file).name}, line {record.line if record else number + 1}"
 
 
 class JsonlFormat(TextFormat[JsonlSourcePlan]):
@@ -275,7 +347,7 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
                 hint="remove `hive_partitioning:`, or use Parquet or CSV",
             )
         for file in files:
-            _check_encoding(file)
+            _check_encoding(file, f"convert it: iconv -f UTF-16 -t UTF-8 {Path(file).name}")
             if "://" not in file and first_character(file) == b"[":
                 raise SourceError(
                     "a JSON array, not JSON Lines",
@@ -285,18 +357,31 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
                 )
         # Each line is read as one text column: the delimiter is a byte that JSON cannot contain,
         # and quoting is off. DuckDB's JSON reader would take several 32 MB buffers per thread.
+        names = ["json", *((PROBLEM_COLUMN, LINE_COLUMN) if self.has_problems else ())]
+        columns_by_name = ", ".join(f"{quote_text(name)}: 'VARCHAR'" for name in names)
         arguments = [
             quote_files(files),
-            "auto_detect = false, header = false, columns = {'json': 'VARCHAR'}",
-            "delim = '\x01', quote = '', escape = '', nullstr = '', strict_mode = false",
+            f"auto_detect = false, header = false, columns = {{{columns_by_name}}}",
+            f"delim = '{JSON_DELIMITER}', quote = '', escape = '', nullstr = ''",
+            "strict_mode = false",
             _BUFFERS,
             *self._shared_arguments(with_file_name=with_file_name),
         ]
-        return f"(FROM read_csv({', '.join(arguments)}) WHERE {_NOT_BLANK})"
+        lines = f"read_csv({', '.join(arguments)})"
+        if self.has_problems:
+            return f"(SELECT * REPLACE (nullif(json, '') AS json) FROM {lines})"
+        return f"(FROM {lines} WHERE {_NOT_BLANK})"
+
+    @override
+    def copy_with_problems(self, file: str, columns: Sequence[str], copies: TextCopies) -> None:
+        name = Path(file).name
+        copies.add(file, "utf-8", lambda text: copy_of_json(text, name))
 
     @override
     def count_rows(self, file: str, *, exact: bool) -> int:
-        return count_filled_lines(file) if exact else count_lines(file)
+        if exact or self.has_problems:
+            return count_filled_lines(file)
+        return count_lines(file)
 
     @override
     def explain(self, message: str, files: Sequence[str]) -> tuple[str, str] | None:
@@ -305,15 +390,15 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
         if "JSON" not in message:
             return None
         for file in files:
-            with _open_text(file) as lines:
+            with open_text(file) as lines:
                 for number, line in enumerate(lines, 1):
-                    if problem := _json_problem(line):
+                    if problem := json_problem(line):
                         return f"{Path(file).name}:{number}", problem
         return None
 
     @override
     def describe_row(self, file: str, number: int) -> str:
-        with _open_text(file) as lines:
+        with open_text(file) as lines:
             filled = (at for at, line in enumerate(lines, 1) if line.strip())
             return f"{Path(file).name}, line {next(islice(filled, number - 1, None), number)}"
 
@@ -323,12 +408,6 @@ def format_of(plan: FileSourcePlan) -> Format[Any]:
     if isinstance(plan, ParquetSourcePlan):
         return ParquetFormat(plan)
     return CsvFormat(plan) if isinstance(plan, CsvSourcePlan) else JsonlFormat(plan)
-
-
-@contextmanager
-def _open_text(file: str) -> Iterator[TextIO]:
-    with open_bytes(file) as stream:
-        yield TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _csv_error_position(message: str, files: Sequence[str]) -> str:
@@ -349,30 +428,13 @@ def _csv_problem(message: str) -> str:
 def _has_mixed_line_endings(file: str) -> bool:
     if "://" in file:
         return False
-    with _open_text(file) as lines:
+    with open_text(file) as lines:
         return len({line.endswith("\r\n") for line in lines if line.endswith("\n")}) > 1
 
 
 def _has_valid_quotes(file: str, delimiter: str) -> bool:
-    with _open_text(file) as lines:
-        try:
-            for _ in csv.reader(lines, delimiter=delimiter, strict=True):
-                pass
-        except csv.Error:
-            return False
-    return True
-
-
-def _json_problem(line: str) -> str:
-    """Return why a line is not a JSON object; empty if it is one, or blank."""
-    try:
-        value = json.loads(line) if line.strip() else {}
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return "half of a surrogate pair"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
-    return "" if isinstance(value, dict) else "not a JSON object"
+    with open_text(file) as lines:
+        return not any(record.problem for record in csv_records(lines, delimiter))
 
 
 def _csv_header(file: str, delimiter: str, used: Collection[str]) -> tuple[str, ...]:
@@ -383,9 +445,10 @@ def _csv_header(file: str, delimiter: str, used: Collection[str]) -> tuple[str, 
     """
     if "://" in file:
         return ()
-    _check_encoding(file)
-    with _open_text(file) as lines:
-        header = tuple(next(csv.reader(lines, delimiter=delimiter), ()))
+    _check_encoding(file, "set `encoding: utf-16` in the source")
+    with open_text(file) as lines:
+        first = next(csv_records(lines, delimiter), None)
+    header = tuple(split_record(first.text, delimiter)) if first and first.text else ()
     if not header:
         raise SourceError("no header line", where=Path(file).name)
     if same := [column for column in header if column in used and header.count(column) > 1]:
@@ -405,7 +468,7 @@ def _csv_header(file: str, delimiter: str, used: Collection[str]) -> tuple[str, 
     )
 
 
-def _check_encoding(file: str) -> None:
+def _check_encoding(file: str, hint: str) -> None:
     """Raise `SourceError` for a file in UTF-16, as Excel writes "Unicode text"."""
     if "://" in file:
         return
@@ -415,7 +478,7 @@ def _check_encoding(file: str) -> None:
         raise SourceError(
             "the file is UTF-16, expected UTF-8",
             where=Path(file).name,
-            hint=f"convert it: iconv -f UTF-16 -t UTF-8 {Path(file).name}",
+            hint=hint,
         )
 
 

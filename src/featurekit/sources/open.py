@@ -12,17 +12,21 @@ from featurekit.sources.python import PythonSource
 from featurekit.sources.sql import SqlSource
 
 
-def open_source(plan: SourcePlan, root: Path, *, batch_rows: int = 16384) -> BatchSource:
+def open_source(
+    plan: SourcePlan, root: Path, *, batch_rows: int = 16384, skip_unreadable: bool = False
+) -> BatchSource:
     """Return the source of a plan; nothing is read yet.
 
     Args:
         plan: What to read.
         root: The repository's folder, which paths and modules are relative to.
         batch_rows: The most rows in a record batch.
+        skip_unreadable: Return lines of local CSV and JSON Lines files that cannot be read as rows
+            with a problem; otherwise they are errors.
     """
     match plan:
         case SourceFiles():
-            return FileSource(plan, root, batch_rows)
+            return FileSource(plan, root, batch_rows, skip_unreadable=skip_unreadable)
         case SqlSourcePlan():
             return SqlSource(plan, root, batch_rows)
         case PythonSourcePlan():

@@ -11,23 +11,25 @@ Reading a compressed file to its end also verifies its checksum, which DuckDB do
 from __future__ import annotations
 
 import gzip
-import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from featurekit.errors import SourceError
+from featurekit.sources.csv_records import csv_records
 
 MAX_LINE_BYTES = 2_000_000
 """The longest line that DuckDB is asked to read."""
 
 _BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-_NOT_QUOTE_OR_LINE_FEED = bytes(set(range(256)) - set(b'"\n'))
-_REST_OF_QUOTED_CELL = re.compile(r'(?:[^"]|"")*+"')
+
+
+class UnreadableLineError(SourceError):
+    """A line of a file cannot be read; with `--on-bad-row skip` it is rejected."""
 
 
 @contextmanager
@@ -54,6 +56,27 @@ def open_bytes(file: str) -> Iterator[BinaryIO]:
         ) from error
 
 
+@contextmanager
+def open_text(
+    file: str, encoding: str = "utf-8", *, errors: str = "surrogateescape"
+) -> Iterator[TextIO]:
+    """Open a local file as text with its own line ends, without a byte order mark.
+
+    Only UTF-8 knows `errors`: by default, a wrong byte becomes a lone surrogate.
+
+    Raises:
+        UnicodeError: The file has another encoding; raised when it is read.
+    """
+    is_utf8 = encoding == "utf-8"
+    with open_bytes(file) as stream:
+        yield TextIOWrapper(
+            stream,
+            encoding="utf-8-sig" if is_utf8 else encoding,
+            errors=errors if is_utf8 else "strict",
+            newline="",
+        )
+
+
 def first_character(file: str) -> bytes:
     """Return the first byte of a file that is not white space; empty if its first block has none."""
     with open_bytes(file) as stream:
@@ -64,7 +87,7 @@ def count_lines(file: str) -> int:
     """Return the number of lines, blank or not.
 
     Raises:
-        SourceError: A line contains the byte that separates columns when DuckDB reads lines; JSON
+        UnreadableLineError: A line contains the byte that separates columns when DuckDB reads lines; JSON
             may not contain it, and DuckDB would drop the rest of the line.
     """
     lines, last = 0, b"\n"
@@ -72,7 +95,7 @@ def count_lines(file: str) -> int:
         while block := stream.read(_BLOCK_BYTES):
             if (at := block.find(b"\x01")) >= 0:
                 number = lines + block.count(b"\n", 0, at) + 1
-                raise SourceError(
+                raise UnreadableLineError(
                     "not JSON: control character U+0001", where=f"{Path(file).name}:{number}"
                 )
             lines += block.count(b"\n")
@@ -82,58 +105,63 @@ def count_lines(file: str) -> int:
 
 def count_filled_lines(file: str) -> int:
     """Return the number of lines that are not blank; a carriage return ends a line, too."""
-    with _open_lines(file) as lines:
-        return sum(1 for line in lines if line.strip(" \t\n"))
+    with open_text(file) as lines:
+        return sum(1 for line in lines if line.strip(" \t\r\n"))
 
 
-def count_records(file: str) -> int:
-    """Return the number of line ends outside quotes, which is the number of CSV records.
+def count_records(file: str, delimiter: str) -> tuple[int, int]:
+    """Return how many line ends and delimiters are outside quotes.
 
-    It is wrong for blank lines, for a quote within an unquoted cell, and for carriage returns alone.
+    In a well-formed file, these are the number of records, and that of cells less one in each.
+    They are wrong for blank lines, for a quote within an unquoted cell, and for carriage returns
+    alone.
     """
-    records, is_quoted, last = 0, False, b"\n"
+    mark = delimiter.encode()
+    others = bytes(set(range(256)) - set(b'"\n' + mark))
+    records, marks, is_quoted, last = 0, 0, False, b"\n"
     with open_bytes(file) as stream:
         while block := stream.read(_BLOCK_BYTES):
-            marks = block.translate(None, _NOT_QUOTE_OR_LINE_FEED).replace(b'""', b"")
-            parts = marks.split(b'"')
-            records += sum(part.count(b"\n") for part in parts[is_quoted::2])
+            parts = [block]
+            if is_quoted or b'"' in block:
+                parts = block.translate(None, others).replace(b'""', b"").split(b'"')
+            unquoted = parts[is_quoted::2]
+            records += sum(part.count(b"\n") for part in unquoted)
+            marks += sum(part.count(mark) for part in unquoted)
             is_quoted ^= len(parts) % 2 == 0
             last = block
-    return records + (not last.endswith(b"\n"))
+    return records + (not last.endswith(b"\n")), marks
 
 
-def count_records_by_line(file: str, delimiter: str, *, count_blank: bool) -> int:
-    """Return the number of CSV records; a quote opens a cell only at its start.
+def count_records_by_line(file: str, delimiter: str) -> int:
+    """Return the number of CSV records; blank ones count only in a file of one column.
 
-    Args:
-        file: The file.
-        delimiter: The character between cells.
-        count_blank: Count blank lines: in a file of one column each is a null.
+    Raises:
+        UnreadableLineError: A record has more or fewer cells than the header. DuckDB drops empty
+            cells at the end.
     """
-    start_of_quoted_cell = re.compile(rf'(?:^|{re.escape(delimiter)}) *"')
-    records, is_quoted = 0, False
-    with _open_lines(file) as lines:
-        for line in lines:
-            if line == "\n" and not is_quoted and not count_blank:
+    count, expected = 0, 0
+    with open_text(file) as lines:
+        for record in csv_records(lines, delimiter):
+            expected = expected or record.cells
+            if not record.text and expected > 1:
                 continue
-            at: int | None = 0
-            while at is not None:
-                pattern = _REST_OF_QUOTED_CELL.match if is_quoted else start_of_quoted_cell.search
-                found = pattern(line, at)
-                at = found.end() if found else None
-                is_quoted ^= found is not None
-            records += not is_quoted
-    return records + is_quoted
+            count += 1
+            if record.cells != expected and not record.problem:
+                raise UnreadableLineError(
+                    column_count_problem(record.cells, expected),
+                    where=f"{Path(file).name}:{record.line}",
+                    hint="if each row ends with a delimiter, so must the header",
+                )
+    return count
+
+
+def column_count_problem(found: int, expected: int) -> str:
+    """Return the problem of a record with too many or too few cells."""
+    return f"columns: found {found}, expected {expected} as in the header"
 
 
 def long_line(file: str) -> int | None:
     """Return the number of the first line that is longer than `MAX_LINE_BYTES`."""
-    with _open_lines(file) as lines:
-        sizes = (len(line.encode()) for line in lines)
+    with open_text(file) as lines:
+        sizes = (len(line.encode(errors="surrogateescape")) for line in lines)
         return next((n for n, size in enumerate(sizes, 1) if size > MAX_LINE_BYTES), None)
-
-
-@contextmanager
-def _open_lines(file: str) -> Iterator[TextIOWrapper]:
-    with open_bytes(file) as stream:
-        yield TextIOWrapper(stream, encoding="utf-8-sig", errors="replace")

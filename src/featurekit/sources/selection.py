@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import CsvSourcePlan, JsonlSourcePlan, SourceColumns, ViewPlan
+from featurekit.ports import LINE, PROBLEM
 from featurekit.sources.session import Rows, quote_identifier, quote_list, quote_text
+from featurekit.sources.text_copies import LINE_COLUMN, PROBLEM_COLUMN
 from featurekit.sources.times import (
     ALL_TIMES,
     CreatedOrder,
@@ -83,6 +85,9 @@ def select(
     outputs = _outputs(view, source, rows)
     if time:
         outputs["event_timestamp"] = f"CAST({time} AS TIMESTAMPTZ)"
+    if rows.has_problems:
+        outputs[PROBLEM] = f"nullif({quote_identifier(PROBLEM_COLUMN)}, '')"
+        outputs[LINE] = quote_identifier(LINE_COLUMN)
     return Selection(
         names=tuple(outputs),
         values=tuple(outputs.values()),

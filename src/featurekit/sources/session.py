@@ -136,6 +136,12 @@ class OpenSessions:
         self._sessions.append(weakref.ref(session))
         return session
 
+    def close(self) -> None:
+        """Close the sessions, and delete their folders."""
+        for ref in self._sessions:
+            if (session := ref()) is not None:
+                session.close()
+
     def interrupt(self) -> None:
         """Make the queries that run in other threads raise."""
         for ref in self._sessions:
@@ -153,6 +159,7 @@ class Rows:
         form: The form of the rows, see `ports.Scan`.
         where: Their name in error messages.
         columns: Their columns, with the names of their DuckDB types; empty for JSON.
+        has_problems: Whether they have `PROBLEM_COLUMN` and `LINE_COLUMN`.
         extra_memory_bytes: The memory that reading whole rows needs beyond the usual limit, such
             as the row groups of Parquet files.
         check_unchanged: Raises `SourceError` if the source changed since it was opened.
@@ -165,6 +172,7 @@ class Rows:
     form: Literal["native", "text", "json"]
     where: str
     columns: dict[str, str] = field(default_factory=dict)
+    has_problems: bool = False
     extra_memory_bytes: int = 0
     check_unchanged: Callable[[], None] = lambda: None
     check_count: Callable[[int], None] = lambda _: None
