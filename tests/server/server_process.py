@@ -48,7 +48,7 @@ class Served:
             )
         self.started = self._read_start()
         self.url = str(self.started["url"])
-        self.client = httpx2.Client(base_url=self.url, verify=False, timeout=20)
+        self.client = httpx2.Client(base_url=self.url, verify=False, timeout=60)
 
     def _read_start(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -69,7 +69,7 @@ class Served:
     def connect(self) -> socket.socket:
         """Return a plain connection to the server."""
         place = urlsplit(self.url)
-        return socket.create_connection((place.hostname or "", place.port or 0), timeout=20)
+        return socket.create_connection((place.hostname or "", place.port or 0), timeout=60)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""

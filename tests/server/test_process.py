@@ -131,6 +131,14 @@ def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
             httpx2.get(f"{server.url}/health")
 
 
+@pytest.mark.slow
+def test_workers_may_take_long_to_start(ready: Path, tmp_path: Path) -> None:
+    slow = "import sys, time\nif '--multiprocessing-fork' in sys.orig_argv: time.sleep(6)\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    with served(ready, "--workers", "2", PYTHONPATH=str(tmp_path)) as server:
+        assert status(server) == 200
+
+
 def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Server) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -36,6 +36,9 @@ KEEP_ALIVE_S = 75
 DRAIN_S = 10
 """Seconds that open requests may take after the server is asked to stop."""
 
+WORKER_START_S = 60
+"""Seconds that a worker may take to start, or be suspended, before it is killed and replaced."""
+
 BACKLOG = 2048
 
 
@@ -171,6 +174,7 @@ def uvicorn_config(options: Options, make_app: Callable[[], Starlette]) -> uvico
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_S,
+        timeout_worker_healthcheck=WORKER_START_S,
         ssl_certfile=options.ssl_certfile or None,
         ssl_keyfile=options.ssl_keyfile or None,
     )
