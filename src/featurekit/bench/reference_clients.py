@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from featurekit.ports import OnlineStore
 from featurekit.store_options import CLUSTER_SCHEMES
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.stores.cluster.topology import fetch_topology
-from featurekit.stores.connection import READ_BYTES, check_tls_files, connect
+from featurekit.stores.connect import check_tls_files, connect
+from featurekit.stores.connection import READ_BYTES
 from featurekit.stores.deadline import Deadline
-from featurekit.stores.embedded import socket_url
 from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.sentinel import SentinelStore
@@ -175,7 +176,8 @@ def _server_url(store: OnlineStore) -> StoreUrl:
     if not isinstance(store, RedisStore) or store.url.scheme == "memory":
         raise StoreError(f"bench needs a store on a server, not {store.describe()}")
     if store.url.scheme == "embedded":
-        return socket_url(store.url, EmbeddedServer(Path(store.url.path)))
+        socket = EmbeddedServer(Path(store.url.path)).socket
+        return replace(store.url, scheme="unix", path=str(socket))
     if isinstance(store, SentinelStore):
         store.call("PING")  # asks the sentinels for the primary
         return store.server

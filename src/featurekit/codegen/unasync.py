@@ -38,6 +38,7 @@ class SyncForm:
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
+THREADS = {"from one asyncio event loop at a time": "from threads"}
 MODULES = {
     "stores/pool_async.py": SyncForm(
         names={"LoopPoolState": "ThreadPoolState"},
@@ -47,16 +48,38 @@ MODULES = {
     "stores/redis_async.py": SyncForm(
         names={"AsyncOnlineStore": "ServerCommands"},
         imports="from featurekit.stores.server_commands import ServerCommands",
-        texts={
-            "from one asyncio event loop at a time": "from threads",
+        texts=THREADS
+        | {
             "    async def _exchange": "    @override\n    async def _exchange",
             "on one server. Used from another event loop, it opens connections there.": (
                 "on one server; thread-safe, survives `fork`, pickles as its URL."
             ),
         },
     ),
-    "stores/sentinel_async.py": SyncForm(
-        texts={"from one asyncio event loop at a time": "from threads"}
+    "stores/embedded_async.py": SyncForm(),
+    "stores/sentinel_async.py": SyncForm(texts=THREADS),
+    "stores/cluster/node_pool_async.py": SyncForm(texts=THREADS),
+    "stores/cluster/fan_out_async.py": SyncForm(
+        names={"LoopExchanges": "ThreadExchanges", "task": "thread", "tasks": "threads"},
+        imports="from featurekit.stores.cluster.exchanges import ThreadExchanges",
+        texts={
+            "from one asyncio event loop at a time": "from one thread",
+            "a task of its own": "a thread of its own",
+        },
+    ),
+    "stores/cluster/store_async.py": SyncForm(
+        names={"LoopPermits": "ProcessPermits"},
+        imports="from featurekit.stores.cluster.server_commands import ClusterCommands\n"
+        "from featurekit.stores.permits import ProcessPermits",
+        texts=THREADS
+        | {
+            "from asyncio import sleep": "from time import sleep",
+            "(ClusterClient[AsyncNodePool, AsyncReplies], AsyncOnlineStore)": "(ClusterCommands)",
+            "    async def refresh": "    @override\n    async def refresh",
+            "on a cluster. Used from another event loop, it opens connections there.": (
+                "on a cluster; thread-safe, survives `fork`, pickles as its URL."
+            ),
+        },
     ),
 }
 

@@ -1,7 +1,8 @@
-"""One connection to a server: send prepared bytes, return parsed replies.
+"""Connections to a server, of a thread or an event loop: send prepared bytes, return parsed replies.
 
-redis-py opens the connection, including TLS, AUTH and SELECT. Then `Connection` takes the socket
-and reads from it alone, with hiredis as the parser.
+redis-py opens a connection, see `connect`. Then `Connection` takes its socket, or `AsyncConnection`
+its transport, and reads from it alone, with hiredis as the parser. On an event loop, an exchange
+wakes its task once, however many replies it has.
 
 Invariants: a connection has at most one exchange at a time, and an exchange ends with exactly as
 many replies as were asked for. Everything that goes wrong is an `OSError` (a timeout, a cut, or
@@ -18,6 +19,7 @@ Rejected alternative: `poll` before each read; one more system call costs twice 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import select
 import socket
@@ -26,36 +28,15 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from math import ceil, inf
-from pathlib import Path
+from math import ceil
 from time import monotonic
 from typing import Any, Protocol
 
 import hiredis
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import (
-    AbstractConnection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
-from redis.connection import (
-    Connection as RedisConnection,
-)
-from redis.retry import Retry
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.store_options import TLS_FILES
-from featurekit.stores.deadline import MIN_TIMEOUT_S, Deadline
-from featurekit.stores.error_mapping import (
-    GarbledReplyError,
-    check_greeting,
-    connect_error,
-    to_error_reply,
-)
-from featurekit.stores.options import WHERE
-from featurekit.stores.url import StoreUrl
+from featurekit.stores.error_mapping import GarbledReplyError, to_error_reply
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply, command
 
 INCOMPLETE = object()
@@ -81,37 +62,20 @@ def reply_reader(error: Callable[[str], ErrorReply] = to_error_reply) -> hiredis
     )
 
 
-class _RedisConnection(Protocol):
-    """The part of redis-py's untyped connections that is used here."""
-
-    deadline_s: float
-
-    def connect(self) -> None: ...
-    def disconnect(self) -> None: ...
-    def connected_socket(self) -> socket.socket: ...
+def unavailable_replies(error: StoreUnavailableError, count: int, on_reply: OnReply) -> list[Any]:
+    """Return `UNAVAILABLE` errors as the replies of a server that does not answer."""
+    reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
+    return [on_reply(reply) if on_reply else reply for _ in range(count)]
 
 
-class _SocketAccess(AbstractConnection):
-    _sock: Any
-    deadline_s: float
+class OpenedConnection(Protocol):
+    """The part of redis-py's untyped connections that `Connection` uses."""
 
-    @override
-    def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        """Read a reply of the login, but not beyond the deadline of the call."""
-        if self.deadline_s != inf:
-            self._sock.settimeout(max(self.deadline_s - monotonic(), MIN_TIMEOUT_S))
-        return super().read_response(*args, **kwargs)
+    def disconnect(self) -> None:
+        """Close the connection."""
 
     def connected_socket(self) -> socket.socket:
-        sock: socket.socket = self._sock
-        return sock
-
-
-_CLASSES: dict[str, Any] = {
-    "redis": type("_Tcp", (_SocketAccess, RedisConnection), {}),
-    "rediss": type("_Tls", (_SocketAccess, SSLConnection), {}),
-    "unix": type("_Unix", (_SocketAccess, UnixDomainSocketConnection), {}),
-}
+        """Return the socket that was opened."""
 
 
 class Connection:
@@ -138,7 +102,7 @@ class Connection:
         "used_at",
     )
 
-    def __init__(self, connection: _RedisConnection) -> None:
+    def __init__(self, connection: OpenedConnection) -> None:
         self._connection = connection
         self.sock = connection.connected_socket()
         self.used_at = monotonic()
@@ -251,79 +215,88 @@ def _receive_nothing() -> int:
     return -1
 
 
-def connect(url: StoreUrl, deadline: Deadline | None = None, socket_path: str = "") -> Connection:
-    """Open a connection with the URL's TLS settings, login and database.
+class AsyncConnection(asyncio.BufferedProtocol):
+    """One connection, with at most one exchange at a time.
 
-    Args:
-        url: The server and the login.
-        deadline: The limits of the call that needs the connection. Connecting takes at most the
-            URL's `connect_timeout_s`, and less if the call must end sooner.
-        socket_path: The Unix socket to connect to, if the URL does not name it.
-
-    Raises:
-        StoreUnavailableError: The server cannot be reached, or is not ready.
-        StoreError: The server refuses this user, password or database.
+    Attributes:
+        broken: Whether the connection must not be used any more.
+        used_at: When a call last took the connection, on the monotonic clock.
+        generation: As of `Connection`.
     """
-    deadline = connect_deadline(url, deadline)
-    arguments = connection_arguments(url, deadline.remaining_s(), socket_path)
-    connection_class = _CLASSES["unix" if socket_path else url.scheme]
-    connection: _RedisConnection = connection_class(**arguments, retry=Retry(NoBackoff(), 0))
-    connection.deadline_s = deadline.deadline_s
-    try:
-        connection.connect()
-        [greeting] = Connection(connection).exchange(PING, 1, deadline.remaining_s())
-        check_greeting(url, greeting)
-    except (redis.RedisError, OSError) as error:
-        connection.disconnect()
-        raise connect_error(url, error, deadline) from error
-    except BaseException:
-        connection.disconnect()
-        raise
-    return Connection(connection)
 
+    broken = False
+    generation = 0
 
-def connect_deadline(url: StoreUrl, call: Deadline | None = None) -> Deadline:
-    """Return the limits for connecting: the URL's, or those of the call if it must end sooner."""
-    default = Deadline(url.connect_timeout_s)
-    if call and call.bounds_call and call.remaining_s() < default.attempt_timeout_s:
-        return call
-    return default
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self._transport: asyncio.Transport = opened.connected_transport()
+        self._transport.set_protocol(self)
+        self._reader = reply_reader()
+        self._buffer = bytearray(READ_BYTES)
+        self._replies: list[Any] = []
+        self._count = 0
+        self._on_reply: OnReply = None
+        self._waiter: asyncio.Future[list[Any]] | None = None
+        self.used_at = monotonic()
 
+    async def exchange(
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+    ) -> list[Any]:
+        """Send `data` and return its `count` replies; see `Connection.exchange`."""
+        if self.broken:
+            raise ConnectionResetError("the server closed the connection")
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[list[Any]] = loop.create_future()
+        self._waiter = waiter
+        self._replies, self._count, self._on_reply = [], count, on_reply
+        self._transport.write(data)
+        timer = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
-def check_tls_files(url: StoreUrl) -> None:
-    """Check that the files of the TLS options exist; OpenSSL does not say which one is missing.
+    @property
+    def sock(self) -> socket.socket:
+        """The connected socket, to examine only."""
+        sock: socket.socket = self._transport.get_extra_info("socket")
+        return sock
 
-    Raises:
-        StoreError: A file does not exist.
-    """
-    for name, value in url.tls:
-        if name in TLS_FILES and not Path(str(value)).is_file():
-            raise StoreError(f"{name}: file {value} does not exist", where=WHERE)
+    @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
 
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self.broken = True
+            return
+        try:
+            self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
+            new = iter(self._reader.gets, INCOMPLETE)
+            self._replies.extend(map(self._on_reply, new) if self._on_reply else new)
+        except (OSError, StoreError) as error:  # from the parser, or from `_on_reply`
+            self._fail(error)
+            return
+        if len(self._replies) < self._count:
+            return
+        if len(self._replies) > self._count or self._reader.has_data():
+            self._fail(GarbledReplyError("more replies than requests"))
+        else:
+            waiter.set_result(self._replies)
 
-def connection_arguments(url: StoreUrl, timeout_s: float, socket_path: str = "") -> dict[str, Any]:
-    """Return a URL as arguments of redis-py's connection classes, except `retry`.
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(ConnectionResetError(str(exc or "the server closed the connection")))
 
-    Raises:
-        StoreError: A file of the TLS options does not exist.
-    """
-    check_tls_files(url)
-    path = socket_path or (url.path if url.scheme == "unix" else "")
-    server = {"path": path} if path else {"host": url.host, "port": url.port}
-    return {
-        **server,
-        **dict(url.tls),
-        "db": url.db,
-        "username": url.username or None,
-        "password": url.password or None,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "protocol": 2,
-        "driver_info": None,
-    }
+    def _fail(self, error: OSError | StoreError) -> None:
+        self.broken = True
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_exception(error)
 
-
-def unavailable_replies(error: StoreUnavailableError, count: int, on_reply: OnReply) -> list[Any]:
-    """Return `UNAVAILABLE` errors as the replies of a server that does not answer."""
-    reply = ErrorReply(f"{UNAVAILABLE} {error.message}")
-    return [on_reply(reply) if on_reply else reply for _ in range(count)]
+    def close(self) -> None:
+        """Close the connection at once, even during an exchange."""
+        self.broken = True
+        self._opened.abort()

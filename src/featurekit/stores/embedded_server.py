@@ -17,11 +17,13 @@ All paths that the server gets are relative to its folder, so that it stays reac
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -103,6 +105,37 @@ class EmbeddedServer:
         raise StoreUnavailableError(
             f"the embedded server in {self.folder} does not answer", hint=f"see {self.log}"
         )
+
+    async def ensure_running_async(self) -> None:
+        """Do the same as `ensure_running` on another thread."""
+        await asyncio.to_thread(self.ensure_running)
+
+    @contextmanager
+    def socket_path(self) -> Iterator[str]:
+        """Yield the path of the socket to connect to.
+
+        Raises:
+            StoreUnavailableError: The folder does not exist.
+        """
+        try:
+            with self.place.socket_path() as path:
+                yield path
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"cannot open embedded://{self.folder}: {error.strerror}"
+            ) from error
+
+    def check_directory(self, reply: Reply) -> None:
+        """Check a server's reply to `GET_DIRECTORY`.
+
+        Raises:
+            StoreUnavailableError: It is the server of another folder.
+        """
+        if not self.place.is_data_directory(reply):
+            raise StoreUnavailableError(
+                f"the socket in {self.folder} belongs to the server of another folder",
+                hint=f"remove {self.socket}",
+            )
 
     def status(self) -> EmbeddedStatus:
         """Return whether the server runs, and the size of its files."""

@@ -6,7 +6,7 @@ at once, never runs out of memory, and rounds TTLs down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Any
 
@@ -14,18 +14,13 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
-from featurekit.ports import (
-    DEFAULT_READ_OPTIONS,
-    AsyncOnlineStore,
-    BeforeSend,
-    Chunk,
-    ConnectionStats,
-    ReadOptions,
-)
-from featurekit.stores.connection import Connection, OnReply
+from featurekit.ports import BeforeSend, Chunk
+from featurekit.stores.connection import AsyncConnection, Connection, OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool import Pool
+from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.redis import RedisStore
+from featurekit.stores.redis_async import AsyncRedisStore
 from featurekit.stores.url import StoreUrl
 from featurekit.wire import ErrorReply, Reply, first_error
 
@@ -67,10 +62,35 @@ class MemoryConnection(Connection):
             return _error_reply(error)
 
 
+class AsyncMemoryConnection(AsyncConnection):
+    """The asyncio form of `MemoryConnection`. It never waits."""
+
+    def __init__(self, fake: Any) -> None:
+        self._connection = MemoryConnection(fake)
+        self.used_at = inf
+
+    @override
+    async def exchange(
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+    ) -> list[Any]:
+        return self._connection.exchange(data, count, timeout_s, on_reply)
+
+    @override
+    def close(self) -> None:
+        self.broken = True
+        self._connection.close()
+
+
 class _MemoryPool(Pool):
     @override
     def connect(self, deadline: Deadline) -> Connection:
         return MemoryConnection(_connect_fake(self.url.path))
+
+
+class _AsyncMemoryPool(AsyncPool):
+    @override
+    async def connect(self, deadline: Deadline) -> AsyncConnection:
+        return AsyncMemoryConnection(_connect_fake(self.url.path))
 
 
 class MemoryStore(RedisStore):
@@ -91,48 +111,11 @@ class MemoryStore(RedisStore):
             yield chunk, replies if is_needed else None
 
 
-class AsyncMemoryStore(AsyncOnlineStore):
-    """The asyncio form of `MemoryStore`. It never waits."""
+class AsyncMemoryStore(AsyncRedisStore):
+    """The asyncio form of `MemoryStore`."""
 
     def __init__(self, url: StoreUrl) -> None:
-        self.url = url
-        self._store = MemoryStore(url)
-
-    @override
-    async def run(
-        self,
-        keys: Sequence[bytes],
-        requests: Sequence[bytes],
-        replies_per_request: int | Sequence[int] = 1,
-    ) -> list[Reply]:
-        return self._store.run(keys, requests, replies_per_request)
-
-    @override
-    async def read(
-        self,
-        keys: Sequence[bytes],
-        requests: Sequence[bytes],
-        on_reply: OnReply = None,
-        *,
-        replies_per_request: int = 1,
-        options: ReadOptions = DEFAULT_READ_OPTIONS,
-    ) -> list[Any]:
-        return self._store.read(
-            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
-        )
-
-    @override
-    async def close(self) -> None:
-        self._store.close()
-
-    @property
-    @override
-    def connection_stats(self) -> ConnectionStats:
-        return self._store.connection_stats
-
-    @override
-    def describe(self) -> str:
-        return self._store.describe()
+        super().__init__(url, _AsyncMemoryPool(url))
 
 
 def _connect_fake(name: str) -> Any:

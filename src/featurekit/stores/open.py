@@ -68,7 +68,8 @@ def _adapters(
 
         return MemoryStore, AsyncMemoryStore
     if scheme == "embedded":
-        from featurekit.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
+        from featurekit.stores.embedded import EmbeddedStore
+        from featurekit.stores.embedded_async import AsyncEmbeddedStore
 
         return EmbeddedStore, AsyncEmbeddedStore
     if scheme in CLUSTER_SCHEMES:

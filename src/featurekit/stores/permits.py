@@ -19,6 +19,7 @@ exception or a `fork` could leave locked; each step on the dict is atomic. Rejec
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
@@ -26,6 +27,8 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Protocol
 from weakref import ReferenceType, ref
+
+from featurekit.stores.forks import renew_after_fork
 
 RECHECK_S = 0.25
 """How long to wait at most before looking again, if a release was interrupted before it woke others."""
@@ -131,6 +134,41 @@ class Permits:
             return None
         permit = Permit(self._queue, self.limit)
         return permit if permit.is_granted else None
+
+
+class ProcessPermits:
+    """The permits of this process: in a forked child, none is in use."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.renew_in_child()
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Forget the permits that calls in the parent hold."""
+        self._permits = Permits(self._limit)
+        self._pid = os.getpid()  # last: a thread that sees it sees the rest
+
+    def request(self) -> Permit:
+        """Return a permit, which may have to wait."""
+        if os.getpid() != self._pid:
+            self.renew_in_child()
+        return self._permits.request()
+
+
+class LoopPermits:
+    """The permits of the running event loop: on another loop, none is in use."""
+
+    def __init__(self, limit: int) -> None:
+        self._permits = Permits(limit)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def request(self) -> Permit:
+        """Return a permit, which may have to wait."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._permits = loop, Permits(self._permits.limit)
+        return self._permits.request()
 
 
 def _setter(woken: asyncio.Future[None]) -> _Wake:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from featurekit.stores.connection import PING, Connection, connect
+from featurekit.stores.connect import connect
+from featurekit.stores.connection import PING, Connection
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool_state import ThreadPoolState
 

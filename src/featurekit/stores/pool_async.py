@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from featurekit.stores.connection import PING
-from featurekit.stores.connection_async import AsyncConnection, connect
+from featurekit.stores.connect import connect_async
+from featurekit.stores.connection import PING, AsyncConnection
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.pool_state import LoopPoolState
 
@@ -17,7 +17,7 @@ class AsyncPool(LoopPoolState[AsyncConnection]):
         Raises:
             StoreError: The server cannot be reached or refuses the login.
         """
-        return await connect(self.url, deadline)
+        return await connect_async(self.url, deadline)
 
     async def get(self, deadline: Deadline, now: float) -> AsyncConnection:
         """Return a connection for the caller alone; end its use with `put` or `discard`.

@@ -173,6 +173,10 @@ class ThreadPoolState(PoolState[TC]):
                 raise pool_exhausted_error(self.url, self.url.max_connections, deadline)
         return permit
 
+    def try_acquire_permit(self) -> HeldPermit | None:
+        """Return a permit, or `None` if the caller would have to wait for it."""
+        return NO_PERMIT if self.permits is None else self.permits.try_acquire()
+
     def get_idle(self, now: float) -> TC | None:
         """Return an idle connection that needs no check, if there is one."""
         if os.getpid() != self._pid or not self.idle:
@@ -288,6 +292,11 @@ class LoopPoolState(PoolState[LC]):
             permit.release()
             raise pool_exhausted_error(self.url, self._max_connections, deadline)
         return permit
+
+    def try_acquire_permit(self) -> HeldPermit | None:
+        """Return a permit, or `None` if the caller would have to wait for it."""
+        is_bound = asyncio.get_running_loop() is self.loop
+        return self.permits.try_acquire() if is_bound else None
 
     def get_idle(self, now: float) -> LC | None:
         """Return an idle connection that needs no check, if there is one."""

@@ -13,7 +13,8 @@ from typing_extensions import override
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
-from featurekit.stores.connection import ROLE, Connection, OnReply, connect, connect_deadline
+from featurekit.stores.connect import connect, connect_deadline
+from featurekit.stores.connection import ROLE, Connection, OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool import Pool

@@ -12,8 +12,8 @@ from typing_extensions import override
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
-from featurekit.stores.connection import ROLE, OnReply, connect_deadline
-from featurekit.stores.connection_async import AsyncConnection, connect
+from featurekit.stores.connect import connect_async, connect_deadline
+from featurekit.stores.connection import ROLE, AsyncConnection, OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool_async import AsyncPool
@@ -71,7 +71,7 @@ class AsyncSentinelPool(AsyncPool):
     async def _open_connection(self, deadline: Deadline) -> AsyncConnection:
         [address] = self.tracker.addresses
         url = self.url.for_server(*address)
-        connection = await connect(url, deadline)
+        connection = await connect_async(url, deadline)
         limits = connect_deadline(url, deadline)
         try:
             [role] = await connection.exchange(ROLE, 1, limits.remaining_s())
@@ -98,7 +98,7 @@ class AsyncReplicaPool(AsyncSentinelPool):
         addresses = self.tracker.addresses
         for address in random.sample(addresses, len(addresses)):
             try:
-                return await connect(self.url.for_server(*address), deadline)
+                return await connect_async(self.url.for_server(*address), deadline)
             except StoreUnavailableError:
                 # The next list of replicas is then new, so that reads leave the primary again.
                 self.tracker.addresses = []

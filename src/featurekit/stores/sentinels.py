@@ -27,7 +27,8 @@ from dataclasses import replace
 from time import monotonic
 
 from featurekit.errors import StoreError, StoreUnavailableError, name_hint
-from featurekit.stores.connection import Connection, connect
+from featurekit.stores.connect import connect
+from featurekit.stores.connection import Connection
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.url import SENTINEL_PASSWORD_VARIABLE, Address, StoreUrl, format_address

@@ -8,7 +8,7 @@ it, and an event loop behind the sync store, which would cost every read a threa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from typing_extensions import override
@@ -37,7 +37,9 @@ class NodePoolLike(Protocol):
 
 
 PoolT = TypeVar("PoolT", bound=NodePoolLike)
-ReplyListT = TypeVar("ReplyListT")
+Replies = list[Any]
+AsyncReplies = Coroutine[Any, Any, Replies]
+RepliesT = TypeVar("RepliesT", Replies, AsyncReplies)
 
 
 class SendBatches(NamedTuple, Generic[PoolT]):
@@ -79,13 +81,11 @@ class Pause(NamedTuple):
 
 
 Step = SendBatches[PoolT] | RefreshTopology | Pause
-Steps = Generator[Step[PoolT], Any, list[Any]]
+Steps = Generator[Step[PoolT], Any, Replies]
 
 
-class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
+class ClusterClient(ABC, Generic[PoolT, RepliesT]):
     """The connection pools of a cluster's servers, its topology, and the steps of a call.
-
-    `ReplyListT` is `list[Any]` for the sync store, and a coroutine of it for the asyncio store.
 
     Attributes:
         url: The cluster's URL. Its text does not show the password.
@@ -145,7 +145,7 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
         keys: Sequence[bytes],
         requests: Sequence[bytes],
         replies_per_request: int | Sequence[int] = 1,
-    ) -> ReplyListT:
+    ) -> RepliesT:
         """Send all requests; see `OnlineStore.run`."""
         routed = RoutedRequests(keys, requests, replies_per_request, ordered=True)
         return self.execute(routed, self.serving)
@@ -158,7 +158,7 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
         *,
         replies_per_request: int = 1,
         options: ReadOptions = DEFAULT_READ_OPTIONS,
-    ) -> ReplyListT:
+    ) -> RepliesT:
         """Send requests that only read; see `OnlineStore.read`."""
         deadline = self.serving
         if options.timeout_s:
@@ -172,13 +172,13 @@ class ClusterClient(ABC, Generic[PoolT, ReplyListT]):
         requests: RoutedRequests,
         deadline: Deadline,
         options: CallOptions = DEFAULT_CALL_OPTIONS,
-    ) -> ReplyListT:
+    ) -> RepliesT:
         """Send requests, as often as necessary, and return their replies."""
         return self.perform(self.steps(requests, deadline, options))
 
     @abstractmethod
-    def perform(self, steps: Steps[PoolT]) -> ReplyListT:
-        """Perform the steps of a call, and return what the generator returns."""
+    def perform(self, steps: Steps[PoolT]) -> RepliesT:
+        """Perform the steps of a call, and return the replies that the generator returns."""
 
     def steps(
         self, requests: RoutedRequests, deadline: Deadline, options: CallOptions

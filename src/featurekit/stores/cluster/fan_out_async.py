@@ -1,107 +1,59 @@
-"""Send batches to several servers at once, on an event loop.
+"""Send batches to several servers at once, from one asyncio event loop at a time.
 
-Idle connections are written to at once. A server without one gets a task of its own, which connects.
+All batches are sent before any reply is awaited, so that a slow server does not delay the others. A
+server without an idle connection gets a task of its own, since connecting to a server that is gone
+may use up the whole time limit.
 """
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
+
+from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.stores.cluster.client import SendBatches
-from featurekit.stores.cluster.nodes_async import AsyncNodeConnection, AsyncNodePool
+from featurekit.stores.cluster.exchanges import LoopExchanges
 from featurekit.stores.cluster.retry import Failure, FanOutResult
 from featurekit.stores.cluster.routed_requests import NodeBatch
 
 
-class _Exchange(NamedTuple):
-    """A batch that was written, and the future of its replies."""
-
-    batch: NodeBatch
-    pool: AsyncNodePool
-    connection: AsyncNodeConnection
-    waiter: asyncio.Future[list[Any]]
-
-
-class AsyncFanOut:
-    """Performs one `SendBatches` step on an event loop."""
-
-    def __init__(self, step: SendBatches[AsyncNodePool]) -> None:
-        self._step = step
+class AsyncFanOut(LoopExchanges):
+    """Performs one `SendBatches` step."""
 
     async def run(self) -> FanOutResult:
-        """Exchange all batches with their servers; a batch without replies is a failure."""
-        result = FanOutResult()
-        batch, *others = self._step.batches
-        if others:
-            await self._run_concurrently(result)
-        else:
-            result.add(self._step.requests, batch, await self._connect_and_send(batch))
-        return result
-
-    async def _run_concurrently(self, result: FanOutResult) -> None:
-        requests, now = self._step.requests, monotonic()
-        exchanges: list[_Exchange] = []
-        tasks: list[tuple[NodeBatch, asyncio.Task[list[Any] | Failure]]] = []
+        """Send all batches, and wait until each has its replies or has failed."""
+        batches = self.step.batches
+        if len(batches) == 1:
+            self.add(batches[0], await self.send_and_wait(batches[0]))
+            return self.result
+        began = monotonic()
+        tasks = []
         try:
-            for batch in self._step.batches:
-                if (exchange := await self._begin(batch, now)) is not None:
-                    exchanges.append(exchange)
-                else:
-                    tasks.append((batch, asyncio.create_task(self._connect_and_send(batch))))
-            while exchanges:
-                values = await self._end(exchanges[-1])
-                result.add(requests, exchanges.pop().batch, values)
+            unsent = [batch for batch in batches if not self.begin(batch, began)]
+            tasks = [(batch, self.start(batch)) for batch in unsent]
+            await self.collect(began + self.step.timeout_s)
             for batch, task in tasks:
-                result.add(requests, batch, await task)
+                self.add(batch, await self.outcome(task))
         except BaseException:
-            # A connection on which replies are still to arrive cannot be used again.
-            for exchange in exchanges:
-                exchange.waiter.cancel()
-                exchange.pool.abandon(exchange.connection)
-            for _, task in tasks:
-                task.cancel()
+            self.abandon([task for _, task in tasks])
             raise
+        return self.result
 
-    async def _begin(self, batch: NodeBatch, now: float) -> _Exchange | None:
-        """Send a batch if its server has an idle connection."""
-        pool = self._step.pool_of(batch.address)
-        if (connection := await pool.acquire_idle(now)) is None:
-            return None
-        convert = self._step.requests.on_reply(batch)
-        waiter = connection.begin(batch.data, batch.reply_count, self._step.timeout_s, convert)
-        return _Exchange(batch, pool, connection, waiter)
-
-    async def _end(self, exchange: _Exchange) -> list[Any] | Failure:
-        """Wait for the replies to a batch."""
-        batch, pool, connection, waiter = exchange
+    @override
+    async def send_and_wait(self, batch: NodeBatch) -> list[Any] | Failure:
+        pool = self.step.pool_of(batch.address)
         try:
-            values = await connection.end(waiter)
-        except OSError as error:
-            pool.release_failed(connection, error)
-            return self._step.failure(batch, pool.url, error)
-        pool.release(connection)
-        return values
-
-    async def _connect_and_send(self, batch: NodeBatch) -> list[Any] | Failure:
-        """Send one batch, on a new connection if necessary, and wait for its replies."""
-        pool = self._step.pool_of(batch.address)
-        try:
-            connection = await pool.acquire(self._step.deadline)
+            connection = await pool.acquire(self.step.deadline)
         except StoreError as error:
             return Failure(batch, error, sent=False)
+        timeout_s = self.step.deadline.cap(self.step.timeout_s)
+        on_reply = self.step.requests.on_reply(batch)
         try:
-            values = await connection.exchange(
-                batch.data,
-                batch.reply_count,
-                self._step.deadline.cap(self._step.timeout_s),
-                self._step.requests.on_reply(batch),
-            )
+            values = await connection.exchange(batch.data, batch.reply_count, timeout_s, on_reply)
         except OSError as error:
             pool.release_failed(connection, error)
-            return self._step.failure(batch, pool.url, error)
+            return self.step.failure(batch, pool.url, error)
         except BaseException:
             pool.abandon(connection)
             raise

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
-from featurekit.stores.cluster.nodes import NodePool
+from featurekit.stores.cluster.node_pool import NodePool
 from featurekit.stores.cluster.routed_requests import Redirect, RoutedRequests, to_error_reply
 from featurekit.stores.permits import NO_PERMIT, HeldPermit
 from featurekit.stores.pipelined_load import (

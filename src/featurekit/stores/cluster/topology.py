@@ -6,6 +6,7 @@ indexes once for each key. A topology may be out of date at any time: the server
 
 from __future__ import annotations
 
+import asyncio
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from redis.exceptions import RedisClusterException
 from typing_extensions import override
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores.connection import check_tls_files, connection_arguments
+from featurekit.stores.connect import check_tls_files, connection_arguments
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import connect_error, user_text
 from featurekit.stores.url import Address, StoreUrl
@@ -174,6 +175,12 @@ class TopologyCache:
                 raise
             return known
         return fetched
+
+    async def fetch_async(
+        self, deadline: Deadline, unresponsive: Iterable[Address] = ()
+    ) -> Topology:
+        """Do the same as `fetch` on another thread."""
+        return await asyncio.to_thread(self.fetch, deadline, unresponsive)
 
     def route(self, topology: Topology, *, replicas: bool) -> Route:
         """Return the route to each shard's primary, or to its replicas in turn."""

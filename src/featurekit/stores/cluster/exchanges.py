@@ -1,0 +1,209 @@
+"""Exchanges with several servers at once, for threads and event loops.
+
+A thread sends what each socket accepts, and waits for all of them with one `poll`; an event loop
+wakes a task with the replies. `fan_out` drives both in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any, Generic, NamedTuple
+
+from typing_extensions import override
+
+from featurekit.stores.cluster.client import PoolT, SendBatches
+from featurekit.stores.cluster.node_connections import AsyncNodeConnection, NodeConnection
+from featurekit.stores.cluster.node_pool import NodePool
+from featurekit.stores.cluster.node_pool_async import AsyncNodePool
+from featurekit.stores.cluster.retry import Failure, FanOutResult
+from featurekit.stores.cluster.routed_requests import NodeBatch
+
+READ_OR_WRITE = select.POLLIN | select.POLLOUT
+Outcome = list[Any] | Failure
+"""All replies to a batch, or why there are none."""
+
+
+class _Exchanges(Generic[PoolT]):
+    """One step, and what came of its batches so far."""
+
+    def __init__(self, step: SendBatches[PoolT]) -> None:
+        self.step = step
+        self.result = FanOutResult()
+
+    def add(self, batch: NodeBatch, outcome: Outcome) -> None:
+        """Store the outcome of a batch."""
+        self.result.add(self.step.requests, batch, outcome)
+
+
+class _ThreadExchange(NamedTuple):
+    """A batch on its way."""
+
+    pool: NodePool
+    connection: NodeConnection
+    batch: NodeBatch
+
+
+class _SendingThread(threading.Thread):
+    """Sends one batch."""
+
+    def __init__(self, send: Callable[[NodeBatch], Outcome], batch: NodeBatch) -> None:
+        super().__init__(name="featurekit connect", daemon=True)
+        self._send, self._batch = send, batch
+        self.outcome: Outcome | BaseException
+
+    @override
+    def run(self) -> None:
+        try:
+            self.outcome = self._send(self._batch)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self.outcome = error
+
+
+class ThreadExchanges(_Exchanges[NodePool], ABC):
+    """Exchanges of one thread, which advances each one when its socket is ready."""
+
+    def __init__(self, step: SendBatches[NodePool]) -> None:
+        super().__init__(step)
+        self._exchanges: dict[int, _ThreadExchange] = {}
+        self._poll = select.poll()
+
+    @abstractmethod
+    def send_and_wait(self, batch: NodeBatch) -> Outcome:
+        """Send one batch, on a new connection if necessary, and wait for its replies."""
+
+    def begin(self, batch: NodeBatch, now: float) -> bool:
+        """Send a batch if its server has an idle connection; return whether it has."""
+        step = self.step
+        pool = step.pool_of(batch.address)
+        connection = pool.acquire_idle(now)
+        if connection is None:
+            return False
+        number = connection.sock.fileno()
+        self._exchanges[number] = _ThreadExchange(pool, connection, batch)
+        on_reply = step.requests.on_reply(batch)
+        try:
+            sent = connection.begin(batch.data, batch.reply_count, step.timeout_s, on_reply)
+        except OSError as error:
+            self._fail(number, error)
+        else:
+            self._poll.register(number, select.POLLIN if sent else READ_OR_WRITE)
+        return True
+
+    def start(self, batch: NodeBatch) -> _SendingThread:
+        """Send a batch from a thread of its own."""
+        thread = _SendingThread(self.send_and_wait, batch)
+        thread.start()
+        return thread
+
+    def outcome(self, thread: _SendingThread) -> Outcome:
+        """Return what came of the batch that a thread sent."""
+        thread.join()
+        if isinstance(thread.outcome, BaseException):
+            raise thread.outcome
+        return thread.outcome
+
+    def collect(self, end: float) -> None:
+        """Read replies as they arrive, until all have arrived or time is up."""
+        while self._exchanges:
+            ready = self._poll.poll(max(0.0, end - monotonic()) * 1000)
+            if not ready:
+                for number in list(self._exchanges):
+                    self._fail(number, TimeoutError("timed out"))
+            for number, events in ready:
+                self._advance(number, events)
+
+    def abandon(self, threads: Iterable[_SendingThread]) -> None:  # noqa: ARG002 - they end alone
+        """Close the connections on which replies are still to arrive."""
+        for exchange in self._exchanges.values():
+            exchange.pool.abandon(exchange.connection)
+
+    def _advance(self, number: int, events: int) -> None:
+        """Send and read what is possible."""
+        pool, connection, batch = self._exchanges[number]
+        try:
+            sent = connection.send()
+            received = connection.receive()
+        except OSError as error:
+            self._poll.unregister(number)
+            self._fail(number, error)
+            return
+        if received:
+            self._poll.unregister(number)
+            del self._exchanges[number]
+            pool.release(connection)
+            self.add(batch, connection.values)
+        elif sent and events & select.POLLOUT:
+            self._poll.modify(number, select.POLLIN)
+
+    def _fail(self, number: int, error: OSError) -> None:
+        pool, connection, batch = self._exchanges.pop(number)
+        pool.release_failed(connection, error)
+        self.add(batch, self.step.failure(batch, pool.url, error))
+
+
+class _LoopExchange(NamedTuple):
+    """A batch that was written, and the future of its replies."""
+
+    pool: AsyncNodePool
+    connection: AsyncNodeConnection
+    batch: NodeBatch
+    waiter: asyncio.Future[list[Any]]
+
+
+class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
+    """Exchanges of one task, which awaits one after another."""
+
+    def __init__(self, step: SendBatches[AsyncNodePool]) -> None:
+        super().__init__(step)
+        self._exchanges: list[_LoopExchange] = []
+
+    @abstractmethod
+    async def send_and_wait(self, batch: NodeBatch) -> Outcome:
+        """Send one batch, on a new connection if necessary, and wait for its replies."""
+
+    def begin(self, batch: NodeBatch, now: float) -> bool:
+        """Send a batch if its server has an idle connection; return whether it has."""
+        step = self.step
+        pool = step.pool_of(batch.address)
+        connection = pool.acquire_idle(now)
+        if connection is None:
+            return False
+        on_reply = step.requests.on_reply(batch)
+        waiter = connection.begin(batch.data, batch.reply_count, step.timeout_s, on_reply)
+        self._exchanges.append(_LoopExchange(pool, connection, batch, waiter))
+        return True
+
+    def start(self, batch: NodeBatch) -> asyncio.Task[Outcome]:
+        """Send a batch from a task of its own."""
+        return asyncio.create_task(self.send_and_wait(batch))
+
+    async def outcome(self, task: asyncio.Task[Outcome]) -> Outcome:
+        """Return what came of the batch that a task sent."""
+        return await task
+
+    async def collect(self, end: float) -> None:  # noqa: ARG002 - each connection has a timer
+        """Wait until each exchange has its replies or has failed."""
+        while self._exchanges:
+            pool, connection, batch, waiter = self._exchanges[-1]
+            try:
+                outcome: Outcome = await connection.end(waiter)
+            except OSError as error:
+                pool.release_failed(connection, error)
+                outcome = self.step.failure(batch, pool.url, error)
+            else:
+                pool.release(connection)
+            self._exchanges.pop()
+            self.add(batch, outcome)
+
+    def abandon(self, tasks: Iterable[asyncio.Task[Outcome]]) -> None:
+        """Close the connections on which replies are still to arrive."""
+        for exchange in self._exchanges:
+            exchange.waiter.cancel()
+            exchange.pool.abandon(exchange.connection)
+        for task in tasks:
+            task.cancel()
