@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurekit.demo.synthetic_users import SEED, profile, user_id
+from featurekit.demo import SEED, profile, user_id
 
 CHUNK = 100_000
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import redis
 
 from featurekit import embedded_server
-from featurekit.demo.synthetic_users import SEED, activity, user_id
+from featurekit.demo import SEED, activity, user_id
 
 STREAM = "user-activity"
 

@@ -67,6 +67,11 @@ def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKit
 _MAX_LISTED_NAMES = 20
 
 
+def join_where(*parts: str | None) -> str:
+    """Return where something happened: the parts that are known, from the outside in."""
+    return ", ".join(part for part in parts if part)
+
+
 def name_hint(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: the closest match, and the known names.
 

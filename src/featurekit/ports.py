@@ -262,6 +262,9 @@ class StoreHandle(Protocol):
     def now_ms(self) -> int:
         """Return the current time in milliseconds since the epoch."""
 
+    def close(self) -> None:
+        """Close the connections of threads; the next call opens new ones."""
+
 
 SOURCE_ROW = "_source_row"
 """The column with the number of a row in its source, from 1. No field has such a name."""

@@ -58,3 +58,19 @@ def test_every_error_is_in_the_documents_with_its_bases() -> None:
 def test_every_command_in_a_document_exists(path: Path) -> None:
     shown = re.findall(r"(?:^\$ |`)featurekit ([a-z]\w*)", path.read_text(), re.MULTILINE)
     assert [name for name in shown if name not in COMMANDS] == []
+
+
+def test_decisions_are_numbered_consecutively_and_say_different_things() -> None:
+    page = (ROOT / "docs" / "decisions.md").read_text()
+    decisions = re.findall(r"^(\d+)\. \*\*(.+?)\*\*", page, re.MULTILINE | re.DOTALL)
+    assert sorted(int(number) for number, _ in decisions) == [*range(1, len(decisions) + 1)]
+    assert len({title for _, title in decisions}) == len(decisions)
+
+
+def test_documents_and_examples_import_public_modules_only() -> None:
+    public = {"featurekit", "featurekit.demo", "featurekit.errors", "featurekit.server"}
+    code = [block.text for path in DOCUMENTS for block in blocks(path)]
+    code += [path.read_text() for path in sorted((ROOT / "examples").rglob("*.py"))]
+    pattern = r"(?:from|import) (featurekit[\w.]*)"
+    imported = {name for text in code for name in re.findall(pattern, text)}
+    assert imported - public == set()

@@ -148,7 +148,7 @@ def test_a_child_process_and_an_unpickled_store_start_at_zero(shop: FeatureStore
         assert copy.metrics().reads == copy.metrics().loads == {}
     copied = pickle.loads(pickle.dumps(reader))
     assert copied.read("u1").tx_count_7d == 1
-    copied._handle.close()
+    copied.close()
 
 
 def test_loads_are_counted_by_view(shop: FeatureStore) -> None:

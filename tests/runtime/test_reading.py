@@ -350,7 +350,7 @@ def test_stores_readers_and_rows_pickle(shop: FeatureStore) -> None:
         )
         row = copy.read(asked)
         assert pickle.loads(pickle.dumps(row)) == row == reader.read(asked)
-        copy._handle.close()
+        copy.close()
     answer = shop.get_online_features(FEATURES, users("u1"))
     assert pickle.loads(pickle.dumps(answer)).to_dict() == answer.to_dict()
     with pickle.loads(pickle.dumps(shop)) as copy:

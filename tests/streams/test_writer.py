@@ -198,7 +198,7 @@ def test_a_writer_pickles_and_is_shared_by_threads(store: FeatureStore, server: 
     for thread in threads:
         thread.join()
     assert all(stored(server, f"fs:user:u{n}") == {b"count": b"99"} for n in range(8))
-    writer._handle.close()
+    writer.close()
 
 
 def write_all(write: Callable[..., bool], user: str) -> None:

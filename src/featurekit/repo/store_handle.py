@@ -117,8 +117,8 @@ class LazyStoreHandle(StoreHandle):
     def now_ms(self) -> int:
         return now_ms()
 
+    @override
     def close(self) -> None:
-        """Close the connections of threads; the next call opens new ones."""
         if self._store is not None:
             self._store.close()
 

@@ -174,6 +174,10 @@ class OnlineReader:
         options = read_options(timeout, partial=partial)
         return await self._run_async(self._prepare_response(entity_rows), options)
 
+    def close(self) -> None:
+        """Close the connections of threads, which the store's other readers and writers share."""
+        self._handle.close()
+
     def _describe_store(self) -> str:
         return self._handle.store.describe()
 

@@ -38,6 +38,7 @@ from featurekit.errors import (
     RequestError,
     StoreError,
     ValueRefusedError,
+    join_where,
 )
 from featurekit.lower.events import (
     arrival_write_group,
@@ -253,6 +254,10 @@ class StreamWriter:
             await self._send_slice_async(part, report)
         return self._finish(report, skip=skip)
 
+    def close(self) -> None:
+        """Close the connections of threads, which the store's other readers and writers share."""
+        self._handle.close()
+
     def _prepare(self) -> None:
         """At the first write, check the store and lower the plan to the server's commands."""
         if self._event_commands is not None:
@@ -325,7 +330,7 @@ class StreamWriter:
     ) -> None:
         if not skip:
             self._metrics.rejected += 1
-            where = ", ".join(p for p in (self.plan.name, f"event {index}", error.where) if p)
+            where = join_where(self.plan.name, f"event {index}", error.where)
             raise BadEventError(
                 error.message, where=where, hint=error.hint, index=index
             ) from error
