@@ -24,7 +24,7 @@ from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField
 from featurekit.runtime.response import OnlineResponse
-from featurekit.types import codec_of
+from featurekit.types import codec_of, json_value
 
 MAX_IDS = 500
 SAMPLE_SIZE = 10
@@ -245,7 +245,7 @@ class DemoService:
             "name": field.name,
             "value": None if raw is None else raw.decode(errors="backslashreplace"),
             "ttl_seconds": ttl if field.ttl_ms is None else _whole_seconds(field.ttl_ms / 1000),
-            "typed": _json_value(self.fields.get(field.name), field.value),
+            "typed": _typed_value(self.fields.get(field.name), field.value),
             "type": field.dtype,
             "view": field.view,
             "status": field.status,
@@ -275,7 +275,7 @@ class _Row:
 
     def typed(self, name: str) -> object:
         """Return the decoded value, or the default."""
-        return _json_value(self._fields.get(name), self._values.get(name))
+        return _typed_value(self._fields.get(name), self._values.get(name))
 
     def ttl(self, name: str) -> int:
         """Return the remaining seconds, as `HTTL` does."""
@@ -293,8 +293,8 @@ class _Row:
         return NO_TTL if self._found else NOT_FOUND
 
 
-def _json_value(field: FieldPlan | None, value: object) -> Any:
-    return None if value is None or field is None else codec_of(field.dtype).to_json(value)
+def _typed_value(field: FieldPlan | None, value: object) -> object:
+    return None if field is None else json_value(field.dtype, value)
 
 
 def _whole_seconds(ttl_s: float) -> int:

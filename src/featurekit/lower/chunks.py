@@ -96,10 +96,12 @@ def build_missing_chunk(
     `build_chunk`. Retired fields are left to the next load.
     """
     columns = dict(zip([f.name for f in view.fields], values, strict=True))
-    framed_keys = _join([_framed_lengths(b"", pc.binary_length(keys)), keys])
+    framed_keys = _join_pieces([_framed_lengths(b"", pc.binary_length(keys)), keys])
     groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     constant = _script_constant(view, dialect)
-    rows = _join(_script_calls(MISSING, framed_keys, constant, groups, _deletes(columns, ())))
+    rows = _join_pieces(
+        _script_calls(MISSING, framed_keys, constant, groups, _deletes(columns, ()))
+    )
     n = len(keys)
     return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))
 
@@ -122,7 +124,7 @@ def build_chunk(
         dialect: The commands that the server supports.
     """
     columns = dict(zip([f.name for f in view.fields], values, strict=True))
-    framed_keys = _join([_framed_lengths(b"", pc.binary_length(keys)), keys])
+    framed_keys = _join_pieces([_framed_lengths(b"", pc.binary_length(keys)), keys])
     groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     if not dialect.transactions:
         return _single_commands(view, framed_keys, columns, groups, dialect)
@@ -147,11 +149,11 @@ def _single_commands(
     if dialect.hsetex and len(groups) == 1 and view.expires == "field":
         [(ttl_ms, items)] = groups.items()
         [hsetex] = _set_commands(framed_keys, items, ttl_ms, hsetex=True)
-        rows = _join(hsetex.pieces)
+        rows = _join_pieces(hsetex.pieces)
     if rows is None or not isinstance(delete_count, int) or delete_count:
         constant = _script_constant(view, dialect)
         deletes = (delete_count, deleted_names)
-        calls = _join(_script_calls(ROW, framed_keys, constant, groups, deletes))
+        calls = _join_pieces(_script_calls(ROW, framed_keys, constant, groups, deletes))
         rows = calls if rows is None else pc.if_else(pc.equal(delete_count, 0), rows, calls)
     n = len(framed_keys)
     return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))
@@ -193,7 +195,7 @@ def _group_head(ttl_ms: int, size: int) -> bytes | None:
 def _transactions(n: int, commands: list[_Command]) -> EncodedChunk:
     """Return the commands of all rows, row by row, in blocks between `MULTI` and `EXEC`."""
     multi, execute = _transaction_marks(n)
-    rows = _join([multi, *(piece for c in commands for piece in c.pieces), execute])
+    rows = _join_pieces([multi, *(piece for c in commands for piece in c.pieces), execute])
     blocks = -(-n // ROWS_PER_TRANSACTION)
     queued = sum(
         c.present * n if isinstance(c.present, int) else pc.sum(c.present).as_py()
@@ -372,7 +374,7 @@ def _where(mask: Any, data: bytes) -> Any:
     return pc.if_else(mask, pa.scalar(data, pa.binary()), pa.scalar(None, pa.binary()))
 
 
-def _join(pieces: list[Any]) -> Any:
+def _join_pieces(pieces: list[Any]) -> Any:
     """Return the pieces joined element-wise, after merging adjacent constants."""
     merged: list[Any] = []
     for piece in pieces:

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.materialization import Materializer, OnBadRow, check_has_source
 from featurekit.repo.time_arguments import Time, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def asyncio_form(
+    method: Callable[Concatenate[S, P], T],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Return a method that runs another one in a thread. It has the same signature."""
+    name = method.__name__
+
+    @wraps(method)
+    async def in_thread(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(getattr(self, name), *args, **kwargs)
+
+    in_thread.__name__ = f"{name}_async"
+    in_thread.__qualname__ = f"{method.__qualname__}_async"
+    in_thread.__doc__ = f"Run `{name}` in a thread, so that it does not block the event loop."
+    return in_thread
 
 
 class BatchLoads(ABC):
@@ -127,34 +148,7 @@ class BatchLoads(ABC):
         if errors:
             raise _load_error(errors, reports, len(chosen))
 
-    async def materialize_async(  # noqa: PLR0913 - as above
-        self,
-        views: Sequence[str] | None = None,
-        *,
-        start: Time = None,
-        end: Time = None,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-        fail_fast: bool = False,
-        allow_older: bool = False,
-        missing_only: bool = False,
-        from_file: str | Path | None = None,
-    ) -> list[MaterializeReport]:
-        """Run `materialize` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(
-            self.materialize,
-            views,
-            start=start,
-            end=end,
-            on_bad_row=on_bad_row,
-            rejects=rejects,
-            on_progress=on_progress,
-            fail_fast=fail_fast,
-            allow_older=allow_older,
-            missing_only=missing_only,
-            from_file=from_file,
-        )
+    materialize_async = asyncio_form(materialize)
 
     def write_batch(
         self,
@@ -187,26 +181,7 @@ class BatchLoads(ABC):
         materializer = replace(materializer, allow_older=allow_older)
         return materializer.write_batch(materializer.plan.view(view), rows)
 
-    async def write_batch_async(
-        self,
-        view: str,
-        rows: Any,
-        *,
-        on_bad_row: OnBadRow = "fail",
-        rejects: str | Path | None = None,
-        on_progress: OnProgress | None = None,
-        allow_older: bool = False,
-    ) -> MaterializeReport:
-        """Run `write_batch` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(
-            self.write_batch,
-            view,
-            rows,
-            on_bad_row=on_bad_row,
-            rejects=rejects,
-            on_progress=on_progress,
-            allow_older=allow_older,
-        )
+    write_batch_async = asyncio_form(write_batch)
 
     def write_jsonl(
         self,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from typing_extensions import override
@@ -18,7 +16,7 @@ from featurekit.loader import find_repo, load_repo
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
-from featurekit.repo.batch_loads import BatchLoads
+from featurekit.repo.batch_loads import BatchLoads, asyncio_form
 from featurekit.repo.diagnostics import (
     CheckResult,
     Diagnostics,
@@ -431,9 +429,7 @@ class FeatureStore(BatchLoads):
         ages = view_ages(self._registry, self._registry_store.history, self._handle.now_ms())
         return replace(self._counters.snapshot(), store=self._handle.connection_stats, views=ages)
 
-    async def metrics_async(self) -> Metrics:
-        """Run `metrics` in a thread, so that it does not block the event loop."""
-        return await asyncio.to_thread(self.metrics)
+    metrics_async = asyncio_form(metrics)
 
     def load_history(self, view: str | None = None) -> list[LoadRecord]:
         """Return the last 50 loads of a view, or of each view, newest first.
@@ -463,12 +459,7 @@ class FeatureStore(BatchLoads):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

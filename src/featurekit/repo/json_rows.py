@@ -15,6 +15,7 @@ from featurekit.errors import (
     FeatureKitError,
     RequestError,
     ValueRefusedError,
+    join_where,
     name_hint,
 )
 from featurekit.lower.rows import json_object_decoder, object_row_decoder
@@ -120,7 +121,7 @@ class RowWriter:
             except ValueRefusedError as error:
                 raise BadEventError(
                     error.message,
-                    where=_join(self.view.name, f"event {index}", error.where),
+                    where=join_where(self.view.name, f"event {index}", error.where),
                     hint=error.hint,
                     index=index,
                 ) from error
@@ -194,13 +195,9 @@ class JsonlEventWriter:
 
 def _bad_line(number: int, error: BaseException) -> BadEventError:
     if isinstance(error, FeatureKitError):
-        where = _join(f"line {number}", error.where)
+        where = join_where(f"line {number}", error.where)
         return BadEventError(error.message, where=where, hint=error.hint)
     return BadEventError(str(error), where=f"line {number}")
-
-
-def _join(*parts: str) -> str:
-    return ", ".join(part for part in parts if part)
 
 
 def _object_event_decoder(view: ViewPlan) -> _DecodeObject:

@@ -121,7 +121,7 @@ class Streaming:
         for thread in threads:
             thread.start()
         with self.send_heartbeats([thread.worker for thread in threads], options.consumer_name):
-            _join(threads, stop or stop_all, stop_all)
+            _wait_for(threads, stop or stop_all, stop_all)
         for thread in threads:
             if thread.error is not None:
                 raise thread.error
@@ -299,7 +299,7 @@ class _WorkerThread(threading.Thread):
             self._source.close()
 
 
-def _join(
+def _wait_for(
     threads: Sequence[_WorkerThread], stop: threading.Event, stop_all: threading.Event
 ) -> None:
     """Wait for all threads; once asked to stop, at most `SHUTDOWN_S` for all of them.

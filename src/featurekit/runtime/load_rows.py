@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, islice
 
-from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError
+from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError, join_where
 from featurekit.lower.rows import Row, row_encoder
 from featurekit.lower.write_group import (
     Dialect,
@@ -109,7 +109,7 @@ def _reject_refused(
 def _reject(
     view: ViewPlan, row: InputRow, error: ValueRefusedError, rejects: RejectedRows | None
 ) -> None:
-    where = ", ".join(part for part in (view.name, row.where, error.where) if part)
+    where = join_where(view.name, row.where, error.where)
     if rejects is None:
         raise BadRowError(error.message, where=where, hint=error.hint) from error
     rejects.add(row, f"{error.where}: {error.message}" if error.where else error.message)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.errors import BadRowError
+from featurekit.errors import BadRowError, join_where
 from featurekit.lower.chunks import EncodedChunk, build_chunk, build_missing_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, encode_batch
 from featurekit.lower.scripts import MISSING
@@ -107,7 +107,7 @@ def _bad_row_error(
     error = encoded.errors(index)[0]
     row = _identifying_values(view, batch, index)
     keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
-    where = ", ".join(part for part in (view.name, locate(row), keys, error.field) if part)
+    where = join_where(view.name, locate(row), keys, error.field)
     hint = _value_hint(view, error) or _hint(
         view, batch, error.field, all_rejected=len(encoded.rejected) == batch.num_rows
     )

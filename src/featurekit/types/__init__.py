@@ -7,7 +7,7 @@ loading imports it, so that serving does not need pyarrow.
 from __future__ import annotations
 
 from featurekit.types.codec import DECODE_ERRORS, Bound, Codec, DType, JsonSchema, short_repr
-from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, parse_dtype
+from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, json_value, parse_dtype
 
 __all__ = [
     "DECODE_ERRORS",
@@ -18,6 +18,7 @@ __all__ = [
     "DType",
     "JsonSchema",
     "codec_of",
+    "json_value",
     "parse_dtype",
     "short_repr",
 ]

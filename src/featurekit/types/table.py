@@ -59,6 +59,11 @@ def parse_dtype(text: str) -> DType:
     raise ValueRefusedError(f"unknown type '{text}'", hint=name_hint(text, known))
 
 
+def json_value(dtype: DType, value: object) -> object:
+    """Return a value as JSON; `None` stays `None`."""
+    return None if value is None else codec_of(dtype).to_json(value)
+
+
 @cache
 def codec_of(dtype: DType) -> Codec:
     """Return the codec of a type; always the same object."""

@@ -32,7 +32,7 @@ from featurekit.plan import ReadPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField, Inspection
 from featurekit.runtime.response import OnlineResponse
-from featurekit.types import DType, codec_of, parse_dtype
+from featurekit.types import DType, codec_of, json_value, parse_dtype
 
 STATUS_STYLES = {
     "present": "",
@@ -149,16 +149,12 @@ def _parse_entity(dtypes: dict[str, DType], text: str) -> dict[str, object]:
     return row
 
 
-def _json_value(dtype: DType, value: object) -> object:
-    return None if value is None else codec_of(dtype).to_json(value)
-
-
 def _response_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, object]:
     """Return a response as JSON: columns of `n` values, and their statuses."""
     dtypes = _column_dtypes(plan)
     document: dict[str, object] = {
         "features": {
-            name: [_json_value(dtypes[name], value) for value in values]
+            name: [json_value(dtypes[name], value) for value in values]
             for name, values in response.to_dict().items()
         },
         "statuses": response.statuses,
@@ -278,7 +274,7 @@ def _inspection_document(inspection: Inspection) -> dict[str, object]:
                 "name": field.name,
                 "view": field.view,
                 "type": field.dtype,
-                "value": _json_value(parse_dtype(field.dtype), field.value)
+                "value": json_value(parse_dtype(field.dtype), field.value)
                 if field.dtype
                 else field.value,
                 "ttl_ms": field.ttl_ms,

@@ -32,7 +32,7 @@ def field_schema(field: FieldSpec, *, in_request: bool) -> Schema:
         schema = {"anyOf": [schema, _NOT_FINITE]}
     schema |= _bounds(field, schema) | _length_and_pattern(field, schema)
     if field.one_of is not None:
-        schema = {"enum": [_json_value(dtype, choice) for choice in field.one_of]}
+        schema = {"enum": [_response_value(dtype, choice) for choice in field.one_of]}
     return schema
 
 
@@ -57,7 +57,7 @@ def _with_description(schema: Schema, field: FieldSpec) -> Schema:
     if field.deprecated:
         more["deprecated"] = True
     if field.default is not None:
-        more["default"] = _json_value(field.dtype, field.default)
+        more["default"] = _response_value(field.dtype, field.default)
     return schema | more
 
 
@@ -78,7 +78,7 @@ def _length_and_pattern(field: FieldSpec, schema: Schema) -> Schema:
     return rules
 
 
-def _json_value(dtype: DType, value: object) -> object:
+def _response_value(dtype: DType, value: object) -> object:
     """Return a value of a definition as in responses."""
     codec = codec_of(dtype)
     return codec.to_json(codec.from_json(value))
