@@ -31,9 +31,12 @@ class RedisStore(ServerCommands):
         url: The server. Its text contains no password.
     """
 
-    def __init__(self, url: StoreUrl, pool: Pool | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl, pool: Pool | None = None, reading_pool: Pool | None = None
+    ) -> None:
         self.url = url
         self._pool = pool or Pool(url)
+        self._reading_pool = reading_pool or self._pool
         self._deadline = Deadline(url.timeout_s, url.retries)
 
     @override
@@ -51,7 +54,10 @@ class RedisStore(ServerCommands):
     @property
     @override
     def connection_stats(self) -> ConnectionStats:
-        return self._pool.connection_stats
+        stats = self._pool.connection_stats
+        if self._reading_pool is not self._pool:
+            stats += self._reading_pool.connection_stats
+        return stats
 
     @override
     def run(
@@ -85,7 +91,8 @@ class RedisStore(ServerCommands):
         if options.timeout_s:
             deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         try:
-            return self._exchange(b"".join(requests), count, deadline, on_reply)
+            data, pool = b"".join(requests), self._reading_pool
+            return self._exchange(data, count, deadline, on_reply, pool)
         except StoreUnavailableError as error:
             if not options.partial:
                 raise
@@ -94,20 +101,26 @@ class RedisStore(ServerCommands):
     @override
     def close(self) -> None:
         self._pool.close()
+        self._reading_pool.close()
 
     @override
     def _exchange(
-        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply = None
+        self,
+        data: bytes,
+        count: int,
+        deadline: Deadline,
+        on_reply: OnReply = None,
+        pool: Pool | None = None,
     ) -> list[Any]:
         """Send `data` and return its replies, with retries while the deadline allows them."""
         began = now = monotonic()
         retries = deadline.retries
-        pool = self._pool
+        pool = pool or self._pool
         permit = pool.acquire_permit(deadline)
         try:
             while True:
                 try:
-                    return self._attempt(data, count, deadline, on_reply, now)
+                    return self._attempt(data, count, deadline, on_reply, pool, now)
                 except StoreUnavailableError:
                     retries -= 1
                     if retries < 0 or not deadline.allows_retry(began):
@@ -118,9 +131,14 @@ class RedisStore(ServerCommands):
             permit.release()
 
     def _attempt(
-        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float
+        self,
+        data: bytes,
+        count: int,
+        deadline: Deadline,
+        on_reply: OnReply,
+        pool: Pool,
+        now: float,
     ) -> list[Any]:
-        pool = self._pool
         connection = pool.get_idle(now) or pool.get(deadline, now)
         pool.round_trips += 1
         timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s

@@ -30,9 +30,12 @@ class AsyncRedisStore(AsyncOnlineStore):
         url: The server. Its text contains no password.
     """
 
-    def __init__(self, url: StoreUrl, pool: AsyncPool | None = None) -> None:
+    def __init__(
+        self, url: StoreUrl, pool: AsyncPool | None = None, reading_pool: AsyncPool | None = None
+    ) -> None:
         self.url = url
         self._pool = pool or AsyncPool(url)
+        self._reading_pool = reading_pool or self._pool
         self._deadline = Deadline(url.timeout_s, url.retries)
 
     @override
@@ -50,7 +53,10 @@ class AsyncRedisStore(AsyncOnlineStore):
     @property
     @override
     def connection_stats(self) -> ConnectionStats:
-        return self._pool.connection_stats
+        stats = self._pool.connection_stats
+        if self._reading_pool is not self._pool:
+            stats += self._reading_pool.connection_stats
+        return stats
 
     @override
     async def run(
@@ -84,7 +90,8 @@ class AsyncRedisStore(AsyncOnlineStore):
         if options.timeout_s:
             deadline = Deadline.for_call(options.timeout_s, deadline.retries)
         try:
-            return await self._exchange(b"".join(requests), count, deadline, on_reply)
+            data, pool = b"".join(requests), self._reading_pool
+            return await self._exchange(data, count, deadline, on_reply, pool)
         except StoreUnavailableError as error:
             if not options.partial:
                 raise
@@ -93,19 +100,25 @@ class AsyncRedisStore(AsyncOnlineStore):
     @override
     async def close(self) -> None:
         await self._pool.close()
+        await self._reading_pool.close()
 
     async def _exchange(
-        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply = None
+        self,
+        data: bytes,
+        count: int,
+        deadline: Deadline,
+        on_reply: OnReply = None,
+        pool: AsyncPool | None = None,
     ) -> list[Any]:
         """Send `data` and return its replies, with retries while the deadline allows them."""
         began = now = monotonic()
         retries = deadline.retries
-        pool = self._pool
+        pool = pool or self._pool
         permit = await pool.acquire_permit(deadline)
         try:
             while True:
                 try:
-                    return await self._attempt(data, count, deadline, on_reply, now)
+                    return await self._attempt(data, count, deadline, on_reply, pool, now)
                 except StoreUnavailableError:
                     retries -= 1
                     if retries < 0 or not deadline.allows_retry(began):
@@ -116,9 +129,14 @@ class AsyncRedisStore(AsyncOnlineStore):
             permit.release()
 
     async def _attempt(
-        self, data: bytes, count: int, deadline: Deadline, on_reply: OnReply, now: float
+        self,
+        data: bytes,
+        count: int,
+        deadline: Deadline,
+        on_reply: OnReply,
+        pool: AsyncPool,
+        now: float,
     ) -> list[Any]:
-        pool = self._pool
         connection = pool.get_idle(now) or await pool.get(deadline, now)
         pool.round_trips += 1
         timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s

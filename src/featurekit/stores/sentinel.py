@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
 from featurekit.stores.connect import connect, connect_deadline
-from featurekit.stores.connection import ROLE, Connection, OnReply
+from featurekit.stores.connection import ROLE, Connection
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool import Pool
@@ -112,19 +109,10 @@ class SentinelStore(RedisStore):
     def __init__(self, url: StoreUrl) -> None:
         sentinels = Sentinels(url)
         primary = SentinelPool(url, sentinels)
-        super().__init__(url, primary)
+        from_replicas = url.read_from == REPLICA
+        replicas = ReplicaPool(url, sentinels, primary) if from_replicas else None
+        super().__init__(url, primary, replicas)
         self._tracker = primary.tracker
-        self._replicas = (
-            RedisStore(url, ReplicaPool(url, sentinels, primary))
-            if url.read_from == REPLICA
-            else None
-        )
-
-    @property
-    @override
-    def connection_stats(self) -> ConnectionStats:
-        stats = super().connection_stats
-        return stats + self._replicas.connection_stats if self._replicas is not None else stats
 
     @property
     def server(self) -> StoreUrl:
@@ -138,27 +126,3 @@ class SentinelStore(RedisStore):
         if server is self.url:
             return str(self.url)
         return f"{self.url}, whose primary is {server.address}"
-
-    @override
-    def read(
-        self,
-        keys: Sequence[bytes],
-        requests: Sequence[bytes],
-        on_reply: OnReply = None,
-        *,
-        replies_per_request: int = 1,
-        options: ReadOptions = DEFAULT_READ_OPTIONS,
-    ) -> list[Any]:
-        if self._replicas is None:
-            return super().read(
-                keys, requests, on_reply, replies_per_request=replies_per_request, options=options
-            )
-        return self._replicas.read(
-            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
-        )
-
-    @override
-    def close(self) -> None:
-        super().close()
-        if self._replicas is not None:
-            self._replicas.close()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import DEFAULT_READ_OPTIONS, ConnectionStats, ReadOptions
 from featurekit.store_options import REPLICA
 from featurekit.stores.connect import connect_async, connect_deadline
-from featurekit.stores.connection import ROLE, AsyncConnection, OnReply
+from featurekit.stores.connection import ROLE, AsyncConnection
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import check_primary, connect_error
 from featurekit.stores.pool_async import AsyncPool
@@ -111,19 +108,10 @@ class AsyncSentinelStore(AsyncRedisStore):
     def __init__(self, url: StoreUrl) -> None:
         sentinels = Sentinels(url)
         primary = AsyncSentinelPool(url, sentinels)
-        super().__init__(url, primary)
+        from_replicas = url.read_from == REPLICA
+        replicas = AsyncReplicaPool(url, sentinels, primary) if from_replicas else None
+        super().__init__(url, primary, replicas)
         self._tracker = primary.tracker
-        self._replicas = (
-            AsyncRedisStore(url, AsyncReplicaPool(url, sentinels, primary))
-            if url.read_from == REPLICA
-            else None
-        )
-
-    @property
-    @override
-    def connection_stats(self) -> ConnectionStats:
-        stats = super().connection_stats
-        return stats + self._replicas.connection_stats if self._replicas is not None else stats
 
     @property
     def server(self) -> StoreUrl:
@@ -137,27 +125,3 @@ class AsyncSentinelStore(AsyncRedisStore):
         if server is self.url:
             return str(self.url)
         return f"{self.url}, whose primary is {server.address}"
-
-    @override
-    async def read(
-        self,
-        keys: Sequence[bytes],
-        requests: Sequence[bytes],
-        on_reply: OnReply = None,
-        *,
-        replies_per_request: int = 1,
-        options: ReadOptions = DEFAULT_READ_OPTIONS,
-    ) -> list[Any]:
-        if self._replicas is None:
-            return await super().read(
-                keys, requests, on_reply, replies_per_request=replies_per_request, options=options
-            )
-        return await self._replicas.read(
-            keys, requests, on_reply, replies_per_request=replies_per_request, options=options
-        )
-
-    @override
-    async def close(self) -> None:
-        await super().close()
-        if self._replicas is not None:
-            await self._replicas.close()
