@@ -207,6 +207,14 @@ def test_the_event_time_outlives_values_with_a_ttl_of_their_own(
     assert stored(server, KEY)[b"@session"] == b"%d" % now_ms
 
 
+def test_the_event_time_expires_with_the_values_of_an_event_that_replaces_all(
+    writer: StreamWriter, server: Server, now_ms: int
+) -> None:
+    writer.write("u1", {"score": 0.5}, ttl=timedelta(hours=1), event_timestamp=now_ms - MINUTE)
+    writer.write("u1", {"step": 2, "score": None, "page": "a"}, event_timestamp=now_ms)
+    assert near(ttl_ms(server, KEY, "@session"), 15 * MINUTE)
+
+
 def test_an_event_further_ahead_than_max_ahead_is_refused(
     writer: StreamWriter, server: Server, now_ms: int
 ) -> None:

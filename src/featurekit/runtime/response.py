@@ -11,6 +11,7 @@ from typing_extensions import override
 from featurekit.errors import MissingExtraError, ValueRefusedError
 from featurekit.lower.read import (
     PRESENT,
+    Cell,
     Cells,
     PartialRow,
     absent_status,
@@ -150,16 +151,30 @@ class OnlineResponse:
     @property
     def found(self) -> list[bool]:
         """For each row, whether each of its entities has a requested feature stored, even if stale."""
-        spans = self._schema.spans.values()
-        return [all(any_stored(row[-1], span) for span in spans) for row in self._rows]
+        first, *others = map(self._found_in, self._schema.spans.values())
+        return [all(each) for each in zip(first, *others, strict=True)] if others else first
 
     @property
     def found_by(self) -> dict[str, list[bool]]:
         """Maps each entity to `n` booleans: whether any of its requested features is stored."""
-        return {
-            name: [any_stored(row[-1], span) for row in self._rows]
-            for name, span in self._schema.spans.items()
-        }
+        return {name: self._found_in(span) for name, span in self._schema.spans.items()}
+
+    def _found_in(self, span: tuple[int, int]) -> list[bool]:
+        """Return for each row whether a range of its cells has a stored value."""
+        start, end = span
+        # One comparison of lists is faster than a look at each cell. One entity has all the cells.
+        absent: list[Cell] = [None] * (end - start)
+        if len(self._schema.spans) == 1:
+            return [
+                cells != absent if type(cells := row[-1]) is list else any_stored(cells, span)
+                for row in self._rows
+            ]
+        return [
+            cells[start:end] != absent
+            if type(cells := row[-1]) is list
+            else any_stored(cells, span)
+            for row in self._rows
+        ]
 
     @property
     def errors(self) -> dict[int, str]:

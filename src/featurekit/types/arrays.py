@@ -73,8 +73,7 @@ class ArrayCodec(Codec):
             raise ValueError(f"{short_repr(data)} is not {self.noun}")
         if json_type is float and not all(map(math.isfinite, items)):
             raise ValueError(f"{short_repr(data)} has a number that is not finite")
-        if b"\\u" in data:
-            check_surrogates(data, items)
+        check_surrogates(data, items)
         if self.element.json_ready and not self.element.is_integer:
             return items
         return [self.element.from_json(item) for item in items]

@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -32,14 +32,20 @@ def _finite(text: str) -> float:
     return number
 
 
+_BACKSLASH = 0x5C  # as a number, because `in` is slow for a byte in bytes
+
+_SHORT = 400
+"""Bytes up to which the numbers of a text are too few to search it first."""
+
 _FEW_FLOATS = 16
 _BYTES_PER_FLOAT = 50
 _LONG_EXPONENT = re.compile(rb"e\+?[0-9]{3}")
 _BLOCK = 100
 """A number with a shorter exponent is within float64 unless it has over 200 digits: a whole block."""
 
-_load_finite = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
-load_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_FINITE: Any = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_PLAIN: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+load_json = _PLAIN.decode
 load_json_floats = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float).decode
 
 
@@ -83,15 +89,21 @@ class JsonCodec(Codec):
 
     @override
     def decode(self, data: bytes) -> object:
-        load = _load_finite if _may_overflow(data) else load_json
+        decoder, text = _FINITE if _may_overflow(data) else _PLAIN, data.decode()
+        value: object = None
         try:
-            value: object = load(data.decode())
+            # `decode` searches for white space first, which takes longer than to read a short value.
+            try:
+                value, end = decoder.scan_once(text, 0)
+            except StopIteration:
+                end = -1
+            if end != len(text):
+                value = decoder.decode(text)
         except RecursionError:
             raise ValueError(f"JSON has more than {MAX_DEPTH} levels of nesting") from None
         if value is None:
             raise ValueError("null is not a value")
-        if b"\\u" in data:
-            check_surrogates(data, value)
+        check_surrogates(data, value)
         return value
 
     @override
@@ -133,18 +145,19 @@ class JsonCodec(Codec):
 
 def check_surrogates(data: bytes, value: object) -> None:
     """Raise `ValueError` if the JSON value of stored bytes contains half of a surrogate pair."""
-    if b"\\ud" in data or b"\\uD" in data:
+    if _BACKSLASH in data and (b"\\ud" in data or b"\\uD" in data):
         dump_json(value).encode()
 
 
 def _may_overflow(data: bytes) -> bool:
     """Return whether to check each number of a JSON text, because one may be outside float64.
 
-    Python reads `1e400` as infinity. To check each number doubles the time of a long list, so the
-    text is searched first if much of it is fractions.
+    Python reads `1e400` as infinity. To check each number takes as long as to read it, so a long text
+    is searched first if much of it is fractions.
     """
     return (
-        data.count(b".") <= _FEW_FLOATS + len(data) // _BYTES_PER_FLOAT
+        len(data) <= _SHORT
+        or data.count(b".") <= _FEW_FLOATS + len(data) // _BYTES_PER_FLOAT
         or b"E" in data
         or _LONG_EXPONENT.search(data) is not None
         or any(data[i : i + _BLOCK].isdigit() for i in range(0, len(data), _BLOCK))
