@@ -28,7 +28,6 @@ from featurekit.lower.scripts import BAD_EVENT_TIME, EVENT
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
-    hsetex_flag,
     row_command,
     set_commands,
     transaction,
@@ -227,7 +226,7 @@ def event_time_write_group(view: ViewPlan, dialect: Dialect) -> TimedEventFuncti
     ttls_ms = {field.name: field.ttl_ms for field in view.fields}
     event_time_field = f"{view.event_time_field}".encode()
     longest_ttl_ms = max([view.ttl_ms, *ttls_ms.values()])
-    flag = hsetex_flag(hsetex=dialect.hsetex)
+    partial_mode, whole_mode = (b"1", b"3") if dialect.hsetex else (b"0", b"2")
 
     def write_group(
         key: bytes, values: Mapping[str, object], ttl_ms: int, event_ms: int, now_ms: int
@@ -251,7 +250,8 @@ def event_time_write_group(view: ViewPlan, dialect: Dialect) -> TimedEventFuncti
                 deletes.append(name.encode())
         if not has_effect:
             return None
-        head = (EVENT.sha, b"1", key, event_time_field, time, flag, b"%d" % len(groups))
+        mode = whole_mode if len(encoded) == len(ttls_ms) else partial_mode
+        head = (EVENT.sha, b"1", key, event_time_field, time, mode, b"%d" % len(groups))
         arguments: list[bytes] = []
         for deadline, pairs in groups.items():
             arguments += [b"%d" % deadline, b"%d" % (len(pairs) // 2), *pairs]

@@ -55,14 +55,17 @@ end
 
 EVENT = Script(
     b"""
-local key, clock, time, hsetex = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
+local key, clock, time, mode = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local hsetex = mode == '1' or mode == '3'
 local seen, kept = redis.call('HGET', key, clock), 0
 if seen then
   if #seen > 15 or not string.find(seen, '^%d+$') then
     return redis.error_reply('BADTIME field ' .. clock .. ' holds no event time; delete the field')
   end
   if tonumber(seen) > tonumber(time) then return 0 end
-  kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
+  if mode == '0' or mode == '1' then
+    kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
+  end
 end
 """
     + _ASK
@@ -98,10 +101,12 @@ return 1
 )
 """Writes an event ordered by its time; returns 0 if a newer event was written before, else 1.
 
-KEYS: the hash. ARGV: the event time field, the event time, whether the server has HSETEX, the number
-of groups; for each group its deadline, its size and its pairs; then the fields to delete. The event
-time is a pair of the first group. It keeps a later deadline that it has: values with that deadline
-may still be live."""
+KEYS: the hash. ARGV: the event time field, the event time, the mode, the number of groups; for each
+group its deadline, its size and its pairs; then the fields to delete. The mode is 1 if the server has
+HSETEX, plus 2 if the event sets or deletes all fields of the view.
+
+The event time is a pair of the first group. It keeps a later deadline that it has, since values with
+that deadline may still be live, unless the event replaces all of them."""
 
 _ROW = (
     _ASK

@@ -170,11 +170,6 @@ def expiry_argument(*, hsetex: bool, absolute: bool) -> bytes:
     return b"HPEXPIREAT" if absolute else b"HPEXPIRE"
 
 
-def hsetex_flag(*, hsetex: bool) -> bytes:
-    """Return the argument of scripts that says whether the server has `HSETEX`."""
-    return b"1" if hsetex else b"0"
-
-
 def transaction(group: WriteGroup) -> bytes:
     """Return a write group between `MULTI` and `EXEC`.
 
