@@ -243,6 +243,11 @@ class ViewPlan:
         declared = self.stream.event_timestamp_field if self.stream else None
         return declared or (EVENT_TIMESTAMP if self.ordering == "event_time" else None)
 
+    @property
+    def longest_ttl_ms(self) -> int:
+        """How long the longest-lived values of one write live."""
+        return max((field.ttl_ms or self.ttl_ms for field in self.fields), default=self.ttl_ms)
+
     def field(self, name: str) -> FieldPlan:
         """Return a field by name.
 

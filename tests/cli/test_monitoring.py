@@ -67,12 +67,30 @@ def test_inspect_marks_what_no_view_declares(filled: Path, valkey: Server) -> No
     assert "stray" in run("inspect", "user", "u0001").stdout
 
 
-def test_status_shows_which_views_are_late(folder: Path) -> None:
+def test_status_shows_the_state_of_each_view(folder: Path) -> None:
     run("apply")
-    assert table_cells(run("status").stdout)[2][-1] == "late"
+    assert table_cells(run("status").stdout)[2][-1] == "never"
     run("materialize")
     assert table_cells(run("status").stdout)[2][-1] == "on time"
-    assert [state["late"] for state in run_json("status")] == [False, False]
+    assert [state["state"] for state in run_json("status")] == ["never", "on time"]
+
+
+def test_status_check_and_doctor_strict_fail_unless_all_views_are_on_time(folder: Path) -> None:
+    run("apply")
+    run("materialize")
+    for command in (("status", "--check"), ("doctor", "--strict")):
+        assert run(*command).exit_code == 1, command
+        assert "user_activity" in run(*command).stdout
+        assert run(*command, "--json").exit_code == 1
+    assert run("status").exit_code == run("doctor").exit_code == 0
+    assert run("status", "user_profile", "--check").exit_code == 0
+    assert run("status", "user_activity", "--check").exit_code == 1
+    assert run("status", "nothing", "--check").exit_code == 1
+    run("stream", "push", "user_activity", stdin='{"user_id": "u0001", "tx_count_5m": 1}')
+    for command in (("status", "--check"), ("doctor", "--strict")):
+        result = run(*command)
+        assert result.exit_code == 0, result.stdout
+    assert run("status", "--chekc").exit_code == 2
 
 
 def test_list_shows_the_last_loads_and_applies(folder: Path) -> None:
@@ -106,10 +124,11 @@ def test_status_shows_running_workers(folder: Path, valkey: Server) -> None:
                 "user_activity",
                 0,
             )
-            assert table_cells(run("status").stdout)[-1][:2] == ["w1", "user_activity"]
+            assert ["w1", "user_activity"] in [r[:2] for r in table_cells(run("status").stdout)]
 
 
 def test_doctor_finds_nothing_wrong_with_a_sound_store(filled: Path) -> None:
+    run("stream", "push", "user_activity", stdin='{"user_id": "u0001", "tx_count_5m": 1}')
     findings = run_json("doctor")
     assert findings["ok"]
     assert {finding["level"] for finding in findings["findings"]} == {"ok"}

@@ -70,9 +70,8 @@ def test_maintenance_covers_all_shards(shop: FeatureStore, cluster: Cluster) -> 
     assert shop.inspect("user", "u7").fields[0].value == 7
     states = {state.view: state for state in shop.status()}
     assert states["profile"].rows == 300
-    stream = states["activity"].stream
-    assert stream is not None
-    assert (stream.sampled, stream.live_share) == (300, 0.1)
+    activity = states["activity"]
+    assert (activity.sampled, activity.live_share, activity.state) == (300, 0.1, "on time")
     assert {finding.level for finding in shop.doctor()} == {"ok", "warn"}
     messages = {finding.subject: finding.message for finding in shop.doctor()}
     assert "a cluster of 3 primaries" in messages["server"]

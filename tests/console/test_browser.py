@@ -45,7 +45,9 @@ def test_the_overview_follows_the_store(browser: Browser, url: str, valkey: Serv
         profile = page.get_by_role("row").filter(has_text="profile").first
         expect(profile).to_contain_text("100% of 3")
         needs = page.get_by_role("region", name="Needs attention")
-        expect(needs.get_by_role("listitem")).to_have_text(["scores was never loaded."])
+        expect(needs.get_by_role("listitem")).to_have_text(
+            ["scores is never written: never loaded."]
+        )
         with valkey.client() as other:
             other.delete("fs:user:u2")
         shows(page, "user", "2")

@@ -189,7 +189,7 @@ def test_a_load_that_rejects_all_rows_shows_as_failed(store: FeatureStore) -> No
     [status] = [each for each in store.status() if each.view == "first"]
     assert (report.rows_written, status.rejected) == (0, 2)
     assert status.error == "no row was written: 2 of 2 were rejected"
-    assert status.late
+    assert status.state == "never"
     assert status.newest_event_ms == 2000
 
 

@@ -186,30 +186,31 @@ def test_events_of_a_worker_are_counted_and_its_dead_letters(
     assert (events.written, events.rejected, events.dead_letters) == (1, 3, 3)
 
 
-def test_a_snapshot_contains_the_age_of_each_view(shop: FeatureStore) -> None:
+def test_a_snapshot_contains_the_state_of_each_view(shop: FeatureStore) -> None:
     told = shop.metrics().views
-    assert {name: view.late for name, view in told.items() if view.kind == "batch"} == {
-        "profile": False, "scores": True, "shop": True, "delays": True
+    assert {name: view.state for name, view in told.items() if view.kind == "batch"} == {
+        "profile": "on time", "scores": "never", "shop": "never", "delays": "never"
     }  # fmt: skip
+    assert shop.metrics(views=False).views == {}
     assert 0 <= (told["profile"].age_ms or -1) < 10_000
     assert (told["profile"].refresh_ms, told["shop"].age_ms) == (12 * 3600 * 1000, None)
 
 
-def test_a_snapshot_omits_the_ages_if_the_store_does_not_reply(
+def test_a_snapshot_omits_the_states_if_the_store_does_not_reply(
     valkey: Server, tmp_path: Path
 ) -> None:
     url = f"{valkey.url}?timeout=100ms&retries=0"
     with applied(tmp_path, url, registry="online") as store, valkey.client() as client:
-        store.write_batch("profile", {"u1": {}})
-        assert not store.metrics().views["profile"].late
+        store.write_batch("profile", {"u1": {"country": "NO"}})
+        assert store.metrics().views["profile"].state == "on time"
         client.client_pause(700)
         assert store.metrics().views == {}
 
 
 def test_a_snapshot_contains_connection_statistics(shop: FeatureStore) -> None:
-    before = shop.metrics().store.round_trips
+    before = shop.metrics(views=False).store.round_trips
     shop.get_online_features(FEATURES, {"user_id": ["u1", "u2"]})
-    told = shop.metrics().store
+    told = shop.metrics(views=False).store
     assert (told.round_trips - before, told.retries, told.in_use) == (1, 0, 0)
     assert told.open == told.connects >= 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from featurekit.ports import ConnectionStats
 from featurekit.runtime.counters import AtomicCounter
-from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewAge
+from featurekit.runtime.metrics import BOUNDS_S, Histogram, Metrics, ViewMetrics
 
 
 def test_a_quantile_is_the_bound_that_this_share_of_calls_stayed_within() -> None:
@@ -23,14 +23,12 @@ def test_an_atomic_counter_counts_up_and_starts_again() -> None:
     assert counter.value == 1
 
 
-def test_of_two_ages_of_a_view_the_smaller_one_counts() -> None:
-    old, young, never = (
-        Metrics(views={"v": ViewAge("batch", 1000, age, late)})
-        for age, late in ((5000, True), (10, False), (None, True))
+def test_of_two_states_of_a_view_the_first_counts() -> None:
+    late, on_time = (
+        Metrics(views={"v": ViewMetrics("batch", s, 1000)}) for s in ("late", "on time")
     )
-    for one, other in ((old, young), (young, never), (never, young)):
-        assert (one + other).views == young.views
-    assert (old + Metrics()).views == old.views
+    assert (late + on_time).views == late.views
+    assert (late + Metrics()).views == (Metrics() + late).views == late.views
 
 
 def test_connection_stats_of_two_stores_add_up() -> None:

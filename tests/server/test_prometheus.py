@@ -14,7 +14,7 @@ from featurekit.runtime.metrics import (
     LoadMetrics,
     Metrics,
     ReadMetrics,
-    ViewAge,
+    ViewMetrics,
 )
 from featurekit.server.prometheus import MetricsCollector, exposition
 
@@ -25,9 +25,18 @@ METRICS = Metrics(
     events={"w": EventMetrics(10, 1, 2, 3, 3)},
     loads={"v": LoadMetrics(1, 1, 100, 5, 2.5, 4)},
     views={
-        "v": ViewAge("batch", 60_000, 1500, late=False),
-        "new": ViewAge("batch", 60_000, None, late=True),
-        "w": ViewAge("stream", 1000, None, late=False),
+        "v": ViewMetrics("batch", "failed", 60_000, 1500, 500, 2.5, 100, 5, 0.5),
+        "new": ViewMetrics("batch", "never", 60_000),
+        "w": ViewMetrics(
+            "stream",
+            "silent",
+            1000,
+            live_share=0.25,
+            newest_event_age_ms=2500,
+            lag=7,
+            dead_letters=3,
+            workers=0,
+        ),
     },
 )
 
@@ -64,8 +73,21 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_refresh_seconds", (("view", "v"),)): 60,
     ("featurekit_refresh_seconds", (("view", "new"),)): 60,
     ("featurekit_refresh_seconds", (("view", "w"),)): 1,
-    ("featurekit_view_late", (("view", "v"),)): 0,
-    ("featurekit_view_late", (("view", "new"),)): 1,
+    ("featurekit_last_load_age_seconds", (("view", "v"),)): 0.5,
+    ("featurekit_last_load_seconds", (("view", "v"),)): 2.5,
+    ("featurekit_last_load_rows", (("outcome", "written"), ("view", "v"))): 100,
+    ("featurekit_last_load_rows", (("outcome", "rejected"), ("view", "v"))): 5,
+    ("featurekit_live_share", (("view", "v"),)): 0.5,
+    ("featurekit_live_share", (("view", "w"),)): 0.25,
+    ("featurekit_newest_event_age_seconds", (("view", "w"),)): 2.5,
+    ("featurekit_stream_lag", (("view", "w"),)): 7,
+    ("featurekit_stored_dead_letters", (("view", "w"),)): 3,
+    ("featurekit_workers", (("view", "w"),)): 0,
+    **{
+        ("featurekit_view_state", (("state", state), ("view", view))): int(state == current)
+        for view, current in (("v", "failed"), ("new", "never"), ("w", "silent"))
+        for state in ("never", "expired", "failed", "silent", "late", "on time")
+    },
 }
 
 

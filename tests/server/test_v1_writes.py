@@ -169,7 +169,7 @@ def test_the_status_contains_each_view(client: TestClient) -> None:
     result = client.get("/v1/status").json()
     assert result["registry_error"] == ""
     states = {state["view"]: state for state in result["views"]}
-    assert states["profile"]["late"] is True
+    assert (states["profile"]["state"], states["profile"]["reason"]) == ("never", "never loaded")
     assert states["activity"]["kind"] == "stream"
 
 

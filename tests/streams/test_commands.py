@@ -198,11 +198,12 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
     states = {state["view"]: state["stream"] for state in run_json("status")}
     assert states["profile"] is None
     assert states["activity"] == {
-        "sampled": 0,
-        "live_share": None,
         "newest_ttl_ms": None,
         "oldest_ttl_ms": None,
+        "newest_age_ms": None,
         "lag": None,
+        "dead_letters": 0,
+        "workers": 0,
     }
     store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(10)})
     writer = store.stream_writer("activity")
@@ -211,10 +212,15 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
     with valkey.client() as client:
         client.xadd("activity-events", {"user_id": "u1", "count": 1})
         client.xgroup_create("activity-events", "shop-activity", "0")
-    activity = {state["view"]: state["stream"] for state in run_json("status")}["activity"]
-    assert (activity["sampled"], activity["live_share"], activity["lag"]) == (10, 0.2, 1)
-    assert 290_000 < activity["newest_ttl_ms"] <= 300_000
-    assert 50_000 < activity["oldest_ttl_ms"] <= 60_000
+    activity = {state["view"]: state for state in run_json("status")}["activity"]
+    stream = activity["stream"]
+    assert (activity["sampled"], activity["live_share"], stream["lag"]) == (10, 0.2, 1)
+    assert (activity["state"], activity["reason"]) == (
+        "silent",
+        "1 unread events and no running worker",
+    )
+    assert 290_000 < stream["newest_ttl_ms"] <= 300_000
+    assert 50_000 < stream["oldest_ttl_ms"] <= 60_000
     shown = table_cells(run("status").stdout)
     assert [row[:3] for row in shown if row[0] == "activity"][-1] == ["activity", "20%", "10"]
 
@@ -222,3 +228,4 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
 def test_status_works_without_a_reachable_store(tmp_path: Path) -> None:
     with repository(tmp_path, "unix:///nowhere/s") as store:
         assert [state.stream for state in store.status()] == [None] * 4
+        assert {state.state for state in store.status()} == {"never", "silent"}

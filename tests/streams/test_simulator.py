@@ -36,8 +36,11 @@ def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
         features = ["user_activity"]
         rows = store.get_online_features(features, {"user_id": users}).to_rows()
         assert all(row["last_login_ts"] and row["session_country"] for row in rows)
-        [stream] = [state.stream for state in store.status() if state.stream]
-    assert (stream.live_share, stream.sampled, stream.lag) == (1.0, 1000, 0)
+        [state] = [each for each in store.status() if each.kind == "stream"]
+    stream = state.stream
+    assert stream is not None
+    assert (state.live_share, state.sampled, stream.lag) == (1.0, 1000, 0)
+    assert (state.state, state.reason) == ("on time", "")
     assert stream.newest_ttl_ms is not None
     assert 840_000 < stream.newest_ttl_ms <= 900_000
     shown = table_cells(featurekit(example, "status"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -11,7 +12,7 @@ from typing import Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.errors import Problem, RegistryError, StoreError
+from featurekit.errors import Problem, RegistryError, StoreError, StoreUnavailableError
 from featurekit.loader import find_repo, load_repo
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
@@ -21,15 +22,12 @@ from featurekit.repo.diagnostics import (
     CheckResult,
     Diagnostics,
     Inspection,
+    Observation,
     ViewStatus,
     inspect_entity,
     run_checks,
 )
-from featurekit.repo.diagnostics.view_status import (
-    view_ages,
-    view_statuses,
-    with_stream_freshness,
-)
+from featurekit.repo.diagnostics.view_status import view_metrics, view_statuses
 from featurekit.repo.history import ApplyRecord, LoadRecord
 from featurekit.repo.json_rows import RowWriter
 from featurekit.repo.materialization import Materializer, OnBadRow, delete_entities
@@ -408,26 +406,32 @@ class FeatureStore(BatchLoads):
         """Return everything that is stored for one entity, declared or not. Not for serving."""
         return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
 
-    def status(self, *, streams: bool = True) -> list[ViewStatus]:
-        """Return the last load, age and lateness of each view, and how fresh stream views are.
+    def status(self, observation: Observation | None = None) -> list[ViewStatus]:
+        """Return the state of each view, from the history of loads and a sample of the store.
 
         Args:
-            streams: Read the freshness of stream views from the store.
+            observation: A recent result of `diagnostics.observe()`; read now by default.
         """
-        statuses = view_statuses(
-            self.compiled, self._registry_store.history, self._handle.now_ms()
-        )
-        if not streams:
-            return statuses
-        return with_stream_freshness(statuses, self.compiled, self._handle.store, self.streams.lag)
+        plan = self.compiled
+        loads = self._registry_store.history.last_loads([view.name for view in plan.views])
+        if observation is None:
+            with suppress(StoreUnavailableError):
+                observation = self.diagnostics.observe()
+        return view_statuses(plan, loads, observation, self._handle.now_ms())
 
-    def metrics(self) -> Metrics:
-        """Return what this process has read and written through this store, and the views' ages.
+    def metrics(self, *, views: bool = True) -> Metrics:
+        """Return what this process has read and written through this store, and the views' states.
 
-        The ages come from the history of loads, and are left out if it cannot be read.
+        Args:
+            views: Read the states of views, as `status` does. Left out if the history of loads or
+                the registry cannot be read.
         """
-        ages = view_ages(self._registry, self._registry_store.history, self._handle.now_ms())
-        return replace(self._counters.snapshot(), store=self._handle.connection_stats, views=ages)
+        states = {}
+        if views:
+            with suppress(RegistryError, StoreError):
+                states = view_metrics(self.status(), self._handle.now_ms())
+        stats = self._handle.connection_stats
+        return replace(self._counters.snapshot(), store=stats, views=states)
 
     metrics_async = asyncio_form(metrics)
 

@@ -2,7 +2,8 @@
 
 All workers of a project share one hash, under a key that no entity can have. Each worker has one
 field, which holds its status as JSON and expires 10 seconds after the last heartbeat. A worker that
-stops deletes its field; the field of a worker that dies expires.
+stops deletes its field; the field of a worker that dies expires. A second hash, which does not expire,
+holds when workers last wrote each view, so that a view that fell silent differs from a new one.
 """
 
 from __future__ import annotations
@@ -106,6 +107,11 @@ def heartbeats_key(project: str) -> bytes:
     return f"featurekit:{{{project}}}:workers".encode()
 
 
+def last_writes_key(project: str) -> bytes:
+    """Return the key of the hash that holds when workers last wrote each view."""
+    return f"featurekit:{{{project}}}:last_writes".encode()
+
+
 def read_workers(store: OnlineStore, project: str) -> list[WorkerStatus]:
     """Return the running workers, sorted by view and name.
 
@@ -121,6 +127,19 @@ def read_workers(store: OnlineStore, project: str) -> list[WorkerStatus]:
     now = now_ms()
     aged = [replace(s, age_ms=max(0, now - s.at_ms)) for s in statuses if s is not None]
     return sorted(aged, key=lambda status: (status.view, status.name))
+
+
+def read_last_writes(store: OnlineStore, project: str) -> dict[str, int]:
+    """Return when workers last wrote each stream view, in milliseconds since the epoch.
+
+    Raises:
+        StoreError: The store is away.
+    """
+    key = last_writes_key(project)
+    reply = store.read([key], [command(b"HGETALL", key)])[0]
+    pairs = reply if isinstance(reply, list) else []
+    times = zip(pairs[::2], pairs[1::2], strict=True)
+    return {view.decode(): int(time_) for view, time_ in times if time_.isdigit()}
 
 
 def _decode_status(data: bytes) -> WorkerStatus | None:
@@ -162,6 +181,8 @@ class Heartbeats:
     ) -> None:
         self._store = store
         self._key = heartbeats_key(project)
+        self._last_writes_key = last_writes_key(project)
+        self._written: dict[str, int] = {}  # events written by view, at the last heartbeat
         self._workers = {f"{worker.view}@{name}".encode(): worker for worker in workers}
         self._identity = {"name": name, "host": socket.gethostname(), "pid": os.getpid()}
         self._previous: dict[bytes, tuple[float, int]] = {}  # (time, events read) by field
@@ -185,6 +206,7 @@ class Heartbeats:
             permitted = self._send_all()
         if permitted:
             with suppress(StoreError):
+                self._send_last_writes()
                 self._send(command(b"HDEL", self._key, *self._workers), 1)
 
     def _send_all(self) -> bool:
@@ -194,9 +216,20 @@ class Heartbeats:
             for name, worker in self._workers.items()
         ]
         try:
+            self._send_last_writes()
             return self._send(*_set_commands(self._key, items, self._store.capabilities))
         except StoreError:
             return True
+
+    def _send_last_writes(self) -> None:
+        """Store the time for each view that was written since the last heartbeat."""
+        written = {w.view: w.snapshot().written for w in self._workers.values()}
+        changed = [v for v, n in written.items() if n > self._written.get(v, 0)]
+        self._written = written
+        if changed:
+            pairs = [part for view in changed for part in (view.encode(), b"%d" % now_ms())]
+            key = self._last_writes_key
+            self._store.run([key], [command(b"HSET", key, *pairs)])
 
     def _send(self, data: bytes, replies: int) -> bool:
         error = first_error(self._store.run([self._key], [data], replies))

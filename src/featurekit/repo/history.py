@@ -55,6 +55,8 @@ class LoadRecord:
         newest_written_ms: The newest event time that loads of the view wrote, this load included;
             `None` if not known. A load of older rows is refused.
         corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.
+        expires_ms: When the last of the values expires that successful loads wrote, this load included;
+            0 if none was written, `None` if not known.
     """
 
     view: str
@@ -76,6 +78,7 @@ class LoadRecord:
     newest_event_ms: int | None = None
     newest_written_ms: int | None = None
     corrects_ms: int | None = None
+    expires_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,9 +287,9 @@ class Materializer:
 
     def _load_record(self, report: MaterializeReport, error: str) -> LoadRecord:
         ended_ms = good_ms = now_ms()
+        before = self.history.last_loads([report.view]).get(report.view, LoadRecord(report.view))
         if error or (report.rows_rejected and not report.rows_written):
-            before = self.history.last_loads([report.view]).get(report.view)
-            good_ms = before.good_ms if before else 0
+            good_ms = before.good_ms
         return LoadRecord(
             view=report.view,
             started_ms=report.started_ms,
@@ -308,11 +308,22 @@ class Materializer:
             window_start_ms=report.window_start_ms,
             window_end_ms=report.window_end_ms,
             newest_event_ms=report.newest_event_ms,
-            newest_written_ms=self._newest_after(report),
             corrects_ms=report.corrects_ms,
+            newest_written_ms=self._newest_after(report, before),
+            expires_ms=self._expires_ms(report, before, ended_ms, failed=good_ms != ended_ms),
         )
 
-    def _newest_after(self, report: MaterializeReport) -> int | None:
+    def _expires_ms(
+        self, report: MaterializeReport, before: LoadRecord, ended_ms: int, *, failed: bool
+    ) -> int | None:
+        """Return when the last of the view's values expires, after a load that ended at `ended_ms`."""
+        before_ms = before.expires_ms if before.good_ms else 0
+        if failed or not report.rows_written:
+            return before_ms
+        own_ms = ended_ms + self.plan.view(report.view).longest_ttl_ms
+        return max(own_ms, before_ms or 0)
+
+    def _newest_after(self, report: MaterializeReport, before: LoadRecord) -> int | None:
         """Return the newest event time that loads of the view wrote, after this load.
 
         A full load with `allow_older` replaces all values, so that its rows are the newest.
@@ -321,8 +332,8 @@ class Materializer:
         is_full = report.window_start_ms is None and report.window_end_ms is None
         if own_ms is not None and self.allow_older and is_full and not self.missing_only:
             return own_ms
-        before_ms = self._newest_written_ms(report.view)
-        return max((ms for ms in (own_ms, before_ms) if ms is not None), default=None)
+        times_ms = (own_ms, before.newest_written_ms)
+        return max((ms for ms in times_ms if ms is not None), default=None)
 
     def _rejects_path(self, view: ViewPlan) -> Path:
         if self.rejects is not None:

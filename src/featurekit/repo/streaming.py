@@ -14,7 +14,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from featurekit.errors import FeatureKitError, RequestError
+from featurekit.errors import RequestError
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
@@ -209,21 +209,6 @@ class Streaming:
         source = self._open_source(plan, _stream_plan(plan), StreamOptions())
         try:
             return list(source.dead_letters(count)) if count > 0 else []
-        finally:
-            source.close()
-
-    def lag(self, view: ViewPlan) -> int | None:
-        """Return the number of events that a view's workers have not read yet; `None` if unknown.
-
-        Kafka is not queried: its brokers may be away while the store works.
-        """
-        if not isinstance(view.stream, RedisStreamPlan):
-            return None
-        source = self._open_source(view, view.stream, StreamOptions())
-        try:
-            return source.lag()
-        except FeatureKitError:
-            return None
         finally:
             source.close()
 

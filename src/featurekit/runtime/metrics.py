@@ -2,7 +2,7 @@
 
 `FeatureStore.metrics()` returns a `Metrics` snapshot of one process. The snapshots of several
 processes add up with `sum(snapshots, Metrics())`. Durations are in seconds unless the name ends in
-`_ms`. Every number only grows, except the open connections in `store` and the ages in `views`.
+`_ms`. Every number only grows, except the open connections in `store` and the numbers in `views`.
 """
 
 from __future__ import annotations
@@ -148,20 +148,40 @@ class LoadMetrics(_Counts):
 
 
 @dataclass(frozen=True, slots=True)
-class ViewAge:
-    """The age of a view's last successful load by any process, from the load history.
+class ViewMetrics:
+    """The state of one view, from the shared history of loads and a sample of the store.
+
+    `None` means not known, or not applicable to the kind of view.
 
     Attributes:
-        kind: `batch` or `stream`. For a stream view only `refresh_ms` is known.
+        kind: `batch` or `stream`.
+        state: `never`, `expired`, `failed`, `silent`, `late` or `on time`.
         refresh_ms: Expected interval between writes.
-        age_ms: Time since the last successful load; `None` if there was none.
-        late: Whether `age_ms` exceeds `refresh_ms`, or no load has succeeded yet.
+        age_ms: Time since the last successful load by any process.
+        last_load_age_ms: Time since the end of the last load, successful or not.
+        last_load_seconds: Duration of the last load.
+        rows_written: Rows that the last load wrote.
+        rows_rejected: Rows that the last load rejected.
+        live_share: The share of the sampled entities that has a value of the view.
+        newest_event_age_ms: Age of the newest event of a stream view.
+        lag: Events that the workers of a stream view have not read yet.
+        dead_letters: Events in the stream of dead letters.
+        workers: Running workers of a stream view.
     """
 
     kind: str
+    state: str
     refresh_ms: int
-    age_ms: int | None
-    late: bool
+    age_ms: int | None = None
+    last_load_age_ms: int | None = None
+    last_load_seconds: float | None = None
+    rows_written: int | None = None
+    rows_rejected: int | None = None
+    live_share: float | None = None
+    newest_event_age_ms: int | None = None
+    lag: int | None = None
+    dead_letters: int | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +194,7 @@ class Metrics:
         store: Requests, retries and connections of the online store.
         events: By stream view.
         loads: By batch view.
-        views: By view; empty if the load history cannot be read.
+        views: By view; empty if the load history cannot be read, and in a snapshot without views.
     """
 
     reads: Mapping[str, ReadMetrics] = field(default_factory=dict)
@@ -182,23 +202,17 @@ class Metrics:
     store: ConnectionStats = field(default_factory=ConnectionStats)
     events: Mapping[str, EventMetrics] = field(default_factory=dict)
     loads: Mapping[str, LoadMetrics] = field(default_factory=dict)
-    views: Mapping[str, ViewAge] = field(default_factory=dict)
+    views: Mapping[str, ViewMetrics] = field(default_factory=dict)
 
     def __add__(self, other: Metrics) -> Metrics:
-        """Add up two snapshots. Of two ages of one view, the smaller one counts."""
+        """Add up two snapshots. Of two states of one view, the first counts."""
         return Metrics(
             reads=add_counts(self.reads, other.reads),
             features=add_counts(self.features, other.features),
             store=add_counts(self.store, other.store),
             events=add_counts(self.events, other.events),
             loads=add_counts(self.loads, other.loads),
-            views={
-                name: min(
-                    (each.views[name] for each in (self, other) if name in each.views),
-                    key=lambda view: float("inf") if view.age_ms is None else view.age_ms,
-                )
-                for name in {**self.views, **other.views}
-            },
+            views={**other.views, **self.views},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -223,7 +237,7 @@ class Metrics:
             store=ConnectionStats(**data["store"]),
             events={name: EventMetrics(**each) for name, each in data["events"].items()},
             loads={name: LoadMetrics(**each) for name, each in data["loads"].items()},
-            views={name: ViewAge(**each) for name, each in data["views"].items()},
+            views={name: ViewMetrics(**each) for name, each in data["views"].items()},
         )
 
 

@@ -1,16 +1,19 @@
 """`GET /metrics`: the counters of all workers, for Prometheus.
 
 Each worker writes its snapshot to a shared folder once a second, and the worker that is scraped
-adds them up. Snapshots of dead workers are kept, because a counter must not decrease.
+adds them up. Snapshots of dead workers are kept, because a counter must not decrease. The states of
+views are the same for all workers; the one that is scraped reads them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from starlette.requests import Request
@@ -18,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.ports import ConnectionStats
-from featurekit.runtime.metrics import Metrics
+from featurekit.runtime.metrics import Metrics, ViewMetrics
 from featurekit.server.context import ServerContext
 from featurekit.server.prometheus import exposition
 from featurekit.server.registry_reloader import RegistryReloader
@@ -26,6 +29,9 @@ from featurekit.server.request_metrics import HttpMetrics
 from featurekit.server.routing import route
 
 SNAPSHOT_INTERVAL_S = 1.0
+
+VIEWS_INTERVAL_S = 5.0
+"""How long the states of views are kept: they come from a sample of the store."""
 
 Snapshot = tuple[Metrics, HttpMetrics]
 
@@ -41,6 +47,8 @@ class MetricsEndpoint:
     def __init__(self, context: ServerContext, reloader: RegistryReloader) -> None:
         self._context = context
         self._reloader = reloader
+        self._views: Mapping[str, ViewMetrics] = {}
+        self._views_s = -inf
         self._folder = None if context.metrics_dir is None else Path(context.metrics_dir)
 
     def routes(self) -> list[BaseRoute]:
@@ -76,10 +84,17 @@ class MetricsEndpoint:
     def _own_snapshot(self) -> Snapshot:
         reloader = self._reloader
         http = self._context.request_metrics.snapshot(reloader.reloads, stale=bool(reloader.error))
-        return self._context.store.metrics(), http
+        return self._context.store.metrics(views=False), http
+
+    def _current_views(self) -> Mapping[str, ViewMetrics]:
+        """Return the states of the views, at most `VIEWS_INTERVAL_S` old."""
+        if time.monotonic() - self._views_s > VIEWS_INTERVAL_S:
+            self._views, self._views_s = self._context.store.metrics().views, time.monotonic()
+        return self._views
 
     def _total(self) -> Snapshot:
         metrics, http = self._own_snapshot()
+        metrics = replace(metrics, views=self._current_views())
         for other, other_http in self._other_snapshots():
             metrics, http = metrics + other, http + other_http
         return metrics, http

@@ -125,25 +125,66 @@ def _write_families(metrics: Metrics) -> Iterator[Metric]:
     )
 
 
-def _view_families(metrics: Metrics) -> Iterator[Metric]:
-    age = GaugeMetricFamily(
-        "featurekit_materialization_age_seconds",
+_STATES = ("never", "expired", "failed", "silent", "late", "on time")
+
+_VIEW_GAUGES: tuple[tuple[str, str, str, float], ...] = (
+    ("refresh_seconds", "Expected interval between writes.", "refresh_ms", 1000),
+    (
+        "materialization_age_seconds",
         "Time since the last successful load of the view; absent before the first.",
-        labels=["view"],
+        "age_ms",
+        1000,
+    ),
+    (
+        "last_load_age_seconds",
+        "Time since the last load of the view, successful or not.",
+        "last_load_age_ms",
+        1000,
+    ),
+    ("last_load_seconds", "Duration of the last load of the view.", "last_load_seconds", 1),
+    (
+        "live_share",
+        "Share of the sampled entities that has a value of the view.",
+        "live_share",
+        1,
+    ),
+    (
+        "newest_event_age_seconds",
+        "Age of the newest event of a stream view.",
+        "newest_event_age_ms",
+        1000,
+    ),
+    ("stream_lag", "Events that the workers of a stream view have not read yet.", "lag", 1),
+    ("stored_dead_letters", "Events in the stream of dead letters.", "dead_letters", 1),
+    ("workers", "Running workers of a stream view.", "workers", 1),
+)
+"""The gauges of a view: name, description, attribute of `ViewMetrics`, and its units in one of the gauge."""
+
+
+def _view_families(metrics: Metrics) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "featurekit_view_state",
+        "1 for the state that the view is in, else 0.",
+        labels=["view", "state"],
     )
-    refresh = GaugeMetricFamily(
-        "featurekit_refresh_seconds", "Expected interval between writes.", labels=["view"]
-    )
-    late = GaugeMetricFamily(
-        "featurekit_view_late", "1 if a batch view is older than its refresh.", labels=["view"]
+    rows = GaugeMetricFamily(
+        "featurekit_last_load_rows",
+        "Rows of the last load of the view, by outcome.",
+        labels=["view", "outcome"],
     )
     for name, view in metrics.views.items():
-        refresh.add_metric([name], view.refresh_ms / 1000)
-        if view.kind == "batch":
-            late.add_metric([name], int(view.late))
-        if view.age_ms is not None:
-            age.add_metric([name], view.age_ms / 1000)
-    yield from (age, refresh, late)
+        for state in _STATES:
+            states.add_metric([name, state], int(view.state == state))
+        for outcome, count in (("written", view.rows_written), ("rejected", view.rows_rejected)):
+            if count is not None:
+                rows.add_metric([name, outcome], count)
+    yield from (states, rows)
+    for gauge, description, attribute, units in _VIEW_GAUGES:
+        family = GaugeMetricFamily(f"featurekit_{gauge}", description, labels=["view"])
+        for name, view in metrics.views.items():
+            if (value := getattr(view, attribute)) is not None:
+                family.add_metric([name], value / units)
+        yield family
 
 
 def _http_families(http: HttpMetrics) -> Iterator[Metric]:

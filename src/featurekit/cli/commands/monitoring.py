@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import click
+
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import (
     format_age,
@@ -17,49 +19,67 @@ from featurekit.cli.formatting import (
 from featurekit.cli.output import DIM, GREEN, RED, YELLOW, Cell, Styled, print_line, print_table
 from featurekit.errors import StoreError
 from featurekit.repo import FeatureStore
-from featurekit.repo.diagnostics import StreamFreshness, ViewStatus
+from featurekit.repo.diagnostics import StreamFreshness, ViewState, ViewStatus
 from featurekit.repo.heartbeats import WorkerStatus
 
 VIEW_HEADINGS = ("view", "kind", "refresh", "last run", "rows", "took", "state")
-STREAM_HEADINGS = ("stream", "live", "sample", "newest", "oldest", "lag")
+STREAM_HEADINGS = (
+    "stream", "live", "sample", "newest", "oldest", "lag", "dead letters", "workers",
+)  # fmt: skip
 WORKER_HEADINGS = (
     "worker", "view", "events/s", "read", "dropped", "rejected", "lost", "lag", "heartbeat", "",
 )  # fmt: skip
 NOT_AVAILABLE = Styled("-", DIM)
+STATE_STYLES: dict[ViewState, str] = {
+    "never": YELLOW,
+    "expired": RED,
+    "failed": RED,
+    "silent": RED,
+    "late": YELLOW,
+    "on time": GREEN,
+}
 LEVEL_STYLES = {"ok": GREEN, "warn": YELLOW, "fail": f"bold {RED}"}
 
 
 @cli_command("status")
-def status_command(context: CliContext) -> None:
-    """Show when each view was last written, and which views are late.
+@click.argument("views", metavar="[VIEW]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Exit with 1 unless all shown views are on time.")
+def status_command(context: CliContext, views: tuple[str, ...], check: bool) -> int:
+    """Show the state of each view, and when it was last written.
 
-    A batch view is late if no load ended successfully within its `refresh`. For a stream view, the
-    command samples up to 1000 entities and shows the share with live fields, the remaining time to
-    live of the newest and the oldest of these, and the number of unread events. For each running
+    The state is the first of these that holds: `never` written; `expired`: nothing of a batch view
+    is stored any more; `failed`: its last load failed; `silent`: a stream has unread events and no
+    worker, no live value, or no event within twice its `refresh`; `late`: not written within its
+    `refresh`; `on time`. For live values, the command samples up to 1000 entities. For each running
     worker it shows counters since the worker's start.
     """
     with FeatureStore(context.repo) as store:
-        views = store.status()
-        workers = _running_workers(store)
+        for name in views:
+            store.compiled.view(name)
+        statuses = [each for each in store.status() if not views or each.view in views]
+        workers = [w for w in _running_workers(store) if not views or w.view in views]
     if context.json:
         context.print_json(
-            [asdict(v) | {"workers": [w for w in workers if w.view == v.view]} for v in views]
+            [asdict(v) | {"workers": [w for w in workers if w.view == v.view]} for v in statuses]
         )
-        return
-    now_ms = time.time_ns() // 1_000_000
-    _print_views(views, now_ms)
-    streams = [(view.view, view.stream) for view in views if view.stream is not None]
-    if streams:
+    else:
+        _print_status(statuses, workers)
+    return 1 if check and any(each.state != "on time" for each in statuses) else 0
+
+
+def _print_status(statuses: Sequence[ViewStatus], workers: Sequence[WorkerStatus]) -> None:
+    _print_views(statuses, time.time_ns() // 1_000_000)
+    if streams := [_stream_row(view, view.stream) for view in statuses if view.stream is not None]:
         print_line()
-        rows = [_stream_row(*stream) for stream in streams]
-        print_table(STREAM_HEADINGS, rows, right=STREAM_HEADINGS[1:])
+        print_table(STREAM_HEADINGS, streams, right=STREAM_HEADINGS[1:])
     if workers:
         print_line()
         rows = [_worker_row(worker) for worker in workers]
         print_table(WORKER_HEADINGS, rows, right=WORKER_HEADINGS[2:-2])
-    for view in views:
-        if view.error:
-            print_line(Styled(f"{view.view}: ", RED), view.error)
+    if reasons := [view for view in statuses if view.reason]:
+        print_line()
+        for view in reasons:
+            print_line(Styled(f"{view.view}: ", STATE_STYLES[view.state]), view.reason)
 
 
 def _print_views(views: Sequence[ViewStatus], now_ms: int) -> None:
@@ -123,36 +143,34 @@ def _view_row(view: ViewStatus, now_ms: int) -> list[Cell]:
         format_age(age_ms) if view.kind == "batch" else NOT_AVAILABLE,
         format_count(view.rows) if has_run else NOT_AVAILABLE,
         format_seconds(view.seconds) if has_run else NOT_AVAILABLE,
-        _view_state(view),
+        Styled(view.state, STATE_STYLES[view.state]),
     ]
 
 
-def _stream_row(view: str, stream: StreamFreshness) -> list[Cell]:
-    share, newest_ms, oldest_ms = stream.live_share, stream.newest_ttl_ms, stream.oldest_ttl_ms
+def _stream_row(view: ViewStatus, stream: StreamFreshness) -> list[Cell]:
+    newest_ms, oldest_ms = stream.newest_ttl_ms, stream.oldest_ttl_ms
     return [
-        view,
-        NOT_AVAILABLE if share is None else format_percent(share),
-        format_count(stream.sampled),
+        view.view,
+        NOT_AVAILABLE if view.live_share is None else format_percent(view.live_share),
+        format_count(view.sampled or 0),
         NOT_AVAILABLE if newest_ms is None else f"{format_ms(newest_ms)} left",
         NOT_AVAILABLE if oldest_ms is None else f"{format_ms(oldest_ms)} left",
-        NOT_AVAILABLE if stream.lag is None else format_count(stream.lag),
+        *(
+            NOT_AVAILABLE if count is None else format_count(count)
+            for count in (stream.lag, stream.dead_letters, stream.workers)
+        ),
     ]
-
-
-def _view_state(view: ViewStatus) -> Cell:
-    if view.error:
-        return Styled("failed", RED)
-    if view.kind == "stream":
-        return NOT_AVAILABLE
-    return Styled("late", YELLOW) if view.late else Styled("on time", GREEN)
 
 
 @cli_command("doctor")
-def doctor_command(context: CliContext) -> int:
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 after a warning too, as for a view that is late."
+)
+def doctor_command(context: CliContext, strict: bool) -> int:
     """Check the definitions, the store, the registry and stored data.
 
-    Checks the definitions, the server and its settings, the registry, the loads, and a sample of
-    the hashes. Exits with 1 if a check fails.
+    Checks the definitions, the server and its settings, the registry, the state of each view, and a
+    sample of the hashes. Exits with 1 if a check fails.
     """
     with FeatureStore(context.repo) as store:
         findings = store.doctor()
@@ -174,4 +192,4 @@ def doctor_command(context: CliContext) -> int:
                 f"{levels.count(level)} {level}" for level in LEVEL_STYLES if level in levels
             )
         )
-    return 1 if "fail" in levels else 0
+    return 1 if "fail" in levels or (strict and "warn" in levels) else 0

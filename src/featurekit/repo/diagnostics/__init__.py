@@ -8,10 +8,11 @@ from __future__ import annotations
 from featurekit.repo.diagnostics.diagnostics import Diagnostics
 from featurekit.repo.diagnostics.doctor import CheckResult, run_checks
 from featurekit.repo.diagnostics.inspect import InspectedField, Inspection, inspect_entity
+from featurekit.repo.diagnostics.observation import Observation
 from featurekit.repo.diagnostics.overview import EntityCount, Overview, ServerInfo, ViewCount
 from featurekit.repo.diagnostics.sampling import Sample, ids_from_keys
 from featurekit.repo.diagnostics.stream_lag import StreamLag
-from featurekit.repo.diagnostics.view_status import StreamFreshness, ViewStatus
+from featurekit.repo.diagnostics.view_status import StreamFreshness, ViewState, ViewStatus
 
 __all__ = [
     "CheckResult",
@@ -19,12 +20,14 @@ __all__ = [
     "EntityCount",
     "InspectedField",
     "Inspection",
+    "Observation",
     "Overview",
     "Sample",
     "ServerInfo",
     "StreamFreshness",
     "StreamLag",
     "ViewCount",
+    "ViewState",
     "ViewStatus",
     "ids_from_keys",
     "inspect_entity",

@@ -9,6 +9,7 @@ from featurekit.plan import RepoPlan
 from featurekit.ports import OnlineStore, ReadOptions
 from featurekit.repo.diagnostics.explain import explain
 from featurekit.repo.diagnostics.inspect import Inspection
+from featurekit.repo.diagnostics.observation import Observation, observe
 from featurekit.repo.diagnostics.overview import Overview, ServerInfo, overview, server_info
 from featurekit.repo.diagnostics.sampling import (
     MAX_KEYS,
@@ -82,6 +83,14 @@ class Diagnostics:
     def stream_lag(self) -> list[StreamLag]:
         """Return the length, lag and dead letters of the stream behind each stream view."""
         return stream_lag(self.plan, self.store)
+
+    def observe(self, counted: Overview | None = None) -> Observation:
+        """Return what `FeatureStore.status` needs to know of the store.
+
+        Args:
+            counted: A result of `overview()`, to count nothing again.
+        """
+        return observe(self.plan, self.store, counted)
 
     def explain(self, inspection: Inspection) -> dict[str, str]:
         """Return, for each field of an inspection that is not `present`, a sentence that says why.

@@ -10,10 +10,10 @@ from statistics import median
 from typing import Literal
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError
-from featurekit.plan import EntityPlan, RepoPlan
+from featurekit.plan import EntityPlan, RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.diagnostics.sampling import sample_keys
-from featurekit.repo.diagnostics.view_status import ViewStatus
+from featurekit.repo.diagnostics.view_status import ViewState, ViewStatus
 from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.wire import command
@@ -65,7 +65,7 @@ def run_checks(
         *server,
         _check_writing(store, plan),
         _check_registry(registry, plan, project),
-        *(_check_load(status) for status in statuses() if status.kind == "batch"),
+        *(_check_view(status, plan.view(status.view)) for status in statuses()),
         *_check_retired_fields(plan),
         *(result for entity in plan.entities for result in _check_hashes(store, plan, entity)),
     ]
@@ -132,18 +132,26 @@ def _check_registry(registry: RegistryState, plan: RepoPlan, project: str) -> Ch
     return CheckResult("warn", "registry", message, "see `featurekit plan`")
 
 
-def _check_load(status: ViewStatus) -> CheckResult:
-    subject, command = f"view {status.view}", f"featurekit materialize {status.view}"
-    if status.error:
-        message = f"the last load failed: {status.error}"
-        return CheckResult("fail", subject, message, "load the view again")
-    if status.age_ms is None:
-        return CheckResult("warn", subject, "never loaded", command)
-    message = f"loaded {status.age_ms // 1000} s ago"
-    if status.late:
-        message += f", expected every {status.refresh_ms // 1000} s"
-        return CheckResult("warn", subject, message, command)
-    return CheckResult("ok", subject, f"{message}, rows: {status.rows}")
+_LEVELS: dict[ViewState, Level] = {"on time": "ok", "late": "warn", "never": "warn"}
+"""The level of a view's state; any other state fails."""
+
+
+def _check_view(status: ViewStatus, view: ViewPlan) -> CheckResult:
+    level = _LEVELS.get(status.state, "fail")
+    if level == "ok":
+        return CheckResult(level, f"view {view.name}", _on_time_text(status))
+    if view.kind == "stream":
+        hint = f"featurekit stream run {view.name}" if view.stream else "check what writes it"
+    else:
+        hint = f"featurekit materialize {view.name}" if view.source else "write it again"
+    return CheckResult(level, f"view {view.name}", f"{status.state}: {status.reason}", hint)
+
+
+def _on_time_text(status: ViewStatus) -> str:
+    if status.stream is not None:
+        age_ms = status.stream.newest_age_ms or 0
+        return f"on time: the newest event is {age_ms // 1000} s old"
+    return f"on time: loaded {(status.age_ms or 0) // 1000} s ago, rows: {status.rows}"
 
 
 def _check_retired_fields(plan: RepoPlan) -> Iterator[CheckResult]:

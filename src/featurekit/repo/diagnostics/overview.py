@@ -46,6 +46,9 @@ class ViewCount:
             nothing is stored or nothing expires.
         oldest_ttl_ms: The shortest remaining TTL.
         fields: Maps each field to the number of sampled entities that have a value.
+        newest_age_ms: The age of the newest value, computed from its declared and its remaining TTL;
+            `None` if it is not known.
+        whole: Whether the sample contains all entities.
     """
 
     view: str
@@ -54,6 +57,13 @@ class ViewCount:
     newest_ttl_ms: int | None
     oldest_ttl_ms: int | None
     fields: Mapping[str, int]
+    newest_age_ms: int | None = None
+    whole: bool = True
+
+    @property
+    def live_share(self) -> float | None:
+        """The share of the sampled entities that has a value; `None` for an empty sample."""
+        return self.live / self.sampled if self.sampled else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,8 @@ def overview(
         start = 0
         for view in views_of_entity:
             end = start + len(view.fields)
-            views[view.name] = _count_view(view, [(row[start:end], row[-1]) for row in rows])
+            cells = [(row[start:end], row[-1]) for row in rows]
+            views[view.name] = _count_view(view, cells, whole=sample.whole)
             start = end
     return Overview(
         repo.fingerprint, tuple(entities), tuple(views[view.name] for view in repo.views)
@@ -156,18 +167,24 @@ def _integers(reply: Reply, count: int) -> list[int]:
     return [ttl if isinstance(ttl, int) else _MISSING for ttl in reply]
 
 
-def _count_view(view: ViewPlan, rows: Sequence[tuple[Sequence[int], int]]) -> ViewCount:
+def _count_view(
+    view: ViewPlan, rows: Sequence[tuple[Sequence[int], int]], *, whole: bool
+) -> ViewCount:
     fields = dict.fromkeys((field.name for field in view.fields), 0)
     remaining: list[int] = []
+    ages: list[int] = []
     live = 0
     for field_ttls, key_ttl in rows:
         live += any(ttl != _MISSING for ttl in field_ttls)
-        for name, field_ttl in zip(fields, field_ttls, strict=True):
+        for field, field_ttl in zip(view.fields, field_ttls, strict=True):
             if field_ttl == _MISSING:
                 continue
-            fields[name] += 1
+            fields[field.name] += 1
             if ttls := [ttl for ttl in (field_ttl, key_ttl) if ttl >= 0]:
                 remaining.append(min(ttls))
+            own_ttl = field_ttl if field.ttl_ms else key_ttl
+            if own_ttl >= 0:
+                ages.append(max(0, (field.ttl_ms or view.ttl_ms) - own_ttl))
     return ViewCount(
         view=view.name,
         sampled=len(rows),
@@ -175,6 +192,8 @@ def _count_view(view: ViewPlan, rows: Sequence[tuple[Sequence[int], int]]) -> Vi
         newest_ttl_ms=max(remaining, default=None),
         oldest_ttl_ms=min(remaining, default=None),
         fields=fields,
+        newest_age_ms=min(ages, default=None),
+        whole=whole,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featurekit.plan import RedisStreamPlan, RepoPlan, ViewPlan
+from featurekit.plan import RedisStreamPlan, RepoPlan
 from featurekit.ports import OnlineStore
-from featurekit.wire import Reply
+from featurekit.wire import Reply, text_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +32,49 @@ class StreamLag:
 
 def stream_lag(repo: RepoPlan, store: OnlineStore) -> list[StreamLag]:
     """Return one result for each stream view. Kafka topics are named, but not queried."""
-    return [_view_lag(store, view) for view in repo.views if view.kind == "stream"]
+    found = {view.name: StreamLag(view.name, "") for view in repo.views if view.kind == "stream"}
+    queried: list[tuple[str, RedisStreamPlan]] = []
+    for view in repo.views:
+        if isinstance(view.stream, RedisStreamPlan):
+            queried.append((view.name, view.stream))
+        elif view.stream is not None:
+            found[view.name] = StreamLag(view.name, f"kafka {view.stream.topic}")
+    keys, requests = [], []
+    for _, stream in queried:
+        name, dead = stream.stream, stream.dead_letter_name
+        keys += [name.encode(), name.encode(), dead.encode()]
+        requests += [
+            text_command("XINFO", "GROUPS", name),
+            text_command("XLEN", name),
+            text_command("XLEN", dead),
+        ]
+    replies = store.run(keys, requests) if keys else []
+    for index, (view_name, stream) in enumerate(queried):
+        groups, length, dead_count = replies[3 * index : 3 * index + 3]
+        group = _group_info(groups, stream.group)
+        found[view_name] = StreamLag(
+            view=view_name,
+            source=f"redis_stream {stream.stream}",
+            events=_int_or_none(group.get(b"entries-read")),
+            length=_int_or_none(length),
+            # Without a group nothing is read yet, and the group that a worker creates reads all.
+            lag=_int_or_none(group.get(b"lag")) if group else _unread(groups, length),
+            dead=_int_or_none(dead_count),
+        )
+    return list(found.values())
 
 
-def _view_lag(store: OnlineStore, view: ViewPlan) -> StreamLag:
-    stream = view.stream
-    if stream is None:
-        return StreamLag(view.name, "")
-    if not isinstance(stream, RedisStreamPlan):
-        return StreamLag(view.name, f"kafka {stream.topic}")
-    group = _group_info(store, stream)
-    dead_letters = stream.dead_letter_name
-    return StreamLag(
-        view=view.name,
-        source=f"redis_stream {stream.stream}",
-        events=_int_or_none(group.get(b"entries-read")),
-        length=_int_or_none(store.call("XLEN", stream.stream, key=stream.stream)),
-        lag=_int_or_none(group.get(b"lag")),
-        dead=_int_or_none(store.call("XLEN", dead_letters, key=dead_letters)),
-    )
-
-
-def _group_info(store: OnlineStore, stream: RedisStreamPlan) -> dict[Reply, Reply]:
-    """Return what `XINFO GROUPS` reports about the stream's group; empty if there is none."""
-    groups = store.call("XINFO", "GROUPS", stream.stream, key=stream.stream)
+def _group_info(groups: Reply, name: str) -> dict[Reply, Reply]:
+    """Return what `XINFO GROUPS` reports about a group; empty if there is none."""
     for pairs in groups if isinstance(groups, list) else []:
         info = dict(zip(pairs[::2], pairs[1::2], strict=True)) if isinstance(pairs, list) else {}
-        if info.get(b"name") == stream.group.encode():
+        if info.get(b"name") == name.encode():
             return info
     return {}
+
+
+def _unread(groups: Reply, length: Reply) -> int | None:
+    return _int_or_none(length) if isinstance(groups, list) else None
 
 
 def _int_or_none(reply: Reply) -> int | None:

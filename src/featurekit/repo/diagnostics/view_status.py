@@ -1,37 +1,57 @@
-"""The status of each view: its last load, its age, and how fresh a stream view is."""
+"""The status of each view: its state, its last load, and how fresh what it stores is.
+
+A state is the first of these that holds:
+
+- `never`: no value of the view was ever written, as far as is known;
+- `expired`: a batch view of which nothing is stored any more;
+- `failed`: the last load failed or rejected all its rows, even if older values are still stored;
+- `silent`: a stream view with unread events and no worker, without any stored value, or whose newest
+  event is older than twice its `refresh`;
+- `late`: not written within its `refresh`;
+- `on time`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from featurekit.errors import RegistryError, StoreError, StoreUnavailableError
+from featurekit.models import format_duration
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import OnlineStore
-from featurekit.repo.diagnostics.sampling import sample_keys
-from featurekit.repo.history import History, LoadRecord
-from featurekit.repo.registry_store import RegistryState
-from featurekit.runtime.metrics import ViewAge
-from featurekit.wire import Reply, text_command
+from featurekit.repo.diagnostics.observation import Observation
+from featurekit.repo.diagnostics.overview import ViewCount
+from featurekit.repo.history import LoadRecord
+from featurekit.repo.time_arguments import format_time_ms
+from featurekit.runtime.metrics import ViewMetrics
+
+ViewState = Literal["never", "expired", "failed", "silent", "late", "on time"]
+
+_SILENT_REFRESHES = 2
+"""A stream whose newest event is older than this many intervals of `refresh` is silent."""
+
+_STORE_AWAY = "the store does not answer, so that nothing is known about its values"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFreshness:
-    """How fresh a stream view is, in a sample of its entities.
+    """How fresh a stream view is.
 
     Attributes:
-        sampled: Entities in the sample.
-        live_share: The share of them that has a value of the view; `None` for an empty sample.
-        newest_ttl_ms: The longest remaining TTL of any value; `None` if nothing is stored.
+        newest_ttl_ms: The longest remaining TTL of any value in the sample; `None` if nothing is stored.
         oldest_ttl_ms: The shortest remaining TTL.
+        newest_age_ms: The age of the newest event that is known; `None` if none is.
         lag: Events that the view's workers have not read yet; `None` if unknown.
+        dead_letters: Events in the stream of dead letters; `None` if unknown.
+        workers: Running workers; `None` if unknown.
     """
 
-    sampled: int
-    live_share: float | None
-    newest_ttl_ms: int | None
-    oldest_ttl_ms: int | None
-    lag: int | None
+    newest_ttl_ms: int | None = None
+    oldest_ttl_ms: int | None = None
+    newest_age_ms: int | None = None
+    lag: int | None = None
+    dead_letters: int | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,108 +61,186 @@ class ViewStatus:
     Attributes:
         view: The view's name.
         kind: `batch` or `stream`.
+        state: `never`, `expired`, `failed`, `silent`, `late` or `on time`: the first that holds.
+        reason: Why the state is not `on time`, in one sentence; empty otherwise.
         refresh_ms: Expected interval between writes.
         last_run_ms: When the last load ended; `None` if the view was never loaded.
         rows: Rows that the last load wrote.
+        rejected: Rows that the last load rejected.
         seconds: Duration of the last load.
         error: Why the last load failed, or that it rejected all its rows; empty if it succeeded.
         age_ms: Time since the last successful load; `None` if there was none.
-        rejected: Rows that the last load rejected.
         newest_event_ms: The newest event time that the last load read; `None` if it read none.
-        late: Whether `age_ms` is `None` or exceeds `refresh_ms`. Always false for stream views, whose
-            writes are not in the history.
-        stream: The freshness of a stream view; `None` for batch views and if the store is away.
+        sampled: Entities in the sample; `None` if the store does not answer.
+        live_share: The share of them that has a value of the view; `None` for an empty sample.
+        stream: The freshness of a stream view; `None` for batch views and if the store does not answer.
     """
 
     view: str
     kind: str
+    state: ViewState
+    reason: str
     refresh_ms: int
     last_run_ms: int | None
     rows: int
+    rejected: int
     seconds: float
     error: str
     age_ms: int | None
-    late: bool
-    stream: StreamFreshness | None = None
-    rejected: int = 0
     newest_event_ms: int | None = None
+    sampled: int | None = None
+    live_share: float | None = None
+    stream: StreamFreshness | None = None
 
 
-def view_statuses(repo: RepoPlan, history: History, now_ms: int) -> list[ViewStatus]:
-    """Return the status of each view according to the history of loads."""
-    loads = history.last_loads([view.name for view in repo.views])
-    return [_view_status(view, loads.get(view.name), now_ms) for view in repo.views]
+def view_statuses(
+    repo: RepoPlan,
+    loads: Mapping[str, LoadRecord],
+    observation: Observation | None,
+    now_ms: int,
+) -> list[ViewStatus]:
+    """Return the status of each view.
+
+    Args:
+        repo: The applied registry, compiled.
+        loads: The last load of each view that was loaded.
+        observation: What the store holds; `None` if it does not answer.
+        now_ms: The current time.
+    """
+    return [
+        _view_status(view, loads.get(view.name, LoadRecord(view.name)), observation, now_ms)
+        for view in repo.views
+    ]
 
 
-def _view_status(view: ViewPlan, load: LoadRecord | None, now_ms: int) -> ViewStatus:
-    load = load or LoadRecord(view.name)
-    age_ms = now_ms - load.good_ms if load.good_ms else None
+def _view_status(
+    view: ViewPlan, load: LoadRecord, observation: Observation | None, now_ms: int
+) -> ViewStatus:
+    count = observation.counts.get(view.name) if observation is not None else None
+    freshness = None
+    if view.kind == "batch":
+        states = _batch_states(view, load, count, now_ms)
+    elif observation is None:
+        states = iter([("silent", _STORE_AWAY)])
+    else:
+        freshness = _freshness(view, observation, now_ms)
+        states = _stream_states(view, observation, freshness)
+    state, reason = next(states, ("on time", ""))
     return ViewStatus(
         view=view.name,
         kind=view.kind,
+        state=state,
+        reason=reason,
         refresh_ms=view.refresh_ms,
         last_run_ms=load.ended_ms or None,
         rows=load.rows_written,
-        seconds=load.seconds,
-        error=load.error or _all_rejected(load),
-        age_ms=age_ms,
-        late=view.kind == "batch" and (age_ms is None or age_ms > view.refresh_ms),
         rejected=load.rows_rejected,
+        seconds=load.seconds,
+        error=_load_error(load),
+        age_ms=now_ms - load.good_ms if load.good_ms else None,
         newest_event_ms=load.newest_event_ms,
+        sampled=count.sampled if count is not None else None,
+        live_share=count.live_share if count is not None else None,
+        stream=freshness,
     )
 
 
-def _all_rejected(load: LoadRecord) -> str:
-    if load.rows_written or not load.rows_rejected:
-        return ""
+def _load_error(load: LoadRecord) -> str:
+    if load.error or load.rows_written or not load.rows_rejected:
+        return load.error
     return f"no row was written: {load.rows_rejected} of {load.rows_read} were rejected"
 
 
-def view_ages(registry: RegistryState, history: History, now_ms: int) -> dict[str, ViewAge]:
-    """Return the age of each view; empty if the registry or the history cannot be read."""
-    try:
-        statuses = view_statuses(registry.plan, history, now_ms)
-    except (RegistryError, StoreError):
-        return {}
-    return {s.view: ViewAge(s.kind, s.refresh_ms, s.age_ms, s.late) for s in statuses}
+def _batch_states(
+    view: ViewPlan, load: LoadRecord, count: ViewCount | None, now_ms: int
+) -> Iterator[tuple[ViewState, str]]:
+    """Yield the states that hold for a batch view, with their reasons, in order."""
+    error = _load_error(load)
+    failure = f"; the last load failed: {error}" if error else ""
+    if not load.good_ms:
+        yield "never", f"no load has succeeded yet{failure}" if load.ended_ms else "never loaded"
+    elif load.expires_ms == 0:
+        yield "never", f"no load has written a row yet{failure}"
+    expires_ms = load.expires_ms or load.good_ms + view.longest_ttl_ms
+    if expires_ms < now_ms:
+        text = f"the values of the last successful load expired at {format_time_ms(expires_ms)}"
+        yield "expired", text + failure
+    if count is not None and count.whole and not count.live:
+        text = f"no value is stored, although the last load was at {format_time_ms(load.good_ms)}"
+        yield "expired", f"{text}: values were deleted, evicted or all null{failure}"
+    if error:
+        yield "failed", f"the last load failed: {error}"
+    age_ms = now_ms - load.good_ms
+    if age_ms > view.refresh_ms:
+        yield "late", f"loaded {_ago(age_ms)}, expected every {format_duration(view.refresh_ms)}"
 
 
-def with_stream_freshness(
-    statuses: Sequence[ViewStatus],
-    repo: RepoPlan,
-    store: OnlineStore,
-    lag: Callable[[ViewPlan], int | None],
-) -> list[ViewStatus]:
-    """Return the statuses with the freshness of stream views; unchanged if the store is away."""
-    views = [view for view in repo.views if view.kind == "stream"]
-    try:
-        keys = {v.key.entity: sample_keys(store, v.key.scan_pattern()).keys for v in views}
-        freshness = {
-            view.name: _stream_freshness(store, view, keys[view.key.entity], lag(view))
-            for view in views
-        }
-    except StoreUnavailableError:
-        return list(statuses)
-    return [replace(status, stream=freshness.get(status.view)) for status in statuses]
-
-
-def _stream_freshness(
-    store: OnlineStore, view: ViewPlan, keys: Sequence[bytes], lag: int | None
-) -> StreamFreshness:
-    names = [field.name for field in view.fields]
-    requests = [text_command("HPTTL", key, "FIELDS", len(names), *names) for key in keys]
-    rows = [_remaining_ttls(reply) for reply in store.run(keys, requests)]
-    remaining = [ttl_ms for row in rows for ttl_ms in row]
+def _freshness(view: ViewPlan, observation: Observation, now_ms: int) -> StreamFreshness:
+    count, feed = observation.counts[view.name], observation.streams.get(view.name)
+    workers = (observation.workers or {}).get(view.name, ())
+    ages = [count.newest_age_ms]
+    if not count.whole:  # the newest event may be of an entity outside the sample
+        ages += [w.newest_age_ms + w.age_ms for w in workers if w.newest_age_ms is not None]
+        if view.name in observation.last_writes:
+            ages.append(max(0, now_ms - observation.last_writes[view.name]))
+    lags = [w.lag for w in workers if w.lag is not None]
     return StreamFreshness(
-        sampled=len(keys),
-        live_share=sum(map(bool, rows)) / len(keys) if keys else None,
-        newest_ttl_ms=max(remaining, default=None),
-        oldest_ttl_ms=min(remaining, default=None),
-        lag=lag,
+        newest_ttl_ms=count.newest_ttl_ms,
+        oldest_ttl_ms=count.oldest_ttl_ms,
+        newest_age_ms=min((age for age in ages if age is not None), default=None),
+        lag=feed.lag if feed is not None and feed.lag is not None else max(lags, default=None),
+        dead_letters=feed.dead if feed is not None else None,
+        workers=None if observation.workers is None else len(workers),
     )
 
 
-def _remaining_ttls(reply: Reply) -> list[int]:
-    """Return the TTLs of the fields that exist, in milliseconds."""
-    ttls = reply if isinstance(reply, list) else []
-    return [ttl for ttl in ttls if isinstance(ttl, int) and ttl >= 0]
+def _stream_states(
+    view: ViewPlan, observation: Observation, freshness: StreamFreshness
+) -> Iterator[tuple[ViewState, str]]:
+    """Yield the states that hold for a stream view, with their reasons, in order."""
+    count, feed = observation.counts[view.name], observation.streams.get(view.name)
+    workers = (observation.workers or {}).get(view.name, ())
+    was_written = any(worker.written for worker in workers) or view.name in observation.last_writes
+    was_read = feed is not None and bool(feed.events)
+    if count.whole and not (count.live or was_written or was_read):
+        yield "never", "no write of it is known"
+    if freshness.lag and freshness.workers == 0:
+        yield "silent", f"{freshness.lag:,} unread events and no running worker"
+    # A sample of many entities may miss the few that have values; a worker knows better.
+    if not count.live and (count.whole or not workers or freshness.newest_age_ms is None):
+        yield "silent", f"none of {count.sampled:,} sampled entities has a value"
+    age_ms = freshness.newest_age_ms
+    if age_ms is not None and age_ms > view.refresh_ms:
+        expected = format_duration(view.refresh_ms)
+        is_silent = age_ms > _SILENT_REFRESHES * view.refresh_ms
+        reason = f"the newest event is of {_ago(age_ms)}, expected every {expected}"
+        yield "silent" if is_silent else "late", reason
+
+
+def _ago(age_ms: int) -> str:
+    return f"{format_duration(max(1000, age_ms // 1000 * 1000))} ago"
+
+
+def view_metrics(statuses: list[ViewStatus], now_ms: int) -> dict[str, ViewMetrics]:
+    """Return the statuses as numbers, by view."""
+    return {status.view: _view_metrics(status, now_ms) for status in statuses}
+
+
+def _view_metrics(status: ViewStatus, now_ms: int) -> ViewMetrics:
+    stream = status.stream or StreamFreshness()
+    last_ms = status.last_run_ms
+    return ViewMetrics(
+        kind=status.kind,
+        state=status.state,
+        refresh_ms=status.refresh_ms,
+        age_ms=status.age_ms,
+        last_load_age_ms=None if last_ms is None else max(0, now_ms - last_ms),
+        last_load_seconds=None if last_ms is None else status.seconds,
+        rows_written=None if last_ms is None else status.rows,
+        rows_rejected=None if last_ms is None else status.rejected,
+        live_share=status.live_share,
+        newest_event_age_ms=stream.newest_age_ms,
+        lag=stream.lag,
+        dead_letters=stream.dead_letters,
+        workers=stream.workers,
+    )

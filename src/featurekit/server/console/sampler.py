@@ -8,10 +8,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
+from featurekit.errors import FeatureKitError, RegistryError, StoreUnavailableError
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import Diagnostics, Overview, Sample, ids_from_keys
-from featurekit.repo.heartbeats import WorkerStatus
 from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.metrics import Metrics
 
@@ -71,26 +70,19 @@ class Sampler:
         diagnostics = self._store.diagnostics
         diagnostics.ping()
         overview = self._current_overview(diagnostics)
+        observation = diagnostics.observe(overview)
+        workers = observation.workers or {}
         return {
             "store": {"up": True},
             "fingerprint": diagnostics.plan.fingerprint,
             "server": asdict(diagnostics.server()),
             "entities": [asdict(entity) for entity in overview.entities],
             "views": [asdict(view) for view in overview.views],
-            "feeds": [asdict(feed) for feed in diagnostics.stream_lag()],
-            **_read_metrics(self._store.metrics()),
-            "workers": [asdict(worker) for worker in self._workers()],
-            "loads": [asdict(state) for state in self._store.status(streams=False)],
+            "feeds": [asdict(feed) for feed in observation.streams.values()],
+            **_read_metrics(self._store.metrics(views=False)),
+            "workers": [asdict(worker) for each in workers.values() for worker in each],
+            "loads": [asdict(state) for state in self._store.status(observation)],
         }
-
-    def _workers(self) -> list[WorkerStatus]:
-        """Return the live workers; an empty list if the user may not read them."""
-        try:
-            return self._store.streams.workers()
-        except StoreUnavailableError:
-            raise
-        except StoreError:
-            return []
 
     def _current_overview(self, diagnostics: Diagnostics) -> Overview:
         """Return the overview; a cached one for a short time if reading it is expensive."""

@@ -6,6 +6,7 @@ import { ago, count, moment, size, took } from "../format.js";
 import { card, heading, emptyState, table, errorMessage, viewLink } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { poll } from "./poll.js";
+import { stateBadge } from "./view_state.js";
 
 const LAST = [
   { name: "View" },
@@ -64,10 +65,8 @@ function lastTable(states) {
 function stateOf(one) {
   const about = views().find((found) => found.name === one.view);
   const command = about?.has_source ? `featurekit materialize ${one.view}` : `featurekit write ${one.view} < rows.jsonl`;
-  if (one.error) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error), el("code", {}, command));
-  if (one.last_run_ms === null) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "never loaded"), el("code", {}, command));
-  if (one.late) return el("span", { class: "stack-tight" }, el("span", { class: "badge status-missing" }, "late"), el("code", {}, command));
-  return el("span", { class: "badge status-present" }, "on time");
+  if (one.state === "on time") return stateBadge(one);
+  return el("span", { class: "stack-tight" }, stateBadge(one), el("span", { class: "why" }, one.reason), el("code", {}, command));
 }
 
 function historyTable(history) {

@@ -20,25 +20,19 @@ export function coloured(views) {
 /** The number of stored entities: `200`, or `1,000+` if the sample is incomplete. */
 export const storedWords = (one) => `${count(one.present)}${one.whole ? "" : "+"}`;
 
-/** When a view was last written, and whether it is late. */
+const STATE_BADGES = { "on time": "status-present", late: "status-missing", never: "status-missing" };
+
+/** A badge with the state of a view; its title says why. */
+export const stateBadge = (run) => el("span", { class: `badge ${STATE_BADGES[run.state] ?? "status-invalid"}`, title: run.reason }, run.state);
+
+/** When a view was last written, and its state unless it is on time. */
 export function loadState(view, run, nowMs, life) {
-  if (view.kind === "stream") return streamState(view, life);
-  if (!run || run.last_run_ms === null) return el("span", { class: "badge status-missing" }, "never loaded");
-  const when = ago(Math.max(0, nowMs - run.last_run_ms));
-  if (run.error) return el("span", { class: "pair" }, when, el("span", { class: "badge status-invalid" }, "failed"));
-  return el("span", { class: "pair" }, when, run.late && el("span", { class: "badge status-missing" }, "late"));
+  const since = view.kind === "stream" ? streamAge(view, life) : run?.last_run_ms == null ? null : Math.max(0, nowMs - run.last_run_ms);
+  return el("span", { class: "pair" }, since !== null && ago(since), run && run.state !== "on time" && stateBadge(run));
 }
 
 /** Milliseconds since a stream was last written, computed from its longest remaining TTL; `null` if unknown. */
 export function streamAge(view, life) {
   if (!life?.live || life.newest_ttl_ms === null) return null;
   return Math.max(0, Math.max(...view.fields.map((field) => field.ttl_ms)) - life.newest_ttl_ms);
-}
-
-/** The state of a stream view, computed from its newest field. */
-function streamState(view, life) {
-  if (!life?.live) return el("span", { class: "badge status-missing" }, "silent");
-  const since = streamAge(view, life);
-  const quiet = since !== null && since > view.refresh_ms;
-  return el("span", { class: "pair" }, ago(since), quiet && el("span", { class: "badge status-missing" }, "late"));
 }
