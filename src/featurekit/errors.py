@@ -151,7 +151,13 @@ class OlderRowsError(FeatureKitError):
 
 
 class BadRowError(FeatureKitError):
-    """A row of a load does not fit its view; the error names file, row, field and value."""
+    """A row of a load does not fit its view; the error names file, row, field and value.
+
+    Attributes:
+        keys: The keys of the rejected rows of the batch, as far as they have one.
+    """
+
+    keys: Sequence[bytes] = ()
 
 
 class MaterializeError(FeatureKitError):

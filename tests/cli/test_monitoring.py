@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from featurekit import FeatureStore
 from featurekit.repo.heartbeats import Heartbeats
 from featurekit.runtime.worker import Worker, WorkerOptions
-from tests.cli.running import run, run_json, table_cells
+from tests.cli.running import replace, run, run_json, table_cells
 from tests.servers import Server
 from tests.streams.worker_processes import until
 
@@ -146,3 +146,27 @@ def test_doctor_fails_where_nothing_is_applied(folder: Path) -> None:
 @pytest.mark.parametrize("what", ["repo", "definitions"])
 def test_schema_is_a_json_schema(folder: Path, what: str) -> None:
     Draft202012Validator.check_schema(run_json("schema", what))
+
+
+def test_why_explains_what_is_missing(filled: Path) -> None:
+    missing = {each["field"]: each["cause"] for each in run_json("why", "user", "u0001")}
+    assert missing == {"tx_count_5m": "no event", "failed_logins_15m": "no event"}
+    [one] = run_json("why", "user", "u9999", "country_iso")
+    assert (one["status"], one["cause"]) == ("missing", "not in load")
+    shown = table_cells(run("why", "user", "u9999", "country_iso").stdout)[1]
+    assert shown[:3] == ["country_iso", "missing", "not in load"]
+    assert run("why", "user", "u9999", "country").exit_code == 1
+
+
+def test_dead_letters_of_one_entity(filled: Path, valkey: Server) -> None:
+    users = filled / "features/users.yaml"
+    replace(
+        users, "stream:\n", "stream:\n      source: {type: redis_stream, stream: user-activity}\n"
+    )
+    assert run("apply").exit_code == 0
+    with valkey.client() as client:
+        for user in ("u0001", "u0002"):
+            client.xadd("user-activity", {"user_id": user, "tx_count_5m": "many"})
+    assert run("stream", "run", "--once").exit_code == 0
+    [letter] = run_json("stream", "dead", "user_activity", "--entity", "u0002")
+    assert letter["fields"]["user_id"] == "u0002"

@@ -103,8 +103,11 @@ def terminal_cells(line: str) -> list[str]:
 
 def _normalize(text: str) -> str:
     """Return a text without column widths, and without times and rates, which vary."""
-    lines = [" ".join(terminal_cells(line)) for line in text.strip("\n").split("\n")]
+    ago = re.compile(r"\b(\d+[dhm] )?\d+\w+ ago\b|\bjust now\b")
+    lines = [
+        " ".join(ago.sub("AGO", cell) for cell in terminal_cells(line))
+        for line in text.strip("\n").split("\n")
+    ]
     text = re.sub(r"\b[\d.,]+ (us|ms|s)\b", "TIME", "\n".join(lines))
-    text = re.sub(r"\b(\d+[dhm] )?\d+\w+ ago\b|\bjust now\b", "AGO", text)
     text = re.sub(r"\b\d+m \d+s\b", "LEFT", text)
     return re.sub(r"TIME [\d,]+ TIME", "TIME", text)

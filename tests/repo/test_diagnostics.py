@@ -20,7 +20,7 @@ def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
 
 
 def explanations(store: FeatureStore, id_: str) -> dict[str, str]:
-    return store.diagnostics.explain(store.inspect("user", id_))
+    return {each.field: each.text for each in store.why("user", id_)}
 
 
 def test_an_overview_counts_stored_entities_views_and_fields(store: FeatureStore) -> None:
@@ -70,20 +70,6 @@ def test_a_missing_stream_field_is_explained_by_the_newest_stored_one(
 def test_a_missing_field_of_a_loaded_row_was_null(store: FeatureStore) -> None:
     store.write_batch("profile", {"u1": {"country": "NO"}})
     assert "had no value here: null deletes" in explanations(store, "u1")["tx_count_7d"]
-
-
-def test_an_entity_with_stream_values_only_was_not_loaded(store: FeatureStore) -> None:
-    store.stream_writer("activity").write("u1", {"device": "ios"})
-    text = explanations(store, "u1")
-    assert "what is stored comes from other views" in text["country"]
-    assert "its TTL of 2h ran out" in text["risk"]
-
-
-def test_an_entity_with_nothing_stored_can_be_loaded(store: FeatureStore) -> None:
-    assert "Nothing is stored for this entity" in explanations(store, "u1")["country"]
-    assert (
-        "`featurekit materialize profile` brings it back" in explanations(store, "u1")["country"]
-    )
 
 
 def test_present_values_are_not_explained(store: FeatureStore) -> None:

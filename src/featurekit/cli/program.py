@@ -44,6 +44,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "get": "Read features of entities.",
             "inspect": "Show all stored fields of one entity.",
+            "why": "Say why values of an entity are missing.",
         },
     ),
     (
@@ -84,6 +85,7 @@ _SHARED_MODULES = {
     "write": "batch",
     "get": "read",
     "inspect": "read",
+    "why": "read",
     "list": "registry",
     "describe": "registry",
     "status": "monitoring",

@@ -7,7 +7,7 @@ again by value, so that the error has the same words in either form.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,13 @@ from typing_extensions import override
 from featurekit.constraints import ConstraintTest, constraint_tests
 from featurekit.errors import ValueRefusedError
 from featurekit.keys import KeyPlan
-from featurekit.lower.rows import check_value, json_row_decoder, json_row_errors, row_encoder
+from featurekit.lower.rows import (
+    check_value,
+    json_row_decoder,
+    json_row_errors,
+    key_of_line,
+    row_encoder,
+)
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import Codec, DType, codec_of
 from featurekit.types.arrow import encode_array, parse_array, python_value
@@ -47,12 +53,14 @@ class EncodedBatch:
         values: For each field of the view, the bytes of the accepted rows; null deletes.
         rejected: The indices of the rejected rows in the batch.
         errors: Returns the errors of a rejected row by its index, at least one.
+        rejected_keys: The keys of those rejected rows that have one.
     """
 
     keys: Any
     values: list[Any]
     rejected: list[int]
     errors: Callable[[int], list[RowError]]
+    rejected_keys: list[bytes] = field(default_factory=list)
 
 
 def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
@@ -77,11 +85,14 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     if rejected is None:
         return EncodedBatch(keys, values, [], lambda _i: [])
     accepted = pc.invert(rejected)
+    keyless = _any_of([has_no_key, *(column.rejected for column in join_keys)])
+    keyed = rejected if keyless is None else pc.and_(rejected, pc.invert(keyless))
     return EncodedBatch(
         keys.filter(accepted),
         [column.filter(accepted) for column in values],
         pc.indices_nonzero(rejected).to_pylist(),
         lambda index: _row_errors(batch, [*join_keys, *fields], index),
+        keys.filter(keyed).drop_null().to_pylist(),
     )
 
 
@@ -225,7 +236,14 @@ def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
             keys.append(key)
             rows.append(row)
     values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
-    return EncodedBatch(pa.array(keys, pa.binary()), values, list(errors), errors.__getitem__)
+    keys_of_rejected = (key_of_line(view, batch.column("json")[i].as_py()) for i in errors)
+    return EncodedBatch(
+        pa.array(keys, pa.binary()),
+        values,
+        list(errors),
+        errors.__getitem__,
+        [key for key in keys_of_rejected if key is not None],
+    )
 
 
 def _json_errors(view: ViewPlan, line: str, first: ValueRefusedError) -> list[RowError]:

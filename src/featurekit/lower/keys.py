@@ -76,6 +76,18 @@ def join_key_text(plan: KeyPlan, index: int, value: object) -> str:
     return text
 
 
+def entity_key(plan: KeyPlan, entity: object) -> bytes:
+    """Return the key of an entity: the value of its join key, several values, or its id as text.
+
+    Raises:
+        RequestError: A join key is missing or unknown.
+        ValueRefusedError: A join key has another type, or is empty.
+    """
+    if isinstance(entity, str):
+        entity = parse_entity_id(plan, entity)
+    return key_function(plan)(entity)
+
+
 def parse_entity_id(plan: KeyPlan, text: str) -> object:
     """Return the entity with an id as it stands in a key: parts joined by `:`, escaped.
 

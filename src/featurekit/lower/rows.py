@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from featurekit.errors import ValueRefusedError, name_hint
+from featurekit.errors import FeatureKitError, ValueRefusedError, name_hint
 from featurekit.lower.encoders import field_encoder
-from featurekit.lower.keys import key_function
+from featurekit.lower.keys import join_key_text, key_function
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import DType, codec_of
 
@@ -142,6 +142,35 @@ def json_row_errors(view: ViewPlan, line: str) -> list[ValueRefusedError]:
         except ValueRefusedError as error:
             errors.append(ValueRefusedError(error.message, where=where, hint=error.hint))
     return errors
+
+
+def key_of_row(view: ViewPlan, row: Row) -> bytes | None:
+    """Return the key of a row; `None` if its join keys do not fit."""
+    values = [row.get(join_key.name) for join_key in view.key.join_keys]
+    try:
+        return view.key.key([join_key_text(view.key, i, each) for i, each in enumerate(values)])
+    except FeatureKitError:
+        return None
+
+
+def key_of_line(view: ViewPlan, line: str, *, is_source: bool = True) -> bytes | None:
+    """Return the key of a row that is a line of JSON; `None` if it has none.
+
+    Args:
+        view: The compiled view.
+        line: The line.
+        is_source: Whether members are named as in the view's source, or else as fields.
+    """
+    member_of = view.source.column if view.source and is_source else str
+    try:
+        members = json_object_decoder(view)(line)
+        row = {
+            k.name: codec_of(k.dtype).from_json(members.get(member_of(k.name)))
+            for k in view.key.join_keys
+        }
+    except FeatureKitError:
+        return None
+    return key_of_row(view, row)
 
 
 def _unknown_field(

@@ -12,7 +12,13 @@ from typing import Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.errors import Problem, RegistryError, StoreError, StoreUnavailableError
+from featurekit.errors import (
+    Problem,
+    RegistryError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownNameError,
+)
 from featurekit.loader import find_repo, load_repo
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
@@ -21,9 +27,13 @@ from featurekit.repo.batch_loads import BatchLoads, asyncio_form
 from featurekit.repo.diagnostics import (
     CheckResult,
     Diagnostics,
+    Evidence,
+    Explanation,
     Inspection,
     Observation,
     ViewStatus,
+    explain,
+    explain_field,
     inspect_entity,
     run_checks,
 )
@@ -405,6 +415,49 @@ class FeatureStore(BatchLoads):
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """Return everything that is stored for one entity, declared or not. Not for serving."""
         return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
+
+    def why(
+        self,
+        entity: str,
+        entity_id: object,
+        field: str | None = None,
+        *,
+        evidence: Evidence | None = None,
+    ) -> list[Explanation]:
+        """Return why fields of an entity are not `present`, each with a cause and a sentence.
+
+        Consults what is stored, the history of loads and applies, the recorded keys of rejected rows, and
+        the newest dead letters.
+
+        Args:
+            entity: The entity's name.
+            entity_id: As in `inspect`.
+            field: One field, present or not; all that are not present by default.
+            evidence: A recent result of `evidence()`; read now by default.
+
+        Raises:
+            UnknownNameError: There is no such entity or field.
+        """
+        plan, inspection = self.compiled, self.inspect(entity, entity_id)
+        evidence = evidence or self.evidence()
+        if field is None:
+            return explain(plan, inspection, evidence)
+        fields = {each.name: each for each in inspection.fields}
+        if field not in fields:
+            raise UnknownNameError.among("field", field, fields, where=f"entity {entity}")
+        return [explain_field(plan, inspection, fields[field], evidence)]
+
+    why_async = asyncio_form(why)
+
+    def evidence(self) -> Evidence:
+        """Return the facts that `why` consults; each is read at its first use and then kept."""
+        return Evidence(
+            self.compiled,
+            self._registry_store.history,
+            self.status,
+            lambda view, search, key: self.streams.dead_letters_of_key(view, key, search),
+            self._handle.now_ms(),
+        )
 
     def status(self, observation: Observation | None = None) -> list[ViewStatus]:
         """Return the state of each view, from the history of loads and a sample of the store.

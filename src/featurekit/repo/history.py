@@ -8,7 +8,9 @@ decoded are skipped.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,6 +21,7 @@ from featurekit.changes import Change
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
+from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
 
 MAX_LOADS = 50
@@ -26,6 +29,9 @@ MAX_LOADS = 50
 
 MAX_APPLIES = 100
 """Applies kept."""
+
+MAX_REJECTING_LOADS = 5
+"""Loads of each view whose rejected keys are kept."""
 
 _MAX_ERROR_LENGTH = 2000
 
@@ -106,6 +112,12 @@ class History(Protocol):
     def record_load(self, record: LoadRecord) -> None:
         """Add the newest load of a view."""
 
+    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
+        """Add the keys of the rows that the newest load of a view rejected."""
+
+    def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
+        """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
+
     def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
         """Return the newest load of each view that was loaded before."""
 
@@ -129,6 +141,7 @@ class FileHistory(History):
         self._registry = registry
         self._loads_path = registry.with_suffix(".runs.json")
         self._applies_path = registry.with_suffix(".applies.json")
+        self._rejected_path = registry.with_suffix(".rejected.json")
 
     @override
     def record_load(self, record: LoadRecord) -> None:
@@ -138,6 +151,18 @@ class FileHistory(History):
             documents[record.view] = [_load_document(record), *older][:MAX_LOADS]
             text = json.dumps(dict(sorted(documents.items())), indent=1)
             write_atomically(self._loads_path, text)
+
+    @override
+    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
+        with exclusive_lock(self._registry):
+            documents = self._documents(self._rejected_path)
+            older = documents.get(view, [])
+            documents[view] = [_rejected_document(started_ms, keys), *older][:MAX_REJECTING_LOADS]
+            write_atomically(self._rejected_path, json.dumps(documents))
+
+    @override
+    def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
+        return dict(_rejected_keys(self._documents(self._rejected_path).get(view, [])))
 
     @override
     def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
@@ -162,7 +187,10 @@ class FileHistory(History):
         return list(_records(ApplyRecord, _list_or_empty(_read_json(self._applies_path))))
 
     def _load_documents(self) -> dict[str, list[object]]:
-        documents = _read_json(self._loads_path)
+        return self._documents(self._loads_path)
+
+    def _documents(self, path: Path) -> dict[str, list[object]]:
+        documents = _read_json(path)
         if not isinstance(documents, dict):
             return {}
         return {view: _list_or_empty(loads) for view, loads in documents.items()}
@@ -175,10 +203,20 @@ class OnlineHistory(History):
         self._store = store
         self._loads_key = f"featurekit:{{{project}}}:runs:"
         self._applies_key = f"featurekit:{{{project}}}:applies"
+        self._rejected_key = f"featurekit:{{{project}}}:rejected:"
 
     @override
     def record_load(self, record: LoadRecord) -> None:
         self._push(self._loads_key + record.view, _load_document(record), MAX_LOADS)
+
+    @override
+    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
+        document = _rejected_document(started_ms, keys)
+        self._push(self._rejected_key + view, document, MAX_REJECTING_LOADS)
+
+    @override
+    def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
+        return dict(_rejected_keys(self._range(self._rejected_key + view, MAX_REJECTING_LOADS)))
 
     @override
     def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
@@ -231,6 +269,18 @@ class OnlineHistory(History):
 
 def _load_document(record: LoadRecord) -> dict[str, object]:
     return asdict(record) | {"error": record.error[:_MAX_ERROR_LENGTH]}
+
+
+def _rejected_document(started_ms: int, keys: RejectedKeys) -> dict[str, object]:
+    return {"started_ms": started_ms, "keys": b64encode(keys.to_bytes()).decode()}
+
+
+def _rejected_keys(documents: Iterable[object]) -> Iterator[tuple[int, RejectedKeys]]:
+    for document in documents:
+        match document:
+            case {"started_ms": int(started_ms), "keys": str(text)}:
+                with suppress(ValueError):
+                    yield started_ms, RejectedKeys(b64decode(text, validate=True))
 
 
 def _newest_first(records: Iterable[LoadRecord]) -> list[LoadRecord]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from featurekit.errors import (
+    BadRowError,
     FeatureKitError,
     MissingExtraError,
     OlderRowsError,
@@ -268,6 +269,8 @@ class Materializer:
             try:
                 yield lock
             except FeatureKitError as error:
+                if isinstance(error, BadRowError):
+                    report.rejected_keys.add(error.keys)
                 report.seconds = time.monotonic() - start
                 self._record(report, _one_line(error, report.view))
                 raise
@@ -282,6 +285,10 @@ class Materializer:
         """Record the load in the history. The load is what it is, even if that fails."""
         try:
             self.history.record_load(self._load_record(report, error))
+            if report.rows_rejected or len(report.rejected_keys):
+                self.history.record_rejected_keys(
+                    report.view, report.started_ms, report.rejected_keys
+                )
         except (StoreError, RegistryError) as history_error:
             report.history_error = _one_line(history_error, report.view)
 

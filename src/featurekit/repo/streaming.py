@@ -15,12 +15,14 @@ from typing import Literal
 from typing_extensions import override
 
 from featurekit.errors import RequestError
+from featurekit.lower.keys import entity_key
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
 from featurekit.repo.json_rows import JsonlEventWriter
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
+from featurekit.runtime.event_decoder import key_of_dead_letter
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import open_stream
@@ -37,6 +39,9 @@ POLL_S = 0.2
 SHUTDOWN_S = 3.0
 """How long workers may take to stop. A worker that is left behind has acknowledged nothing that it
 did not write."""
+
+MAX_SEARCHED_LETTERS = 10_000
+"""Dead letters that are searched for those about one entity, newest first."""
 
 REPLY_MARGIN_S = 2.0
 """Time for the server to reply, in addition to the wait for events."""
@@ -192,7 +197,9 @@ class Streaming:
         """
         return read_workers(self.handle.store, self.plan.project)
 
-    def dead_letters(self, view: str, count: int = 20) -> list[DeadLetter]:
+    def dead_letters(
+        self, view: str, count: int = 20, *, entity: object = None
+    ) -> list[DeadLetter]:
         """Return the newest dead letters of a stream view, newest first, with their reasons.
 
         Views that read the same stream share its dead letters unless they declare `dead_letter:`.
@@ -200,13 +207,26 @@ class Streaming:
         Args:
             view: A stream view with a source.
             count: Maximum number of dead letters.
+            entity: Only those about this entity: its id as in a key, a join key value, or a tuple or dict
+                of several. Searches the newest 10,000 dead letters.
 
         Raises:
             RequestError: The view has no source.
             StreamError: The dead letters cannot be read.
         """
         plan = self.plan.view(view)
-        source = self._open_source(plan, _stream_plan(plan), StreamOptions())
+        if entity is None:
+            return self._read_dead_letters(plan, count)
+        key = entity_key(plan.key, entity)
+        return self.dead_letters_of_key(plan, key, max(count, MAX_SEARCHED_LETTERS))[:count]
+
+    def dead_letters_of_key(self, view: ViewPlan, key: bytes, search: int) -> list[DeadLetter]:
+        """Return those of the newest `search` dead letters of a view that are about one key."""
+        letters = self._read_dead_letters(view, search)
+        return [letter for letter in letters if key_of_dead_letter(view, letter) == key]
+
+    def _read_dead_letters(self, view: ViewPlan, count: int) -> list[DeadLetter]:
+        source = self._open_source(view, _stream_plan(view), StreamOptions())
         try:
             return list(source.dead_letters(count)) if count > 0 else []
         finally:

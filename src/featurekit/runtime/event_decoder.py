@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from featurekit.errors import ValueRefusedError
-from featurekit.plan import ViewPlan
-from featurekit.ports import StreamEvent
+from featurekit.errors import FeatureKitError, ValueRefusedError
+from featurekit.lower.keys import join_key_text
+from featurekit.plan import RedisStreamPlan, ViewPlan
+from featurekit.ports import DeadLetter, StreamEvent
 from featurekit.runtime.write_arguments import Event, Timestamp
 from featurekit.types import DType, codec_of, short_repr
 
@@ -165,3 +166,23 @@ def _comparable(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, default=float)
+
+
+def key_of_dead_letter(view: ViewPlan, letter: DeadLetter) -> bytes | None:
+    """Return the key of the entity that a dead letter is about; `None` if it does not say."""
+    stream = view.stream
+    renames = dict(stream.columns) if stream else {}
+    json_column = stream.json_field if isinstance(stream, RedisStreamPlan) else "value"
+    try:
+        columns: Any = letter.fields
+        if json_column is not None:
+            columns = json.loads(letter.fields[json_column])
+        texts = []
+        for index, join_key in enumerate(view.key.join_keys):
+            codec = codec_of(join_key.dtype)
+            value = columns[renames.get(join_key.name, join_key.name)]
+            parsed = codec.parse(value) if json_column is None else codec.from_json(value)
+            texts.append(join_key_text(view.key, index, parsed))
+    except (FeatureKitError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return view.key.key(texts)

@@ -7,12 +7,14 @@ which rows the server refused.
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 
 from typing_extensions import override
 
@@ -23,6 +25,54 @@ from featurekit.wire import Reply
 _BATCHES_AHEAD = 2
 _STOP_TIMEOUT_S = 5.0
 _INTERRUPT_INTERVAL_S = 0.05
+
+
+MAX_REJECTED_KEYS = 10_000
+"""Keys of rejected rows that a load records."""
+
+_HASH_BYTES = 8
+
+
+class RejectedKeys:
+    """Hashes of the keys of rejected rows, from which no key can be read back.
+
+    Args:
+        hashes: The hashes, one after another, as `to_bytes` returned them.
+        limit: How many are kept; `None` for all.
+    """
+
+    __slots__ = ("_hashes", "_limit")
+
+    def __init__(self, hashes: bytes = b"", limit: int | None = MAX_REJECTED_KEYS) -> None:
+        parts = range(0, len(hashes), _HASH_BYTES)
+        self._hashes = {hashes[start : start + _HASH_BYTES] for start in parts}
+        self._limit = limit
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        """Add keys, up to the limit."""
+        for key in keys:
+            if self._limit is not None and len(self._hashes) >= self._limit:
+                return
+            self._hashes.add(_hash(key))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may have been more keys than the limit."""
+        return self._limit is not None and len(self._hashes) >= self._limit
+
+    def __contains__(self, key: bytes) -> bool:
+        return _hash(key) in self._hashes
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def to_bytes(self) -> bytes:
+        """Return the hashes, sorted, one after another."""
+        return b"".join(sorted(self._hashes))
+
+
+def _hash(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=_HASH_BYTES).digest()
 
 
 @dataclass(slots=True)
@@ -52,6 +102,7 @@ class MaterializeReport:
         corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.
         error: Why the load failed; empty if it succeeded.
         history_error: Why the load is not in the history; empty if it is.
+        rejected_keys: Hashes of the keys of up to 10,000 rejected rows; not in `to_dict`.
     """
 
     view: str
@@ -75,10 +126,12 @@ class MaterializeReport:
     corrects_ms: int | None = None
     error: str = ""
     history_error: str = ""
+    rejected_keys: RejectedKeys = field(default_factory=RejectedKeys, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain data."""
-        return asdict(self)
+        names = [each.name for each in fields(self) if each.name != "rejected_keys"]
+        return {name: deepcopy(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +163,7 @@ class LoadBatch:
         row_errors: Maps all replies to the errors of refused rows, by row index.
         key: Returns a row's key, for error messages.
         rejected: Further rows of the batch that did not fit and are not in the chunk.
+        rejected_keys: The keys of these rows, as far as they have one.
         kept: Returns, from all replies, how many rows were left out because their entities have
             values; `None` if all rows are written.
         reject: Adds rows of the chunk to the rejected rows, by index, with the server's errors.
@@ -121,6 +175,7 @@ class LoadBatch:
     rejected: int = 0
     kept: Callable[[list[Reply]], int] | None = None
     reject: Callable[[dict[int, str]], None] = lambda _: None
+    rejected_keys: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +224,7 @@ def send_batches(
     def chunks() -> Iterator[Chunk]:
         for batch in encoder.encoded():
             report.rows_rejected += batch.rejected
+            report.rejected_keys.add(batch.rejected_keys)
             if batch.chunk.rows:
                 unanswered.append(batch)
                 yield batch.chunk
@@ -188,6 +244,7 @@ def send_batches(
             report.rows_written += chunk.rows - len(errors) - kept
             report.rows_rejected += len(errors)
             if errors:
+                report.rejected_keys.add(batch.key(row).encode() for row in errors)
                 _report_errors(batch, errors, report, skip=skip)
             callbacks.on_batch(report.rows_written + report.rows_rejected + report.rows_kept)
     finally:

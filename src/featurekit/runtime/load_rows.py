@@ -8,7 +8,7 @@ from functools import partial
 from itertools import accumulate, islice
 
 from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError, join_where
-from featurekit.lower.rows import Row, row_encoder
+from featurekit.lower.rows import Row, key_of_line, key_of_row, row_encoder
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
@@ -82,6 +82,7 @@ def encode_rows(
         groups: list[tuple[bytes, WriteGroup]] = []
         accepted: list[InputRow] = []
         rejected = 0
+        rejected_keys: list[bytes] = []
         for each in batch:
             try:
                 if isinstance(each.row, FeatureKitError):
@@ -89,13 +90,16 @@ def encode_rows(
                 key, fields = encode(each.row)
             except ValueRefusedError as error:
                 rejected += 1
+                if (key_of_rejected := _key_of(view, each)) is not None:
+                    rejected_keys.append(key_of_rejected)
                 _reject(view, each, error, rejects)
             else:
                 keys.add(key)
                 groups.append((key, write_group(key, fields)))
                 accepted.append(each)
         encoded = batch_of(groups, rejected)
-        yield replace(encoded, reject=partial(_reject_refused, accepted, rejects))
+        reject = partial(_reject_refused, accepted, rejects)
+        yield replace(encoded, reject=reject, rejected_keys=rejected_keys)
 
 
 def _reject_refused(
@@ -111,8 +115,18 @@ def _reject(
 ) -> None:
     where = join_where(view.name, row.where, error.where)
     if rejects is None:
-        raise BadRowError(error.message, where=where, hint=error.hint) from error
+        bad = BadRowError(error.message, where=where, hint=error.hint)
+        key = _key_of(view, row)
+        bad.keys = [key] if key is not None else []
+        raise bad from error
     rejects.add(row, f"{error.where}: {error.message}" if error.where else error.message)
+
+
+def _key_of(view: ViewPlan, row: InputRow) -> bytes | None:
+    """Return the key of a row that does not fit; `None` if it has none."""
+    if isinstance(row.original, str):
+        return key_of_line(view, row.original, is_source=False)
+    return key_of_row(view, row.original)
 
 
 _KeyedGroups = list[tuple[bytes, WriteGroup]]

@@ -62,7 +62,9 @@ def encode_tables(
             yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, unread)
         encoded = encode_batch(view, scan.form, batch)
         if encoded.rejected and rejects is None:
-            raise _bad_row_error(view, batch, encoded, locate)
+            error = _bad_row_error(view, batch, encoded, locate)
+            error.keys = encoded.rejected_keys
+            raise error
         if encoded.rejected and rejects is not None:
             errors = [encoded.errors(index) for index in encoded.rejected]
             rejects.add_batch(batch.take(pa.array(encoded.rejected)), scan.form, errors)
@@ -164,7 +166,7 @@ def _load_batch(
     reject: _RejectRows,
 ) -> LoadBatch:
     if not len(encoded.keys):
-        return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.rejected))
+        return _nothing_to_send(encoded)
     chunk = build_chunk(view, encoded.keys, encoded.values, dialect)
 
     def row_spans() -> RowSpans:
@@ -176,6 +178,18 @@ def _load_batch(
         lambda row: encoded.keys[row].as_py().decode(errors="replace"),
         len(encoded.rejected),
         reject=reject,
+        rejected_keys=encoded.rejected_keys,
+    )
+
+
+def _nothing_to_send(encoded: EncodedBatch) -> LoadBatch:
+    """Return a batch that consists of rejected rows."""
+    return LoadBatch(
+        Chunk(b"", 0, 0, 0),
+        command_errors,
+        str,
+        len(encoded.rejected),
+        rejected_keys=encoded.rejected_keys,
     )
 
 
@@ -184,7 +198,7 @@ def _missing_batches(
 ) -> Iterator[LoadBatch]:
     """Yield rows that the server writes only if their entities have no value of the view."""
     if encoded.rejected:
-        yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, len(encoded.rejected))
+        yield _nothing_to_send(encoded)
     for start in range(0, len(encoded.keys), _ROWS_PER_PARSED_CHUNK):
         keys = encoded.keys.slice(start, _ROWS_PER_PARSED_CHUNK)
         values = [column.slice(start, _ROWS_PER_PARSED_CHUNK) for column in encoded.values]

@@ -263,6 +263,40 @@ def inspect_command(context: CliContext, entity: str, id_: str) -> None:
         _print_inspection(inspection)
 
 
+@cli_command("why")
+@click.argument("entity")
+@click.argument("id_", metavar="ID")
+@click.argument("field", required=False)
+def why_command(context: CliContext, entity: str, id_: str, field: str | None) -> None:
+    """Say why values of an entity are missing.
+
+    For each field that is not present, or for FIELD, consults what is stored, the history of loads and
+    applies, the recorded keys of rejected rows, and the newest dead letters. ID is as in `inspect`.
+
+    \b
+    featurekit why user u0001
+    featurekit why user u0001 tx_count_5m
+    """  # noqa: D301 - click reads the backspace
+    with FeatureStore(context.repo) as store:
+        explanations = store.why(entity, id_, field)
+    if context.json:
+        context.print_json(explanations)
+        return
+    if not explanations:
+        print_line("all fields are present")
+    rows = [
+        (
+            each.field,
+            Styled(each.status, STATUS_STYLES.get(each.status, YELLOW)),
+            each.cause,
+            each.text,
+        )
+        for each in explanations
+    ]
+    if rows:
+        print_table(("field", "status", "cause", ""), rows)
+
+
 def _inspection_document(inspection: Inspection) -> dict[str, object]:
     return {
         "key": inspection.key,

@@ -149,10 +149,16 @@ def run_command(context: CliContext, views: tuple[str, ...], **options: Any) -> 
     show_default=True,
     help="Maximum number of events.",
 )
-def dead_command(context: CliContext, view: str, limit: int) -> None:
-    """Show the newest dead letters of a stream view, with the reasons."""
+@click.option(
+    "--entity", metavar="ID", help="Only those about this entity, among the newest 10,000."
+)
+def dead_command(context: CliContext, view: str, limit: int, entity: str | None) -> None:
+    """Show the newest dead letters of a stream view, with the reasons.
+
+    ID is the id in the key, as for `inspect`.
+    """
     with FeatureStore(context.repo) as store:
-        letters = store.streams.dead_letters(view, limit)
+        letters = store.streams.dead_letters(view, limit, entity=entity)
     if context.json:
         context.print_json([letter._asdict() for letter in letters])
         return

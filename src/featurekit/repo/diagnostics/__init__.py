@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from featurekit.repo.diagnostics.diagnostics import Diagnostics
 from featurekit.repo.diagnostics.doctor import CheckResult, run_checks
+from featurekit.repo.diagnostics.evidence import Evidence
+from featurekit.repo.diagnostics.explain import Explanation, explain, explain_field
 from featurekit.repo.diagnostics.inspect import InspectedField, Inspection, inspect_entity
 from featurekit.repo.diagnostics.observation import Observation
 from featurekit.repo.diagnostics.overview import EntityCount, Overview, ServerInfo, ViewCount
@@ -18,6 +20,8 @@ __all__ = [
     "CheckResult",
     "Diagnostics",
     "EntityCount",
+    "Evidence",
+    "Explanation",
     "InspectedField",
     "Inspection",
     "Observation",
@@ -29,6 +33,8 @@ __all__ = [
     "ViewCount",
     "ViewState",
     "ViewStatus",
+    "explain",
+    "explain_field",
     "ids_from_keys",
     "inspect_entity",
     "run_checks",

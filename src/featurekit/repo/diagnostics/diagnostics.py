@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from featurekit.plan import RepoPlan
 from featurekit.ports import OnlineStore, ReadOptions
-from featurekit.repo.diagnostics.explain import explain
-from featurekit.repo.diagnostics.inspect import Inspection
 from featurekit.repo.diagnostics.observation import Observation, observe
 from featurekit.repo.diagnostics.overview import Overview, ServerInfo, overview, server_info
 from featurekit.repo.diagnostics.sampling import (
@@ -91,11 +89,3 @@ class Diagnostics:
             counted: A result of `overview()`, to count nothing again.
         """
         return observe(self.plan, self.store, counted)
-
-    def explain(self, inspection: Inspection) -> dict[str, str]:
-        """Return, for each field of an inspection that is not `present`, a sentence that says why.
-
-        Args:
-            inspection: A result of `FeatureStore.inspect`.
-        """
-        return explain(self.plan, inspection)

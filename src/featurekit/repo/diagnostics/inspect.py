@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurekit.errors import StoreError
-from featurekit.lower.keys import key_function, parse_entity_id
+from featurekit.lower.keys import entity_key
 from featurekit.lower.read import decode_cell, inspect_requests
 from featurekit.plan import EntityPlan, FieldPlan, RepoPlan
 from featurekit.ports import OnlineStore
@@ -75,9 +75,7 @@ def inspect_entity(
         StoreError: The hash cannot be read.
     """
     plan = repo.entity(entity)
-    if isinstance(entity_id, str):
-        entity_id = parse_entity_id(plan.key, entity_id)
-    key = key_function(plan.key)(entity_id)
+    key = entity_key(plan.key, entity_id)
     views = [view for view in repo.views if view.key.entity == entity]
     declared = {field.name: (view.name, field) for view in views for field in view.fields}
     clocks = {view.event_time_field for view in views if view.event_time_field}

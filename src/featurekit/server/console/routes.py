@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +17,7 @@ from featurekit.plan import RedisStreamPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
 from featurekit.repo.catalog import catalog
-from featurekit.repo.diagnostics import InspectedField
+from featurekit.repo.diagnostics import Evidence, InspectedField, explain
 from featurekit.server.auth import Scope
 from featurekit.server.console.event_stream import EventStream
 from featurekit.server.console.feature_reads import benchmark_read, read_entities, shorten
@@ -34,6 +35,9 @@ MAX_IDS = 50
 MAX_DEAD_LETTERS = 20
 MAX_COLUMNS = 50
 """Columns of a dead letter that are shown."""
+
+EVIDENCE_INTERVAL_S = 3.0
+"""How long the evidence for explanations of missing values is kept."""
 
 MAX_LOADS = 200
 MAX_APPLIES = 50
@@ -96,6 +100,8 @@ class ConsoleApi:
         self._store: FeatureStore = context.store
         self._sampler = sampler
         self._demo = demo
+        self._evidence: Evidence | None = None
+        self._evidence_s = 0.0
 
     async def session(self, request: Request) -> Response:
         """Return what the client may do. This endpoint is public and reveals nothing else."""
@@ -156,7 +162,8 @@ class ConsoleApi:
         if not text:
             raise RequestError("the id must not be empty", where="id")
         inspection = self._store.inspect(entity, text)
-        reasons = self._store.diagnostics.explain(inspection)
+        explanations = explain(self._store.compiled, inspection, self._current_evidence())
+        reasons = {each.field: each.text for each in explanations}
         shown = inspection.fields[:MAX_FIELDS]
         return {
             "key": inspection.key,
@@ -168,6 +175,12 @@ class ConsoleApi:
             ],
             "left_out": len(inspection.fields) - len(shown),
         }
+
+    def _current_evidence(self) -> Evidence:
+        """Return evidence that is a few seconds old at most: an open page inspects repeatedly."""
+        if self._evidence is None or time.monotonic() - self._evidence_s > EVIDENCE_INTERVAL_S:
+            self._evidence, self._evidence_s = self._store.evidence(), time.monotonic()
+        return self._evidence
 
     async def dead_letters(self, _request: Request) -> Response:
         """Return the newest dead letters of each stream view."""
