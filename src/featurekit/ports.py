@@ -321,19 +321,28 @@ class Scan:
     correction: Correction | None = None
 
 
+class TimeRange(NamedTuple):
+    """Which rows to read by their time.
+
+    Attributes:
+        start_ms: The earliest time; `None` for any.
+        end_ms: The time before which rows are read; `None` for any.
+        latest_ms: Later rows are of the future: they are counted and left out. `None` loads them.
+    """
+
+    start_ms: int | None = None
+    end_ms: int | None = None
+    latest_ms: int | None = None
+
+
+ALL_TIMES = TimeRange()
+
+
 class BatchSource(Protocol):
     """A source of rows for a batch view."""
 
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
-        """Return the newest row of each entity with `start_ms <= timestamp < end_ms`.
-
-        Rows later than `latest_ms` are counted and left out, if it is given.
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
+        """Return the newest row of each entity within a range of times.
 
         Raises:
             SourceError: The source cannot be read, or lacks a column.

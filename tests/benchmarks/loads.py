@@ -92,7 +92,7 @@ def _chunks(repo: BenchRepo) -> list[Chunk]:
     """Return the bytes of the whole load, in the chunks that `materialize` sends."""
     view = repo.store.compiled.view("six")
     assert view.source is not None
-    scan = open_source(view.source, repo.root).scan(view, None, None)
+    scan = open_source(view.source, repo.root).scan(view)
     return [
         each.chunk for each in encode_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
     ]

@@ -9,7 +9,7 @@ import pytest
 
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.plan import FieldPlan, SourcePlan, ViewPlan
-from featurekit.ports import SOURCE_ROW, BatchSource
+from featurekit.ports import SOURCE_ROW, BatchSource, TimeRange
 from featurekit.sources import open_source
 from featurekit.types import parse_dtype
 
@@ -69,7 +69,7 @@ class Repo:
 def drain(
     source: BatchSource, view: ViewPlan, start_ms: int | None = None, end_ms: int | None = None
 ) -> Read:
-    scan = source.scan(view, start_ms, end_ms)
+    scan = source.scan(view, TimeRange(start_ms, end_ms))
     batches = [batch.drop_columns([SOURCE_ROW]) for batch in scan.batches]
     rows = [row for batch in batches for row in batch.to_pylist()]
     return Read(scan.form, rows, scan.rows_read, batches[0].schema if batches else None)

@@ -54,7 +54,7 @@ def test_no_row_of_a_file_that_was_replaced_after_the_first_pass_is_used(
 ) -> None:
     path, plan = repo.root / f"rows.{form}", FORMATS[form]
     write(path, 1)
-    scan = repo.open(plan).scan(repo.view(plan), None, None)
+    scan = repo.open(plan).scan(repo.view(plan))
     replace(path, 2)
     with pytest.raises(SourceError, match=rf"rows\.{form} changed while it was read"):
         next(scan.batches)
@@ -67,7 +67,7 @@ def test_a_file_that_is_overwritten_in_place_with_its_old_times_is_noticed(
     path, plan = repo.root / f"rows.{form}", FORMATS[form]
     write(path, 1)
     before = path.stat()
-    scan = repo.open(plan).scan(repo.view(plan), None, None)
+    scan = repo.open(plan).scan(repo.view(plan))
     content = path.read_bytes()
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -78,7 +78,7 @@ def test_a_file_that_is_overwritten_in_place_with_its_old_times_is_noticed(
 def test_a_file_that_is_removed_after_the_first_pass_is_an_error_of_that_file(repo: Repo) -> None:
     path, plan = repo.root / "rows.parquet", FORMATS["parquet"]
     write(path, 1)
-    scan = repo.open(plan).scan(repo.view(plan), None, None)
+    scan = repo.open(plan).scan(repo.view(plan))
     path.unlink()
     with pytest.raises(SourceError, match=r"rows\.parquet changed while it was read"):
         list(scan.batches)
@@ -104,7 +104,7 @@ def test_rows_that_are_used_while_a_file_is_replaced_again_and_again_are_the_new
         for _ in range(8):
             used: set[int] = set()
             try:
-                for batch in repo.open(plan).scan(repo.view(plan), None, None).batches:
+                for batch in repo.open(plan).scan(repo.view(plan)).batches:
                     used |= {_number(row) for row in batch.to_pylist()}
             except SourceError as error:
                 messages.add(error.message)
@@ -121,7 +121,7 @@ def test_a_file_at_a_url_is_read_in_one_pass(repo: Repo, form: str) -> None:
     path = repo.root / f"rows.{form}"
     plan = dataclasses.replace(FORMATS[form], paths=(f"file://{path}",))
     write(path, 1)
-    scan = repo.open(plan).scan(repo.view(plan), None, None)
+    scan = repo.open(plan).scan(repo.view(plan))
     path.unlink()
     rows = [row for batch in scan.batches for row in batch.to_pylist()]
     assert {_number(row) for row in rows} == {3}

@@ -214,15 +214,15 @@ def test_temporary_files_are_deleted_whether_a_scan_is_read_or_not(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plan = query("SELECT 'a' || i AS user_id, i AS n FROM range(5000) t(i)")
-    unread = repo.open(plan).scan(repo.view(plan), None, None)
-    half = repo.open(plan).scan(repo.view(plan), None, None)
+    unread = repo.open(plan).scan(repo.view(plan))
+    half = repo.open(plan).scan(repo.view(plan))
     next(half.batches)
     assert len(list(tmp_path.iterdir())) == 2
     half.batches.close()
     del unread
     parts = ArrowSource(iter([pa.table({"user_id": ["a"], "n": [1]}), 7]))
     with pytest.raises(SourceError, match="found int"):
-        parts.scan(repo.view(None), None, None)
+        parts.scan(repo.view(None))
     gc.collect()
     assert list(tmp_path.iterdir()) == []
 

@@ -23,7 +23,7 @@ plan = ParquetSourcePlan(paths=("rows.parquet",), timestamp_field="ts")
 key = KeyPlan("fs", "user", (JoinKey("user_id", DType("string")),))
 fields = tuple(FieldPlan(n, DType("int64")) for n in "abc")
 view = ViewPlan("v", "batch", key, fields, "key", 1, 1, source=plan)
-scan = open_source(plan, Path(sys.argv[1])).scan(view, None, None)
+scan = open_source(plan, Path(sys.argv[1])).scan(view)
 print(sum(b.num_rows for b in scan.batches))
 # Not `ru_maxrss`, which includes the process that forked this one.
 print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])

@@ -13,6 +13,7 @@ import pytest
 
 from featurekit.errors import SourceError
 from featurekit.plan import CsvSourcePlan, JsonlSourcePlan, ParquetSourcePlan
+from featurekit.ports import TimeRange
 
 DAY_MS = 86_400_000
 T0 = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -136,7 +137,7 @@ def test_many_rows_equal_the_result_of_one_query(repo: Any, entities: int) -> No
 def test_a_source_that_changes_between_two_passes_is_an_error(repo: Any) -> None:
     put(repo, user_id=[*"ab"], n=[1, 2])
     plan = ParquetSourcePlan(paths=("rows.parquet",))
-    scan = repo.open(plan).scan(repo.view(plan), None, None)
+    scan = repo.open(plan).scan(repo.view(plan))
     put(repo, user_id=[*"abc"], n=[1, 2, 3])
     with pytest.raises(SourceError):
         list(scan.batches)
@@ -220,7 +221,7 @@ def test_rows_of_the_future_are_counted_and_left_out(repo: Any, kind: str) -> No
         times = [time.date() if kind == "date" else time.isoformat() for time in times]
     put(repo, user_id=[*"aaabc"], n=[1, 2, 3, 4, 5], ts=times)
     plan, view = TIMED, repo.view(TIMED)
-    scan = repo.open(plan).scan(view, None, None, T0 + 2 * DAY_MS)
+    scan = repo.open(plan).scan(view, TimeRange(latest_ms=T0 + 2 * DAY_MS))
     rows = [row["n"] for batch in scan.batches for row in batch.to_pylist()]
     assert (sorted(rows), scan.rows_read, scan.rows_future) == ([2, 4], 5, 2)
     assert repo.read(TIMED).column("n") == [3, 4, 5]
@@ -229,7 +230,7 @@ def test_rows_of_the_future_are_counted_and_left_out(repo: Any, kind: str) -> No
 def test_a_row_of_this_millisecond_is_not_of_the_future(repo: Any) -> None:
     times = pa.array([T0 * 1000 + 999, T0 * 1000 + 1000], pa.timestamp("us"))
     put(repo, user_id=[*"ab"], n=[1, 2], ts=times)
-    scan = repo.open(TIMED).scan(repo.view(TIMED), None, None, T0)
+    scan = repo.open(TIMED).scan(repo.view(TIMED), TimeRange(latest_ms=T0))
     assert [batch.to_pylist()[0]["n"] for batch in scan.batches] == [1]
 
 
@@ -240,7 +241,7 @@ def test_many_rows_of_the_future_leave_the_incomplete_ones(repo: Any) -> None:
         n=[0, 1, 2, 3, 4, 5, 6, 7],
         ts=[day(1), None, day(1), *[day(9)] * 5],
     )
-    scan = repo.open(TIMED).scan(repo.view(TIMED), None, None, T0)
+    scan = repo.open(TIMED).scan(repo.view(TIMED), TimeRange(latest_ms=T0))
     rows = [row["n"] for batch in scan.batches for row in batch.to_pylist()]
     assert (sorted(rows), scan.rows_future) == ([0, 1, 2], 5)
 

@@ -27,7 +27,7 @@ JSONL = JsonlSourcePlan(paths=("rows.jsonl",))
 def scan(repo: Repo, plan: FileSourcePlan) -> list[dict[str, Any]]:
     """Return all rows of a scan in their order in the source."""
     source = open_source(plan, repo.root, batch_rows=1000, skip_unreadable=True)
-    batches = source.scan(repo.view(plan), None, None).batches
+    batches = source.scan(repo.view(plan)).batches
     rows = [row for batch in batches for row in batch.to_pylist()]
     return sorted(rows, key=lambda row: row[SOURCE_ROW])
 

@@ -26,7 +26,7 @@ from featurekit.errors import (
 from featurekit.lower.keys import join_key_values
 from featurekit.lower.rows import json_row_decoder
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import BatchSource, Correction, OnlineStore
+from featurekit.ports import BatchSource, Correction, OnlineStore, TimeRange
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.store_handle import now_ms
 from featurekit.repo.time_arguments import format_time_ms
@@ -144,7 +144,9 @@ class Materializer:
         from featurekit.runtime.rejects import Rejects
 
         latest_ms = report.started_ms if view.future_rows == "skip" else None
-        scan = source.scan(view, report.window_start_ms, report.window_end_ms, latest_ms)
+        scan = source.scan(
+            view, TimeRange(report.window_start_ms, report.window_end_ms, latest_ms)
+        )
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
         report.corrects_ms = scan.correction.load_ms if scan.correction else None

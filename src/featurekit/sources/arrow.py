@@ -10,19 +10,18 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import BatchSource, Scan
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.arrow_types import cast_batches, cast_table, readable_schema
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, source_columns
-from featurekit.sources.session import OpenSessions, Rows, Session
-from featurekit.sources.times import TimeRange
+from featurekit.sources.session import Rows, Session, SessionSource
 
 _INPUT = "input"
 _MIN_BATCH_ROWS = 8192
 """Smaller batches are combined: DuckDB needs as much memory for one row as for a full batch."""
 
 
-class ArrowSource(BatchSource):
+class ArrowSource(SessionSource):
     """Rows passed by the caller, for a view that may declare another source.
 
     Args:
@@ -32,35 +31,19 @@ class ArrowSource(BatchSource):
     """
 
     def __init__(self, data: object, *, batch_rows: int = 16384) -> None:
+        super().__init__(batch_rows)
         self.data = data
-        self.batch_rows = batch_rows
-        self._sessions = OpenSessions()
 
     @override
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         where = f"feature view {view.name}"
-        session = self._sessions.add(Session())
+        session = self.add_session(Session())
         with session.errors(where):
             data = to_arrow(session.arrow, self.data, view, where)
         if data is None:
             return Scan("native", iter(()), 0)
         columns = _columns_in_data(view, data.schema.names, where)
-        time_range = TimeRange(start_ms, end_ms, latest_ms)
-        return scan_arrow(session, data, view, columns, time_range, self.batch_rows)
-
-    @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
-        return None
-
-    @override
-    def interrupt(self) -> None:
-        self._sessions.interrupt()
+        return scan_arrow(session, data, view, columns, times, self.batch_rows)
 
 
 def scan_arrow(
@@ -68,7 +51,7 @@ def scan_arrow(
     data: Any,
     view: ViewPlan,
     source: SourceColumns,
-    time_range: TimeRange,
+    times: TimeRange,
     batch_rows: int,
 ) -> Scan:
     """Return the newest rows of a table, or of a reader, which is copied into a table first."""
@@ -96,7 +79,7 @@ def scan_arrow(
         if raised:
             raise raised[0] from None
         raise
-    return newest_rows(rows, view, source, time_range, batch_rows)
+    return newest_rows(rows, view, source, times, batch_rows)
 
 
 def to_arrow(pa: Any, data: object, view: ViewPlan, where: str) -> Any:

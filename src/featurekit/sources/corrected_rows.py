@@ -17,17 +17,16 @@ from featurekit.plan import (
     SqlSourcePlan,
     ViewPlan,
 )
-from featurekit.ports import LINE, LOAD, BatchSource, Correction, Scan
+from featurekit.ports import ALL_TIMES, LINE, LOAD, Correction, Scan, TimeRange
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows, select, source_columns
-from featurekit.sources.session import OpenSessions, Rows, Session, quote_files, quote_identifier
-from featurekit.sources.times import TimeRange
+from featurekit.sources.session import Rows, Session, SessionSource, quote_files, quote_identifier
 from featurekit.types import codec_of
 
 _NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, PythonSourcePlan)
 
 
-class CorrectedRowsSource(BatchSource):
+class CorrectedRowsSource(SessionSource):
     """A Parquet file with the columns of a view's source; other columns with `_` are ignored.
 
     Rows of CSV, JSON Lines and programs are texts in such a file, and are parsed as CSV is.
@@ -39,21 +38,14 @@ class CorrectedRowsSource(BatchSource):
     """
 
     def __init__(self, path: Path, root: Path, *, batch_rows: int = 16384) -> None:
+        super().__init__(batch_rows)
         self.path = path
         self.root = root.absolute()
-        self.batch_rows = batch_rows
-        self._sessions = OpenSessions()
 
     @override
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         where = f"feature view {view.name}, {self.path.name}"
-        session = self._sessions.add(Session(self.root))
+        session = self.add_session(Session(self.root))
         path = Path.cwd() / self.path
         if not path.is_file():
             raise SourceError(f"no file {self.path}", where=f"feature view {view.name}")
@@ -80,17 +72,8 @@ class CorrectedRowsSource(BatchSource):
             correction = _correction(file_rows, select(view, source, rows).time)
         if is_text:
             rows = replace(rows, form="text")
-        time_range = TimeRange(start_ms, end_ms, latest_ms)
-        scan = newest_rows(rows, view, source, time_range, self.batch_rows)
+        scan = newest_rows(rows, view, source, times, self.batch_rows)
         return replace(scan, correction=correction)
-
-    @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
-        return None
-
-    @override
-    def interrupt(self) -> None:
-        self._sessions.interrupt()
 
 
 def _columns_in_file(view: ViewPlan, columns: dict[str, str]) -> SourceColumns:

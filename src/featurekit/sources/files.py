@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
-from featurekit.ports import BatchSource, Scan
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.formats import (
     FILE_COLUMN,
     MIXED_LINE_ENDINGS,
@@ -29,13 +29,12 @@ from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import UnreadableLineError, long_line
 from featurekit.sources.selection import Selection, copy_rows, select, source_columns
-from featurekit.sources.session import OpenSessions, Rows, Session, quote_identifier, quote_text
+from featurekit.sources.session import Rows, Session, SessionSource, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
 from featurekit.sources.text_copies import TextCopies, check_utf8, too_long_problem
-from featurekit.sources.times import TimeRange
 
 
-class FileSource(BatchSource):
+class FileSource(SessionSource):
     """Files of one format, in the given order; those of a folder or glob are sorted by name."""
 
     def __init__(
@@ -46,28 +45,21 @@ class FileSource(BatchSource):
         *,
         skip_unreadable: bool = False,
     ) -> None:
+        super().__init__(batch_rows)
         self.plan = plan
         self.root = root.absolute()
-        self.batch_rows = batch_rows
         self.skip_unreadable = skip_unreadable
-        self._sessions = OpenSessions()
         self._copies: TextCopies | None = None
         self.format = format_of(plan)
 
     @override
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
-        files, time_range = self._files(view), TimeRange(start_ms, end_ms, latest_ms)
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
+        files = self._files(view)
         while True:
             try:
-                return self._scan(view, files, time_range)
+                return self._scan(view, files, times)
             except SourceError as error:
-                self._sessions.close()
+                self.close_sessions()
                 if not self._accept(error, view, files):
                     self._delete_copies()
                     raise
@@ -105,7 +97,7 @@ class FileSource(BatchSource):
             self._copies = copies
         return [self._copies.path(file) for file in files] if self._copies else list(files)
 
-    def _scan(self, view: ViewPlan, files: list[str], time_range: TimeRange) -> Scan:
+    def _scan(self, view: ViewPlan, files: list[str], times: TimeRange) -> Scan:
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
             files = self._readable(files)
@@ -116,7 +108,7 @@ class FileSource(BatchSource):
                     rows = copy_rows(rows, view, self.plan)
             else:
                 rows = replace(rows, check_count=partial(self._check_count, view, files, snapshot))
-            scan = newest_rows(rows, view, self.plan, time_range, self.batch_rows)
+            scan = newest_rows(rows, view, self.plan, times, self.batch_rows)
         return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
 
     def _before_deletion(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -143,10 +135,6 @@ class FileSource(BatchSource):
             found = self._find(view, [found[0]], snapshot, row)
         return self.format.describe_row(*found) if found else None
 
-    @override
-    def interrupt(self) -> None:
-        self._sessions.interrupt()
-
     def _open(
         self,
         view: ViewPlan,
@@ -156,7 +144,7 @@ class FileSource(BatchSource):
         with_file_name: bool = False,
     ) -> Rows:
         where = f"feature view {view.name}"
-        session = self._sessions.add(
+        session = self.add_session(
             Session(self.root, lambda message: self.format.explain(message, files))
         )
         with session.errors(where):

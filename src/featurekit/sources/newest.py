@@ -27,10 +27,10 @@ from typing import Any
 
 from featurekit.errors import SourceError
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import SOURCE_ROW, Scan
+from featurekit.ports import SOURCE_ROW, Scan, TimeRange
 from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
-from featurekit.sources.times import TimeRange, check_created_texts
+from featurekit.sources.times import check_created_texts
 
 _INCOMPLETE, _COMPLETE, _FUTURE = 0, 1, 2
 """The kinds of rows in the index."""

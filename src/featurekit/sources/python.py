@@ -16,15 +16,14 @@ from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.plan import PythonSourcePlan, ViewPlan
-from featurekit.ports import BatchSource, Scan
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.arrow import scan_arrow, to_arrow
-from featurekit.sources.session import OpenSessions, Session
-from featurekit.sources.times import ALL_TIMES, TimeRange
+from featurekit.sources.session import Session, SessionSource
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class PythonSource(BatchSource):
+class PythonSource(SessionSource):
     """A function, called once per scan with those of these arguments that it declares.
 
     The arguments are `view` (the view's name), `start_ms` and `end_ms` (int or None), `start` and
@@ -32,27 +31,20 @@ class PythonSource(BatchSource):
     """
 
     def __init__(self, plan: PythonSourcePlan, root: Path, batch_rows: int) -> None:
+        super().__init__(batch_rows)
         self.plan = plan
         self.root = root.absolute()
-        self.batch_rows = batch_rows
-        self._sessions = OpenSessions()
 
     @override
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         where = f"feature view {view.name}, {self.plan.callable}"
-        session = self._sessions.add(Session())
+        session = self.add_session(Session())
         arguments: dict[str, object] = {
             "view": view.name,
-            "start_ms": start_ms,
-            "end_ms": end_ms,
-            "start": _datetime(start_ms),
-            "end": _datetime(end_ms),
+            "start_ms": times.start_ms,
+            "end_ms": times.end_ms,
+            "start": _datetime(times.start_ms),
+            "end": _datetime(times.end_ms),
         }
         with _import_path(self.root), _source_errors(where, self.root):
             function = _import_function(self.plan.callable, where)
@@ -62,16 +54,8 @@ class PythonSource(BatchSource):
             if data is None:
                 return Scan("native", iter(()), 0)
             has_time = self.plan.timestamp_field is not None
-            time_range = TimeRange(start_ms, end_ms, latest_ms) if has_time else ALL_TIMES
-            return scan_arrow(session, data, view, self.plan, time_range, self.batch_rows)
-
-    @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
-        return None
-
-    @override
-    def interrupt(self) -> None:
-        self._sessions.interrupt()
+            times = times if has_time else ALL_TIMES
+            return scan_arrow(session, data, view, self.plan, times, self.batch_rows)
 
 
 @contextmanager

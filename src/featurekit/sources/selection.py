@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.plan import CsvSourcePlan, JsonlSourcePlan, SourceColumns, ViewPlan
-from featurekit.ports import LINE, PROBLEM
+from featurekit.ports import ALL_TIMES, LINE, PROBLEM, TimeRange
 from featurekit.sources.session import Rows, quote_identifier, quote_list, quote_text
 from featurekit.sources.text_copies import LINE_COLUMN, PROBLEM_COLUMN
 from featurekit.sources.times import (
-    ALL_TIMES,
     CreatedOrder,
-    TimeRange,
     created_order,
     event_time,
     time_comparison,

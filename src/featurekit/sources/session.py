@@ -16,7 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from typing_extensions import override
+
 from featurekit.errors import MissingExtraError, SourceError
+from featurekit.plan import ViewPlan
+from featurekit.ports import BatchSource
 from featurekit.sources.interrupt import run_interruptibly
 
 T = TypeVar("T")
@@ -124,26 +128,35 @@ class Session:
         return " ".join(message.split())
 
 
-class OpenSessions:
-    """The sessions of one source, which another thread can interrupt."""
+class SessionSource(BatchSource):
+    """A source whose scans run queries in sessions, which another thread can interrupt.
 
-    def __init__(self) -> None:
+    Args:
+        batch_rows: The most rows in a record batch.
+    """
+
+    def __init__(self, batch_rows: int) -> None:
+        self.batch_rows = batch_rows
         self._sessions: list[weakref.ref[Session]] = []
 
-    def add(self, session: Session) -> Session:
+    def add_session(self, session: Session) -> Session:
         """Return a session, after remembering it as long as it exists."""
         self._sessions = [ref for ref in self._sessions if ref() is not None]
         self._sessions.append(weakref.ref(session))
         return session
 
-    def close(self) -> None:
+    def close_sessions(self) -> None:
         """Close the sessions, and delete their folders."""
         for ref in self._sessions:
             if (session := ref()) is not None:
                 session.close()
 
+    @override
+    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        return None
+
+    @override
     def interrupt(self) -> None:
-        """Make the queries that run in other threads raise."""
         for ref in self._sessions:
             if (session := ref()) is not None:
                 session.interrupt()

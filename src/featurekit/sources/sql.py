@@ -8,32 +8,24 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
-from featurekit.ports import BatchSource, Scan
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
-from featurekit.sources.session import OpenSessions, Rows, Session
-from featurekit.sources.times import TimeRange
+from featurekit.sources.session import Rows, Session, SessionSource
 
 
-class SqlSource(BatchSource):
+class SqlSource(SessionSource):
     """A query that runs once; its file paths are relative to the repository's folder."""
 
     def __init__(self, plan: SqlSourcePlan, root: Path, batch_rows: int) -> None:
+        super().__init__(batch_rows)
         self.plan = plan
         self.root = root.absolute()
-        self.batch_rows = batch_rows
-        self._sessions = OpenSessions()
 
     @override
-    def scan(
-        self,
-        view: ViewPlan,
-        start_ms: int | None,
-        end_ms: int | None,
-        latest_ms: int | None = None,
-    ) -> Scan:
+    def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         where = f"feature view {view.name}"
-        session = self._sessions.add(Session(self.root))
+        session = self.add_session(Session(self.root))
         with session.errors(where):
             _check_is_one_select(session, self.plan.query, where)
             # A view, because the query may end in `;` and a comment, which cannot be embedded.
@@ -42,16 +34,7 @@ class SqlSource(BatchSource):
             rows = copy_rows(
                 Rows(session, "query_result", "native", where, columns), view, self.plan
             )
-        time_range = TimeRange(start_ms, end_ms, latest_ms)
-        return newest_rows(rows, view, self.plan, time_range, self.batch_rows)
-
-    @override
-    def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
-        return None
-
-    @override
-    def interrupt(self) -> None:
-        self._sessions.interrupt()
+        return newest_rows(rows, view, self.plan, times, self.batch_rows)
 
 
 def _check_is_one_select(session: Session, query: str, where: str) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from featurekit.errors import SourceError
 from featurekit.sources.session import Rows, quote_text
@@ -26,23 +25,6 @@ _NUMBER_TYPES = (
     *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "DECIMAL"),
 )
 _FLOAT_TYPES = ("FLOAT", "DOUBLE")
-
-
-class TimeRange(NamedTuple):
-    """Which rows to read by their time.
-
-    Attributes:
-        start_ms: The earliest time; `None` for any.
-        end_ms: The time before which rows are read; `None` for any.
-        latest_ms: Later rows are of the future: they are counted and left out. `None` loads them.
-    """
-
-    start_ms: int | None = None
-    end_ms: int | None = None
-    latest_ms: int | None = None
-
-
-ALL_TIMES = TimeRange()
 
 
 @dataclass(frozen=True, slots=True)
