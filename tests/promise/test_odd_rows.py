@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from featurekit import FeatureStore
-from featurekit.errors import BadRowError
+from featurekit import FeatureStore, MaterializeReport
+from featurekit.errors import BadRowError, SourceError
+from featurekit.repo.materialization import OnBadRow
 from tests.servers import Server
 
 DEFINITIONS = """
@@ -22,14 +24,17 @@ feature_views:
 """
 
 
-def load(folder: Path, server: Server, source: str) -> None:
+def load(
+    folder: Path, server: Server, source: str, on_bad_row: OnBadRow = "fail"
+) -> MaterializeReport:
     (folder / "featurerepo.yaml").write_text(
         f"project: odd\ndefinitions: [users.yaml]\nonline_store: {{url: '{server.url}'}}\n"
     )
     (folder / "users.yaml").write_text(DEFINITIONS.format(source=source))
     with FeatureStore(folder) as store:
         store.apply()
-        store.materialize()
+        [report] = store.materialize(on_bad_row=on_bad_row)
+    return report
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,24 @@ def test_times_outside_pythons_range_are_refused(
         BadRowError, match=r"user_id='a', (seen|day): .* is not a (timestamp|date)"
     ):
         load(tmp_path, valkey, f'{{type: sql, query: "{query}) USING (user_id)"}}')
+
+
+@pytest.mark.parametrize("column", ["INTERVAL 1 DAY", "[INTERVAL 1 DAY]", "union_value(num := 2)"])
+@pytest.mark.parametrize("on_bad_row", ["fail", "skip"])
+def test_a_column_that_no_field_can_hold_is_refused_by_name(
+    tmp_path: Path, valkey: Server, column: str, on_bad_row: OnBadRow
+) -> None:
+    query = f"SELECT 'a' AS user_id, {column} AS seen, NULL::DATE AS day, NULL AS more"
+    source = f'{{type: sql, query: "{query}"}}'
+    with pytest.raises(
+        SourceError, match=r"column 'seen' is (INTERVAL|UNION).*, which is not a"
+    ) as caught:
+        load(tmp_path, valkey, source, on_bad_row)
+    assert "cast the column" in caught.value.hint
+
+
+def test_a_rejected_row_with_an_interval_is_kept_as_text(tmp_path: Path, valkey: Server) -> None:
+    query = "SELECT 'a' AS user_id, 7 AS seen, NULL::DATE AS day, [INTERVAL 1 DAY] AS more"
+    report = load(tmp_path, valkey, f'{{type: sql, query: "{query}"}}', "skip")
+    [row] = pq.read_table(report.rejects_path).to_pylist()
+    assert row["more"] == "[[0, 1, 0]]"  # months, days, nanoseconds

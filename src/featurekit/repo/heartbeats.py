@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self
 
 from featurekit.errors import StoreError
@@ -28,6 +29,7 @@ from featurekit.lower.write_group import (
 )
 from featurekit.ports import OnlineStore
 from featurekit.repo.store_handle import now_ms
+from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.worker import StreamReport
 from featurekit.wire import ErrorReply, command, first_error
 
@@ -38,6 +40,8 @@ TTL_MS = 10_000
 """How long a worker counts as running after its last heartbeat."""
 
 JOIN_TIMEOUT_S = 1.0
+
+_IS_TIME = re.compile(rb"[0-9]{1,15}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ def read_workers(store: OnlineStore, project: str) -> list[WorkerStatus]:
     if isinstance(reply, ErrorReply):
         where = f"{store.describe()}, {key.decode()}"
         raise StoreError(f"the heartbeats cannot be read: {reply}", where=where)
-    statuses = map(_decode_status, reply[1::2]) if isinstance(reply, list) else ()
+    fields = reply[1::2] if isinstance(reply, list) else []
+    statuses = [_decode_status(data) for data in fields if isinstance(data, bytes)]
     now = now_ms()
     aged = [replace(s, age_ms=max(0, now - s.at_ms)) for s in statuses if s is not None]
     return sorted(aged, key=lambda status: (status.view, status.name))
@@ -138,17 +143,16 @@ def read_last_writes(store: OnlineStore, project: str) -> dict[str, int]:
     key = last_writes_key(project)
     reply = store.read([key], [command(b"HGETALL", key)])[0]
     pairs = reply if isinstance(reply, list) else []
-    times = zip(pairs[::2], pairs[1::2], strict=True)
-    return {view.decode(): int(time_) for view, time_ in times if time_.isdigit()}
+    return {
+        view.decode(errors="replace"): int(time_)
+        for view, time_ in zip(pairs[::2], pairs[1::2], strict=False)
+        if isinstance(view, bytes) and isinstance(time_, bytes) and _IS_TIME(time_)
+    }
 
 
 def _decode_status(data: bytes) -> WorkerStatus | None:
-    names = {field.name for field in fields(WorkerStatus)} - {"age_ms"}
-    try:
-        document = json.loads(data)
-        return WorkerStatus(**{name: document[name] for name in names})
-    except (ValueError, TypeError, KeyError):  # written by another version
-        return None
+    document = parse_json(data)
+    return decode_record(WorkerStatus, document) if isinstance(document, dict) else None
 
 
 def _set_commands(

@@ -11,7 +11,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from featurekit.changes import Change
 from featurekit.errors import StoreError
 from featurekit.ports import OnlineStore
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
+from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
 
@@ -294,16 +295,13 @@ def _first_records(documents: Mapping[str, Sequence[object]]) -> dict[str, LoadR
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_json(path.read_bytes())
+    except OSError:
         return None
 
 
 def _json_or_none(item: Reply) -> object:
-    try:
-        return json.loads(item) if isinstance(item, bytes) else None
-    except ValueError:
-        return None
+    return parse_json(item) if isinstance(item, bytes) else None
 
 
 def _list_or_empty(value: object) -> list[object]:
@@ -318,30 +316,13 @@ def _records(kind: type[T], documents: Iterable[object]) -> Iterator[T]:
 
 
 def _record(kind: type[T], document: dict[str, Any]) -> T | None:
-    known = {name: value for name, value in document.items() if name in _FIELD_TYPES[kind]}
-    if isinstance(known.get("changes"), list):
-        known["changes"] = tuple(_valid_changes(known["changes"]))
-    try:
-        record: T = kind(**known)
-    except TypeError:
-        return None
-    types = _FIELD_TYPES[kind].items()
-    return record if all(type(getattr(record, name)) in known for name, known in types) else None
+    changes = document.get("changes")
+    if isinstance(changes, list):
+        document = document | {"changes": tuple(_valid_changes(changes))}
+    return decode_record(kind, document)
 
 
 def _valid_changes(documents: Sequence[Any]) -> Iterator[Change]:
     for document in documents:
         if isinstance(document, dict) and {*document} == {"kind", "subject", "detail"}:
             yield Change(document["kind"], str(document["subject"]), str(document["detail"]))
-
-
-def _field_types(example: LoadRecord | ApplyRecord) -> dict[str, tuple[type, ...]]:
-    """Return the types of a record's fields; a field whose default is `None` is an integer."""
-    values = {field.name: getattr(example, field.name) for field in fields(example)}
-    return {n: (int, type(None)) if v is None else (type(v),) for n, v in values.items()}
-
-
-_FIELD_TYPES: dict[type, dict[str, tuple[type, ...]]] = {
-    LoadRecord: _field_types(LoadRecord("")),
-    ApplyRecord: _field_types(ApplyRecord(0)),
-}

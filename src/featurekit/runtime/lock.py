@@ -138,13 +138,20 @@ class ViewLock:
             holder = self._call("GET", self._key)
             if holder == self._token.encode():
                 break  # the reply to `SET` was lost
+            is_late = time.monotonic() > deadline
             if isinstance(holder, bytes):
                 alive = _is_alive(holder)
+                if alive or is_late or (alive is None and self._is_renewed()):
+                    raise self._locked_error(holder)
                 if alive is False:
                     self._call("EVAL", _RELEASE, 1, self._key, holder)
                     continue
-                if alive or self._is_renewed() or time.monotonic() > deadline:
-                    raise self._locked_error(holder)
+            elif is_late:
+                raise StoreError(
+                    f"could not take the lock of '{self._view}': the server refuses `SET` with `NX`, "
+                    f"and answers `GET` with {holder!r}",
+                    where=self._key,
+                )
             time.sleep(_POLL_S)
 
     def _set_if_free(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -181,7 +181,19 @@ def _source_columns(view: ViewPlan, rows: Any) -> dict[str, Any]:
     """Return the columns of a record batch under the names of the source."""
     added = (PROBLEM, LINE, SOURCE_ROW)
     names = [name for name in rows.schema.names if name not in added]
-    return {source_name(view, name): rows.column(name) for name in names}
+    return {source_name(view, name): _with_parquet_type(rows.column(name)) for name in names}
+
+
+def _with_parquet_type(column: Any) -> Any:
+    """Return a column as Parquet can store it: as texts if it has no such type."""
+    if not _has_part(column.type, lambda t: pa.types.is_interval(t) or pa.types.is_union(t)):
+        return column
+    return pa.array([_text(cell.as_py()) for cell in column], pa.string())
+
+
+def _has_part(kind: Any, test: Callable[[Any], bool]) -> bool:
+    """Return whether a type, or a type within it, passes a test."""
+    return test(kind) or any(_has_part(kind.field(i).type, test) for i in range(kind.num_fields))
 
 
 def source_name(view: ViewPlan, name: str) -> str:

@@ -222,7 +222,13 @@ class FileSource(SessionSource):
             yield path
             return
         full = self.root / path
-        exists = full.exists()
+        try:
+            full.stat()
+            exists = True
+        except (FileNotFoundError, NotADirectoryError):
+            exists = False
+        except OSError as error:
+            raise SourceError(f"cannot open {path}: {error.strerror}", where=where) from error
         found = glob.glob(path, root_dir=self.root, recursive=True)  # noqa: PTH207 - absolute patterns
         matches = [str(full)] if exists else sorted(str(self.root / name) for name in found)
         files = [file for match in matches for file in self._files_in(Path(match))]
@@ -233,7 +239,8 @@ class FileSource(SessionSource):
             message = f"folder {path} contains no *{' or *'.join(self.format.suffixes)} file"
         else:
             message = f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
-        raise SourceError(message, where=where, hint=_similar_path(full, path))
+        hint = "" if exists else _similar_path(full, path)
+        raise SourceError(message, where=where, hint=hint)
 
     def _files_in(self, path: Path) -> list[str]:
         """Return a file itself, or the files of this format below a folder, without hidden ones."""

@@ -7,6 +7,7 @@ Column names are compared with case, which DuckDB itself does not do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,11 @@ from featurekit.sources.times import (
 from featurekit.types import DType, codec_of
 
 _INT128_TYPES = ("HUGEINT", "UHUGEINT")
+
+_TYPES_WITHOUT_VALUES = re.compile(r'(?<!")\b(INTERVAL\b|UNION\()')
+"""DuckDB types, or parts of one, that only JSON can hold."""
+
+_JSON = DType("json")
 
 _FIRST_ROWS = 2048
 
@@ -186,6 +192,13 @@ def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str
     dtypes = {k.name: k.dtype for k in view.key.join_keys}
     dtypes |= {f.name: f.dtype for f in view.fields}
     columns = {name: source.column(name) for name in dtypes}
+    for name, column in columns.items():
+        if dtypes[name] != _JSON and _TYPES_WITHOUT_VALUES.search(rows.columns[column]):
+            raise SourceError(
+                f"column '{column}' is {rows.columns[column]}, which is not a {dtypes[name]}",
+                where=rows.where,
+                hint="cast the column in a `type: sql` source",
+            )
     narrowed = _int128_columns_within_int64(
         rows, {columns[name] for name, dtype in dtypes.items() if not codec_of(dtype).is_wide}
     )

@@ -71,22 +71,36 @@ class ServerFolder:
 
     @contextmanager
     def try_lock(self) -> Iterator[tuple[int, ...]]:
-        """Yield the locked files; nothing if a server or a starting process holds the lock."""
+        """Yield the locked files; nothing if a server or a starting process holds the lock.
+
+        Raises:
+            StoreError: The folder or the file `lock` cannot be opened or locked.
+        """
         files: list[int] = []
         try:
-            with _opening:
-                for path, flags in (
-                    (self.path, _OPEN_FOLDER),
-                    (self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC),
-                ):
-                    files.append(os.open(path, flags, 0o600))
-                    _lock_files.add(files[-1])
-            yield tuple(files) if all(map(_is_locked, files)) else ()
+            try:
+                self._open_lock_files(files)
+                is_locked = all(map(_is_locked, files))
+            except OSError as error:
+                raise StoreError(
+                    f"the folder {self.path} cannot be locked: {error.strerror}",
+                    hint=f"it must be a folder that you can write to, and {self.path / 'lock'} a file",
+                ) from error
+            yield tuple(files) if is_locked else ()
         finally:
             with _opening:
                 for file in _lock_files.intersection(files):  # a forked child has closed them
                     _lock_files.discard(file)
                     os.close(file)
+
+    def _open_lock_files(self, files: list[int]) -> None:
+        with _opening:
+            for path, flags in (
+                (self.path, _OPEN_FOLDER),
+                (self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC),
+            ):
+                files.append(os.open(path, flags, 0o600))
+                _lock_files.add(files[-1])
 
     def lock_holders(self) -> list[int]:
         """Return the process ids of the server that holds the lock, and of its children, if any.

@@ -140,8 +140,10 @@ class EmbeddedServer:
     def status(self) -> EmbeddedStatus:
         """Return whether the server runs, and the size of its files."""
         running = self._ping() is not None or self._is_locked()
-        files = (path for path in self.folder.rglob("*") if path.is_file())
-        size_bytes = sum(path.stat().st_size for path in files)
+        size_bytes = 0
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):  # the server replaces its files meanwhile
+                size_bytes += path.stat().st_size if path.is_file() else 0
         pids = self.place.lock_holders() if running else [0]
         pid = pids[0] if pids else self._read_pid()
         return EmbeddedStatus(running, pid, self.socket, size_bytes, self.log)
@@ -230,7 +232,7 @@ class EmbeddedServer:
     def _read_pid(self) -> int:
         try:
             return int((self.folder / "valkey.pid").read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return 0
 
     def _log_bytes(self) -> int:

@@ -79,7 +79,7 @@ def fetch_capabilities(exchange: Exchange, server: str) -> Capabilities:
     )
     if isinstance(known, ErrorReply) and known.code in NOT_READY_HINTS:
         raise StoreUnavailableError(f"{server} answers {known}", hint=NOT_READY_HINTS[known.code])
-    if not isinstance(known, list):
+    if not isinstance(known, list) or len(known) != len(names):
         return Capabilities(hsetex=False, server=version)
     present = {name for name, entry in zip(names, known, strict=True) if entry}
     if missing := [name.upper() for name in REQUIRED_COMMANDS if name not in present]:
@@ -107,7 +107,7 @@ def verify_writes(
     _expect(exchange, url, MULTI, ["MULTI"], b"OK")
     _expect(exchange, url, b"".join(data for _, data, _ in commands), names, b"QUEUED")
     [results] = exchange(EXEC, 1)
-    if not isinstance(results, list):
+    if not isinstance(results, list) or len(results) != len(names):
         raise _refusal(url, "EXEC", results)
     for name, (_, _, expected), result in zip(names, commands, results, strict=True):
         if result != expected:
