@@ -1,6 +1,6 @@
 """Records that are stored as JSON, beside the registry or in the online store.
 
-What is stored may come from another version, or from anyone who can write there. So a record counts
+What is stored may come from another version, or from any client that can write there. So a record counts
 only if its fields have the declared types, with values that can be computed with and printed.
 """
 
