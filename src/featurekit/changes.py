@@ -11,7 +11,8 @@ Each change has a kind:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
@@ -26,6 +27,7 @@ from featurekit.types import DType, codec_of
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 _Field = tuple[ViewPlan, FieldPlan]
+_SUBJECT = re.compile(r"(project|entity|feature view|field|feature service) ([^ ,]+)")
 _HashField = tuple[str, str]
 """An entity and the name of a field in its hash."""
 
@@ -38,11 +40,37 @@ class Change:
         kind: The kind of change.
         subject: What changes, such as `field user_profile:age`.
         detail: How it changes; may be empty.
+        attribute: What of the subject changes, such as `ttl`; empty for the whole of it.
+        before: The attribute before, as text; `None` if there was none.
+        after: The attribute after.
     """
 
     kind: Kind
     subject: str
     detail: str = ""
+    attribute: str = ""
+    before: str | None = None
+    after: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the change as JSON values, its subject also taken apart.
+
+        Examples:
+            >>> Change("add", "field user_profile:age").to_dict()["field"]
+            'age'
+        """
+        found = _SUBJECT.match(self.subject)
+        object_, name = found.groups() if found is not None else (self.subject, "")
+        view, _, field_name = name.partition(":") if object_ == "field" else ("", "", "")
+        if object_ == "feature view":
+            view = name
+        return {
+            **asdict(self),
+            "object": object_,
+            "name": name,
+            "view": view or None,
+            "field": field_name or None,
+        }
 
     @override
     def __str__(self) -> str:
@@ -72,7 +100,7 @@ class Changes:
     def to_dict(self) -> dict[str, object]:
         """Return the changes as JSON values."""
         return {
-            "changes": [asdict(change) for change in self.changes],
+            "changes": [change.to_dict() for change in self.changes],
             "breaking": bool(self.breaking),
         }
 
@@ -94,13 +122,30 @@ def diff(
 
 def _diff_repos(old: RepoPlan, new: RepoPlan, loaded_ms: Mapping[str, int]) -> Iterator[Change]:
     if old.project != new.project:
-        yield Change("compatible", f"project {new.project}", f"was {old.project}")
+        yield Change(
+            "compatible",
+            f"project {new.project}",
+            f"was {old.project}",
+            "name",
+            old.project,
+            new.project,
+        )
     if old.prefix != new.prefix:
         detail = f"{old.prefix} -> {new.prefix}: nothing stored would be found"
-        yield Change("breaking", "key prefix", detail)
+        yield Change("breaking", "key prefix", detail, "key_prefix", old.prefix, new.prefix)
     yield from _diff_entities(old, new)
     yield from _ViewDiff(old, new, loaded_ms).changes()
     yield from _diff_services(old, new)
+
+
+def _changed(
+    kind: Kind, subject: str, attribute: str, values: Sequence[str | None], effect: str = ""
+) -> Change:
+    """Return the change of an attribute from one value to another, with its effect."""
+    before, after = values
+    detail = f"{attribute} {before or 'none'} -> {after or 'none'}"
+    text = f"{detail}: {effect}" if effect else detail
+    return Change(kind, subject, text, attribute, before, after)
 
 
 def _pair_by_name(
@@ -140,16 +185,16 @@ def _diff_keys(subject: str, old: KeyPlan, new: KeyPlan) -> Iterator[Change]:
             ", ".join(f"{part.name}: {part.dtype}" for part in key.join_keys) for key in (old, new)
         ]
         effect = "requests would have to use the new names" if types[0] == types[1] else not_found
-        yield Change("breaking", subject, f"join keys {names[0]} -> {names[1]}: {effect}")
+        yield _changed("breaking", subject, "join keys", names, effect)
     tags = [_hash_tag_text(key) for key in (old, new)]
     if tags[0] != tags[1]:
-        yield Change("breaking", subject, f"hash tag {tags[0]} -> {tags[1]}: {not_found}")
+        yield _changed("breaking", subject, "hash tag", tags, not_found)
 
 
-def _hash_tag_text(key: KeyPlan) -> str:
+def _hash_tag_text(key: KeyPlan) -> str | None:
     if key.hash_tag_index is not None:
         return key.join_keys[key.hash_tag_index].name
-    return f"{{{key.hash_tag}}}" if key.hash_tag else "none"
+    return f"{{{key.hash_tag}}}" if key.hash_tag else None
 
 
 class _ViewDiff:
@@ -242,14 +287,14 @@ class _ViewDiff:
 
 def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if old.key.entity != new.key.entity:
-        detail = f"entity {old.key.entity} -> {new.key.entity}: what is stored stays behind"
-        yield Change("breaking", subject, detail)
+        entities = (old.key.entity, new.key.entity)
+        yield _changed("breaking", subject, "entity", entities, "what is stored stays behind")
     if old.kind != new.kind:
         detail = f"{old.kind} -> {new.kind}: stored values would keep the expiry they have"
-        yield Change("breaking", subject, detail)
+        yield Change("breaking", subject, detail, "kind", old.kind, new.kind)
     elif old.expires != new.expires:
-        detail = f"expires {old.expires} -> {new.expires}: stored values would keep the old one"
-        yield Change("breaking", subject, detail)
+        effect = "stored values would keep the old one"
+        yield _changed("breaking", subject, "expires", (old.expires, new.expires), effect)
     yield from _diff_duration(subject, "ttl", old.ttl_ms, new.ttl_ms)
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
     yield from _diff_settings(subject, old, new)
@@ -265,12 +310,12 @@ def _diff_settings(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Chang
     """Compare what decides which rows and events count."""
     if old.kind == new.kind and old.max_ahead_ms != new.max_ahead_ms:
         ahead = [_duration_text(view.max_ahead_ms) for view in (old, new)]
-        yield Change("compatible", subject, f"max_ahead {ahead[0]} -> {ahead[1]}")
+        yield _changed("compatible", subject, "max_ahead", ahead)
     if old.ordering != new.ordering:
-        yield Change("compatible", subject, f"ordering {old.ordering} -> {new.ordering}")
+        yield _changed("compatible", subject, "ordering", (old.ordering, new.ordering))
     if old.future_rows != new.future_rows:
-        detail = f"future rows {old.future_rows} -> {new.future_rows}"
-        yield Change("compatible", subject, detail)
+        rows = (old.future_rows, new.future_rows)
+        yield _changed("compatible", subject, "future rows", rows)
 
 
 def _diff_limits(subject: str, old: LoadLimits, new: LoadLimits) -> Iterator[Change]:
@@ -281,13 +326,12 @@ def _diff_limits(subject: str, old: LoadLimits, new: LoadLimits) -> Iterator[Cha
     ):
         was, now = getattr(old, attribute), getattr(new, attribute)
         if was != now:
-            yield Change("compatible", subject, f"{name} {text(was)} -> {text(now)}")
+            yield _changed("compatible", subject, name, (text(was), text(now)))
 
 
 def _diff_duration(subject: str, name: str, old_ms: int, new_ms: int) -> Iterator[Change]:
     if old_ms != new_ms:
-        detail = f"{name} {_duration_text(old_ms)} -> {_duration_text(new_ms)}"
-        yield Change("ttl", subject, detail)
+        yield _changed("ttl", subject, name, [_duration_text(ms) for ms in (old_ms, new_ms)])
 
 
 def _moved_field(subject: str, old: ViewPlan, new: ViewPlan) -> Change:
@@ -311,11 +355,12 @@ def _returning_field(subject: str, old: DType | None, new: DType) -> Change:
 def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     (old_view, before), (new_view, after) = old, new
     if before.dtype != after.dtype:
-        detail = f"type {before.dtype} -> {after.dtype}"
+        types = (str(before.dtype), str(after.dtype))
         if codec_of(after.dtype).decodes(before.dtype):
-            yield Change("compatible", subject, detail)
+            yield _changed("compatible", subject, "type", types)
         else:
-            yield Change("breaking", subject, f"{detail}: stored bytes would mean something else")
+            effect = "stored bytes would mean something else"
+            yield _changed("breaking", subject, "type", types, effect)
     inherits = before.ttl_ms == old_view.ttl_ms and after.ttl_ms == new_view.ttl_ms
     if before.ttl_ms and after.ttl_ms and not inherits:
         yield from _diff_duration(subject, "ttl", before.ttl_ms, after.ttl_ms)
@@ -326,8 +371,7 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     ]
     for name, was, now in values:
         if was != now:
-            detail = f"{name} {_value_text(was)} -> {_value_text(now)}"
-            yield Change("compatible", subject, detail)
+            yield _changed("compatible", subject, name, (_value_text(was), _value_text(now)))
 
 
 def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
@@ -341,20 +385,21 @@ def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
             added = [f"+{v}:{f}" for v, f in after.features if (v, f) not in before.features]
             removed = [f"-{v}:{f}" for v, f in before.features if (v, f) not in after.features]
             detail = ", ".join([*added, *removed]) or "another order of features"
-            yield Change("compatible", subject, detail)
+            texts = [", ".join(f"{v}:{f}" for v, f in each.features) for each in (before, after)]
+            yield Change("compatible", subject, detail, "features", *texts)
 
 
-def _value_text(value: object) -> str:
-    """Return a default or a constraint as text."""
+def _value_text(value: object) -> str | None:
+    """Return a default or a constraint as text; `None` if there is none."""
     match value:
         case None | "" | ():
-            return "none"
+            return None
         case bool():
             return str(value).lower()
         case bytes():
             return value.decode(errors="backslashreplace")
         case tuple():
-            return f"[{', '.join(map(_value_text, value))}]"
+            return f"[{', '.join(_value_text(each) or 'none' for each in value)}]"
         case _:
             return str(value)
 
@@ -365,8 +410,8 @@ def _time_text(time_ms: int) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-def _duration_or_none(duration_ms: int | None) -> str:
-    return "none" if duration_ms is None else _duration_text(duration_ms)
+def _duration_or_none(duration_ms: int | None) -> str | None:
+    return None if duration_ms is None else _duration_text(duration_ms)
 
 
 def _duration_text(duration_ms: int) -> str:

@@ -6,7 +6,7 @@ There is a separate class where callers catch an error separately.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any, Self
 
@@ -26,9 +26,11 @@ class FeatureKitError(Exception):
         where: `file:line:col`, a view and field, or a key; may be empty.
         hint: What to do; may be empty.
         reports: If `materialize` raised the error, the reports of all its views.
+        problems: If definitions are invalid, each problem.
     """
 
     reports: Sequence[Any] = ()
+    problems: Sequence[Problem] = ()
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(message, where, hint)
@@ -45,14 +47,20 @@ class FeatureKitError(Exception):
         return _rebuild, (type(self), self.__dict__)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the error as plain data, with the name of its class, and any reports."""
-        reports = {"reports": [r.to_dict() for r in self.reports]} if self.reports else {}
+        """Return the error as plain data, with the name of its class as `type`."""
         return {
-            "class": type(self).__name__,
+            "type": type(self).__name__,
             "message": self.message,
             "where": self.where,
             "hint": self.hint,
-            **reports,
+        }
+
+    def to_document(self) -> dict[str, object]:
+        """Return the error as the JSON document that commands print: with its problems and reports."""
+        return {
+            "error": self.to_dict(),
+            "problems": [problem.to_dict() for problem in self.problems],
+            "reports": [report.to_dict() for report in self.reports],
         }
 
 
@@ -90,11 +98,27 @@ def name_hint(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem in a definition: where it is (`file:line:col`), what it is, and what to do."""
+    """A problem in a definition.
+
+    Attributes:
+        where: Where it is, as `file:line:column`.
+        message: What it is.
+        hint: What to do; may be empty.
+        file: The file.
+        line: The line, from 1; `None` if the problem concerns the whole file.
+        column: The column, from 1; `None` as well.
+    """
 
     where: str
     message: str
     hint: str = ""
+    file: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the problem as plain data."""
+        return asdict(self)
 
     @override
     def __str__(self) -> str:
@@ -112,13 +136,6 @@ class DefinitionError(FeatureKitError):
     @override
     def __str__(self) -> str:
         return "\n".join([*map(str, self.problems), self.message])
-
-    @override
-    def to_dict(self) -> dict[str, object]:
-        problems = [
-            {"where": p.where, "message": p.message, "hint": p.hint} for p in self.problems
-        ]
-        return {**super().to_dict(), "problems": problems}
 
 
 class RepoNotFoundError(FeatureKitError):
@@ -172,8 +189,8 @@ class MaterializeError(FeatureKitError):
         self.errors = tuple(errors)
 
     @override
-    def to_dict(self) -> dict[str, object]:
-        return {**super().to_dict(), "errors": [error.to_dict() for error in self.errors]}
+    def to_document(self) -> dict[str, object]:
+        return {**super().to_document(), "errors": [error.to_dict() for error in self.errors]}
 
 
 class BadEventError(FeatureKitError):

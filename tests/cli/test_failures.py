@@ -21,6 +21,13 @@ def test_all_problems_are_reported_each_at_its_place(folder: Path) -> None:
     assert len(lines) == 2
     assert all("features/users.yaml:" in line for line in lines)
     assert result.stderr.endswith("2 problems in the definitions\n")
+    document = json.loads(run("validate", "--json").stdout)
+    assert document["error"]["type"] == "DefinitionError"
+    assert document["reports"] == []
+    for problem, line in zip(document["problems"], lines, strict=True):
+        assert line.startswith(f"error: {problem['where']}: {problem['message']}")
+        place = f"{problem['file']}:{problem['line']}:{problem['column']}"
+        assert (problem["where"], problem["file"]) == (place, "features/users.yaml")
 
 
 def test_a_warning_leaves_the_exit_code_at_0(folder: Path) -> None:
@@ -36,11 +43,13 @@ def test_a_failure_is_one_message_and_with_json_one_document_too(folder: Path) -
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {
         "error": {
-            "class": "RegistryError",
+            "type": "RegistryError",
             "message": "nothing is applied yet",
             "where": "",
             "hint": "run `featurekit apply` first",
-        }
+        },
+        "problems": [],
+        "reports": [],
     }
     assert result.stderr == "error: nothing is applied yet\n  hint: run `featurekit apply` first\n"
     assert run("list").stdout == ""
@@ -75,14 +84,16 @@ def test_every_command_that_fails_prints_one_json_document(
     monkeypatch.delenv("FEATUREKIT_REPO", raising=False)
     result = run(*command.split(), *ARGUMENTS.get(command, []), "--json", stdin="")
     assert result.exit_code in {1, 2}
-    error = json.loads(result.stdout)["error"]
-    assert set(error) == {"class", "message", "where", "hint"}
+    document = json.loads(result.stdout)
+    error = document["error"]
+    assert document.keys() == {"error", "problems", "reports"}
+    assert set(error) == {"type", "message", "where", "hint"}
     assert result.stderr.startswith(f"error: {error['message']}")
 
 
 def test_all_problems_of_the_definitions_are_in_the_json_document(folder: Path) -> None:
     replace(folder / "features/users.yaml", "signed_up: date", "signed_up: dat")
-    [problem] = json.loads(run("validate", "--json").stdout)["error"]["problems"]
+    [problem] = json.loads(run("validate", "--json").stdout)["problems"]
     assert problem["message"] == "field 'user_profile:signed_up': unknown type 'dat'"
     assert problem["where"].startswith("features/users.yaml:")
 

@@ -36,6 +36,23 @@ def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
     assert run("plan").stdout == "no changes\n"
 
 
+def test_the_entries_of_a_plan_are_fields_in_json(folder: Path) -> None:
+    run("apply")
+    replace(folder / USERS, "ttl: 48h ", "ttl: 72h ")
+    replace(folder / USERS, "is_verified: bool", "is_verified: string")
+    ttl, breaking = run_json("plan")["changes"]
+    assert {name: ttl[name] for name in ("kind", "object", "view", "field")} == {
+        "kind": "ttl", "object": "feature view", "view": "user_profile", "field": None
+    }  # fmt: skip
+    assert [ttl[name] for name in ("attribute", "before", "after")] == ["ttl", "2d", "3d"]
+    assert {name: breaking[name] for name in ("kind", "object", "view", "field")} == {
+        "kind": "breaking", "object": "field", "view": "user_profile", "field": "is_verified"
+    }  # fmt: skip
+    assert [breaking[name] for name in ("attribute", "before", "after")] == [
+        "type", "bool", "string"
+    ]  # fmt: skip
+
+
 def test_detailed_exitcode_is_2_only_where_there_are_changes(folder: Path) -> None:
     assert run("plan", "--detailed-exitcode").exit_code == 2
     run("apply")

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from featurekit.changes import Changes, diff
+from featurekit.changes import Change, Changes, diff
 from featurekit.compiler import compile_repo
 from featurekit.plan import CsvSourcePlan, KafkaTopicPlan, RepoPlan
 from featurekit.registry import Registry
 from featurekit.types import DType
 from tests.declare.conftest import Load
+
+OBJECTS = {"project", "key prefix", "entity", "feature view", "field", "feature service"}
 
 
 def shown(changes: Changes) -> list[str]:
@@ -151,7 +153,15 @@ def test_each_change_has_its_kind(
         text = text.replace("tx_count_7d, user_activity]", "tx_count_7d, user_actions]")
     before = Registry.from_loaded(load(fraud), None)
     after = Registry.from_loaded(load(text), before)
-    assert shown(diff(compile_repo(before), compile_repo(after))) == changes
+    found = diff(compile_repo(before), compile_repo(after))
+    assert shown(found) == changes
+    for change in map(Change.to_dict, found):
+        assert change["object"] in OBJECTS
+        assert change["name"] or change["object"] == "key prefix"
+        assert (change["field"] is not None) == (change["object"] == "field")
+        if " -> " in str(change["detail"]):
+            assert change["attribute"]
+            assert change["before"] != change["after"]
 
 
 def test_moving_a_field_to_a_view_with_another_expiry_is_breaking(load: Load, fraud: str) -> None:

@@ -92,7 +92,7 @@ def test_the_command_prints_all_views_and_the_error_of_each_that_failed(
     assert "2 of 3 feature views could not be loaded: second, third" in result.stderr
     result = run("--repo", str(store.path), "materialize", "--fail-fast", "--json")
     assert result.exit_code == 1
-    reports = json.loads(result.stdout)["error"]["reports"]
+    reports = json.loads(result.stdout)["reports"]
     assert [report["view"] for report in reports] == ["first", "second"]
 
 

@@ -177,7 +177,7 @@ def test_an_unavailable_store_is_503(store: FeatureStore, valkey: Server) -> Non
     finally:
         valkey.start()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert answer.json()["error"]["class"] == "StoreUnavailableError"
+    assert answer.json()["error"]["type"] == "StoreUnavailableError"
 
 
 def test_values_of_every_type_have_feasts_json_form(tmp_path: Path, valkey: Server) -> None:

@@ -40,7 +40,7 @@ def test_json_is_accepted_with_or_without_a_content_type(client: TestClient) -> 
 
 def test_a_body_of_another_type_is_refused(client: TestClient) -> None:
     result = client.post("/echo", content=b"{}", headers={"Content-Type": "text/plain"})
-    assert (result.status_code, result.json()["error"]["class"]) == (415, "HTTPError")
+    assert (result.status_code, result.json()["error"]["type"]) == (415, "HTTPError")
 
 
 @pytest.mark.parametrize(

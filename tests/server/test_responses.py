@@ -72,11 +72,11 @@ def test_the_status_of_an_error_separates_client_and_server_errors(
 def test_an_error_is_one_document() -> None:
     response = error_response(UnknownNameError.among("entity", "usr", ["user"], where="a:1"))
     assert bytes(response.body).decode() == (
-        '{"error":{"class":"UnknownNameError","message":"unknown entity \'usr\'","where":"a:1",'
+        '{"error":{"type":"UnknownNameError","message":"unknown entity \'usr\'","where":"a:1",'
         '"hint":"did you mean \'user\'? known: user"}}'
     )
 
 
 def test_definition_errors_list_every_problem() -> None:
     response = error_response(DefinitionError([Problem("a.yaml:1:2", "wrong")]))
-    assert b'"problems":[{"where":"a.yaml:1:2","message":"wrong","hint":""}]' in response.body
+    assert b'"problems":[{"where":"a.yaml:1:2","message":"wrong","hint":"",' in response.body

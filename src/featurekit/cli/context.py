@@ -41,14 +41,14 @@ class CliContext:
         self.has_printed_json = True
         print_json(document)
 
-    def print_error_json(self, error: Mapping[str, object]) -> None:
+    def print_error_json(self, document: Mapping[str, object]) -> None:
         """Print a failure as JSON, unless the command's one document is printed already."""
         if self.json_lines:
             from featurekit.cli.output import print_json_line
 
-            print_json_line({"error": error})
+            print_json_line(document)
         elif not self.has_printed_json:
-            self.print_json({"error": error})
+            self.print_json(document)
 
 
 class CommandGroup(click.Group):

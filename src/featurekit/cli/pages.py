@@ -24,7 +24,8 @@ This page is generated from the commands; `featurekit COMMAND --help` prints the
 Every command takes `--repo PATH` (or the variable `FEATUREKIT_REPO`), before or after its name:
 the folder of `featurerepo.yaml`, or a folder below it. Every command takes `--json`, which prints
 exactly one JSON document on standard output, also on failure:
-`{"error": {"class", "message", "where", "hint"}}`. `stream run` prints one document per line.
+`{"error": {"type", "message", "where", "hint"}, "problems": [{"file", "line", "column", "message", "hint"}],
+"reports": []}`: the problems of invalid definitions, and the reports of a load that failed. `stream run` prints one document per line.
 
 | Exit code | Meaning |
 |---|---|

@@ -156,7 +156,7 @@ class Program(CommandGroup):
         if failure is not None:
             _print_failure(failure)
             if context.json or "--json" in arguments:
-                context.print_error_json(failure.to_dict())
+                context.print_error_json(failure.to_document())
         sys.exit(code or 0)
 
 

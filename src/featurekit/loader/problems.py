@@ -37,7 +37,13 @@ class LocatedProblem(NamedTuple):
 
 def to_problems(located: Iterable[LocatedProblem]) -> tuple[Problem, ...]:
     """Return each problem once, sorted by file and line."""
-    return tuple(Problem(str(p.location), p.message, p.hint) for p in sorted(set(located)))
+    return tuple(_to_problem(problem) for problem in sorted(set(located)))
+
+
+def _to_problem(problem: LocatedProblem) -> Problem:
+    file, line, column = problem.location
+    position = (line, column) if line else (None, None)
+    return Problem(str(problem.location), problem.message, problem.hint, file, *position)
 
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")

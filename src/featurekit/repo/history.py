@@ -324,5 +324,12 @@ def _record(kind: type[T], document: dict[str, Any]) -> T | None:
 
 def _valid_changes(documents: Sequence[Any]) -> Iterator[Change]:
     for document in documents:
-        if isinstance(document, dict) and {*document} == {"kind", "subject", "detail"}:
-            yield Change(document["kind"], str(document["subject"]), str(document["detail"]))
+        if isinstance(document, dict) and {*document} >= {"kind", "subject", "detail"}:
+            yield Change(
+                document["kind"],
+                str(document["subject"]),
+                str(document["detail"]),
+                str(document.get("attribute", "")),
+                document.get("before"),
+                document.get("after"),
+            )

@@ -22,7 +22,7 @@ _TOO_LARGE = (
     b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 )
 _TOO_LARGE_BODY = (
-    b'{"error":{"class":"HTTPError","message":"the request head is larger than %d bytes",'
+    b'{"error":{"type":"HTTPError","message":"the request head is larger than %d bytes",'
     b'"where":"","hint":""}}' % HEAD_BYTES
 )
 

@@ -92,17 +92,18 @@ def status_of(error: FeatureKitError) -> int:
 
 
 def error_response(error: FeatureKitError) -> Response:
-    """Return an error as `{"error": {"class", "message", "where", "hint"}}`."""
+    """Return an error as `{"error": {"type", "message", "where", "hint"}}`, with any reports."""
     status = status_of(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == _UNAVAILABLE else None
-    return json_response({"error": error.to_dict()}, status, headers)
+    document = {name: part for name, part in error.to_document().items() if part}
+    return json_response(document, status, headers)
 
 
 def http_error_response(
     status: int, message: str, hint: str = "", headers: dict[str, str] | None = None
 ) -> Response:
     """Return the same document for an error of HTTP itself, such as a missing token."""
-    document = {"class": "HTTPError", "message": message, "where": "", "hint": hint}
+    document = {"type": "HTTPError", "message": message, "where": "", "hint": hint}
     return json_response({"error": document}, status, headers)
 
 

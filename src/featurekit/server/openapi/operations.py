@@ -48,15 +48,19 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {
             "error": {
                 "type": "object",
-                "required": ["class", "message", "where", "hint"],
+                "required": ["type", "message", "where", "hint"],
                 "properties": {
-                    "class": {"type": "string", "description": "The class, see docs/errors.md."},
+                    "type": {"type": "string", "description": "The class, see docs/errors.md."},
                     "message": {"type": "string", "description": "What happened."},
                     "where": {"type": "string", "description": "Where; may be empty."},
                     "hint": {"type": "string", "description": "What to do; may be empty."},
-                    "problems": {"type": "array", "items": {"type": "object"}},
                 },
-            }
+            },
+            "reports": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "The reports of all views of a load.",
+            },
         },
     },
     "FeastError": {
