@@ -6,7 +6,7 @@ YAML, does no I/O, and reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -209,7 +209,7 @@ class ViewPlan:
         ttl_ms: The TTL that a write sets, unless `FieldPlan.ttl_ms` overrides it.
         refresh_ms: The expected interval between writes.
         retired: Fields that the entity no longer declares; a batch write deletes them.
-        ordering: Whether the last event to arrive wins, or the one with the latest event time.
+        ordering: Whether the last row or event to arrive wins, or the one with the latest time.
         future_rows: Whether a load leaves out rows later than its start, or loads them.
         max_ahead_ms: How far ahead of the clock an event's time may be.
         source: The source of a batch view; `None` if a program writes it.
@@ -238,8 +238,28 @@ class ViewPlan:
         return f"@{self.name}" if self.ordering == "event_time" else None
 
     @property
+    def hash_fields(self) -> tuple[str, ...]:
+        """The hash fields that a load writes: the event-time field, if there is one, then the features."""
+        names = tuple(field.name for field in self.fields)
+        return (self.event_time_field, *names) if self.event_time_field else names
+
+    @property
+    def timestamp_field(self) -> str | None:
+        """The column with the time of a row in tables; `None` if rows have none."""
+        declared = self.source.timestamp_field if self.source else None
+        return declared or (EVENT_TIMESTAMP if self.event_time_field else None)
+
+    def timestamp_field_in(self, columns: Container[str]) -> str | None:
+        """Return the column with the time of a row in a table of the caller, if the table has one.
+
+        In a view that is ordered by time, it may also be named as in rows of a program.
+        """
+        names = (self.timestamp_field, EVENT_TIMESTAMP if self.event_time_field else None)
+        return next((name for name in names if name is not None and name in columns), None)
+
+    @property
     def event_timestamp_field(self) -> str | None:
-        """The event key with the time of a stream's events; `None` if they have none of their own."""
+        """The key with the time of an event, or of a row of a program; `None` if they have none."""
         declared = self.stream.event_timestamp_field if self.stream else None
         return declared or (EVENT_TIMESTAMP if self.ordering == "event_time" else None)
 
@@ -342,6 +362,8 @@ class ReadColumn:
         event_time_field: The hash field that holds the view's newest event time, if there is one.
         min_remaining_ttl_ms: The TTL that a value must have left; with less, it is older than
             this read allows. The field's own TTL counts, or else the key's. `None` for any age.
+        max_event_age_ms: How old the view's newest event time may be, if it is stored; `None` for
+            any age, and where TTLs count from event times.
     """
 
     name: str
@@ -351,6 +373,7 @@ class ReadColumn:
     slot: int
     event_time_field: str | None = None
     min_remaining_ttl_ms: int | None = None
+    max_event_age_ms: int | None = None
 
     @property
     def is_event_time(self) -> bool:

@@ -41,6 +41,7 @@ class Chunk:
         rows: The number of rows that the chunk writes.
         row_spans: Returns each row's key and the offset at which its bytes end. A cluster store
             needs it to route rows; each row is then one command with one reply.
+        keep_replies: Whether the caller needs the parsed replies also if `reply_lines` is known.
     """
 
     data: bytes | memoryview
@@ -48,6 +49,7 @@ class Chunk:
     reply_lines: int | None
     rows: int
     row_spans: Callable[[], RowSpans] | None = None
+    keep_replies: bool = False
 
 
 BeforeSend = Callable[[], None]
@@ -195,7 +197,7 @@ class OnlineStore(Protocol):
 
         Yields:
             Each chunk, in order, when all its replies have arrived: with `None` if no command
-            failed and `reply_lines` was given, otherwise with all its replies.
+            failed, `reply_lines` was given and `keep_replies` was not, else with all its replies.
 
         Raises:
             StoreUnavailableError: The server stopped answering and did not return in time.

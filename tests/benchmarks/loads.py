@@ -14,6 +14,7 @@ from typing import Any
 from featurekit.bench.workload import entity_ids
 from featurekit.lower.write_group import Dialect
 from featurekit.ports import Chunk
+from featurekit.runtime.load import LoadTarget
 from featurekit.runtime.load_tables import encode_tables
 from featurekit.sources import open_source
 from featurekit.stores import open_store
@@ -93,9 +94,8 @@ def _chunks(repo: BenchRepo) -> list[Chunk]:
     view = repo.store.compiled.view("six")
     assert view.source is not None
     scan = open_source(view.source, repo.root).scan(view)
-    return [
-        each.chunk for each in encode_tables(view, scan, None, lambda _: "", Dialect(hsetex=True))
-    ]
+    target = LoadTarget(view, Dialect(hsetex=True))
+    return [each.chunk for each in encode_tables(target, scan, None, lambda _: "")]
 
 
 def _pings(repo: BenchRepo, rows: int) -> Iterator[Measurement]:

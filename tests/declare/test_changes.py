@@ -88,6 +88,11 @@ CASES = {
         "refresh: 1m\n      ordering: event_time\n",
         ["compatible feature view user_activity: ordering arrival -> event_time"],
     ),
+    "ordering of a batch view": (
+        "ttl: 48h\n",
+        "ttl: 48h\n      ordering: event_time\n",
+        ["compatible feature view user_profile: ordering arrival -> event_time"],
+    ),
     "expires": (
         "ttl: 48h",
         "ttl: 48h\n      expires: field",

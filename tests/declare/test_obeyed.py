@@ -102,6 +102,7 @@ CHANGES = {
     "Batch.ttl": ("50h", "60h"),
     "Batch.expires": ("expires: field", "expires: key"),
     "Batch.future_rows": ("expires: field", "expires: field\n      future_rows: load"),
+    "Batch.ordering": ("expires: field", "expires: field\n      ordering: event_time"),
     "Batch.min_rows": ("expires: field", "expires: field\n      min_rows: 5"),
     "Batch.max_source_age": ("expires: field", "expires: field\n      max_source_age: 5h"),
     "Batch.max_rejected": ("expires: field", "expires: field\n      max_rejected: 0.5"),

@@ -100,6 +100,24 @@ def test_event_timestamps_order_the_rows_of_a_push(tmp_path: Path, valkey: Serve
         assert client.post("/push", json=without).status_code == 422
 
 
+def test_a_frame_is_ordered_by_the_time_of_its_view_and_read_with_it(
+    tmp_path: Path, valkey: Server
+) -> None:
+    definitions = CSV.replace("refresh: 1h, source", "refresh: 1h, ordering: event_time, source")
+    with applied(tmp_path, valkey.url, definitions) as store:
+        client = TestClient(create_app(ServerContext(store)))
+        for name, day in (("at", 3), ("event_timestamp", 2), ("at", 1)):
+            frame = {"user_id": ["u1"], "visits": [day], name: [f"2026-11-0{day}T00:00:00"]}
+            body = {"push_source_name": "profile", "df": frame}
+            assert client.post("/push", json=body).status_code == 200
+        without = {"push_source_name": "profile", "df": {"user_id": ["u1"], "visits": [1]}}
+        assert client.post("/push", json=without).status_code == 422
+        request = {"entities": {"user_id": ["u1", "u2"]}, "features": ["profile:visits"]}
+        visits = client.post("/get-online-features", json=request).json()["results"][1]
+    assert visits["values"] == [3, None]
+    assert visits["event_timestamps"] == ["2026-11-03T00:00:00Z", "1970-01-01T00:00:00Z"]
+
+
 def _naive(ms: int) -> str:
     from datetime import UTC, datetime
 
@@ -190,6 +208,13 @@ def test_materialize_loads_the_rows_of_its_time_window(loadable: FeatureStore) -
     refused = client.post("/materialize-incremental", json=older)
     assert (refused.status_code, "OlderRowsError" in refused.text) == (422, True)
     assert value(loadable, "profile:visits") == 2
+    for path in ("/materialize", "/materialize-incremental"):
+        for option, visits in (("missing_only", 2), ("allow_older", 1)):
+            assert client.post(path, json={**older, option: True}).status_code == 200
+            assert value(loadable, "profile:visits") == visits
+        client.post("/materialize", json={})
+    both = {**older, "allow_older": True, "missing_only": True}
+    assert client.post("/materialize?async=true", json=both).status_code == 422
 
 
 def test_an_asynchronous_materialize_locks_its_view(

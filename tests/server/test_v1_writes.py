@@ -91,7 +91,10 @@ def test_an_event_of_any_stream_view_may_have_a_time(client: TestClient) -> None
         ("/v1/materialize", {"views": ["nothing"]}, 404, "unknown feature view 'nothing'"),
         ("/v1/materialize", {"start": 5}, 422, "expected a string"),
         ("/v1/materialize", {"start": "soon"}, 422, "'soon' is not a time"),
+        ("/v1/materialize", {"start": "soon", "wait": False}, 422, "'soon' is not a time"),
         ("/v1/materialize", {"when": 1}, 422, "unknown member 'when'"),
+        ("/v1/materialize", {"allow_older": 1}, 422, "expected true or false"),
+        ("/v1/materialize", {"allow_older": True, "missing_only": True}, 422, "exclude each other"),
     ],
 )  # fmt: skip
 def test_a_client_error_is_one_message(
@@ -100,6 +103,60 @@ def test_a_client_error_is_one_message(
     result = client.post(path, json=body)
     assert result.status_code == status
     assert text in result.json()["error"]["message"]
+
+
+DATED = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, ORDERING source: {type: csv, path: users.csv, timestamp_field: at}}
+    fields: {visits: int64}
+"""
+
+
+def test_a_load_of_older_rows_takes_the_options_of_the_command(
+    tmp_path: Path, valkey: Server
+) -> None:
+    (tmp_path / "users.csv").write_text(
+        "user_id,visits,at\nu1,1,2026-11-01\nu2,1,2026-11-01\nu1,2,2026-11-02\n"
+    )
+    with (
+        applied(tmp_path, valkey.url, DATED.replace("ORDERING ", "")) as store,
+        TestClient(create_app(ServerContext(store))) as client,
+    ):
+        path, window = "/v1/materialize", {"end": "2026-11-02"}
+        assert client.post(path, json={"start": "2026-11-02"}).status_code == 200
+        assert client.post(path, json=window).status_code == 422
+        [report] = client.post(path, json={**window, "missing_only": True}).json()["reports"]
+        assert (report["rows_written"], report["rows_kept"]) == (1, 1)
+        [report] = client.post(path, json={**window, "allow_older": True}).json()["reports"]
+        assert report["rows_written"] == 2
+        assert store.online_reader(["profile:visits"]).read("u1").visits == 1
+
+
+def test_rows_of_a_view_that_is_ordered_by_time_have_a_time(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with (
+        applied(tmp_path, valkey.url, DATED.replace("ORDERING", "ordering: event_time,")) as store,
+        TestClient(create_app(ServerContext(store))) as client,
+    ):
+        path, row = "/v1/views/profile/write", {"user_id": "u1", "visits": 2}
+        refused = client.post(path, json={"rows": [row]})
+        assert refused.status_code == 422
+        assert "must have a time" in refused.json()["error"]["message"]
+        times: list[str | int] = [
+            "2026-11-02T00:00:00Z",
+            1793491200000,
+        ]  # the second is a day older
+        bodies = [{"rows": [{**row, "event_timestamp": time}]} for time in times]
+        written, dropped = [client.post(path, json=body).json() for body in bodies]
+        assert (written["written"], written["dropped_older"]) == (1, 0)
+        assert (dropped["written"], dropped["dropped_older"]) == (0, 1)
+        assert store.metrics().loads["profile"].rows_kept == 1
+        document = client.get("/openapi.json").json()["components"]["schemas"]["profile_given"]
+        assert "event_timestamp" in document["required"]
 
 
 def test_materialize_returns_reports_or_runs_in_the_background(

@@ -28,7 +28,7 @@ from featurekit.lower.read import requests_function
 from featurekit.plan import ViewPlan
 from featurekit.ports import OnlineStore, Scan, StoreHandle
 from featurekit.repo import FeatureStore
-from featurekit.runtime.load import MaterializeReport, send_batches
+from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
 from featurekit.runtime.reader import OnlineReader
 from featurekit.wire import command
 
@@ -150,7 +150,8 @@ def _bench_load(
     def prepare() -> Iterator[Any]:
         batches = iter(table.to_batches(_BATCH_ROWS))
         scan = Scan("native", batches, len(table))
-        return encode_tables(view, scan, None, lambda _: "", store.capabilities)
+        target = LoadTarget(view, store.capabilities)
+        return encode_tables(target, scan, None, lambda _: "")
 
     chunks = [each.chunk for each in prepare()]
     rows = table.to_pylist()

@@ -48,6 +48,7 @@ def compile_read(
     names = _column_names(wanted, keys, full=full_feature_names)
     for column, (view, field) in zip(names, wanted, strict=True):
         group = keys.index(view.key)
+        most_ms = max_age_ms.get(view.name)
         columns.append(
             ReadColumn(
                 name=column,
@@ -56,7 +57,8 @@ def compile_read(
                 group=group,
                 slot=slots[group].setdefault(field.name, len(slots[group])),
                 event_time_field=view.event_time_field,
-                min_remaining_ttl_ms=_min_remaining_ttl_ms(view, field, max_age_ms.get(view.name)),
+                min_remaining_ttl_ms=_min_remaining_ttl_ms(view, field, most_ms),
+                max_event_age_ms=most_ms if _has_row_time(view) else None,
             )
         )
     groups = tuple(ReadGroup(key, tuple(fields)) for key, fields in zip(keys, slots, strict=True))
@@ -113,6 +115,11 @@ def _check_max_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> Non
 def _min_remaining_ttl_ms(view: ViewPlan, field: FieldPlan, max_age_ms: int | None) -> int | None:
     """Return the TTL that a value of the maximum age has left; 0 if it expires earlier."""
     return None if max_age_ms is None else max(0, (field.ttl_ms or view.ttl_ms) - max_age_ms)
+
+
+def _has_row_time(view: ViewPlan) -> bool:
+    """Return whether the store holds the time of a row whose TTL counts from its write."""
+    return view.kind == "batch" and view.event_time_field is not None
 
 
 def _check_join_keys(keys: Sequence[KeyPlan]) -> None:

@@ -81,7 +81,7 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
         ttl_ms=view.ingestion.ttl_ms,
         refresh_ms=view.ingestion.refresh,
         retired=entity.retired if view.batch else (),
-        ordering=view.stream.ordering if view.stream else "arrival",
+        ordering=view.ingestion.ordering,
         future_rows=view.batch.future_rows if view.batch else "skip",
         max_ahead_ms=view.stream.max_ahead if view.stream else 0,
         source=compile_source(view.batch.source) if view.batch and view.batch.source else None,

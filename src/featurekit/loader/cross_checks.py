@@ -31,6 +31,7 @@ def cross_check(declarations: Declarations) -> None:
         problems += value_problems(view)
         problems += _check_field_ttls(view)
         problems += _check_load_limits(view)
+        problems += _check_ordering(view)
         if (entity := entities.get(view.model.entity)) is not None:
             problems += _check_field_names(view, entity)
             problems += _check_columns(view, entity)
@@ -113,6 +114,18 @@ def _check_load_limits(item: Declaration[FeatureView]) -> Iterator[LocatedProble
         yield LocatedProblem(
             item.key_at("batch", "max_source_age"),
             f"{item.label}: max_source_age needs the times of the rows",
+            "add `timestamp_field:` to the source",
+        )
+
+
+def _check_ordering(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    batch = item.model.batch
+    if batch is None or batch.ordering != "event_time" or batch.source is None:
+        return
+    if batch.source.timestamp_field is None:
+        yield LocatedProblem(
+            item.key_at("batch", "ordering"),
+            f"{item.label}: ordering: event_time needs the times of the rows",
             "add `timestamp_field:` to the source",
         )
 

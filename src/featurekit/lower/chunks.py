@@ -11,7 +11,8 @@ object. A chunk is a list of *pieces*, joined element-wise: an array has one pie
   constant; otherwise it is an array, and the text for each possible count is looked up by `take`.
 - Lengths below 256 come from a table in the same way; longer ones are cast.
 - Each block of `ROWS_PER_TRANSACTION` rows stands between `MULTI` and `EXEC`. Without transactions,
-  each row is one command: `HSETEX` if that suffices for it, else a call of the script `ROW`.
+  each row is one command: `HSETEX` if that suffices for it, else a call of the script `ROW`. If the
+  server decides which rows it writes, each row is a call of one of the scripts of `load_guard`.
 
 Invariant: `replies` and `reply_lines` count exactly what the server sends if no command fails, so
 that a load can skip parsing. Rejected: formatting rows in Python, which is several times
@@ -28,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.lower.scripts import MISSING, ROW, Script
+from featurekit.lower.scripts import NEWEST, ROW, Script
 from featurekit.lower.write_group import (
     Dialect,
     command_errors,
@@ -87,21 +88,21 @@ class _Command:
     reply_lines: int
 
 
-def build_missing_chunk(
-    view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect
+def build_guarded_chunk(
+    view: ViewPlan, keys: Any, values: Sequence[Any], dialect: Dialect, guard: Script
 ) -> EncodedChunk:
-    """Return the commands that write those of `n` rows whose entities hold no value of the view.
+    """Return the commands that write those of `n` rows that the guard lets pass.
 
-    Each row is a call of the script `MISSING`, which must be loaded. The arguments are those of
-    `build_chunk`. Retired fields are left to the next load.
+    Each row is a call of that script, which must be loaded; it replies 0 if the row is left out. The
+    other arguments are those of `build_chunk`. The guards of loads that write missing entities only
+    look at all fields of a call, so they leave retired fields to the next load.
     """
-    columns = dict(zip([f.name for f in view.fields], values, strict=True))
+    columns = dict(zip(view.hash_fields, values, strict=True))
     framed_keys = _join_pieces([_framed_lengths(b"", pc.binary_length(keys)), keys])
     groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     constant = _script_constant(view, dialect)
-    rows = _join_pieces(
-        _script_calls(MISSING, framed_keys, constant, groups, _deletes(columns, ()))
-    )
+    deletes = _deletes(columns, view.retired if guard is NEWEST else ())
+    rows = _join_pieces(_script_calls(guard, framed_keys, constant, groups, deletes))
     n = len(keys)
     return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))
 
@@ -120,10 +121,10 @@ def build_chunk(
     Args:
         view: The compiled view.
         keys: `n` keys, a binary array without nulls.
-        values: For each field of the view, the bytes of `n` values; null deletes.
+        values: For each of `view.hash_fields`, the bytes of `n` values; null deletes.
         dialect: The commands that the server supports.
     """
-    columns = dict(zip([f.name for f in view.fields], values, strict=True))
+    columns = dict(zip(view.hash_fields, values, strict=True))
     framed_keys = _join_pieces([_framed_lengths(b"", pc.binary_length(keys)), keys])
     groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     if not dialect.transactions:
@@ -166,7 +167,7 @@ def _script_calls(
     groups: _TtlGroups,
     deletes: tuple[Any, list[Any]],
 ) -> list[Any]:
-    """Return each row as a call of the script, `ROW` or `MISSING`, as pieces."""
+    """Return each row as a call of a script with the arguments of `ROW`, as pieces."""
     delete_count, deleted_names = deletes
     counts = [_set_count(items) for items in groups.values()]
     body: list[Any] = []

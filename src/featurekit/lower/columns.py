@@ -42,6 +42,12 @@ class RowError:
 
 
 _NO_TIME = RowError(EVENT_TIMESTAMP, "the row has no time, or its time is unreadable")
+_WRONG_TIME = RowError(
+    EVENT_TIMESTAMP,
+    "the time is before 1970, or too late to be compared by `ordering: event_time`",
+)
+_END_MS = 10**15
+"""The first time in milliseconds that the event-time field cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class EncodedBatch:
 
     Attributes:
         keys: The keys of the accepted rows, a binary array.
-        values: For each field of the view, the bytes of the accepted rows; null deletes.
+        values: For each of the view's `hash_fields`, the bytes of the accepted rows; null deletes.
         rejected: The indices of the rejected rows in the batch.
         errors: Returns the errors of a rejected row by its index, at least one.
         rejected_keys: The keys of those rejected rows that have one.
@@ -78,10 +84,12 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     fields = [column_type(batch.column(f.name), f.name, f.dtype, f) for f in view.fields]
     keys, has_no_key = _encode_keys(view.key, [column.data for column in join_keys])
     masks = [has_no_key, *(column.rejected for column in [*join_keys, *fields])]
-    if EVENT_TIMESTAMP in batch.schema.names:
-        masks.append(batch.column(EVENT_TIMESTAMP).is_null())
-    rejected = _any_of(masks)
     values = [column.data for column in fields]
+    if EVENT_TIMESTAMP in batch.schema.names:
+        masks.append(_has_no_time(view, batch.column(EVENT_TIMESTAMP)))
+        if view.event_time_field:
+            values.insert(0, _encode_times(batch.column(EVENT_TIMESTAMP)))
+    rejected = _any_of(masks)
     if rejected is None:
         return EncodedBatch(keys, values, [], lambda _i: [])
     accepted = pc.invert(rejected)
@@ -91,9 +99,24 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
         keys.filter(accepted),
         [column.filter(accepted) for column in values],
         pc.indices_nonzero(rejected).to_pylist(),
-        lambda index: _row_errors(batch, [*join_keys, *fields], index),
+        lambda index: _row_errors(view, batch, [*join_keys, *fields], index),
         keys.filter(keyed).drop_null().to_pylist(),
     )
+
+
+def _has_no_time(view: ViewPlan, times: Any) -> Any:
+    """Return a mask of the rows without a time that the view can use."""
+    if not view.event_time_field:
+        return times.is_null()
+    times_ms = times.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    is_usable = pc.and_(pc.greater_equal(times_ms, 0), pc.less(times_ms, _END_MS))
+    return pc.invert(pc.fill_null(is_usable, fill_value=False))
+
+
+def _encode_times(times: Any) -> Any:
+    """Return times as the event-time field holds them: milliseconds since the epoch, in digits."""
+    times_ms = times.cast(pa.timestamp("ms", "UTC"), safe=False).cast(pa.int64())
+    return times_ms.cast(pa.string()).cast(pa.binary())
 
 
 class _NativeColumn:
@@ -142,18 +165,27 @@ class _TextColumn(_NativeColumn):
         return codec_of(self._dtype).parse(text) if isinstance(text, str) else None
 
 
-def _row_errors(batch: Any, columns: Sequence[_NativeColumn], index: int) -> list[RowError]:
+def _row_errors(
+    view: ViewPlan, batch: Any, columns: Sequence[_NativeColumn], index: int
+) -> list[RowError]:
     errors = []
     for column in columns:
         try:
             column.check(index)
         except ValueRefusedError as error:
             errors.append(RowError(column.label, error.message, error.hint))
-    if EVENT_TIMESTAMP in batch.schema.names and not batch.column(EVENT_TIMESTAMP)[index].is_valid:
-        errors.append(_NO_TIME)
+    if EVENT_TIMESTAMP in batch.schema.names:
+        errors += _time_errors(view, batch.column(EVENT_TIMESTAMP).slice(index, 1))
     if not errors:
         raise AssertionError(f"row {index} is refused by column but accepted by value")
     return errors
+
+
+def _time_errors(view: ViewPlan, times: Any) -> list[RowError]:
+    """Return what is wrong with the time of one row."""
+    if times.null_count:
+        return [_NO_TIME]
+    return [_WRONG_TIME] if _has_no_time(view, times)[0].as_py() else []
 
 
 def _encode_keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
@@ -218,24 +250,27 @@ def _encode_json(view: ViewPlan, batch: Any) -> EncodedBatch:
     """Encode rows that are lines of JSON, one at a time."""
     decode, encode = json_row_decoder(view, strict=False), row_encoder(view)
     has_time = EVENT_TIMESTAMP in batch.schema.names
-    times = batch.column(EVENT_TIMESTAMP) if has_time else batch.column("json")
+    times = batch.column(EVENT_TIMESTAMP) if has_time else pa.nulls(batch.num_rows)
+    has_no_time = _has_no_time(view, times).to_pylist() if has_time else [False] * batch.num_rows
     keys: list[bytes] = []
     rows: list[dict[str, bytes | None]] = []
     errors: dict[int, list[RowError]] = {}
     for index, line in enumerate(batch.column("json").to_pylist()):
+        time_errors = _time_errors(view, times.slice(index, 1)) if has_no_time[index] else []
         try:
             key, row = encode(decode(line))
         except ValueRefusedError as error:
-            errors[index] = _json_errors(view, line, error)
-            if not times[index].is_valid:
-                errors[index].append(_NO_TIME)
+            errors[index] = [*_json_errors(view, line, error), *time_errors]
             continue
-        if not times[index].is_valid:
-            errors[index] = [_NO_TIME]
+        if time_errors:
+            errors[index] = time_errors
         else:
             keys.append(key)
             rows.append(row)
     values = [pa.array([row[f.name] for row in rows], pa.binary()) for f in view.fields]
+    if has_time and view.event_time_field:
+        accepted = [index for index in range(batch.num_rows) if index not in errors]
+        values.insert(0, _encode_times(times.take(pa.array(accepted, pa.int64()))))
     keys_of_rejected = (key_of_line(view, batch.column("json")[i].as_py()) for i in errors)
     return EncodedBatch(
         pa.array(keys, pa.binary()),

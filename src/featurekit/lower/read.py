@@ -74,7 +74,8 @@ class GroupReader:
         requests: Returns one request for each key.
         replies_per_request: The same for all groups; the last reply is that to `HMGET`.
         field_count: The number of the plan's fields that a request names.
-        event_time_fields: The hash fields with event times that it names after those.
+        event_time_fields: The hash fields with event times that it names after those: all with
+            freshness, else those that limit an age.
         ttl_fields: The fields whose TTLs are in the first reply; if empty, no TTLs of fields are.
     """
 
@@ -97,8 +98,12 @@ def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]
     needs_key_ttl = freshness or any(not column.field.ttl_ms for column in limited)
     readers = []
     for index, group in enumerate(plan.groups):
-        event_times = [c.event_time_field for c in plan.columns if c.group == index]
-        event_time_fields = tuple(dict.fromkeys(filter(None, event_times))) if freshness else ()
+        event_times = [
+            column.event_time_field
+            for column in plan.columns
+            if column.group == index and (freshness or column.max_event_age_ms is not None)
+        ]
+        event_time_fields = tuple(dict.fromkeys(filter(None, event_times)))
         names = (*group.fields, *event_time_fields)
         ttl_fields = tuple(c.field.name for c in limited if c.group == index and c.field.ttl_ms)
         if freshness:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from featurekit.errors import FeatureKitError, ValueRefusedError, name_hint
 from featurekit.lower.encoders import field_encoder
 from featurekit.lower.keys import join_key_text, key_function
-from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, FieldPlan, ViewPlan
 from featurekit.types import DType, codec_of
 
 Row = Mapping[str, object]
@@ -30,7 +30,7 @@ _MAX_REPR = 40
 
 
 def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
-    """Return the function that checks and encodes a row of a batch view.
+    """Return the function that checks and encodes a row of a batch view, without its time.
 
     Raises (the function):
         ValueRefusedError: A value does not fit, or a field is unknown; `where` names the field.
@@ -39,6 +39,8 @@ def row_encoder(view: ViewPlan) -> Callable[[Row], EncodedRow]:
     key_of = key_function(view.key)
     encoders = [(f.name, field_encoder(f)) for f in view.fields]
     known = {*join_keys, *(f.name for f in view.fields)}
+    if view.event_time_field:
+        known.add(EVENT_TIMESTAMP)
 
     def encode_row(row: Row) -> EncodedRow:
         for name in row:
@@ -82,7 +84,8 @@ def object_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject]
 
     Args:
         view: The compiled view; its source's `columns:` map fields to members.
-        strict: Whether to refuse unknown members; if so, the members have the fields' names.
+        strict: Whether to refuse unknown members; if so, the members have the fields' names, and
+            one may be the time of the row.
 
     Raises (the function):
         ValueRefusedError: A member does not fit its type; `where` names it.
@@ -91,11 +94,14 @@ def object_row_decoder(view: ViewPlan, *, strict: bool) -> Callable[[JsonObject]
     member_of = view.source.column if view.source and not strict else str
     columns = [(name, member_of(name), codec_of(dtype)) for name, dtype in dtypes.items()]
     known = {member for _, member, _ in columns}
+    has_time = strict and view.event_time_field is not None and EVENT_TIMESTAMP not in known
+    if has_time:
+        known.add(EVENT_TIMESTAMP)
 
     def decode_row(members: JsonObject) -> Row:
         if strict and (unknown := members.keys() - known):
-            raise _unknown_field(view, min(unknown), dtypes)
-        row = {}
+            raise _unknown_field(view, min(unknown), known)
+        row = {EVENT_TIMESTAMP: members.get(EVENT_TIMESTAMP)} if has_time else {}
         for name, member, codec in columns:
             value = members.get(member)
             try:

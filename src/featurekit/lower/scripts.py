@@ -1,7 +1,8 @@
 """Lua scripts that write a whole row or event in one atomic step.
 
-`ROW` writes a row where `MULTI` is not available; `MISSING` does so unless the entity has any value
-of the view; `EVENT` writes an event ordered by its time.
+`ROW` writes a row where `MULTI` is not available. `NEWEST` does so unless the entity has a newer row
+of the view, `MISSING` unless it has any value of the view, and `MISSING_NEWEST` unless it has either.
+`EVENT` writes an event ordered by its time.
 
 - Atomic: no other client sees a part of the write. A script does not roll back, however, so a
   failing command must not leave earlier writes behind.
@@ -10,8 +11,8 @@ of the view; `EVENT` writes an event ordered by its time.
   command, also those that only clean up. The first write proves itself: a user who may not run it,
   a lack of memory, or a key that is not a hash stops the script while nothing has changed. If
   setting an expiry fails all the same, the script deletes the fields that it has just set.
-- `EVENT` compares and sets the view's newest event time in the same step, so two writers cannot
-  both pass the comparison. The event time is a field of the hash, `@{view}`, with a deadline of
+- `EVENT` and `NEWEST` compare and set the view's newest event time in the same step, so two writers
+  cannot both pass the comparison. The event time is a field of the hash, `@{view}`, with a deadline of
   its own that outlives the values; it is set like the other fields. If that field holds anything
   else than a time, the script fails with `BADTIME`: an error about one entity, not about the server.
 - Rejected: `MULTI` with `WATCH` (two more round trips, and retries under contention), and a key of
@@ -45,7 +46,18 @@ class Script:
 
 
 BAD_EVENT_TIME = "BADTIME"
-"""The code of `EVENT`'s error if the stored event time of the entity is damaged."""
+"""The code of the error if the stored event time of the entity is damaged."""
+
+_DROP_OLDER = b"""
+local seen = redis.call('HGET', key, clock)
+if seen then
+  if #seen > 15 or not string.find(seen, '^%d+$') then
+    return redis.error_reply('BADTIME field ' .. clock .. ' holds no event time; delete the field')
+  end
+  if tonumber(seen) > tonumber(time) then return 0 end
+end
+"""
+"""Returns 0 if a newer time than `time` is stored in the field `clock` of `key`."""
 
 _ASK = b"""
 local function ask(...)
@@ -57,15 +69,12 @@ EVENT = Script(
     b"""
 local key, clock, time, mode = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local hsetex = mode == '1' or mode == '3'
-local seen, kept = redis.call('HGET', key, clock), 0
-if seen then
-  if #seen > 15 or not string.find(seen, '^%d+$') then
-    return redis.error_reply('BADTIME field ' .. clock .. ' holds no event time; delete the field')
-  end
-  if tonumber(seen) > tonumber(time) then return 0 end
-  if mode == '0' or mode == '1' then
-    kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
-  end
+"""
+    + _DROP_OLDER
+    + b"""
+local kept = 0
+if seen and (mode == '0' or mode == '1') then
+  kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
 end
 """
     + _ASK
@@ -163,12 +172,22 @@ of HSETEX, or by HPEXPIRE or HPEXPIREAT; the number of groups, the number of fie
 each group its TTL or deadline in ms (0 for the key's TTL), its size and its pairs; then the fields
 to delete."""
 
-MISSING = Script(
-    b"""
+_DROP_OLDER_ROW = (
+    b"do local key, clock, time = KEYS[1], ARGV[7], ARGV[8]\n" + _DROP_OLDER + b"end\n"
+)
+
+NEWEST = Script(_DROP_OLDER_ROW + _ROW)
+"""Writes a row as `ROW` does, unless the view's newest event time in the hash is later than the row's;
+then it returns 0. The arguments are those of `ROW`. The first pair of the first group is the event
+time field and the time of the row."""
+
+_KEEP_PRESENT = b"""
 do
   local names, at = {}, 5
   for _ = 1, tonumber(ARGV[3]) do
-    for i = at + 2, at + 1 + 2 * ARGV[at + 1], 2 do names[#names + 1] = ARGV[i] end
+    for i = at + 2, at + 1 + 2 * ARGV[at + 1], 2 do
+      if string.sub(ARGV[i], 1, 1) ~= '@' then names[#names + 1] = ARGV[i] end
+    end
     at = at + 2 + 2 * ARGV[at + 1]
   end
   for i = at, #ARGV do names[#names + 1] = ARGV[i] end
@@ -177,9 +196,13 @@ do
   end
 end
 """
-    + _ROW
-)
-"""Writes a row as `ROW` does, unless the hash has any of the fields that it would set or delete; then
+"""Returns 0 if the hash has any of the features that a row would set or delete."""
+
+MISSING = Script(_KEEP_PRESENT + _ROW)
+"""Writes a row as `ROW` does, unless the hash has any of the features that it would set or delete; then
 it returns 0. The arguments are those of `ROW`."""
 
-SCRIPTS = (ROW, EVENT, MISSING)
+MISSING_NEWEST = Script(_KEEP_PRESENT + _DROP_OLDER_ROW + _ROW)
+"""Writes a row as `ROW` does, unless `MISSING` or `NEWEST` would not. The arguments are those of `NEWEST`."""
+
+SCRIPTS = (ROW, EVENT, MISSING, NEWEST, MISSING_NEWEST)

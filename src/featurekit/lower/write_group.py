@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from featurekit.lower.scripts import ROW
+from featurekit.lower.scripts import MISSING, MISSING_NEWEST, NEWEST, ROW, Script
 from featurekit.plan import ViewPlan
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, command, first_error
 
@@ -54,8 +54,29 @@ class Dialect:
     transactions: bool = True
 
 
-def batch_write_group(view: ViewPlan, dialect: Dialect) -> WriteGroupFunction:
-    """Return the function that builds the write groups of a batch view; absent fields are deleted."""
+def load_guard(
+    view: ViewPlan, *, allow_older: bool = False, missing_only: bool = False
+) -> Script | None:
+    """Return the script by which the server decides whether to write a row; `None` to write all.
+
+    Args:
+        view: The compiled batch view.
+        allow_older: Write rows that are older than the stored ones.
+        missing_only: Write only rows of entities without any value of the view.
+    """
+    if missing_only:
+        return MISSING_NEWEST if view.event_time_field else MISSING
+    return NEWEST if view.event_time_field and not allow_older else None
+
+
+def batch_write_group(
+    view: ViewPlan, dialect: Dialect, guard: Script | None = None
+) -> WriteGroupFunction:
+    """Return the function that builds the write groups of a batch view; absent fields are deleted.
+
+    With a guard, which must be loaded, a write group is one command that replies 0 if the server
+    leaves the row out.
+    """
     names = [field.name for field in view.fields]
     fields_by_ttl = ttl_groups(view)
     retired = [name.encode() for name in view.retired]
@@ -67,6 +88,10 @@ def batch_write_group(view: ViewPlan, dialect: Dialect) -> WriteGroupFunction:
             for ttl_ms, group in fields_by_ttl.items()
         }
         deletes = [n.encode() for n in names if row.get(n) is None] + retired
+        if guard is not None:
+            expiry = expiry_argument(hsetex=dialect.hsetex, absolute=False)
+            data = script_call(guard, key, groups, deletes, key_ttl_ms, expiry)
+            return WriteGroup(data, 1, 1)
         if not dialect.transactions:
             data = row_command(key, groups, deletes, key_ttl_ms, hsetex=dialect.hsetex)
             return WriteGroup(data, 1, 1)
@@ -91,8 +116,14 @@ def view_key_ttl_ms(view: ViewPlan) -> int:
 
 
 def ttl_groups(view: ViewPlan) -> dict[int, list[str]]:
-    """Return the view's fields by the TTL in ms that a write sets; 0 means the key's TTL."""
+    """Return the hash fields of a load by the TTL in ms that it sets; 0 means the key's TTL.
+
+    The event-time field comes first, where scripts expect it. It has the longest TTL: each row sets
+    or deletes all features, so that none outlives it.
+    """
     groups: dict[int, list[str]] = {}
+    if view.event_time_field:
+        groups[max(field.ttl_ms for field in view.fields)] = [view.event_time_field]
     for field in view.fields:
         groups.setdefault(field.ttl_ms, []).append(field.name)
     return groups
@@ -154,13 +185,25 @@ def row_command(
     if hsetex and len(filled) == 1 and not deletes and not key_ttl_ms:
         [(ttl_ms, items)] = filled.items()
         return b"".join(set_commands(key, items, ttl_ms, hsetex=True, absolute=absolute))
-    counts = [b"%d" % len(filled), b"%d" % len(deletes)]
     expiry = expiry_argument(hsetex=hsetex, absolute=absolute)
-    arguments = [b"%d" % key_ttl_ms, expiry, *counts]
+    return script_call(ROW, key, filled, deletes, key_ttl_ms, expiry)
+
+
+def script_call(
+    script: Script,
+    key: bytes,
+    groups: Mapping[int, Sequence[tuple[bytes, bytes]]],
+    deletes: Sequence[bytes],
+    key_ttl_ms: int,
+    expiry: bytes,
+) -> bytes:
+    """Return the call of `ROW`, or of a script with its arguments; see `row_command`."""
+    filled = {ttl_ms: items for ttl_ms, items in groups.items() if items}
+    arguments = [b"%d" % key_ttl_ms, expiry, b"%d" % len(filled), b"%d" % len(deletes)]
     for ttl_ms, items in filled.items():
         pairs = [part for item in items for part in item]
         arguments += [b"%d" % ttl_ms, b"%d" % len(items), *pairs]
-    return command(b"EVALSHA", ROW.sha, b"1", key, *arguments, *deletes)
+    return command(b"EVALSHA", script.sha, b"1", key, *arguments, *deletes)
 
 
 def expiry_argument(*, hsetex: bool, absolute: bool) -> bytes:

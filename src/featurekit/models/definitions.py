@@ -134,6 +134,11 @@ class Batch(Model):
         description="What expires: the entity's key, which one batch view of an entity may own, "
         "or each field of the view, for example `expires: field`.",
     )
+    ordering: Literal["arrival", "event_time"] = Field(
+        default="arrival",
+        description="Which row wins: the last to arrive, or the one with the newest time, compared "
+        "entity by entity in the store, for example `ordering: event_time`.",
+    )
     future_rows: Literal["skip", "load"] = Field(
         default="skip",
         description="What a load does with rows whose time is after its own start: leave them out "
@@ -239,7 +244,8 @@ class FeatureView(Named):
     @property
     def event_time_field(self) -> str | None:
         """The hash field that holds the newest event time; `None` if the view keeps none."""
-        ordered = self.stream is not None and self.stream.ordering == "event_time"
+        settings = self.batch or self.stream
+        ordered = settings is not None and settings.ordering == "event_time"
         return f"@{self.name}" if ordered else None
 
     def field_ttl_ms(self, name: str) -> int:

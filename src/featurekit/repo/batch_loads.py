@@ -66,8 +66,8 @@ class BatchLoads(ABC):
             on_progress: Called after each record batch.
             fail_fast: Stop at the first view that fails. Otherwise the other views are loaded, and
                 one error is raised at the end.
-            allow_older: Load rows that are all older than rows which earlier loads wrote. Newer values
-                are overwritten.
+            allow_older: Load rows that are older than rows which earlier loads wrote. Newer values are
+                overwritten.
             missing_only: Write only entities without any value of the view, for backfills. The
                 server decides row by row, which takes it longer.
             from_file: A Parquet file to load instead of the source of one view: its rejected rows,
@@ -80,7 +80,8 @@ class BatchLoads(ABC):
             MaterializeError: Some of several views failed; if one view was to be loaded, its own
                 error, one of those below, is raised. Either has the reports in `reports`.
             SourceError: A source cannot be read, or lacks a column.
-            OlderRowsError: All rows are older than rows that earlier loads wrote.
+            OlderRowsError: All rows are older than rows that earlier loads wrote, and the view does not
+                have `ordering: event_time`.
             BadRowError: A row does not fit its view.
             LockedError: Another load of the same view is running.
             RequestError: The source may not be opened on this machine, see `check_sources`.
@@ -119,8 +120,7 @@ class BatchLoads(ABC):
 
         The arguments and errors are those of `materialize`; the error is raised at the end.
         """
-        if allow_older and missing_only:
-            raise RequestError("allow_older and missing_only exclude each other")
+        check_options(allow_older=allow_older, missing_only=missing_only)
         materializer = replace(
             self._checked_materializer(on_bad_row, rejects, on_progress),
             allow_older=allow_older,
@@ -166,11 +166,15 @@ class BatchLoads(ABC):
             view: The batch view.
             rows: `{id: {field: value}}`, where the id of several join keys is a tuple; a list of dicts
                 of join keys and fields; or a table of Arrow, pandas or polars, or any object with
-                `__arrow_c_stream__`. A field that is missing from a row is deleted, as null is.
+                `__arrow_c_stream__`. A field that is missing from a row is deleted, as null is. With
+                `ordering: event_time`, a dict also has the row's time as `event_timestamp` (an aware
+                datetime, milliseconds since the epoch, or RFC 3339 text), and a table has the
+                source's `timestamp_field`, or `event_timestamp`.
             on_bad_row: As in `materialize`.
             rejects: As in `materialize`.
             on_progress: As in `materialize`.
-            allow_older: As in `materialize`; only tables with a declared `timestamp_field` have times.
+            allow_older: As in `materialize`. Without `ordering: event_time`, only tables with a
+                declared `timestamp_field` have times.
 
         Raises:
             BadRowError: A row does not fit the view.
@@ -222,6 +226,12 @@ class BatchLoads(ABC):
         self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
     ) -> Materializer:
         """Return what runs the loads."""
+
+
+def check_options(*, allow_older: bool, missing_only: bool) -> None:
+    """Raise `RequestError` if two options of a load exclude each other."""
+    if allow_older and missing_only:
+        raise RequestError("allow_older and missing_only exclude each other")
 
 
 def _chosen_views(

@@ -64,6 +64,11 @@ def expiry_text(view: FeatureView) -> str:
     return f"{ttl}, the whole entity" if view.owns_key else f"{ttl}, field by field"
 
 
+def ordering_text(view: FeatureView) -> str:
+    """Return which row or event wins; empty for a batch view without an order of its own."""
+    return view.ingestion.ordering if view.stream or view.event_time_field else ""
+
+
 def constraints_text(field: FieldSpec) -> str:
     """Return a field's constraints, as `min 0, required`."""
     return ", ".join(_constraints(field))
@@ -160,7 +165,7 @@ def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
         "ttl": format_duration(ingestion.ttl_ms),
         "ttl_ms": ingestion.ttl_ms,
         "expires": expiry_text(view),
-        "ordering": view.stream.ordering if view.stream else "",
+        "ordering": ordering_text(view),
         "source": source_text(view),
         "has_source": ingestion.source is not None,
         "fields": [_field(registry, view, name) for name in view.fields_],

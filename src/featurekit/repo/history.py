@@ -50,12 +50,15 @@ class LoadRecord:
         rows_rejected: Rows that did not fit the view.
         rows_superseded: Rows replaced by a newer row of the same entity.
         rows_future: Rows left out because their time is after the start of the load.
+        rows_kept: Rows left out because their entities have newer rows (`ordering: event_time`), or
+            any values (`missing_only`).
         size_bytes: Bytes sent.
         seconds: Duration.
         server_seconds: CPU time of the store's server; 0 if it does not report it.
         error: Why the load failed; empty if it succeeded.
         rejects_path: The file of the rejected rows; empty if there is none.
-        good_ms: When the last successful load of the view ended, this load included; 0 for never.
+        good_ms: When the last successful load of the view ended, this load included; 0 for never. A
+            load that left out or rejected all its rows does not count.
         window_start_ms: The load took rows at or after this time; `None` for all.
         window_end_ms: The load took rows before this time; `None` for all.
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
@@ -74,6 +77,7 @@ class LoadRecord:
     rows_rejected: int = 0
     rows_superseded: int = 0
     rows_future: int = 0
+    rows_kept: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     server_seconds: float = 0.0

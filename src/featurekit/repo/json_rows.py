@@ -19,12 +19,13 @@ from featurekit.errors import (
     name_hint,
 )
 from featurekit.lower.rows import json_object_decoder, object_row_decoder
+from featurekit.lower.write_group import load_guard
 from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
 from featurekit.ports import StoreHandle, StreamEvent
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import event_decoder
-from featurekit.runtime.load import MaterializeReport, send_batches
-from featurekit.runtime.load_rows import InputRow, encode_rows
+from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
+from featurekit.runtime.load_rows import InputRow, WrittenRows, encode_rows
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.write_arguments import Event
 from featurekit.runtime.writer import StreamWriter, WriteReport
@@ -73,7 +74,7 @@ class RowWriter:
         Args:
             rows: JSON objects of join keys and fields, with fractions as `Decimal`. In a batch view
                 a field that is missing from a row is deleted, as null is; in a stream view it keeps
-                its value.
+                its value. Both require `event_timestamp` with `ordering: event_time`.
             ttl: For stream views, a TTL to use instead of the declared ones.
 
         Raises:
@@ -96,10 +97,13 @@ class RowWriter:
         store, report = self._handle.store, MaterializeReport(self.view.name)
         store.check_writable(self.view.key.prefix)
         rows = [self._input_row(index, row) for index, row in enumerate(objects)]
-        batches = list(encode_rows(self.view, rows, None, set(), store.capabilities))
+        target = LoadTarget(self.view, store.capabilities, load_guard(self.view))
+        batches = list(encode_rows(target, rows, None, WrittenRows(), self._handle.now_ms))
         send_batches(store, iter(batches), report, skip=False)
-        self._counters.loads(self.view.name).rows_written += report.rows_written
-        return RowsReport(self.view.name, report.rows_written)
+        metrics = self._counters.loads(self.view.name)
+        metrics.rows_written += report.rows_written
+        metrics.rows_kept += report.rows_kept
+        return RowsReport(self.view.name, report.rows_written, report.rows_kept)
 
     def _input_row(self, index: int, row: dict[str, object]) -> InputRow:
         try:

@@ -25,6 +25,7 @@ from featurekit.errors import (
 )
 from featurekit.lower.keys import join_key_values
 from featurekit.lower.rows import json_row_decoder
+from featurekit.lower.write_group import load_guard
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, Correction, OnlineStore, TimeRange
 from featurekit.repo.history import History, LoadRecord
@@ -33,13 +34,14 @@ from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import (
     LoadCallbacks,
+    LoadTarget,
     MaterializeReport,
     OnProgress,
     progress_callback,
     send_batches,
 )
 from featurekit.runtime.load_limits import check_rejected, check_source
-from featurekit.runtime.load_rows import InputRow, RejectedRows, encode_rows
+from featurekit.runtime.load_rows import InputRow, RejectedRows, WrittenRows, encode_rows
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.tracing import STORE, span
 from featurekit.wire import ErrorReply, command
@@ -61,7 +63,7 @@ class Materializer:
         skip_bad_rows: Put rows that do not fit into the file of rejects; otherwise they stop the load.
         rejects: The file of rejects; by default one named after the view and the time.
         on_progress: Called after each record batch.
-        allow_older: Load rows even if all are older than what earlier loads wrote.
+        allow_older: Load rows even if they are older than what is stored.
         missing_only: Write only entities without any value of the view.
     """
 
@@ -109,11 +111,11 @@ class Materializer:
     def _load_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
         """Load rows of Python values; the last row of an entity wins."""
         rejects = RejectedRows() if self.skip_bad_rows else None
-        written_keys: set[bytes] = set()
+        written = WrittenRows()
         report = MaterializeReport(view.name)
         with self._load(view, report) as lock:
             on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
-            prepared = encode_rows(view, rows, rejects, written_keys, self.store.capabilities)
+            prepared = encode_rows(self._target(view), rows, rejects, written, now_ms)
             try:
                 send_batches(
                     self.store,
@@ -124,8 +126,9 @@ class Materializer:
                 )
             finally:
                 self._write_rejects(view, rejects, report)
-            report.rows_read = report.rows_written + report.rows_rejected
-            report.rows_superseded = max(0, report.rows_written - len(written_keys))
+            report.newest_event_ms = written.newest_event_ms
+            report.rows_read = report.rows_written + report.rows_rejected + report.rows_kept
+            report.rows_superseded = max(0, report.rows_written - len(written.keys))
             report.rows_written -= report.rows_superseded
             check_rejected(view, report, report.rows_read)
         return report
@@ -163,12 +166,10 @@ class Materializer:
         rejects = Rejects(view, self._rejects_path(view), report, load_ms)
         try:
             prepared = encode_tables(
-                view,
+                self._target(view),
                 scan,
                 rejects if self.skip_bad_rows else None,
                 lambda row: source.locate(view, row),
-                self.store.capabilities,
-                missing_only=self.missing_only,
             )
             on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
             send_batches(
@@ -184,13 +185,18 @@ class Materializer:
         done += report.rows_kept
         report.rows_superseded = report.rows_read - done
 
+    def _target(self, view: ViewPlan) -> LoadTarget:
+        guard = load_guard(view, allow_older=self.allow_older, missing_only=self.missing_only)
+        return LoadTarget(view, self.store.capabilities, guard)
+
     def _refuse_older(
         self, view: ViewPlan, report: MaterializeReport, correction: Correction | None
     ) -> None:
         """Refuse a load whose rows are all older than what earlier loads wrote.
 
         Corrected rows are compared one by one, except those that complete the last load: it would
-        have written them if they had been right.
+        have written them if they had been right. With `ordering: event_time` the server decides row
+        by row instead.
 
         Raises:
             OlderRowsError: They are older, and neither `allow_older` nor `missing_only` is set.
@@ -201,7 +207,9 @@ class Materializer:
             is_last = self._is_last_load(view.name, correction.load_ms)
             which = "oldest"
             own_ms = correction.oldest_unsure_ms if is_last else correction.oldest_ms
-        if self.allow_older or self.missing_only or newest_ms is None or own_ms is None:
+        if self._target(view).guard is not None or self.allow_older:
+            return
+        if newest_ms is None or own_ms is None:
             return
         if own_ms < newest_ms:
             raise OlderRowsError(
@@ -297,7 +305,8 @@ class Materializer:
     def _load_record(self, report: MaterializeReport, error: str) -> LoadRecord:
         ended_ms = good_ms = now_ms()
         before = self.history.last_loads([report.view]).get(report.view, LoadRecord(report.view))
-        if error or (report.rows_rejected and not report.rows_written):
+        left_out = report.rows_rejected or report.rows_kept
+        if error or (left_out and not report.rows_written):
             good_ms = before.good_ms
         return LoadRecord(
             view=report.view,
@@ -308,6 +317,7 @@ class Materializer:
             rows_rejected=report.rows_rejected,
             rows_superseded=report.rows_superseded,
             rows_future=report.rows_future,
+            rows_kept=report.rows_kept,
             size_bytes=report.size_bytes,
             seconds=report.seconds,
             server_seconds=report.server_seconds,

@@ -19,12 +19,16 @@ from dataclasses import dataclass, field, fields
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.ports import BeforeSend, Chunk, OnlineStore
-from featurekit.wire import Reply
+from featurekit.lower.scripts import BAD_EVENT_TIME, Script
+from featurekit.lower.write_group import Dialect, command_errors
+from featurekit.plan import ViewPlan
+from featurekit.ports import BeforeSend, Chunk, OnlineStore, RowSpans
+from featurekit.wire import ErrorReply, Reply
 
 _BATCHES_AHEAD = 2
 _STOP_TIMEOUT_S = 5.0
 _INTERRUPT_INTERVAL_S = 0.05
+_ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME)
 
 
 MAX_REJECTED_KEYS = 10_000
@@ -87,7 +91,8 @@ class MaterializeReport:
         rows_superseded: Rows that a newer row of the same entity replaced.
         rows_rejected: Rows that did not fit the view, or that the store refused.
         rows_future: Rows left out because their time is after the start of the load.
-        rows_kept: Rows left out because their entities have values; only with `missing_only`.
+        rows_kept: Rows left out because their entities have newer rows (`ordering: event_time`), or
+            any values (`missing_only`).
         entities: Entities written.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
@@ -155,6 +160,21 @@ OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
+class LoadTarget:
+    """Where the rows of a load go, and which of them.
+
+    Attributes:
+        view: The compiled view.
+        dialect: The commands that the server has.
+        guard: The script by which the server decides whether to write a row; `None` to write all.
+    """
+
+    view: ViewPlan
+    dialect: Dialect
+    guard: Script | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoadBatch:
     """Encoded rows, ready to be sent.
 
@@ -164,8 +184,7 @@ class LoadBatch:
         key: Returns a row's key, for error messages.
         rejected: Further rows of the batch that did not fit and are not in the chunk.
         rejected_keys: The keys of these rows, as far as they have one.
-        kept: Returns, from all replies, how many rows were left out because their entities have
-            values; `None` if all rows are written.
+        kept: Returns, from all replies, how many rows the server left out; `None` if it writes all.
         reject: Adds rows of the chunk to the rejected rows, by index, with the server's errors.
     """
 
@@ -176,6 +195,45 @@ class LoadBatch:
     kept: Callable[[list[Reply]], int] | None = None
     reject: Callable[[dict[int, str]], None] = lambda _: None
     rejected_keys: Sequence[bytes] = ()
+
+
+def guarded_batch(
+    target: LoadTarget, data: bytes | memoryview, spans: Callable[[], RowSpans], rows: int
+) -> LoadBatch:
+    """Return rows that are calls of the target's guard, which is loaded before them.
+
+    Args:
+        target: Where the rows go.
+        data: Their bytes.
+        spans: Returns each row's key and the end of its bytes.
+        rows: The number of rows.
+    """
+    # A cluster store loads missing scripts itself.
+    script = target.guard.load if target.guard and target.dialect.transactions else b""
+    first = 1 if script else 0
+
+    def row_errors(replies: list[Reply]) -> dict[int, str]:
+        errors = command_errors(replies[first:])
+        if first and isinstance(replies[0], ErrorReply):
+            # The script could not be loaded, which matters only to rows that did not find it.
+            for row, error in errors.items():
+                errors[row] = str(replies[0]) if error.startswith("NOSCRIPT") else error
+        return errors
+
+    return LoadBatch(
+        # The digest of the script is a reply of two lines.
+        Chunk(
+            data=b"".join((script, data)),
+            replies=first + rows,
+            reply_lines=2 * first + rows,
+            rows=rows,
+            row_spans=spans,
+            keep_replies=True,
+        ),
+        row_errors,
+        lambda row: spans()[0][row].decode(errors="replace"),
+        kept=lambda replies: replies[first:].count(0),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +269,8 @@ def send_batches(
         store: The store to write to.
         batches: The encoded rows; iterated in another thread.
         report: Updated as replies arrive.
-        skip: Count and skip rows whose key holds a value of another type.
+        skip: Count and skip rows whose key holds a value of another type, or whose stored event
+            time is damaged.
         callbacks: What to call meanwhile.
 
     Raises:
@@ -255,8 +314,8 @@ def send_batches(
 def _report_errors(
     batch: LoadBatch, errors: dict[int, str], report: MaterializeReport, *, skip: bool
 ) -> None:
-    # Only a key of another type concerns this row alone; any other error hits the next rows too.
-    if skip and all(error.startswith("WRONGTYPE") for error in errors.values()):
+    # These concern a row's entity alone; any other error hits the next rows too.
+    if skip and all(error.startswith(_ENTITY_CODES) for error in errors.values()):
         batch.reject({row: f"{batch.key(row)}: {error}" for row, error in errors.items()})
         return
     row, error = next(iter(errors.items()))

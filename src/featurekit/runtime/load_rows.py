@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from itertools import accumulate, islice
+from typing import cast
 
 from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError, join_where
 from featurekit.lower.rows import Row, key_of_line, key_of_row, row_encoder
 from featurekit.lower.write_group import (
-    Dialect,
     WriteGroup,
     batch_write_group,
     command_errors,
     row_errors,
     transaction,
 )
-from featurekit.plan import ViewPlan
-from featurekit.ports import Chunk
-from featurekit.runtime.load import LoadBatch
+from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
+from featurekit.ports import Chunk, RowSpans
+from featurekit.runtime.load import LoadBatch, LoadTarget, guarded_batch
+from featurekit.runtime.write_arguments import event_time_to_ms
+from featurekit.types import short_repr
+from featurekit.wire import Reply
 
 _ROWS_PER_BATCH = 512
+_NO_LIMIT_MS = 1 << 62
+_MAX_AHEAD_MS = 300_000
+"""How far ahead of the clock a row's time may be: clocks of programs and servers differ."""
 
 
 @dataclass(slots=True)
@@ -54,29 +61,43 @@ class InputRow:
     number: int = 0
 
 
+@dataclass(slots=True)
+class WrittenRows:
+    """What a load of rows has written so far.
+
+    Attributes:
+        keys: The key of each entity written.
+        newest_event_ms: The newest time of its rows; `None` if they have none.
+    """
+
+    keys: set[bytes] = field(default_factory=set)
+    newest_event_ms: int | None = None
+
+
 def encode_rows(
-    view: ViewPlan,
+    target: LoadTarget,
     rows: Iterable[InputRow],
     rejects: RejectedRows | None,
-    keys: set[bytes],
-    dialect: Dialect,
+    written: WrittenRows,
+    now_ms: Callable[[], int],
 ) -> Iterator[LoadBatch]:
     """Yield encoded batches of rows.
 
     Args:
-        view: The compiled view.
-        rows: Rows with join keys and fields as Python values.
+        target: Where the rows go.
+        rows: Rows with join keys and fields as Python values, and their times if the view is
+            ordered by them.
         rejects: Collects rows that do not fit. `None` raises at the first one, and nothing of
             its batch is written.
-        keys: Collects the key of each row.
-        dialect: The commands that the server has.
+        written: Filled while the rows are encoded, or with a guard, while the server replies.
+        now_ms: Returns the current time.
 
     Raises:
         BadRowError: A row does not fit and `rejects` is `None`.
     """
+    view, time_field = target.view, target.view.event_time_field
     encode = row_encoder(view)
-    write_group = batch_write_group(view, dialect)
-    batch_of = _transactions if dialect.transactions else _single_commands
+    write_group = batch_write_group(view, target.dialect, target.guard)
     remaining = iter(rows)
     while batch := list(islice(remaining, _ROWS_PER_BATCH)):
         groups: list[tuple[bytes, WriteGroup]] = []
@@ -88,18 +109,41 @@ def encode_rows(
                 if isinstance(each.row, FeatureKitError):
                     raise each.row
                 key, fields = encode(each.row)
+                if time_field is not None:
+                    time_ms = _time_ms(view, each.row.get(EVENT_TIMESTAMP), now_ms())
+                    written.newest_event_ms = max(time_ms, written.newest_event_ms or 0)
+                    fields[time_field] = b"%d" % time_ms
             except ValueRefusedError as error:
                 rejected += 1
                 if (key_of_rejected := _key_of(view, each)) is not None:
                     rejected_keys.append(key_of_rejected)
                 _reject(view, each, error, rejects)
             else:
-                keys.add(key)
                 groups.append((key, write_group(key, fields)))
                 accepted.append(each)
-        encoded = batch_of(groups, rejected)
         reject = partial(_reject_refused, accepted, rejects)
-        yield replace(encoded, reject=reject, rejected_keys=rejected_keys)
+        encoded = _batch(target, groups, written)
+        yield replace(encoded, rejected=rejected, reject=reject, rejected_keys=rejected_keys)
+
+
+def _time_ms(view: ViewPlan, time: object, now_ms: int) -> int:
+    """Return the time of a row in milliseconds since the epoch.
+
+    Raises:
+        ValueRefusedError: It has none, or one that is not usable or too far ahead of the clock.
+    """
+    if time is None:
+        raise ValueRefusedError(
+            "a row of a view with `ordering: event_time` must have a time", where=EVENT_TIMESTAMP
+        )
+    time_ms = event_time_to_ms(cast("datetime | int | str", time), now_ms, _NO_LIMIT_MS)
+    if view.future_rows == "skip" and time_ms > now_ms + _MAX_AHEAD_MS:
+        raise ValueRefusedError(
+            f"{short_repr(time)} is more than {_MAX_AHEAD_MS // 1000} seconds in the future",
+            where=EVENT_TIMESTAMP,
+            hint="compare the clocks, or declare `future_rows: load` under `batch`",
+        )
+    return time_ms
 
 
 def _reject_refused(
@@ -132,7 +176,15 @@ def _key_of(view: ViewPlan, row: InputRow) -> bytes | None:
 _KeyedGroups = list[tuple[bytes, WriteGroup]]
 
 
-def _transactions(groups: _KeyedGroups, rejected: int) -> LoadBatch:
+def _batch(target: LoadTarget, groups: _KeyedGroups, written: WrittenRows) -> LoadBatch:
+    """Return the batch of some rows, and note which entities it writes."""
+    if target.guard is not None and groups:
+        return _guarded_rows(target, groups, written)
+    written.keys.update(key for key, _ in groups)
+    return (_transactions if target.dialect.transactions else _single_commands)(groups)
+
+
+def _transactions(groups: _KeyedGroups) -> LoadBatch:
     # One transaction for each row, so that a refused row does not affect others. Rows given as
     # dicts are few.
     chunk = Chunk(
@@ -145,17 +197,30 @@ def _transactions(groups: _KeyedGroups, rejected: int) -> LoadBatch:
         chunk,
         lambda replies: row_errors(replies, [group.commands for _, group in groups], 1),
         lambda row: groups[row][0].decode(errors="replace"),
-        rejected,
     )
 
 
-def _single_commands(groups: _KeyedGroups, rejected: int) -> LoadBatch:
+def _single_commands(groups: _KeyedGroups) -> LoadBatch:
     rows = len(groups)
-    ends = list(accumulate(len(group.data) for _, group in groups))
     data = b"".join(group.data for _, group in groups)
     return LoadBatch(
-        Chunk(data, rows, rows, rows, lambda: ([key for key, _ in groups], ends)),
+        Chunk(data, rows, rows, rows, lambda: _spans(groups)),
         command_errors,
         lambda row: groups[row][0].decode(errors="replace"),
-        rejected,
     )
+
+
+def _guarded_rows(target: LoadTarget, groups: _KeyedGroups, written: WrittenRows) -> LoadBatch:
+    data = b"".join(group.data for _, group in groups)
+    batch = guarded_batch(target, data, lambda: _spans(groups), len(groups))
+
+    def kept(replies: list[Reply]) -> int:
+        own = replies[-len(groups) :]
+        written.keys.update(key for (key, _), reply in zip(groups, own, strict=True) if reply == 1)
+        return own.count(0)
+
+    return replace(batch, kept=kept)
+
+
+def _spans(groups: _KeyedGroups) -> RowSpans:
+    return [key for key, _ in groups], list(accumulate(len(group.data) for _, group in groups))

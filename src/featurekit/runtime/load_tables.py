@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import BadRowError, join_where
-from featurekit.lower.chunks import EncodedChunk, build_chunk, build_missing_chunk
+from featurekit.lower.chunks import build_chunk, build_guarded_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, encode_batch
-from featurekit.lower.scripts import MISSING
-from featurekit.lower.write_group import Dialect, command_errors
+from featurekit.lower.write_group import command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import LINE, PROBLEM, Chunk, RowSpans, Scan
-from featurekit.runtime.load import LoadBatch
+from featurekit.runtime.load import LoadBatch, LoadTarget, guarded_batch
 from featurekit.runtime.rejects import Rejects
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
-
-_ROWS_PER_PARSED_CHUNK = 500
-"""Replies that are parsed instead of counted; few, because an incomplete reply is parsed again."""
 
 LocateRow = Callable[[dict[str, object]], str | None]
 """Returns where a row is in its source, such as `users.parquet, row 17`."""
@@ -34,28 +30,24 @@ _RejectRows = Callable[[dict[int, str]], None]
 
 
 def encode_tables(
-    view: ViewPlan,
+    target: LoadTarget,
     scan: Scan,
     rejects: Rejects | None,
     locate: LocateRow,
-    dialect: Dialect,
-    *,
-    missing_only: bool = False,
 ) -> Iterator[LoadBatch]:
     """Yield the encoded batches of a scan.
 
     Args:
-        view: The compiled view.
-        scan: The rows of its source.
+        target: Where the rows go.
+        scan: The rows of the view's source.
         rejects: Collects rows that do not fit. `None` raises at the first one, and nothing of
             its batch is written.
         locate: Returns where a row is, for error messages.
-        dialect: The commands that the server has.
-        missing_only: Write only the rows of entities without any value of the view.
 
     Raises:
         BadRowError: A row does not fit and `rejects` is `None`.
     """
+    view = target.view
     for rows in scan.batches:
         batch, unread = _without_problems(rows, scan.form, rejects)
         if unread:
@@ -69,10 +61,12 @@ def encode_tables(
             errors = [encoded.errors(index) for index in encoded.rejected]
             rejects.add_batch(batch.take(pa.array(encoded.rejected)), scan.form, errors)
         reject = _store_rejects(batch, scan.form, encoded, rejects)
-        if missing_only:
-            yield from _missing_batches(view, encoded, dialect, reject)
-        else:
-            yield _load_batch(view, encoded, dialect, reject)
+        yield replace(
+            _load_batch(target, encoded),
+            rejected=len(encoded.rejected),
+            rejected_keys=encoded.rejected_keys,
+            reject=reject,
+        )
 
 
 def _without_problems(batch: Any, form: str, rejects: Rejects | None) -> tuple[Any, int]:
@@ -159,75 +153,23 @@ def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, obj
     return row | {k.name: members.get(member(k.name)) for k in view.key.join_keys}
 
 
-def _load_batch(
-    view: ViewPlan,
-    encoded: EncodedBatch,
-    dialect: Dialect,
-    reject: _RejectRows,
-) -> LoadBatch:
-    if not len(encoded.keys):
-        return _nothing_to_send(encoded)
-    chunk = build_chunk(view, encoded.keys, encoded.values, dialect)
+def _load_batch(target: LoadTarget, encoded: EncodedBatch) -> LoadBatch:
+    keys, values, view, dialect = encoded.keys, encoded.values, target.view, target.dialect
+    if not len(keys):
+        return LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str)
+    guard = target.guard
+    if guard is None:
+        chunk = build_chunk(view, keys, values, dialect)
+    else:
+        chunk = build_guarded_chunk(view, keys, values, dialect, guard)
 
     def row_spans() -> RowSpans:
-        return encoded.keys.to_pylist(), chunk.row_ends()
+        return keys.to_pylist(), chunk.row_ends()
 
+    if guard is not None:
+        return guarded_batch(target, chunk.data, row_spans, len(keys))
     return LoadBatch(
-        Chunk(chunk.data, chunk.replies, chunk.reply_lines, len(encoded.keys), row_spans),
+        Chunk(chunk.data, chunk.replies, chunk.reply_lines, len(keys), row_spans),
         chunk.row_errors,
-        lambda row: encoded.keys[row].as_py().decode(errors="replace"),
-        len(encoded.rejected),
-        reject=reject,
-        rejected_keys=encoded.rejected_keys,
-    )
-
-
-def _nothing_to_send(encoded: EncodedBatch) -> LoadBatch:
-    """Return a batch that consists of rejected rows."""
-    return LoadBatch(
-        Chunk(b"", 0, 0, 0),
-        command_errors,
-        str,
-        len(encoded.rejected),
-        rejected_keys=encoded.rejected_keys,
-    )
-
-
-def _missing_batches(
-    view: ViewPlan, encoded: EncodedBatch, dialect: Dialect, reject: _RejectRows
-) -> Iterator[LoadBatch]:
-    """Yield rows that the server writes only if their entities have no value of the view."""
-    if encoded.rejected:
-        yield _nothing_to_send(encoded)
-    for start in range(0, len(encoded.keys), _ROWS_PER_PARSED_CHUNK):
-        keys = encoded.keys.slice(start, _ROWS_PER_PARSED_CHUNK)
-        values = [column.slice(start, _ROWS_PER_PARSED_CHUNK) for column in encoded.values]
-        chunk = build_missing_chunk(view, keys, values, dialect)
-        yield _missing_batch(keys, chunk, dialect, partial(_reject_from, reject, start))
-
-
-def _reject_from(reject: _RejectRows, start: int, errors: dict[int, str]) -> None:
-    """Reject rows by their index in a part of a batch that starts at row `start`."""
-    reject({start + row: error for row, error in errors.items()})
-
-
-def _missing_batch(
-    keys: Any, chunk: EncodedChunk, dialect: Dialect, reject: _RejectRows
-) -> LoadBatch:
-    # A cluster store loads missing scripts itself.
-    script = MISSING.load if dialect.transactions else b""
-    first = 1 if script else 0
-    data = script + bytes(chunk.data)
-    return LoadBatch(
-        Chunk(
-            data,
-            first + chunk.replies,
-            None,
-            len(keys),
-            lambda: (keys.to_pylist(), chunk.row_ends()),
-        ),
-        lambda replies: command_errors(replies[first:]),
         lambda row: keys[row].as_py().decode(errors="replace"),
-        reject=reject,
-        kept=lambda replies: replies[first:].count(0),
     )

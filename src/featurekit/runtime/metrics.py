@@ -128,6 +128,12 @@ class LoadMetrics(_Counts):
         rows_rejected: Rows that did not fit the view, or that the store refused.
         seconds: Total duration of all loads.
         rows_future: Rows left out because their time was after the start of the load.
+        rows_read: Rows read from sources.
+        rows_superseded: Rows that a newer row of the same entity replaced.
+        rows_kept: Rows left out because their entities had newer rows (`ordering: event_time`), or
+            any values (`missing_only`).
+        size_bytes: Bytes sent to the store.
+        server_seconds: CPU time that the server used during the loads.
     """
 
     loads: int = 0
@@ -136,15 +142,18 @@ class LoadMetrics(_Counts):
     rows_rejected: int = 0
     seconds: float = 0.0
     rows_future: int = 0
+    rows_read: int = 0
+    rows_superseded: int = 0
+    rows_kept: int = 0
+    size_bytes: int = 0
+    server_seconds: float = 0.0
 
     def add_load(self, report: MaterializeReport, *, failed: bool) -> None:
         """Count one load, successful or not."""
         self.loads += not failed
         self.failures += failed
-        self.rows_written += report.rows_written
-        self.rows_rejected += report.rows_rejected
-        self.rows_future += report.rows_future
-        self.seconds += report.seconds
+        for name in {each.name for each in fields(self)} - {"loads", "failures"}:
+            setattr(self, name, getattr(self, name) + getattr(report, name))
 
 
 @dataclass(frozen=True, slots=True)

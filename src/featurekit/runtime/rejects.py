@@ -6,8 +6,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import date
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from featurekit.runtime.load import MaterializeReport
 
 REASONS = "_reasons"
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_REASONS = 20
 _MAX_COUNTS = 10
 _MAX_KINDS = 1000
@@ -103,13 +104,15 @@ class Rejects:
     ) -> tuple[dict[str, Any], list[str | None]]:
         """Return objects as columns of texts, and the lines that are not objects."""
         names = [k.name for k in self._view.key.join_keys] + [f.name for f in self._view.fields]
-        if is_source and self._view.source and self._view.source.timestamp_field:
+        has_time = self._view.source is not None and self._view.source.timestamp_field
+        if has_time if is_source else self._view.event_time_field:
             names.append(EVENT_TIMESTAMP)
         columns = {}
         for name in names:
             column = source_name(self._view, name)
             member = column if is_source else name
-            texts = [None if o is None else _text(o.get(member)) for o in objects]
+            text = _time_text if name == EVENT_TIMESTAMP else _text
+            texts = [None if o is None else text(o.get(member)) for o in objects]
             columns[column] = pa.array(texts, pa.string())
         return columns, [
             line if o is None else None for o, line in zip(objects, lines, strict=True)
@@ -222,6 +225,14 @@ class _Number(float):
         return number
 
     text: str
+
+
+def _time_text(value: object) -> str | None:
+    """Return the time of a row as CSV has it, also if it is given in milliseconds."""
+    if type(value) is int:
+        with suppress(OverflowError):
+            return (_EPOCH + timedelta(milliseconds=value)).isoformat()
+    return _text(value)
 
 
 def _text(value: object) -> str | None:

@@ -25,7 +25,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from featurekit.errors import StoreError
-from featurekit.lower.max_age import stale_marker
+from featurekit.lower.max_age import event_time_ms, event_time_position, stale_marker
 from featurekit.lower.read import (
     DEFAULT,
     INVALID,
@@ -150,7 +150,7 @@ class ReplyDecoder:
         decoded = DecodedRows([], [], [])
         for first in range(0, size, width):
             row = [replies[start + first : start + first + width] for start in starts]
-            decoded.rows.append(self._joined_row(row))
+            decoded.rows.append(self._joined_row(row, now_ms))
             if self._freshness:
                 decoded.ttls_s.append(self._ttls_s(row))
                 decoded.ages_s.append(self._ages_s(row, now_ms))
@@ -163,7 +163,7 @@ class ReplyDecoder:
         all_ttls_s = ttls_s or [()] * len(rows)
         return [make(row[:-1], row[-1], ttls) for row, ttls in zip(rows, all_ttls_s, strict=True)]
 
-    def _joined_row(self, replies: Sequence[Sequence[Reply]]) -> tuple[Any, ...]:
+    def _joined_row(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> tuple[Any, ...]:
         """Decode one row from the replies for each group."""
         pairs = zip(replies, self._groups, strict=True)
         cells = list(
@@ -171,7 +171,7 @@ class ReplyDecoder:
         )
         is_partial = any(not isinstance(each[-1], list) for each in replies)
         if self._mark_stale is not None:
-            is_partial |= self._mark_stale(cells, [each[:-1] for each in replies])
+            is_partial |= self._mark_stale(cells, replies, now_ms)
         if is_partial:
             self._raise_if_refused(chain.from_iterable(replies))
         return self._partial_row(cells, counted=False) if is_partial else self.row(cells)
@@ -263,13 +263,8 @@ def _ttl_s(ttl_ms: int) -> float:
 
 
 def _age_s(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
-    if not column.event_time_field or not isinstance(values, list):
+    position = event_time_position(group, column)
+    if position is None or not isinstance(values, list) or values[column.slot] is None:
         return None
-    event_time = values[group.field_count + group.event_time_fields.index(column.event_time_field)]
-    if (
-        values[column.slot] is None
-        or not isinstance(event_time, bytes)
-        or not event_time.isdigit()
-    ):
-        return None
-    return max(0, now_ms - int(event_time)) / 1000
+    event_ms = event_time_ms(values, position)
+    return None if event_ms is None else max(0, now_ms - event_ms) / 1000

@@ -38,7 +38,12 @@ from featurekit.server.request_body import (
 )
 from featurekit.server.responses import json_response
 from featurekit.server.routing import route
-from featurekit.server.write_jobs import MaterializeJobs, MaterializeRequest, RowWriterCache
+from featurekit.server.write_jobs import (
+    MaterializeJobs,
+    MaterializeRequest,
+    RowWriterCache,
+    load_options,
+)
 from featurekit.types import Codec, codec_of
 
 EPOCH_TEXT = "1970-01-01T00:00:00Z"
@@ -244,8 +249,9 @@ def _rows_of_frame(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]
         codec = codec_of(field.dtype)
         if codec.any_json and field.name in columns:
             columns[field.name] = [_parse_json(codec, v, field.name) for v in columns[field.name]]
-    if view.event_timestamp_field is not None and EVENT_TIMESTAMP in df:
-        columns[EVENT_TIMESTAMP] = [_with_utc_offset(time) for time in df[EVENT_TIMESTAMP]]
+    time_column = view.timestamp_field_in(df) if view.kind == "batch" else EVENT_TIMESTAMP
+    if view.event_timestamp_field is not None and time_column in df:
+        columns[EVENT_TIMESTAMP] = [_with_utc_offset(time) for time in df[time_column]]
     if not columns:
         raise RequestError("the frame has no columns", where="df")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -313,7 +319,7 @@ def _materialize_routes(context: ServerContext, jobs: MaterializeJobs) -> list[B
             return _unknown_view(plan, unknown[0])
         if views == ():
             return json_response(None)
-        wanted = MaterializeRequest(views or (), start, end)
+        wanted = MaterializeRequest(views or (), start, end, **load_options(body))
         if not in_background:
             await jobs.run(wanted)
             return json_response(None)

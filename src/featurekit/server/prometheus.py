@@ -107,8 +107,10 @@ def _write_families(metrics: Metrics) -> Iterator[Metric]:
             {
                 view: {
                     "written": load.rows_written,
+                    "superseded": load.rows_superseded,
                     "rejected": load.rows_rejected,
                     "future": load.rows_future,
+                    "kept": load.rows_kept,
                 }
                 for view, load in loads.items()
             }
@@ -123,6 +125,13 @@ def _write_families(metrics: Metrics) -> Iterator[Metric]:
     yield _labelled(
         "load_seconds", "Total duration of loads.", by_view, _attribute(loads, "seconds")
     )
+    yield _labelled(
+        "load_server_seconds",
+        "CPU time of the store's servers during loads.",
+        by_view,
+        _attribute(loads, "server_seconds"),
+    )
+    yield _labelled("load_bytes", "Bytes sent by loads.", by_view, _attribute(loads, "size_bytes"))
 
 
 _STATES = ("never", "expired", "failed", "silent", "late", "on time")

@@ -189,6 +189,7 @@ def _add_event_times(plan: ReadPlan) -> ReadPlan:
                 slot=len(fields),
                 event_time_field=None,
                 min_remaining_ttl_ms=None,
+                max_event_age_ms=None,
             )
         )
     return replace(plan, groups=tuple(groups), columns=tuple(columns))

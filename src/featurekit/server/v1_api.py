@@ -33,7 +33,13 @@ from featurekit.server.request_body import (
 )
 from featurekit.server.responses import json_response
 from featurekit.server.routing import route
-from featurekit.server.write_jobs import MaterializeJobs, MaterializeRequest, RowWriterCache
+from featurekit.server.write_jobs import (
+    LOAD_OPTIONS,
+    MaterializeJobs,
+    MaterializeRequest,
+    RowWriterCache,
+    load_options,
+)
 
 READ_MEMBERS = ("entities", "freshness", "max_age", "timeout_s", "partial")
 """The members of a read request, besides the features."""
@@ -157,7 +163,7 @@ def v1_write_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseR
 
     async def materialize(request: Request) -> Response:
         body = await read_exact_json(request, context.limits)
-        body = as_object(body, ("views", "start", "end", "wait"))
+        body = as_object(body, ("views", "start", "end", "wait", *LOAD_OPTIONS))
         views = unique_strings(body, "views")
         if "views" in body and not views:
             raise RequestError("the list is empty", where="views", hint="leave it out for all")
@@ -165,6 +171,7 @@ def v1_write_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseR
             views,
             optional(body, "start", str, None),
             optional(body, "end", str, None),
+            **load_options(body),
         )
         if not optional(body, "wait", bool, default=True):
             started = await jobs.start(wanted)

@@ -13,17 +13,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from featurekit.errors import FeatureKitError, LockedError, RequestError
 from featurekit.plan import RepoPlan
 from featurekit.repo import FeatureStore
+from featurekit.repo.batch_loads import check_options
 from featurekit.repo.json_rows import RowsReport, RowWriter
-from featurekit.repo.time_arguments import Time
+from featurekit.repo.time_arguments import Time, to_window
 from featurekit.runtime.load import MaterializeReport
 from featurekit.server.context import ServerContext
+from featurekit.server.request_body import optional
 
 T = TypeVar("T")
+
+LOAD_OPTIONS = ("allow_older", "missing_only")
+"""The members of a request to load that are options of `FeatureStore.materialize`."""
 
 JOB_THREAD = "featurekit job"
 """The name of a job's thread."""
@@ -65,11 +70,18 @@ class RowWriterCache:
 
 @dataclass(frozen=True, slots=True)
 class MaterializeRequest:
-    """The views to load and the time window of their sources; no views means all with a source."""
+    """The views to load and how; no views means all with a source. See `FeatureStore.materialize`."""
 
     views: tuple[str, ...] = ()
     start: Time = None
     end: Time = None
+    allow_older: bool = False
+    missing_only: bool = False
+
+
+def load_options(body: dict[str, Any]) -> dict[str, bool]:
+    """Return the options of a load in the body of a request; they are false by default."""
+    return {name: optional(body, name, bool, default=False) for name in LOAD_OPTIONS}
 
 
 class MaterializeJobs:
@@ -89,7 +101,8 @@ class MaterializeJobs:
 
         Raises:
             UnknownNameError: A view does not exist.
-            RequestError: A view has no source, or it may not be opened on this machine.
+            RequestError: A view has no source, it may not be opened on this machine, or the request
+                has no such window or options.
             LockedError: A view is already being loaded.
         """
         views = await asyncio.to_thread(self._reserve, request)
@@ -99,6 +112,8 @@ class MaterializeJobs:
 
     def _reserve(self, request: MaterializeRequest) -> list[str]:
         """Return the view names and mark them as being loaded."""
+        to_window(request.start, request.end)
+        check_options(allow_older=request.allow_older, missing_only=request.missing_only)
         plan = self._store.compiled
         names = list(request.views) or [v.name for v in plan.views if v.source is not None]
         if not names:
@@ -121,7 +136,13 @@ class MaterializeJobs:
 
     def _load(self, views: Sequence[str], request: MaterializeRequest) -> list[MaterializeReport]:
         try:
-            return self._store.materialize(views, start=request.start, end=request.end)
+            return self._store.materialize(
+                views,
+                start=request.start,
+                end=request.end,
+                allow_older=request.allow_older,
+                missing_only=request.missing_only,
+            )
         finally:
             with self._lock:
                 self._running.difference_update(views)

@@ -181,10 +181,10 @@ def _columns_in_data(view: ViewPlan, columns: list[str], where: str) -> SourceCo
         SourceError: A column is not a join key, a field or a timestamp of the source.
     """
     declared = view.source or SourceColumns()
-    time, created = declared.timestamp_field, declared.created_timestamp_field
+    created = declared.created_timestamp_field
     source = SourceColumns(
         columns=tuple((field, column) for field, column in declared.columns if column in columns),
-        timestamp_field=time if time in columns else None,
+        timestamp_field=view.timestamp_field_in(columns),
         created_timestamp_field=created if created in columns else None,
     )
     known = {column for _, column in source_columns(view, source)}

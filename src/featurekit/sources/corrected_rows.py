@@ -79,10 +79,10 @@ class CorrectedRowsSource(SessionSource):
 def _columns_in_file(view: ViewPlan, columns: dict[str, str]) -> SourceColumns:
     """Return the columns of the view; those of times may be missing, as the rows are few."""
     declared = view.source or SourceColumns()
-    time, created = declared.timestamp_field, declared.created_timestamp_field
+    created = declared.created_timestamp_field
     return SourceColumns(
         columns=declared.columns,
-        timestamp_field=time if time in columns else None,
+        timestamp_field=view.timestamp_field_in(columns),
         created_timestamp_field=created if created in columns else None,
     )
 

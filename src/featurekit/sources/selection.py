@@ -80,6 +80,12 @@ def select(
     if rows.form != "json":
         check_columns(view, source, rows.columns, rows.where)
     column, created_column = source.timestamp_field, source.created_timestamp_field
+    if view.event_time_field and not column:
+        raise SourceError(
+            "the rows have no time, which `ordering: event_time` needs",
+            where=rows.where,
+            hint=f"add the column '{view.timestamp_field}'",
+        )
     kind = _duckdb_type(rows, column) if column else ""
     time = event_time(rows, column, _column(rows, column), kind) if column else ""
     created = CreatedOrder()

@@ -107,7 +107,7 @@ class MemoryStore(RedisStore):
             if before_send is not None:
                 before_send()
             replies = self._exchange_slow(bytes(chunk.data), chunk.replies)
-            is_needed = chunk.reply_lines is None or first_error(replies)
+            is_needed = chunk.keep_replies or chunk.reply_lines is None or first_error(replies)
             yield chunk, replies if is_needed else None
 
 

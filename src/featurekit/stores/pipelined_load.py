@@ -109,17 +109,16 @@ class PendingChunk:
         return not (self.open_parts or self.resend)
 
     def result(self) -> Result:
-        """Return the chunk, and its replies if one is an error or `chunk.reply_lines` is `None`."""
-        if self.chunk.reply_lines is not None and not self._may_have_errors:
+        """Return the chunk, and its replies if one is an error or the chunk asks for them."""
+        is_needed = self.chunk.keep_replies or self.chunk.reply_lines is None
+        if not is_needed and not self._may_have_errors:
             return self.chunk, None
         replies: list[Reply] = [None] * self.chunk.replies
         for indices, answer in self._answers:
             values = answer if isinstance(answer, list) else self.parse(answer, len(indices))
             for index, reply in zip(indices, values, strict=True):
                 replies[index] = reply
-        return self.chunk, replies if self.chunk.reply_lines is None or first_error(
-            replies
-        ) else None
+        return self.chunk, replies if is_needed or first_error(replies) else None
 
 
 class NodeStream:

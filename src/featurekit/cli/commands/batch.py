@@ -51,7 +51,7 @@ def bad_row_options(function: F) -> F:
 @click.option(
     "--allow-older",
     is_flag=True,
-    help="Overwrite newer values with rows that are all older than those loaded before.",
+    help="Load rows that are older than those loaded before, and overwrite newer values.",
 )
 @click.option(
     "--missing-only",
@@ -85,7 +85,8 @@ def write_command(
     """Write JSON rows from standard input into a batch view.
 
     One object per line, with join keys and fields: {"user_id": "u0001", "tx_count_7d": 3}. As in
-    every batch, a missing field is deleted, like null. Exits with 1 if rows were rejected.
+    every batch, a missing field is deleted, like null. A view with `ordering: event_time` requires
+    `event_timestamp` in each line. Exits with 1 if rows were rejected.
     """
     if sys.stdin.isatty():
         click.echo("reading JSON objects, one per line, until Ctrl-D", err=True)

@@ -26,6 +26,7 @@ from featurekit.repo.catalog import (
     expiry_text,
     join_keys_text,
     key_text,
+    ordering_text,
     services_with_field,
     source_text,
     ttl_text,
@@ -249,7 +250,7 @@ def _describe_view(registry: Registry, view: FeatureView) -> Description:
             ("kind", view_kind(view)),
             ("refresh", format_duration(view.ingestion.refresh)),
             ("expires", expiry_text(view)),
-            ("ordering", view.stream.ordering if view.stream else ""),
+            ("ordering", ordering_text(view)),
             ("source", source_text(view)),
             ("services", ", ".join(services)),
         ]

@@ -103,7 +103,10 @@ _BY_STATUS: dict[str, tuple[Cause, str]] = {
         "retired",
         "No view declares this field any more. The next load of this entity deletes it.",
     ),
-    "clock": ("event time", "The time of the newest event of {view}; older events are dropped."),
+    "clock": (
+        "event time",
+        "The time of the newest event or row of {view}; older ones are dropped.",
+    ),
     UNKNOWN: (
         "unknown",
         "No view declares this field and no reader returns it. Another program wrote it; "

@@ -260,15 +260,15 @@ def _written_row_schema(registry: Registry, view: FeatureView) -> Schema:
     required = list(keys)
     if view.batch is not None:
         required += [name for name, field in view.fields_.items() if field.required]
+    time: Schema = {
+        "anyOf": [
+            {"type": "string", "format": "date-time"},
+            {"type": "integer", "description": "Milliseconds since the Unix epoch."},
+        ]
+    }
     if view.stream is not None:
-        time: Schema = {
-            "anyOf": [
-                {"type": "string", "format": "date-time"},
-                {"type": "integer", "description": "Milliseconds since the Unix epoch."},
-            ]
-        }
         fields.setdefault(EVENT_TIMESTAMP, time)
-        if view.event_time_field:
-            fields[EVENT_TIMESTAMP] = time
-            required.append(EVENT_TIMESTAMP)
+    if view.event_time_field:
+        fields[EVENT_TIMESTAMP] = time
+        required.append(EVENT_TIMESTAMP)
     return closed_object(keys | fields, required)

@@ -27,6 +27,12 @@ Paths = dict[str, dict[str, Any]]
 _OBJECT: Schema = {"type": "object"}
 _TEXTS: Schema = {"type": "array", "items": {"type": "string"}}
 _FLAG: Schema = {"type": "boolean", "default": False}
+_LOAD_OPTIONS: dict[str, Schema] = {
+    "allow_older": _FLAG
+    | {"description": "Whether to overwrite values that are newer than the rows."},
+    "missing_only": _FLAG
+    | {"description": "Whether to write only entities without any value of the view."},
+}
 _COLUMNS: Schema = {
     "type": "object",
     "minProperties": 1,
@@ -52,7 +58,7 @@ SCHEMAS: dict[str, Schema] = {
             },
             "dropped_expired": {
                 "type": "integer",
-                "description": "Rows that had expired on arrival, in such a view.",
+                "description": "Rows that had expired on arrival, in a stream view.",
             },
         },
         ["view", "written", "dropped_older", "dropped_expired"],
@@ -109,7 +115,7 @@ def feast_paths(registry: Registry, most: int) -> Paths:
         },
     }
     frame = {"df": _COLUMNS, "allow_registry_cache": {}, "transform_on_write": {}}
-    window = {"feature_views": {"anyOf": [views, {"type": "null"}]}}
+    window = {"feature_views": {"anyOf": [views, {"type": "null"}]}, **_LOAD_OPTIONS}
     loaded = {"200": _NULL, "202": response(_OBJECT, "Started, with `?async=true`.")}
     return {
         "/get-online-features": _post(
@@ -220,6 +226,7 @@ def v1_paths(registry: Registry, most: int) -> Paths:
                 "start": {"type": "string", "description": "Rows at or after this time."},
                 "end": {"type": "string", "description": "Rows before this time."},
                 "wait": {"type": "boolean", "default": True},
+                **_LOAD_OPTIONS,
             }
         )
     )
