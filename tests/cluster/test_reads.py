@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -161,6 +162,28 @@ def test_replies_are_converted_while_other_servers_work(
             node.ask("LPUSH", key, "x")
         assert reading.result(9) == [None] * len(lists)
     assert taken == [[key, b"x"] for key in reversed(lists)]
+    store.close()
+
+
+@pytest.mark.parametrize("side", ["threads", "asyncio"])
+@pytest.mark.parametrize("keys", [KEYS * 4, KEYS[:1] * 200], ids=["all servers", "one server"])
+def test_decoding_does_not_count_against_the_timeout(
+    valkeys: Cluster, keys: list[bytes], side: str
+) -> None:
+    def slowly(reply: Any) -> int:
+        time.sleep(0.001)
+        return len(reply[0])
+
+    url = f"{valkeys.url}?timeout=100ms&retries=0"
+    store = Loop(url) if side == "asyncio" else opened(url)
+    writer = opened(valkeys.url)
+    writer.run(keys, [command(b"HSET", key, b"n", b"x" * 4000) for key in keys])
+    writer.close()
+    requests = [command(b"HMGET", key, b"n") for key in keys]
+    for _ in range(2):  # without open connections and with them
+        assert store.read(keys, requests, slowly) == [4000] * len(keys)
+    with pytest.raises(StoreUnavailableError, match="of the call"):
+        store.read(keys, requests, slowly, options=ReadOptions(timeout_s=0.1))
     store.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,6 +133,18 @@ def test_two_servers_that_point_at_each_other_are_given_up_in_time() -> None:
         send()
     assert pauses[0] == 0
     assert pauses[-1] > 0
+
+
+def test_a_redirection_is_followed_although_decoding_took_long() -> None:
+    requests, topology = RoutedRequests(KEYS[:1], GETS[:1]), all_at_a()
+    retry = RetryState(URL, requests, Deadline(0.05))
+    assert retry.timeout_s() > 0.04
+    [batch] = batches(requests, topology)
+    result = FanOutResult()
+    result.add(requests, batch, [to_error_reply(f"MOVED {slot_of(KEYS[0])} b:2")])
+    time.sleep(0.15)
+    assert retry.after_fan_out(result, [], topology) == 0
+    assert retry.timeout_s() > 0.02
 
 
 def test_a_call_that_must_not_run_twice_is_not_sent_again() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +89,111 @@ def test_a_reply_in_parts_ends_by_the_deadline(proxy: FaultProxy, valkey: Server
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
         store.read(KEYS, GETS, options=SOON)
+    assert time.monotonic() - began < LATE_S
+    store.close()
+
+
+LARGE = 300
+LARGE_KEYS, LARGE_GETS = [b"k"] * LARGE, GETS * LARGE
+
+
+def decode_slowly(reply: Any) -> int:
+    time.sleep(0.001)
+    return len(reply)
+
+
+@pytest.fixture
+def large(valkey: Server) -> Server:
+    """A server whose value is large enough for a read of many to arrive in parts."""
+    with valkey.client() as client:
+        client.set("k", b"x" * 2000)
+    return valkey
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp"])
+def test_decoding_does_not_count_against_the_timeout(
+    large: Server, proxy: FaultProxy, scheme: str
+) -> None:
+    store = opened(f"{large.url if scheme == 'unix' else proxy.url}?timeout=100ms&retries=0")
+    assert store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) == [2000] * LARGE
+    store.close()
+
+
+async def test_decoding_does_not_count_against_the_timeout_of_asyncio_reads(large: Server) -> None:
+    store = open_async_store(f"{large.url}?timeout=100ms&retries=0", Path())
+    assert await store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) == [2000] * LARGE
+    reads = [store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) for _ in range(4)]
+    assert await asyncio.gather(*reads) == [[2000] * LARGE] * 4
+    await store.close()
+
+
+def test_threads_that_decode_at_the_same_time_do_not_time_out(large: Server) -> None:
+    def decode(reply: Any) -> int:
+        end = time.monotonic() + 0.001
+        while time.monotonic() < end:
+            pass
+        return len(reply)
+
+    store = opened(f"{large.url}?timeout=100ms&retries=0")
+    with ThreadPoolExecutor(3) as threads:
+        reads = [threads.submit(store.read, LARGE_KEYS, LARGE_GETS, decode) for _ in range(3)]
+        assert [read.result() for read in reads] == [[2000] * LARGE] * 3
+    store.close()
+
+
+def test_decoding_counts_against_the_deadline_of_a_call(large: Server) -> None:
+    store = opened(f"{large.url}?timeout=5s&retries=0")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
+        store.read(LARGE_KEYS, LARGE_GETS, decode_slowly, options=SOON)
+    assert time.monotonic() - began < LATE_S
+    store.close()
+
+
+async def test_decoding_counts_against_the_deadline_of_an_asyncio_call(large: Server) -> None:
+    store = open_async_store(f"{large.url}?timeout=5s&retries=0", Path())
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
+        await store.read(LARGE_KEYS, LARGE_GETS, decode_slowly, options=SOON)
+    assert time.monotonic() - began < LATE_S
+    await store.close()
+
+
+def test_a_server_that_stops_while_its_replies_are_decoded_is_noticed(
+    large: Server, proxy: FaultProxy
+) -> None:
+    def stop(reply: Any) -> int:
+        proxy.to_client.drop = True
+        return decode_slowly(reply)
+
+    store = opened(f"{proxy.url}?timeout=100ms&retries=0")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within 100 ms"):
+        store.read(LARGE_KEYS * 10, LARGE_GETS * 10, stop)
+    assert time.monotonic() - began < LATE_S + LARGE * 10 * 0.001
+    store.close()
+
+
+async def test_a_server_that_stops_while_an_event_loop_decodes_is_noticed(
+    large: Server, proxy: FaultProxy
+) -> None:
+    def stop(reply: Any) -> int:
+        proxy.to_client.drop = True
+        return decode_slowly(reply)
+
+    store = open_async_store(f"{proxy.url}?timeout=100ms&retries=0", Path())
+    with pytest.raises(StoreUnavailableError, match="within 100 ms"):
+        await asyncio.wait_for(store.read(LARGE_KEYS * 10, LARGE_GETS * 10, stop), 10)
+    await store.close()
+
+
+def test_replies_that_trickle_end_with_the_timeout(large: Server, proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?timeout=100ms&retries=0")
+    store.run(KEYS, GETS)
+    proxy.to_client.delay = 0.03
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="within 100 ms"):
+        store.read(LARGE_KEYS * 10, LARGE_GETS * 10)
     assert time.monotonic() - began < LATE_S
     store.close()
 

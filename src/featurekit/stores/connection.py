@@ -15,6 +15,10 @@ The kernel times the wait for a reply (`SO_RCVTIMEO`), and starts again after ea
 would keep it waiting without an end. Replies of a plain socket are therefore read with the C library's
 `recv`, which returns when a signal arrives; what remains of the time is then waited for with `poll`.
 Rejected alternative: `poll` before each read; one more system call costs twice as much.
+
+The time limit of an exchange is for the server: time in which this process decodes replies is added to
+it. Other threads or tasks may keep this one busy too, so an exchange that is over time goes on for as
+long as bytes are waiting to be read and each read completes a reply. `deadline_s` is never exceeded.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from time import monotonic
 from typing import Any, Protocol
 
@@ -46,10 +50,11 @@ READ_BYTES = 65536
 OnReply = Callable[[Reply], Any] | None
 TIMEOUT_SLACK_S = 0.005
 
-# Without declared argument types, a call is cheaper; `Connection` passes values of the right types.
+# A call is cheapest without declared argument types, and with arguments that are converted before.
 _recv = ctypes.CDLL(None).recv
 _recv.restype = ctypes.c_ssize_t
-_RECV_SIZE = ctypes.c_size_t(READ_BYTES)
+_RECV_SIZE = ctypes.c_size_t.from_param(READ_BYTES)
+_NO_FLAGS = ctypes.c_int.from_param(0)
 
 
 def reply_reader(error: Callable[[str], ErrorReply] = to_error_reply) -> hiredis.Reader:
@@ -115,13 +120,26 @@ class Connection:
         self._flags = 0 if isinstance(self.sock, ssl.SSLSocket) else socket.MSG_DONTWAIT
         self._receive: Callable[[], int] = partial(self.sock.recv_into, self._buffer)
         if self._flags:
-            memory = (ctypes.c_char * READ_BYTES).from_buffer(self._buffer)
-            self._receive = partial(_recv, self.sock.fileno(), memory, _RECV_SIZE, 0)
+            memory = ctypes.byref((ctypes.c_char * READ_BYTES).from_buffer(self._buffer))
+            number = ctypes.c_int.from_param(self.sock.fileno())
+            self._receive = partial(_recv, number, memory, _RECV_SIZE, _NO_FLAGS)
 
-    def exchange(  # noqa: C901 - the hot path, where a call of a method counts
-        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+    def exchange(  # noqa: C901, PLR0912, PLR0915 - the hot path, where a call counts
+        self,
+        data: bytes,
+        count: int,
+        timeout_s: float,
+        on_reply: OnReply = None,
+        deadline_s: float = inf,
     ) -> list[Any]:
         """Send `data` and return its `count` replies, each converted by `on_reply` if given.
+
+        Args:
+            data: Commands that get `count` replies.
+            count: The number of replies.
+            timeout_s: How long to wait for the server.
+            on_reply: Converts each reply as it arrives.
+            deadline_s: When the exchange must end in any case, on the monotonic clock.
 
         Raises:
             OSError: The replies did not arrive. Close the connection.
@@ -129,25 +147,36 @@ class Connection:
         reader, buffer = self._reader, self._buffer
         if timeout_s != self._timeout_s:
             self.set_timeout(timeout_s)
-        began = self.used_at = monotonic()
+        self.used_at = monotonic()
+        end, seen = self.used_at + timeout_s, 0
         replies: list[Any] = []
         try:
             size = self.sock.send(data, self._flags)
         except BlockingIOError:
             size = 0
         if size != len(data):
-            self._send_rest(data, size, began + timeout_s)
+            self._send_rest(data, size, end)
         while len(replies) < count:
             size = self._receive()
             if size < 0:
-                size = self._receive_until(began + timeout_s)
+                size = self._receive_until(end)
             if not size:
                 raise ConnectionResetError("the server closed the connection")
+            arrived = monotonic()
             reader.feed(buffer, 0, size)  # type: ignore[arg-type]  # takes any buffer
-            new = iter(reader.gets, INCOMPLETE)
-            replies.extend(map(on_reply, new) if on_reply else new)
+            if count == 1:
+                reply = reader.gets()
+                if reply is not INCOMPLETE:
+                    replies.append(on_reply(reply) if on_reply else reply)
+            else:
+                new = iter(reader.gets, INCOMPLETE)
+                replies.extend(map(on_reply, new) if on_reply else new)
             if len(replies) < count:
-                self._lower_timeout(began + timeout_s - monotonic())
+                end += monotonic() - arrived
+                self._lower_timeout(
+                    min(end, deadline_s), may_lag=len(replies) > seen and deadline_s == inf
+                )
+                seen = len(replies)
         if len(replies) > count or reader.has_data():
             raise GarbledReplyError("more replies than requests")
         return replies
@@ -190,24 +219,30 @@ class Connection:
         if remaining_s <= 0 or not poll.poll(ceil(remaining_s * 1000)):
             raise TimeoutError("timed out")
 
-    def _lower_timeout(self, remaining_s: float) -> None:
+    def _lower_timeout(self, end: float, *, may_lag: bool) -> None:
         """Keep the next operation on the socket within the rest of the exchange."""
-        if remaining_s <= 0:
+        remaining_s = end - monotonic()
+        if remaining_s <= 0 and not (may_lag and is_readable(self.sock)):
             raise TimeoutError("timed out")
-        if remaining_s < self._timeout_s - TIMEOUT_SLACK_S:
+        if 0 < remaining_s < self._timeout_s - TIMEOUT_SLACK_S:
             self.set_timeout(remaining_s)
 
     def is_stale(self) -> bool:
         """Return whether the server has closed this idle connection."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return is_readable(self.sock)
 
     def close(self) -> None:
         """Close the connection. In a forked child this sends nothing to the server."""
         self.closed = True
         self._receive = _receive_nothing
         self._connection.disconnect()
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether bytes, or the end of the stream, are waiting to be read."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _receive_nothing() -> int:
@@ -237,24 +272,54 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._count = 0
         self._on_reply: OnReply = None
         self._waiter: asyncio.Future[list[Any]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._end = self._deadline_s = inf
+        self._seen = 0
         self.used_at = monotonic()
 
-    async def exchange(
-        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
-    ) -> list[Any]:
+    def exchange(
+        self,
+        data: bytes,
+        count: int,
+        timeout_s: float,
+        on_reply: OnReply = None,
+        deadline_s: float = inf,
+    ) -> Coroutine[Any, Any, list[Any]]:
         """Send `data` and return its `count` replies; see `Connection.exchange`."""
-        if self.broken:
-            raise ConnectionResetError("the server closed the connection")
+        return self.end(self.begin(data, count, timeout_s, on_reply, deadline_s))
+
+    def begin(
+        self,
+        data: bytes,
+        count: int,
+        timeout_s: float,
+        on_reply: OnReply = None,
+        deadline_s: float = inf,
+    ) -> asyncio.Future[list[Any]]:
+        """Send `data`; return the future of its `count` converted replies, for `end`."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[list[Any]] = loop.create_future()
         self._waiter = waiter
         self._replies, self._count, self._on_reply = [], count, on_reply
+        if self.broken:
+            self._fail(ConnectionResetError("the server closed the connection"))
+            return waiter
+        self._end, self._deadline_s, self._seen = monotonic() + timeout_s, deadline_s, 0
         self._transport.write(data)
-        timer = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
+        self._timer = loop.call_later(timeout_s, self._time_out)
+        return waiter
+
+    async def end(self, waiter: asyncio.Future[list[Any]]) -> list[Any]:
+        """Return the replies to what `begin` sent.
+
+        Raises:
+            OSError: They did not arrive; close the connection.
+        """
         try:
             return await waiter
         finally:
-            timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self._waiter = None
 
     @property
@@ -273,6 +338,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if waiter is None or waiter.done():
             self.broken = True
             return
+        arrived = monotonic()
         try:
             self._reader.feed(self._buffer, 0, nbytes)  # type: ignore[arg-type]  # takes any buffer
             new = iter(self._reader.gets, INCOMPLETE)
@@ -281,8 +347,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._fail(error)
             return
         if len(self._replies) < self._count:
-            return
-        if len(self._replies) > self._count or self._reader.has_data():
+            self._end += monotonic() - arrived
+        elif len(self._replies) > self._count or self._reader.has_data():
             self._fail(GarbledReplyError("more replies than requests"))
         else:
             waiter.set_result(self._replies)
@@ -290,6 +356,17 @@ class AsyncConnection(asyncio.BufferedProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(ConnectionResetError(str(exc or "the server closed the connection")))
+
+    def _time_out(self) -> None:
+        """End the exchange, unless it was this process that took the time."""
+        remaining_s = min(self._end, self._deadline_s) - monotonic()
+        may_lag = len(self._replies) > self._seen and self._deadline_s == inf
+        self._seen = len(self._replies)
+        if remaining_s > 0 or (may_lag and is_readable(self.sock)):
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(remaining_s, 0), self._time_out)
+        else:
+            self._fail(TimeoutError("timed out"))
 
     def _fail(self, error: OSError | StoreError) -> None:
         self.broken = True

@@ -2,10 +2,11 @@
 
 A call makes one attempt and up to `retries` more. There are two kinds of limits:
 
-- Per attempt, the default: each attempt waits up to `attempt_timeout_s` for its replies. A retry
-  starts only if at most `attempt_timeout_s * retries` has passed since the call began.
+- Per attempt, the default: each attempt waits up to `attempt_timeout_s` for its replies, beside the time
+  in which they are decoded. A retry starts only if at most `attempt_timeout_s * retries` has passed
+  since the call began.
 - Per call (`Deadline.for_call`): everything ends at `deadline_s`, including the wait for a
-  permit, connecting, the check of an idle connection, and retries.
+  permit, connecting, the check of an idle connection, decoding, and retries.
 
 Invariant: every blocking step takes its timeout from `remaining_s()` or `cap()`, so that no step
 outlives the call. The timeout is set on the socket or timer of that step. Rejected alternatives:

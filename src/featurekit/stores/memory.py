@@ -40,7 +40,12 @@ class MemoryConnection(Connection):
 
     @override
     def exchange(
-        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+        self,
+        data: bytes,
+        count: int,
+        timeout_s: float,
+        on_reply: OnReply = None,
+        deadline_s: float = inf,
     ) -> list[Any]:
         self._fake.send_packed_command([data], check_health=False)
         replies = [self._read_reply() for _ in range(count)]
@@ -71,7 +76,12 @@ class AsyncMemoryConnection(AsyncConnection):
 
     @override
     async def exchange(
-        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply = None
+        self,
+        data: bytes,
+        count: int,
+        timeout_s: float,
+        on_reply: OnReply = None,
+        deadline_s: float = inf,
     ) -> list[Any]:
         return self._connection.exchange(data, count, timeout_s, on_reply)
 

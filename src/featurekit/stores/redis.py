@@ -143,7 +143,7 @@ class RedisStore(ServerCommands):
         pool.round_trips += 1
         timeout_s = deadline.remaining_s() if deadline.bounds_call else deadline.attempt_timeout_s
         try:
-            replies = connection.exchange(data, count, timeout_s, on_reply)
+            replies = connection.exchange(data, count, timeout_s, on_reply, deadline.deadline_s)
         except OSError as error:
             pool.handle_loss(connection, error)
             raise unavailable_error(self.url, "waiting for replies", deadline, error) from error

@@ -109,13 +109,18 @@ class ThreadExchanges(_Exchanges[NodePool], ABC):
 
     def collect(self, end: float) -> None:
         """Read replies as they arrive, until all have arrived or time is up."""
+        deadline_s = self.step.deadline.deadline_s
         while self._exchanges:
             ready = self._poll.poll(max(0.0, end - monotonic()) * 1000)
-            if not ready:
+            arrived = monotonic()
+            if not ready or arrived >= deadline_s:
                 for number in list(self._exchanges):
                     self._fail(number, TimeoutError("timed out"))
+                return
             for number, events in ready:
                 self._advance(number, events)
+            # The time of decoding is not the servers'.
+            end = min(end + monotonic() - arrived, deadline_s)
 
     def abandon(self, threads: Iterable[_SendingThread]) -> None:  # noqa: ARG002 - they end alone
         """Close the connections on which replies are still to arrive."""
@@ -174,7 +179,10 @@ class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
         if connection is None:
             return False
         on_reply = step.requests.on_reply(batch)
-        waiter = connection.begin(batch.data, batch.reply_count, step.timeout_s, on_reply)
+        deadline_s = step.deadline.deadline_s
+        waiter = connection.begin(
+            batch.data, batch.reply_count, step.timeout_s, on_reply, deadline_s
+        )
         self._exchanges.append(_LoopExchange(pool, connection, batch, waiter))
         return True
 

@@ -48,10 +48,13 @@ class FanOut(ThreadExchanges):
             connection = pool.acquire(self.step.deadline)
         except StoreError as error:
             return Failure(batch, error, sent=False)
-        timeout_s = self.step.deadline.cap(self.step.timeout_s)
+        deadline = self.step.deadline
+        timeout_s = deadline.cap(self.step.timeout_s)
         on_reply = self.step.requests.on_reply(batch)
         try:
-            values = connection.exchange(batch.data, batch.reply_count, timeout_s, on_reply)
+            values = connection.exchange(
+                batch.data, batch.reply_count, timeout_s, on_reply, deadline.deadline_s
+            )
         except OSError as error:
             pool.release_failed(connection, error)
             return self.step.failure(batch, pool.url, error)

@@ -6,7 +6,6 @@ ready; a task awaits one after another.
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import Any
 
@@ -108,37 +107,13 @@ class NodeConnection(Connection):
 
 
 class AsyncNodeConnection(AsyncConnection):
-    """A connection that sends in `begin` and is awaited in `end`."""
+    """A connection whose redirections are replies, so that a call can follow them.
+
+    Attributes:
+        permit: The permit of the call that uses the connection.
+    """
 
     def __init__(self, plain: AsyncConnection) -> None:
         super().__init__(plain._opened)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(to_error_reply)
-        self._timeout: asyncio.TimerHandle | None = None
         self.permit: HeldPermit = NO_PERMIT
-
-    def begin(
-        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply
-    ) -> asyncio.Future[list[Any]]:
-        """Send `data`; return the future of its `count` converted replies, for `end`."""
-        loop = asyncio.get_running_loop()
-        waiter = self._waiter = loop.create_future()
-        self._replies, self._count, self._on_reply = [], count, on_reply
-        if self.broken:
-            self._fail(ConnectionResetError("the server closed the connection"))
-        else:
-            self._transport.write(data)
-            self._timeout = loop.call_later(timeout_s, self._fail, TimeoutError("timed out"))
-        return waiter
-
-    async def end(self, waiter: asyncio.Future[list[Any]]) -> list[Any]:
-        """Return the replies to what `begin` sent.
-
-        Raises:
-            OSError: They did not arrive; close the connection.
-        """
-        try:
-            return await waiter
-        finally:
-            if self._timeout is not None:
-                self._timeout.cancel()
-            self._waiter = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -118,10 +119,14 @@ class RetryState:
         self.deadline = Deadline(deadline.attempt_timeout_s, deadline.retries, end_s)
         self.refresh = False
         self.unresponsive: list[Address] = []
+        self._bounds_call = deadline.bounds_call
+        self._fan_out_end = inf
 
     def timeout_s(self, *, share: float = 1.0) -> float:
         """Return the time limit of the next attempt: at most a share of the remaining time."""
-        return self.deadline.cap(self._attempt_timeout_s, share)
+        timeout_s = self.deadline.cap(self._attempt_timeout_s, share)
+        self._fan_out_end = monotonic() + timeout_s
+        return timeout_s
 
     def after_fan_out(
         self, result: FanOutResult, unserved: Sequence[int], topology: Topology
@@ -151,6 +156,10 @@ class RetryState:
         for failure in failures:
             if not isinstance(failure.error, StoreUnavailableError):
                 raise failure.error
+        now = monotonic()
+        if not failures and not self._bounds_call and now > self._fan_out_end:
+            # All servers answered in time: decoding their replies took so long.
+            self.deadline.deadline_s = max(self.deadline.deadline_s, now + self._attempt_timeout_s)
         if not self._errors:
             return self._pause_before_following()
         self._failed_fan_outs += 1
