@@ -73,6 +73,13 @@ def _rebuild(cls: type[FeatureKitError], state: dict[str, object]) -> FeatureKit
 
 
 _MAX_LISTED_NAMES = 20
+_MAX_NAME = 100
+"""Longer names are shortened in messages, and no similar name is searched for them."""
+
+
+def shorten_name(name: str) -> str:
+    """Return a name for a message, shortened if it is longer than any name that is declared."""
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}… ({len(name)} characters)"
 
 
 def join_where(*parts: str | None) -> str:
@@ -87,12 +94,13 @@ def name_hint(name: str, known: Iterable[str]) -> str:
         >>> name_hint("drivr", ["driver", "rider"])
         "did you mean 'driver'? known: driver, rider"
     """
-    names = sorted(known)
+    name, names = str(name), sorted(known)
     if not names:
         return "none are declared"
     more = len(names) - _MAX_LISTED_NAMES
     listed = ", ".join(names[:_MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
-    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    # The search takes time with the square of the length.
+    close = get_close_matches(name, names, n=1, cutoff=0.6) if len(name) <= _MAX_NAME else []
     return f"did you mean '{close[0]}'? known: {listed}" if close else f"known: {listed}"
 
 
@@ -148,7 +156,9 @@ class UnknownNameError(FeatureKitError):
     @classmethod
     def among(cls, kind: str, name: str, known: Iterable[str], *, where: str = "") -> Self:
         """Return the error for a `name` that is not among the `known` names of a `kind`."""
-        return cls(f"unknown {kind} '{name}'", where=where, hint=name_hint(name, known))
+        return cls(
+            f"unknown {kind} '{shorten_name(name)}'", where=where, hint=name_hint(name, known)
+        )
 
 
 class ValueRefusedError(FeatureKitError, ValueError):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import linecache
+
 import hypothesis.strategies as st
 from hypothesis import given
 
 from featurekit.keys import JoinKey, KeyPlan
+from featurekit.lower.build import build
 from featurekit.lower.read import decode_row_by_cell, requests_function, row_function
 from featurekit.lower.records import record_class
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan
@@ -102,3 +105,12 @@ def test_rows_of_vectors_can_be_compared() -> None:
     ]
     assert made[0] == made[1]
     assert made[0] != made[2]
+
+
+def test_the_source_of_a_generated_function_is_kept_as_long_as_the_function() -> None:
+    names = set(linecache.cache)
+    function = build("double", "def double(x):\n return x * 2\n", {})
+    [name] = set(linecache.cache) - names
+    assert (function(2), linecache.getline(name, 2)) == (4, " return x * 2\n")
+    del function
+    assert name not in linecache.cache

@@ -96,7 +96,7 @@ class RowWriter:
     def _write_rows(self, objects: list[dict[str, object]]) -> RowsReport:
         store, report = self._handle.store, MaterializeReport(self.view.name)
         store.check_writable(self.view.key.prefix)
-        rows = [self._input_row(index, row) for index, row in enumerate(objects)]
+        rows = (self._input_row(index, row) for index, row in enumerate(objects))
         target = LoadTarget(self.view, store.capabilities, load_guard(self.view))
         batches = list(encode_rows(target, rows, None, WrittenRows(), self._handle.now_ms))
         send_batches(store, iter(batches), report, skip=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from featurekit.compiler import compile_read
@@ -21,7 +22,7 @@ MaxAge = Mapping[str, Span] | None
 """Maps a view to the maximum age of its values."""
 
 MAX_READERS = 256
-"""Cached readers. All of them are dropped when one more is needed."""
+"""Cached readers. The oldest one is dropped when one more is needed."""
 
 
 class ReaderService:
@@ -69,7 +70,8 @@ class ReaderService:
                 max_age_ms=dict(ages),
             )
             if len(readers) >= MAX_READERS:
-                readers.clear()
+                with suppress(KeyError):  # another thread dropped it
+                    del readers[next(iter(readers))]
             reader = readers[key] = self.reader_for_plan(plan, freshness=freshness)
         return reader
 

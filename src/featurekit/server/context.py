@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
 from featurekit.server.auth import Tokens
 from featurekit.server.request_metrics import RequestMetrics
@@ -21,6 +23,7 @@ class Limits:
     Attributes:
         body_bytes: Largest body, in bytes.
         entities: Most entities, rows or events.
+        cells: Most values: entities or rows, times features or columns.
         body_timeout_s: Seconds for the body to arrive.
         read_timeout_s: Timeout of a read that sets none, in seconds; `None` for the store's own
             timeouts.
@@ -28,8 +31,33 @@ class Limits:
 
     body_bytes: int = 4 * 1024 * 1024
     entities: int = 10_000
+    cells: int = 1_000_000
     body_timeout_s: float = 10.0
     read_timeout_s: float | None = None
+
+    def check_size(self, rows: int, columns: int, noun: str = "entities") -> None:
+        """Check the size of a request before it costs anything.
+
+        Args:
+            rows: The number of entities, rows or events.
+            columns: The number of features, or of columns.
+            noun: What the rows are.
+
+        Raises:
+            RequestError: There are too many rows.
+            HTTPException: 413 for too many values.
+        """
+        if rows > self.entities:
+            raise RequestError(
+                f"a request may have at most {self.entities} {noun}, not {rows}",
+                hint="send several requests, or raise --max-entities",
+            )
+        if rows * columns > self.cells:
+            raise HTTPException(
+                413,
+                f"a request may have at most {self.cells} values, not {rows} {noun} of {columns} "
+                "each; send several requests, or raise --max-cells",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -17,7 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from featurekit.errors import RequestError, UnknownNameError, ValueRefusedError, name_hint
+from featurekit.errors import (
+    RequestError,
+    UnknownNameError,
+    ValueRefusedError,
+    name_hint,
+    shorten_name,
+)
 from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, RepoPlan, ViewPlan
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.context import ServerContext
@@ -36,7 +43,12 @@ from featurekit.server.request_body import (
     required,
     unique_strings,
 )
-from featurekit.server.responses import json_response
+from featurekit.server.responses import (
+    json_bytes,
+    json_bytes_response,
+    json_response,
+    shorten_texts,
+)
 from featurekit.server.routing import route
 from featurekit.server.write_jobs import (
     MaterializeJobs,
@@ -93,12 +105,20 @@ def _read_routes(context: ServerContext) -> list[BaseRoute]:
             cached = cache.get(asked.features, asked.max_age, full_names=asked.full_names)
         except UnknownNameError as error:
             return _unknown_features(context.store.compiled, asked.features, error)
-        columns = asked.entities
-        cache.check_count(max(map(len, columns.values()), default=0))
+        columns, timeout_s = asked.entities, context.limits.read_timeout_s
+        count = max(map(len, columns.values()), default=0)
+        context.limits.check_size(count, len(cached.columns))
         if cached.key_codecs:
             columns = {name: cached.decode_key_column(name, v) for name, v in columns.items()}
-        response = await cached.reader.get_async(columns, timeout=context.limits.read_timeout_s)
-        return json_response(_read_document(cached, response, asked))
+        if not cached.is_large(count):
+            response = await cached.reader.get_async(columns, timeout=timeout_s)
+            return json_response(_read_document(cached, response, asked))
+        slices = cached.read_slices(count, partial(_column_slices, columns), timeout_s=timeout_s)
+        joined = _JoinedDocument()
+        async for part, response in slices:
+            sliced = asked._replace(entities=_column_slices(asked.entities, part))
+            joined.add(_read_document(cached, response, sliced))
+        return json_bytes_response(joined.to_json())
 
     path = "/get-online-features"
     return [route(path, get_online_features, context=context, methods=["POST"])]
@@ -157,6 +177,35 @@ def _read_document(
     return {"results": results, "metadata": metadata}
 
 
+def _column_slices(columns: dict[str, list[Any]], part: slice) -> dict[str, list[Any]]:
+    return {name: values[part] for name, values in columns.items()}
+
+
+class _JoinedDocument:
+    """The response documents of slices of a request, joined column by column as JSON."""
+
+    def __init__(self) -> None:
+        self._results: list[dict[str, list[bytes]]] = []
+        self._metadata: object = None
+
+    def add(self, document: dict[str, Any]) -> None:
+        """Append the document of the next slice."""
+        results, self._metadata = document["results"], document["metadata"]
+        if not self._results:
+            self._results = [{name: [] for name in result} for result in results]
+        for joined, result in zip(self._results, results, strict=True):
+            for name, values in result.items():
+                joined[name].append(json_bytes(values)[1:-1])
+
+    def to_json(self) -> bytes:
+        """Return the whole document."""
+        results = [
+            b"{%b}" % b",".join(b'"%b":[%b]' % (n.encode(), b",".join(p)) for n, p in each.items())
+            for each in self._results
+        ]
+        return b'{"results":[%b],"metadata":%b}' % (b",".join(results), json_bytes(self._metadata))
+
+
 def _feast_statuses(columns: Sequence[ReadColumn], response: OnlineResponse) -> list[list[str]]:
     """Return Feast's statuses by column.
 
@@ -204,6 +253,12 @@ def _time_text(ms: int | None) -> str:
 def _write_routes(context: ServerContext) -> list[BaseRoute]:
     writers = RowWriterCache(context)
 
+    async def write(view: ViewPlan, df: dict[str, Any]) -> None:
+        _check_frame(df)
+        count = max(map(len, df.values()), default=0)
+        context.limits.check_size(count, len(df), "rows")
+        await writers.write(view.name, partial(_rows_of_frame, view, df))
+
     async def push(request: Request) -> Response:
         body = as_object(await read_exact_json(request, context.limits))
         name = required(body, "push_source_name", str)
@@ -214,7 +269,7 @@ def _write_routes(context: ServerContext) -> list[BaseRoute]:
         view = _find_view(context.store.compiled, name)
         if view is None:
             return _unknown_push_source(context.store.compiled, name)
-        await writers.write(name, _rows_of_frame(view, required(body, "df", dict)))
+        await write(view, required(body, "df", dict))
         return Response()
 
     async def write_to_online_store(request: Request) -> Response:
@@ -223,7 +278,7 @@ def _write_routes(context: ServerContext) -> list[BaseRoute]:
         view = _find_view(context.store.compiled, name)
         if view is None:
             return _unknown_view(context.store.compiled, name)
-        await writers.write(name, _rows_of_frame(view, required(body, "df", dict)))
+        await write(view, required(body, "df", dict))
         return json_response(None)
 
     path = "/write-to-online-store"
@@ -239,10 +294,9 @@ def _rows_of_frame(view: ViewPlan, df: dict[str, Any]) -> list[dict[str, object]
     Feast clients send JSON values as strings, and UTC times without an offset.
 
     Raises:
-        RequestError: The frame is malformed.
+        RequestError: The frame has no columns of the view.
         ValueRefusedError: A string is not the JSON that its field expects.
     """
-    _check_frame(df)
     extra = _feast_columns(view)
     columns = {name: column for name, column in df.items() if name not in extra}
     for field in view.fields:
@@ -377,7 +431,7 @@ def _find_view(plan: RepoPlan, name: str) -> ViewPlan | None:
 def _unknown_features(plan: RepoPlan, features: FeatureNames, error: UnknownNameError) -> Response:
     """Return 404 for the first unknown name of a feature list."""
     if isinstance(features, str):
-        text = f"Feature service {features} does not exist in project {plan.project}"
+        text = f"Feature service {shorten_name(features)} does not exist in project {plan.project}"
         hint = name_hint(features, [service.name for service in plan.services])
         return _feast_error("FeatureServiceNotFoundException", f"{text}; {hint}", 404)
     views = {view.name for view in plan.views}
@@ -389,7 +443,7 @@ def _unknown_features(plan: RepoPlan, features: FeatureNames, error: UnknownName
 
 
 def _unknown_view(plan: RepoPlan, name: str) -> Response:
-    text = f"Feature view {name} does not exist in project {plan.project}"
+    text = f"Feature view {shorten_name(name)} does not exist in project {plan.project}"
     hint = name_hint(name, [view.name for view in plan.views])
     return _feast_error("FeatureViewNotFoundException", f"{text}; {hint}", 404)
 
@@ -397,11 +451,12 @@ def _unknown_view(plan: RepoPlan, name: str) -> Response:
 def _unknown_push_source(plan: RepoPlan, name: str) -> Response:
     """Return 422, as Feast's server does."""
     hint = name_hint(name, [view.name for view in plan.views])
-    text = f"Unable to find push source '{name}'; expected the name of a feature view, {hint}"
+    text = f"Unable to find push source '{shorten_name(name)}'; expected the name of a feature view, {hint}"
     return _feast_error("PushSourceNotFoundException", text, 422)
 
 
 def _feast_error(name: str, message: str, status: int) -> Response:
     """Return an error in Feast's form: JSON in a JSON string, with the exception to raise."""
-    detail = json.dumps({"module": "feast.errors", "class": name, "message": message})
+    error = {"module": "feast.errors", "class": name, "message": message}
+    detail = json.dumps(shorten_texts(error))
     return json_response(detail, status)

@@ -6,21 +6,31 @@ It is rebuilt when the registry changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 from featurekit.compiler import compile_read
-from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.errors import RequestError, StoreUnavailableError, ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
 from featurekit.repo.serving import max_age_ms
 from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.response import OnlineResponse
 from featurekit.server.context import ServerContext
 from featurekit.types import Codec, DType, codec_of
 
 MAX_ENTRIES = 256
-"""The cache is cleared when it holds this many feature lists."""
+"""Cached feature lists; the oldest one is dropped for a new one."""
+
+LARGE_CELLS = 50_000
+"""Answers with more values are read and encoded in slices, between which the event loop serves other
+requests."""
+
+SLICE_CELLS = 10_000
+"""The values of a slice, which take about 10 milliseconds."""
 
 FeatureNames = str | tuple[str, ...]
 """The name of a feature service, or a list of `view:field` and `view`."""
@@ -79,6 +89,52 @@ class CachedReader:
     event_time_views: tuple[str, ...]
     key_codecs: Mapping[str, Codec]
 
+    def is_large(self, count: int) -> bool:
+        """Return whether to read this many entities in slices."""
+        return count * len(self.columns) > LARGE_CELLS
+
+    async def read_slices(
+        self,
+        count: int,
+        entities: Callable[[slice], Any],
+        *,
+        timeout_s: float | None,
+        partial: bool = False,
+    ) -> AsyncIterator[tuple[slice, OnlineResponse]]:
+        """Read many entities slice by slice, with a turn for other requests after each.
+
+        Args:
+            count: The number of entities.
+            entities: Returns the entity rows of a slice.
+            timeout_s: The timeout of the whole read; `None` for the store's own timeouts.
+            partial: Whether to return the entities of available servers only.
+
+        Raises:
+            RequestError: An entity lacks a join key or has an unknown one.
+            ValueRefusedError: A join key has the wrong type or is empty.
+            StoreUnavailableError: No reply in time.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        size = max(1, SLICE_CELLS // len(self.columns))
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            left_s = None if end_s is None else end_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                raise StoreUnavailableError(
+                    f"{start} of {count} entities were read in {timeout_s:g} s",
+                    hint="send several requests, or give the read more time",
+                )
+            try:
+                response = await self.reader.get_async(
+                    entities(part), timeout=left_s, partial=partial
+                )
+            except (RequestError, ValueRefusedError):
+                # Before anything is sent, this raises the error with the row's index in the request.
+                await self.reader.get_async(entities(slice(count)), timeout=left_s)
+                raise
+            yield part, response
+            await asyncio.sleep(0)
+
     def decode_key_column(self, name: str, values: list[Any]) -> list[Any]:
         """Return the values of a join key, decoded from JSON.
 
@@ -108,7 +164,6 @@ class ReaderCache:
         self, context: ServerContext, non_finite: Mapping[str, str], *, event_times: bool = False
     ) -> None:
         self._store = context.store
-        self._max_entities = context.limits.entities
         self._non_finite = non_finite
         self._event_times = event_times
         self._entries: dict[object, CachedReader] = {}
@@ -143,18 +198,11 @@ class ReaderCache:
                 plan, features, full_feature_names=full_names, max_age_ms=dict(ages_ms)
             )
             entry = self._build(plan, read_plan, freshness=freshness)
+            self._entries.pop(key, None)
             if len(self._entries) >= MAX_ENTRIES:
-                self._entries.clear()
+                del self._entries[next(iter(self._entries))]
             self._entries[key] = entry
         return entry
-
-    def check_count(self, count: int) -> None:
-        """Raise `RequestError` if a request has too many entities."""
-        if count > self._max_entities:
-            raise RequestError(
-                f"a request may have at most {self._max_entities} entities, not {count}",
-                hint="send several requests, or raise --max-entities",
-            )
 
     def _build(self, plan: RepoPlan, read: ReadPlan, *, freshness: bool) -> CachedReader:
         dtypes = {key.name: key.dtype for group in read.groups for key in group.key.join_keys}

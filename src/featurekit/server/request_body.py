@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive
 
-from featurekit.errors import RequestError, name_hint
+from featurekit.errors import RequestError, name_hint, shorten_name
 from featurekit.server.context import Limits
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ D = TypeVar("D")
 _TIMED_OUT = "the request body timed out"
 _JSON = b"application/json"
 _CLOSE = {"Connection": "close"}
+_LARGE_BODY_BYTES = 64 * 1024
 
 _KINDS: dict[type, str] = {
     dict: "an object",
@@ -64,7 +66,9 @@ async def read_exact_json(request: Request, limits: Limits) -> Any:
     _check_content_type(request)
     body = await read_body(request, limits)
     try:
-        return _EXACT.decode(body.decode())
+        if len(body) > _LARGE_BODY_BYTES:  # other requests need the event loop
+            return await asyncio.to_thread(_decode_exactly, body)
+        return _decode_exactly(body)
     except (ValueError, RecursionError) as error:
         raise _invalid_json(error) from error
     except ArithmeticError as error:  # the exponent is too large for a decimal
@@ -118,7 +122,8 @@ def as_object(body: Any, allowed: Collection[str] = ()) -> dict[str, Any]:
 
 def unknown_member(name: str, allowed: Collection[str], *, where: str) -> RequestError:
     """Return the error for a member that the request does not have."""
-    return RequestError(f"unknown member '{name}'", where=where, hint=name_hint(name, allowed))
+    text = f"unknown member '{shorten_name(name)}'"
+    return RequestError(text, where=where, hint=name_hint(name, allowed))
 
 
 def required(body: Mapping[str, Any], name: str, kind: type[T]) -> T:
@@ -196,9 +201,8 @@ def unique_strings(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"member {repeated!r} is repeated")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"member '{shorten_name(counts.most_common(1)[0][0])}' is repeated")
     return members
 
 
@@ -209,6 +213,10 @@ def _refuse_constant(name: str) -> None:
 _EXACT = json.JSONDecoder(
     object_pairs_hook=_unique_members, parse_float=Decimal, parse_constant=_refuse_constant
 )
+
+
+def _decode_exactly(body: bytes) -> Any:
+    return _EXACT.decode(body.decode())
 
 
 def _first_header(request: Request, name: bytes) -> bytes:

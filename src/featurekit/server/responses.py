@@ -35,6 +35,9 @@ from featurekit.errors import (
 RETRY_AFTER_S = 1
 """The `Retry-After` of a temporary failure, in seconds."""
 
+MAX_ERROR_TEXT = 2000
+"""The most characters of a message in an error response."""
+
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _STATUSES: tuple[tuple[type[FeatureKitError], int], ...] = (
@@ -69,6 +72,11 @@ def json_response(
     return _JsonResponse(json_bytes(value), status, headers)
 
 
+def json_bytes_response(body: bytes) -> Response:
+    """Return a response with a body that is JSON already."""
+    return _JsonResponse(body, 200, None)
+
+
 class _JsonResponse(Response):
     """A response that skips Starlette's header processing."""
 
@@ -96,7 +104,7 @@ def error_response(error: FeatureKitError) -> Response:
     status = status_of(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == _UNAVAILABLE else None
     document = {name: part for name, part in error.to_document().items() if part}
-    return json_response(document, status, headers)
+    return json_response(shorten_texts(document), status, headers)
 
 
 def http_error_response(
@@ -105,6 +113,17 @@ def http_error_response(
     """Return the same document for an error of HTTP itself, such as a missing token."""
     document = {"type": "HTTPError", "message": message, "where": "", "hint": hint}
     return json_response({"error": document}, status, headers)
+
+
+def shorten_texts(value: object) -> object:
+    """Return a document of errors; texts that repeat large parts of the request are shortened."""
+    if isinstance(value, dict):
+        return {name: shorten_texts(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [shorten_texts(part) for part in value]
+    if isinstance(value, str) and len(value) > MAX_ERROR_TEXT:
+        return f"{value[:MAX_ERROR_TEXT]}… ({len(value)} characters)"
+    return value
 
 
 def _utc_text(value: datetime) -> str:

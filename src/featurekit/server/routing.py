@@ -79,6 +79,8 @@ class Endpoint:
                 response = error_response(error)
             except HTTPException as error:
                 response = http_exception_response(error)
+            except RecursionError:
+                response = http_error_response(400, "the JSON of the body is nested too deeply")
             if self._access is not None:
                 self._access.add_cors_headers(request, response)
             status = response.status_code

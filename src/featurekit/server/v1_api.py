@@ -31,7 +31,7 @@ from featurekit.server.request_body import (
     required,
     unique_strings,
 )
-from featurekit.server.responses import json_response
+from featurekit.server.responses import json_bytes, json_bytes_response, json_response
 from featurekit.server.routing import route
 from featurekit.server.write_jobs import (
     LOAD_OPTIONS,
@@ -68,13 +68,23 @@ def v1_read_routes(context: ServerContext) -> list[BaseRoute]:
         freshness = optional(body, "freshness", bool, default=False)
         cached = cache.get(features, _max_age(body), full_names=full_names, freshness=freshness)
         entities, timeout_s = required(body, "entities", list), _timeout_s(body)
-        cache.check_count(len(entities))
-        response = await cached.reader.get_async(
+        context.limits.check_size(len(entities), len(cached.columns))
+        timeout_s = context.limits.read_timeout_s if timeout_s is None else timeout_s
+        partial, keys = (
+            optional(body, "partial", bool, default=False),
             _decode_keys(cached, entities),
-            timeout=context.limits.read_timeout_s if timeout_s is None else timeout_s,
-            partial=optional(body, "partial", bool, default=False),
         )
-        return json_response({"rows": _rows_document(cached, response, entities)})
+        if not cached.is_large(len(entities)):
+            response = await cached.reader.get_async(keys, timeout=timeout_s, partial=partial)
+            return json_response({"rows": _rows_document(cached, response, entities)})
+        slices = cached.read_slices(
+            len(entities), keys.__getitem__, timeout_s=timeout_s, partial=partial
+        )
+        parts = [
+            json_bytes(_rows_document(cached, response, entities[part]))[1:-1]
+            async for part, response in slices
+        ]
+        return json_bytes_response(b'{"rows":[' + b",".join(parts) + b"]}")
 
     return [
         route("/v1/services/{name}/read", read_service, context=context, methods=["POST"]),
@@ -158,7 +168,9 @@ def v1_write_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseR
         body = as_object(await read_exact_json(request, context.limits), ("rows", "ttl_s"))
         name = request.path_params["name"]
         context.store.compiled.view(name)
-        report = await writers.write(name, required(body, "rows", list), ttl=_ttl(body))
+        rows: list[object] = required(body, "rows", list)
+        context.limits.check_size(len(rows), 1, "rows")
+        report = await writers.write(name, lambda: rows, ttl=_ttl(body))
         return json_response(asdict(report))
 
     async def materialize(request: Request) -> Response:

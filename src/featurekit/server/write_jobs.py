@@ -41,31 +41,26 @@ class RowWriterCache:
 
     def __init__(self, context: ServerContext) -> None:
         self._store = context.store
-        self._max_rows = context.limits.entities
         self._writers: dict[str, tuple[RepoPlan, RowWriter]] = {}
 
     async def write(
-        self, view: str, rows: Sequence[object], *, ttl: timedelta | None = None
+        self, view: str, rows: Callable[[], Sequence[object]], *, ttl: timedelta | None = None
     ) -> RowsReport:
-        """Write all rows to a view, or none.
+        """Write all rows to a view, or none. `rows` is called in the thread that writes.
 
         Raises:
             UnknownNameError: The view does not exist.
-            RequestError: The request has too many rows.
         """
-        if len(rows) > self._max_rows:
-            raise RequestError(
-                f"a request may have at most {self._max_rows} rows, not {len(rows)}",
-                hint="send several requests, or raise --max-entities",
-            )
         return await asyncio.to_thread(self._write, view, rows, ttl)
 
-    def _write(self, view: str, rows: Sequence[object], ttl: timedelta | None) -> RowsReport:
+    def _write(
+        self, view: str, rows: Callable[[], Sequence[object]], ttl: timedelta | None
+    ) -> RowsReport:
         plan = self._store.compiled
         cached = self._writers.get(view)
         if cached is None or cached[0] is not plan:
             cached = self._writers[view] = (plan, self._store.row_writer(view))
-        return cached[1].write(rows, ttl=ttl)
+        return cached[1].write(rows(), ttl=ttl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,14 @@ _FILE = click.Path(exists=True, dir_okay=False)
     help="Maximum number of entities or rows in a request.",
 )
 @click.option(
+    "--max-cells",
+    type=click.IntRange(1),
+    metavar="COUNT",
+    default=1_000_000,
+    show_default=True,
+    help="Maximum number of values in a request: entities times features.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(0, 3600, min_open=True),
     metavar="SECONDS",
@@ -108,6 +116,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     access_log: bool,
     max_body: int,
     max_entities: int,
+    max_cells: int,
     timeout: float | None,
     console: bool,
     allow_writes: bool,
@@ -137,7 +146,9 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
         for number in (signal.SIGTERM, signal.SIGINT):  # a requested stop exits with 0
             signal.signal(number, _exit)
 
-    limits = Limits(body_bytes=max_body, entities=max_entities, read_timeout_s=timeout)
+    limits = Limits(
+        body_bytes=max_body, entities=max_entities, cells=max_cells, read_timeout_s=timeout
+    )
     run(
         Options(
             repo=context.repo,
