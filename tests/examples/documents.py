@@ -1,62 +1,173 @@
 """Run the fenced blocks of a document from top to bottom in one folder, and compare the output.
 
 - `console`: lines after `$ ` are commands, the lines below them are the expected output.
-- `python`: a script; a `text` block right below it is the expected output.
+- `sh`: a script, which must succeed.
+- `python`: a part of one session for the whole document, which may use `await`; a `text` block right
+  below it is the expected output.
 - `yaml`, `json`, `sql` and others whose first line is a comment with a path: a file to write.
+- `yaml` without a path: definitions or a `featurerepo.yaml`, which must be valid.
 
-In expected output, `...` matches any text. Times are not compared. Tables are compared by their
-cells, not by the widths of their columns.
+A comment `<!-- not run: REASON -->` above a block says why it is only checked for its syntax. In
+expected output, `...` matches any text. Times are not compared. Tables are compared by their cells,
+not by the widths of their columns.
 """
 
 from __future__ import annotations
 
+import ast
+import configparser
+import json
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tests.examples.places import run
+import yaml
+
+from featurekit.loader import load_repo
+from tests.examples.places import environment, run
 
 SKIPPED = ("pip ", "make ", "git ")
 """Commands that a test does not run."""
 
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN"}
+INSTRUCTIONS |= {"USER", "WORKDIR"}
+"""Instructions of a Dockerfile."""
+
+SESSION = """
+import ast, asyncio, inspect, json, sys, types
+
+names = sys.modules["__main__"].__dict__  # so that pickle and inspect find what a block defines
+with asyncio.Runner() as runner:
+    for line in sys.stdin:
+        place, text = json.loads(line)
+        coroutine = eval(compile(text, place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+        if inspect.iscoroutine(coroutine):
+            runner.run(coroutine)
+        print("\\0", flush=True)
+"""
+
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block."""
+    """One fenced block.
+
+    Attributes:
+        language: The word after the opening fence.
+        text: Its lines.
+        place: The file and line of its opening fence.
+        not_run: Why it is not run; None if it is.
+    """
 
     language: str
     text: str
     place: str
+    not_run: str | None = None
+
+    @property
+    def path(self) -> str | None:
+        """The path in the comment on its first line, if there is one."""
+        found = re.match(r"# (\S+/\S+|featurerepo\.yaml)\n", self.text)
+        return found and found[1]
 
 
 def blocks(document: Path) -> list[Block]:
     """Return the fenced blocks of a document, in order."""
     text = document.read_text()
-    fences = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fences = re.finditer(
+        r"^(?:<!-- not run: (.+) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
     return [
-        Block(fence[1], fence[2], f"{document.name}:{text[: fence.start()].count(chr(10)) + 1}")
-        for fence in fences
+        Block(f[2], f[3], f"{document.name}:{text[: f.start(2)].count(chr(10)) + 1}", f[1])
+        for f in fences
     ]
 
 
-def follow(document: Path, folder: Path) -> None:
+class PythonSession:
+    """A Python process that runs one block after the other."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, block: Block, folder: Path) -> str:
+        """Run a block; return what it printed.
+
+        Raises:
+            AssertionError: The block raised an error.
+        """
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SESSION],
+                cwd=folder,
+                env=environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([block.place, block.text]) + "\n")
+        self._process.stdin.flush()
+        printed = ""
+        for line in self._process.stdout:
+            if line == "\0\n":
+                return printed
+            printed += line
+        raise AssertionError(f"{block.place} fails:\n{printed}")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+
+def follow(document: Path, folder: Path, address: str = "127.0.0.1:6566") -> None:
     """Run the blocks of a document.
 
+    Args:
+        document: The document.
+        folder: Where to run it.
+        address: The feature server that takes the place of the one at the default address.
+
     Raises:
-        AssertionError: The output differs from the document.
+        AssertionError: The output differs from the document, or a block fails.
     """
-    for block, after in pairwise([*blocks(document), Block("", "", "")]):
-        if block.language == "console":
-            folder = _console(block, folder)
-        elif block.language == "python":
-            printed = run(folder, [sys.executable, "-c", block.text], merged=True)
-            if after.language == "text":
-                compare(printed, after.text, after.place)
-        elif path := re.match(r"# (\S+/\S+)\n", block.text):
-            (folder / path[1]).write_text(block.text)
+    found = [
+        replace(block, text=block.text.replace("127.0.0.1:6566", address))
+        for block in blocks(document)
+    ]
+    with closing(PythonSession()) as session:
+        for block, after in pairwise([*found, Block("", "", "")]):
+            if block.not_run or block.language not in ("console", "sh", "python"):
+                check_syntax(block)
+            if not block.not_run:
+                folder = _run_block(block, after, folder, session)
+
+
+def _run_block(block: Block, after: Block, folder: Path, session: PythonSession) -> Path:
+    """Run a block, or write its file; return the working folder after it."""
+    if block.language == "console":
+        return _console(block, folder)
+    if block.language == "sh":
+        lines = [line for line in block.text.splitlines() if not line.startswith(SKIPPED)]
+        run(folder, ["bash", "-euo", "pipefail", "-c", "\n".join(lines)])
+    elif block.language == "python":
+        printed = session.run(block, folder)
+        if after.language == "text":
+            compare(printed, after.text, after.place)
+    elif block.path:
+        path = folder / block.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+    return folder
 
 
 def _console(block: Block, folder: Path) -> Path:
@@ -68,6 +179,67 @@ def _console(block: Block, folder: Path) -> Path:
             printed = run(folder, ["bash", "-c", command], merged=True, fails=None)
             compare(printed, expected, f"{block.place}: {command}")
     return folder
+
+
+def check_syntax(block: Block) -> None:
+    """Check a block without running it.
+
+    Raises:
+        AssertionError: It is not valid.
+    """
+    if block.language == "python":
+        compile(block.text, block.place, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    elif block.language in ("sh", "console"):
+        lines = [command for command, _ in shown_commands(block.text)]
+        text = block.text if block.language == "sh" else "\n".join(lines)
+        subprocess.run(["bash", "-n", "-c", text], check=True)
+    elif block.language == "json":
+        json.loads(block.text)
+    elif block.language == "yaml":
+        _check_yaml(block)
+    elif block.language == "ini":
+        parser = configparser.ConfigParser(strict=False, allow_no_value=True)
+        parser.read_string(block.text)
+        assert parser.sections(), block.place
+    elif block.language == "dockerfile":
+        lines = re.sub(r"\\\n", " ", block.text).splitlines()
+        words = {line.split()[0] for line in lines if line and not line.startswith("#")}
+        assert words - INSTRUCTIONS == set(), block.place
+
+
+def _check_yaml(block: Block) -> None:
+    """Check definitions and `featurerepo.yaml` as `validate` does, and other YAML for its form."""
+    documents = [*yaml.safe_load_all(block.text)]
+    first = documents[0]
+    assert isinstance(first, dict), block.place
+    if "apiVersion" in first:
+        assert all({"apiVersion", "kind", "metadata"} <= {*each} for each in documents), (
+            block.place
+        )
+    elif {"project", "feature_views", "feature_services", "entities"} & {*first}:
+        with tempfile.TemporaryDirectory() as name:
+            _write_repo(Path(name), block.text, first)
+            load_repo(name, os.environ)
+
+
+def _write_repo(folder: Path, text: str, document: dict[str, object]) -> None:
+    """Write a repository with a block of YAML, and with the entities that it leaves out."""
+    names = {view["entity"] for view in document.get("feature_views", [])}  # type: ignore[attr-defined]
+    missing = [] if "entities" in document else sorted(names)
+    entities = [{"name": each, "join_keys": {f"{each}_id": "string"}} for each in missing]
+    if "project" in document:
+        (folder / "featurerepo.yaml").write_text(text)
+        pattern = str(document.get("definitions", ["none"])[0])  # type: ignore[index]
+        path = folder / pattern.replace("*", "all")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("entities: [{name: user, join_keys: {user_id: string}}]\n")
+        return
+    (folder / "featurerepo.yaml").write_text(
+        "project: documents\ndefinitions: [block.yaml, more.yaml]\n"
+        "online_store: {url: 'memory://', key_prefix: fs}\n"
+    )
+    (folder / "block.yaml").write_text(text)
+    (folder / "more.yaml").write_text(yaml.safe_dump({"entities": entities}))
 
 
 def shown_commands(text: str) -> Iterator[tuple[str, str]]:

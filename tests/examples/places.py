@@ -47,6 +47,13 @@ def repository(*parts: str) -> Iterator[Path]:
         yield place
 
 
+def environment() -> dict[str, str]:
+    """The environment of an example: this one, with no settings but those here."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FEATUREKIT_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+    return kept | ENVIRONMENT | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
+
+
 def run(
     place: Path, command: Sequence[str], *, merged: bool = False, fails: bool | None = False
 ) -> str:
@@ -58,12 +65,10 @@ def run(
         merged: Whether to return what it printed as an error, too.
         fails: Whether it should fail; `None` for either.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FEATUREKIT_")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     done = subprocess.run(
         command,
         cwd=place,
-        env=kept | ENVIRONMENT | {"PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from featurekit import errors
+from featurekit import FeatureStore, errors
 from featurekit.cli.program import COMMANDS
 from tests.examples.documents import blocks, follow, markdown_rows, terminal_cells
-from tests.examples.places import ROOT, folder
+from tests.examples.places import ENVIRONMENT, ROOT, folder, run
+from tests.server.server_process import served
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FROM_SCRATCH = [ROOT / "README.md", ROOT / "docs" / "tutorial.md"]
+IN_THE_SHOP = [
+    path
+    for path in DOCUMENTS
+    if path not in FROM_SCRATCH and any(block.language for block in blocks(path))
+]
+SERVER = "127.0.0.1:6566"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +31,44 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_a_document_shows_the_actual_output(name: str) -> None:
     with folder() as place:
         follow(ROOT / name, place)
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Path]:
+    """The repository that `featurekit init shop` writes."""
+    with folder() as place:
+        run(place, ["featurekit", "init", "shop"])
+        yield place / "shop"
+
+
+@pytest.fixture
+def loaded_shop(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The repository, applied and loaded; changes of its files are undone afterwards."""
+    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", ENVIRONMENT["FEATUREKIT_ONLINE_URL"])
+    files = {path: path.read_bytes() for path in shop.rglob("*") if _is_declared(path)}
+    store = FeatureStore(repo_path=shop)
+    store.apply(allow_breaking=True)
+    store.reset()
+    store.materialize()
+    yield shop
+    for path in [*shop.rglob("*")]:
+        if _is_declared(path) and path not in files:
+            path.unlink()
+    for path, data in files.items():
+        path.write_bytes(data)
+
+
+def _is_declared(path: Path) -> bool:
+    return path.is_file() and ".featurekit" not in path.parts
+
+
+@pytest.mark.parametrize("path", IN_THE_SHOP, ids=lambda path: str(path.name))
+def test_the_blocks_of_a_document_run(path: Path, loaded_shop: Path) -> None:
+    if SERVER not in path.read_text():
+        follow(path, loaded_shop)
+        return
+    with served(loaded_shop, "--console") as server:
+        follow(path, loaded_shop, urlsplit(server.url).netloc)
 
 
 def test_tables_are_compared_by_cells() -> None:
