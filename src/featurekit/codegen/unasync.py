@@ -74,7 +74,8 @@ MODULES = {
         texts=THREADS
         | {
             "from asyncio import sleep": "from time import sleep",
-            "(ClusterClient[AsyncNodePool, AsyncReplies], AsyncOnlineStore)": "(ClusterCommands)",
+            "(ClusterClient[AsyncNodePool], AsyncOnlineStore)": "(ClusterCommands)",
+            "    async def execute": "    @override\n    async def execute",
             "    async def refresh": "    @override\n    async def refresh",
             "on a cluster. Used from another event loop, it opens connections there.": (
                 "on a cluster; thread-safe, survives `fork`, pickles as its URL."

@@ -11,33 +11,56 @@ import select
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Generic, NamedTuple
 
 from typing_extensions import override
 
-from featurekit.stores.cluster.client import PoolT, SendBatches
+from featurekit.stores.cluster.client import PoolT
 from featurekit.stores.cluster.node_connections import AsyncNodeConnection, NodeConnection
 from featurekit.stores.cluster.node_pool import NodePool
 from featurekit.stores.cluster.node_pool_async import AsyncNodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult
-from featurekit.stores.cluster.routed_requests import NodeBatch
+from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
+from featurekit.stores.deadline import Deadline
+from featurekit.stores.error_mapping import unavailable_error
+from featurekit.stores.url import Address, StoreUrl
 
 READ_OR_WRITE = select.POLLIN | select.POLLOUT
 Outcome = list[Any] | Failure
 """All replies to a batch, or why there are none."""
 
 
+@dataclass(eq=False)
 class _Exchanges(Generic[PoolT]):
-    """One step, and what came of its batches so far."""
+    """Batches of requests, and what came of them so far.
 
-    def __init__(self, step: SendBatches[PoolT]) -> None:
-        self.step = step
-        self.result = FanOutResult()
+    Attributes:
+        requests: The requests in the batches; they store the replies.
+        batches: The batches, each for another server.
+        pool_of: Returns the connection pool of a server.
+        deadline: The time limit of the call.
+        timeout_s: How long to wait for replies.
+        result: What is left to do.
+    """
+
+    requests: RoutedRequests
+    batches: list[NodeBatch]
+    pool_of: Callable[[Address], PoolT]
+    deadline: Deadline
+    timeout_s: float
+    result: FanOutResult = field(default_factory=FanOutResult, init=False)
 
     def add(self, batch: NodeBatch, outcome: Outcome) -> None:
         """Store the outcome of a batch."""
-        self.result.add(self.step.requests, batch, outcome)
+        self.result.add(self.requests, batch, outcome)
+
+    def failure(self, batch: NodeBatch, url: StoreUrl, error: OSError) -> Failure:
+        """Return the failure of a batch whose connection broke, or timed out, after sending."""
+        reason = unavailable_error(url, "waiting for replies", self.deadline, error)
+        reason.__cause__ = error
+        return Failure(batch, reason, sent=True)
 
 
 class _ThreadExchange(NamedTuple):
@@ -64,13 +87,12 @@ class _SendingThread(threading.Thread):
             self.outcome = error
 
 
+@dataclass(eq=False)
 class ThreadExchanges(_Exchanges[NodePool], ABC):
     """Exchanges of one thread, which advances each one when its socket is ready."""
 
-    def __init__(self, step: SendBatches[NodePool]) -> None:
-        super().__init__(step)
-        self._exchanges: dict[int, _ThreadExchange] = {}
-        self._poll = select.poll()
+    _exchanges: dict[int, _ThreadExchange] = field(default_factory=dict, init=False)
+    _poll: select.poll = field(default_factory=select.poll, init=False)
 
     @abstractmethod
     def send_and_wait(self, batch: NodeBatch) -> Outcome:
@@ -78,16 +100,15 @@ class ThreadExchanges(_Exchanges[NodePool], ABC):
 
     def begin(self, batch: NodeBatch, now: float) -> bool:
         """Send a batch if its server has an idle connection; return whether it has."""
-        step = self.step
-        pool = step.pool_of(batch.address)
+        pool = self.pool_of(batch.address)
         connection = pool.acquire_idle(now)
         if connection is None:
             return False
         number = connection.sock.fileno()
         self._exchanges[number] = _ThreadExchange(pool, connection, batch)
-        on_reply = step.requests.on_reply(batch)
+        on_reply = self.requests.on_reply(batch)
         try:
-            sent = connection.begin(batch.data, batch.reply_count, step.timeout_s, on_reply)
+            sent = connection.begin(batch.data, batch.reply_count, self.timeout_s, on_reply)
         except OSError as error:
             self._fail(number, error)
         else:
@@ -109,7 +130,7 @@ class ThreadExchanges(_Exchanges[NodePool], ABC):
 
     def collect(self, end: float) -> None:
         """Read replies as they arrive, until all have arrived or time is up."""
-        deadline_s = self.step.deadline.deadline_s
+        deadline_s = self.deadline.deadline_s
         while self._exchanges:
             ready = self._poll.poll(max(0.0, end - monotonic()) * 1000)
             arrived = monotonic()
@@ -148,7 +169,7 @@ class ThreadExchanges(_Exchanges[NodePool], ABC):
     def _fail(self, number: int, error: OSError) -> None:
         pool, connection, batch = self._exchanges.pop(number)
         pool.release_failed(connection, error)
-        self.add(batch, self.step.failure(batch, pool.url, error))
+        self.add(batch, self.failure(batch, pool.url, error))
 
 
 class _LoopExchange(NamedTuple):
@@ -160,12 +181,11 @@ class _LoopExchange(NamedTuple):
     waiter: asyncio.Future[list[Any]]
 
 
+@dataclass(eq=False)
 class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
     """Exchanges of one task, which awaits one after another."""
 
-    def __init__(self, step: SendBatches[AsyncNodePool]) -> None:
-        super().__init__(step)
-        self._exchanges: list[_LoopExchange] = []
+    _exchanges: list[_LoopExchange] = field(default_factory=list, init=False)
 
     @abstractmethod
     async def send_and_wait(self, batch: NodeBatch) -> Outcome:
@@ -173,15 +193,14 @@ class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
 
     def begin(self, batch: NodeBatch, now: float) -> bool:
         """Send a batch if its server has an idle connection; return whether it has."""
-        step = self.step
-        pool = step.pool_of(batch.address)
+        pool = self.pool_of(batch.address)
         connection = pool.acquire_idle(now)
         if connection is None:
             return False
-        on_reply = step.requests.on_reply(batch)
-        deadline_s = step.deadline.deadline_s
+        on_reply = self.requests.on_reply(batch)
+        deadline_s = self.deadline.deadline_s
         waiter = connection.begin(
-            batch.data, batch.reply_count, step.timeout_s, on_reply, deadline_s
+            batch.data, batch.reply_count, self.timeout_s, on_reply, deadline_s
         )
         self._exchanges.append(_LoopExchange(pool, connection, batch, waiter))
         return True
@@ -202,7 +221,7 @@ class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
                 outcome: Outcome = await connection.end(waiter)
             except OSError as error:
                 pool.release_failed(connection, error)
-                outcome = self.step.failure(batch, pool.url, error)
+                outcome = self.failure(batch, pool.url, error)
             else:
                 pool.release(connection)
             self._exchanges.pop()

@@ -20,11 +20,11 @@ from featurekit.stores.cluster.routed_requests import NodeBatch
 
 
 class FanOut(ThreadExchanges):
-    """Performs one `SendBatches` step."""
+    """Sends batches, and waits for their replies."""
 
     def run(self) -> FanOutResult:
         """Send all batches, and wait until each has its replies or has failed."""
-        batches = self.step.batches
+        batches = self.batches
         if len(batches) == 1:
             self.add(batches[0], self.send_and_wait(batches[0]))
             return self.result
@@ -33,7 +33,7 @@ class FanOut(ThreadExchanges):
         try:
             unsent = [batch for batch in batches if not self.begin(batch, began)]
             threads = [(batch, self.start(batch)) for batch in unsent]
-            self.collect(began + self.step.timeout_s)
+            self.collect(began + self.timeout_s)
             for batch, thread in threads:
                 self.add(batch, self.outcome(thread))
         except BaseException:
@@ -43,21 +43,20 @@ class FanOut(ThreadExchanges):
 
     @override
     def send_and_wait(self, batch: NodeBatch) -> list[Any] | Failure:
-        pool = self.step.pool_of(batch.address)
+        pool = self.pool_of(batch.address)
         try:
-            connection = pool.acquire(self.step.deadline)
+            connection = pool.acquire(self.deadline)
         except StoreError as error:
             return Failure(batch, error, sent=False)
-        deadline = self.step.deadline
-        timeout_s = deadline.cap(self.step.timeout_s)
-        on_reply = self.step.requests.on_reply(batch)
+        timeout_s = self.deadline.cap(self.timeout_s)
+        on_reply = self.requests.on_reply(batch)
         try:
             values = connection.exchange(
-                batch.data, batch.reply_count, timeout_s, on_reply, deadline.deadline_s
+                batch.data, batch.reply_count, timeout_s, on_reply, self.deadline.deadline_s
             )
         except OSError as error:
             pool.release_failed(connection, error)
-            return self.step.failure(batch, pool.url, error)
+            return self.failure(batch, pool.url, error)
         except BaseException:
             pool.abandon(connection)
             raise

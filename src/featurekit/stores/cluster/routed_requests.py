@@ -1,6 +1,6 @@
 """Route requests to the servers of a cluster, and interpret their replies; without I/O.
 
-States of a request, driven by `retry.retry_steps`:
+States of a request, driven by `ClusterStore.execute`:
 
     to do --batches()--> sent to the primary or replica of its slot
       ^                     |

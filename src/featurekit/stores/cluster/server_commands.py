@@ -6,15 +6,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic, sleep
+from typing import Any
 
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import BeforeSend, Capabilities, Chunk, OnlineStore
-from featurekit.stores.cluster.client import ClusterClient, Replies
+from featurekit.stores.cluster.client import ClusterClient
 from featurekit.stores.cluster.node_pool import NodePool
 from featurekit.stores.cluster.pipelined_load import ClusterPipelinedLoad
-from featurekit.stores.cluster.retry import CallOptions
+from featurekit.stores.cluster.retry import DEFAULT_CALL_OPTIONS, CallOptions
 from featurekit.stores.cluster.routed_requests import RoutedRequests
 from featurekit.stores.cluster.topology import MIN_REFRESH_S, Topology, key_on_server
 from featurekit.stores.deadline import Deadline
@@ -25,7 +26,7 @@ from featurekit.stores.url import Address, StoreUrl
 from featurekit.wire import Reply, parse_info, text_command
 
 
-class ClusterCommands(ClusterClient[NodePool, Replies], OnlineStore):
+class ClusterCommands(ClusterClient[NodePool], OnlineStore):
     """Base of `ClusterStore`: all calls that wait `load_timeout_s`, not `timeout_s`, for replies."""
 
     _capabilities: Capabilities | None = None
@@ -34,6 +35,15 @@ class ClusterCommands(ClusterClient[NodePool, Replies], OnlineStore):
     def __init__(self, url: StoreUrl, make_pool: Callable[..., NodePool]) -> None:
         super().__init__(url, make_pool)
         self._maintenance = Deadline(url.load_timeout_s, url.retries)
+
+    @abstractmethod
+    def execute(
+        self,
+        requests: RoutedRequests,
+        deadline: Deadline,
+        options: CallOptions = DEFAULT_CALL_OPTIONS,
+    ) -> list[Any]:
+        """Send requests, as often as necessary, and return their replies."""
 
     @abstractmethod
     def refresh(
@@ -132,7 +142,7 @@ class ClusterCommands(ClusterClient[NodePool, Replies], OnlineStore):
         topology = self.topologies.known or self.refresh(None, self._maintenance)
         return topology.primaries_of(keys)
 
-    def _execute_patiently(self, requests: RoutedRequests) -> Replies:
+    def _execute_patiently(self, requests: RoutedRequests) -> list[Any]:
         """Execute what a load sends again, for as long as a load may wait."""
         deadline = Deadline.for_call(self.url.load_timeout_s, self.url.retries)
         return self.execute(requests, deadline)
