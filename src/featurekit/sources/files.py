@@ -21,6 +21,7 @@ from featurekit.sources.formats import (
     FILE_COLUMN,
     MIXED_LINE_ENDINGS,
     CsvFormat,
+    FileRead,
     ParquetFormat,
     TextFormat,
     format_of,
@@ -149,7 +150,7 @@ class FileSource(SessionSource):
         )
         with session.errors(where):
             used = [column for _, column in source_columns(view, self.plan)]
-            source = self.format.source(session, files, used, where, with_file_name=with_file_name)
+            source = self.format.source(FileRead(session, files, used, where, with_file_name))
             if isinstance(self.plan, ParquetSourcePlan) and self.plan.hive_partitioning:
                 source = typed_partitions(source, files, view, self.plan)
             columns = session.columns(source)

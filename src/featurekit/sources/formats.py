@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from typing_extensions import override
 
@@ -68,6 +68,24 @@ _BUFFERS = f"max_line_size = {MAX_LINE_BYTES}, buffer_size = 8000000"
 """The longest line and the read buffer, in bytes."""
 
 
+class FileRead(NamedTuple):
+    """What to read from some files.
+
+    Attributes:
+        session: The session that will read them.
+        files: The files, in the order of their rows.
+        columns: The columns that the view uses.
+        where: The name of the source in error messages.
+        with_file_name: Whether to add `FILE_COLUMN`.
+    """
+
+    session: Session
+    files: Sequence[str]
+    columns: Sequence[str]
+    where: str
+    with_file_name: bool
+
+
 class Format(ABC, Generic[P]):
     """A file format.
 
@@ -83,23 +101,8 @@ class Format(ABC, Generic[P]):
         self.plan = plan
 
     @abstractmethod
-    def source(
-        self,
-        session: Session,
-        files: Sequence[str],
-        columns: Sequence[str],
-        where: str,
-        *,
-        with_file_name: bool,
-    ) -> str:
+    def source(self, read: FileRead) -> str:
         """Return the SQL to put after FROM.
-
-        Args:
-            session: The session that will read it.
-            files: The files, in the order of their rows.
-            columns: The columns that the view uses.
-            where: The name of the source in error messages.
-            with_file_name: Add `FILE_COLUMN`.
 
         Raises:
             SourceError: The files cannot be read as one table.
@@ -113,9 +116,9 @@ class Format(ABC, Generic[P]):
     def describe_row(self, file: str, number: int) -> str:
         """Return the position of row `number`, counted from 1."""
 
-    def _shared_arguments(self, *, with_file_name: bool) -> list[str]:
+    def _shared_arguments(self, read: FileRead) -> list[str]:
         hive = f"hive_partitioning = {str(self.plan.hive_partitioning).lower()}"
-        return [hive, f"filename = {quote_text(FILE_COLUMN)}"] if with_file_name else [hive]
+        return [hive, f"filename = {quote_text(FILE_COLUMN)}"] if read.with_file_name else [hive]
 
 
 class ParquetFormat(Format[ParquetSourcePlan]):
@@ -125,17 +128,10 @@ class ParquetFormat(Format[ParquetSourcePlan]):
     suffixes = (".parquet",)
 
     @override
-    def source(
-        self,
-        session: Session,
-        files: Sequence[str],
-        columns: Sequence[str],
-        where: str,
-        *,
-        with_file_name: bool,
-    ) -> str:
+    def source(self, read: FileRead) -> str:
+        session, files, columns, where, _ = read
         check_decimals(session, files, columns, where)
-        shared = self._shared_arguments(with_file_name=with_file_name)
+        shared = self._shared_arguments(read)
         shared.append("hive_types_autocast = false")
         if len(files) == 1:
             return f"read_parquet({', '.join([quote_files(files), *shared])})"
@@ -214,15 +210,8 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
         self._mixed: set[str] = set()
 
     @override
-    def source(
-        self,
-        session: Session,
-        files: Sequence[str],
-        columns: Sequence[str],
-        where: str,
-        *,
-        with_file_name: bool,
-    ) -> str:
+    def source(self, read: FileRead) -> str:
+        session, files, columns, _, _ = read
         arguments = [
             "header = true",
             f"delim = {quote_text(self.plan.delimiter)}",
@@ -232,7 +221,7 @@ class CsvFormat(TextFormat[CsvSourcePlan]):
             "allow_quoted_nulls = false",
             _BUFFERS,
             "hive_types_autocast = false",
-            *self._shared_arguments(with_file_name=with_file_name),
+            *self._shared_arguments(read),
         ]
         added = (PROBLEM_COLUMN, LINE_COLUMN) if self.has_problems else ()
         names = [*columns, *added]
@@ -332,26 +321,18 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
     suffixes = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
     @override
-    def source(
-        self,
-        session: Session,
-        files: Sequence[str],
-        columns: Sequence[str],
-        where: str,
-        *,
-        with_file_name: bool,
-    ) -> str:
+    def source(self, read: FileRead) -> str:
         if self.plan.hive_partitioning:
             raise SourceError(
                 "JSON Lines sources do not support `hive_partitioning:`",
                 hint="remove `hive_partitioning:`, or use Parquet or CSV",
             )
-        for file in files:
+        for file in read.files:
             _check_encoding(file, f"convert it: iconv -f UTF-16 -t UTF-8 {Path(file).name}")
             if "://" not in file and first_character(file) == b"[":
                 raise SourceError(
                     "a JSON array, not JSON Lines",
-                    where=f"{where}: {Path(file).name}",
+                    where=f"{read.where}: {Path(file).name}",
                     hint="write one object per line, for example with `jq -c '.[]'`, or read it "
                     f"in a `type: sql` source: FROM read_json('{Path(file).name}')",
                 )
@@ -360,12 +341,12 @@ class JsonlFormat(TextFormat[JsonlSourcePlan]):
         names = ["json", *((PROBLEM_COLUMN, LINE_COLUMN) if self.has_problems else ())]
         columns_by_name = ", ".join(f"{quote_text(name)}: 'VARCHAR'" for name in names)
         arguments = [
-            quote_files(files),
+            quote_files(read.files),
             f"auto_detect = false, header = false, columns = {{{columns_by_name}}}",
             f"delim = '{JSON_DELIMITER}', quote = '', escape = '', nullstr = ''",
             "strict_mode = false",
             _BUFFERS,
-            *self._shared_arguments(with_file_name=with_file_name),
+            *self._shared_arguments(read),
         ]
         lines = f"read_csv({', '.join(arguments)})"
         if self.has_problems:
