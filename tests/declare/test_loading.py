@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 
 import pytest
 
 from featurekit.errors import RepoNotFoundError
+from featurekit.file_globs import matching_paths
 from featurekit.loader import find_repo, load_repo
+from featurekit.loader.files import matching_files
 from tests.declare.conftest import REPO, Load, Problems
 
 NUMBERS = """
@@ -124,6 +127,44 @@ def test_files_come_from_names_folders_and_globs_each_once(tmp_path: Path) -> No
     patterns = "[one.yaml, d, '*.yaml', './one.yaml', 'd/**/*.yml']"
     (tmp_path / "featurerepo.yaml").write_text(f"project: p\ndefinitions: {patterns}\n")
     assert [e.name for e in load_repo(tmp_path, {}).entities] == ["one", "three", "two"]
+
+
+def test_folders_that_link_to_each_other_are_entered_once(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / "d" / name).mkdir(parents=True)
+        (tmp_path / "d" / name / f"{name}.yaml").write_text("")
+        for other in "abc":
+            (tmp_path / "d" / name / f"to_{other}").symlink_to(tmp_path / "d" / other)
+            (tmp_path / "d" / name / f"up_{other}").symlink_to(tmp_path)
+    (tmp_path / "d" / "broken").symlink_to("nowhere")
+    for pattern in ("**/*.yaml", "d/**", "**", "./**/d/**/*.yaml", f"{tmp_path}/d/**/*.yaml"):
+        names = {Path(name).name for name in matching_paths(tmp_path, pattern)}
+        assert {"a.yaml", "b.yaml", "c.yaml"} <= names
+        files = {path.resolve().name for path in matching_files(tmp_path, pattern)}
+        assert files == {"a.yaml", "b.yaml", "c.yaml"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "**",
+        "**/*",
+        "a/**",
+        "a/**/*.yaml",
+        "**/b/*",
+        "*/**/c*",
+        "**/**/x.yaml",
+        "a/**/b/**",
+    ],
+)
+def test_without_links_globs_match_as_those_of_python(tmp_path: Path, pattern: str) -> None:
+    for name in ("a/x.yaml", "a/b/x.yaml", "a/b/c/y.txt", "a/.h/x.yaml", ".h/x.yaml", "b/c.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    for text in (pattern, f"{tmp_path}/{pattern}"):
+        expected = glob.glob(text, root_dir=tmp_path, recursive=True)  # noqa: PTH207
+        names = [name.rstrip("/") for name in matching_paths(tmp_path, text)]
+        assert sorted(names) == sorted({name.rstrip("/") for name in expected})
 
 
 def test_the_whole_folder_may_be_named(tmp_path: Path) -> None:

@@ -376,3 +376,16 @@ def test_aliases_that_expand_too_far_are_refused(problems: Problems) -> None:
     for this, last in zip("bcdefgh", "abcdefg", strict=True):
         lines.append(f"{this}: &{this} [{','.join([f'*{last}'] * 10)}]")
     assert problems("\n".join(lines))[0].endswith("more than 200000 values after alias expansion")
+
+
+@pytest.mark.parametrize("value", ["[*a{}]", "{{k: *a{}}}", "[[], *a{}]", "{{*a{}: 1}}"])
+def test_aliases_that_nest_too_deep_are_refused(problems: Problems, value: str) -> None:
+    lines = ["a0: &a0 []", *(f"a{i}: &a{i} {value.format(i - 1)}" for i in range(1, 3000))]
+    assert problems("\n".join(lines))[0].endswith("nested deeper than 50 levels")
+
+
+def test_files_that_are_too_large_are_refused_while_they_are_read(problems: Problems) -> None:
+    [found] = problems("- {a: b}\n" * 100_000)
+    assert found.startswith("f.yaml:66667:")
+    assert found.endswith("more than 200000 values after alias expansion")
+    assert problems("#" * 10_000_001) == ["f.yaml: cannot read the file: larger than 10 MB"]

@@ -71,7 +71,11 @@ class _DocumentError(Exception):
 
 @dataclass(slots=True)
 class _Node:
+    """A value of the document. `height` and `size` count aliases as the values that they name."""
+
     position: _Position
+    height: int = 0
+    size: int = 1
     text: str = ""
     items: list[_Node] | None = None
     pairs: list[tuple[_Node, _Node]] | None = None
@@ -125,6 +129,7 @@ class _Composer:
     def __init__(self, text: str) -> None:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_Loader)
         self._anchors: dict[str, _Node] = {}
+        self._count = 0
 
     def compose(self) -> _Node | None:
         root: _Node | None = None
@@ -141,8 +146,6 @@ class _Composer:
 
     def _node(self, event: yaml.Event, depth: int) -> _Node:
         position = _event_position(event)
-        if depth > _MAX_DEPTH:
-            raise _DocumentError(position, f"nested deeper than {_MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _DocumentError(
@@ -150,11 +153,23 @@ class _Composer:
                     f"undefined alias '{event.anchor}'",
                     "quote text that starts with *",
                 )
-            return self._anchors[event.anchor]
+            node = self._anchors[event.anchor]
+            self._check_limits(position, depth + node.height, node.size)
+            return node
+        self._check_limits(position, depth, 1)
+        before = self._count
         node = self._new_node(event, depth)
+        node.size += self._count - before
         if anchor := getattr(event, "anchor", None):
             self._anchors[anchor] = node
         return node
+
+    def _check_limits(self, position: _Position, depth: int, size: int) -> None:
+        self._count += size
+        if depth > _MAX_DEPTH:
+            raise _DocumentError(position, f"nested deeper than {_MAX_DEPTH} levels")
+        if self._count > _MAX_VALUES:
+            raise _DocumentError(position, f"more than {_MAX_VALUES} values after alias expansion")
 
     def _new_node(self, event: yaml.Event, depth: int) -> _Node:
         position = _event_position(event)
@@ -172,6 +187,8 @@ class _Composer:
                 (self._node(e, depth + 1), self._node(next(self._events), depth + 1))
                 for e in self._until(yaml.MappingEndEvent)
             ]
+        children = [*(node.items or ()), *(part for pair in node.pairs or () for part in pair)]
+        node.height = 1 + max((child.height for child in children), default=0)
         return node
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
@@ -195,14 +212,8 @@ class _Builder:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._count = 0
 
     def build(self, node: _Node, path: Path) -> object:
-        self._count += 1
-        if self._count > _MAX_VALUES:
-            raise _DocumentError(
-                node.position, f"more than {_MAX_VALUES} values after alias expansion"
-            )
         self._document.values[path] = node.position
         if node.items is not None:
             return [self.build(item, (*path, i)) for i, item in enumerate(node.items)]

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 from featurekit.errors import RepoNotFoundError, name_hint
+from featurekit.file_globs import matching_paths
 from featurekit.loader.document import Document, read_document
 from featurekit.loader.problems import LocatedProblem, SourceLocation
 
 REPO_FILE = "featurerepo.yaml"
 _SUFFIXES = (".yaml", ".yml")
+_MAX_BYTES = 10_000_000
 
 
 def find_repo(path: str | Path = ".") -> Path:
@@ -55,6 +57,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # a pipe or a device may never end
             raise UnreadableFileError("Is a directory" if path.is_dir() else "Not a regular file")
+        if path.exists() and path.stat().st_size > _MAX_BYTES:
+            raise UnreadableFileError(f"larger than {_MAX_BYTES // 1_000_000} MB")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableFileError(error.strerror or str(error)) from error
@@ -69,7 +73,7 @@ def _relative_name(root: Path, path: Path) -> str:
 def matching_files(root: Path, pattern: str) -> list[Path]:
     """Return the definition files that a file name, folder or glob matches, sorted."""
     # Path.glob refuses absolute patterns, and Path raises for names that are too long
-    names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
+    names = matching_paths(root, pattern)
     if os.path.exists(root / pattern):  # noqa: PTH110
         names = [pattern]
     return sorted({file for name in names for file in _definition_files(root / name)})

@@ -15,6 +15,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
+from featurekit.file_globs import matching_paths
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.formats import (
@@ -230,7 +231,7 @@ class FileSource(SessionSource):
             exists = False
         except OSError as error:
             raise SourceError(f"cannot open {path}: {error.strerror}", where=where) from error
-        found = glob.glob(path, root_dir=self.root, recursive=True)  # noqa: PTH207 - absolute patterns
+        found = matching_paths(self.root, path)
         matches = [str(full)] if exists else sorted(str(self.root / name) for name in found)
         files = [file for match in matches for file in self._files_in(Path(match))]
         if files:
