@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -8,7 +9,13 @@ import pytest
 from hypothesis import given
 
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.lower.chunks import ROWS_PER_TRANSACTION, EncodedChunk, build_chunk
+from featurekit.lower.chunks import (
+    ROWS_PER_TRANSACTION,
+    EncodedChunk,
+    build_chunk,
+    build_guarded_chunk,
+)
+from featurekit.lower.scripts import MISSING, MISSING_NEWEST, NEWEST, Script
 from featurekit.lower.write_group import Dialect, batch_write_group, row_errors
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.types import DType
@@ -77,6 +84,25 @@ def test_without_transactions_a_chunk_has_one_command_for_each_row(
         assert [bytes(chunk.data[a:b]) for a, b in pairwise(starts)] == [g.data for g in groups]
         assert (chunk.replies, chunk.reply_lines) == (len(rows), len(rows))
         assert {(g.commands, g.reply_lines) for g in groups} == {(1, 1)}
+
+
+@pytest.mark.parametrize("guard", [NEWEST, MISSING, MISSING_NEWEST])
+@given(loads())
+def test_with_a_guard_a_chunk_has_one_call_for_each_row(
+    guard: Script, load: tuple[ViewPlan, list[Row]]
+) -> None:
+    view, rows = load
+    if guard is not MISSING:
+        view = replace(view, ordering="event_time")
+        rows = [(key, {"@v": b"%d" % (7**i), **row}) for i, (key, row) in enumerate(rows)]
+    keys = pa.array([key for key, _ in rows], pa.binary())
+    values = [pa.array([row[name] for _, row in rows], pa.binary()) for name in view.hash_fields]
+    for hsetex in (True, False):
+        dialect = Dialect(hsetex=hsetex)
+        chunk = build_guarded_chunk(view, keys, values, dialect, guard)
+        group_of = batch_write_group(view, dialect, guard)
+        assert bytes(chunk.data) == b"".join(group_of(key, row).data for key, row in rows)
+        assert (chunk.replies, chunk.reply_lines) == (len(rows), len(rows))
 
 
 def test_an_error_names_its_row_in_a_chunk_of_single_commands() -> None:

@@ -21,6 +21,7 @@ from featurekit.errors import (
     SourceError,
     StoreError,
 )
+from featurekit.repo.diagnostics.view_status import view_statuses
 from featurekit.repo.history import LoadRecord
 from featurekit.runtime.load import MaterializeReport
 from featurekit.runtime.metrics import LoadMetrics
@@ -152,6 +153,22 @@ def test_the_event_time_lives_as_long_as_the_values(store: FeatureStore, server:
     with server.client() as client:
         own_ttl = client.hpttl(KEY, "@profile")
         assert (client.pttl(KEY) == -1) == (own_ttl != [-1])
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way[1] == "field"], indirect=True)
+def test_the_event_time_outlives_fields_of_different_ttls(
+    way: tuple[str, str], tmp_path: Path, server: Server
+) -> None:
+    fields = "age: {type: int64, ttl: 1h}, country: {type: string, ttl: 5h}"
+    definitions = DEFINITIONS.replace("age: int64, country: string", fields)
+    with open_store(tmp_path, server.url, way[1], definitions) as store:
+        load(store, ("u1", 1, NEW))
+        load(store, ("u1", 2, NEW), ("u1", 3, OLD))
+    hour = 3_600_000
+    with server.client() as client:
+        ttls = client.hpttl(KEY, "age", "country", "@profile")
+    assert [round(ttl / hour) for ttl in ttls] == [1, 5, 5]
+    assert ttls[1] <= ttls[2]
 
 
 def test_an_older_row_leaves_everything_as_it_is_also_the_ttl(
@@ -443,6 +460,10 @@ def test_a_load_that_kept_all_rows_does_not_count_as_the_last_good_one(
     [first] = shop.load_history()
     load(shop, ("u1", 1, OLD))
     assert shop.load_history()[0].good_ms == first.good_ms
+    loads = {"profile": shop.load_history()[0]}
+    status = view_statuses(shop.compiled, loads, None, first.good_ms + TTL_MS * 3 // 4)[1]
+    assert status.state == "late"
+    assert "the last load left out all 1 rows" in status.reason
 
 
 def test_an_order_by_time_needs_a_timestamp_field(tmp_path: Path, valkey: Server) -> None:

@@ -29,10 +29,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.lower.scripts import NEWEST, ROW, Script
+from featurekit.lower.scripts import ROW, Script
 from featurekit.lower.write_group import (
     Dialect,
     command_errors,
+    deleted_fields,
     expiry_argument,
     row_errors,
     ttl_groups,
@@ -94,14 +95,13 @@ def build_guarded_chunk(
     """Return the commands that write those of `n` rows that the guard lets pass.
 
     Each row is a call of that script, which must be loaded; it replies 0 if the row is left out. The
-    other arguments are those of `build_chunk`. The guards of loads that write missing entities only
-    look at all fields of a call, so they leave retired fields to the next load.
+    other arguments are those of `build_chunk`.
     """
     columns = dict(zip(view.hash_fields, values, strict=True))
     framed_keys = _join_pieces([_framed_lengths(b"", pc.binary_length(keys)), keys])
     groups = {ttl: [(n, columns[n]) for n in names] for ttl, names in ttl_groups(view).items()}
     constant = _script_constant(view, dialect)
-    deletes = _deletes(columns, view.retired if guard is NEWEST else ())
+    deletes = _deletes(columns, deleted_fields(view, guard))
     rows = _join_pieces(_script_calls(guard, framed_keys, constant, groups, deletes))
     n = len(keys)
     return EncodedChunk(_data(rows), n, n, command_errors, partial(_row_ends, rows))

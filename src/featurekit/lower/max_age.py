@@ -39,7 +39,7 @@ def stale_marker(plan: ReadPlan, groups: Sequence[GroupReader]) -> MarkStale | N
     age_limits = _age_limits(plan, groups)
 
     def mark_stale(cells: list[Cell], replies: Sequence[Sequence[Reply]], now_ms: int) -> bool:
-        marked = _mark_old(cells, replies, now_ms, age_limits)
+        marked = bool(age_limits) and _mark_old(cells, replies, now_ms, age_limits)
         for group, reply, position, least_ms, indices in limits:
             ttl_ms = replies[group][reply]
             if isinstance(ttl_ms, list):

@@ -172,7 +172,15 @@ def _batch_states(
         yield "failed", f"the last load failed: {error}"
     age_ms = now_ms - load.good_ms
     if age_ms > view.refresh_ms:
-        yield "late", f"loaded {_ago(age_ms)}, expected every {format_duration(view.refresh_ms)}"
+        text = f"loaded {_ago(age_ms)}, expected every {format_duration(view.refresh_ms)}"
+        yield "late", text + _kept_text(load)
+
+
+def _kept_text(load: LoadRecord) -> str:
+    """Return that a load since the last successful one had nothing to write; empty if it had."""
+    if load.error or load.rows_written or not load.rows_kept:
+        return ""
+    return f"; the last load left out all {load.rows_kept} rows, whose entities have newer or other values"
 
 
 def _freshness(view: ViewPlan, observation: Observation, now_ms: int) -> StreamFreshness:
