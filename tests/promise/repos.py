@@ -128,6 +128,11 @@ def immortal(client: redis.Redis) -> list[bytes]:
     return list(client.eval(_IMMORTAL, 0))
 
 
+def near(ttl_ms: int, expected_ms: int) -> bool:
+    """Return whether a TTL in minutes or hours was set during this test."""
+    return 0 <= expected_ms - ttl_ms < 30_000
+
+
 @contextmanager
 def commands(server: Server) -> Iterator[list[list[str]]]:
     """Collect the commands that the server receives while the block runs, with `MONITOR`."""

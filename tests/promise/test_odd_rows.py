@@ -39,7 +39,7 @@ def load(
 
 @pytest.mark.parametrize(
     "line",
-    ["[1]", "null", '{"user_id": "a", "more": ' + "[" * 5000 + "]" * 5000 + "}"],
+    ["[1]", "null", '{"user_id": "a", "more": ' + "[" * 100_000 + "]" * 100_000 + "}"],
     ids=["list", "null", "deep"],
 )
 def test_a_line_without_a_join_key_is_named_by_its_number(

@@ -18,7 +18,7 @@ from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.stores.redis import RedisStore
 from featurekit.types import DType
 from featurekit.wire import ErrorReply, Reply
-from tests.promise.repos import immortal
+from tests.promise.repos import immortal, near
 from tests.servers import Server
 from tests.stores.conftest import opened
 
@@ -43,10 +43,6 @@ def write(store: RedisStore, groups: Groups, *deletes: bytes, key_ttl_ms: int = 
 
 def remaining_ms(client: redis.Redis, *names: str) -> list[int]:
     return list(client.hpttl(KEY, *names))
-
-
-def near(ttl_ms: int, expected_ms: int) -> bool:
-    return 0 <= expected_ms - ttl_ms < 5000
 
 
 def test_a_row_sets_deletes_and_renews_the_key(writing: RedisStore, client: redis.Redis) -> None:

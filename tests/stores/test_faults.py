@@ -68,30 +68,28 @@ def test_a_stale_connection_is_replaced(store: RedisStore, proxy: FaultProxy) ->
 def test_late_replies_are_never_returned_to_another_call(
     store: RedisStore, proxy: FaultProxy
 ) -> None:
-    proxy.to_client.delay = 0.3
-    with pytest.raises(StoreUnavailableError, match="within 250 ms while waiting for replies"):
+    proxy.to_client.delay = 2
+    with pytest.raises(StoreUnavailableError, match="no answer"):
         store.run(KEYS[:1], GETS[:1])
     proxy.heal()
     assert store.run(KEYS[1:4], GETS[1:4]) == VALUES[1:4]
 
 
-def test_a_silent_server_fails_a_call_within_a_second(
-    store: RedisStore, proxy: FaultProxy
-) -> None:
+def test_a_silent_server_fails_a_call_in_time(store: RedisStore, proxy: FaultProxy) -> None:
     proxy.to_server.drop = True
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError):
         store.run(KEYS, GETS)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
-def test_a_server_that_is_silent_at_first_fails_a_call_within_a_second(proxy: FaultProxy) -> None:
+def test_a_server_that_is_silent_at_first_fails_a_call_in_time(proxy: FaultProxy) -> None:
     proxy.to_server.drop = True
     store = opened(proxy.url.replace("//", "//user:pw@"))
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="while connecting") as caught:
         store.run(KEYS, GETS)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert "pw" not in str(caught.value)
 
 
@@ -199,14 +197,14 @@ async def test_an_asyncio_call_is_sent_again_when_it_is_cut(proxy: FaultProxy) -
     await store.close()
 
 
-async def test_a_silent_server_fails_an_asyncio_call_within_a_second(proxy: FaultProxy) -> None:
+async def test_a_silent_server_fails_an_asyncio_call_in_time(proxy: FaultProxy) -> None:
     store = open_async_store(proxy.url, Path())
     await store.run(KEYS, GETS)
     proxy.to_server.drop = True
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="no answer"):
         await store.run(KEYS, GETS)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     proxy.heal()
     assert await store.run(KEYS, GETS) == VALUES
     await store.close()

@@ -15,6 +15,7 @@ import redis
 from featurekit import FeatureStore, StreamOptions, StreamWriter
 from featurekit.errors import ValueRefusedError
 from featurekit.runtime.worker import StreamReport, WorkerOptions
+from tests.promise.repos import near
 from tests.servers import Server
 from tests.streams.repositories import repository, stored, ttl_ms
 
@@ -50,10 +51,6 @@ def writer(store: FeatureStore) -> StreamWriter:
 def client(server: Server) -> Iterator[redis.Redis]:
     with server.client() as client:
         yield client
-
-
-def near(left_ms: int, expected_ms: int) -> bool:
-    return 0 <= expected_ms - left_ms < 5000
 
 
 def drain(store: FeatureStore) -> StreamReport:

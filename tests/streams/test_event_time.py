@@ -13,6 +13,7 @@ import pytest
 
 from featurekit import FeatureStore, StreamWriter
 from featurekit.errors import BadEventError, ValueRefusedError
+from tests.promise.repos import near
 from tests.servers import Server
 from tests.streams.repositories import stored, ttl_ms
 
@@ -28,10 +29,6 @@ def now_ms() -> int:
 @pytest.fixture
 def writer(store: FeatureStore) -> StreamWriter:
     return store.stream_writer("session")
-
-
-def near(left_ms: int, expected_ms: int) -> bool:
-    return 0 <= expected_ms - left_ms < 5000
 
 
 def test_an_older_event_is_dropped_and_an_equal_one_wins(

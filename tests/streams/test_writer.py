@@ -21,15 +21,12 @@ from featurekit.errors import (
     UnknownNameError,
     ValueRefusedError,
 )
+from tests.promise.repos import near
 from tests.servers import Server
 from tests.streams.repositories import stored, ttl_ms
 
 KEY = "fs:user:u1"
 MINUTE = 60_000
-
-
-def near(left_ms: int, expected_ms: int) -> bool:
-    return 0 <= expected_ms - left_ms < 5000
 
 
 def test_an_event_writes_its_fields_with_one_ttl(store: FeatureStore, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import redis
@@ -146,10 +147,7 @@ def _unavailable_hint(url: StoreUrl, text: str, error: Exception, deadline: Dead
     if isinstance(error, NotReadyError):
         return NOT_READY_HINTS[str(error).partition(" ")[0]]
     if "certificate" in text:
-        return (
-            "the server's certificate is not trusted: set ssl_ca_certs=FILE in the URL or "
-            "tls: {ca_certs: FILE}; set certfile and keyfile if it requires a client certificate"
-        )
+        return _certificate_hint(text)
     if isinstance(error, DemotedError):
         return "use the address of the primary, or redis+sentinel:// to find it"
     if _timed_out(error) and deadline.bounds_call:
@@ -158,6 +156,19 @@ def _unavailable_hint(url: StoreUrl, text: str, error: Exception, deadline: Dead
         "is the server running? If it is, request less at once or raise the store's timeout"
         if _timed_out(error)
         else "is the server running, and is this its address?"
+    )
+
+
+def _certificate_hint(text: str) -> str:
+    reason = re.search(r"certificate verify failed: (.+?)\.? \(_ssl", text)
+    if reason and not re.search(r"issuer|self.signed", reason[1]):
+        hint = f"the server's certificate was refused: {reason[1]}"
+        if "key usage" in reason[1] or "key identifier" in reason[1]:  # VERIFY_X509_STRICT
+            hint += "; Python 3.13 and newer require it: create the certificate again with it"
+        return hint
+    return (
+        "the server's certificate is not trusted: set ssl_ca_certs=FILE in the URL or "
+        "tls: {ca_certs: FILE}; set certfile and keyfile if it requires a client certificate"
     )
 
 
