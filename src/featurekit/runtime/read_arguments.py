@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from featurekit.errors import RequestError, name_hint
+from featurekit.errors import MissingExtraError, RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
-from featurekit.runtime.frames import DataFrame, column_values, frame_columns
+
+
+class DataFrame(Protocol):
+    """A data frame of pandas, polars or Arrow, or another object with an Arrow stream."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Export the rows."""
+
 
 Timeout = float | timedelta | None
 """Time limit of a whole call: seconds or a timedelta. `None` uses the store's own limits."""
@@ -57,8 +64,8 @@ def entity_columns_function(plan: ReadPlan) -> EntityColumnsFunction:
         if not isinstance(entity_rows, list):
             if isinstance(entity_rows, Mapping):
                 _check_columns(plan, entity_rows)
-                return {name: column_values(entity_rows[name]) for name in names}
-            if (columns := frame_columns(entity_rows)) is not None:
+                return {name: _column_values(entity_rows[name]) for name in names}
+            if (columns := _frame_columns(entity_rows)) is not None:
                 check_join_keys(plan, columns)
                 return {name: columns[name] for name in names}
             _check_sequence(entity_rows)
@@ -84,13 +91,13 @@ def entity_list(plan: ReadPlan, entities: Any) -> Iterable[object]:
     """
     if isinstance(entities, str | bytes | Mapping):
         raise RequestError(f"expected a list of entities, not {entities!r}")
-    if (columns := frame_columns(entities)) is None:
+    if (columns := _frame_columns(entities)) is None:
         if hasattr(type(entities), "columns"):  # such as dask's, which iterates over its names
             kind = type(entities).__name__
             raise RequestError(
                 f"cannot read entities from a {kind}", hint="convert it to pandas or Arrow"
             )
-        return entities if isinstance(entities, Iterator) else column_values(entities)
+        return entities if isinstance(entities, Iterator) else _column_values(entities)
     check_join_keys(plan, columns)
     names = plan.join_keys
     rows = zip(*(columns[name] for name in names), strict=True)
@@ -140,3 +147,41 @@ def _check_row(plan: ReadPlan, row: Any, where: str) -> None:
     if not isinstance(row, Mapping):
         raise RequestError(f"expected a dict of join keys, not {row!r}", where=where)
     check_join_keys(plan, row, where=where)
+
+
+def _frame_columns(data: Any) -> dict[str, list[object]] | None:
+    """Return the columns of a data frame as Python values; `None` if it is not a data frame.
+
+    Raises:
+        RequestError: Two columns have the same name.
+        MissingExtraError: Only pyarrow can read it, and is not installed.
+    """
+    library = type(data).__module__.partition(".")[0]
+    if library not in {"pandas", "polars"} and not hasattr(type(data), "__arrow_c_stream__"):
+        return None
+    if library == "pandas":
+        names = [str(name) for name in getattr(data, "columns", ())]
+        return _unique(names, [data.iloc[:, i].tolist() for i in range(len(names))])
+    if library == "polars":
+        names = list(getattr(data, "columns", ()))
+        return _unique(names, [data[name].to_list() for name in names])
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise MissingExtraError.of("batch", "entity rows from Arrow data") from error
+    if isinstance(data, pa.ChunkedArray):
+        return None
+    table = pa.RecordBatchReader.from_stream(data).read_all()
+    return _unique(table.schema.names, [column.to_pylist() for column in table.columns])
+
+
+def _column_values(column: Any) -> list[object]:
+    """Return a list, array or series as a list of Python values."""
+    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+
+
+def _unique(names: list[str], columns: list[list[object]]) -> dict[str, list[object]] | None:
+    """Return the columns by name; `None` for a series, which has none."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise RequestError(f"two columns are named '{twice[0]}'", where="entity_rows")
+    return dict(zip(names, columns, strict=True)) or None

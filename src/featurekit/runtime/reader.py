@@ -17,9 +17,9 @@ from featurekit.lower.records import Record
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.frames import DataFrame
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.read_arguments import (
+    DataFrame,
     EntityRows,
     Timeout,
     check_join_keys,

@@ -111,7 +111,7 @@ class Rejects:
         for name in names:
             column = source_name(self._view, name)
             member = column if is_source else name
-            text = _time_text if name == EVENT_TIMESTAMP else _text
+            text = _row_time_text if name == EVENT_TIMESTAMP else _text
             texts = [None if o is None else text(o.get(member)) for o in objects]
             columns[column] = pa.array(texts, pa.string())
         return columns, [
@@ -227,7 +227,7 @@ class _Number(float):
     text: str
 
 
-def _time_text(value: object) -> str | None:
+def _row_time_text(value: object) -> str | None:
     """Return the time of a row as CSV has it, also if it is given in milliseconds."""
     if type(value) is int:
         with suppress(OverflowError):

@@ -169,7 +169,7 @@ def _read_document(
     for view, times_ms in zip(cached.event_time_views, times, strict=True):
         for column, result in zip(cached.columns, results[-len(cached.columns) :], strict=True):
             if column.view == view:
-                result["event_timestamps"] = [_time_text(ms) for ms in times_ms]
+                result["event_timestamps"] = [_event_time_text(ms) for ms in times_ms]
     metadata: dict[str, Any] = {"feature_names": [*response.entities, *cached.names]}
     if asked.with_views:
         views = dict.fromkeys(column.view for column in cached.columns)
@@ -238,7 +238,7 @@ def _found_by_group(
     }
 
 
-def _time_text(ms: int | None) -> str:
+def _event_time_text(ms: int | None) -> str:
     """Return an event time as Feast writes it: RFC 3339, with milliseconds if there are any."""
     if ms is None:
         return EPOCH_TEXT
