@@ -171,10 +171,10 @@ def test_decoding_does_not_count_against_the_timeout(
     valkeys: Cluster, keys: list[bytes], side: str
 ) -> None:
     def slowly(reply: Any) -> int:
-        time.sleep(0.001)
+        time.sleep(0.002)
         return len(reply[0])
 
-    url = f"{valkeys.url}?timeout=100ms&retries=0"
+    url = f"{valkeys.url}?timeout=250ms&retries=0"
     store = Loop(url) if side == "asyncio" else opened(url)
     writer = opened(valkeys.url)
     writer.run(keys, [command(b"HSET", key, b"n", b"x" * 4000) for key in keys])

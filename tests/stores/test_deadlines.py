@@ -98,7 +98,7 @@ LARGE_KEYS, LARGE_GETS = [b"k"] * LARGE, GETS * LARGE
 
 
 def decode_slowly(reply: Any) -> int:
-    time.sleep(0.001)
+    time.sleep(0.002)
     return len(reply)
 
 
@@ -114,27 +114,27 @@ def large(valkey: Server) -> Server:
 def test_decoding_does_not_count_against_the_timeout(
     large: Server, proxy: FaultProxy, scheme: str
 ) -> None:
-    store = opened(f"{large.url if scheme == 'unix' else proxy.url}?timeout=100ms&retries=0")
+    store = opened(f"{large.url if scheme == 'unix' else proxy.url}?timeout=250ms&retries=0")
     assert store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) == [2000] * LARGE
     store.close()
 
 
 async def test_decoding_does_not_count_against_the_timeout_of_asyncio_reads(large: Server) -> None:
-    store = open_async_store(f"{large.url}?timeout=100ms&retries=0", Path())
+    store = open_async_store(f"{large.url}?timeout=250ms&retries=0", Path())
     assert await store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) == [2000] * LARGE
-    reads = [store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) for _ in range(4)]
-    assert await asyncio.gather(*reads) == [[2000] * LARGE] * 4
+    reads = [store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) for _ in range(3)]
+    assert await asyncio.gather(*reads) == [[2000] * LARGE] * 3
     await store.close()
 
 
 def test_threads_that_decode_at_the_same_time_do_not_time_out(large: Server) -> None:
     def decode(reply: Any) -> int:
-        end = time.monotonic() + 0.001
+        end = time.monotonic() + 0.002
         while time.monotonic() < end:
             pass
         return len(reply)
 
-    store = opened(f"{large.url}?timeout=100ms&retries=0")
+    store = opened(f"{large.url}?timeout=250ms&retries=0")
     with ThreadPoolExecutor(3) as threads:
         reads = [threads.submit(store.read, LARGE_KEYS, LARGE_GETS, decode) for _ in range(3)]
         assert [read.result() for read in reads] == [[2000] * LARGE] * 3
@@ -170,7 +170,7 @@ def test_a_server_that_stops_while_its_replies_are_decoded_is_noticed(
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within 100 ms"):
         store.read(LARGE_KEYS * 10, LARGE_GETS * 10, stop)
-    assert time.monotonic() - began < LATE_S + LARGE * 10 * 0.001
+    assert time.monotonic() - began < LATE_S + LARGE * 10 * 0.002
     store.close()
 
 

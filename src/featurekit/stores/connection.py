@@ -250,6 +250,15 @@ def _receive_nothing() -> int:
     return -1
 
 
+class DecodingTime:
+    """How long the replies to one call took to decode, on all its connections to several servers."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
 class AsyncConnection(asyncio.BufferedProtocol):
     """One connection, with at most one exchange at a time.
 
@@ -274,6 +283,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[list[Any]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._end = self._deadline_s = inf
+        self._decoding = DecodingTime()
         self._seen = 0
         self.used_at = monotonic()
 
@@ -286,15 +296,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
         deadline_s: float = inf,
     ) -> Coroutine[Any, Any, list[Any]]:
         """Send `data` and return its `count` replies; see `Connection.exchange`."""
+        self._decoding = DecodingTime()
         return self.end(self.begin(data, count, timeout_s, on_reply, deadline_s))
 
     def begin(
-        self,
-        data: bytes,
-        count: int,
-        timeout_s: float,
-        on_reply: OnReply = None,
-        deadline_s: float = inf,
+        self, data: bytes, count: int, timeout_s: float, on_reply: OnReply, deadline_s: float
     ) -> asyncio.Future[list[Any]]:
         """Send `data`; return the future of its `count` converted replies, for `end`."""
         loop = asyncio.get_running_loop()
@@ -346,9 +352,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
         except (OSError, StoreError) as error:  # from the parser, or from `_on_reply`
             self._fail(error)
             return
+        self._decoding.seconds += monotonic() - arrived
         if len(self._replies) < self._count:
-            self._end += monotonic() - arrived
-        elif len(self._replies) > self._count or self._reader.has_data():
+            return
+        if len(self._replies) > self._count or self._reader.has_data():
             self._fail(GarbledReplyError("more replies than requests"))
         else:
             waiter.set_result(self._replies)
@@ -359,7 +366,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def _time_out(self) -> None:
         """End the exchange, unless it was this process that took the time."""
-        remaining_s = min(self._end, self._deadline_s) - monotonic()
+        remaining_s = min(self._end + self._decoding.seconds, self._deadline_s) - monotonic()
         may_lag = len(self._replies) > self._seen and self._deadline_s == inf
         self._seen = len(self._replies)
         if remaining_s > 0 or (may_lag and is_readable(self.sock)):

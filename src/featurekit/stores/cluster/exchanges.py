@@ -23,6 +23,7 @@ from featurekit.stores.cluster.node_pool import NodePool
 from featurekit.stores.cluster.node_pool_async import AsyncNodePool
 from featurekit.stores.cluster.retry import Failure, FanOutResult
 from featurekit.stores.cluster.routed_requests import NodeBatch, RoutedRequests
+from featurekit.stores.connection import DecodingTime
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import unavailable_error
 from featurekit.stores.url import Address, StoreUrl
@@ -186,6 +187,7 @@ class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
     """Exchanges of one task, which awaits one after another."""
 
     _exchanges: list[_LoopExchange] = field(default_factory=list, init=False)
+    _decoding: DecodingTime = field(default_factory=DecodingTime, init=False)
 
     @abstractmethod
     async def send_and_wait(self, batch: NodeBatch) -> Outcome:
@@ -199,6 +201,7 @@ class LoopExchanges(_Exchanges[AsyncNodePool], ABC):
             return False
         on_reply = self.requests.on_reply(batch)
         deadline_s = self.deadline.deadline_s
+        connection.share_decoding_time(self._decoding)
         waiter = connection.begin(
             batch.data, batch.reply_count, self.timeout_s, on_reply, deadline_s
         )

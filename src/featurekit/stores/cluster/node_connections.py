@@ -14,6 +14,7 @@ from featurekit.stores.connection import (
     INCOMPLETE,
     AsyncConnection,
     Connection,
+    DecodingTime,
     OnReply,
     reply_reader,
 )
@@ -117,3 +118,7 @@ class AsyncNodeConnection(AsyncConnection):
         super().__init__(plain._opened)  # noqa: SLF001 - it is the same connection
         self._reader = reply_reader(to_error_reply)
         self.permit: HeldPermit = NO_PERMIT
+
+    def share_decoding_time(self, decoding: DecodingTime) -> None:
+        """Let the next exchange that `begin` sends count its decoding together with others."""
+        self._decoding = decoding
