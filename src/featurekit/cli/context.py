@@ -11,6 +11,7 @@ import click
 from typing_extensions import override
 
 from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.printable import printable
 
 Command = Callable[..., int | None]
 """A command's function: takes the context and its options, returns the exit code, `None` for 0."""
@@ -129,5 +130,5 @@ def confirm(context: CliContext, action: str, *, yes: bool) -> None:
         return
     if context.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RequestError(f"cannot {action} without confirmation", hint="add --yes")
-    if not click.confirm(f"{action[:1].upper()}{action[1:]}?", err=True):
+    if not click.confirm(printable(f"{action[:1].upper()}{action[1:]}?"), err=True):
         raise RequestError("not confirmed; nothing was changed")

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
+from featurekit.printable import printable, printable_json
+
 Justify = Literal["left", "right"]
 PIPE_WIDTH = 100_000
 GAP = 2
@@ -36,12 +38,18 @@ Cell = str | Styled
 
 def print_json(document: object) -> None:
     """Print an indented JSON document."""
-    click.echo(json.dumps(_to_json(document), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(_to_json(document), indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(printable_json(text))
 
 
 def print_json_line(document: object) -> None:
     """Print a JSON document in one line, with one write."""
-    click.echo(json.dumps(_to_json(document)))
+    click.echo(printable_json(json.dumps(_to_json(document))))
+
+
+def print_text(text: str, *, err: bool = False) -> None:
+    """Print lines of text."""
+    click.echo(printable(text), err=err)
 
 
 def _to_json(value: object) -> object:
@@ -66,7 +74,7 @@ def print_line(*cells: Cell) -> None:
 
 def print_note(kind: str, text: str, style: str) -> None:
     """Print a message on standard error, its kind in colour."""
-    click.echo(click.style(f"{kind}:", fg=style, bold=True) + f" {text}", err=True)
+    click.echo(click.style(f"{kind}:", fg=style, bold=True) + f" {printable(text)}", err=True)
 
 
 def print_table(
@@ -116,11 +124,12 @@ def print_pairs(pairs: Sequence[tuple[str, Cell]]) -> None:
 def _rich_text(*cells: Cell) -> Any:
     from rich.text import Text
 
-    return Text.assemble(*((c, "") if isinstance(c, str) else (c.text, c.style) for c in cells))
+    styles = ("" if isinstance(cell, str) else cell.style for cell in cells)
+    return Text.assemble(*zip(map(_plain_text, cells), styles, strict=True))
 
 
 def _plain_text(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell.text
+    return printable(cell if isinstance(cell, str) else cell.text)
 
 
 def _console() -> Any:

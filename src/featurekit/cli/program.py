@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from featurekit.cli.context import CliContext, CommandGroup, repo_option
 from featurekit.errors import DefinitionError, FeatureKitError, MaterializeError, name_hint
+from featurekit.printable import printable
 
 INTERRUPTED = 130
 
@@ -183,9 +184,9 @@ def _print_failure(error: FeatureKitError) -> None:
         problems = error.errors
     prefix = click.style("error:", fg="red", bold=True)
     for line in problems or (error,):
-        click.echo(f"{prefix} {line}", err=True)
+        click.echo(f"{prefix} {printable(str(line))}", err=True)
     if problems:
-        click.echo(error.message, err=True)
+        click.echo(printable(error.message), err=True)
 
 
 @click.group(

@@ -36,6 +36,7 @@ from featurekit.errors import (
     ValueRefusedError,
 )
 from featurekit.ports import EventSource, StreamEvent
+from featurekit.printable import printable
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
 from featurekit.runtime.write_arguments import Event
 from featurekit.runtime.writer import StreamWriter, WriteReport
@@ -320,7 +321,7 @@ class Worker:
         if lost:
             report.lost += lost
             self.last_error = f"{lost} events were deleted from the source before they were done"
-            _log.warning("%s: %s", self.view, self.last_error)
+            _log.warning("%s: %s", self.view, printable(self.last_error))
 
     def _lag(self) -> int | None:
         if self._report.trouble:

@@ -26,6 +26,7 @@ from featurekit.server.app import create_app
 from featurekit.server.auth import TOKENS_VARIABLE, Tokens
 from featurekit.server.console import console_routes
 from featurekit.server.context import Limits, ServerContext
+from featurekit.server.log_formats import PrintableAccessFormatter, PrintableFormatter
 
 PORT = 6566
 """The default port of Feast's feature server."""
@@ -189,8 +190,10 @@ def _protocol_class() -> Any:
 
 
 def _log_config() -> dict[str, Any]:
-    """Return uvicorn's logging settings, with every log on standard error."""
+    """Return uvicorn's logging settings, with every log on standard error, fit for a terminal."""
     config = deepcopy(LOGGING_CONFIG)
+    config["formatters"]["default"]["()"] = PrintableFormatter
+    config["formatters"]["access"]["()"] = PrintableAccessFormatter
     config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     config["loggers"]["uvicorn"]["level"] = "WARNING"
     config["loggers"]["uvicorn.error"]["level"] = "WARNING"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import click
 
 from featurekit.cli.context import CliContext, cli_command
-from featurekit.cli.output import YELLOW, print_note
+from featurekit.cli.output import YELLOW, print_note, print_text
 from featurekit.demo.settings import EMBEDDED, FOLDER, LONGEST_TTL_S, PORT, PREFIX, Keys, Settings
 from featurekit.errors import FeatureKitError, MissingExtraError, RequestError
 from featurekit.repo.store_handle import LazyStoreHandle
@@ -140,7 +140,7 @@ def demo_command(context: CliContext, no_reset: bool, **options: Any) -> None:
         if context.json:
             run(settings, listener, _discard, context.print_json)
         else:
-            run(settings, listener, click.echo, _discard)
+            run(settings, listener, print_text, _discard)
 
 
 def _store_url(url: str | None, host: str | None, port: int | None) -> str:

@@ -24,6 +24,7 @@ from featurekit.cli.output import (
     print_line,
     print_note,
     print_table,
+    print_text,
 )
 from featurekit.errors import RequestError
 from featurekit.repo import FeatureStore
@@ -230,7 +231,7 @@ def _print_stream_report(context: CliContext, report: StreamReport) -> None:
     parts.append("lag unknown" if report.lag is None else f"lag {format_count(report.lag)}")
     if report.newest_age_ms is not None:
         parts.append(f"newest {format_ms(max(0, report.newest_age_ms))} old")
-    click.echo(", ".join(parts))
+    print_text(", ".join(parts))
     for reason in report.reasons:
         print_note("rejected", reason, RED)
     if report.trouble:
