@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from featurekit.runtime.load import MaterializeReport
 from featurekit.runtime.metrics import LoadMetrics
 from tests.cli.running import run, run_json
 from tests.conftest import KINDS, flushed
+from tests.fault_proxy import FaultProxy
 from tests.servers import Server
 from tests.stores.test_rights import documented_rights
 
@@ -237,6 +239,38 @@ def test_a_load_survives_a_server_that_lost_its_scripts(
         client.script_flush()
     report = load(store, *rows[:2000], ("u2999", 0, OLD))
     assert (report.rows_written, report.rows_kept) == (2000, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_a_load_whose_connection_is_cut_is_complete(
+    tmp_path: Path, valkey: Server, direction: str
+) -> None:
+    count, rng = 20_000, random.Random(direction)
+    columns: dict[str, Any] = {"user_id": [f"u{i}" for i in range(count)], "age": range(count)}
+    columns["country"] = ["NO"] * count
+    times = [OLD + timedelta(milliseconds=i) for i in range(count)]
+    table = pa.table({**columns, "at": times})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    newer = table.slice(0, 100).set_column(3, "at", pa.array([NEW] * 100))
+    with FaultProxy(valkey.socket) as proxy, open_store(tmp_path, proxy.url) as store:
+        for missing_only in (False, True):
+            with valkey.client() as client:
+                client.flushdb()
+            store.write_batch("profile", newer)
+            size = 200 * count if direction == "to_server" else 4 * count
+            getattr(proxy, direction).cut_after(rng.randrange(size // 10, size))
+            options: dict[str, Any] = {
+                "from_file": tmp_path / "rows.parquet",
+                "missing_only": missing_only,
+            }
+            [report] = store.materialize(["profile"], **options)
+            assert report.rows_written + report.rows_kept == count
+            assert report.rows_kept == 100 or missing_only  # what was sent twice is present
+            with valkey.client() as client:
+                assert client.dbsize() == count
+            assert stored(valkey, "fs:user:u99")[b"@profile"] == b"%d" % ms(NEW)
+            assert stored(valkey, "fs:user:u19999")[b"age"] == b"19999"
 
 
 def test_rows_of_a_program_have_a_time(store: FeatureStore, server: Server) -> None:
