@@ -38,10 +38,12 @@ check: $(VENV)/.dev ## Check format, lint, types, layers, words and generated pa
 	$(BIN)/python -m featurekit.codegen.unasync --check
 	$(BIN)/python -m featurekit.codegen.reference docs --check
 	$(BIN)/python -m featurekit.cli.pages docs --check
+	$(BIN)/python -m featurekit.cli.python_page docs --check
 
-docs: $(VENV)/.dev ## Regenerate docs/yaml.md and docs/cli.md.
+docs: $(VENV)/.dev ## Regenerate docs/yaml.md, docs/cli.md and docs/python.md.
 	$(BIN)/python -m featurekit.codegen.reference docs
 	$(BIN)/python -m featurekit.cli.pages docs
+	$(BIN)/python -m featurekit.cli.python_page docs
 
 screenshots: $(VENV)/.dev ## Update the pictures of docs/console.md with Chromium.
 	$(BIN)/python -m tests.console.screenshots docs/images

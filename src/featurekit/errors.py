@@ -258,5 +258,6 @@ class MissingExtraError(FeatureKitError, ImportError):
     def of(cls, extra: str, feature: str) -> Self:
         """Return the error for a `feature` that needs the `extra`."""
         return cls(
-            f"{feature} needs the extra '{extra}'", hint=f"pip install 'featurekit[{extra}]'"
+            f"{feature} needs the extra '{extra}'",
+            hint=f"in a checkout of featurekit: pip install '.[{extra}]'",
         )

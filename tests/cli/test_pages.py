@@ -8,23 +8,30 @@ from pathlib import Path
 import click
 import pytest
 
-from featurekit.cli import pages
+from featurekit.cli import pages, python_page
 from featurekit.cli.program import COMMANDS, load_command
 from featurekit.codegen import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("page", [pages, reference])
+@pytest.mark.parametrize("page", [pages, python_page, reference])
 def test_the_page_in_docs_is_fresh(page: object) -> None:
     assert page.main([str(DOCS), "--check"]) == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", [pages, reference])
+@pytest.mark.parametrize("page", [pages, python_page, reference])
 def test_a_stale_page_is_found_and_written_again(page: object, tmp_path: Path) -> None:
     assert page.main([str(tmp_path), "--check"]) == 1  # type: ignore[attr-defined]
     assert page.main([str(tmp_path)]) == 0  # type: ignore[attr-defined]
     assert page.main([str(tmp_path), "--check"]) == 0  # type: ignore[attr-defined]
+
+
+def test_the_page_of_the_python_api_has_loads_with_their_twins() -> None:
+    page = python_page.python_page()
+    assert "### `materialize`, `materialize_async`" in page
+    assert "- `on_bad_row`:" in page
+    assert "FeatureStore" in page
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,9 +2,9 @@
 
 - `console`: lines after `$ ` are commands, the lines below them are the expected output.
 - `sh`: a script, which must succeed.
-- `python`: a part of one session for the whole document, which may use `await`; a `text` block right
-  below it is the expected output.
-- `yaml`, `json`, `sql` and others whose first line is a comment with a path: a file to write.
+- blocks of any other language whose first line is a comment with a path: a file to write.
+- `python` without a path: a part of one session for the whole document, which may use `await`; a `text`
+  block right below it is the expected output.
 - `yaml` without a path: definitions or a `featurerepo.yaml`, which must be valid.
 
 A comment `<!-- not run: REASON -->` above a block says why it is only checked for its syntax. In
@@ -159,14 +159,14 @@ def _run_block(block: Block, after: Block, folder: Path, session: PythonSession)
     if block.language == "sh":
         lines = [line for line in block.text.splitlines() if not line.startswith(SKIPPED)]
         run(folder, ["bash", "-euo", "pipefail", "-c", "\n".join(lines)])
-    elif block.language == "python":
-        printed = session.run(block, folder)
-        if after.language == "text":
-            compare(printed, after.text, after.place)
     elif block.path:
         path = folder / block.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
+    elif block.language == "python":
+        printed = session.run(block, folder)
+        if after.language == "text":
+            compare(printed, after.text, after.place)
     return folder
 
 
