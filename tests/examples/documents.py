@@ -81,7 +81,7 @@ def blocks(document: Path) -> list[Block]:
     """Return the fenced blocks of a document, in order."""
     text = document.read_text()
     fences = re.finditer(
-        r"^(?:<!-- not run: (.+) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+        r"^(?:<!-- not run: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
     )
     return [
         Block(f[2], f[3], f"{document.name}:{text[: f.start(2)].count(chr(10)) + 1}", f[1])

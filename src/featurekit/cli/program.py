@@ -59,7 +59,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "list": "List entities, views, services, fields, loads or applies.",
             "describe": "Show the details of an entity, view, service or field.",
-            "status": "Show when each view was last written, and which views are late.",
+            "status": "Show the state of each view, and when it was last written.",
             "doctor": "Check the definitions, the store, the registry and stored data.",
         },
     ),
