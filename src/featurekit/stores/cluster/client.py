@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from typing_extensions import override
 
 from featurekit.ports import ConnectionStats
 from featurekit.stores.cluster.topology import Topology, TopologyCache
 from featurekit.stores.deadline import Deadline
+from featurekit.stores.pool_state import PoolState
 from featurekit.stores.url import Address, StoreUrl
 
-
-class NodePoolLike(Protocol):
-    """What is common to `NodePool` and `AsyncNodePool`."""
-
-    @property
-    def connection_stats(self) -> ConnectionStats:
-        """Counters of the pool's connections."""
-
-    def close_idle(self) -> None:
-        """Close the idle connections."""
-
-
-PoolT = TypeVar("PoolT", bound=NodePoolLike)
+PoolT = TypeVar("PoolT", bound=PoolState[Any])
 
 
 class ClusterClient(Generic[PoolT]):
