@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from featurekit.lower.read import Status
     from featurekit.repo import FeatureStore
     from featurekit.repo.store_handle import embedded_server
+    from featurekit.repo.store_identity import StoreState
     from featurekit.repo.streaming import StreamOptions
     from featurekit.runtime.load import MaterializeReport, Progress
     from featurekit.runtime.metrics import Metrics
@@ -62,6 +63,7 @@ __all__ = [
     "SourceError",
     "Status",
     "StoreError",
+    "StoreState",
     "StoreUnavailableError",
     "StreamOptions",
     "StreamReport",
@@ -82,6 +84,7 @@ _MODULES = {
     "OnlineResponse": "featurekit.runtime.response",
     "Progress": "featurekit.runtime.load",
     "Status": "featurekit.lower.read",
+    "StoreState": "featurekit.repo.store_identity",
     "StreamOptions": "featurekit.repo.streaming",
     "StreamReport": "featurekit.runtime.worker",
     "StreamWriter": "featurekit.runtime.writer",

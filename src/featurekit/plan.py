@@ -99,9 +99,15 @@ class JsonlSourcePlan(SourceFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlSourcePlan(SourceColumns):
-    """The result of a query that DuckDB runs."""
+    """The result of a query that DuckDB runs.
+
+    Attributes:
+        query: The query.
+        parameters: Pairs of (name, text) for `$name` in the query.
+    """
 
     query: str
+    parameters: NamePairs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

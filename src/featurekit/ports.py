@@ -267,6 +267,17 @@ class StoreHandle(Protocol):
     def close(self) -> None:
         """Close the connections of threads; the next call opens new ones."""
 
+    def check_store(self) -> None:
+        """Check before a write that the registry was applied to this store; ask it at times only.
+
+        Raises:
+            RegistryError: It was not: the store was flushed or replaced since.
+        """
+
+    def is_check_due(self) -> bool:
+        """Return whether the next `check_store` asks the store."""
+        return False
+
 
 SOURCE_ROW = "_source_row"
 """The column with the number of a row in its source, from 1. No field has such a name."""

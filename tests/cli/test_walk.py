@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from tests.cli.running import replace, run, run_json, table_cells
@@ -32,7 +33,10 @@ def test_init_writes_the_schemas_that_its_files_refer_to(folder: Path) -> None:
 def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
     planned = run("plan").stdout
     assert ["+ add", "entity user"] in table_cells(planned)
-    assert run("apply").stdout == planned + "applied\n"
+    assert (
+        run("apply").stdout
+        == planned + f"applied to {os.environ['FEATUREKIT_ONLINE_URL']}, prefix fs\n"
+    )
     assert run("plan").stdout == "no changes\n"
 
 
@@ -156,8 +160,10 @@ def test_reset_needs_a_yes_and_deletes_what_was_stored(filled: Path) -> None:
     refused = run("reset")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.endswith("hint: add --yes\n")
-    assert run("reset", "user", "--yes").stdout == "17 entities deleted\n"
-    assert run_json("reset", "--yes") == {"deleted": 0, "entities": ["user"]}
+    where = f"{os.environ['FEATUREKIT_ONLINE_URL']}, prefix fs"
+    assert f" in {where} without confirmation" in refused.stderr
+    assert run("reset", "user", "--yes").stdout == f"17 entities deleted in {where}\n"
+    assert run_json("reset", "--yes") == {"deleted": 0, "entities": ["user"], "store": where}
 
 
 def test_removing_needs_a_yes_and_adding_does_not(filled: Path) -> None:

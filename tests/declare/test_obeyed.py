@@ -72,7 +72,7 @@ SOURCES = {
         "encoding: latin-1",
     ),
     "JsonlSource": (BATCH, "type: jsonl, path: rows.x, hive_partitioning: true, absent: 'null'"),
-    "SqlSource": (BATCH, "type: sql, query: select 1"),
+    "SqlSource": (BATCH, "type: sql, query: select 1, parameters: {least: 2}"),
     "PythonSource": (BATCH, "type: python, callable: rows:make"),
     "RedisStreamSource": (
         STREAM,
@@ -128,6 +128,7 @@ CHANGES = {
     "JsonlSource.absent": ("absent: 'null'", "absent: refuse"),
     "SqlSource.query": ("select 1", "select 2"),
     "SqlSource.query_file": ("query: select 1", "query_file: two.sql"),
+    "SqlSource.parameters": ("least: 2", "least: 3"),
     "PythonSource.callable": ("rows:make", "rows:build"),
     "RedisStreamSource.stream": ("stream: events", "stream: others"),
     "RedisStreamSource.format": ("format: json, field: body", "format: fields"),
@@ -269,14 +270,14 @@ def test_the_defaults_in_the_file_are_those_of_urls() -> None:
 def test_the_repository_chooses_files_store_and_registry(load: Load, tmp_path: Path) -> None:
     load(DECLARED, REPO)
     by_default = FeatureStore(tmp_path)
-    assert isinstance(by_default._registry_store, FileRegistryStore)
+    assert isinstance(by_default._registry_store, OnlineRegistryStore)
     (tmp_path / "none.yaml").write_text("{}")
     load(
         DECLARED,
-        "project: fraud\ndefinitions: none.yaml\nregistry: online\nonline_store: {url: 'memory://obeyed'}\n",
+        "project: fraud\ndefinitions: none.yaml\nregistry: r.json\nonline_store: {url: 'embedded://obeyed'}\n",
     )
     chosen = FeatureStore(tmp_path)
-    assert isinstance(chosen._registry_store, OnlineRegistryStore)
-    assert chosen.handle.url == "memory://obeyed" != by_default.handle.url
+    assert isinstance(chosen._registry_store, FileRegistryStore)
+    assert chosen.handle.url == "embedded://obeyed" != by_default.handle.url
     assert chosen.declared.entities == ()
     chosen.close()

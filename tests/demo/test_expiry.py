@@ -128,7 +128,8 @@ async def test_glob_characters_of_a_prefix_are_literal(
             )
             assert client.exists(f"{keys.split(':')[0]}:user:u0002")
             assert await app.post("/reset") == {"deleted": 3}
-            assert client.dbsize() == 3
+            left = [key for key in client.keys("*") if not key.startswith(b"featurekit:")]
+            assert len(left) == 3
 
 
 async def test_an_outage_is_reported_by_every_endpoint_and_ends(

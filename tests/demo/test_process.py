@@ -99,7 +99,7 @@ def test_no_reset_keeps_data_and_json_describes_the_start(valkey: Server, tmp_pa
         with demo(tmp_path, *arguments) as process:
             _document(process)
             assert ended(process, signal.SIGTERM)[0] == 0
-        assert client.keys("*") == [b"fs:other"]
+        assert client.keys("fs:*") == [b"fs:other"]
 
 
 def _document(process: subprocess.Popen[str]) -> Any:
@@ -196,7 +196,7 @@ def test_an_unavailable_or_unfit_store_ends_the_demo(tmp_path: Path) -> None:
         result = run("demo", "--repo", str(tmp_path), "--port", "0", "--url", server.url)
         assert (result.exit_code, "lacks HEXPIRE" in result.stderr) == (1, True)
         with server.client() as client:
-            assert client.keys("*") == [b"fs:user:mine"]
+            assert client.keys("fs:*") == [b"fs:user:mine"]
 
 
 @pytest.mark.parametrize(

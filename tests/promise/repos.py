@@ -111,7 +111,7 @@ def hashes(server: Server) -> dict[bytes, dict[bytes, bytes]]:
 _IMMORTAL = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  if redis.call('PTTL', key) == -1 then
+  if redis.call('PTTL', key) == -1 and string.sub(key, 1, 11) ~= 'featurekit:' then
     local names = redis.call('TYPE', key).ok == 'hash' and redis.call('HKEYS', key) or {}
     local lives = #names > 0 and redis.call('HPTTL', key, 'FIELDS', #names, unpack(names)) or {-1}
     for _, life in ipairs(lives) do
@@ -124,7 +124,7 @@ return found
 
 
 def immortal(client: redis.Redis) -> list[bytes]:
-    """Return the keys with a value that never expires."""
+    """Return the keys with a value that never expires, other than those about the project."""
     return list(client.eval(_IMMORTAL, 0))
 
 

@@ -87,12 +87,14 @@ def test_a_user_who_lacks_a_permission_is_refused_before_any_write(
     valkey: Server, tmp_path: Path, lacking: str
 ) -> None:
     url = valkey.url.replace("unix://", "unix://writer:x@")
-    with valkey.client() as client, applied(tmp_path, url) as store:
+    with applied(tmp_path, valkey.url):
+        pass
+    with valkey.client() as client, FeatureStore(tmp_path, url=url) as store:
         client.execute_command("ACL", "SETUSER", "writer", "reset", *ACL.split(), f"-{lacking}")
         with pytest.raises(StoreUnfitError, match=lacking.upper()) as caught:
             store.write_batch("profile", ROWS)
         assert "user 'writer'" in str(caught.value)
-        assert client.dbsize() == 0
+        assert client.keys("fs:*") == []
 
 
 @pytest.mark.parametrize("renamed", ["HPEXPIRE", "PEXPIRE", "HDEL", "MULTI", "HSET"])
@@ -107,16 +109,17 @@ def test_a_server_that_lacks_a_command_is_refused_before_any_write(
         reported = "HEXPIRE" if renamed == "HPEXPIRE" else renamed
         with pytest.raises(StoreUnfitError, match=reported):
             store.write_batch("profile", ROWS)
-        assert client.dbsize() == 0
+        assert client.keys("fs:*") == []
 
 
 def test_a_read_only_user_can_read(valkey: Server, tmp_path: Path) -> None:
-    rights = ["on", "nopass", "~fs:*", "+hmget", "+hpttl", "+pttl", "+ping"]
+    keys = ["~fs:*", "%R~featurekit:*"]
+    rights = ["on", "nopass", *keys, "+hmget", "+hpttl", "+pttl", "+get", "+ping"]
     with valkey.client() as client, applied(tmp_path / "w", valkey.url) as writer:
         writer.write_batch("profile", ROWS)
         client.execute_command("ACL", "SETUSER", "reader", "reset", *rights)
         url = valkey.url.replace("unix://", "unix://reader:x@")
-        with applied(tmp_path / "r", url) as store:
+        with FeatureStore(tmp_path / "w", url=url) as store:
             row = store.online_reader("fraud_v1", freshness=True).read("u7")
             assert (row.country, row.tx_count_7d, row.found) == ("NO", 7, True)
             with pytest.raises(StoreUnfitError):

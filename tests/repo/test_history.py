@@ -1,4 +1,4 @@
-"""The history of loads and applies, in files and in the online store."""
+"""The history of loads and applies, in the online store."""
 
 from __future__ import annotations
 
@@ -16,28 +16,19 @@ from featurekit.repo.history import (
     MAX_APPLIES,
     MAX_LOADS,
     ApplyRecord,
-    FileHistory,
     History,
     LoadRecord,
-    OnlineHistory,
 )
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server
 
-PLACES = ["registry.json", "online"]
+
+def history_of(store: FeatureStore) -> History:
+    return History(store.handle, store.project)
 
 
-def history_of(store: FeatureStore, place: str) -> History:
-    if place == "online":
-        return OnlineHistory(store.handle.store, store.project)
-    return FileHistory(store.path / place)
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_loads_are_recorded_newest_first_with_their_counts(
-    valkey: Server, tmp_path: Path, place: str
-) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
+def test_loads_are_recorded_newest_first_with_their_counts(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
         store.write_batch("profile", {"u1": {}, "u2": {}})
         rows = {"u1": {"tx_count_7d": -5}, "u2": {}}
         report = store.write_batch("profile", rows, on_bad_row="skip")
@@ -52,12 +43,9 @@ def test_loads_are_recorded_newest_first_with_their_counts(
     assert 0 < first.started_ms <= first.ended_ms <= second.started_ms
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_the_history_keeps_the_newest_loads_of_each_view(
-    valkey: Server, tmp_path: Path, place: str
-) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
-        history = history_of(store, place)
+def test_the_history_keeps_the_newest_loads_of_each_view(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        history = history_of(store)
         for number in range(MAX_LOADS + 5):
             history.record_load(LoadRecord("profile", ended_ms=number, rows_read=number))
         history.record_load(LoadRecord("shop", ended_ms=MAX_LOADS))
@@ -68,10 +56,9 @@ def test_the_history_keeps_the_newest_loads_of_each_view(
             store.load_history("nope")
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path, place: str) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
-        history = history_of(store, place)
+def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        history = history_of(store)
 
         def record(view: str) -> None:
             for number in range(10):
@@ -85,11 +72,8 @@ def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path, place
         assert len(store.load_history()) == 40
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_applies_are_recorded_with_user_and_changes(
-    valkey: Server, tmp_path: Path, place: str
-) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
+def test_applies_are_recorded_with_user_and_changes(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
         [first] = store.apply_history()
         assert (first.before, first.after) == ("", _fingerprint(store))
         assert Change("add", "entity user") in first.changes
@@ -97,17 +81,16 @@ def test_applies_are_recorded_with_user_and_changes(
         store.apply()
         assert len(store.apply_history()) == 1
     again = FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h")
-    with applied(tmp_path, valkey.url, again, registry=place) as store:
+    with applied(tmp_path, valkey.url, again) as store:
         second, first = store.apply_history()
         assert (second.before, second.after) == (first.after, _fingerprint(store))
         assert [change.kind for change in second.changes] == ["ttl"]
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_the_history_keeps_the_newest_applies(valkey: Server, tmp_path: Path, place: str) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
+def test_the_history_keeps_the_newest_applies(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
         for number in range(MAX_APPLIES + 5):
-            history_of(store, place).record_apply(ApplyRecord(number))
+            history_of(store).record_apply(ApplyRecord(number))
         assert [each.at_ms for each in store.apply_history()] == list(
             range(MAX_APPLIES + 4, 4, -1)
         )
@@ -120,16 +103,11 @@ DAMAGED: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_damaged_records_are_skipped(valkey: Server, tmp_path: Path, place: str) -> None:
-    with applied(tmp_path, valkey.url, registry=place) as store:
-        if place == "online":
-            with valkey.client() as client:
-                texts = [json.dumps(document) for document in [*DAMAGED, VALID]]
-                client.lpush("featurekit:{shop}:runs:profile", "{", b"\xff", *texts)
-        else:
-            runs = {"profile": [*DAMAGED, VALID], "shop": {"view": "shop"}}
-            (tmp_path / "registry.runs.json").write_text(json.dumps(runs))
+def test_damaged_records_are_skipped(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        with valkey.client() as client:
+            texts = [json.dumps(document) for document in [*DAMAGED, VALID]]
+            client.lpush("featurekit:{shop}:runs:profile", "{", b"\xff", *texts)
         assert store.load_history() == [LoadRecord("profile", ended_ms=5)]
         store.write_batch("profile", {"u1": {}})
         assert len(store.load_history("profile")) == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -97,15 +96,14 @@ def test_the_command_prints_all_views_and_the_error_of_each_that_failed(
 
 
 def test_a_load_whose_history_cannot_be_written_is_done(
-    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+    store: FeatureStore, valkey: Server
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "fsync", refuse)
+    with valkey.client() as client:
+        for view in ("first", "third"):
+            client.set(f"featurekit:{{shop}}:runs:{view}", "not a list")
     [report] = store.materialize(["first"])
     assert (report.rows_written, report.error) == (2, "")
-    assert "No space left on device" in report.history_error
+    assert "WRONGTYPE" in report.history_error
     result = run("--repo", str(store.path), "materialize", "first", "third")
     assert result.exit_code == 0
     assert "warning: first: the history was not written" in result.stderr

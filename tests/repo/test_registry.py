@@ -19,10 +19,12 @@ from featurekit.repo.registry_store import (
     OnlineRegistryStore,
     RegistryStore,
 )
+from featurekit.repo.store_identity import StoreIdentity
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.servers import Server
 
 PLACES = ["registry.json", "online"]
+IDENTITY = StoreIdentity.new("")
 
 
 @pytest.fixture(params=PLACES)
@@ -32,8 +34,8 @@ def place(request: pytest.FixtureRequest) -> str:
 
 def registry_store(store: FeatureStore, place: str) -> RegistryStore:
     if place == "online":
-        return OnlineRegistryStore(store.handle.store, store.project)
-    return FileRegistryStore(store.path / place)
+        return OnlineRegistryStore(store.handle, store.project)
+    return FileRegistryStore(store.path / place, store.handle, store.project)
 
 
 def test_the_applied_registry_is_read_back_unchanged(
@@ -66,9 +68,9 @@ def test_saving_over_an_unseen_registry_is_a_conflict(
         with applied(tmp_path, valkey.url, wider, registry=place):
             stored = registry_store(store, place)
             with pytest.raises(RegistryConflictError, match="another process has applied"):
-                stored.save(store.declared, before)
+                stored.save(store.declared, before, IDENTITY)
             with pytest.raises(RegistryConflictError):
-                stored.save(before, None)
+                stored.save(before, None, IDENTITY)
 
 
 def test_of_concurrent_applies_one_wins_and_the_others_are_conflicts(
@@ -87,7 +89,7 @@ def test_of_concurrent_applies_one_wins_and_the_others_are_conflicts(
             stored = registry_store(store, "online" if place == "online" else "../registry.json")
             start.wait(30)
             try:
-                stored.save(declared, None)
+                stored.save(declared, None, IDENTITY)
             except RegistryConflictError:
                 return "conflict"
             return "won"

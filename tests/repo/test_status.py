@@ -157,8 +157,10 @@ def shop_path(tmp_path: Path) -> Path:
 def test_an_unreadable_history_counts_as_empty(shop_path: Path, valkey: Server) -> None:
     with applied(shop_path, valkey.url) as store:
         store.write_batch("profile", {"u1": {}})
-        for text in ("", "[]", "{", '{"profile": 5}', '{"profile": {"view": "x"}}'):
-            (shop_path / "registry.runs.json").write_text(text)
+        for text in ("", "[]", "{", '{"profile": 5}', '{"ended_ms": 1}'):
+            with valkey.client() as client:
+                client.delete("featurekit:{shop}:runs:profile")
+                client.lpush("featurekit:{shop}:runs:profile", text)
             assert status_of(store, "profile").state == "never"
             store.write_batch("profile", ROWS)
             assert status_of(store, "profile").state == "on time"

@@ -52,8 +52,9 @@ def test_heartbeats_with_wrong_values_are_ignored(tmp_path: Path, valkey: Server
 @pytest.mark.parametrize("text", [*TEXTS, b'{"profile": 7}', b'{"profile": [7, {}, {"view": 1}]}'])
 def test_a_damaged_history_stops_nothing(tmp_path: Path, valkey: Server, text: bytes) -> None:
     with applied(tmp_path, valkey.url, VIEW) as store:
-        for name in ("registry.runs.json", "registry.applies.json"):
-            (tmp_path / name).write_bytes(text)
+        with valkey.client() as client:
+            for name in ("runs:profile", "applies"):
+                client.lpush(f"featurekit:{{shop}}:{name}", text)
         assert store.write_batch("profile", {"a": {"age": 1}}).history_error == ""
         for arguments in (["status"], ["plan"]):
             assert run("--repo", str(tmp_path), *arguments).exit_code == 0
@@ -68,9 +69,9 @@ def test_a_load_with_a_wrong_value_is_left_out_of_the_history(
 ) -> None:
     with applied(tmp_path, valkey.url, VIEW) as store:
         store.write_batch("profile", {"a": {"age": 1}})
-        path = tmp_path / "registry.runs.json"
-        documents = json.loads(path.read_text())
-        documents["profile"].insert(0, documents["profile"][0] | {name: value})
-        path.write_text(json.dumps(documents))
+        key = "featurekit:{shop}:runs:profile"
+        with valkey.client() as client:
+            document = json.loads(client.lindex(key, 0) or "")
+            client.lpush(key, json.dumps(document | {name: value}))
         result = run("--repo", str(tmp_path), "status", "--json")
         assert result.exit_code == 0

@@ -212,12 +212,12 @@ async def test_asyncio_reads_return_the_same(shop: FeatureStore, client: redis.R
 
 
 def test_a_user_without_permission_for_ttls_gets_an_error(
-    shop: FeatureStore, server: Server, client: redis.Redis, tmp_path: Path
+    shop: FeatureStore, server: Server, client: redis.Redis
 ) -> None:
     client.acl_setuser("half", enabled=True, passwords=["+pw"], keys=["*"], commands=RIGHTS)
     try:
         url = server.url.replace("unix://", "unix://half:pw@")
-        with applied(tmp_path / "half", url, REPO) as store:
+        with FeatureStore(shop.path, url=url) as store:
             users = [{"user_id": "u1"}]
             with pytest.raises(StoreError, match=r"refused the read: NOPERM .*hpttl"):
                 store.get_online_features("all", users, max_age={"activity": "2m"})

@@ -181,14 +181,15 @@ async def test_a_key_that_the_user_may_not_read_affects_its_row_only(
     await shop.close_async()
 
 
-def test_a_node_of_a_cluster_needs_a_cluster_url(tmp_path: Path) -> None:
+def test_a_node_of_a_cluster_needs_a_cluster_url(shop: FeatureStore) -> None:
     port, node = on_free_port(
         lambda port: Server(valkey_binary(), "--cluster-enabled", "yes", "--port", str(port))
     )
     try:
-        with applied(tmp_path / "repo", f"redis://127.0.0.1:{port}") as store:
+        with FeatureStore(shop.path, url=f"redis://127.0.0.1:{port}") as store:
             reader = store.online_reader(FEATURES)
-            with pytest.raises(StoreError, match=r"CLUSTERDOWN.*\n.*redis\+cluster://"):
-                reader.read("u1")
+            for action in (lambda: reader.read("u1"), store.apply):
+                with pytest.raises(StoreError, match=r"CLUSTERDOWN.*\n.*redis\+cluster://"):
+                    action()
     finally:
         node.remove()

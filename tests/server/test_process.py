@@ -142,7 +142,7 @@ def test_workers_may_take_long_to_start(ready: Path, tmp_path: Path) -> None:
 def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Server) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with served(empty, "--project", "shop", "--store", valkey.url) as server:
+    with served(empty, "--project", "shop", "--url", valkey.url) as server:
         assert server.started["project"] == "shop"
         assert status(server) == 503
         with applied(tmp_path / "repo", valkey.url, registry="online"):

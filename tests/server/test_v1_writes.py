@@ -38,6 +38,26 @@ def test_rows_are_written_to_a_batch_view(client: TestClient, store: FeatureStor
     assert store.load_history() == []
 
 
+def test_a_store_flushed_under_a_server_is_read_but_not_written_until_apply(
+    client: TestClient, store: FeatureStore, valkey: Server
+) -> None:
+    path, body = "/v1/views/profile/write", {"rows": [{"user_id": "u1", "country": "NO"}]}
+    assert client.post(path, json=body).status_code == 200
+    with valkey.client() as redis:
+        redis.flushall()
+        wait_until(lambda: client.post(path, json=body).status_code == 503)
+        refused = client.post(path, json=body).json()
+        assert "featurekit apply" in str(refused)
+        events = {"rows": [{"user_id": "u1", "tx_count_5m": 3}]}
+        assert client.post("/v1/views/activity/write", json=events).status_code == 503
+        assert client.post("/v1/materialize", json={"views": ["profile"]}).status_code == 503
+        read = client.post("/v1/services/fraud_v1/read", json={"entities": [{"user_id": "u1"}]})
+        assert read.status_code == 200
+        redis.flushall()  # a row may have been written within the first second
+        store.apply()
+        assert client.post(path, json=body).json()["written"] == 1
+
+
 def test_events_are_written_to_a_stream_view_with_their_own_ttl(
     client: TestClient, valkey: Server
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import BadEventError, RequestError
+from featurekit.errors import BadEventError, RequestError, StoreUnavailableError
 from tests.cli.running import run, run_json, table_cells
 from tests.servers import Server
 from tests.streams.repositories import repository, stored, ttl_ms
@@ -225,7 +225,8 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
     assert [row[:3] for row in shown if row[0] == "activity"][-1] == ["activity", "20%", "10"]
 
 
-def test_status_works_without_a_reachable_store(tmp_path: Path) -> None:
-    with repository(tmp_path, "unix:///nowhere/s") as store:
-        assert [state.stream for state in store.status()] == [None] * 4
-        assert {state.state for state in store.status()} == {"never", "silent"}
+def test_status_without_a_reachable_store_is_an_error(store: FeatureStore, tmp_path: Path) -> None:
+    with FeatureStore(tmp_path, url="unix:///nowhere/s") as away:
+        with pytest.raises(StoreUnavailableError):
+            away.status()
+        assert away.metrics().views == {}

@@ -96,7 +96,8 @@ def test_the_status_of_a_worker_contains_its_problem(
 def test_a_worker_without_permission_for_heartbeats_still_works(
     server: Server, client: redis.Redis, tmp_path: Path
 ) -> None:
-    keys = ["fs:*", "activity-events*", "session-events*"]
+    keys = ["fs:*", "activity-events*", "session-events*", "featurekit:prefix:fs"]
+    keys += [f"featurekit:{{shop}}:{name}" for name in ("registry", "store", "applies")]
     client.acl_setuser("shy", enabled=True, passwords=["+p"], keys=keys, commands=["+@all"])
     url = server.url.replace("unix://", "unix://shy:p@")
     emit(client, 0, 10)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from typing_extensions import override
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.printable import printable
+
+if TYPE_CHECKING:
+    from featurekit.repo import FeatureStore
 
 Command = Callable[..., int | None]
 """A command's function: takes the context and its options, returns the exit code, `None` for 0."""
@@ -25,15 +28,23 @@ class CliContext:
 
     Attributes:
         repo: Where to search for `featurerepo.yaml`, upwards.
+        url: The online store's URL; `None` for that of the environment or the file.
         json: Whether to print JSON and nothing else on standard output.
         json_lines: Whether JSON is printed as one document per line.
         has_printed_json: Whether a JSON document is printed.
     """
 
     repo: str = "."
+    url: str | None = None
     json: bool = False
     json_lines: bool = False
     has_printed_json: bool = False
+
+    def open_store(self) -> FeatureStore:
+        """Return the repository's feature store."""
+        from featurekit.repo import FeatureStore
+
+        return FeatureStore(self.repo, url=self.url)
 
     def print_json(self, document: object) -> None:
         """Print the command's JSON document."""
@@ -65,6 +76,11 @@ def _set_repo(ctx: click.Context, _: click.Parameter, value: str | None) -> None
         ctx.ensure_object(CliContext).repo = value
 
 
+def _set_url(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value:
+        ctx.ensure_object(CliContext).url = value
+
+
 def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.ensure_object(CliContext).json |= value
 
@@ -82,6 +98,17 @@ def repo_option(target: F, *, envvar: str | None = None) -> F:
     )(target)
 
 
+def url_option(target: F) -> F:
+    """Add `--url`, stored in the context."""
+    return click.option(
+        "--url",
+        metavar="URL",
+        expose_value=False,
+        callback=_set_url,
+        help="URL of the online store, instead of FEATUREKIT_ONLINE_URL or featurerepo.yaml.",
+    )(target)
+
+
 def json_option(target: F) -> F:
     """Add `--json`, stored in the context."""
     return click.option(
@@ -93,11 +120,12 @@ def json_option(target: F) -> F:
     )(target)
 
 
-def cli_command(name: str) -> Callable[[Command], click.Command]:
-    """Turn a function that takes the context first into a command."""
+def cli_command(name: str, *, has_url: bool = True) -> Callable[[Command], click.Command]:
+    """Turn a function that takes the context first into a command, with `--url` if it uses the store."""
 
     def decorate(function: Command) -> click.Command:
-        return json_option(repo_option(click.command(name)(click.pass_obj(function))))
+        command = click.command(name)(click.pass_obj(function))
+        return json_option(repo_option(url_option(command) if has_url else command))
 
     return decorate
 

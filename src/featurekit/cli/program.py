@@ -15,7 +15,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from featurekit.cli.context import CliContext, CommandGroup, repo_option
+from featurekit.cli.context import CliContext, CommandGroup, repo_option, url_option
 from featurekit.errors import DefinitionError, FeatureKitError, MaterializeError, name_hint
 from featurekit.printable import printable
 
@@ -204,6 +204,7 @@ def program(ctx: click.Context) -> None:
 
 
 repo_option(program, envvar="FEATUREKIT_REPO")
+url_option(program)
 
 
 def main() -> None:

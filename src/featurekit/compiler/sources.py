@@ -32,7 +32,9 @@ from featurekit.plan import (
 def compile_source(source: BatchSource) -> SourcePlan:
     """Return the plan of a batch source; paths stay relative to the repository's folder."""
     if isinstance(source, SqlSource):
-        plan: SourcePlan = SqlSourcePlan(query=source.query or "")
+        plan: SourcePlan = SqlSourcePlan(
+            query=source.query or "", parameters=tuple(sorted(source.parameters.items()))
+        )
     elif isinstance(source, PythonSource):
         plan = PythonSourcePlan(callable=source.callable)
     else:

@@ -5,7 +5,7 @@ It is a normal repository, so `featurekit --repo .featurekit/demo` works while t
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,11 @@ from featurekit.models import FeatureView, format_duration
 from featurekit.models.definitions import Batch, Stream
 from featurekit.models.model import Model
 from featurekit.repo import FeatureStore
+from featurekit.repo.store_handle import LazyStoreHandle
 
 PROFILE = "user_profile"
 ACTIVITY = "user_activity"
 SERVICE = "fraud_v1"
-
-URL_VARIABLE = "FEATUREKIT_DEMO_URL"
-"""The environment variable for a URL with credentials, which must not be written to a file."""
 
 _EXAMPLE = Path(__file__).parent / "fraud"
 _HEADER = "# Rewritten at each start of `featurekit demo`.\n"
@@ -33,17 +31,13 @@ _HEADER = "# Rewritten at each start of `featurekit demo`.\n"
 def declare(settings: Settings, batch_ttl_s: int) -> None:
     """Write the repository with a batch TTL."""
     example = load_repo(_EXAMPLE, {})
-    url = settings.url
-    if "@" in url:
-        os.environ[URL_VARIABLE] = url
-        url = f"${{{URL_VARIABLE}}}"
+    url = LazyStoreHandle(settings.url, settings.folder).shareable_url
     keys = settings.keys
     _write(
         settings.folder / "featurerepo.yaml",
         {
-            "project": example.config.project,
+            "project": re.sub(r"[^a-z0-9]+", "_", f"demo_{keys.prefix.lower()}"),
             "definitions": ["features.yaml"],
-            "registry": "registry.json",
             "online_store": {"url": url, "key_prefix": keys.prefix},
         },
     )

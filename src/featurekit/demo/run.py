@@ -123,7 +123,7 @@ def _access_settings(settings: Settings) -> tuple[Tokens, frozenset[str]]:
 @contextmanager
 def _open_store(settings: Settings) -> Iterator[FeatureStore]:
     """Open the demo's store, apply its definitions and check that it can expire fields."""
-    with FeatureStore(settings.folder) as store:
+    with FeatureStore(settings.folder, url=settings.url) as store:
         store.apply(allow_breaking=True)
         store.stream_writer(ACTIVITY).write_many([])  # checks the store
         yield store
@@ -175,7 +175,7 @@ def _embedded_server(settings: Settings) -> Iterator[None]:
     if not settings.url.startswith("embedded://"):
         yield
         return
-    server = embedded_server(settings.folder)
+    server = embedded_server(settings.folder, url=settings.url)
     keep = settings.url != EMBEDDED and server.status().running
     try:
         yield

@@ -23,6 +23,7 @@ from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField
+from featurekit.repo.store_identity import StoreState
 from featurekit.runtime.response import OnlineResponse
 from featurekit.types import codec_of, json_value
 
@@ -127,7 +128,7 @@ class DemoService:
         """Load users in this thread; `elapsed_ms` covers only the load."""
         rows = {user_id(number): profile(number) for number in range(1, count + 1)}
         with self._write_lock:
-            if ttl_s != self.batch_ttl_s:
+            if ttl_s != self.batch_ttl_s or self.store.store_state() is not StoreState.SAME:
                 redeclare(self.store, self.settings, ttl_s)
             report = self.store.write_batch(PROFILE, rows, on_bad_row="skip")
             self._stats.batch_writes_total += report.rows_written

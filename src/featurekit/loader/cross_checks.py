@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from featurekit.errors import name_hint
 from featurekit.loader.dead_letters import dead_letter_problems
 from featurekit.loader.declarations import Declaration, Declarations, N
+from featurekit.loader.locations import location_problems
 from featurekit.loader.problems import LocatedProblem
 from featurekit.loader.values import value_problems
 from featurekit.models.definitions import Entity, FeatureService, FeatureView, is_feature_ref
@@ -32,6 +33,7 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_field_ttls(view)
         problems += _check_load_limits(view)
         problems += _check_ordering(view)
+        problems += location_problems(view)
         if (entity := entities.get(view.model.entity)) is not None:
             problems += _check_field_names(view, entity)
             problems += _check_columns(view, entity)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from featurekit.loader.declarations import Declaration, Declarations
+from featurekit.loader.locations import query_warnings
 from featurekit.loader.problems import LocatedProblem
 from featurekit.models.definitions import FeatureView
 from featurekit.models.scalars import format_duration, parse_duration
@@ -19,6 +20,7 @@ def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
     for item in declarations.feature_views:
         yield from _warn_short_ttl(item)
         yield from _warn_ttl_below_window(item)
+        yield from query_warnings(item)
         if (owner := owners.get(item.model.entity)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
 

@@ -1,4 +1,6 @@
-"""Expand `${VAR}` and `${VAR:-default}` in `featurerepo.yaml`; `$${` is a literal `${`.
+"""Expand `${VAR}` and `${VAR:-default}`; `$${` is a literal `${`.
+
+In `featurerepo.yaml` that happens when it is loaded, in the locations of sources when one is opened.
 
 Values from the environment may be secret, so messages show the text as written.
 """
@@ -6,7 +8,7 @@ Values from the environment may be secret, so messages show the text as written.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from typing_extensions import override
 
@@ -33,41 +35,56 @@ class ExpandedText(str):
         return repr(self.written)
 
 
+OnProblem = Callable[[str, str], None]
+"""Called with the message and the hint of each problem in a text."""
+
+
 def expand_variables(document: Document, env: Mapping[str, str]) -> object:
     """Return the document's data with variables expanded; unset ones become its problems."""
-    return _Expander(document, env).expand(document.data, ())
+    return _expand(document, document.data, (), env)
 
 
-class _Expander:
-    def __init__(self, document: Document, env: Mapping[str, str]) -> None:
-        self._document = document
-        self._env = env
+def _expand(document: Document, raw: object, path: Path, env: Mapping[str, str]) -> object:
+    if isinstance(raw, dict):
+        return {key: _expand(document, item, (*path, key), env) for key, item in raw.items()}
+    if isinstance(raw, list):
+        return [_expand(document, item, (*path, i), env) for i, item in enumerate(raw)]
+    if isinstance(raw, str) and "${" in raw:
 
-    def expand(self, raw: object, path: Path) -> object:
-        if isinstance(raw, dict):
-            return {key: self.expand(item, (*path, key)) for key, item in raw.items()}
-        if isinstance(raw, list):
-            return [self.expand(item, (*path, i)) for i, item in enumerate(raw)]
-        if isinstance(raw, str) and "${" in raw:
-            text = _REFERENCE.sub(lambda match: self._substitute(match, path), raw)
-            return ExpandedText(text, written=str(raw))
-        return raw
+        def add_problem(message: str, hint: str) -> None:
+            document.problems.append(LocatedProblem(document.at(path), message, hint))
 
-    def _substitute(self, match: re.Match[str], path: Path) -> str:
+        return ExpandedText(expand_text(raw, env, add_problem), written=str(raw))
+    return raw
+
+
+def expand_text(text: str, env: Mapping[str, str], on_problem: OnProblem) -> str:
+    """Return a text with variables expanded.
+
+    Args:
+        text: The text as written.
+        env: The variables. An empty one counts as unset.
+        on_problem: Called for each unset variable without a default, and each `${` that is wrong.
+    """
+
+    def substitute(match: re.Match[str]) -> str:
         escaped, name, default = match.groups()
         if escaped:
             return "${"
         if name is None:
             message = "'${' is not followed by a name and '}'"
-            self._add_problem(path, message, "write $${ for a literal ${")
+            on_problem(message, "write $${ for a literal ${")
             return ""
-        value = self._env.get(name) or default
+        value = env.get(name) or default
         if value is None:
             message = f"environment variable {name} is not set"
-            self._add_problem(path, message, f"set it, or give a default: ${{{name}:-...}}")
+            on_problem(message, f"set it, or give a default: ${{{name}:-...}}")
             return ""
         return value
 
-    def _add_problem(self, path: Path, message: str, hint: str) -> None:
-        location = self._document.at(path)
-        self._document.problems.append(LocatedProblem(location, message, hint))
+    return _REFERENCE.sub(substitute, text)
+
+
+def used_variables(text: str) -> set[str]:
+    """Return the names of the variables in a text."""
+    return {name for _, name, _ in _REFERENCE.findall(text) if name}

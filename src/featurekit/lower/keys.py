@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
-from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.errors import FeatureKitError, RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
 from featurekit.lower.build import build
 from featurekit.types import codec_of
@@ -86,6 +86,19 @@ def entity_key(plan: KeyPlan, entity: object) -> bytes:
     if isinstance(entity, str):
         entity = parse_entity_id(plan, entity)
     return key_function(plan)(entity)
+
+
+def entity_key_test(plan: KeyPlan) -> Callable[[bytes], bool]:
+    """Return the function that says whether an entity can have a key."""
+    head, key_of = plan.entity_prefix.encode(), key_function(plan)
+
+    def is_entity_key(key: bytes) -> bool:
+        try:
+            return key_of(parse_entity_id(plan, key.removeprefix(head).decode())) == key
+        except (FeatureKitError, UnicodeDecodeError):
+            return False
+
+    return is_entity_key
 
 
 def parse_entity_id(plan: KeyPlan, text: str) -> object:

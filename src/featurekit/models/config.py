@@ -22,9 +22,12 @@ from featurekit.models.scalars import (
 )
 from featurekit.store_options import SCHEMES, STORE_OPTIONS, CertificateCheck, ReadFrom
 
+ONLINE = "online"
+"""The value of `registry:` for a registry in the online store."""
 
-def _check_url(text: str) -> str:
-    """Check the scheme only: the rest may contain secrets, which no message may show."""
+
+def check_store_url(text: str) -> str:
+    """Return a store URL after a check of its scheme; no message may show the rest, with its secrets."""
     scheme, separator, _ = text.partition("://")
     if not separator:
         raise ValueRefusedError(
@@ -71,7 +74,7 @@ class Tls(Model):
 class OnlineStoreConfig(Model):
     """The online store. Options in the URL override these keys."""
 
-    url: Annotated[Text, AfterValidator(_check_url)] = Field(
+    url: Annotated[Text, AfterValidator(check_store_url)] = Field(
         default="embedded://.featurekit/online",
         repr=False,
         description="The store's URL: redis://, redis+cluster://, redis+sentinel://, each with "
@@ -118,9 +121,9 @@ class RepoConfig(Model):
         "for example `definitions: [features/*.yaml]`."
     )
     registry: NonEmptyText = Field(
-        default=".featurekit/registry.json",
-        description="File of the applied definitions, or `online` to store them next to the "
-        "data, for example `registry: online`.",
+        default=ONLINE,
+        description="Where the applied definitions are stored: `online`, next to the data, or a "
+        "file, for example `registry: registry.json`.",
     )
     online_store: OnlineStoreConfig = Field(
         default=OnlineStoreConfig(),

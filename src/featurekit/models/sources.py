@@ -18,6 +18,7 @@ from featurekit.errors import ValueRefusedError
 from featurekit.models.model import Model, requires_key
 from featurekit.models.scalars import (
     Flag,
+    Name,
     NonEmptyText,
     ScalarText,
     Text,
@@ -43,7 +44,17 @@ def _callable_path(text: str) -> str:
     return text
 
 
-class _RowSource(Model):
+class _Source(Model):
+    """A place that data comes from.
+
+    Attributes:
+        locations: The keys in which `${VAR}` is expanded when the source is opened.
+    """
+
+    locations: ClassVar[tuple[str, ...]] = ()
+
+
+class _RowSource(_Source):
     """Keys that all batch sources share."""
 
     timestamp_field: NonEmptyText | None = Field(
@@ -75,9 +86,11 @@ class _RowSource(Model):
 
 
 class _FileSource(_RowSource):
+    locations: ClassVar[tuple[str, ...]] = ("path",)
+
     path: TextList = Field(
-        description="Files, folders or globs relative to the repository's folder, or URLs, "
-        "for example `path: data/users.parquet`."
+        description="Files, folders or globs relative to the repository's folder, or URLs; `${VAR}` "
+        "is expanded when they are read; for example `path: data/users.parquet`."
     )
     hive_partitioning: Flag = Field(
         default=False,
@@ -147,6 +160,7 @@ class SqlSource(_RowSource):
     """The result of a SQL query, run by DuckDB."""
 
     exactly_one: ClassVar[tuple[str, ...]] = ("query", "query_file")
+    locations: ClassVar[tuple[str, ...]] = ("parameters",)
 
     type: Literal["sql"] = Field(description="A query that DuckDB runs; `type: sql`.")
     query: NonEmptyText | None = Field(
@@ -157,6 +171,11 @@ class SqlSource(_RowSource):
         default=None,
         description="File with the query, relative to the repository's folder, "
         "for example `query_file: sql/users.sql`.",
+    )
+    parameters: dict[Name, ScalarText] = Field(
+        default={},
+        description="Texts for `$name` in the query, in which `${VAR}` is expanded when it runs, "
+        "for example `parameters: {users: data/users.parquet}`.",
     )
 
 
@@ -176,7 +195,7 @@ BatchSource = Annotated[
 ]
 
 
-class _EventSource(Model):
+class _EventSource(_Source):
     """Keys that all stream sources share."""
 
     group: NonEmptyText | None = Field(
@@ -210,9 +229,12 @@ class _EventSource(Model):
 class RedisStreamSource(_EventSource):
     """A Redis stream, read by a consumer group."""
 
+    locations: ClassVar[tuple[str, ...]] = ("stream", "group", "dead_letter")
+
     type: Literal["redis_stream"] = Field(description="A Redis stream; `type: redis_stream`.")
     stream: NonEmptyText = Field(
-        description="Key of the stream, for example `stream: user-activity`."
+        description="Key of the stream; `${VAR}` is expanded here, in `group` and in `dead_letter`, when "
+        "the stream is opened; for example `stream: user-activity`."
     )
     format: Literal["fields", "json"] = Field(
         default="fields",
@@ -236,8 +258,18 @@ class RedisStreamSource(_EventSource):
 class KafkaSource(_EventSource):
     """A Kafka topic of JSON objects."""
 
+    locations: ClassVar[tuple[str, ...]] = (
+        "topic",
+        "bootstrap_servers",
+        "group",
+        "dead_letter",
+    )
+
     type: Literal["kafka"] = Field(description="A Kafka topic of JSON objects; `type: kafka`.")
-    topic: NonEmptyText = Field(description="The topic, for example `topic: user-activity`.")
+    topic: NonEmptyText = Field(
+        description="The topic; `${VAR}` is expanded here, in `bootstrap_servers`, in `group` and in "
+        "`dead_letter`, when the topic is opened; for example `topic: user-activity`."
+    )
     bootstrap_servers: NonEmptyText = Field(
         description="Brokers to connect to first, for example `bootstrap_servers: localhost:9092`."
     )

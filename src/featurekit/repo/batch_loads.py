@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.repo.materialization import Materializer, OnBadRow, check_has_source
+from featurekit.repo.materialization import Materializer, OnBadRow, source_of
 from featurekit.repo.time_arguments import Time, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
 
@@ -246,7 +246,7 @@ def _chosen_views(
         raise RequestError("no feature view has a batch source to materialize from")
     chosen = [plan.view(name) for name in dict.fromkeys(names)]
     for view in chosen if from_file is None else ():
-        check_has_source(view)
+        source_of(view)
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -49,7 +50,8 @@ from featurekit.repo.registry_store import (
 )
 from featurekit.repo.serving import Features, MaxAge, ReaderService
 from featurekit.repo.source_access import SourceAccess
-from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.repo.store_handle import LazyStoreHandle, select_url
+from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import OnProgress
@@ -68,10 +70,14 @@ class FeatureStore(BatchLoads):
 
     Args:
         repo_path: A folder; `featurerepo.yaml` is searched there and in the folders above.
+        url: The online store's URL; by default that of the environment variable
+            `FEATUREKIT_ONLINE_URL`, or else of the file.
 
     Raises:
         RepoNotFoundError: There is no `featurerepo.yaml`.
         DefinitionError: The definitions are not valid; lists every problem.
+        StoreError: The URL has no known scheme, or the variable is set and the file's store is
+            `memory://`.
 
     Examples:
         >>> store = FeatureStore("examples/fraud")  # doctest: +SKIP
@@ -80,10 +86,10 @@ class FeatureStore(BatchLoads):
         ... ).to_dict()  # doctest: +SKIP
     """
 
-    def __init__(self, repo_path: str | Path = ".") -> None:
+    def __init__(self, repo_path: str | Path = ".", *, url: str | None = None) -> None:
         loaded = load_repo(find_repo(repo_path), os.environ)
         online = loaded.config.online_store
-        handle = LazyStoreHandle(online.url, loaded.root, online.options)
+        handle = LazyStoreHandle(select_url(online, url, os.environ), loaded.root, online.options)
         registry_store = open_registry_store(loaded, handle)
         self._assemble(loaded.config.project, handle, registry_store, SourceAccess(loaded))
 
@@ -128,7 +134,7 @@ class FeatureStore(BatchLoads):
         """
         handle = LazyStoreHandle(url, Path(root))
         store = cls.__new__(cls)
-        registry_store = OnlineRegistryStore(handle.store, project)
+        registry_store = OnlineRegistryStore(handle, project)
         cls._assemble(store, project, handle, registry_store, SourceAccess(None, allow_sources))
         if must_exist and store.registry is None:
             raise RegistryError(
@@ -149,7 +155,7 @@ class FeatureStore(BatchLoads):
     @override
     def __reduce__(self) -> tuple[object, ...]:
         if self._loaded is not None:
-            return type(self), (self._loaded.root,)
+            return _from_repo, (type(self), self._loaded.root, self._handle.url)
         arguments = (self._handle.url, self.project, self._handle.root)
         return _from_registry, (type(self), *arguments, self._sources.allow_sources)
 
@@ -168,6 +174,16 @@ class FeatureStore(BatchLoads):
     def url(self) -> str:
         """The URL of the online store, without its password."""
         return self._handle.safe_url
+
+    @property
+    def address(self) -> str:
+        """The address, database and key prefix of the online store, for messages."""
+        prefix = (
+            self._loaded.config.online_store.key_prefix
+            if self._loaded is not None
+            else self.compiled.prefix
+        )
+        return f"{self._handle.address}, prefix {prefix}"
 
     @property
     def project(self) -> str:
@@ -220,20 +236,41 @@ class FeatureStore(BatchLoads):
         """Return what `apply` would change."""
         return self._registry.changes()
 
-    def apply(self, changes: Changes | None = None, *, allow_breaking: bool = False) -> Changes:
-        """Make the definitions the applied registry; return what changed.
+    def apply(
+        self,
+        changes: Changes | None = None,
+        *,
+        allow_breaking: bool = False,
+        take_prefix: bool = False,
+    ) -> Changes:
+        """Make the definitions the applied registry of the online store; return what changed.
 
         Args:
             changes: A result of `plan`; the apply fails if it would change anything else.
             allow_breaking: Allow changes after which stored bytes have a different meaning.
+            take_prefix: Take over the key prefix from another project, which can then write only
+                after it has applied again.
 
         Raises:
             BreakingChangeError: A change is breaking and `allow_breaking` is false.
-            RegistryConflictError: `changes` is out of date, or another process applied first.
+            RegistryConflictError: `changes` is out of date, another process applied first, or
+                the key prefix belongs to another project.
         """
-        applied = self._registry.apply(changes, allow_breaking=allow_breaking)
+        applied = self._registry.apply(
+            changes, allow_breaking=allow_breaking, take_prefix=take_prefix
+        )
         self.refresh()
         return applied
+
+    def store_state(self) -> StoreState:
+        """Return whether the online store is the one that the registry was applied to.
+
+        Writes are refused unless it is the same; reads are not. See `StoreState`.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        return self._registry.store_state()
 
     def refresh(self) -> None:
         """Forget the registry, so that the next call reads what is applied by then."""
@@ -318,6 +355,8 @@ class FeatureStore(BatchLoads):
         max_age: MaxAge = None,
     ) -> OnlineResponse:
         """Read features without blocking the event loop. See `get_online_features`."""
+        if not self._registry.is_loaded:
+            await asyncio.to_thread(self.load_registry)
         reader = self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
@@ -358,6 +397,8 @@ class FeatureStore(BatchLoads):
         return Materializer(
             plan=self.compiled,
             store=self._handle.store,
+            check_store=self._handle.check_store,
+            sources=self._sources,
             history=self._registry_store.history,
             counters=self._counters,
             root=self.path,
@@ -386,10 +427,15 @@ class FeatureStore(BatchLoads):
     @property
     def streams(self) -> Streaming:
         """Stream workers, JSON events, heartbeats and dead letters."""
-        return Streaming(self.compiled, self._handle, self._counters, self._sources.check)
+        return Streaming(self.compiled, self._handle, self._counters, self._sources)
 
     def reset(self, entity: str | None = None) -> int:
-        """Delete all hashes of one entity, or of all entities; return how many were deleted."""
+        """Delete all hashes of one entity, or of all entities; return how many were deleted.
+
+        Raises:
+            RegistryError: The registry was not applied to this store.
+        """
+        self._handle.check_store()
         return delete_entities(self.compiled, self._handle.store, entity)
 
     # Operating
@@ -402,7 +448,7 @@ class FeatureStore(BatchLoads):
     @property
     def diagnostics(self) -> Diagnostics:
         """What is stored, figures of the server and the streams, and why values are missing."""
-        return Diagnostics(self.compiled, self._handle.store)
+        return Diagnostics(self._sources.locate_streams(self.compiled), self._handle.store)
 
     async def ping_async(self) -> None:
         """Send a `PING` to the online store.
@@ -518,6 +564,10 @@ class FeatureStore(BatchLoads):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _from_repo(cls: type[FeatureStore], root: Path, url: str) -> FeatureStore:
+    return cls(root, url=url)
 
 
 def _from_registry(

@@ -1,4 +1,4 @@
-"""The history of loads and applies, stored beside the registry.
+"""The history of loads and applies, stored in the online store that they changed.
 
 It describes one deployment and is not part of the registry. It holds the newest 50 loads of each
 view and the newest 100 applies. Only diagnostics depend on it, so that records which cannot be
@@ -12,15 +12,11 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-from typing_extensions import override
+from typing import Any, TypeVar
 
 from featurekit.changes import Change
 from featurekit.errors import StoreError
-from featurekit.ports import OnlineStore
-from featurekit.repo.atomic_files import exclusive_lock, write_atomically
+from featurekit.ports import StoreHandle
 from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
@@ -111,142 +107,57 @@ class ApplyRecord:
     changes: tuple[Change, ...] = ()
 
 
-class History(Protocol):
-    """Where loads and applies are recorded."""
-
-    def record_load(self, record: LoadRecord) -> None:
-        """Add the newest load of a view."""
-
-    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
-        """Add the keys of the rows that the newest load of a view rejected."""
-
-    def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
-        """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
-
-    def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
-        """Return the newest load of each view that was loaded before."""
-
-    def loads(self, views: Sequence[str]) -> list[LoadRecord]:
-        """Return the recorded loads of these views, newest first."""
-
-    def record_apply(self, record: ApplyRecord) -> None:
-        """Add the newest apply."""
-
-    def applies(self) -> list[ApplyRecord]:
-        """Return the recorded applies, newest first."""
-
-
 T = TypeVar("T", LoadRecord, ApplyRecord)
 
 
-class FileHistory(History):
-    """The history in `registry.runs.json` and `registry.applies.json`, beside `registry.json`."""
+class History:
+    """The history of a project in its online store: a list for each view, and a list of applies."""
 
-    def __init__(self, registry: Path) -> None:
-        self._registry = registry
-        self._loads_path = registry.with_suffix(".runs.json")
-        self._applies_path = registry.with_suffix(".applies.json")
-        self._rejected_path = registry.with_suffix(".rejected.json")
-
-    @override
-    def record_load(self, record: LoadRecord) -> None:
-        with exclusive_lock(self._registry):
-            documents = self._load_documents()
-            older = documents.get(record.view, [])
-            documents[record.view] = [_load_document(record), *older][:MAX_LOADS]
-            text = json.dumps(dict(sorted(documents.items())), indent=1)
-            write_atomically(self._loads_path, text)
-
-    @override
-    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
-        with exclusive_lock(self._registry):
-            documents = self._documents(self._rejected_path)
-            older = documents.get(view, [])
-            documents[view] = [_rejected_document(started_ms, keys), *older][:MAX_REJECTING_LOADS]
-            write_atomically(self._rejected_path, json.dumps(documents))
-
-    @override
-    def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
-        return dict(_rejected_keys(self._documents(self._rejected_path).get(view, [])))
-
-    @override
-    def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
-        documents = self._load_documents()
-        return _first_records({view: documents.get(view, []) for view in views})
-
-    @override
-    def loads(self, views: Sequence[str]) -> list[LoadRecord]:
-        documents = self._load_documents()
-        return _newest_first(
-            record for view in views for record in _records(LoadRecord, documents.get(view, []))
-        )
-
-    @override
-    def record_apply(self, record: ApplyRecord) -> None:
-        with exclusive_lock(self._registry):
-            documents = [asdict(record), *_list_or_empty(_read_json(self._applies_path))]
-            write_atomically(self._applies_path, json.dumps(documents[:MAX_APPLIES], indent=1))
-
-    @override
-    def applies(self) -> list[ApplyRecord]:
-        return list(_records(ApplyRecord, _list_or_empty(_read_json(self._applies_path))))
-
-    def _load_documents(self) -> dict[str, list[object]]:
-        return self._documents(self._loads_path)
-
-    def _documents(self, path: Path) -> dict[str, list[object]]:
-        documents = _read_json(path)
-        if not isinstance(documents, dict):
-            return {}
-        return {view: _list_or_empty(loads) for view, loads in documents.items()}
-
-
-class OnlineHistory(History):
-    """The history in the online store: a list for each view, and a list of applies."""
-
-    def __init__(self, store: OnlineStore, project: str) -> None:
-        self._store = store
+    def __init__(self, handle: StoreHandle, project: str) -> None:
+        self._handle = handle
         self._loads_key = f"featurekit:{{{project}}}:runs:"
         self._applies_key = f"featurekit:{{{project}}}:applies"
         self._rejected_key = f"featurekit:{{{project}}}:rejected:"
 
-    @override
     def record_load(self, record: LoadRecord) -> None:
+        """Add the newest load of a view."""
         self._push(self._loads_key + record.view, _load_document(record), MAX_LOADS)
 
-    @override
     def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
+        """Add the keys of the rows that the newest load of a view rejected."""
         document = _rejected_document(started_ms, keys)
         self._push(self._rejected_key + view, document, MAX_REJECTING_LOADS)
 
-    @override
     def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
+        """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
         return dict(_rejected_keys(self._range(self._rejected_key + view, MAX_REJECTING_LOADS)))
 
-    @override
     def last_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
+        """Return the newest load of each view that was loaded before."""
         # `read` and not `call`: metrics need this when the store is away, and reads time out sooner.
         keys = [(self._loads_key + view).encode() for view in views]
-        replies = self._store.read(keys, [text_command("LRANGE", key, 0, 0) for key in keys])
+        replies = self._handle.store.read(
+            keys, [text_command("LRANGE", key, 0, 0) for key in keys]
+        )
         documents = {
             view: self._documents(reply, view) for view, reply in zip(views, replies, strict=True)
         }
         return _first_records(documents)
 
-    @override
     def loads(self, views: Sequence[str]) -> list[LoadRecord]:
+        """Return the recorded loads of these views, newest first."""
         return _newest_first(
             record
             for view in views
             for record in _records(LoadRecord, self._range(self._loads_key + view, MAX_LOADS))
         )
 
-    @override
     def record_apply(self, record: ApplyRecord) -> None:
+        """Add the newest apply."""
         self._push(self._applies_key, asdict(record), MAX_APPLIES)
 
-    @override
     def applies(self) -> list[ApplyRecord]:
+        """Return the recorded applies, newest first."""
         return list(_records(ApplyRecord, self._range(self._applies_key, MAX_APPLIES)))
 
     def _range(self, key: str, count: int) -> list[object]:
@@ -262,13 +173,13 @@ class OnlineHistory(History):
         self._call("LTRIM", key, 0, max_length - 1)
 
     def _call(self, *args: str | int) -> Reply:
-        reply = self._store.call(*args, key=str(args[1]))
+        reply = self._handle.store.call(*args, key=str(args[1]))
         if isinstance(reply, ErrorReply):
             raise self._refused(reply, str(args[1]))
         return reply
 
     def _refused(self, reply: ErrorReply, key: str) -> StoreError:
-        where = f"{self._store.describe()}, {key}"
+        where = f"{self._handle.store.describe()}, {key}"
         return StoreError(f"the store refused the history: {reply}", where=where)
 
 
@@ -297,19 +208,8 @@ def _first_records(documents: Mapping[str, Sequence[object]]) -> dict[str, LoadR
     return {view: record for view, record in first.items() if record is not None}
 
 
-def _read_json(path: Path) -> object:
-    try:
-        return parse_json(path.read_bytes())
-    except OSError:
-        return None
-
-
 def _json_or_none(item: Reply) -> object:
     return parse_json(item) if isinstance(item, bytes) else None
-
-
-def _list_or_empty(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _records(kind: type[T], documents: Iterable[object]) -> Iterator[T]:

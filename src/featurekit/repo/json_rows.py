@@ -95,6 +95,7 @@ class RowWriter:
 
     def _write_rows(self, objects: list[dict[str, object]]) -> RowsReport:
         store, report = self._handle.store, MaterializeReport(self.view.name)
+        self._handle.check_store()
         store.check_writable(self.view.key.prefix)
         rows = (self._input_row(index, row) for index, row in enumerate(objects))
         target = LoadTarget(self.view, store.capabilities, load_guard(self.view))

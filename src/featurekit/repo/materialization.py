@@ -7,7 +7,7 @@ itself in the history.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,13 @@ from featurekit.errors import (
     StoreError,
     ValueRefusedError,
 )
-from featurekit.lower.keys import join_key_values
+from featurekit.lower.keys import entity_key_test, join_key_values
 from featurekit.lower.rows import json_row_decoder
 from featurekit.lower.write_group import load_guard
-from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Correction, OnlineStore, TimeRange
 from featurekit.repo.history import History, LoadRecord
+from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import now_ms
 from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
@@ -44,7 +45,7 @@ from featurekit.runtime.load_limits import check_rejected, check_source
 from featurekit.runtime.load_rows import InputRow, RejectedRows, WrittenRows, encode_rows
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.tracing import STORE, span
-from featurekit.wire import ErrorReply, command
+from featurekit.wire import ErrorReply, Reply, command
 
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
@@ -57,6 +58,8 @@ class Materializer:
     Attributes:
         plan: The applied registry, compiled.
         store: The online store.
+        check_store: Raises `RegistryError` if the registry was not applied to the store.
+        sources: The sources that may be opened.
         history: Records the loads.
         counters: Counts the loads of this process.
         root: The repository's folder.
@@ -69,6 +72,8 @@ class Materializer:
 
     plan: RepoPlan
     store: OnlineStore
+    check_store: Callable[[], None]
+    sources: SourceAccess
     history: History
     counters: Counters
     root: Path
@@ -81,10 +86,12 @@ class Materializer:
     def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
         """Load a view from its source, within the window of the report."""
         with self._load(view, report) as lock:
-            source: BatchSource = _import_sources().open_source(
-                view.source, self.root, skip_unreadable=self.skip_bad_rows
-            )
-            self._load_table(view, source, lock, report, is_declared=True)
+            located = self.sources.locate(view, source_of(view))
+            with located.hidden_values():
+                source: BatchSource = _import_sources().open_source(
+                    located.plan, self.root, skip_unreadable=self.skip_bad_rows
+                )
+                self._load_table(view, source, lock, report, is_declared=True)
 
     def load_file(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
         """Load a view from a corrected file of rejected rows."""
@@ -249,6 +256,7 @@ class Materializer:
             self._counted(report),
             span("featurekit.load", {"featurekit.view": view.name}) as set_attributes,
         ):
+            self.check_store()
             self.store.check_writable(self.plan.prefix)
             with self._recorded(report) as lock:
                 yield lock
@@ -375,8 +383,8 @@ class Materializer:
         rejects.close()
 
 
-def check_has_source(view: ViewPlan) -> None:
-    """Raise `RequestError` if a view has no source to load from."""
+def source_of(view: ViewPlan) -> SourcePlan:
+    """Return the source of a view; raise `RequestError` if it has none to load from."""
     if view.source is None:
         raise RequestError(
             f"feature view '{view.name}' has no batch source to materialize from",
@@ -384,6 +392,7 @@ def check_has_source(view: ViewPlan) -> None:
             if view.kind == "batch"
             else "a stream view gets its values from its stream",
         )
+    return view.source
 
 
 def _one_line(error: FeatureKitError, view: str) -> str:
@@ -456,15 +465,28 @@ def _server_cpu_seconds(store: OnlineStore) -> float:
 
 
 def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
-    """Delete the hashes of one entity, or of all entities; return how many were deleted."""
+    """Delete the hashes of one entity, or of all entities; return how many were deleted.
+
+    Keys that no entity can have, and keys of other types than hashes, stay.
+    """
     entities = [repo.entity(entity)] if entity is not None else list(repo.entities)
-    deleted = 0
-    for plan in entities:
-        for page in store.scan(plan.key.scan_pattern()):
-            replies = store.run(page, [command(b"UNLINK", key) for key in page])
-            for key, reply in zip(page, replies, strict=True):
-                if isinstance(reply, ErrorReply):
-                    where = f"{store.describe()}, {key.decode(errors='replace')}"
-                    raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
-                deleted += reply if isinstance(reply, int) else 0
-    return deleted
+    return sum(
+        _delete_hashes(store, list(filter(is_own, page)))
+        for plan in entities
+        for is_own in [entity_key_test(plan.key)]
+        for page in store.scan(plan.key.scan_pattern())
+    )
+
+
+def _delete_hashes(store: OnlineStore, keys: list[bytes]) -> int:
+    def run(name: bytes, keys: list[bytes]) -> list[Reply]:
+        replies = store.run(keys, [command(name, key) for key in keys]) if keys else []
+        for key, reply in zip(keys, replies, strict=True):
+            if isinstance(reply, ErrorReply):
+                where = f"{store.describe()}, {key.decode(errors='replace')}"
+                raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
+        return replies
+
+    types = run(b"TYPE", keys)
+    hashes = [key for key, kind in zip(keys, types, strict=True) if kind == b"hash"]
+    return sum(reply for reply in run(b"UNLINK", hashes) if isinstance(reply, int))

@@ -1,11 +1,13 @@
 """The applied registry of one repository: where it is stored, and what `apply` changes.
 
-A registry is a JSON document in a file or in the online store. The history of loads and applies is
-stored beside it. `RegistryState` holds the registry as last read, compiled into a plan.
+A registry is a JSON document in the online store, or in a file. `RegistryState` holds the registry as
+last read, compiled into a plan. A store in memory always holds its own registry, so that tests leave the
+file alone.
 
 Saving is a compare-and-swap: the caller passes the registry that it saw, and the save fails with
 `RegistryConflictError` if another process has applied since. A file is compared under a lock and
-replaced by renaming; the online store compares and sets in one script.
+replaced by renaming; the online store compares and sets in one script. Saving also writes the store's
+identity, which `store_identity` describes.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from typing_extensions import override
 
-from featurekit.changes import Changes, diff
+from featurekit.changes import Change, Changes, diff
 from featurekit.compiler import compile_repo
 from featurekit.errors import (
     BreakingChangeError,
@@ -27,59 +31,97 @@ from featurekit.errors import (
     RegistryError,
     StoreError,
 )
+from featurekit.models.config import ONLINE
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
-from featurekit.ports import OnlineStore
 from featurekit.registry import Registry
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
-from featurekit.repo.history import ApplyRecord, FileHistory, History, OnlineHistory
+from featurekit.repo.history import ApplyRecord, History
 from featurekit.repo.store_handle import LazyStoreHandle, now_ms
+from featurekit.repo.store_identity import (
+    StoreCheck,
+    StoreIdentity,
+    StoreState,
+    claim_prefix,
+    has_keys,
+    identity_key,
+    not_own_store,
+    read_identity,
+    refusal,
+)
 from featurekit.wire import ErrorReply, Reply
 
 _COMPARE_AND_SET = """
 local current = redis.call('GET', KEYS[1]) or ''
 if current ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3])
 return 1
 """
 
 
-class RegistryStore(Protocol):
-    """Where a registry is stored."""
+class StoredRegistry(NamedTuple):
+    """The applied registry as it is stored.
 
-    def text(self) -> str | None:
-        """Return the applied registry as canonical JSON, or `None` before the first apply.
+    Attributes:
+        text: Its canonical JSON.
+        store_id: The id of the online store that holds it; empty for a file, which is of no store.
+    """
+
+    text: str
+    store_id: str = ""
+
+
+class RegistryStore(ABC):
+    """Where a registry is stored, and the online store that it describes.
+
+    Attributes:
+        handle: The online store.
+        history: The history of loads and applies.
+    """
+
+    def __init__(self, handle: LazyStoreHandle, project: str) -> None:
+        self.handle = handle
+        self.history = History(handle, project)
+        self._project = project
+
+    @abstractmethod
+    def read(self) -> StoredRegistry | None:
+        """Return the applied registry; `None` before the first apply.
 
         Raises:
             RegistryError: The registry cannot be read.
         """
 
-    def load(self) -> Registry | None:
-        """Return the applied registry, or `None` before the first apply.
-
-        Raises:
-            RegistryError: The registry cannot be read, or is not valid.
-        """
-        text = self.text()
-        return None if text is None else Registry.from_json(text)
-
-    def save(self, registry: Registry, expected: Registry | None) -> None:
-        """Replace `expected` with `registry`.
+    @abstractmethod
+    def save(self, registry: Registry, expected: Registry | None, identity: StoreIdentity) -> None:
+        """Replace `expected` with `registry`, and write the store's identity.
 
         Raises:
             RegistryConflictError: The stored registry is not `expected`.
         """
 
-    @property
-    def history(self) -> History:
-        """The history of loads and applies."""
+    @abstractmethod
+    def is_in_store(self) -> bool:
+        """Return whether the online store holds the registry."""
+
+    def identity(self) -> StoreIdentity | None:
+        """Return what `apply` wrote into the online store; `None` if it holds nothing."""
+        return read_identity(self.handle.store, self._project)
+
+    def _call(self, *args: str | int | bytes, key: str) -> Reply:
+        reply = self.handle.store.call(*args, key=key)
+        if isinstance(reply, ErrorReply):
+            raise refusal("the registry", reply, self.handle.store, key)
+        return reply
 
 
 def open_registry_store(loaded: LoadedRepo, handle: LazyStoreHandle) -> RegistryStore:
     """Return the registry store that `registry:` in `featurerepo.yaml` selects."""
-    if loaded.config.registry == "online":
-        return OnlineRegistryStore(handle.store, loaded.config.project)
-    return FileRegistryStore(loaded.root / loaded.config.registry)
+    config = loaded.config
+    if config.registry == ONLINE or handle.url.startswith("memory://"):
+        return OnlineRegistryStore(handle, config.project)
+    return FileRegistryStore(loaded.root / config.registry, handle, config.project)
 
 
 def _conflict() -> RegistryConflictError:
@@ -92,19 +134,14 @@ def _conflict() -> RegistryConflictError:
 class FileRegistryStore(RegistryStore):
     """A registry in a file, which is replaced by renaming."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, handle: LazyStoreHandle, project: str) -> None:
+        super().__init__(handle, project)
         self._path = path
-        self._history = FileHistory(path)
-
-    @property
-    @override
-    def history(self) -> History:
-        return self._history
 
     @override
-    def text(self) -> str | None:
+    def read(self) -> StoredRegistry | None:
         try:
-            return self._path.read_text(encoding="utf-8")
+            return StoredRegistry(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
@@ -113,54 +150,53 @@ class FileRegistryStore(RegistryStore):
             ) from error
 
     @override
-    def save(self, registry: Registry, expected: Registry | None) -> None:
-        with exclusive_lock(self._path):
-            current = self.load()
-            if (current and current.fingerprint) != (expected and expected.fingerprint):
-                raise _conflict()
-            write_atomically(self._path, registry.to_json())
+    def save(self, registry: Registry, expected: Registry | None, identity: StoreIdentity) -> None:
+        if self.read() != StoredRegistry(registry.to_json()):  # it may be on a read-only disk
+            with exclusive_lock(self._path):
+                stored = self.read()
+                current = Registry.from_json(stored.text) if stored else None
+                if (current and current.fingerprint) != (expected and expected.fingerprint):
+                    raise _conflict()
+                write_atomically(self._path, registry.to_json())
+        key = identity_key(self._project)
+        self._call("SET", key, identity.to_json(), key=key)
+
+    @override
+    def is_in_store(self) -> bool:
+        return False
 
 
 class OnlineRegistryStore(RegistryStore):
     """A registry in the online store, under a key that no entity can have."""
 
-    def __init__(self, store: OnlineStore, project: str) -> None:
-        self._store = store
-        self._key = f"featurekit:{{{project}}}:registry"
-        self._history = OnlineHistory(store, project)
-
-    @property
     @override
-    def history(self) -> History:
-        return self._history
-
-    @override
-    def text(self) -> str | None:
-        text = self._call("GET", self._key)
+    def read(self) -> StoredRegistry | None:
+        replies = self._call("MGET", self._key, identity_key(self._project), key=self._key)
+        text, own = replies if isinstance(replies, list) else (None, None)
         if not isinstance(text, bytes):
             return None
+        identity = StoreIdentity.from_reply(own)
         try:
-            return text.decode()
+            return StoredRegistry(text.decode(), identity.id if identity else "")
         except UnicodeDecodeError as error:
-            raise RegistryError(
-                f"the registry cannot be read: {error}", where=self._where
-            ) from error
+            where = f"{self.handle.store.describe()}, {self._key}"
+            raise RegistryError(f"the registry cannot be read: {error}", where=where) from error
 
     @override
-    def save(self, registry: Registry, expected: Registry | None) -> None:
+    def save(self, registry: Registry, expected: Registry | None, identity: StoreIdentity) -> None:
+        keys = (self._key, identity_key(self._project))
         before = expected.to_json() if expected is not None else ""
-        if self._call("EVAL", _COMPARE_AND_SET, 1, self._key, before, registry.to_json()) != 1:
+        values = (before, registry.to_json(), identity.to_json())
+        if self._call("EVAL", _COMPARE_AND_SET, 2, *keys, *values, key=self._key) != 1:
             raise _conflict()
 
-    @property
-    def _where(self) -> str:
-        return f"{self._store.describe()}, {self._key}"
+    @override
+    def is_in_store(self) -> bool:
+        return self.read() is not None
 
-    def _call(self, *args: str | int | bytes) -> Reply:
-        reply = self._store.call(*args, key=self._key)
-        if isinstance(reply, ErrorReply):
-            raise StoreError(f"the store refused the registry: {reply}", where=self._where)
-        return reply
+    @property
+    def _key(self) -> str:
+        return f"featurekit:{{{self._project}}}:registry"
 
 
 class _CompiledRegistry(NamedTuple):
@@ -185,6 +221,8 @@ class RegistryState:
         self._store = store
         self._loaded = loaded
         self._current: _CompiledRegistry | None = None
+        self._store_id = ""
+        store.handle.store_check = StoreCheck(self.require_own_store)
 
     @property
     def registry(self) -> Registry | None:
@@ -206,7 +244,11 @@ class RegistryState:
         """
         current = self._current or self._load()
         if current is None:
-            raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
+            raise RegistryError(
+                "nothing is applied yet",
+                where=self._store.handle.address,
+                hint="run `featurekit apply` first",
+            )
         return current.plan
 
     @property
@@ -231,30 +273,78 @@ class RegistryState:
             RegistryError: The registry cannot be read, or was deleted. The old version stays.
             StoreError: The online store holds the registry and failed. The old version stays.
         """
-        before, text = self._current, self._store.text()
-        if text is None:
+        before, stored = self._current, self._store.read()
+        if stored is None:
             if before is None:
                 return False
             raise RegistryError("the registry was deleted", hint="run `featurekit apply`")
-        if before is not None and before.text == text:
+        if before is not None and before.text == stored.text:
             return False
-        self._current = _compile(text)
+        self._compile(stored)
         return True
 
     def _load(self) -> _CompiledRegistry | None:
         current = self._current
-        if current is None and (text := self._store.text()) is not None:
-            current = self._current = _compile(text)
+        if current is None and (stored := self._store.read()) is not None:
+            current = self._compile(stored)
         return current
+
+    def _compile(self, stored: StoredRegistry) -> _CompiledRegistry:
+        registry = Registry.from_json(stored.text)
+        compiled = _CompiledRegistry(stored.text, registry, compile_repo(registry))
+        self._current, self._store_id = compiled, stored.store_id
+        return compiled
+
+    def store_state(self) -> StoreState:
+        """Return whether the online store is the one that the registry was applied to.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        return self._state_of(self._load(), self._store.identity())
+
+    def _state_of(
+        self, current: _CompiledRegistry | None, identity: StoreIdentity | None
+    ) -> StoreState:
+        if current is None:
+            return StoreState.NEVER_APPLIED
+        if identity is not None:
+            if self._store_id != identity.id and identity.registry != current.registry.fingerprint:
+                return StoreState.REPLACED
+            self._store_id = identity.id
+            return StoreState.SAME
+        store, prefix = self._store.handle.store, current.plan.prefix
+        is_lost = self._store.is_in_store() or has_keys(store, prefix)
+        return StoreState.LOST if is_lost else StoreState.REPLACED
+
+    def require_own_store(self) -> None:
+        """Raise `RegistryError` unless the online store is the one that the registry was applied to."""
+        current, identity = self._load(), self._store.identity()
+        state = self._state_of(current, identity)
+        if current is not None and state is not StoreState.SAME:
+            raise not_own_store(state, self._store.handle.address, identity)
 
     def changes(self) -> Changes:
         """Return what `apply` would change."""
-        text = self._store.text()
-        self._current = before = _compile(text) if text is not None else None
-        after = compile_repo(self.declared)
-        return (
-            diff(before.plan, after, self._loaded_ms(before.plan)) if before else diff(None, after)
-        )
+        return self._compare()[0]
+
+    def _compare(self) -> tuple[Changes, StoreIdentity | None]:
+        """Return what `apply` would change, and the store's identity if that stays."""
+        self.refresh()
+        before, after = self._load(), compile_repo(self.declared)
+        identity = self._store.identity()
+        state = self._state_of(before, identity)
+        if before is None or (state is StoreState.REPLACED and identity is None):
+            return diff(None, after), None
+        changes = diff(before.plan, after, self._loaded_ms(before.plan))
+        if state is StoreState.SAME:
+            return changes, identity
+        detail = "its id is missing, probably evicted: apply renews it"
+        if identity is not None:
+            detail = (
+                f"another registry was applied to it, {identity.registry[:16]}: apply replaces it"
+            )
+        return Changes((Change("compatible", "store", detail), *changes)), None
 
     def _loaded_ms(self, plan: RepoPlan) -> dict[str, int]:
         """Return when the last load of each view ended; empty if the history cannot be read."""
@@ -264,9 +354,11 @@ class RegistryState:
             return {name: load.ended_ms for name, load in loads.items() if load.ended_ms > 0}
         return {}
 
-    def apply(self, planned: Changes | None, *, allow_breaking: bool) -> Changes:
+    def apply(
+        self, planned: Changes | None, *, allow_breaking: bool, take_prefix: bool
+    ) -> Changes:
         """Save the declared registry. See `FeatureStore.apply`."""
-        changes = self.changes()
+        changes, identity = self._compare()
         if planned is not None and planned != changes:
             raise RegistryConflictError(
                 "the changes differ from the plan that was shown; nothing was changed",
@@ -278,8 +370,12 @@ class RegistryState:
                 hint="apply with --allow-breaking, then run `featurekit reset` and materialize again",
             )
         declared, before = self.declared, self.registry
-        if before is None or declared.fingerprint != before.fingerprint:
-            self._store.save(declared, before)
+        store = self._store.handle.store
+        claim_prefix(store, declared.key_prefix, declared.project, take_over=take_prefix)
+        fingerprint = declared.fingerprint
+        if identity is None or before is None or fingerprint != before.fingerprint:
+            renewed = replace(identity, registry=fingerprint) if identity else None
+            self._store.save(declared, before, renewed or StoreIdentity.new(fingerprint))
             self._record_apply(before, declared, changes)
         self.refresh()
         return changes
@@ -294,11 +390,6 @@ class RegistryState:
         )
         with suppress(StoreError, RegistryError):  # the apply itself has succeeded
             self._store.history.record_apply(record)
-
-
-def _compile(text: str) -> _CompiledRegistry:
-    registry = Registry.from_json(text)
-    return _CompiledRegistry(text, registry, compile_repo(registry))
 
 
 def _user_name() -> str:

@@ -7,14 +7,18 @@ are opened only if the YAML on this machine declares the same ones, or the calle
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from featurekit.compiler import compile_repo
-from featurekit.errors import RequestError
+from featurekit.errors import FeatureKitError, RequestError
+from featurekit.models.config import ONLINE
 from featurekit.models.definitions import LoadedRepo
-from featurekit.plan import ViewPlan
+from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.registry import Registry
+from featurekit.repo.locations import Located, P, expand_locations, has_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,33 @@ class SourceAccess:
                 hint="load from a repository with featurerepo.yaml, or allow it with "
                 "allow_sources=True (serve: --allow-sources)",
             )
-        if self.loaded.config.registry == "online":
+        if self.loaded.config.registry == ONLINE:
             self._check_declared(self.loaded, views)
+
+    def locate(self, view: ViewPlan, plan: P) -> Located[P]:
+        """Return the source or stream of a view with `${VAR}` expanded.
+
+        Raises:
+            RequestError: It contains a variable, and may not be opened: a registry that is not trusted
+                must not read this machine's environment.
+            SourceError: A variable is not set.
+        """
+        if not has_variables(plan):
+            return Located(plan, {})
+        self.check([view])
+        return expand_locations(plan, os.environ, f"feature view {view.name}")
+
+    def locate_streams(self, repo: RepoPlan) -> RepoPlan:
+        """Return a repository's plan with `${VAR}` expanded in its streams, where that is possible."""
+        if not any(view.stream and has_variables(view.stream) for view in repo.views):
+            return repo
+        return replace(repo, views=tuple(map(self._with_located_stream, repo.views)))
+
+    def _with_located_stream(self, view: ViewPlan) -> ViewPlan:
+        if view.stream is not None:
+            with suppress(FeatureKitError):
+                return replace(view, stream=self.locate(view, view.stream).plan)
+        return view
 
     def _check_declared(self, loaded: LoadedRepo, views: Iterable[ViewPlan]) -> None:
         plan = compile_repo(Registry.from_loaded(loaded, None))

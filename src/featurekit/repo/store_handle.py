@@ -12,14 +12,53 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, StoreError, ValueRefusedError
 from featurekit.loader import load_repo
+from featurekit.models.config import OnlineStoreConfig, check_store_url
 from featurekit.ports import AsyncOnlineStore, ConnectionStats, OnlineStore, StoreHandle
+from featurekit.repo.store_identity import StoreCheck
+from featurekit.store_options import CLUSTER_SCHEMES, SERVER_SCHEMES
 from featurekit.stores import create_store, open_async_store
 from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.url import NO_OPTIONS, StoreUrl
 
-__all__ = ["EmbeddedServer", "LazyStoreHandle", "embedded_server", "now_ms"]
+__all__ = ["EmbeddedServer", "LazyStoreHandle", "embedded_server", "now_ms", "select_url"]
+
+URL_VARIABLE = "FEATUREKIT_ONLINE_URL"
+"""The environment variable with the URL of the online store, which overrides the file's."""
+
+
+def select_url(config: OnlineStoreConfig, url: str | None, env: Mapping[str, str]) -> str:
+    """Return the URL of a repository's online store.
+
+    Args:
+        config: `online_store:`, used if there is no other URL.
+        url: The caller's URL, which overrides all others.
+        env: The environment; its `FEATUREKIT_ONLINE_URL` overrides the file.
+
+    Raises:
+        StoreError: The URL has no known scheme, or the variable would replace `memory://`: a test must
+            not write to a server by accident.
+    """
+    variable = env.get(URL_VARIABLE, "")
+    if url is not None:
+        return _checked_url(url, "url")
+    if not variable or variable == config.url:
+        return config.url
+    if config.url.startswith("memory://"):
+        raise StoreError(
+            f"{URL_VARIABLE} is set, but the file's store is {config.url}, which it does not replace",
+            where="online_store.url",
+            hint=f"unset {URL_VARIABLE}, or name the store with --url (from Python: url=)",
+        )
+    return _checked_url(variable, URL_VARIABLE)
+
+
+def _checked_url(url: str, where: str) -> str:
+    try:
+        return check_store_url(url)
+    except ValueRefusedError as error:
+        raise StoreError(error.message, where=where, hint=error.hint) from None
 
 
 class LazyStoreHandle(StoreHandle):
@@ -29,12 +68,14 @@ class LazyStoreHandle(StoreHandle):
         url: The store's URL.
         root: The folder that relative paths in the URL are resolved against.
         options: Options of `online_store:` that are not in the URL, under their URL names.
+        store_check: Checks before writes whether the store is the registry's own.
     """
 
     def __init__(self, url: str, root: Path, options: Mapping[str, str] = NO_OPTIONS) -> None:
         self.url = url
         self.root = root
         self.options = dict(options)
+        self.store_check: StoreCheck | None = None
         self._store: OnlineStore | None = None
         self._pid = os.getpid()
         self._closed_stats = ConnectionStats()
@@ -48,6 +89,19 @@ class LazyStoreHandle(StoreHandle):
             StoreError: The URL is not valid.
         """
         return str(self._parsed_url)
+
+    @property
+    def address(self) -> str:
+        """The URL without its password and options, but with its database, for messages."""
+        url = self._parsed_url
+        has_databases = url.scheme in SERVER_SCHEMES and url.scheme not in CLUSTER_SCHEMES
+        return f"{url}/0" if has_databases and not url.db and url.path == "" else str(url)
+
+    @property
+    def shareable_url(self) -> str:
+        """The URL; without its passwords and options if it has a password."""
+        url = self._parsed_url
+        return str(url) if url.password or url.sentinel_password else self.url
 
     @property
     def options_text(self) -> str:
@@ -118,6 +172,15 @@ class LazyStoreHandle(StoreHandle):
         return now_ms()
 
     @override
+    def check_store(self) -> None:
+        if self.store_check is not None:
+            self.store_check.check()
+
+    @override
+    def is_check_due(self) -> bool:
+        return self.store_check is not None and self.store_check.is_due()
+
+    @override
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
@@ -138,18 +201,23 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def embedded_server(repo_path: str | Path = ".") -> EmbeddedServer:
+def embedded_server(repo_path: str | Path = ".", *, url: str | None = None) -> EmbeddedServer:
     """Return the embedded server of a repository, running or not.
+
+    Args:
+        repo_path: The repository's folder, or one below it.
+        url: The online store's URL; by default as for `FeatureStore`.
 
     Raises:
         RequestError: The repository's online store is not an embedded server.
     """
     loaded = load_repo(repo_path, os.environ)
     online = loaded.config.online_store
-    url = StoreUrl.parse(online.url, online.options).with_absolute_paths(loaded.root)
-    if url.scheme != "embedded":
+    text = select_url(online, url, os.environ)
+    parsed = StoreUrl.parse(text, online.options).with_absolute_paths(loaded.root)
+    if parsed.scheme != "embedded":
         raise RequestError(
-            f"the online store {url} is not an embedded server",
+            f"the online store {parsed} is not an embedded server",
             hint="name the folder of an embedded server with --folder",
         )
-    return EmbeddedServer(Path(url.path))
+    return EmbeddedServer(Path(parsed.path))

@@ -20,6 +20,7 @@ from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
 from featurekit.repo.json_rows import JsonlEventWriter
+from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import key_of_dead_letter
@@ -78,13 +79,13 @@ class Streaming:
         plan: The applied registry, compiled.
         handle: The online store.
         counters: Counts the events of this process.
-        check_sources: Raises `RequestError` unless workers may open the sources of some views.
+        sources: The sources that may be opened.
     """
 
     plan: RepoPlan
     handle: LazyStoreHandle
     counters: Counters
-    check_sources: Callable[[Iterable[ViewPlan]], None]
+    sources: SourceAccess
 
     def run(
         self,
@@ -117,7 +118,7 @@ class Streaming:
         """
         plans = [self.plan.view(name) for name in views] or self._views_with_source()
         sources = [_stream_plan(view) for view in plans]
-        self.check_sources(plans)
+        self.sources.check(plans)
         options, stop_all = options or StreamOptions(), threading.Event()
         threads = [
             self._worker_thread(view, source, options, stop_all, on_report)
@@ -247,7 +248,7 @@ class Streaming:
         timeout_s = options.worker.wait_s + REPLY_MARGIN_S
         return open_stream(
             view,
-            plan,
+            self.sources.locate(view, plan).plan,
             Consumer(options.consumer_name, options.claim_after_ms),
             lambda: self.handle.open_another(timeout_s, once=True),
             _kafka_settings(),

@@ -260,6 +260,7 @@ class StreamWriter:
 
     def _prepare(self) -> None:
         """At the first write, check the store and lower the plan to the server's commands."""
+        self._handle.check_store()
         if self._event_commands is not None:
             return
         store = self._handle.store
@@ -272,7 +273,7 @@ class StreamWriter:
         self._event_commands = arrival_write_group(self.plan, dialect)
 
     async def _prepare_async(self) -> None:
-        if self._event_commands is None:
+        if self._event_commands is None or self._handle.is_check_due():
             await asyncio.to_thread(self._prepare)
 
     def _encode_one(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:

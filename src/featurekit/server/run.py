@@ -49,8 +49,8 @@ class Options:
 
     Attributes:
         repo: The folder from which to search upwards for `featurerepo.yaml`.
-        project: Serve this project's registry from `store_url` instead of a repository.
-        store_url: The online store that holds the registry of `project`.
+        project: Serve this project's registry from the store instead of a repository.
+        url: The online store; by default that of the environment or the repository.
         allow_sources: With `project`, whether to load from the sources that its registry declares.
         host: Address to listen on.
         port: Port to listen on; 0 for any free port.
@@ -67,7 +67,7 @@ class Options:
 
     repo: str = "."
     project: str = ""
-    store_url: str = field(default="", repr=False)
+    url: str = field(default="", repr=False)
     allow_sources: bool = False
     host: str = "127.0.0.1"
     port: int = PORT
@@ -139,12 +139,9 @@ def _context_of(options: Options, metrics_dir: str | None = None) -> ServerConte
 
 def _open_store(options: Options) -> FeatureStore:
     if not options.project:
-        return FeatureStore(options.repo)
+        return FeatureStore(options.repo, url=options.url or None)
     return FeatureStore.from_registry(
-        options.store_url,
-        options.project,
-        must_exist=False,
-        allow_sources=options.allow_sources,
+        options.url, options.project, must_exist=False, allow_sources=options.allow_sources
     )
 
 

@@ -10,10 +10,11 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from typing_extensions import override
@@ -38,6 +39,8 @@ _SETTINGS = {
 }
 
 _GLOB_CHARACTERS = re.compile(r"[*?[]")
+
+NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 Explain = Callable[[str], tuple[str, str] | None]
 """Turns a DuckDB message into (position, problem), where a source knows more."""
@@ -87,9 +90,10 @@ class Session:
         total = MEMORY_BYTES + extra_bytes
         self.connection.execute(f"SET memory_limit = '{total // 1024} KiB'")
 
-    def execute(self, sql: str) -> None:
-        """Run a statement that has no result."""
-        self.call(lambda: self.connection.execute(sql))
+    def execute(self, sql: str, parameters: Mapping[str, str] = NO_PARAMETERS) -> None:
+        """Run a statement that has no result, with the texts of its `$name` parameters."""
+        arguments = (sql, dict(parameters)) if parameters else (sql,)
+        self.call(lambda: self.connection.execute(*arguments))
 
     def run(self, action: Callable[[], object]) -> None:
         """Call a function; call it again without a memory limit if the limit was too low."""

@@ -27,9 +27,11 @@ class SqlSource(SessionSource):
         where = f"feature view {view.name}"
         session = self.add_session(Session(self.root))
         with session.errors(where):
-            _check_is_one_select(session, self.plan.query, where)
-            # A view, because the query may end in `;` and a comment, which cannot be embedded.
-            session.execute(f"CREATE TEMP VIEW query_result AS {self.plan.query}")
+            _check_is_one_select(session, self.plan, where)
+            # The query may end in `;` and a comment, so it cannot be embedded. A view has no parameters.
+            kind = "TABLE" if self.plan.parameters else "VIEW"
+            sql = f"CREATE TEMP {kind} query_result AS {self.plan.query}"
+            session.execute(sql, dict(self.plan.parameters))
             columns = session.columns("query_result")
             rows = copy_rows(
                 Rows(session, "query_result", "native", where, columns), view, self.plan
@@ -37,10 +39,21 @@ class SqlSource(SessionSource):
         return newest_rows(rows, view, self.plan, times, self.batch_rows)
 
 
-def _check_is_one_select(session: Session, query: str, where: str) -> None:
-    statements = session.connection.extract_statements(query)
+def _check_is_one_select(session: Session, plan: SqlSourcePlan, where: str) -> None:
+    statements = session.connection.extract_statements(plan.query)
     if len(statements) != 1:
         raise SourceError(f"the query has {len(statements)} statements, expected one", where=where)
     if statements[0].type != session.duckdb.StatementType.SELECT:
         kind = statements[0].type.name
         raise SourceError(f"the query is a {kind} statement, expected SELECT", where=where)
+    wanted, given = set(statements[0].named_parameters), {name for name, _ in plan.parameters}
+    if missing := sorted(wanted - given):
+        raise SourceError(
+            f"the query has parameters without a value: ${', $'.join(missing)}",
+            where=where,
+            hint=f"add `parameters: {{{missing[0]}: ...}}` to the source",
+        )
+    if unused := sorted(given - wanted):
+        raise SourceError(
+            f"the query does not use these parameters: ${', $'.join(unused)}", where=where
+        )

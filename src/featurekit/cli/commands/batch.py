@@ -10,9 +10,16 @@ import click
 
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_count, format_seconds, format_size, pluralize
-from featurekit.cli.output import RED, YELLOW, Cell, Styled, print_note, print_table, progress_bars
+from featurekit.cli.output import (
+    RED,
+    YELLOW,
+    Cell,
+    Styled,
+    print_note,
+    print_table,
+    progress_bars,
+)
 from featurekit.errors import FeatureKitError
-from featurekit.repo import FeatureStore
 from featurekit.repo.materialization import OnBadRow
 from featurekit.runtime.load import MaterializeReport
 
@@ -65,7 +72,9 @@ def materialize_command(context: CliContext, views: tuple[str, ...], **options: 
     command can be repeated: the same rows write the same bytes. A view that fails does not stop the
     others. Exits with 1 if a view failed or rows were rejected.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
+        if not context.json:
+            print_note("store", store.address, "cyan")
         try:
             with progress_bars() as on_progress:
                 reports = store.materialize(views, on_progress=on_progress, **options)
@@ -90,7 +99,7 @@ def write_command(
     """
     if sys.stdin.isatty():
         click.echo("reading JSON objects, one per line, until Ctrl-D", err=True)
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         lines = click.open_file("-", encoding="utf-8", errors="surrogateescape")
         report = store.write_jsonl(view, lines, on_bad_row=on_bad_row, rejects=rejects)
     return _print_reports(context, [report])

@@ -7,7 +7,6 @@ import click
 from featurekit.bench import run_bench
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.output import print_line, print_table
-from featurekit.repo import FeatureStore
 
 
 @cli_command("bench")
@@ -31,7 +30,7 @@ def bench_command(context: CliContext, entities: int, seconds: float) -> None:
     Runs the same work with a redis-py pipeline and with bytes prepared by hand: only these ratios
     compare across machines. Writes under its own key prefix, and deletes the keys at the end.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         report = run_bench(store, entities=entities, seconds=seconds)
     if context.json:
         context.print_json(report.to_dict())

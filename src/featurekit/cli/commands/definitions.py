@@ -18,7 +18,6 @@ from featurekit.cli.output import (
     print_table,
 )
 from featurekit.models import definitions_json_schema, repo_json_schema
-from featurekit.repo import FeatureStore
 
 HAS_CHANGES = 2
 CHANGE_LABELS = {
@@ -32,13 +31,13 @@ NEEDS_CONFIRMATION = {"remove", "breaking"}
 SCHEMAS = {"repo": repo_json_schema, "definitions": definitions_json_schema}
 
 
-@cli_command("validate")
+@cli_command("validate", has_url=False)
 def validate_command(context: CliContext) -> None:
     """Check the definitions and report all problems.
 
     Warnings report valid definitions that are probably mistakes; the exit code stays 0.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         declared, warnings = store.declared, store.warnings
     entities, views = len(declared.entities), len(declared.feature_views)
     services = len(declared.feature_services)
@@ -64,7 +63,7 @@ def plan_command(context: CliContext, detailed_exitcode: bool) -> int:
     Compares compiled plans, not text. A change is one of: add, remove, ttl (values written from
     now on live longer or shorter), compatible, or breaking (the meaning of stored bytes changes).
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         changes = store.plan()
     if context.json:
         context.print_json(changes.to_dict())
@@ -78,23 +77,26 @@ def plan_command(context: CliContext, detailed_exitcode: bool) -> int:
     "--yes", is_flag=True, help="Do not ask before changes that remove something or break."
 )
 @click.option("--allow-breaking", is_flag=True, help="Apply breaking changes too.")
-def apply_command(context: CliContext, yes: bool, allow_breaking: bool) -> None:
+@click.option("--take-prefix", is_flag=True, help="Take over the key prefix from another project.")
+def apply_command(context: CliContext, yes: bool, allow_breaking: bool, take_prefix: bool) -> None:
     """Update the registry from the definitions.
 
-    Prints the changes and applies exactly these. Stored values are not touched: the values of a
-    removed field stay until they expire, or until the next batch write of the entity deletes them.
+    Prints the changes and applies exactly these, to one online store. Stored values are not
+    touched: the values of a removed field stay until they expire, or until the next batch write of
+    the entity deletes them.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         changes = store.plan()
         if not context.json:
             _print_changes(changes)
         if _needs_confirmation(changes, allow_breaking=allow_breaking):
-            confirm(context, "apply changes that remove something or break", yes=yes)
-        store.apply(changes, allow_breaking=allow_breaking)
+            action = f"apply changes that remove something or break to {store.address}"
+            confirm(context, action, yes=yes)
+        store.apply(changes, allow_breaking=allow_breaking, take_prefix=take_prefix)
     if context.json:
-        context.print_json(changes.to_dict())
+        context.print_json(changes.to_dict() | {"store": store.address})
     elif changes:
-        print_line(Styled("applied", GREEN))
+        print_line(Styled("applied", GREEN), f" to {store.address}")
 
 
 def _needs_confirmation(changes: Changes, *, allow_breaking: bool) -> bool:
@@ -114,7 +116,7 @@ def _print_changes(changes: Changes) -> None:
     print_line(f"{pluralize(len(kinds), 'change')}: {counts}")
 
 
-@cli_command("schema")
+@cli_command("schema", has_url=False)
 @click.argument("what", type=click.Choice(list(SCHEMAS)), default="definitions")
 def schema_command(context: CliContext, what: str) -> None:
     """Print the JSON Schema of the YAML files, for editors.

@@ -38,7 +38,7 @@ def _check_url(_ctx: click.Context, _parameter: click.Parameter, text: str | Non
         raise click.BadParameter(error.message) from error
 
 
-@cli_command("demo")
+@cli_command("demo", has_url=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

@@ -25,7 +25,7 @@ NEXT_STEPS = (
 )
 
 
-@cli_command("init")
+@cli_command("init", has_url=False)
 @click.argument("folder", default=".", type=click.Path(path_type=Path))
 def init_command(context: CliContext, folder: Path) -> None:
     """Create a repository with working examples.

@@ -53,7 +53,7 @@ def status_command(context: CliContext, views: tuple[str, ...], check: bool) -> 
     `refresh`; `on time`. For live values, the command samples up to 1000 entities. For each running
     worker it shows counters since the worker's start.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         for name in views:
             store.compiled.view(name)
         statuses = [each for each in store.status() if not views or each.view in views]
@@ -172,7 +172,7 @@ def doctor_command(context: CliContext, strict: bool) -> int:
     Checks the definitions, the server and its settings, the registry, the state of each view, and a
     sample of the hashes. Exits with 1 if a check fails.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         findings = store.doctor()
     levels = [finding.level for finding in findings]
     if context.json:

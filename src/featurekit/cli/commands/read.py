@@ -29,7 +29,6 @@ from featurekit.cli.output import (
 )
 from featurekit.errors import RequestError, ValueRefusedError, name_hint
 from featurekit.plan import ReadPlan
-from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField, Inspection
 from featurekit.runtime.response import OnlineResponse
 from featurekit.types import DType, codec_of, json_value, parse_dtype
@@ -98,7 +97,7 @@ def get_command(
     featurekit get fraud_v1 --entity user_id=u0001 --max-age user_activity=2m --timeout 50ms
     featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
     """  # noqa: D301 - click reads the backspace
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         services = {service.name for service in store.compiled.services}
         is_service = len(features) == 1 and features[0] in services
         reader = store.online_reader(
@@ -255,7 +254,7 @@ def inspect_command(context: CliContext, entity: str, id_: str) -> None:
     featurekit inspect user u0001
     featurekit inspect route JFK:LAX
     """  # noqa: D301 - click reads the backspace
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         inspection = store.inspect(entity, id_)
     if context.json:
         context.print_json(_inspection_document(inspection))
@@ -277,7 +276,7 @@ def why_command(context: CliContext, entity: str, id_: str, field: str | None) -
     featurekit why user u0001
     featurekit why user u0001 tx_count_5m
     """  # noqa: D301 - click reads the backspace
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         explanations = store.why(entity, id_, field)
     if context.json:
         context.print_json(explanations)

@@ -149,7 +149,7 @@ def list_command(context: CliContext, what: str | None) -> None:
     each view and the last 100 applies, newest first.
     """
     chosen = [what] if what else DEFAULT_LISTINGS
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         listed = {name: list(LISTINGS[name].rows(store)) for name in chosen}
     if context.json:
         documents = {name: [document for document, _ in rows] for name, rows in listed.items()}
@@ -175,7 +175,7 @@ def describe_command(context: CliContext, name: str) -> None:
 
     Describes what is applied. If an entity, a view and a service share a name, shows all of them.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         registry, plan = _applied_registry(store), store.compiled
     descriptions = list(_describe(registry, plan, name))
     if not descriptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from dataclasses import asdict
@@ -12,6 +13,7 @@ import click
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.output import GREEN, YELLOW, Styled, print_line, print_note
 from featurekit.errors import MissingExtraError
+from featurekit.repo.store_handle import URL_VARIABLE
 
 _LIBRARIES = ("starlette", "uvicorn", "orjson", "prometheus_client")
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -38,14 +40,6 @@ _FILE = click.Path(exists=True, dir_okay=False)
     metavar="NAME",
     default="",
     help="Serve this project from the registry in the store, without a featurerepo.yaml.",
-)
-@click.option(
-    "--store",
-    metavar="URL",
-    envvar="FEATUREKIT_ONLINE_URL",
-    show_envvar=True,
-    default="",
-    help="With --project: the store with the registry (registry: online).",
 )
 @click.option(
     "--allow-sources",
@@ -107,7 +101,6 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     port: int,
     workers: int,
     project: str,
-    store: str,
     allow_sources: bool,
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
@@ -127,8 +120,9 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     FEATUREKIT_SERVER_TOKENS=read:TOKEN,write:TOKEN to require tokens; without it, every client may
     read and write. The server picks up changes of `featurekit apply` within a second.
     """
-    if project and not store:
-        raise click.UsageError("--project needs --store")
+    url = context.url or (os.environ.get(URL_VARIABLE, "") if project else "")
+    if project and not url:
+        raise click.UsageError(f"--project needs --url or {URL_VARIABLE}")
     if any(find_spec(library) is None for library in _LIBRARIES):
         raise MissingExtraError.of("server", "`featurekit serve`")
     from featurekit.server.context import Limits
@@ -153,7 +147,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
         Options(
             repo=context.repo,
             project=project,
-            store_url=store,
+            url=url,
             allow_sources=allow_sources,
             host=host,
             port=port,

@@ -9,7 +9,6 @@ import click
 from featurekit.cli.context import CliContext, CommandGroup, cli_command, confirm
 from featurekit.cli.formatting import format_size, pluralize
 from featurekit.cli.output import GREEN, Styled, print_line, print_pairs
-from featurekit.repo import FeatureStore
 from featurekit.repo.store_handle import EmbeddedServer, embedded_server
 
 folder_option = click.option(
@@ -28,7 +27,7 @@ def embedded_command() -> None:
     """
 
 
-@cli_command("start")
+@cli_command("start", has_url=False)
 @folder_option
 def start_command(context: CliContext, folder: Path | None) -> None:
     """Start the server unless it is running."""
@@ -37,7 +36,7 @@ def start_command(context: CliContext, folder: Path | None) -> None:
     _print_status(context, server)
 
 
-@cli_command("stop")
+@cli_command("stop", has_url=False)
 @folder_option
 def stop_command(context: CliContext, folder: Path | None) -> None:
     """Save the data and stop the server."""
@@ -48,7 +47,7 @@ def stop_command(context: CliContext, folder: Path | None) -> None:
         print_line("stopped" if stopped else "the server was not running")
 
 
-@cli_command("status")
+@cli_command("status", has_url=False)
 @folder_option
 def status_command(context: CliContext, folder: Path | None) -> None:
     """Show whether the server is running, and where."""
@@ -98,13 +97,14 @@ def reset_command(context: CliContext, entity: str | None, yes: bool) -> None:
     Deletes the features of ENTITY, or of all entities of the project. Definitions and registry are
     kept; `featurekit materialize` loads the batch views again.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         plan = store.compiled
         names = [entity] if entity else [each.name for each in plan.entities]
         patterns = [f"{plan.entity(name).key.entity_prefix}*" for name in names]
-        confirm(context, f"delete {' and '.join(patterns)} of project {store.project}", yes=yes)
+        action = f"delete {' and '.join(patterns)} of project {store.project} in {store.address}"
+        confirm(context, action, yes=yes)
         deleted = store.reset(entity)
     if context.json:
-        context.print_json({"deleted": deleted, "entities": names})
+        context.print_json({"deleted": deleted, "entities": names, "store": store.address})
     else:
-        print_line(f"{pluralize(deleted, 'entity', 'entities')} deleted")
+        print_line(f"{pluralize(deleted, 'entity', 'entities')} deleted in {store.address}")

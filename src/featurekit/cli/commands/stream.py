@@ -27,7 +27,6 @@ from featurekit.cli.output import (
     print_text,
 )
 from featurekit.errors import RequestError
-from featurekit.repo import FeatureStore
 from featurekit.repo.streaming import OnBadEvent, StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
 from featurekit.runtime.writer import WriteReport
@@ -75,7 +74,7 @@ def push_command(context: CliContext, view: str, ttl: int | None, on_bad_event: 
         rejected += 1
         print_note("rejected", reason, RED)
 
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         report = store.streams.push(
             view,
             _read_lines(),
@@ -131,7 +130,7 @@ def run_command(context: CliContext, views: tuple[str, ...], **options: Any) -> 
         options["consumer"], options["claim_after"], options["once"], worker_options
     )
     stop = threading.Event()
-    with FeatureStore(context.repo) as store, _set_on_signals(stop):
+    with context.open_store() as store, _set_on_signals(stop):
         store.streams.run(
             views,
             stream_options,
@@ -158,7 +157,7 @@ def dead_command(context: CliContext, view: str, limit: int, entity: str | None)
 
     ID is the id in the key, as for `inspect`.
     """
-    with FeatureStore(context.repo) as store:
+    with context.open_store() as store:
         letters = store.streams.dead_letters(view, limit, entity=entity)
     if context.json:
         context.print_json([letter._asdict() for letter in letters])

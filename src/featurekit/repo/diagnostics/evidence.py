@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from featurekit.errors import FeatureKitError, RegistryError, StoreError, StreamError
+from featurekit.errors import FeatureKitError, RegistryError, StoreError
 from featurekit.plan import RedisStreamPlan, RepoPlan, ViewPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo.diagnostics.view_status import ViewStatus
@@ -127,7 +127,7 @@ class Evidence:
         place = (view.name, key)
         if place not in self._found_letters:
             letters: Sequence[DeadLetter] = ()
-            with suppress(StoreError, StreamError):
+            with suppress(FeatureKitError):  # also if this machine may not open the stream
                 letters = self._dead_letters(view, MAX_LETTERS, key)
             self._found_letters[place] = next(iter(letters), None)
         return self._found_letters[place]
