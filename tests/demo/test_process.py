@@ -17,10 +17,12 @@ import httpx2
 import pytest
 import redis
 
-from featurekit.demo.settings import Keys
+from featurekit.demo.repository import declare
+from featurekit.demo.settings import Keys, Settings
 from featurekit.errors import RequestError
 from tests.cli.running import run, run_json
 from tests.demo.demo_app import until
+from tests.promise.repos import FRAUD, write_repo
 from tests.servers import Server, running, valkey_binary
 
 pytestmark = pytest.mark.slow
@@ -175,6 +177,35 @@ def test_an_invalid_flag_is_named_before_anything_is_written(
     assert f"'{arguments[0]}'" in result.stderr.splitlines()[0]
     assert len(result.stderr.splitlines()) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_secret_of_a_url_is_written(tmp_path: Path) -> None:
+    for url in (
+        "redis+sentinel://h/s?sentinel_password=hush",
+        "redis+sentinel://h/s?timeout=1s&sentinel_username=hush",
+        "rediss://%68ush@h",
+        "redis://hush:%68ush@h",
+        "unix://:hush@/run/s",
+    ):
+        declare(Settings(url=url.replace("redis://hush", "redis://ann"), folder=tmp_path), 60)
+        text = (tmp_path / "featurerepo.yaml").read_text()
+        assert not any(secret in text for secret in ("hush", "%68ush", "***"))
+    declare(Settings(url="redis://h:1?timeout=1s", folder=tmp_path), 60)
+    assert "redis://h:1?timeout=1s" in (tmp_path / "featurerepo.yaml").read_text()
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_an_empty_variable_of_tokens_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("FEATUREKIT_SERVER_TOKENS", "")
+    if command == "serve":
+        write_repo(tmp_path, "memory://", FRAUD)
+    before = sorted(tmp_path.iterdir())
+    result = run(command, "--repo", str(tmp_path), "--port", "0")
+    assert result.exit_code == 1
+    assert "FEATUREKIT_SERVER_TOKENS: the variable is set, but contains no token" in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +15,7 @@ from featurekit.server.auth import Tokens
 from featurekit.server.context import ServerContext
 from featurekit.server.responses import json_response
 from featurekit.server.routing import route
+from tests.promise.repos import FRAUD, write_repo
 from tests.testclient import TestClient
 
 TOKENS = "read:r3ad,write:wr1te,read:other"
@@ -90,3 +93,17 @@ def test_tokens_are_not_shown() -> None:
 def test_a_token_with_both_scopes_may_write() -> None:
     for text in ("read:a,write:a", "write:a,read:a"):
         assert Tokens.parse(text).scope_of("Bearer a") == "write"
+
+
+def test_the_address_of_an_unavailable_store_is_shown_with_a_token_only(tmp_path: Path) -> None:
+    url = "redis://ann:pw@127.0.0.1:1"
+    write_repo(tmp_path, url, FRAUD, registry="online")
+    with FeatureStore(tmp_path) as store:
+        client = TestClient(create_app(ServerContext(store, tokens=Tokens.parse(TOKENS))))
+        for path, status in (("/ready", 503), ("/v1/registry", 401), ("/metrics", 401)):
+            result = client.get(path)
+            assert result.status_code == status
+            assert not any(part in result.text for part in ("ann", "127.0.0.1", "pw"))
+        told = client.get("/ready", headers=bearer("r3ad"))
+        assert "127.0.0.1:1" in told.text
+        assert client.get("/v1/registry", headers=bearer("r3ad")).status_code == 503

@@ -35,8 +35,9 @@ def check_store_url(text: str) -> str:
             hint=f"known schemes: {', '.join(SCHEMES)}",
         )
     if scheme not in SCHEMES:
+        shown = format_raw(scheme) if re.fullmatch(r"[a-z+]+", scheme) else "what precedes '://'"
         raise ValueRefusedError(
-            f"{format_raw(scheme)} is not an online store's scheme",
+            f"{shown} is not an online store's scheme",
             hint=name_hint(scheme, SCHEMES),
         )
     return text

@@ -88,7 +88,7 @@ class LazyStoreHandle(StoreHandle):
         Raises:
             StoreError: The URL is not valid.
         """
-        return str(self._parsed_url)
+        return str(self._parsed_url.with_secrets(os.environ))
 
     @property
     def address(self) -> str:
@@ -99,9 +99,11 @@ class LazyStoreHandle(StoreHandle):
 
     @property
     def shareable_url(self) -> str:
-        """The URL; without its passwords and options if it has a password."""
+        """The URL; without its secrets and options if it has any secret."""
         url = self._parsed_url
-        return str(url) if url.password or url.sentinel_password else self.url
+        if not url.has_secrets:
+            return self.url
+        return str(url if url.password else replace(url, username=""))
 
     @property
     def options_text(self) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl
 
 from featurekit.errors import StoreError, name_hint
-from featurekit.store_options import TLS_OPTIONS, StoreOption, options_of
+from featurekit.store_options import STORE_OPTIONS, TLS_OPTIONS, StoreOption, options_of
 
 WHERE = "online store URL"
+ENCODING_HINT = "in a user name or password, write : as %3A, / as %2F, ? as %3F and @ as %40"
 MAX_DURATION_S = 3600
+_MAX_DIGITS = 20
 TRUE, FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
 
 
@@ -30,9 +32,9 @@ def parse_options(scheme: str, query: str, file: Mapping[str, str]) -> dict[str,
     given = dict(parse_qsl(query, keep_blank_values=True))
     for name in given:
         if name not in known:
-            raise StoreError(
-                f"a {scheme}:// URL has no option '{name}'", hint=name_hint(name, known)
-            )
+            # Another name may be a part of a password.
+            text = f"no option '{name}'" if name in STORE_OPTIONS else "an unknown option"
+            raise StoreError(f"a {scheme}:// URL has {text}", hint=name_hint(name, known))
     if scheme.startswith("redis") and not scheme.startswith("rediss"):
         _check_unencrypted(scheme, file)
     attributes: dict[str, object] = {}
@@ -50,13 +52,14 @@ def parse_number(name: str, text: str, maximum: int = 1_000_000) -> int:
     """Parse an integer from 0 to `maximum`.
 
     Raises:
-        StoreError: The text is anything else.
+        StoreError: The text is anything else. It is not shown: it may be a part of a password.
     """
-    if not (text.isascii() and text.isdigit() and int(text) <= maximum):
+    digits = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    if not (digits and int(text) <= maximum):
         raise StoreError(
-            f"{name}: '{text}' is not a number",
+            f"{name} is not a number",
             where=WHERE,
-            hint=f"expected an integer from 0 to {maximum}",
+            hint=f"expected an integer from 0 to {maximum}; {ENCODING_HINT}",
         )
     return int(text)
 

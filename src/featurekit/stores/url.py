@@ -8,11 +8,12 @@
     memory://NAME
 
 `rediss`, `rediss+cluster` and `rediss+sentinel` are the same over TLS. The `str` and `repr` of a
-`StoreUrl` never contain a password.
+`StoreUrl` never contain a password, nor do the errors of a URL that is not valid.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from featurekit.store_options import (
     STORE_OPTIONS,
     TLS_FILES,
 )
-from featurekit.stores.options import WHERE, parse_number, parse_options
+from featurekit.stores.options import ENCODING_HINT, WHERE, parse_number, parse_options
 
 PORT, SENTINEL_PORT = 6379, 26379
 MAX_PORT, MAX_DB = 65535, 2**31
@@ -40,6 +41,8 @@ PASSWORD_VARIABLE = "FEATUREKIT_ONLINE_PASSWORD"  # noqa: S105  (a name, not a p
 SENTINEL_USERNAME_VARIABLE = "FEATUREKIT_SENTINEL_USERNAME"
 SENTINEL_PASSWORD_VARIABLE = "FEATUREKIT_SENTINEL_PASSWORD"  # noqa: S105  (a name)
 Address = tuple[str, int]
+_SCHEME = re.compile(r"[a-z]+(\+[a-z]+)?")
+_LOGIN = re.compile(r"[^/]*:[^/]*@")
 NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -94,12 +97,28 @@ class StoreUrl:
         scheme, separator, rest = text.partition("://")
         _check_scheme(scheme if separator else "")
         rest, _, query = rest.partition("?")
+        try:
+            return cls._parse_parts(scheme, rest, query, options)
+        except StoreError:
+            if "@" not in query or "@" in rest:
+                raise
+            # A password with a question mark: any part of it may be in the message.
+            raise StoreError(
+                "the user name or password is not encoded", where=WHERE, hint=ENCODING_HINT
+            ) from None
+
+    @classmethod
+    def _parse_parts(
+        cls, scheme: str, rest: str, query: str, options: Mapping[str, str]
+    ) -> StoreUrl:
         settings = parse_options(scheme, query, options)
         if scheme == "embedded" and not rest:
             raise StoreError(
                 "an embedded:// URL needs a folder", hint="embedded://.featurekit/online"
             )
         if scheme not in SERVER_SCHEMES:
+            if _LOGIN.match(rest):
+                raise StoreError(f"a {scheme}:// URL has no user name or password", where=WHERE)
             return replace(cls(scheme, path=unquote(rest)), **settings)  # type: ignore[arg-type]
         user, _, location = rest.rpartition("@")
         username, _, password = user.partition(":")
@@ -117,7 +136,8 @@ class StoreUrl:
     def __str__(self) -> str:
         if self.scheme not in SERVER_SCHEMES:
             return f"{self.scheme}://{self.path}"
-        user = f"{self.username}@" if self.username else ""
+        # A name without a password may be a password that was given as the name.
+        user = f"{self.username if self.password else '***'}@" if self.username else ""
         service = f"/{self.service}" if self.service else ""
         db = f"/{self.db}" if self.db else ""
         return f"{self.scheme}://{user}{self.address}{service}{db}"
@@ -157,6 +177,13 @@ class StoreUrl:
         on_disk = self.scheme in {"unix", "embedded"}
         return replace(self, path=str(root / self.path) if on_disk else self.path, tls=tls)
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the URL contains a user name or a password."""
+        return bool(
+            self.username or self.password or self.sentinel_username or self.sentinel_password
+        )
+
     def with_secrets(self, env: Mapping[str, str]) -> StoreUrl:
         """Return the URL with passwords from the environment where it has none."""
         url = self
@@ -183,8 +210,9 @@ def _check_scheme(scheme: str) -> None:
     if not scheme:
         raise StoreError("the online store's URL has no scheme", hint=name_hint("", SCHEMES))
     if scheme not in SCHEMES:
+        shown = f"'{scheme}://'" if _SCHEME.fullmatch(scheme) else "what stands before '://'"
         raise StoreError(
-            f"'{scheme}://' is not an online store's scheme", hint=name_hint(scheme, SCHEMES)
+            f"{shown} is not an online store's scheme", hint=name_hint(scheme, SCHEMES)
         )
 
 
