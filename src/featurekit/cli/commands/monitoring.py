@@ -16,8 +16,18 @@ from featurekit.cli.formatting import (
     format_percent,
     format_seconds,
 )
-from featurekit.cli.output import DIM, GREEN, RED, YELLOW, Cell, Styled, print_line, print_table
-from featurekit.errors import StoreError
+from featurekit.cli.output import (
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    Cell,
+    Styled,
+    print_line,
+    print_note,
+    print_table,
+)
+from featurekit.errors import RegistryError, StoreError
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import StreamFreshness, ViewState, ViewStatus
 from featurekit.repo.heartbeats import WorkerStatus
@@ -43,7 +53,11 @@ LEVEL_STYLES = {"ok": GREEN, "warn": YELLOW, "fail": f"bold {RED}"}
 
 @cli_command("status")
 @click.argument("views", metavar="[VIEW]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Exit with 1 unless all shown views are on time.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with 1 unless all shown views are on time, and the registry was applied to the store.",
+)
 def status_command(context: CliContext, views: tuple[str, ...], check: bool) -> int:
     """Show the state of each view, and when it was last written.
 
@@ -58,13 +72,25 @@ def status_command(context: CliContext, views: tuple[str, ...], check: bool) -> 
             store.compiled.view(name)
         statuses = [each for each in store.status() if not views or each.view in views]
         workers = [w for w in _running_workers(store) if not views or w.view in views]
+        is_own_store = _is_own_store(store)
     if context.json:
         context.print_json(
             [asdict(v) | {"workers": [w for w in workers if w.view == v.view]} for v in statuses]
         )
     else:
         _print_status(statuses, workers)
-    return 1 if check and any(each.state != "on time" for each in statuses) else 0
+    is_good = is_own_store and all(each.state == "on time" for each in statuses)
+    return 1 if check and not is_good else 0
+
+
+def _is_own_store(store: FeatureStore) -> bool:
+    """Return whether the registry was applied to the store; say so on standard error if not."""
+    try:
+        store.handle.check_store()
+    except RegistryError as error:
+        print_note("error", str(error), RED)
+        return False
+    return True
 
 
 def _print_status(statuses: Sequence[ViewStatus], workers: Sequence[WorkerStatus]) -> None:

@@ -64,6 +64,7 @@ def run_checks(
     return [
         *server,
         _check_writing(store, plan),
+        _check_own_store(registry),
         _check_registry(registry, plan, project),
         *(_check_view(status, plan.view(status.view)) for status in statuses()),
         *_check_retired_fields(plan),
@@ -115,6 +116,14 @@ def _check_writing(store: OnlineStore, plan: RepoPlan) -> CheckResult:
     except StoreError as error:
         return CheckResult("fail", "writing", error.message, error.hint)
     return CheckResult("ok", "writing", "this user may write, and what it writes expires")
+
+
+def _check_own_store(registry: RegistryState) -> CheckResult:
+    try:
+        registry.require_own_store()
+    except RegistryError as error:
+        return CheckResult("fail", "store", error.message, error.hint)
+    return CheckResult("ok", "store", "the registry was applied to it")
 
 
 def _check_registry(registry: RegistryState, plan: RepoPlan, project: str) -> CheckResult:
