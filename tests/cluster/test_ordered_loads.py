@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurekit import FeatureStore
+from tests.cluster.conftest import KINDS, emptied
 from tests.clusters import Cluster
 from tests.repo import test_ordered_loads as ordered
 
@@ -23,14 +24,21 @@ for _test in (
     globals()[_test.__name__] = _test
 
 
+EXPIRES = {"valkey": "key", "redis8": "field"}
+
+
+@pytest.fixture(params=[kind for kind in EXPIRES if kind in KINDS])
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of server."""
+    return str(request.param)
+
+
 @pytest.fixture
-def server(cluster: Cluster) -> Cluster:
-    return cluster
+def server(kind: str, clusters: dict[str, Cluster]) -> Cluster:
+    return emptied(kind, clusters)
 
 
-@pytest.fixture(params=["key", "field"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, server: Cluster
-) -> Iterator[FeatureStore]:
-    with ordered.open_store(tmp_path, server.url, str(request.param)) as store:
+@pytest.fixture
+def store(kind: str, tmp_path: Path, server: Cluster) -> Iterator[FeatureStore]:
+    with ordered.open_store(tmp_path, server.url, EXPIRES[kind]) as store:
         yield store

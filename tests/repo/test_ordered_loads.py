@@ -73,9 +73,13 @@ def open_store(
 
 WAYS = [
     (kind, expires)
-    for kind in KINDS
-    for expires in ("key", "field")
-    if expires == "field" or kind in ("valkey", "redis8")  # keys expire everywhere in one way
+    for kind, expires in (
+        ("valkey", "key"),
+        ("valkey-nohsetex", "field"),
+        ("redis8", "key"),
+        ("redis8", "field"),
+    )
+    if kind in KINDS
 ]
 
 
