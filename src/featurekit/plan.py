@@ -7,7 +7,7 @@ YAML, does no I/O, and reads no clock.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
@@ -273,6 +273,13 @@ class ViewPlan:
     def longest_ttl_ms(self) -> int:
         """How long the longest-lived values of one write live."""
         return max((field.ttl_ms or self.ttl_ms for field in self.fields), default=self.ttl_ms)
+
+    def with_ttl(self, ttl_ms: int) -> ViewPlan:
+        """Return the plan with one TTL for all that it writes."""
+        fields = (
+            replace(field, ttl_ms=ttl_ms) if field.ttl_ms else field for field in self.fields
+        )
+        return replace(self, ttl_ms=ttl_ms, fields=tuple(fields))
 
     def field(self, name: str) -> FieldPlan:
         """Return a field by name.

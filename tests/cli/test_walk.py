@@ -182,3 +182,51 @@ def test_a_breaking_change_needs_allow_breaking(filled: Path) -> None:
     assert "! breaking" in refused.stdout
     assert "--allow-breaking" in refused.stderr
     assert run("apply", "--yes", "--allow-breaking").exit_code == 0
+
+
+def test_delete_forgets_entities_after_confirmation(folder: Path) -> None:
+    run("apply")
+    run("materialize")
+    refused = run("delete", "user", "u0001")
+    assert refused.exit_code == 1
+    assert "cannot delete user u0001 of project" in refused.stderr
+    assert run_json("delete", "user", "u0001", "u0002", "u9999", "--yes")["entities"] == 2
+    assert not run_json("inspect", "user", "u0001")["found"]
+    result = run("delete", "user", "u0003", "--yes")
+    assert result.stdout.startswith("1 entity and 0 dead letters deleted in ")
+    assert run("delete", "user").exit_code == 2
+
+
+def test_prune_and_ttl_of_one_load(folder: Path) -> None:
+    run("apply")
+    run("materialize", "--ttl", "1h")
+    assert 3_500_000 < run_json("inspect", "user", "u0001")["key_ttl_ms"] <= 3_600_000
+    data = folder / "data/users.csv"
+    data.write_text(
+        "".join(line + "\n" for line in data.read_text().splitlines() if "u0001" not in line)
+    )
+    [report] = run_json("materialize", "--prune")
+    assert report["entities_pruned"] == 1
+    assert not run_json("inspect", "user", "u0001")["found"]
+    data.write_text(data.read_text().splitlines()[0] + "\n")
+    refused = run("materialize", "--prune")
+    assert refused.exit_code == 1
+    assert "add --yes" in refused.stderr
+    [report] = run_json("materialize", "--prune", "--yes")
+    assert report["entities_pruned"] == 16
+    assert run("materialize", "--prune", "--start", "2026-01-01").exit_code == 1
+    assert run("materialize", "--ttl", "0s").exit_code == 2
+
+
+def test_apply_deletes_retired_values_on_request(folder: Path) -> None:
+    run("apply")
+    run("materialize")
+    replace(folder / USERS, "      is_verified: bool\n", "")
+    assert run("apply", "--yes").exit_code == 0
+    assert run("apply", "--delete-retired").exit_code == 1
+    result = run("apply", "--delete-retired", "--yes")
+    assert result.stdout.splitlines()[-1] == "17 values of 17 entities deleted"
+    assert run_json("apply", "--delete-retired", "--yes")["deleted"] == {
+        "entities": 0,
+        "values": 0,
+    }

@@ -23,7 +23,7 @@ METRICS = Metrics(
     features={"v": {"present": 20, "stale": 10}},
     store=ConnectionStats(round_trips=5, retries=1, connects=2, waits=0, open=2, in_use=1),
     events={"w": EventMetrics(10, 1, 2, 3, 3)},
-    loads={"v": LoadMetrics(1, 1, 100, 5, 2.5, 4, 118, 6, 3, 2048, 0.5)},
+    loads={"v": LoadMetrics(1, 1, 100, 5, 2.5, 4, 118, 6, 3, 2048, 0.5, 7)},
     views={
         "v": ViewMetrics("batch", "failed", 60_000, 1500, 500, 2.5, 100, 5, 0.5),
         "new": ViewMetrics("batch", "never", 60_000),
@@ -73,6 +73,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_loads_total", (("outcome", "done"), ("view", "v"))): 1,
     ("featurekit_loads_total", (("outcome", "failed"), ("view", "v"))): 1,
     ("featurekit_load_seconds_total", (("view", "v"),)): 2.5,
+    ("featurekit_pruned_entities_total", (("view", "v"),)): 7,
     ("featurekit_materialization_age_seconds", (("view", "v"),)): 1.5,
     ("featurekit_refresh_seconds", (("view", "v"),)): 60,
     ("featurekit_refresh_seconds", (("view", "new"),)): 60,

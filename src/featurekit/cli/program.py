@@ -69,6 +69,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "demo": "Show expiry live on a web page.",
             "bench": "Measure reads and writes on this machine and store.",
             "embedded": "Start, stop or inspect the embedded server.",
+            "delete": "Delete all that is stored for some entities.",
             "reset": "Delete stored features.",
         },
     ),
@@ -92,6 +93,7 @@ _SHARED_MODULES = {
     "status": "monitoring",
     "doctor": "monitoring",
     "embedded": "store",
+    "delete": "store",
     "reset": "store",
 }
 """The module of each command that is not alone in a module of its own name."""

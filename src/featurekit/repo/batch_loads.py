@@ -12,8 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.repo.materialization import Materializer, OnBadRow, source_of
-from featurekit.repo.time_arguments import Time, to_window
+from featurekit.repo.materialization import Materializer, OnBadRow, PruneMode, source_of
+from featurekit.repo.time_arguments import Span, Time, to_ttl_ms, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
 
 P = ParamSpec("P")
@@ -53,6 +53,9 @@ class BatchLoads(ABC):
         allow_older: bool = False,
         missing_only: bool = False,
         from_file: str | Path | None = None,
+        ttl: Span | None = None,
+        prune: bool = False,
+        prune_all: bool = False,
     ) -> list[MaterializeReport]:
         """Load batch views from their sources: the newest row of each entity.
 
@@ -70,6 +73,11 @@ class BatchLoads(ABC):
                 overwritten.
             missing_only: Write only entities without any value of the view, for backfills. The
                 server decides row by row, which takes it longer.
+            ttl: A TTL for what this load writes, instead of the declared ones.
+            prune: Delete the view's values of entities that the source no longer has, instead of letting
+                them live until their TTL. Entities whose rows are rejected or of the future keep theirs.
+                Only for whole loads of views without `ordering: event_time`.
+            prune_all: Prune also if no row was written: then all values of the view are deleted.
             from_file: A Parquet file to load instead of the source of one view: its rejected rows,
                 corrected. Columns that start with `_` are ignored.
 
@@ -99,6 +107,9 @@ class BatchLoads(ABC):
                 allow_older=allow_older,
                 missing_only=missing_only,
                 from_file=from_file,
+                ttl=ttl,
+                prune=prune,
+                prune_all=prune_all,
             )
         )
 
@@ -115,20 +126,27 @@ class BatchLoads(ABC):
         allow_older: bool = False,
         missing_only: bool = False,
         from_file: str | Path | None = None,
+        ttl: Span | None = None,
+        prune: bool = False,
+        prune_all: bool = False,
     ) -> Iterator[MaterializeReport]:
         """Load batch views one by one and yield the report of each, also of those that failed.
 
         The arguments and errors are those of `materialize`; the error is raised at the end.
         """
         check_options(allow_older=allow_older, missing_only=missing_only)
+        is_part = (start, end, from_file) != (None, None, None) or missing_only
         materializer = replace(
             self._checked_materializer(on_bad_row, rejects, on_progress),
             allow_older=allow_older,
             missing_only=missing_only,
+            ttl_ms=to_ttl_ms(ttl),
+            prune=_prune_mode(prune=prune, prune_all=prune_all, is_part=is_part),
         )
         chosen = _chosen_views(materializer.plan, views, from_file)
         if from_file is None:
             self.check_sources([view.name for view in chosen])
+        _check_prunable(chosen if prune else [])
         start_ms, end_ms = to_window(start, end)
         reports: list[MaterializeReport] = []
         errors: list[FeatureKitError] = []
@@ -150,7 +168,7 @@ class BatchLoads(ABC):
 
     materialize_async = asyncio_form(materialize)
 
-    def write_batch(
+    def write_batch(  # noqa: PLR0913 - as above
         self,
         view: str,
         rows: Any,
@@ -159,6 +177,7 @@ class BatchLoads(ABC):
         rejects: str | Path | None = None,
         on_progress: OnProgress | None = None,
         allow_older: bool = False,
+        ttl: Span | None = None,
     ) -> MaterializeReport:
         """Write rows into a batch view, one for each entity.
 
@@ -175,6 +194,7 @@ class BatchLoads(ABC):
             on_progress: As in `materialize`.
             allow_older: As in `materialize`. Without `ordering: event_time`, only tables with a
                 declared `timestamp_field` have times.
+            ttl: As in `materialize`.
 
         Raises:
             BadRowError: A row does not fit the view.
@@ -182,7 +202,7 @@ class BatchLoads(ABC):
             StoreError: The online store refused a write or failed. Safe to retry.
         """
         materializer = self._checked_materializer(on_bad_row, rejects, on_progress)
-        materializer = replace(materializer, allow_older=allow_older)
+        materializer = replace(materializer, allow_older=allow_older, ttl_ms=to_ttl_ms(ttl))
         return materializer.write_batch(materializer.plan.view(view), rows)
 
     write_batch_async = asyncio_form(write_batch)
@@ -194,12 +214,14 @@ class BatchLoads(ABC):
         *,
         on_bad_row: OnBadRow = "fail",
         rejects: str | Path | None = None,
+        ttl: Span | None = None,
     ) -> MaterializeReport:
         """Write JSON Lines into a batch view: one object of join keys and fields per line.
 
         The arguments and errors are those of `write_batch`.
         """
         materializer = self._checked_materializer(on_bad_row, rejects, None)
+        materializer = replace(materializer, ttl_ms=to_ttl_ms(ttl))
         return materializer.write_jsonl(materializer.plan.view(view), lines)
 
     def _checked_materializer(
@@ -248,6 +270,30 @@ def _chosen_views(
     for view in chosen if from_file is None else ():
         source_of(view)
     return chosen
+
+
+def _prune_mode(*, prune: bool, prune_all: bool, is_part: bool) -> PruneMode:
+    """Return whether to prune; raise `RequestError` for a load of a part of the source."""
+    if prune and is_part:
+        raise RequestError(
+            "only a whole load shows which entities a source no longer has",
+            hint="load without --start, --end, --missing-only and --from to prune",
+        )
+    if not prune:
+        return "no"
+    return "all" if prune_all else "yes"
+
+
+def _check_prunable(views: Sequence[ViewPlan]) -> None:
+    """Raise `RequestError` if the deadlines of a view do not separate the entities that a load wrote."""
+    for view in views:
+        if view.ordering != "event_time":
+            continue
+        raise RequestError(
+            f"feature view '{view.name}' has `ordering: event_time`: an entity whose row is older than what "
+            "is stored would look like one that the source no longer has",
+            hint="load it without --prune; its values expire at their TTL",
+        )
 
 
 def _load_error(

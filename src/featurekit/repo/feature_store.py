@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +21,12 @@ from featurekit.errors import (
     UnknownNameError,
 )
 from featurekit.loader import find_repo, load_repo
+from featurekit.lower.keys import entity_key
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.batch_loads import BatchLoads, asyncio_form
+from featurekit.repo.deletion import DeletedEntities, DeletedValues, delete_keys, delete_retired
 from featurekit.repo.diagnostics import (
     CheckResult,
     Diagnostics,
@@ -437,6 +439,47 @@ class FeatureStore(BatchLoads):
         """
         self._handle.check_store()
         return delete_entities(self.compiled, self._handle.store, entity)
+
+    def delete(self, entity: str, entity_ids: object) -> DeletedEntities:
+        """Delete all that is stored for some entities, for example to forget a person.
+
+        Deletes their hashes, with the values of all views, and their dead letters in Redis streams. Sources,
+        streams, topics and files of rejected rows are not touched: delete there first, or the next load
+        or a replay brings the entity back.
+
+        Args:
+            entity: The entity's name.
+            entity_ids: One entity as in `inspect`, or a list of them.
+
+        Raises:
+            UnknownNameError: There is no such entity.
+            RegistryError: The registry was not applied to this store.
+            StoreError: The store refuses the deletion.
+        """
+        self._handle.check_store()
+        ids = entity_ids if isinstance(entity_ids, list) else [entity_ids]
+        plan = self.compiled.entity(entity)
+        keys = list(dict.fromkeys(entity_key(plan.key, each) for each in ids))
+        deleted = delete_keys(self._handle.store, keys)
+        return DeletedEntities(deleted, self.streams.delete_dead_letters(entity, keys))
+
+    delete_async = asyncio_form(delete)
+
+    def delete_retired(self, on_page: Callable[[int], None] = lambda _: None) -> DeletedValues:
+        """Delete the values of fields, views and entities that are no longer declared.
+
+        Otherwise they stay until the next load of their row, or until their TTL. A paced scan that may be
+        interrupted and repeated. Stop stream workers with older definitions first: they would write
+        the values again.
+
+        Args:
+            on_page: Called after each page of keys with the number of values deleted so far.
+
+        Raises:
+            RegistryError: The registry was not applied to this store.
+        """
+        self._handle.check_store()
+        return delete_retired(self.compiled, self._handle.store, on_page)
 
     # Operating
 

@@ -48,6 +48,7 @@ class LoadRecord:
         rows_future: Rows left out because their time is after the start of the load.
         rows_kept: Rows left out because their entities have newer rows (`ordering: event_time`), or
             any values (`missing_only`).
+        entities_pruned: Entities that lost the view's values because the source no longer had them.
         size_bytes: Bytes sent.
         seconds: Duration.
         server_seconds: CPU time of the store's server; 0 if it does not report it.
@@ -74,6 +75,7 @@ class LoadRecord:
     rows_superseded: int = 0
     rows_future: int = 0
     rows_kept: int = 0
+    entities_pruned: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     server_seconds: float = 0.0
@@ -188,7 +190,8 @@ def _load_document(record: LoadRecord) -> dict[str, object]:
 
 
 def _rejected_document(started_ms: int, keys: RejectedKeys) -> dict[str, object]:
-    return {"started_ms": started_ms, "keys": b64encode(keys.to_bytes()).decode()}
+    hashes = keys.to_bytes()[: RejectedKeys.MAX_BYTES]
+    return {"started_ms": started_ms, "keys": b64encode(hashes).decode()}
 
 
 def _rejected_keys(documents: Iterable[object]) -> Iterator[tuple[int, RejectedKeys]]:

@@ -28,6 +28,7 @@ from featurekit.lower.rows import json_row_decoder
 from featurekit.lower.write_group import load_guard
 from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, Correction, OnlineStore, TimeRange
+from featurekit.repo.deletion import LoadTimes, prune_view, server_times_ms
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import now_ms
@@ -38,6 +39,7 @@ from featurekit.runtime.load import (
     LoadTarget,
     MaterializeReport,
     OnProgress,
+    RejectedKeys,
     progress_callback,
     send_batches,
 )
@@ -49,6 +51,10 @@ from featurekit.wire import ErrorReply, Reply, command
 
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
+
+
+PruneMode = Literal["no", "yes", "all"]
+"""Whether a load deletes the values of entities that the source no longer has; `all` even if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Materializer:
         on_progress: Called after each record batch.
         allow_older: Load rows even if they are older than what is stored.
         missing_only: Write only entities without any value of the view.
+        ttl_ms: A TTL to use instead of the declared ones.
+        prune: Whether to delete the values of entities that the source no longer has.
     """
 
     plan: RepoPlan
@@ -82,25 +90,68 @@ class Materializer:
     on_progress: OnProgress | None = None
     allow_older: bool = False
     missing_only: bool = False
+    ttl_ms: int | None = None
+    prune: PruneMode = "no"
 
     def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
         """Load a view from its source, within the window of the report."""
+        if self.prune != "no":
+            report.rejected_keys = RejectedKeys(limit=None)
+        view = self._with_ttl(view)
         with self._load(view, report) as lock:
+            start_ms = min(server_times_ms(self.store)) if self.prune != "no" else 0
             located = self.sources.locate(view, source_of(view))
             with located.hidden_values():
                 source: BatchSource = _import_sources().open_source(
                     located.plan, self.root, skip_unreadable=self.skip_bad_rows
                 )
                 self._load_table(view, source, lock, report, is_declared=True)
+                if self.prune != "no":
+                    times = LoadTimes(start_ms, max(server_times_ms(self.store)))
+                    self._prune(view, source, times, lock, report)
+
+    def _with_ttl(self, view: ViewPlan) -> ViewPlan:
+        return view if self.ttl_ms is None else view.with_ttl(self.ttl_ms)
+
+    def _prune(
+        self,
+        view: ViewPlan,
+        source: BatchSource,
+        times: LoadTimes,
+        lock: ViewLock,
+        report: MaterializeReport,
+    ) -> None:
+        """Delete the values of entities that the source no longer has."""
+        if not report.rows_written and self.prune != "all":
+            raise RequestError(
+                f"no row was written, so that pruning would delete all values of '{view.name}'; "
+                "nothing was deleted",
+                hint="if the source is empty on purpose, add --yes (prune_all=True)",
+            )
+        kept = report.rejected_keys
+        if kept.keyless:
+            raise BadRowError(
+                f"{kept.keyless} rejected rows have no readable key: pruning could delete their entities; "
+                "the other rows are written, and nothing was pruned",
+                where=view.name,
+                hint="correct the source, or load without --prune",
+            )
+        if report.rows_future:
+            kept.add(_future_keys(view, source, report.started_ms))
+        pages = prune_view(self.store, view, times, kept.__contains__, lock.confirm)
+        for count in pages:
+            report.entities_pruned += count
 
     def load_file(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
         """Load a view from a corrected file of rejected rows."""
         source: BatchSource = _import_sources().CorrectedRowsSource(path, self.root)
+        view = self._with_ttl(view)
         with self._load(view, report) as lock:
             self._load_table(view, source, lock, report)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from tables, from `{id: {field: value}}` or from a list of dicts."""
+        view = self._with_ttl(view)
         if isinstance(rows, Mapping):
             return self._load_rows(view, _rows_by_id(view, rows))
         if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
@@ -113,6 +164,7 @@ class Materializer:
 
     def write_jsonl(self, view: ViewPlan, lines: Iterable[str]) -> MaterializeReport:
         """Load a view from JSON Lines."""
+        view = self._with_ttl(view)
         return self._load_rows(view, _rows_of_jsonl(view, lines))
 
     def _load_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
@@ -326,6 +378,7 @@ class Materializer:
             rows_superseded=report.rows_superseded,
             rows_future=report.rows_future,
             rows_kept=report.rows_kept,
+            entities_pruned=report.entities_pruned,
             size_bytes=report.size_bytes,
             seconds=report.seconds,
             server_seconds=report.server_seconds,
@@ -347,7 +400,7 @@ class Materializer:
         before_ms = before.expires_ms if before.good_ms else 0
         if failed or not report.rows_written:
             return before_ms
-        own_ms = ended_ms + self.plan.view(report.view).longest_ttl_ms
+        own_ms = ended_ms + (self.ttl_ms or self.plan.view(report.view).longest_ttl_ms)
         return max(own_ms, before_ms or 0)
 
     def _newest_after(self, report: MaterializeReport, before: LoadRecord) -> int | None:
@@ -381,6 +434,17 @@ class Materializer:
         numbers = pa.array([row.number for row in rejected.rows], pa.int64())
         rejects.add_rows([row.original for row in rejected.rows], numbers, rejected.reasons)
         rejects.close()
+
+
+def _future_keys(view: ViewPlan, source: BatchSource, latest_ms: int) -> Iterator[bytes]:
+    """Yield the keys of the rows of a source that are later than a time."""
+    from featurekit.lower.columns import encode_batch
+
+    scan = source.scan(view, TimeRange(start_ms=latest_ms))
+    for batch in scan.batches:
+        encoded = encode_batch(view, scan.form, batch)
+        yield from encoded.keys.to_pylist()
+        yield from encoded.rejected_keys
 
 
 def source_of(view: ViewPlan) -> SourcePlan:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, StoreError
 from featurekit.lower.keys import entity_key
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
@@ -27,6 +27,7 @@ from featurekit.runtime.event_decoder import key_of_dead_letter
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import open_stream
+from featurekit.wire import ErrorReply
 
 OnBadEvent = Literal["fail", "skip"]
 """What `push` does with an event that does not fit its view."""
@@ -43,6 +44,9 @@ did not write."""
 
 MAX_SEARCHED_LETTERS = 10_000
 """Dead letters that are searched for those about one entity, newest first."""
+
+MAX_DELETED_LETTERS = 1_000_000
+"""Dead letters that are searched for those of an entity that is deleted, newest first."""
 
 REPLY_MARGIN_S = 2.0
 """Time for the server to reply, in addition to the wait for events."""
@@ -225,6 +229,22 @@ class Streaming:
         """Return those of the newest `search` dead letters of a view that are about one key."""
         letters = self._read_dead_letters(view, search)
         return [letter for letter in letters if key_of_dead_letter(view, letter) == key]
+
+    def delete_dead_letters(self, entity: str, keys: Sequence[bytes]) -> int:
+        """Delete the dead letters about some entities from Redis streams; return how many there were."""
+        store, wanted, deleted = self.handle.store, set(keys), 0
+        for view in self.plan.views:
+            if view.key.entity != entity or not isinstance(view.stream, RedisStreamPlan):
+                continue
+            letters = self._read_dead_letters(view, MAX_DELETED_LETTERS)
+            ids = [each.id for each in letters if key_of_dead_letter(view, each) in wanted]
+            if ids:
+                name = view.stream.dead_letter_name
+                reply = store.call("XDEL", name, *ids, key=name)
+                if isinstance(reply, ErrorReply):
+                    raise StoreError(f"the dead letters cannot be deleted: {reply}", where=name)
+                deleted += reply if isinstance(reply, int) else 0
+        return deleted
 
     def _read_dead_letters(self, view: ViewPlan, count: int) -> list[DeadLetter]:
         source = self._open_source(view, _stream_plan(view), StreamOptions())

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.models import parse_duration
+from featurekit.runtime.write_arguments import MAX_TTL_MS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MS = -62_135_596_800_000
@@ -42,6 +43,20 @@ def to_span_ms(span: Span, *, where: str) -> int:
             hint="pass text such as '2m', a timedelta, or whole milliseconds; it must be positive",
         )
     return ms
+
+
+def to_ttl_ms(ttl: Span | None) -> int | None:
+    """Return a TTL in milliseconds; `None` stays `None`.
+
+    Raises:
+        RequestError: It is not a duration above zero and below 10 years.
+    """
+    if ttl is None:
+        return None
+    ttl_ms = to_span_ms(ttl, where="ttl")
+    if ttl_ms >= MAX_TTL_MS:
+        raise RequestError(f"{ttl!r} is not a TTL below 10 years", where="ttl")
+    return ttl_ms
 
 
 def to_ms(time: Time, *, where: str) -> int | None:

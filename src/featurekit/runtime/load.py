@@ -43,14 +43,21 @@ class RejectedKeys:
     Args:
         hashes: The hashes, one after another, as `to_bytes` returned them.
         limit: How many are kept; `None` for all.
+
+    Attributes:
+        keyless: Rejected rows of which no key is known.
     """
 
-    __slots__ = ("_hashes", "_limit")
+    MAX_BYTES = MAX_REJECTED_KEYS * _HASH_BYTES
+    """The size of as many hashes as are recorded."""
+
+    __slots__ = ("_hashes", "_limit", "keyless")
 
     def __init__(self, hashes: bytes = b"", limit: int | None = MAX_REJECTED_KEYS) -> None:
         parts = range(0, len(hashes), _HASH_BYTES)
         self._hashes = {hashes[start : start + _HASH_BYTES] for start in parts}
         self._limit = limit
+        self.keyless = 0
 
     def add(self, keys: Iterable[bytes]) -> None:
         """Add keys, up to the limit."""
@@ -58,6 +65,11 @@ class RejectedKeys:
             if self._limit is not None and len(self._hashes) >= self._limit:
                 return
             self._hashes.add(_hash(key))
+
+    def add_rows(self, rows: int, keys: Sequence[bytes]) -> None:
+        """Add the keys of some rows, as far as they have one."""
+        self.keyless += rows - len(keys)
+        self.add(keys)
 
     @property
     def is_full(self) -> bool:
@@ -94,6 +106,8 @@ class MaterializeReport:
         rows_kept: Rows left out because their entities have newer rows (`ordering: event_time`), or
             any values (`missing_only`).
         entities: Entities written.
+        entities_pruned: Entities that lost the view's values because the source no longer has them;
+            only with `prune`.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
         server_seconds: CPU time that the server used during the load; 0 if it is not known.
@@ -119,6 +133,7 @@ class MaterializeReport:
     rows_future: int = 0
     rows_kept: int = 0
     entities: int = 0
+    entities_pruned: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
     server_seconds: float = 0.0
@@ -283,7 +298,7 @@ def send_batches(
     def chunks() -> Iterator[Chunk]:
         for batch in encoder.encoded():
             report.rows_rejected += batch.rejected
-            report.rejected_keys.add(batch.rejected_keys)
+            report.rejected_keys.add_rows(batch.rejected, batch.rejected_keys)
             if batch.chunk.rows:
                 unanswered.append(batch)
                 yield batch.chunk

@@ -134,6 +134,7 @@ class LoadMetrics(_Counts):
             any values (`missing_only`).
         size_bytes: Bytes sent to the store.
         server_seconds: CPU time that the server used during the loads.
+        entities_pruned: Entities that lost the view's values because the source no longer had them.
     """
 
     loads: int = 0
@@ -147,6 +148,7 @@ class LoadMetrics(_Counts):
     rows_kept: int = 0
     size_bytes: int = 0
     server_seconds: float = 0.0
+    entities_pruned: int = 0
 
     def add_load(self, report: MaterializeReport, *, failed: bool) -> None:
         """Count one load, successful or not."""

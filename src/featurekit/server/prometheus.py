@@ -132,6 +132,12 @@ def _write_families(metrics: Metrics) -> Iterator[Metric]:
         _attribute(loads, "server_seconds"),
     )
     yield _labelled("load_bytes", "Bytes sent by loads.", by_view, _attribute(loads, "size_bytes"))
+    yield _labelled(
+        "pruned_entities",
+        "Entities that lost the view's values because the source no longer had them.",
+        by_view,
+        _attribute(loads, "entities_pruned"),
+    )
 
 
 _STATES = ("never", "expired", "failed", "silent", "late", "on time")

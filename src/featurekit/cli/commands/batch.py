@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import click
 
-from featurekit.cli.context import CliContext, cli_command
+from featurekit.cli.context import CliContext, cli_command, duration_option
 from featurekit.cli.formatting import format_count, format_seconds, format_size, pluralize
 from featurekit.cli.output import (
     RED,
@@ -43,6 +44,18 @@ def bad_row_options(function: F) -> F:
     return on_bad_row(rejects(function))
 
 
+def _ttl_option_value(text: str) -> timedelta:
+    return timedelta(milliseconds=duration_option(text))
+
+
+ttl_option = click.option(
+    "--ttl",
+    type=_ttl_option_value,
+    metavar="1h",
+    help="Time to live of what is written, instead of the declared one.",
+)
+
+
 @cli_command("materialize")
 @click.argument("views", metavar="[VIEW]...", nargs=-1)
 @click.option("--start", metavar="TIME", help=f"Load rows at or after this time: {TIME}.")
@@ -65,12 +78,22 @@ def bad_row_options(function: F) -> F:
     is_flag=True,
     help="Write only entities that have no value of the view, for backfills.",
 )
+@ttl_option
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Delete the view's values of entities that the source no longer has.",
+)
+@click.option("--yes", "prune_all", is_flag=True, help="Prune also if a source has no rows.")
 def materialize_command(context: CliContext, views: tuple[str, ...], **options: Any) -> int:
     """Load batch views from their sources.
 
     Loads the newest row of each entity, for the given views or for all views with a source. The
     command can be repeated: the same rows write the same bytes. A view that fails does not stop the
     others. Exits with 1 if a view failed or rows were rejected.
+
+    With --prune, entities that the source no longer has lose the view's values now, not at their TTL.
+    Entities whose rows are rejected or of the future keep theirs.
     """
     with context.open_store() as store:
         if not context.json:
@@ -88,8 +111,13 @@ def materialize_command(context: CliContext, views: tuple[str, ...], **options: 
 @cli_command("write")
 @click.argument("view")
 @bad_row_options
+@ttl_option
 def write_command(
-    context: CliContext, view: str, on_bad_row: OnBadRow, rejects: str | None
+    context: CliContext,
+    view: str,
+    on_bad_row: OnBadRow,
+    rejects: str | None,
+    ttl: timedelta | None,
 ) -> int:
     """Write JSON rows from standard input into a batch view.
 
@@ -101,7 +129,7 @@ def write_command(
         click.echo("reading JSON objects, one per line, until Ctrl-D", err=True)
     with context.open_store() as store:
         lines = click.open_file("-", encoding="utf-8", errors="surrogateescape")
-        report = store.write_jsonl(view, lines, on_bad_row=on_bad_row, rejects=rejects)
+        report = store.write_jsonl(view, lines, on_bad_row=on_bad_row, rejects=rejects, ttl=ttl)
     return _print_reports(context, [report])
 
 
@@ -162,6 +190,11 @@ def _print_report_table(reports: Sequence[MaterializeReport]) -> None:
             "entities",
             [format_count(r.entities) for r in reports],
             any(r.entities != r.rows_written for r in reports),
+        ),
+        (
+            "pruned",
+            [format_count(r.entities_pruned) for r in reports],
+            any(r.entities_pruned for r in reports),
         ),
         ("size", [format_size(r.size_bytes) for r in reports], True),
         ("time", [format_seconds(r.seconds) for r in reports], True),

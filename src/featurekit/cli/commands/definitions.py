@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from featurekit.changes import Changes
@@ -16,8 +18,12 @@ from featurekit.cli.output import (
     print_line,
     print_note,
     print_table,
+    progress_bars,
 )
 from featurekit.models import definitions_json_schema, repo_json_schema
+from featurekit.repo import FeatureStore
+from featurekit.repo.deletion import DeletedValues, retired_names
+from featurekit.runtime.load import Progress
 
 HAS_CHANGES = 2
 CHANGE_LABELS = {
@@ -78,12 +84,21 @@ def plan_command(context: CliContext, detailed_exitcode: bool) -> int:
 )
 @click.option("--allow-breaking", is_flag=True, help="Apply breaking changes too.")
 @click.option("--take-prefix", is_flag=True, help="Take over the key prefix from another project.")
-def apply_command(context: CliContext, yes: bool, allow_breaking: bool, take_prefix: bool) -> None:
+@click.option(
+    "--delete-retired",
+    is_flag=True,
+    help="Delete the values of removed fields, views and entities now.",
+)
+def apply_command(
+    context: CliContext, yes: bool, allow_breaking: bool, take_prefix: bool, delete_retired: bool
+) -> None:
     """Update the registry from the definitions.
 
     Prints the changes and applies exactly these, to one online store. Stored values are not
     touched: the values of a removed field stay until they expire, or until the next batch write of
-    the entity deletes them.
+    the entity deletes them. --delete-retired deletes them now, also those of earlier applies, in a
+    paced scan that may be interrupted and repeated. Stop stream workers first that still write
+    them.
     """
     with context.open_store() as store:
         changes = store.plan()
@@ -93,10 +108,47 @@ def apply_command(context: CliContext, yes: bool, allow_breaking: bool, take_pre
             action = f"apply changes that remove something or break to {store.address}"
             confirm(context, action, yes=yes)
         store.apply(changes, allow_breaking=allow_breaking, take_prefix=take_prefix)
+        if changes and not context.json:
+            print_line(Styled("applied", GREEN), f" to {store.address}")
+        deleted = _delete_retired(context, store, yes=yes) if delete_retired else None
     if context.json:
-        context.print_json(changes.to_dict() | {"store": store.address})
-    elif changes:
-        print_line(Styled("applied", GREEN), f" to {store.address}")
+        document = changes.to_dict() | {"store": store.address}
+        context.print_json(document | ({"deleted": deleted} if deleted else {}))
+
+
+def _delete_retired(context: CliContext, store: FeatureStore, *, yes: bool) -> DeletedValues:
+    """Delete the values of what is no longer declared, and print how many."""
+    names = retired_names(store.compiled)
+    if not names:
+        deleted = DeletedValues()
+    else:
+        action = f"delete all values of {', '.join(names)} of project {store.project} in {store.address}"
+        confirm(context, action, yes=yes)
+        deleted = _delete_with_progress(store)
+    if not context.json:
+        entities = pluralize(deleted.entities, "entity", "entities")
+        print_line(f"{pluralize(deleted.values, 'value')} of {entities} deleted")
+    return deleted
+
+
+def _delete_with_progress(store: FeatureStore) -> DeletedValues:
+    start, count = time.monotonic(), 0
+    try:
+        with progress_bars() as on_progress:
+
+            def on_page(values: int) -> None:
+                nonlocal count
+                count = values
+                if on_progress is not None:
+                    elapsed_s = time.monotonic() - start
+                    on_progress(Progress("values deleted", values, 0, elapsed_s))
+
+            return store.delete_retired(on_page)
+    except KeyboardInterrupt:
+        print_note(
+            "note", f"{pluralize(count, 'value')} deleted so far; repeat the command", YELLOW
+        )
+        raise
 
 
 def _needs_confirmation(changes: Changes, *, allow_breaking: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -85,6 +86,37 @@ def _print_status(context: CliContext, server: EmbeddedServer) -> None:
             ("size", format_size(status.size_bytes)),
             ("log", str(status.log) if status.log.exists() else ""),
         ]
+    )
+
+
+@cli_command("delete")
+@click.argument("entity")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def delete_command(context: CliContext, entity: str, ids: tuple[str, ...], yes: bool) -> None:
+    """Delete all that is stored for some entities.
+
+    Deletes the values of all views, and dead letters in Redis streams. Sources, streams and files of
+    rejected rows are not touched: delete there first, or the next load brings the entity back. ID is
+    as in `inspect`.
+
+    \b
+    featurekit delete user u0001
+    """  # noqa: D301 - click reads the backspace
+    with context.open_store() as store:
+        store.compiled.entity(entity)
+        names = ", ".join(ids)
+        action = f"delete {entity} {names} of project {store.project} in {store.address}"
+        confirm(context, action, yes=yes)
+        deleted = store.delete(entity, list(ids))
+    if context.json:
+        context.print_json(
+            {"entity": entity, "ids": ids, **asdict(deleted), "store": store.address}
+        )
+        return
+    letters = pluralize(deleted.dead_letters, "dead letter")
+    print_line(
+        f"{pluralize(deleted.entities, 'entity', 'entities')} and {letters} deleted in {store.address}"
     )
 
 
