@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from featurekit import FeatureStore, StoreState
 from featurekit.errors import RegistryConflictError, RegistryError, StoreError
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.servers import Server, running, valkey_binary
+from tests.streams.worker_processes import until
 
 PLACES = ["registry.json", "online"]
 ROWS = {"u1": {"country": "NO"}}
@@ -137,6 +139,30 @@ def test_a_flushed_store_refuses_writes_until_apply_and_serves_reads(
         assert store.load_history() == []
         store.write_batch("profile", ROWS)
         assert writer.write("u1", {"tx_count_5m": 1})
+
+
+def test_a_running_worker_stops_when_its_store_is_flushed(
+    valkey: Server, tmp_path: Path, place: str
+) -> None:
+    source = "stream: {refresh: 1m, ttl: 5m, source: {type: redis_stream, stream: events}}"
+    definitions = FRAUD.replace("stream: {refresh: 1m, ttl: 5m}", source)
+    with (
+        applied(tmp_path, valkey.url, definitions, registry=place) as store,
+        valkey.client() as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        worker = pool.submit(store.streams.run)
+        client.xadd("events", {"user_id": "u1", "tx_count_5m": 1})
+        until(lambda: client.exists("fs:user:u1"))
+        client.flushall()
+
+        def emit() -> bool:
+            client.xadd("events", {"user_id": "u2", "tx_count_5m": 1})
+            return worker.done()
+
+        until(emit)
+        assert isinstance(worker.exception(), RegistryError)
+        assert keys(valkey, "fs:*") == []
 
 
 def test_a_registry_in_a_file_is_not_applied_to_another_store(
