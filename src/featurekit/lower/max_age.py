@@ -87,7 +87,9 @@ def event_time_position(group: GroupReader, column: ReadColumn) -> int | None:
 
 def event_time_ms(values: Reply, position: int) -> int | None:
     """Return the event time among the values of a hash; `None` if there is none, or it is damaged."""
-    time = values[position] if isinstance(values, list) else None
+    if not isinstance(values, list) or position >= len(values):
+        return None
+    time = values[position]
     if not isinstance(time, bytes) or not time.isdigit() or len(time) > _MAX_DIGITS:
         return None
     return int(time)

@@ -177,17 +177,24 @@ def row_function(
     values, all_absent = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
     source = (
         "def row(r):\n try:\n"
+        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
         f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n   return ({all_absent})\n"
         f"  return (\n   {values},\n  )\n"
         " except E:\n  return fallback(r)\n"
     )
-    return build("row", source, names | {"E": DECODE_ERRORS, "fallback": fallback})
+    return build("row", source, names | {"E": ROW_ERRORS, "fallback": fallback})
 
 
 def absent_status(field: FieldPlan) -> str:
     """Return the status of an absent value."""
     return MISSING if field.default is None else DEFAULT
 
+
+NOT_CELLS = "type(r) is not list"
+"""The test for a reply `r` that is not a list, whose parts could be taken for cells."""
+
+ROW_ERRORS = (*DECODE_ERRORS, AttributeError, IndexError)
+"""What the generated functions raise for undecodable bytes, and for cells that are not bytes."""
 
 ROW_IS_ABSENT = "r[0] is None and r == NONE"
 """The test for cells `r` without any value, so that an unknown entity is cheap."""
@@ -247,7 +254,7 @@ def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
     elif cell is not None:
         try:
             return codec.decode(cell), PRESENT
-        except DECODE_ERRORS:
+        except ROW_ERRORS:
             status = INVALID
     return None if field.default is None else codec.decode(field.default), status
 

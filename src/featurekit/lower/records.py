@@ -10,6 +10,8 @@ from typing_extensions import override
 
 from featurekit.lower.build import build
 from featurekit.lower.read import (
+    NOT_CELLS,
+    ROW_ERRORS,
     ROW_IS_ABSENT,
     AbsentCounters,
     Cell,
@@ -20,7 +22,6 @@ from featurekit.lower.read import (
     group_spans,
 )
 from featurekit.plan import ReadPlan
-from featurekit.types import DECODE_ERRORS
 from featurekit.wire import ErrorReply
 
 
@@ -153,6 +154,7 @@ def record_function(
         " s._cells = r\n"
         " s._freshness = ()\n"
         " try:\n"
+        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
         f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n{all_absent}   return s\n"
         f"{values}"
         " except E:\n"
@@ -160,7 +162,7 @@ def record_function(
         " return s\n"
     )
     row = record_class(plan)
-    names |= {"Row": row, "new": row.__new__, "E": DECODE_ERRORS, "fallback": fallback}
+    names |= {"Row": row, "new": row.__new__, "E": ROW_ERRORS, "fallback": fallback}
     return build("record", source, names)
 
 

@@ -236,8 +236,8 @@ class ReplyDecoder:
 
 
 def _cells(reply: Any, fields: int) -> list[Cell]:
-    """Return a group's cells of a row. An error reply stands for each of them."""
-    if isinstance(reply, list):
+    """Return a group's cells of a row. An error stands for each of them if the reply is another."""
+    if isinstance(reply, list) and len(reply) >= fields:
         return reply[:fields]
     error = reply if isinstance(reply, ErrorReply) else ErrorReply(f"ERR not a hash: {reply!r}")
     return [error] * fields
@@ -245,7 +245,7 @@ def _cells(reply: Any, fields: int) -> list[Cell]:
 
 def _group_ttls_s(replies: Sequence[Any], fields: int) -> list[float | None]:
     field_ttls, key_ttl, values = replies
-    if not isinstance(values, list):
+    if not isinstance(values, list) or len(values) < fields:
         return [None] * fields
     key_s = _ttl_s(key_ttl) if isinstance(key_ttl, int) else math.inf
     if not isinstance(field_ttls, list) or len(field_ttls) != len(values):
@@ -257,14 +257,16 @@ def _group_ttls_s(replies: Sequence[Any], fields: int) -> list[float | None]:
     ]
 
 
-def _ttl_s(ttl_ms: int) -> float:
+def _ttl_s(ttl_ms: object) -> float:
     # A value written between the two requests can have a TTL of -2: absent.
-    return math.inf if ttl_ms == -1 else max(0, ttl_ms) / 1000
+    return max(0, ttl_ms) / 1000 if isinstance(ttl_ms, int) and ttl_ms != -1 else math.inf
 
 
 def _age_s(values: Any, group: GroupReader, column: ReadColumn, now_ms: int) -> float | None:
     position = event_time_position(group, column)
-    if position is None or not isinstance(values, list) or values[column.slot] is None:
+    if position is None or not isinstance(values, list) or len(values) <= position:
+        return None
+    if values[column.slot] is None:
         return None
     event_ms = event_time_ms(values, position)
     return None if event_ms is None else max(0, now_ms - event_ms) / 1000

@@ -439,7 +439,10 @@ def reply_end(data: bytearray, count: int) -> int:
         kind = data[position : position + 1]
         if kind not in b"+-:$*":
             raise GarbledReplyError("not a reply")
-        size = int(data[position + 1 : end]) if kind in b"$*" else -1
+        try:
+            size = int(data[position + 1 : end]) if kind in b"$*" else -1
+        except ValueError:
+            raise GarbledReplyError("not a length") from None
         position = end + 2 + (size + 2 if kind == b"$" and size >= 0 else 0)
         count += max(size, 0) - 1 if kind == b"*" else -1
     return position if position <= len(data) else -1

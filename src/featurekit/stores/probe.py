@@ -181,9 +181,10 @@ def _refusal(url: StoreUrl, name: str, reply: Reply) -> StoreError:
 def _version_from_hello(reply: Reply) -> str:
     if not isinstance(reply, list):
         return ""
-    values = dict(zip(reply[::2], reply[1::2], strict=False))
+    pairs = zip(reply[::2], reply[1::2], strict=False)
+    values = {name: part for name, part in pairs if isinstance(name, bytes)}
     return " ".join(
-        part.decode()
+        part.decode(errors="replace")
         for name in (b"server", b"version")
         if isinstance(part := values.get(name), bytes)
     )

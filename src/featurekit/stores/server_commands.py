@@ -113,10 +113,11 @@ def scan_pages(
         [reply] = exchange(command, 1)
         if isinstance(reply, ErrorReply):
             raise StoreError(f"{server} refused SCAN: {reply}") from reply
-        if not isinstance(reply, list) or not isinstance(keys := reply[1], list):
-            raise StoreError(f"{server} sent an invalid reply to SCAN")
-        yield [_as_bytes(key, server) for key in keys]
-        cursor = reply[0]
+        match reply:
+            case [cursor, list(keys)]:
+                yield [_as_bytes(key, server) for key in keys]
+            case _:
+                raise StoreError(f"{server} sent an invalid reply to SCAN")
         if cursor == b"0":
             return
 

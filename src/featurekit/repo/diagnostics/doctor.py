@@ -181,7 +181,9 @@ def _check_hashes(store: OnlineStore, plan: RepoPlan, entity: EntityPlan) -> Ite
         yield CheckResult("ok", subject, "nothing is stored")
         return
     encodings = store.run(keys, [command(b"OBJECT", b"ENCODING", key) for key in keys])
-    counts = Counter(e.decode() if isinstance(e, bytes) else "unknown" for e in encodings)
+    counts = Counter(
+        e.decode(errors="replace") if isinstance(e, bytes) else "unknown" for e in encodings
+    )
     shares = ", ".join(f"{count} {encoding}" for encoding, count in counts.most_common())
     yield CheckResult("ok", subject, f"of {len(keys)} sampled: {shares}")
     keys_expire = any(

@@ -94,18 +94,18 @@ def inspect_entity(
         key=key.decode(),
         found=bool(stored),
         key_ttl_ms=_ttl_or_none(key_ttl),
-        encoding=encoding.decode() if isinstance(encoding, bytes) else "",
+        encoding=encoding.decode(errors="replace") if isinstance(encoding, bytes) else "",
         fields=tuple(fields),
     )
 
 
 def _stored_fields(store: OnlineStore, key: bytes) -> dict[str, bytes]:
     reply: Any = store.run([key], [command(b"HGETALL", key)])[0]
-    if not isinstance(reply, list):
+    if not isinstance(reply, list) or not all(isinstance(part, bytes) for part in reply):
         where = f"{store.describe()}, {key.decode(errors='replace')}"
         raise StoreError(f"the hash cannot be read: {reply}", where=where)
     names = [name.decode(errors="replace") for name in reply[::2]]
-    return dict(zip(names, reply[1::2], strict=True))
+    return dict(zip(names, reply[1::2], strict=False))
 
 
 def _ttl_or_none(reply: Reply) -> int | None:

@@ -64,10 +64,13 @@ def stream_lag(repo: RepoPlan, store: OnlineStore) -> list[StreamLag]:
     return list(found.values())
 
 
-def _group_info(groups: Reply, name: str) -> dict[Reply, Reply]:
+def _group_info(groups: Reply, name: str) -> dict[bytes, Reply]:
     """Return what `XINFO GROUPS` reports about a group; empty if there is none."""
     for pairs in groups if isinstance(groups, list) else []:
-        info = dict(zip(pairs[::2], pairs[1::2], strict=True)) if isinstance(pairs, list) else {}
+        if not isinstance(pairs, list):
+            continue
+        named = zip(pairs[::2], pairs[1::2], strict=False)
+        info = {key: value for key, value in named if isinstance(key, bytes)}
         if info.get(b"name") == name.encode():
             return info
     return {}
