@@ -155,3 +155,12 @@ def test_a_dead_letter_is_the_cause_for_its_entity(tmp_path: Path, valkey: Serve
 def test_a_missing_stream_value_names_the_state_of_its_view(store: FeatureStore) -> None:
     text = why(store, "device").text
     assert "The view is never: no write of it is known" in text
+
+
+def test_a_store_that_was_flushed_is_the_cause(store: FeatureStore, valkey: Server) -> None:
+    store.write_batch("profile", {"u1": {"country": "NO"}})
+    with valkey.client() as client:
+        client.flushall()
+    assert caused(store, "country") == "store lost"
+    assert "flushed or replaced since the registry was applied" in why(store, "device").text
+    assert store.metrics().store_state == "replaced"

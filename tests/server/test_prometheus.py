@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +41,8 @@ METRICS = Metrics(
         ),
     },
 )
+
+METRICS = replace(METRICS, store_state="lost")
 
 SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_reads_total", (("service", 's"1'),)): 3,
@@ -88,6 +92,10 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_stream_lag", (("view", "w"),)): 7,
     ("featurekit_stored_dead_letters", (("view", "w"),)): 3,
     ("featurekit_workers", (("view", "w"),)): 0,
+    **{
+        ("featurekit_store_state", (("state", state),)): int(state == "lost")
+        for state in ("same", "never applied", "replaced", "lost")
+    },
     **{
         ("featurekit_view_state", (("state", state), ("view", view))): int(state == current)
         for view, current in (("v", "failed"), ("new", "never"), ("w", "silent"))

@@ -545,6 +545,7 @@ class FeatureStore(BatchLoads):
             self._registry_store.history,
             self.status,
             lambda view, search, key: self.streams.dead_letters_of_key(view, key, search),
+            self.store_state,
             self._handle.now_ms(),
         )
 
@@ -568,12 +569,13 @@ class FeatureStore(BatchLoads):
             views: Read the states of views, as `status` does. Left out if the history of loads or
                 the registry cannot be read.
         """
-        states = {}
+        states, store_state = {}, ""
         if views:
             with suppress(RegistryError, StoreError):
+                store_state = self.store_state().value
                 states = view_metrics(self.status(), self._handle.now_ms())
-        stats = self._handle.connection_stats
-        return replace(self._counters.snapshot(), store=stats, views=states)
+        stats, counted = self._handle.connection_stats, self._counters.snapshot()
+        return replace(counted, store=stats, views=states, store_state=store_state)
 
     metrics_async = asyncio_form(metrics)
 

@@ -206,6 +206,8 @@ class Metrics:
         events: By stream view.
         loads: By batch view.
         views: By view; empty if the load history cannot be read, and in a snapshot without views.
+        store_state: Whether the store is the one that the registry was applied to: `same`, `replaced` or
+            `lost`; empty if not known, and in a snapshot without views.
     """
 
     reads: Mapping[str, ReadMetrics] = field(default_factory=dict)
@@ -214,6 +216,7 @@ class Metrics:
     events: Mapping[str, EventMetrics] = field(default_factory=dict)
     loads: Mapping[str, LoadMetrics] = field(default_factory=dict)
     views: Mapping[str, ViewMetrics] = field(default_factory=dict)
+    store_state: str = ""
 
     def __add__(self, other: Metrics) -> Metrics:
         """Add up two snapshots. Of two states of one view, the first counts."""
@@ -224,6 +227,7 @@ class Metrics:
             events=add_counts(self.events, other.events),
             loads=add_counts(self.loads, other.loads),
             views={**other.views, **self.views},
+            store_state=self.store_state or other.store_state,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,6 +253,7 @@ class Metrics:
             events={name: EventMetrics(**each) for name, each in data["events"].items()},
             loads={name: LoadMetrics(**each) for name, each in data["loads"].items()},
             views={name: ViewMetrics(**each) for name, each in data["views"].items()},
+            store_state=data["store_state"],
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from math import inf
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from featurekit.ports import ConnectionStats
-from featurekit.runtime.metrics import Metrics, ViewMetrics
+from featurekit.runtime.metrics import Metrics
 from featurekit.server.context import ServerContext
 from featurekit.server.prometheus import exposition
 from featurekit.server.registry_reloader import RegistryReloader
@@ -47,8 +47,8 @@ class MetricsEndpoint:
     def __init__(self, context: ServerContext, reloader: RegistryReloader) -> None:
         self._context = context
         self._reloader = reloader
-        self._views: Mapping[str, ViewMetrics] = {}
-        self._views_s = -inf
+        self._observed = Metrics()
+        self._observed_s = -inf
         self._folder = None if context.metrics_dir is None else Path(context.metrics_dir)
 
     def routes(self) -> list[BaseRoute]:
@@ -86,15 +86,16 @@ class MetricsEndpoint:
         http = self._context.request_metrics.snapshot(reloader.reloads, stale=bool(reloader.error))
         return self._context.store.metrics(views=False), http
 
-    def _current_views(self) -> Mapping[str, ViewMetrics]:
-        """Return the states of the views, at most `VIEWS_INTERVAL_S` old."""
-        if time.monotonic() - self._views_s > VIEWS_INTERVAL_S:
-            self._views, self._views_s = self._context.store.metrics().views, time.monotonic()
-        return self._views
+    def _current(self) -> Metrics:
+        """Return a snapshot with the states of the store and the views, at most `VIEWS_INTERVAL_S` old."""
+        if time.monotonic() - self._observed_s > VIEWS_INTERVAL_S:
+            self._observed, self._observed_s = self._context.store.metrics(), time.monotonic()
+        return self._observed
 
     def _total(self) -> Snapshot:
         metrics, http = self._own_snapshot()
-        metrics = replace(metrics, views=self._current_views())
+        current = self._current()
+        metrics = replace(metrics, views=current.views, store_state=current.store_state)
         for other, other_http in self._other_snapshots():
             metrics, http = metrics + other, http + other_http
         return metrics, http

@@ -49,6 +49,7 @@ class MetricsCollector(Collector):
         yield from _read_families(self._metrics)
         yield from _store_families(self._metrics)
         yield from _write_families(self._metrics)
+        yield _store_state_family(self._metrics)
         yield from _view_families(self._metrics)
         if self._http is not None:
             yield from _http_families(self._http)
@@ -174,6 +175,17 @@ _VIEW_GAUGES: tuple[tuple[str, str, str, float], ...] = (
     ("workers", "Running workers of a stream view.", "workers", 1),
 )
 """The gauges of a view: name, description, attribute of `ViewMetrics`, and its units in one of the gauge."""
+
+
+def _store_state_family(metrics: Metrics) -> Metric:
+    store = GaugeMetricFamily(
+        "featurekit_store_state",
+        "1 for whether the store is the one that the registry was applied to, else 0.",
+        labels=["state"],
+    )
+    for state in ("same", "never applied", "replaced", "lost") if metrics.store_state else ():
+        store.add_metric([state], int(metrics.store_state == state))
+    return store
 
 
 def _view_families(metrics: Metrics) -> Iterator[Metric]:

@@ -39,12 +39,14 @@ def registry_routes(context: ServerContext, reloader: RegistryReloader) -> list[
     async def status(_request: Request) -> Response:
         applied = applied_registry(context)
         views = await asyncio.to_thread(context.store.status)
+        store_state = await asyncio.to_thread(context.store.store_state)
         return json_response(
             {
                 "project": applied.project,
                 "fingerprint": applied.fingerprint,
                 "reloads": reloader.reloads,
                 "registry_error": reloader.error,
+                "store_state": store_state.value,
                 "views": [asdict(view) for view in views],
             }
         )

@@ -12,9 +12,16 @@ from featurekit.plan import RedisStreamPlan, RepoPlan, ViewPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo.diagnostics.view_status import ViewStatus
 from featurekit.repo.history import History, LoadRecord
+from featurekit.repo.store_identity import StoreState
 
 MAX_LETTERS = 1000
 """Dead letters of a stream that are searched for an entity, newest first."""
+
+
+_LOST = {
+    StoreState.REPLACED: "The store was flushed or replaced since the registry was applied.",
+    StoreState.LOST: "The server has evicted keys of the project, or was flushed, since the last apply.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class Evidence:
         statuses: Returns the status of all views.
         dead_letters: Returns the newest dead letters of a view about an entity; takes the view, how many
             letters to search, and the entity's key.
+        store_state: Returns whether the store is the one that the registry was applied to.
         now_ms: The current time.
     """
 
@@ -51,12 +59,14 @@ class Evidence:
         history: History,
         statuses: Callable[[], Sequence[ViewStatus]],
         dead_letters: Callable[[ViewPlan, int, bytes], Sequence[DeadLetter]],
+        store_state: Callable[[], StoreState],
         now_ms: int,
     ) -> None:
         self._plan = plan
         self._history = history
         self._statuses = statuses
         self._dead_letters = dead_letters
+        self._store_state = store_state
         self._found_letters: dict[tuple[str, bytes], DeadLetter | None] = {}
         self.now_ms = now_ms
 
@@ -89,6 +99,14 @@ class Evidence:
             return {status.view: status for status in self._statuses()}
         except FeatureKitError:
             return {}
+
+    @cached_property
+    def lost_text(self) -> str:
+        """A sentence about a store that lost its data since the last apply; empty if it did not."""
+        try:
+            return _LOST.get(self._store_state(), "")
+        except (RegistryError, StoreError):
+            return ""
 
     def loads(self, view: str) -> Sequence[LoadRecord] | None:
         """Return the loads of a batch view, newest first; `None` if the history cannot be read."""

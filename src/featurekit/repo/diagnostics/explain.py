@@ -28,6 +28,7 @@ Cause = Literal[
     "never loaded",
     "not in load",
     "expired",
+    "store lost",
     "dead letter",
     "no event",
     "invalid",
@@ -177,6 +178,11 @@ def _batch_causes(missing: _MissingField, evidence: Evidence) -> Iterator[tuple[
         yield "rejected", _rejected_text(missing, rejection)
     if missing.siblings:
         yield "null", _null_text(missing, rejection)
+    if evidence.lost_text:
+        yield (
+            "store lost",
+            f"{evidence.lost_text} {_reload(missing)} writes it after `featurekit apply`.",
+        )
     if loads is None:
         yield "not in load", _without_history_text(missing)
     yield from _batch_absence(missing, loads or (), rejection, evidence.now_ms)
@@ -327,6 +333,11 @@ def _stream_causes(missing: _MissingField, evidence: Evidence) -> Iterator[tuple
         f"Never written, or its TTL of {ttl} ran out: {view} has not {last} for this entity for at "
         f"least {ttl}. An event with null, a deletion or a reset may also have removed it."
     )
+    if not missing.siblings and evidence.lost_text:
+        yield (
+            "store lost",
+            f"{evidence.lost_text} Run `featurekit apply`: until then, writes are refused.",
+        )
     if not missing.siblings:
         status = evidence.status(view)
         state = (
