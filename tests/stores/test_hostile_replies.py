@@ -13,8 +13,9 @@ from pathlib import Path
 import hiredis
 import pytest
 
-from featurekit import FeatureStore
+from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import FeatureKitError
+from featurekit.runtime.worker import WorkerOptions
 from featurekit.wire import command
 from tests.promise.repos import write_repo
 from tests.servers import Server
@@ -23,7 +24,10 @@ DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
 feature_views:
   - {name: profile, entity: user, batch: {refresh: 1h}, fields: {n: int64, f: float64, s: string}}
-  - {name: activity, entity: user, stream: {refresh: 1m, ordering: event_time}, fields: {m: int64}}
+  - name: activity
+    entity: user
+    stream: {refresh: 1m, ordering: event_time, source: {type: redis_stream, stream: events}}
+    fields: {m: int64}
 """
 REPLIES: dict[str, bytes] = {
     "integer": b":1\r\n",
@@ -112,6 +116,23 @@ def write(store: FeatureStore) -> None:
     store.stream_writer("activity").write("u1", {"m": 3}, event_timestamp=datetime.now(UTC))
 
 
+def work(store: FeatureStore) -> None:
+    """Read the events in another thread, which is stopped if it waits for the server to recover."""
+    stop, ended = threading.Event(), threading.Event()
+    options = StreamOptions("w", once=True, worker=WorkerOptions(wait_s=0.01, grace_s=0.1))
+
+    def stop_late() -> None:
+        ended.wait(0.5)
+        stop.set()
+
+    threading.Thread(target=stop_late, daemon=True).start()
+    try:
+        store.streams.run(["activity"], options, stop=stop)
+    finally:
+        ended.set()
+    store.streams.dead_letters("activity")
+
+
 def check(row: dict[str, object]) -> None:
     right = {"n": 1, "f": 1.5, "s": "a", "m": 3}
     for name, value in row.items():
@@ -153,6 +174,7 @@ def diagnose(store: FeatureStore) -> None:
 
 
 READ = ("HMGET", "HPTTL", "PTTL", "HGETALL", "EVALSHA", "OBJECT", "SCAN", "INFO")
+CONSUMED = ("XREADGROUP", "XAUTOCLAIM", "XINFO", "EXEC", "XGROUP", "XACK", "XREVRANGE", "XADD")
 WRITTEN = (
     "COMMAND",
     "HELLO",
@@ -173,8 +195,9 @@ WRITTEN = (
     [
         ((read_one, read_several, read_async, inspect, diagnose), READ),
         pytest.param((load, write), WRITTEN, marks=pytest.mark.slow),
+        pytest.param((work,), CONSUMED, marks=pytest.mark.slow),
     ],
-    ids=["read", "write"],
+    ids=["read", "write", "work"],
 )
 def test_an_unexpected_reply_is_an_error_or_no_value(
     tmp_path: Path,
@@ -195,6 +218,7 @@ def test_an_unexpected_reply_is_an_error_or_no_value(
             for action in actions:
                 for lock in client.keys("*@lock*"):
                     client.delete(lock)
+                client.xadd("events", {"user_id": "u1", "m": "5", "event_timestamp": "x"})
                 with FeatureStore(tmp_path) as store, suppress(FeatureKitError):
                     action(store)
     proxy.replaced = ""

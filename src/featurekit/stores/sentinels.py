@@ -133,6 +133,11 @@ class Sentinels:
             return query(command)
         except OSError as error:
             raise unavailable_error(url, "asking a sentinel", deadline, error) from error
+        except (KeyError, ValueError) as error:
+            raise StoreError(
+                f"the server at {format_address(*host)} sent an invalid reply to SENTINEL",
+                hint="is it a sentinel?",
+            ) from error
         finally:
             connection.close()
 

@@ -26,6 +26,7 @@ Rejected: `NOACK` (a crash would lose the batch); remembering unacknowledged ids
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -81,6 +82,20 @@ class RedisStream(EventSource):
 
     @override
     def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
+        with self._invalid_replies():
+            return self._read(max_events, wait_s)
+
+    @contextmanager
+    def _invalid_replies(self) -> Iterator[None]:
+        """Turn what a reply of another form raises into `StreamError`."""
+        try:
+            yield
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise StreamError(
+                f"the server sent an invalid reply to a read: {error}", where=self._where
+            ) from error
+
+    def _read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
         if not self._group_exists:
             self._create_group()
         if self._may_have_pending:
@@ -108,7 +123,8 @@ class RedisStream(EventSource):
     def dead_letters(self, count: int) -> Sequence[DeadLetter]:
         stream = self._plan.dead_letter_name
         entries = self._call("XREVRANGE", stream, "+", "-", "COUNT", count, key=stream)
-        return [_dead_letter(*pair) for pair in map(_as_list, _as_list(entries))]
+        with self._invalid_replies():
+            return [_dead_letter(*pair) for pair in map(_as_list, _as_list(entries))]
 
     @override
     def lag(self) -> int | None:
@@ -118,7 +134,8 @@ class RedisStream(EventSource):
             raise
         except StreamError:  # the stream does not exist yet
             return None
-        return self._group_counter(groups, b"lag")
+        with self._invalid_replies():
+            return self._group_counter(groups, b"lag")
 
     @override
     def take_lost(self) -> int:
