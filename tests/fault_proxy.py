@@ -55,6 +55,8 @@ class FaultProxy:
         self.to_server = Direction()
         self.to_client = Direction()
         self.connections = 0
+        self.round_trips = 0
+        self._answered = True
         self._refusing = False
         self._open: set[asyncio.StreamWriter] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -152,10 +154,17 @@ class FaultProxy:
             self._abort(writer)
             self._abort(up_writer)
 
+    def _count(self, way: Direction) -> None:
+        """Count a round trip when a request follows a reply."""
+        is_request = way is self.to_server
+        self.round_trips += is_request and self._answered
+        self._answered = not is_request
+
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction
     ) -> None:
         while data := await reader.read(65536):
+            self._count(way)
             if way.drop:
                 continue
             await asyncio.sleep(way.delay)

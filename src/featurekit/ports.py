@@ -52,6 +52,9 @@ class Chunk:
     keep_replies: bool = False
 
 
+KeyedCommand = tuple[str, Sequence[str | int | bytes]]
+"""A key, and the command that is about it. Without a key, the command is about the server."""
+
 BeforeSend = Callable[[], None]
 """Called before data is sent; raises to stop a load."""
 
@@ -174,6 +177,17 @@ class OnlineStore(Protocol):
 
         Raises:
             StoreUnavailableError: No reply within the store's timeout. The command may have run.
+        """
+
+    def call_many(self, commands: Sequence[KeyedCommand]) -> list[Any]:
+        """Do the same as `call` for several commands, in one round trip if there is one server.
+
+        Returns:
+            One reply for each command; for a command without a key, which goes to all servers, a
+            list of the reply of each.
+
+        Raises:
+            StoreUnavailableError: No reply within the store's timeout. Any of them may have run.
         """
 
     def check_writable(self, prefix: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import BadRowError, DefinitionError, MaterializeError, SourceError
 from tests.cli.running import run, table_cells
+from tests.fault_proxy import FaultProxy
 from tests.promise.repos import applied, write_repo
 from tests.servers import Server
 
@@ -34,6 +35,9 @@ feature_views:
 )
 
 
+USERS = [f"u{i}" for i in range(5000)]
+
+
 def write_rows(folder: Path, view: str, numbers: list[int]) -> None:
     n = len(numbers)
     times = pa.array([1_000_000 * (i + 1) for i in range(n)], pa.timestamp("us", "UTC"))
@@ -47,6 +51,50 @@ def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
         for view in ("first", "third"):
             write_rows(tmp_path, view, [1, 2])
         yield store
+
+
+@pytest.mark.parametrize("registry", [".featurekit/registry.json", "online"])
+def test_a_load_takes_three_round_trips_beside_its_rows(
+    tmp_path: Path, valkey: Server, registry: str
+) -> None:
+    write_rows(tmp_path, "first", [1, 2])
+    with (
+        FaultProxy(valkey.socket) as proxy,
+        applied(tmp_path, proxy.url, VIEWS, registry=registry) as store,
+    ):
+        store.materialize(["first"])
+        before = proxy.round_trips
+        assert store.materialize(["first"])[0].rows_written == 2
+        assert proxy.round_trips - before <= 3 + 1
+        before = proxy.round_trips
+        assert store.write_batch("first", {"u1": {"first_n": 1}}).rows_written == 1
+        assert proxy.round_trips - before <= 3 + 1
+        report = store.write_batch("first", pa.table({"user_id": USERS, "first_n": range(5000)}))
+        assert len(store.load_history("first")) == 4
+        assert store.load_history("first")[0].server_seconds == report.server_seconds > 0
+
+
+@pytest.mark.parametrize("registry", [".featurekit/registry.json", "online"])
+def test_an_empty_load_writes_no_rows_and_is_recorded(
+    tmp_path: Path, valkey: Server, registry: str
+) -> None:
+    write_rows(tmp_path, "first", [])
+    with (
+        FaultProxy(valkey.socket) as proxy,
+        applied(tmp_path, proxy.url, VIEWS, registry=registry) as store,
+        valkey.client() as client,
+    ):
+        store.materialize(["first"])
+        before, calls = proxy.round_trips, client.info("commandstats")
+        store.materialize(["first"])
+        assert proxy.round_trips - before <= 2
+        after = client.info("commandstats")
+        changed = {
+            name for name in after if after[name]["calls"] != calls.get(name, {}).get("calls")
+        }
+        names = {name.removeprefix("cmdstat_") for name in changed}
+        assert not names & {"multi", "exec", "hset", "hsetex", "hdel", "pexpire", "evalsha"}
+        assert len(store.load_history("first")) == 2
 
 
 def test_a_view_that_fails_does_not_stop_the_others(store: FeatureStore) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from featurekit.changes import Change
 from featurekit.errors import StoreError
-from featurekit.ports import StoreHandle
+from featurekit.ports import KeyedCommand, OnlineStore, StoreHandle
 from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
@@ -109,6 +109,26 @@ class ApplyRecord:
     changes: tuple[Change, ...] = ()
 
 
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[R]):
+    """A step of the history that a load sends together with commands of its own.
+
+    Attributes:
+        commands: The commands.
+        result: Returns the result for their replies. Raises `StoreError` if one is an error.
+    """
+
+    commands: Sequence[KeyedCommand]
+    result: Callable[[Sequence[Any]], R]
+
+    def run(self, store: OnlineStore) -> R:
+        """Send the commands by themselves, and return the result."""
+        return self.result(store.call_many(self.commands))
+
+
 T = TypeVar("T", LoadRecord, ApplyRecord)
 
 
@@ -121,14 +141,27 @@ class History:
         self._applies_key = f"featurekit:{{{project}}}:applies"
         self._rejected_key = f"featurekit:{{{project}}}:rejected:"
 
+    def last_load(self, view: str) -> Query[LoadRecord | None]:
+        """Return the query for the newest load of a view."""
+        key = self._loads_key + view
+
+        def first(replies: Sequence[Reply]) -> LoadRecord | None:
+            return next(_records(LoadRecord, self._documents(replies[0], key)), None)
+
+        return Query([(key, ("LRANGE", key, 0, 0))], first)
+
+    def new_load(self, record: LoadRecord, rejected: RejectedKeys | None = None) -> Query[None]:
+        """Return the query that adds a load, and the keys of its rejected rows if given."""
+        loads = self._loads_key + record.view
+        commands = self._push(loads, _load_document(record), MAX_LOADS)
+        if rejected is not None:
+            document = _rejected_document(record.started_ms, rejected)
+            commands += self._push(self._rejected_key + record.view, document, MAX_REJECTING_LOADS)
+        return self._pushed(commands)
+
     def record_load(self, record: LoadRecord) -> None:
         """Add the newest load of a view."""
-        self._push(self._loads_key + record.view, _load_document(record), MAX_LOADS)
-
-    def record_rejected_keys(self, view: str, started_ms: int, keys: RejectedKeys) -> None:
-        """Add the keys of the rows that the newest load of a view rejected."""
-        document = _rejected_document(started_ms, keys)
-        self._push(self._rejected_key + view, document, MAX_REJECTING_LOADS)
+        self.new_load(record).run(self._handle.store)
 
     def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
         """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
@@ -156,7 +189,8 @@ class History:
 
     def record_apply(self, record: ApplyRecord) -> None:
         """Add the newest apply."""
-        self._push(self._applies_key, asdict(record), MAX_APPLIES)
+        commands = self._push(self._applies_key, asdict(record), MAX_APPLIES)
+        self._pushed(commands).run(self._handle.store)
 
     def applies(self) -> list[ApplyRecord]:
         """Return the recorded applies, newest first."""
@@ -170,9 +204,21 @@ class History:
             raise self._refused(reply, key)
         return [_json_or_none(item) for item in reply] if isinstance(reply, list) else []
 
-    def _push(self, key: str, document: Mapping[str, object], max_length: int) -> None:
-        self._call("LPUSH", key, json.dumps(document))
-        self._call("LTRIM", key, 0, max_length - 1)
+    def _push(
+        self, key: str, document: Mapping[str, object], max_length: int
+    ) -> list[KeyedCommand]:
+        return [
+            (key, ("LPUSH", key, json.dumps(document))),
+            (key, ("LTRIM", key, 0, max_length - 1)),
+        ]
+
+    def _pushed(self, commands: Sequence[KeyedCommand]) -> Query[None]:
+        def check(replies: Sequence[Reply]) -> None:
+            for (key, _), reply in zip(commands, replies, strict=True):
+                if isinstance(reply, ErrorReply):
+                    raise self._refused(reply, key)
+
+        return Query(commands, check)
 
     def _call(self, *args: str | int) -> Reply:
         reply = self._handle.store.call(*args, key=str(args[1]))

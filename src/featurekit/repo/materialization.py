@@ -7,7 +7,7 @@ itself in the history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,11 @@ from featurekit.errors import (
     RegistryError,
     RequestError,
     StoreError,
-    ValueRefusedError,
 )
-from featurekit.lower.keys import entity_key_test, join_key_values
-from featurekit.lower.rows import json_row_decoder
+from featurekit.lower.keys import entity_key_test
 from featurekit.lower.write_group import load_guard
 from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
-from featurekit.ports import BatchSource, Correction, OnlineStore, TimeRange
+from featurekit.ports import BatchSource, Correction, KeyedCommand, OnlineStore, TimeRange
 from featurekit.repo.deletion import LoadTimes, prune_view, server_times_ms
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.source_access import SourceAccess
@@ -44,13 +42,57 @@ from featurekit.runtime.load import (
     send_batches,
 )
 from featurekit.runtime.load_limits import check_rejected, check_source
-from featurekit.runtime.load_rows import InputRow, RejectedRows, WrittenRows, encode_rows
+from featurekit.runtime.load_rows import (
+    InputRow,
+    RejectedRows,
+    WrittenRows,
+    encode_rows,
+    rows_by_id,
+    rows_of_dicts,
+    rows_of_jsonl,
+)
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.tracing import STORE, span
-from featurekit.wire import ErrorReply, Reply, command
+from featurekit.wire import ErrorReply, Reply, command, parse_info
 
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
+
+_ASK_CPU: KeyedCommand = ("", ("INFO", "cpu"))
+
+
+@dataclass(slots=True)
+class _Load:
+    """A running load.
+
+    Attributes:
+        lock: The lock of its view.
+        has_one_server: Whether the store is not a cluster.
+        cpu_before: The CPU time of the servers when it began.
+        cpu_after: The CPU time of the server after the rows, if there is one server.
+        before: The load before; `None` if there was none, or if it is not known.
+        knows_before: Whether the history could be read.
+    """
+
+    lock: ViewLock
+    has_one_server: bool
+    cpu_before: float
+    cpu_after: float = 0.0
+    before: LoadRecord | None = None
+    knows_before: bool = False
+
+    @property
+    def on_cpu(self) -> Callable[[Reply], None] | None:
+        """What takes the reply to `INFO cpu`; `None` if the servers are asked one by one."""
+        return self._set_cpu if self.has_one_server else None
+
+    @property
+    def newest_written_ms(self) -> int | None:
+        """The newest event time that loads of the view wrote before; `None` if it is not known."""
+        return self.before.newest_written_ms if self.before else None
+
+    def _set_cpu(self, reply: Reply) -> None:
+        self.cpu_after = _cpu_seconds([reply])
 
 
 PruneMode = Literal["no", "yes", "all"]
@@ -98,17 +140,17 @@ class Materializer:
         if self.prune != "no":
             report.rejected_keys = RejectedKeys(limit=None)
         view = self._with_ttl(view)
-        with self._load(view, report) as lock:
+        with self._load(view, report) as load:
             start_ms = min(server_times_ms(self.store)) if self.prune != "no" else 0
             located = self.sources.locate(view, source_of(view))
             with located.hidden_values():
                 source: BatchSource = _import_sources().open_source(
                     located.plan, self.root, skip_unreadable=self.skip_bad_rows
                 )
-                self._load_table(view, source, lock, report, is_declared=True)
+                self._load_table(view, source, load, report, is_declared=True)
                 if self.prune != "no":
                     times = LoadTimes(start_ms, max(server_times_ms(self.store)))
-                    self._prune(view, source, times, lock, report)
+                    self._prune(view, source, times, load.lock, report)
 
     def _with_ttl(self, view: ViewPlan) -> ViewPlan:
         return view if self.ttl_ms is None else view.with_ttl(self.ttl_ms)
@@ -146,34 +188,34 @@ class Materializer:
         """Load a view from a corrected file of rejected rows."""
         source: BatchSource = _import_sources().CorrectedRowsSource(path, self.root)
         view = self._with_ttl(view)
-        with self._load(view, report) as lock:
-            self._load_table(view, source, lock, report)
+        with self._load(view, report) as load:
+            self._load_table(view, source, load, report)
 
     def write_batch(self, view: ViewPlan, rows: Any) -> MaterializeReport:
         """Load a view from tables, from `{id: {field: value}}` or from a list of dicts."""
         view = self._with_ttl(view)
         if isinstance(rows, Mapping):
-            return self._load_rows(view, _rows_by_id(view, rows))
+            return self._load_rows(view, rows_by_id(view, rows))
         if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
-            return self._load_rows(view, _rows_of_dicts(view, rows))
+            return self._load_rows(view, rows_of_dicts(view, rows))
         source: BatchSource = _import_sources().ArrowSource(rows)
         report = MaterializeReport(view.name)
-        with self._load(view, report) as lock:
-            self._load_table(view, source, lock, report)
+        with self._load(view, report) as load:
+            self._load_table(view, source, load, report)
         return report
 
     def write_jsonl(self, view: ViewPlan, lines: Iterable[str]) -> MaterializeReport:
         """Load a view from JSON Lines."""
         view = self._with_ttl(view)
-        return self._load_rows(view, _rows_of_jsonl(view, lines))
+        return self._load_rows(view, rows_of_jsonl(view, lines))
 
     def _load_rows(self, view: ViewPlan, rows: Iterable[InputRow]) -> MaterializeReport:
         """Load rows of Python values; the last row of an entity wins."""
         rejects = RejectedRows() if self.skip_bad_rows else None
         written = WrittenRows()
         report = MaterializeReport(view.name)
-        with self._load(view, report) as lock:
-            on_batch = progress_callback(view.name, 0, self.on_progress, lock.check)
+        with self._load(view, report) as load:
+            on_batch = progress_callback(view.name, 0, self.on_progress, load.lock.check)
             prepared = encode_rows(self._target(view), rows, rejects, written, now_ms)
             try:
                 send_batches(
@@ -181,7 +223,7 @@ class Materializer:
                     prepared,
                     report,
                     skip=self.skip_bad_rows,
-                    callbacks=LoadCallbacks(on_batch, lock.confirm),
+                    callbacks=LoadCallbacks(on_batch, load.lock.confirm, on_cpu=load.on_cpu),
                 )
             finally:
                 self._write_rejects(view, rejects, report)
@@ -196,7 +238,7 @@ class Materializer:
         self,
         view: ViewPlan,
         source: BatchSource,
-        lock: ViewLock,
+        load: _Load,
         report: MaterializeReport,
         *,
         is_declared: bool = False,
@@ -212,12 +254,12 @@ class Materializer:
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
         report.corrects_ms = scan.correction.load_ms if scan.correction else None
-        self._refuse_older(view, report, scan.correction)
+        self._refuse_older(view, report, scan.correction, load.newest_written_ms)
         if is_declared:
             check_source(view, report)
 
         def check() -> None:
-            lock.check()
+            load.lock.check()
             check_rejected(view, report, scan.rows_read)
 
         # After a backfill of missing entities, others may have newer values.
@@ -236,7 +278,9 @@ class Materializer:
                 prepared,
                 report,
                 skip=self.skip_bad_rows,
-                callbacks=LoadCallbacks(on_batch, lock.confirm, source.interrupt),
+                callbacks=LoadCallbacks(
+                    on_batch, load.lock.confirm, source.interrupt, load.on_cpu
+                ),
             )
         finally:
             rejects.close()
@@ -249,7 +293,11 @@ class Materializer:
         return LoadTarget(view, self.store.capabilities, guard)
 
     def _refuse_older(
-        self, view: ViewPlan, report: MaterializeReport, correction: Correction | None
+        self,
+        view: ViewPlan,
+        report: MaterializeReport,
+        correction: Correction | None,
+        newest_ms: int | None,
     ) -> None:
         """Refuse a load whose rows are all older than what earlier loads wrote.
 
@@ -260,7 +308,6 @@ class Materializer:
         Raises:
             OlderRowsError: They are older, and neither `allow_older` nor `missing_only` is set.
         """
-        newest_ms = self._newest_written_ms(view.name)
         which, own_ms = "newest", report.newest_event_ms
         if correction is not None:
             is_last = self._is_last_load(view.name, correction.load_ms)
@@ -289,15 +336,8 @@ class Materializer:
                     return False
         return False
 
-    def _newest_written_ms(self, view: str) -> int | None:
-        """Return the newest event time that loads of a view wrote; `None` if it is not known."""
-        with suppress(StoreError, RegistryError):  # a history that cannot be read stops no load
-            record = self.history.last_loads([view]).get(view)
-            return record.newest_written_ms if record else None
-        return None
-
     @contextmanager
-    def _load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[ViewLock]:
+    def _load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[_Load]:
         """Run a load in the block: check the store, hold the lock, count, trace and record."""
         if view.kind != "batch":
             raise RequestError(
@@ -310,8 +350,8 @@ class Materializer:
         ):
             self.check_store()
             self.store.check_writable(self.plan.prefix)
-            with self._recorded(report) as lock:
-                yield lock
+            with self._recorded(report) as load:
+                yield load
             set_attributes(
                 {
                     STORE: "ok",
@@ -331,40 +371,60 @@ class Materializer:
         self.counters.loads(report.view).add_load(report, failed=False)
 
     @contextmanager
-    def _recorded(self, report: MaterializeReport) -> Iterator[ViewLock]:
+    def _recorded(self, report: MaterializeReport) -> Iterator[_Load]:
         """Hold the view's lock while the block runs, and record the load in the history."""
         report.started_ms = now_ms()
-        start, cpu = time.monotonic(), _server_cpu_seconds(self.store)
-        with ViewLock(self.store, self.plan.prefix, report.view, now_ms) as lock:
+        start, last = time.monotonic(), self.history.last_load(report.view)
+        beside = [_ASK_CPU, *last.commands]
+        with ViewLock(self.store, self.plan.prefix, report.view, now_ms, beside) as lock:
+            cpu, *replies = lock.replies
+            has_one_server = self.store.capabilities.transactions
+            load = _Load(lock, has_one_server, _cpu_seconds(cpu))
+            with suppress(StoreError, RegistryError):  # an unreadable history stops no load
+                load.before, load.knows_before = last.result(replies), True
             try:
-                yield lock
+                yield load
             except FeatureKitError as error:
                 if isinstance(error, BadRowError):
                     report.rejected_keys.add(error.keys)
                 report.seconds = time.monotonic() - start
-                self._record(report, _one_line(error, report.view))
+                load.knows_before = False  # another load may have taken the lock
+                self._record(load, report, _one_line(error, report.view))
                 raise
             report.entities = report.rows_written
             report.seconds = time.monotonic() - start
-            report.server_seconds = max(0.0, _server_cpu_seconds(self.store) - cpu)
-            self._record(
-                report
-            )  # before the lock is free: the next load compares its rows with it
+            report.server_seconds = max(0.0, self._cpu_after(load) - load.cpu_before)
+            self._record(load, report)
 
-    def _record(self, report: MaterializeReport, error: str = "") -> None:
-        """Record the load in the history. The load is what it is, even if that fails."""
+    def _cpu_after(self, load: _Load) -> float:
+        """Return the CPU time of the servers after the rows of a load."""
+        if load.has_one_server:
+            return load.cpu_after
+        with suppress(StoreError):
+            return _cpu_seconds(self.store.call_many([_ASK_CPU])[0])
+        return 0.0
+
+    def _record(self, load: _Load, report: MaterializeReport, error: str = "") -> None:
+        """Record the load in the history, and release its lock in the same round trip.
+
+        The next load compares its rows with the record. The load is what it is, even if that fails.
+        """
         try:
-            self.history.record_load(self._load_record(report, error))
-            if report.rows_rejected or len(report.rejected_keys):
-                self.history.record_rejected_keys(
-                    report.view, report.started_ms, report.rejected_keys
-                )
+            if not load.knows_before:
+                load.before = self.history.last_loads([report.view]).get(report.view)
+            has_rejected = report.rows_rejected or len(report.rejected_keys)
+            rejected = report.rejected_keys if has_rejected else None
+            query = self.history.new_load(
+                self._load_record(report, load.before or LoadRecord(report.view), error), rejected
+            )
+            query.result(load.lock.release(query.commands))
         except (StoreError, RegistryError) as history_error:
             report.history_error = _one_line(history_error, report.view)
 
-    def _load_record(self, report: MaterializeReport, error: str) -> LoadRecord:
+    def _load_record(
+        self, report: MaterializeReport, before: LoadRecord, error: str
+    ) -> LoadRecord:
         ended_ms = good_ms = now_ms()
-        before = self.history.last_loads([report.view]).get(report.view, LoadRecord(report.view))
         left_out = report.rows_rejected or report.rows_kept
         if error or (left_out and not report.rows_written):
             good_ms = before.good_ms
@@ -479,53 +539,10 @@ def _import_sources() -> Any:
     return sources
 
 
-def _rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
-    """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple."""
-    join_keys = [join_key.name for join_key in view.key.join_keys]
-    for number, (entity_id, fields) in enumerate(rows.items(), 1):
-        where = f"{view.name}, {entity_id!r}"
-        if not isinstance(fields, Mapping):
-            raise RequestError(f"expected a dict of fields, not {fields!r}", where=where)
-        if misplaced := [name for name in join_keys if name in fields]:
-            raise RequestError(
-                f"join key '{misplaced[0]}' must be the key of the row, not one of its fields",
-                where=where,
-            )
-        key_values = dict(zip(join_keys, join_key_values(view.key, entity_id), strict=True))
-        row = key_values | dict(fields)
-        yield InputRow(repr(entity_id), row, dict(row), number)
-
-
-def _rows_of_dicts(view: ViewPlan, rows: Iterable[object]) -> Iterator[InputRow]:
-    """Yield the rows of dicts of join keys and fields."""
-    for index, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            where = f"{view.name}, row {index}"
-            raise RequestError(
-                f"expected a dict of join keys and fields, not {row!r}", where=where
-            )
-        yield InputRow(f"row {index}", dict(row), dict(row), index + 1)
-
-
-def _rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
-    read = json_row_decoder(view, strict=True)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield InputRow(f"line {number}", read(line), line.rstrip("\n"), number)
-        except ValueRefusedError as error:
-            yield InputRow(f"line {number}", error, line.rstrip("\n"), number)
-
-
-def _server_cpu_seconds(store: OnlineStore) -> float:
-    """Return the CPU time that the servers have used so far; 0 if they do not report it."""
-    try:
-        servers = store.info("cpu")
-    except StoreError:
-        return 0.0
+def _cpu_seconds(replies: Sequence[Reply]) -> float:
+    """Return the CPU time that the servers have used so far, by their replies to `INFO cpu`."""
     names = ("used_cpu_user", "used_cpu_sys")
-    return sum(float(info.get(name, 0)) for info in servers for name in names)
+    return sum(float(parse_info(reply).get(name, 0)) for reply in replies for name in names)
 
 
 def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:

@@ -23,11 +23,15 @@ from featurekit.lower.scripts import BAD_EVENT_TIME, Script
 from featurekit.lower.write_group import Dialect, command_errors
 from featurekit.plan import ViewPlan
 from featurekit.ports import BeforeSend, Chunk, OnlineStore, RowSpans
-from featurekit.wire import ErrorReply, Reply
+from featurekit.wire import ErrorReply, Reply, text_command
 
 _BATCHES_AHEAD = 2
 _STOP_TIMEOUT_S = 5.0
 _INTERRUPT_INTERVAL_S = 0.05
+_MIN_ROWS_FOR_CPU = 1000
+"""Rows from which the CPU time of the server is asked for. Fewer take less time than to ask."""
+
+_CPU = Chunk(text_command("INFO", "cpu"), replies=1, reply_lines=None, rows=0)
 _ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME)
 
 
@@ -110,7 +114,8 @@ class MaterializeReport:
             only with `prune`.
         size_bytes: Bytes sent to the store.
         seconds: Wall time.
-        server_seconds: CPU time that the server used during the load; 0 if it is not known.
+        server_seconds: CPU time that the server used during the load; 0 if it is not known, as for
+            fewer than 1,000 rows.
         rejects_path: The Parquet file of rejected rows; empty without any.
         reasons: Why the first rejected rows were rejected.
         reason_counts: The most frequent reasons, each as its first row had it, with the number of
@@ -260,11 +265,14 @@ class LoadCallbacks:
         before_send: Called before data is sent. May raise to stop before that.
         interrupt: Makes the batches raise soon, if they wait for a query. Without it, an iterator
             of the caller that does not return is left behind after `_STOP_TIMEOUT_S`.
+        on_cpu: Called with the reply to `INFO cpu`, which is sent behind the last rows, unless they are
+            few. For a store on one server only; `None` to send nothing.
     """
 
     on_batch: Callable[[int], None] = lambda _: None
     before_send: BeforeSend | None = None
     interrupt: Callable[[], None] | None = None
+    on_cpu: Callable[[Reply], None] | None = None
 
 
 def send_batches(
@@ -294,36 +302,57 @@ def send_batches(
     """
     unanswered: deque[LoadBatch] = deque()
     encoder = _EncoderThread(batches)
-
-    def chunks() -> Iterator[Chunk]:
-        for batch in encoder.encoded():
-            report.rows_rejected += batch.rejected
-            report.rejected_keys.add_rows(batch.rejected, batch.rejected_keys)
-            if batch.chunk.rows:
-                unanswered.append(batch)
-                yield batch.chunk
-            else:
-                callbacks.on_batch(report.rows_written + report.rows_rejected)
-
     results: Iterator[tuple[Chunk, list[Reply] | None]] = iter(())
     encoder.start()
     try:
-        results = store.load(chunks(), callbacks.before_send)
+        chunks = _chunks(encoder.encoded(), unanswered, report, callbacks)
+        results = store.load(chunks, callbacks.before_send)
         for chunk, replies in results:
-            batch = unanswered.popleft()
-            report.size_bytes += len(chunk.data)
-            errors = batch.row_errors(replies) if replies is not None else {}
-            kept = batch.kept(replies) if batch.kept is not None and replies is not None else 0
-            report.rows_kept += kept
-            report.rows_written += chunk.rows - len(errors) - kept
-            report.rows_rejected += len(errors)
-            if errors:
-                report.rejected_keys.add(batch.key(row).encode() for row in errors)
-                _report_errors(batch, errors, report, skip=skip)
+            if chunk is _CPU:
+                if callbacks.on_cpu is not None and replies:
+                    callbacks.on_cpu(replies[0])
+                continue
+            _count_replies(unanswered.popleft(), replies, report, skip=skip)
             callbacks.on_batch(report.rows_written + report.rows_rejected + report.rows_kept)
     finally:
         encoder.stop(callbacks.interrupt)
         _close(results)
+
+
+def _chunks(
+    batches: Iterator[LoadBatch],
+    unanswered: deque[LoadBatch],
+    report: MaterializeReport,
+    callbacks: LoadCallbacks,
+) -> Iterator[Chunk]:
+    """Yield the chunks of batches with rows, whose batches are then unanswered; count the others."""
+    rows = 0
+    for batch in batches:
+        report.rows_rejected += batch.rejected
+        report.rejected_keys.add_rows(batch.rejected, batch.rejected_keys)
+        if batch.chunk.rows:
+            rows += batch.chunk.rows
+            unanswered.append(batch)
+            yield batch.chunk
+        else:
+            callbacks.on_batch(report.rows_written + report.rows_rejected)
+    if callbacks.on_cpu is not None and rows >= _MIN_ROWS_FOR_CPU:
+        yield _CPU
+
+
+def _count_replies(
+    batch: LoadBatch, replies: list[Reply] | None, report: MaterializeReport, *, skip: bool
+) -> None:
+    chunk = batch.chunk
+    report.size_bytes += len(chunk.data)
+    errors = batch.row_errors(replies) if replies is not None else {}
+    kept = batch.kept(replies) if batch.kept is not None and replies is not None else 0
+    report.rows_kept += kept
+    report.rows_written += chunk.rows - len(errors) - kept
+    report.rows_rejected += len(errors)
+    if errors:
+        report.rejected_keys.add(batch.key(row).encode() for row in errors)
+        _report_errors(batch, errors, report, skip=skip)
 
 
 def _report_errors(

@@ -9,8 +9,15 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import cast
 
-from featurekit.errors import BadRowError, FeatureKitError, ValueRefusedError, join_where
-from featurekit.lower.rows import Row, key_of_line, key_of_row, row_encoder
+from featurekit.errors import (
+    BadRowError,
+    FeatureKitError,
+    RequestError,
+    ValueRefusedError,
+    join_where,
+)
+from featurekit.lower.keys import join_key_values
+from featurekit.lower.rows import Row, json_row_decoder, key_of_line, key_of_row, row_encoder
 from featurekit.lower.write_group import (
     WriteGroup,
     batch_write_group,
@@ -224,3 +231,43 @@ def _guarded_rows(target: LoadTarget, groups: _KeyedGroups, written: WrittenRows
 
 def _spans(groups: _KeyedGroups) -> RowSpans:
     return [key for key, _ in groups], list(accumulate(len(group.data) for _, group in groups))
+
+
+def rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
+    """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple."""
+    join_keys = [join_key.name for join_key in view.key.join_keys]
+    for number, (entity_id, fields) in enumerate(rows.items(), 1):
+        where = f"{view.name}, {entity_id!r}"
+        if not isinstance(fields, Mapping):
+            raise RequestError(f"expected a dict of fields, not {fields!r}", where=where)
+        if misplaced := [name for name in join_keys if name in fields]:
+            raise RequestError(
+                f"join key '{misplaced[0]}' must be the key of the row, not one of its fields",
+                where=where,
+            )
+        key_values = dict(zip(join_keys, join_key_values(view.key, entity_id), strict=True))
+        row = key_values | dict(fields)
+        yield InputRow(repr(entity_id), row, dict(row), number)
+
+
+def rows_of_dicts(view: ViewPlan, rows: Iterable[object]) -> Iterator[InputRow]:
+    """Yield the rows of dicts of join keys and fields."""
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            where = f"{view.name}, row {index}"
+            raise RequestError(
+                f"expected a dict of join keys and fields, not {row!r}", where=where
+            )
+        yield InputRow(f"row {index}", dict(row), dict(row), index + 1)
+
+
+def rows_of_jsonl(view: ViewPlan, lines: Iterable[str]) -> Iterator[InputRow]:
+    """Yield the rows of JSON Lines; empty lines are skipped."""
+    read = json_row_decoder(view, strict=True)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield InputRow(f"line {number}", read(line), line.rstrip("\n"), number)
+        except ValueRefusedError as error:
+            yield InputRow(f"line {number}", error, line.rstrip("\n"), number)

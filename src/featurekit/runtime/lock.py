@@ -40,9 +40,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from featurekit.errors import (
     LockedError,
@@ -50,7 +50,7 @@ from featurekit.errors import (
     StoreUnavailableError,
     StoreUnfitError,
 )
-from featurekit.ports import OnlineStore
+from featurekit.ports import KeyedCommand, OnlineStore
 from featurekit.runtime.processes import is_running, process_identity
 from featurekit.wire import ErrorReply, Reply
 
@@ -78,11 +78,28 @@ class ViewLock:
 
     Entering raises `LockedError` if another load holds the lock, and `StoreUnfitError` if the user
     has no permission for the commands of the lock.
+
+    Args:
+        store: The online store.
+        prefix: The prefix of all keys.
+        view: The view.
+        now_ms: Returns the time.
+        beside: Reading commands to send in the round trip that takes the lock, after it is taken.
+
+    Attributes:
+        replies: The replies to `beside`.
     """
 
     def __init__(
-        self, store: OnlineStore, prefix: str, view: str, now_ms: Callable[[], int]
+        self,
+        store: OnlineStore,
+        prefix: str,
+        view: str,
+        now_ms: Callable[[], int],
+        beside: Sequence[KeyedCommand] = (),
     ) -> None:
+        self.replies: list[Any] = []
+        self._beside = beside
         self._store = store
         self._view = view
         self._now_ms = now_ms
@@ -98,7 +115,6 @@ class ViewLock:
         _held.add(self._token)
         try:
             self._acquire()
-            self._probe_scripts()
         except BaseException:
             _held.discard(self._token)
             raise
@@ -106,11 +122,24 @@ class ViewLock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._stop.is_set():
+            with suppress(StoreError):  # the load has failed; the lock expires by itself
+                self.release(())
+
+    def release(self, last: Sequence[KeyedCommand]) -> list[Any]:
+        """Send the last commands under the lock, and release it in the same round trip.
+
+        Returns:
+            The replies to these commands.
+
+        Raises:
+            StoreError: The store does not answer. The lock expires by itself.
+        """
         self._stop.set()
         self._renewer.join()
         _held.discard(self._token)
-        with suppress(StoreError):  # the load is done or has failed; the lock expires by itself
-            self._call("EVAL", _RELEASE, 1, self._key, self._token)
+        release = (self._key, ("EVAL", _RELEASE, 1, self._key, self._token))
+        return self._store.call_many([*last, release])[:-1]
 
     def check(self) -> None:
         """Raise `LockedError` if the lock was lost, for example while this process was paused."""
@@ -156,20 +185,24 @@ class ViewLock:
 
     def _set_if_free(self) -> bool:
         self._granted = self._clocks()
-        reply = self._call_twice("SET", self._key, self._token, "NX", "PX", TTL_MS)
-        if isinstance(reply, ErrorReply):
-            raise StoreError(f"could not take the lock of '{self._view}': {reply}")
-        return reply is not None
-
-    def _probe_scripts(self) -> None:
-        """Run a script on the lock, so that a missing permission shows before the load starts."""
-        reply = self._call("EVAL", _PROBE, 1, self._key, self._token)
-        if isinstance(reply, ErrorReply):
-            self._call("UNLINK", self._key)
+        take = ("SET", self._key, self._token, "NX", "PX", TTL_MS)
+        # A script runs on the lock, so that a missing permission shows before the load starts.
+        probe = ("EVAL", _PROBE, 1, self._key, self._token)
+        commands = [(self._key, take), (self._key, probe), *self._beside]
+        try:
+            taken, probed, *self.replies = self._store.call_many(commands)
+        except StoreUnavailableError:  # all of them are safe to repeat
+            taken, probed, *self.replies = self._store.call_many(commands)
+        if isinstance(taken, ErrorReply):
+            raise StoreError(f"could not take the lock of '{self._view}': {taken}")
+        if isinstance(probed, ErrorReply):
+            if taken is not None:
+                self._call("UNLINK", self._key)
             raise StoreUnfitError(
-                f"this user has no permission to hold the lock of a load: {reply}",
+                f"this user has no permission to hold the lock of a load: {probed}",
                 hint="it needs +set +get +del +pttl +eval; docs/wire-format.md lists all rights",
             )
+        return taken is not None
 
     def _is_renewed(self) -> bool:
         """Return whether an owner on another host renews the lock: whether its TTL rises."""

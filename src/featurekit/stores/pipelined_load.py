@@ -30,7 +30,7 @@ from typing import Any
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import BeforeSend, Chunk
-from featurekit.stores.connection import PING, Connection, reply_reader
+from featurekit.stores.connection import Connection, reply_reader
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import (
     DemotedError,
@@ -158,7 +158,8 @@ class NodeStream:
             self.active_at = monotonic()
         self.parts.append((pending, indices))
         self._unsent.append(memoryview(pending.data(indices)))
-        self.pool.round_trips += 1
+        # What follows the last rows is not waited for by itself.
+        self.pool.round_trips += bool(pending.chunk.rows)
 
     def send(self, before_send: BeforeSend | None = None) -> None:
         """Send as much as the server accepts now."""
@@ -298,26 +299,15 @@ class PipelinedLoad:
         self._poll(0)
 
     def open(self, address: Address) -> NodeStream:
-        """Open the stream of a server, on a connection that is known to work.
+        """Open the stream of a server, on a connection that the server has not closed.
 
         Raises:
             StoreUnavailableError: The server cannot be reached.
         """
         pool = self.pool_of(address)
-        while True:
-            may_be_stale = bool(pool.idle)
-            connection = pool.get(self.deadline, monotonic())
-            try:
-                connection.exchange(PING, 1, self.url.load_timeout_s)
-                connection.set_timeout(0)
-            except OSError as error:
-                pool.handle_loss(connection, error)
-                if not may_be_stale or isinstance(error, TimeoutError):
-                    raise unavailable_error(
-                        pool.url, "connecting", self.deadline, error
-                    ) from error
-            else:
-                break
+        pool.close_idle(stale_only=True)
+        connection = pool.get(self.deadline, monotonic())
+        connection.set_timeout(0)
         stream = self._streams[address] = NodeStream(pool, connection)
         self._selector.register(connection.sock, stream.events, (address, stream))
         return stream

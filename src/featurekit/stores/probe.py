@@ -104,9 +104,15 @@ def verify_writes(
     key = f"{prefix}:@probe:{token_hex(8)}"
     commands = _probe_commands(key, hsetex=capabilities.hsetex)
     names = [name for name, _, _ in commands]
-    _expect(exchange, url, MULTI, ["MULTI"], b"OK")
-    _expect(exchange, url, b"".join(data for _, data, _ in commands), names, b"QUEUED")
-    [results] = exchange(EXEC, 1)
+    [accepted] = exchange(MULTI, 1)
+    if accepted != b"OK":
+        raise _refusal(url, "MULTI", accepted)
+    # The server discards the transaction if it does not accept one of the commands.
+    data = b"".join(data for _, data, _ in commands) + EXEC
+    *queued, results = exchange(data, len(names) + 1)
+    for name, reply in zip(names, queued, strict=True):
+        if reply != b"QUEUED":
+            raise _refusal(url, name, reply)
     if not isinstance(results, list) or len(results) != len(names):
         raise _refusal(url, "EXEC", results)
     for name, (_, _, expected), result in zip(names, commands, results, strict=True):
@@ -151,14 +157,6 @@ def _probe_commands(key: str, *, hsetex: bool) -> list[tuple[str, bytes, Reply]]
     if hsetex:
         commands.insert(3, (("HSETEX", key, "PX", PROBE_TTL_MS, "FIELDS", 1, "b", "2"), 1))
     return [(str(parts[0]), text_command(*parts), expected) for parts, expected in commands]
-
-
-def _expect(
-    exchange: Exchange, url: StoreUrl, data: bytes, names: Sequence[str], expected: bytes
-) -> None:
-    for name, reply in zip(names, exchange(data, len(names)), strict=True):
-        if reply != expected:
-            raise _refusal(url, name, reply)
 
 
 def _refusal(url: StoreUrl, name: str, reply: Reply) -> StoreError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreError
-from featurekit.ports import BeforeSend, Capabilities, Chunk, OnlineStore
+from featurekit.ports import BeforeSend, Capabilities, Chunk, KeyedCommand, OnlineStore
 from featurekit.stores.connection import OnReply
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import raise_if_demoted, unavailable_error
@@ -47,11 +47,18 @@ class ServerCommands(OnlineStore):
 
     @override
     def call(self, *args: str | int | bytes, key: str | bytes = b"") -> Reply:
-        # The command must not run twice, so a connection that the server closed is not tried.
+        reply: Reply = self.call_many([("-", args)])[0]
+        return reply
+
+    @override
+    def call_many(self, commands: Sequence[KeyedCommand]) -> list[Any]:
+        # A command must not run twice, so a connection that the server closed is not tried.
         self._pool.close_idle(stale_only=True)
         once = Deadline(self.url.load_timeout_s)
-        reply: Reply = self._exchange(text_command(*args), 1, once, raise_if_demoted)[0]
-        return reply
+        data = b"".join([text_command(*args) for _, args in commands])
+        replies = self._exchange(data, len(commands), once, raise_if_demoted)
+        pairs = zip(commands, replies, strict=True)
+        return [reply if key else [reply] for (key, _), reply in pairs]
 
     @override
     def check_writable(self, prefix: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.ports import BeforeSend, Capabilities, Chunk, OnlineStore
+from featurekit.ports import BeforeSend, Capabilities, Chunk, KeyedCommand, OnlineStore
 from featurekit.stores.cluster.client import ClusterClient
 from featurekit.stores.cluster.node_pool import NodePool
 from featurekit.stores.cluster.pipelined_load import ClusterPipelinedLoad
@@ -81,6 +81,13 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
         return reply
 
     @override
+    def call_many(self, commands: Sequence[KeyedCommand]) -> list[Any]:
+        return [
+            self.call(*args, key=key) if key else self._ask_all(text_command(*args))
+            for key, args in commands
+        ]
+
+    @override
     def check_writable(self, prefix: str) -> None:
         if prefix in self._checked_prefixes:
             return
@@ -115,8 +122,7 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
 
     @override
     def info(self, section: str) -> list[dict[str, str]]:
-        request = text_command("INFO", section)
-        return [parse_info(self._exchange(each, request, 1)[0]) for each in self._primaries()]
+        return [parse_info(reply) for reply in self._ask_all(text_command("INFO", section))]
 
     @override
     def scan(self, pattern: str) -> Iterator[list[bytes]]:
@@ -133,6 +139,9 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
                     scans.remove(scan)
                 else:
                     yield page
+
+    def _ask_all(self, request: bytes) -> list[Reply]:
+        return [self._exchange(each, request, 1)[0] for each in self._primaries()]
 
     def _primaries(self) -> list[Address]:
         """Return the primaries as of now; without a key, no server would answer `MOVED`."""
