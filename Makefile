@@ -24,7 +24,7 @@ demo: $(VENV)/.demo ## Serve the fraud example as a live page.
 	@exec $(BIN)/featurekit demo $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests, except slow ones.
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -q -n 2 -m 'not slow' --hypothesis-profile=quick
 
 test-all: $(VENV)/.dev ## Run all tests.
 	$(BIN)/python -m pytest -q -n 2

@@ -62,7 +62,9 @@ class Node:
 
     def client(self) -> redis.Redis:
         """Return a redis-py client; close it."""
-        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
+        return redis.Redis(
+            port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5, driver_info=None
+        )
 
     def ask(self, *args: Any) -> Any:
         """Return the reply to one command."""
@@ -186,7 +188,7 @@ class Cluster:
 
     def client(self) -> redis.RedisCluster:
         """Return a redis-py cluster client; close it."""
-        return redis.RedisCluster("127.0.0.1", self.nodes[0].port)
+        return redis.RedisCluster("127.0.0.1", self.nodes[0].port, driver_info=None)
 
     def at(self, port: int) -> Node:
         return next(node for node in self.nodes if node.port == port)

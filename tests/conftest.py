@@ -14,10 +14,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, and programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile(
-    "featurekit", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("featurekit")
+THOROUGH = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", THOROUGH)
+settings.register_profile("quick", THOROUGH, max_examples=25)  # for `make test`
+settings.load_profile("thorough")
 
 KINDS = {
     "valkey": (valkey_binary(), ()),

@@ -74,7 +74,9 @@ class Server:
 
     def client(self) -> redis.Redis:
         """Return a redis-py client, which the caller closes."""
-        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
+        return redis.Redis(
+            unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), driver_info=None
+        )
 
     def stop(self) -> None:
         """Kill the server, as a power failure would."""

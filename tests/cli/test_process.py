@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import table_cells
+from tests.cli.running import run, table_cells
 
 FEATUREKIT = [sys.executable, "-m", "featurekit"]
 HEAVY = {"redis", "pydantic", "rich", "duckdb", "pyarrow", "yaml"}
@@ -72,7 +72,7 @@ def test_a_reader_that_leaves_is_no_error(short: Path) -> None:
 
 
 def test_an_interrupt_is_one_line_and_exit_code_130(folder: Path) -> None:
-    assert _run("apply").returncode == 0
+    assert run("apply").exit_code == 0
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*FEATUREKIT, "write", "user_profile"], stdin=theirs, stderr=subprocess.PIPE, text=True
@@ -92,14 +92,15 @@ def test_an_embedded_server_starts_when_needed_and_stops_on_request(
     monkeypatch.delenv("FEATUREKIT_ONLINE_URL", raising=False)
     monkeypatch.chdir(short)
     try:
-        for step in (["init"], ["apply"], ["materialize"]):
-            assert _run(*step).returncode == 0
-        answer = _run("get", "user_profile:tx_count_7d", "--entity", "user_id=u0001")
+        assert run("init").exit_code == 0
+        assert _run("apply").returncode == 0
+        assert run("materialize").exit_code == 0
+        answer = run("get", "user_profile:tx_count_7d", "--entity", "user_id=u0001")
         assert ["tx_count_7d", "5", "present"] in table_cells(answer.stdout)
-        assert _run("embedded", "status").stdout.startswith("running\n")
+        assert run("embedded", "status").stdout.startswith("running\n")
     finally:
         assert _run("embedded", "stop").stdout == "stopped\n"
-    assert _run("embedded", "stop").stdout == "the server was not running\n"
+    assert run("embedded", "stop").stdout == "the server was not running\n"
 
 
 def test_a_terminal_gets_colours_and_a_question(filled: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_column_has_the_bytes_of_the_table(row: tuple[str, object, bytes, obje
     assert (found.to_pylist(), bad) == ([row[2], None], None)
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(BITS64 | st.floats() | INT64.map(float), max_size=20))
 def test_every_float64_has_one_text(values: list[float]) -> None:
     check(DType("float64"), pa.array(values, pa.float64()))
@@ -78,7 +78,7 @@ def test_every_float64_has_one_text(values: list[float]) -> None:
         assert len(text) <= len(repr(value))
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(st.lists(BITS32 | st.floats(width=32), max_size=20))
 def test_every_float32_has_one_text(values: list[float]) -> None:
     check(DType("float32"), pa.array(values, pa.float32()))
@@ -176,7 +176,7 @@ ELEMENTS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @pytest.mark.parametrize("kind", ELEMENTS)
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.data())
 def test_arrays_are_equal(kind: str, data: st.DataObject) -> None:
     dtype = DType("array", element=kind)
@@ -239,7 +239,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("dtype", sorted({row[0] for row in VALUES}))
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.lists(st.sampled_from([*TEXTS, None]) | st.floats().map(str) | st.text(max_size=4)))
 def test_a_column_of_texts_is_parsed_as_each_text_is(dtype: str, texts: list[str | None]) -> None:
     kind = parse_dtype(dtype)

@@ -28,6 +28,7 @@ feature_views:
 """
 NEW = "2026-11-20T00:00:00Z"
 OLD = "2026-11-13T00:00:00Z"
+ON_VALKEY = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
 
 @pytest.fixture(params=["key", "field"])
@@ -53,6 +54,7 @@ def ages(store: FeatureStore, *users: str) -> list[Any]:
     return store.get_online_features(["profile:age"], rows).to_dict()["age"]
 
 
+@ON_VALKEY
 def test_an_older_load_is_refused_with_both_times(store: FeatureStore) -> None:
     write_rows(store, ("u1", 2, NEW))
     store.materialize()
@@ -64,6 +66,7 @@ def test_an_older_load_is_refused_with_both_times(store: FeatureStore) -> None:
     assert ages(store, "u1", "u2") == [2, None]
 
 
+@ON_VALKEY
 def test_a_backfill_of_an_older_window_is_refused(store: FeatureStore) -> None:
     write_rows(store, ("u1", 1, OLD), ("u1", 2, NEW))
     store.materialize()
@@ -72,6 +75,7 @@ def test_a_backfill_of_an_older_window_is_refused(store: FeatureStore) -> None:
     assert ages(store, "u1") == [2]
 
 
+@ON_VALKEY
 def test_rows_of_the_same_age_are_loaded_again(store: FeatureStore) -> None:
     write_rows(store, ("u1", 1, NEW))
     store.materialize()
@@ -80,6 +84,7 @@ def test_rows_of_the_same_age_are_loaded_again(store: FeatureStore) -> None:
     assert ages(store, "u1") == [2]
 
 
+@ON_VALKEY
 def test_a_refused_or_empty_load_does_not_change_what_counts_as_older(store: FeatureStore) -> None:
     write_rows(store, ("u1", 2, NEW))
     store.materialize()
@@ -90,6 +95,7 @@ def test_a_refused_or_empty_load_does_not_change_what_counts_as_older(store: Fea
             store.materialize()
 
 
+@ON_VALKEY
 def test_allow_older_overwrites(store: FeatureStore) -> None:
     write_rows(store, ("u1", 2, NEW))
     store.materialize()
@@ -99,6 +105,7 @@ def test_allow_older_overwrites(store: FeatureStore) -> None:
     store.materialize()
 
 
+@ON_VALKEY
 def test_a_window_that_was_allowed_does_not_lower_what_counts_as_older(
     store: FeatureStore,
 ) -> None:
@@ -137,6 +144,7 @@ def test_missing_only_survives_a_server_that_lost_its_scripts(
     assert report.rows_written == 3000
 
 
+@ON_VALKEY
 def test_allow_older_and_missing_only_exclude_each_other(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="exclude each other"):
         store.materialize(allow_older=True, missing_only=True)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from featurekit import FeatureStore
 from featurekit.errors import StoreError, StoreUnavailableError
@@ -32,7 +33,7 @@ def test_writers_killed_at_random_leave_complete_events(
 ) -> None:
     names = {"activity": (b"count", b"failed"), "session": (b"step", b"page")}[view]
     rng = random.Random(view)
-    for _ in range(20):
+    for _ in range(settings().max_examples // 5):
         sure = killed_after(partial(feed, store, view), rng.uniform(0.0, 0.05))
         with server.client() as client:
             assert fields_without_ttl(client) == []

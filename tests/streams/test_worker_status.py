@@ -70,6 +70,7 @@ def test_workers_report_their_counts_and_disappear_when_they_end(
     assert client.exists(KEY) == 0
 
 
+@pytest.mark.parametrize("server", ["valkey"], indirect=True)
 def test_a_worker_that_dies_disappears_by_its_ttl(
     store: FeatureStore, client: redis.Redis, tmp_path: Path
 ) -> None:
