@@ -21,6 +21,7 @@ from tests.cluster.test_moves import moving
 from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, fill
 from tests.clusters import Cluster, Node, free_port, wait_for
 from tests.promise.repos import applied
+from tests.repo.test_deletion import write_users
 from tests.servers import Server
 from tests.stores.test_processes import in_child
 from tests.stores.test_rights import documented_rights, parse_rights, write_stream, write_timed
@@ -207,3 +208,20 @@ def test_a_cluster_node_is_not_a_single_server(valkeys: Cluster) -> None:
     with pytest.raises(StoreUnfitError, match=r"write redis\+cluster://"):
         prove_often(store)
     store.close()
+
+
+def test_pruning_and_deletion_cover_all_shards(shop: FeatureStore, cluster: Cluster) -> None:
+    users = [f"u{n}" for n in range(200)]
+    write_users(shop, *users)
+    shop.materialize(["profile"])
+    write_users(shop, *users[:50])
+    [report] = shop.materialize(["profile"], prune=True)
+    assert report.entities_pruned == 150
+    assert (
+        len(
+            set().union(*map(keys_of, cluster.primaries))
+            & {f"fs:user:{user}".encode() for user in users}
+        )
+        == 50
+    )
+    assert shop.delete("user", users[:60]).entities == 50

@@ -26,6 +26,15 @@ def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
         yield store
 
 
+def test_the_store_in_memory_prunes_too(tmp_path: Path) -> None:
+    with applied(tmp_path, "memory://prune") as store:
+        write_users(store, "u1", "u2")
+        store.materialize(["profile"])
+        write_users(store, "u1")
+        assert store.materialize(["profile"], prune=True)[0].entities_pruned == 1
+        assert users_with(store) == ["u1"]
+
+
 def write_users(store: FeatureStore, *users: str, **columns: list[object]) -> None:
     """Write the source of the view `profile`: one row for each user."""
     now = datetime.now(UTC)
