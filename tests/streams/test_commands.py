@@ -208,7 +208,7 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
     store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(10)})
     writer = store.stream_writer("activity")
     writer.write("u1", {"count": 1})
-    writer.write("u2", {"count": 1, "failed": 1}, ttl=60_000)
+    writer.write("u2", {"count": 1, "failed": 1}, ttl=60)
     with valkey.client() as client:
         client.xadd("activity-events", {"user_id": "u1", "count": 1})
         client.xgroup_create("activity-events", "shop-activity", "0")

@@ -330,7 +330,7 @@ class FeatureStore(BatchLoads):
             partial: If a server is away, return its rows with the status `unavailable` instead of
                 raising `StoreUnavailableError`.
             max_age: Maximum age of the values of some views, as `{"user_activity": "2m"}`: a
-                duration, a timedelta, or milliseconds. An older value has the status `stale` and
+                duration, a timedelta, or whole seconds. An older value has the status `stale` and
                 is replaced by the default. The age is the declared TTL less the remaining TTL.
 
         Raises:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from featurekit.errors import (
     BadEventError,
@@ -27,7 +26,7 @@ from featurekit.runtime.event_decoder import event_decoder
 from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
 from featurekit.runtime.load_rows import InputRow, WrittenRows, encode_rows
 from featurekit.runtime.metrics import EventMetrics
-from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.write_arguments import Event, Ttl
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.types import short_repr
 
@@ -68,7 +67,7 @@ class RowWriter:
             self._stream = writer, _object_event_decoder(view)
         self._decode_row = object_row_decoder(view, strict=True)
 
-    def write(self, rows: Sequence[object], *, ttl: timedelta | int | None = None) -> RowsReport:
+    def write(self, rows: Sequence[object], *, ttl: Ttl = None) -> RowsReport:
         """Write rows in order. Nothing is sent unless all of them fit.
 
         Args:
@@ -117,7 +116,7 @@ class RowWriter:
         writer: StreamWriter,
         decode: _DecodeObject,
         objects: list[dict[str, object]],
-        ttl: timedelta | int | None,
+        ttl: Ttl,
     ) -> RowsReport:
         events = []
         for index, row in enumerate(objects):
@@ -160,7 +159,7 @@ class JsonlEventWriter:
         self._decode_json = json_object_decoder(writer.plan)
         self._decode_object = _object_event_decoder(writer.plan)
 
-    def write(self, lines: Sequence[str], first_number: int, ttl: timedelta | int | None) -> None:
+    def write(self, lines: Sequence[str], first_number: int, ttl: Ttl) -> None:
         """Write one batch; blank lines are ignored.
 
         Raises:
@@ -187,7 +186,7 @@ class JsonlEventWriter:
     def _decode(self, line: str) -> Event:
         return self._decode_object(self._decode_json(line.encode(errors="surrogateescape")))
 
-    def _write(self, events: list[Event], numbers: list[int], ttl: timedelta | int | None) -> None:
+    def _write(self, events: list[Event], numbers: list[int], ttl: Ttl) -> None:
         on_bad_event = "skip" if self._skip else "fail"
         try:
             report = self._writer.write_many(events, ttl=ttl, on_bad_event=on_bad_event)

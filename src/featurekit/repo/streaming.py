@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Literal
 
 from typing_extensions import override
@@ -25,6 +24,7 @@ from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import key_of_dead_letter
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
+from featurekit.runtime.write_arguments import Ttl
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.streams import open_stream
 from featurekit.wire import ErrorReply
@@ -142,7 +142,7 @@ class Streaming:
         view: str,
         batches: Iterable[Sequence[str]],
         *,
-        ttl: timedelta | int | None = None,
+        ttl: Ttl = None,
         on_bad_event: OnBadEvent = "fail",
         on_rejected: Callable[[str], None] | None = None,
     ) -> WriteReport:
@@ -151,7 +151,7 @@ class Streaming:
         Args:
             view: The stream view.
             batches: Batches of lines. Each batch is written before the next one is requested.
-            ttl: A TTL to use instead of the declared ones: a timedelta, or milliseconds.
+            ttl: A TTL to use instead of the declared ones: a timedelta, or whole seconds.
             on_bad_event: With `fail`, stop at the first event that does not fit the view; events
                 before it may be written. With `skip`, write the others.
             on_rejected: Called with the line and the reason of each rejected event after its batch is

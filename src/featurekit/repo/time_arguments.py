@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.models import parse_duration
-from featurekit.runtime.write_arguments import MAX_TTL_MS
+from featurekit.runtime.write_arguments import MAX_TTL_MS, to_duration_ms
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MS = -62_135_596_800_000
@@ -17,7 +17,7 @@ Time = int | datetime | date | str | None
 
 
 Span = str | timedelta | int
-"""A duration such as `2m` or `1h30m`, a timedelta, or whole milliseconds."""
+"""A duration such as `2m` or `1h30m`, a timedelta, or whole seconds."""
 
 
 def to_span_ms(span: Span, *, where: str) -> int:
@@ -35,12 +35,12 @@ def to_span_ms(span: Span, *, where: str) -> int:
             return parse_duration(span)
         except ValueRefusedError as error:
             raise RequestError(error.message, where=where, hint=error.hint) from error
-    ms = span // timedelta(milliseconds=1) if isinstance(span, timedelta) else span
-    if type(ms) is not int or ms <= 0:
+    ms = to_duration_ms(span)
+    if ms <= 0:
         raise RequestError(
             f"{span!r} is not a duration",
             where=where,
-            hint="pass text such as '2m', a timedelta, or whole milliseconds; it must be positive",
+            hint="pass text such as '2m', a timedelta, or whole seconds; it must be positive",
         )
     return ms
 

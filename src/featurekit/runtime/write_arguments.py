@@ -14,6 +14,9 @@ _DAY_S = 24 * 3600
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Ttl = timedelta | int | None
+"""How long values live: a timedelta, or whole seconds."""
+
 Timestamp = datetime | int | str | None
 """An aware datetime, milliseconds since the epoch, or RFC 3339 text."""
 
@@ -34,16 +37,25 @@ def skip_bad_events(on_bad_event: str) -> bool:
     return on_bad_event == "skip"
 
 
-def ttl_to_ms(ttl: timedelta | int | None) -> int:
+def to_duration_ms(duration: object) -> int:
+    """Return a timedelta or whole seconds in milliseconds; 0 if it is neither."""
+    if isinstance(duration, timedelta):
+        return duration // timedelta(milliseconds=1)
+    if isinstance(duration, bool) or not isinstance(duration, int):
+        return 0
+    return duration * 1000
+
+
+def ttl_to_ms(ttl: Ttl) -> int:
     """Return a call's TTL in milliseconds; 0 for `None`."""
     if ttl is None:
         return 0
-    ttl_ms = ttl // timedelta(milliseconds=1) if isinstance(ttl, timedelta) else ttl
-    if type(ttl_ms) is not int or not 0 < ttl_ms < MAX_TTL_MS:
+    ttl_ms = to_duration_ms(ttl)
+    if not 0 < ttl_ms < MAX_TTL_MS:
         raise ValueRefusedError(
             f"{ttl!r} is not a TTL above zero and below 10 years",
             where="ttl",
-            hint="pass a timedelta, or whole milliseconds",
+            hint="pass a timedelta, or whole seconds",
         )
     return ttl_ms
 

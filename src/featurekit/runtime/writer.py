@@ -25,7 +25,6 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any
@@ -57,6 +56,7 @@ from featurekit.runtime.tracing import STORE, Attributes, traced
 from featurekit.runtime.write_arguments import (
     Event,
     Timestamp,
+    Ttl,
     Values,
     event_time_to_ms,
     skip_bad_events,
@@ -155,7 +155,7 @@ class StreamWriter:
         entity: object,
         values: Values,
         *,
-        ttl: timedelta | int | None = None,
+        ttl: Ttl = None,
         event_timestamp: Timestamp = None,
     ) -> bool:
         """Write one event in one round trip.
@@ -163,8 +163,8 @@ class StreamWriter:
         Args:
             entity: The value of the join key; a tuple or dict for several join keys.
             values: The fields of the event. `None` deletes a field; other fields stay unchanged.
-            ttl: How long these values live instead of their declared TTLs: a timedelta or
-                milliseconds.
+            ttl: How long these values live instead of their declared TTLs: a timedelta, or whole
+                seconds.
             event_timestamp: When the event happened: an aware datetime, milliseconds since the
                 epoch, or RFC 3339 text. The TTLs count from it; without it, from the write.
                 Required if the view has `ordering: event_time`.
@@ -193,7 +193,7 @@ class StreamWriter:
         entity: object,
         values: Values,
         *,
-        ttl: timedelta | int | None = None,
+        ttl: Ttl = None,
         event_timestamp: Timestamp = None,
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
@@ -211,7 +211,7 @@ class StreamWriter:
         self,
         events: Iterable[Event],
         *,
-        ttl: timedelta | int | None = None,
+        ttl: Ttl = None,
         on_bad_event: str = "fail",
         encode_first: bool = False,
     ) -> WriteReport:
@@ -243,7 +243,7 @@ class StreamWriter:
         self,
         events: Iterable[Event],
         *,
-        ttl: timedelta | int | None = None,
+        ttl: Ttl = None,
         on_bad_event: str = "fail",
     ) -> WriteReport:
         """Do the same as `write_many` without blocking the event loop."""
