@@ -74,6 +74,7 @@ def run(
         stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         text=True,
         check=False,
+        timeout=300,  # a command that waits forever must not block all tests
     )
     if fails is not None:
         assert (done.returncode != 0) is fails, f"{command}: {done.stdout}{done.stderr or ''}"
