@@ -8,7 +8,7 @@ stored value.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import repeat
@@ -45,7 +45,7 @@ from featurekit.server.request_body import (
 )
 from featurekit.server.responses import (
     json_bytes,
-    json_bytes_response,
+    json_parts_response,
     json_response,
     shorten_texts,
 )
@@ -118,7 +118,7 @@ def _read_routes(context: ServerContext) -> list[BaseRoute]:
         async for part, response in slices:
             sliced = asked._replace(entities=_column_slices(asked.entities, part))
             joined.add(_read_document(cached, response, sliced))
-        return json_bytes_response(joined.to_json())
+        return json_parts_response(list(joined.to_json()))
 
     path = "/get-online-features"
     return [route(path, get_online_features, context=context, methods=["POST"])]
@@ -197,13 +197,12 @@ class _JoinedDocument:
             for name, values in result.items():
                 joined[name].append(json_bytes(values)[1:-1])
 
-    def to_json(self) -> bytes:
-        """Return the whole document."""
-        results = [
-            b"{%b}" % b",".join(b'"%b":[%b]' % (n.encode(), b",".join(p)) for n, p in each.items())
-            for each in self._results
-        ]
-        return b'{"results":[%b],"metadata":%b}' % (b",".join(results), json_bytes(self._metadata))
+    def to_json(self) -> Iterator[bytes]:
+        """Yield the whole document in parts."""
+        for index, result in enumerate(self._results):
+            members = (b'"%b":[%b]' % (name.encode(), b",".join(p)) for name, p in result.items())
+            yield (b",{%b}" if index else b'{"results":[{%b}') % b",".join(members)
+        yield b'],"metadata":%b}' % json_bytes(self._metadata)
 
 
 def _feast_statuses(columns: Sequence[ReadColumn], response: OnlineResponse) -> list[list[str]]:

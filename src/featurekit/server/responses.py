@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from featurekit.errors import (
     BreakingChangeError,
@@ -72,9 +74,9 @@ def json_response(
     return _JsonResponse(json_bytes(value), status, headers)
 
 
-def json_bytes_response(body: bytes) -> Response:
-    """Return a response with a body that is JSON already."""
-    return _JsonResponse(body, 200, None)
+def json_parts_response(parts: Sequence[bytes]) -> Response:
+    """Return a response with a JSON body in parts, which are not joined: it may be large."""
+    return _PartsResponse(parts)
 
 
 class _JsonResponse(Response):
@@ -90,6 +92,23 @@ class _JsonResponse(Response):
         ]
         for name, text in (headers or {}).items():
             self.raw_headers.append((name.lower().encode("latin-1"), text.encode("latin-1")))
+
+
+class _PartsResponse(_JsonResponse):
+    """A response that is sent part by part, as the client reads it."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__(b"", 200, None)
+        self._parts = parts
+        self.raw_headers[0] = (b"content-length", b"%d" % sum(map(len, parts)))
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.raw_headers
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def status_of(error: FeatureKitError) -> int:

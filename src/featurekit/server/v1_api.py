@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from starlette.requests import Request
@@ -31,7 +32,7 @@ from featurekit.server.request_body import (
     required,
     unique_strings,
 )
-from featurekit.server.responses import json_bytes, json_bytes_response, json_response
+from featurekit.server.responses import json_bytes, json_parts_response, json_response
 from featurekit.server.routing import route
 from featurekit.server.write_jobs import (
     LOAD_OPTIONS,
@@ -84,7 +85,10 @@ def v1_read_routes(context: ServerContext) -> list[BaseRoute]:
             json_bytes(_rows_document(cached, response, entities[part]))[1:-1]
             async for part, response in slices
         ]
-        return json_bytes_response(b'{"rows":[' + b",".join(parts) + b"]}")
+        commas = (b",",) * (len(parts) - 1) + (b"]}",)
+        return json_parts_response(
+            [b'{"rows":[', *chain.from_iterable(zip(parts, commas, strict=True))]
+        )
 
     return [
         route("/v1/services/{name}/read", read_service, context=context, methods=["POST"]),
