@@ -85,6 +85,7 @@ def test_a_registry_and_a_worker_live_on_a_cluster(cluster: Cluster, tmp_path: P
         assert store.plan().changes == ()
         with FeatureStore.from_registry(cluster.url, "shop") as other:
             assert other.compiled == store.compiled
+    cluster.flush()
     with repository(tmp_path / "b", cluster.url) as store, cluster.client() as client:
         for n in range(50):
             client.xadd("activity-events", {"user_id": f"u{n}", "count": str(n), "kind": "x"})
@@ -129,7 +130,7 @@ def test_a_store_survives_fork_and_pickles(valkeys: Cluster) -> None:
 def allow(cluster: Cluster, *rules: str) -> str:
     """A user with some rights on all servers; returns a store URL of theirs."""
     for node in cluster.nodes:
-        node.ask("ACL", "SETUSER", "u", "reset", "on", ">p", "~fs:*", *rules)
+        node.ask("ACL", "SETUSER", "u", "reset", "on", ">p", "~fs:*", "~featurekit:*", *rules)
     return cluster.url.replace("://", "://u:p@")
 
 
@@ -144,8 +145,10 @@ def test_a_missing_permission_is_reported_before_anything_is_written(
         "+multi",
     }
     url = allow(valkeys, *granted, *BESIDES)
+    with applied(tmp_path, valkeys.url):
+        pass
     with (
-        applied(tmp_path, url) as store,
+        FeatureStore(tmp_path, url=url) as store,
         pytest.raises(StoreUnfitError, match="may not run PEXPIRE"),
     ):
         store.stream_writer("activity").write("u1", {"tx_count_5m": 1})
@@ -157,13 +160,15 @@ def test_the_documented_permissions_suffice_on_a_cluster(valkeys: Cluster, tmp_p
     own = parse_rights(page.partition("- On a cluster, all users")[2].partition(", and do not")[0])
     listed = documented_rights()
     writing = listed["writing a batch view"] | listed["writing one with `ordering: event_time`"]
-    url = allow(valkeys, *(writing - {"+multi", "+exec"}), *own)
-    with repository(tmp_path, url) as store, moving(valkeys):
+    url = allow(valkeys, "+mget", *(writing - {"+multi", "+exec"}), *own)
+    with repository(tmp_path, valkeys.url):
+        pass
+    with FeatureStore(tmp_path, url=url) as store, moving(valkeys):
         store.write_batch("profile", {f"u{n}": {"country": "NO"} for n in range(50)})
         write_stream(store)
         write_timed(store)
-    url = allow(valkeys, "+hmget", *own)
-    with repository(tmp_path, f"{url}?read_from=replica") as store:
+    url = allow(valkeys, "+hmget", "+mget", *own)
+    with FeatureStore(tmp_path, url=f"{url}?read_from=replica") as store:
         users = [{"user_id": f"u{n}"} for n in range(50)]
         wait_for(lambda: _found(store, users) == {True}, "the replicas to be in sync")
 
