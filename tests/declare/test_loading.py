@@ -275,6 +275,16 @@ feature_views:
     [
         ("2h", "5m", "int64", []),
         ("2h", "5m", "{type: int64, ttl: 2h}", []),
+        ("10h", "10m", "int64", []),
+        (
+            "11h",
+            "10m",
+            "int64",
+            [
+                "f.yaml:5:53: feature view 'b': ttl 11h is more than ten times the refresh of 1h, so "
+                "old values are served long after writes have stopped"
+            ],
+        ),
         (
             "90m",
             "5m",
@@ -302,6 +312,8 @@ feature_views:
             [
                 "f.yaml:6:54: feature view 's': ttl 3h is longer than the ttl of the key, 2h, "
                 "which feature view 'b' sets",
+                "f.yaml:6:54: feature view 's': ttl 3h is more than ten times the refresh of 1m, so "
+                "old values are served long after writes have stopped",
                 "f.yaml:6:93: field 's:y_5m': ttl 4h is longer than the ttl of the key, 2h, "
                 "which feature view 'b' sets",
             ],

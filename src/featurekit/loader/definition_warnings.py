@@ -13,28 +13,40 @@ from featurekit.models.scalars import format_duration, parse_duration
 
 _WINDOW_SUFFIX = re.compile(r".*_([1-9][0-9]{0,3}[smhd])")
 
+_LONG_TTL = 10
+"""Refreshes after which a view that is not written any more should have expired."""
+
 
 def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
     """Yield the warnings about definitions without errors."""
     owners = {v.model.entity: v.model for v in declarations.feature_views if v.model.owns_key}
     for item in declarations.feature_views:
-        yield from _warn_short_ttl(item)
+        yield from _warn_ttl_for_refresh(item)
         yield from _warn_ttl_below_window(item)
         yield from query_warnings(item)
         if (owner := owners.get(item.model.entity)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
 
 
-def _warn_short_ttl(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+def _warn_ttl_for_refresh(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    """Warn of a view that expires after one late write, or long after writes have stopped."""
     view, ingestion = item.model, item.model.ingestion
+    where = item.at("batch" if view.batch else "stream", "ttl")
+    ttl, refresh = format_duration(ingestion.ttl_ms), format_duration(ingestion.refresh)
     if ingestion.ttl_ms < 2 * ingestion.refresh:
-        kind = "batch" if view.batch else "stream"
         yield LocatedProblem(
-            item.at(kind, "ttl"),
-            f"feature view '{view.name}': ttl {format_duration(ingestion.ttl_ms)} is less than "
-            f"twice the refresh of {format_duration(ingestion.refresh)}, so values expire after "
-            "one late write",
+            where,
+            f"feature view '{view.name}': ttl {ttl} is less than twice the refresh of {refresh}, so "
+            "values expire after one late write",
             f"set a ttl of {format_duration(2 * ingestion.refresh)} or more",
+        )
+    if ingestion.ttl_ms > _LONG_TTL * ingestion.refresh:
+        yield LocatedProblem(
+            where,
+            f"feature view '{view.name}': ttl {ttl} is more than ten times the refresh of {refresh}, "
+            "so old values are served long after writes have stopped",
+            f"set a ttl of at most {format_duration(_LONG_TTL * ingestion.refresh)}, or the refresh "
+            "at which the view is really written",
         )
 
 
