@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 import click
 
@@ -104,7 +105,7 @@ def get_command(
             features[0] if is_service else list(features),
             full_feature_names=full_feature_names,
             freshness=freshness,
-            max_age=dict(max_ages),
+            max_age={view: timedelta(milliseconds=age_ms) for view, age_ms in max_ages},
         )
         response = reader.get(
             _parse_entities(reader.plan, entities),
