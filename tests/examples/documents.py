@@ -282,4 +282,4 @@ def _normalize(text: str) -> str:
     ]
     text = re.sub(r"\b[\d.,]+ (us|ms|s)\b", "TIME", "\n".join(lines))
     text = re.sub(r"\b\d+m \d+s\b", "LEFT", text)
-    return re.sub(r"TIME [\d,]+ TIME", "TIME", text)
+    return re.sub(r"TIME [\d,]+( TIME)?$", "TIME", text, flags=re.MULTILINE)
