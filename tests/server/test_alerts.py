@@ -169,6 +169,11 @@ def test_all_metrics_and_labels_of_the_rules_and_the_dashboard_exist(
             assert all(names <= labels[name] for name in metrics), expression
 
 
+def test_every_alert_is_in_the_runbook() -> None:
+    runbook = (FOLDER.parents[1] / "docs" / "on-call.md").read_text()
+    assert [name for name in rules() if f"`{name}`" not in runbook] == []
+
+
 def _selectors(expression: str) -> Iterator[tuple[str, str, str, Any]]:
     """Yield each metric with each label that it is selected by."""
     for name, matchers in re.findall(r"(featurekit_\w+)(?:\{([^}]*)\})?", expression):
