@@ -97,9 +97,12 @@ def test_a_folder_that_may_not_be_written_says_so(folder: Path) -> None:
 @pytest.mark.parametrize("make", [make_folder, make_loop, make_file])
 @pytest.mark.parametrize("name", ["registry.json", "registry.lock", ""])
 def test_a_registry_that_cannot_be_used_is_one_error_and_stays(
-    tmp_path: Path, make: Callable[[Path], None], name: str
+    tmp_path: Path, valkey: Server, make: Callable[[Path], None], name: str
 ) -> None:
-    (tmp_path / "featurerepo.yaml").write_text("project: p\ndefinitions: [f.yaml]\n")
+    (tmp_path / "featurerepo.yaml").write_text(
+        "project: p\ndefinitions: [f.yaml]\nregistry: .featurekit/registry.json\n"
+        f"online_store: {{url: '{valkey.url}'}}\n"
+    )
     (tmp_path / "f.yaml").write_text(VIEW)
     path = tmp_path / ".featurekit" / name if name else tmp_path / ".featurekit"
     if (name, make) in [("", make_folder), ("registry.lock", make_file)]:
