@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from featurekit.lower.read import Status
     from featurekit.repo import FeatureStore
+    from featurekit.repo.definition_lists import Entity, Feature, FeatureService, FeatureView
     from featurekit.repo.store_handle import embedded_server
     from featurekit.repo.store_identity import StoreState
     from featurekit.repo.streaming import StreamOptions
@@ -49,8 +50,12 @@ __all__ = [
     "BadRowError",
     "BreakingChangeError",
     "DefinitionError",
+    "Entity",
+    "Feature",
     "FeatureKitError",
+    "FeatureService",
     "FeatureStore",
+    "FeatureView",
     "LockedError",
     "MaterializeError",
     "MaterializeReport",
@@ -77,7 +82,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Entity": "featurekit.repo.definition_lists",
+    "Feature": "featurekit.repo.definition_lists",
+    "FeatureService": "featurekit.repo.definition_lists",
     "FeatureStore": "featurekit.repo",
+    "FeatureView": "featurekit.repo.definition_lists",
     "MaterializeReport": "featurekit.runtime.load",
     "Metrics": "featurekit.runtime.metrics",
     "OnlineReader": "featurekit.runtime.reader",

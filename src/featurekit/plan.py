@@ -411,12 +411,14 @@ class ReadPlan:
         groups: One group for each entity that the features belong to.
         columns: The features, in the order of the response.
         fingerprint: The fingerprint of the compiled registry.
+        arrays: Whether vectors are decoded to numpy arrays, if numpy is installed, instead of lists.
     """
 
     name: str
     groups: tuple[ReadGroup, ...]
     columns: tuple[ReadColumn, ...]
     fingerprint: str = ""
+    arrays: bool = False
 
     @property
     def join_keys(self) -> tuple[str, ...]:

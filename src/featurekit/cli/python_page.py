@@ -28,11 +28,12 @@ SHORT_SIGNATURE = 80
 
 CLASSES = (
     "FeatureStore", "OnlineReader", "OnlineResponse", "StreamWriter", "MaterializeReport", "Progress",
-    "WriteReport", "StreamOptions", "WorkerOptions", "StreamReport", "Metrics",
+    "WriteReport", "StreamOptions", "WorkerOptions", "StreamReport", "Metrics", "Entity", "FeatureView",
+    "Feature", "FeatureService",
 )  # fmt: skip
 FUNCTIONS = ("embedded_server",)
 INTERNAL = {
-    "check_sources", "compiled", "declared", "diagnostics", "evidence", "handle", "is_registry_loaded",
+    "applied", "check_sources", "compiled", "declared", "diagnostics", "evidence", "handle", "is_registry_loaded",
     "load_registry", "readers", "registry", "reload", "reload_definitions", "row_writer", "streams",
 }  # fmt: skip
 """Names of `FeatureStore` that the command line and the server use, and that programs do not need."""

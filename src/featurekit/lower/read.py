@@ -15,7 +15,7 @@ from typing_extensions import override
 from featurekit.lower.build import build
 from featurekit.lower.keys import KeyFunction, key_function
 from featurekit.plan import FieldPlan, ReadPlan
-from featurekit.types import DECODE_ERRORS, codec_of
+from featurekit.types import DECODE_ERRORS, Codec, codec_of
 from featurekit.wire import UNAVAILABLE as UNAVAILABLE_CODE
 from featurekit.wire import ErrorReply, bulk, command
 
@@ -210,10 +210,10 @@ def decoder_expressions(
     offsets = group_offsets(plan)
     terms, defaults = [], []
     for index, column in enumerate(plan.columns):
-        codec = codec_of(column.field.dtype)
+        codec = _column_codec(plan, column.field)
         names |= codec.decoder_globals()
         cell = f"r[{offsets[column.group] + column.slot}]"
-        default = _default_expression(column.field, f"D{index}", names)
+        default = _default_expression(column.field.default, codec, f"D{index}", names)
         defaults.append(default)
         if absent is not None:
             names[f"A{index}"] = absent.columns[index]
@@ -224,28 +224,37 @@ def decoder_expressions(
     return terms, defaults, names
 
 
-def _default_expression(field: FieldPlan, name: str, names: dict[str, object]) -> str:
-    if field.default is None:
-        return "None"
+def _column_codec(plan: ReadPlan, field: FieldPlan) -> Codec:
     codec = codec_of(field.dtype)
+    return codec.as_arrays() if plan.arrays else codec
+
+
+def _default_expression(
+    default: bytes | None, codec: Codec, name: str, names: dict[str, object]
+) -> str:
+    if default is None:
+        return "None"
     if codec.is_scalar:
-        names[name] = codec.decode(field.default)
+        names[name] = codec.decode(default)
         return name
     # A new list or dict for each row, so that a caller cannot change another's default.
-    names[name] = field.default
+    names[name] = default
     return codec.decoder_expression(name)
 
 
 def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...], tuple[str, ...]]:
     """Return the features of a row and their statuses, one by one; never raises for bad data."""
     offsets = group_offsets(plan)
-    pairs = [decode_cell(c.field, cells[offsets[c.group] + c.slot]) for c in plan.columns]
+    pairs = [
+        decode_cell(c.field, cells[offsets[c.group] + c.slot], _column_codec(plan, c.field))
+        for c in plan.columns
+    ]
     return tuple(value for value, _ in pairs), tuple(status for _, status in pairs)
 
 
-def decode_cell(field: FieldPlan, cell: Cell) -> tuple[object, str]:
+def decode_cell(field: FieldPlan, cell: Cell, codec: Codec | None = None) -> tuple[object, str]:
     """Return one value and its status: the reference of the generated decoder."""
-    codec = codec_of(field.dtype)
+    codec = codec or codec_of(field.dtype)
     status = absent_status(field)
     if isinstance(cell, ErrorReply):
         status = UNAVAILABLE if cell.code == UNAVAILABLE_CODE else INVALID

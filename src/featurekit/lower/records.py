@@ -26,16 +26,18 @@ from featurekit.wire import ErrorReply
 
 
 class Record:
-    """One row of features: `row.tx_count_7d` or `row["tx_count_7d"]`.
+    """One row of features: `row.tx_count_7d`, `row["tx_count_7d"]` or `dict(row)`.
 
-    A feature that is not `present` has its default, or `None` without one. A feature with the
-    name of an attribute of this class is only available as `row["..."]`.
+    A feature that is not `present` has its default, or `None` without one. `validate` refuses
+    features with the name of an attribute of this class; from an older registry, they are only
+    available as `row["..."]`.
     """
 
     __slots__ = ("_cells", "_freshness")
 
     _plan: ClassVar[ReadPlan]
     _names: ClassVar[tuple[str, ...]]
+    _attributes: ClassVar[frozenset[str]]
     _spans: ClassVar[dict[str, tuple[int, int]]]
 
     _cells: list[Cell]
@@ -80,8 +82,12 @@ class Record:
         values, _ = decode_row_by_cell(self._plan, self._cells)
         return dict(zip(self._names, values, strict=True))
 
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the features, in the requested order."""
+        return self._names
+
     def __getitem__(self, name: str) -> object:
-        return self.to_dict()[name]
+        return getattr(self, name) if name in self._attributes else self.to_dict()[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -91,7 +97,6 @@ class Record:
 
     @override
     def __eq__(self, other: object) -> bool:
-        # Compares stored bytes: a value may be a numpy array, whose `==` is not one boolean.
         if not isinstance(other, Record):
             return NotImplemented
         return self._names == other._names and repr(self._cells) == repr(other._cells)
@@ -120,6 +125,7 @@ def record_class(plan: ReadPlan) -> type[Record]:
         f" __slots__ = {tuple(slots)!r}\n"
         " _plan = PLAN\n"
         " _names = NAMES\n"
+        " _attributes = ATTRIBUTES\n"
         " _spans = SPANS\n"
         " def __init__(s, values, cells, freshness=()):\n"
         "  s._cells = cells\n"
@@ -127,7 +133,7 @@ def record_class(plan: ReadPlan) -> type[Record]:
         f"  {targets}, = values\n"
     )
     known = {"Record": Record, "PLAN": plan, "NAMES": names, "__name__": __name__}
-    known["SPANS"] = group_spans(plan)
+    known |= {"SPANS": group_spans(plan), "ATTRIBUTES": frozenset(slots)}
     return cast("type[Record]", build("Row", source, known))
 
 

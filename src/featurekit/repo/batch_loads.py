@@ -42,7 +42,7 @@ class BatchLoads(ABC):
 
     def materialize(  # noqa: PLR0913 - each is an independent option with a default
         self,
-        views: Sequence[str] | None = None,
+        views: str | Sequence[str] | None = None,
         *,
         start: Time = None,
         end: Time = None,
@@ -60,7 +60,7 @@ class BatchLoads(ABC):
         """Load batch views from their sources: the newest row of each entity.
 
         Args:
-            views: Names of batch views; all views with a source by default.
+            views: The name of a batch view, or several; all views with a source by default.
             start: Load rows at or after this time; all by default.
             end: Load rows before this time; all by default.
             on_bad_row: With `fail`, the load stops at the first row that does not fit the view, and
@@ -115,7 +115,7 @@ class BatchLoads(ABC):
 
     def iter_materialize(  # noqa: PLR0913 - as above
         self,
-        views: Sequence[str] | None = None,
+        views: str | Sequence[str] | None = None,
         *,
         start: Time = None,
         end: Time = None,
@@ -257,12 +257,12 @@ def check_options(*, allow_older: bool, missing_only: bool) -> None:
 
 
 def _chosen_views(
-    plan: RepoPlan, names: Sequence[str] | None, from_file: str | Path | None
+    plan: RepoPlan, names: str | Sequence[str] | None, from_file: str | Path | None
 ) -> list[ViewPlan]:
     """Return the views to load; without names, all that have a source."""
+    names = [names] if isinstance(names, str) else names
     if from_file is not None and len(names or ()) != 1:
         raise RequestError("a file is loaded into one view", hint="name the view")
-    names = [names] if isinstance(names, str) else names
     names = names or [view.name for view in plan.views if view.source is not None]
     if not names:
         raise RequestError("no feature view has a batch source to materialize from")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
@@ -39,7 +39,7 @@ def join_keys_text(entity: Entity) -> str:
     return ", ".join(f"{name}: {dtype}" for name, dtype in entity.join_keys.items())
 
 
-def view_kind(view: FeatureView) -> str:
+def view_kind(view: FeatureView) -> Literal["batch", "stream"]:
     """Return `batch` or `stream`."""
     return "batch" if view.batch else "stream"
 

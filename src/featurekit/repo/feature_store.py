@@ -26,6 +26,7 @@ from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.batch_loads import BatchLoads, asyncio_form
+from featurekit.repo.definition_lists import DefinitionLists, views_table
 from featurekit.repo.deletion import DeletedEntities, DeletedValues, delete_keys, delete_retired
 from featurekit.repo.diagnostics import (
     CheckResult,
@@ -65,7 +66,7 @@ from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
 
 
-class FeatureStore(BatchLoads):
+class FeatureStore(BatchLoads, DefinitionLists):
     """A project's definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`. Pickles without its connections.
@@ -154,6 +155,14 @@ class FeatureStore(BatchLoads):
             url = "an invalid URL"
         return f"<{type(self).__name__} {self.project!r} at {url}>"
 
+    def _repr_html_(self) -> str:
+        """Return the feature views as a table, for notebooks, without a call to the store."""
+        if self.is_registry_loaded:
+            views = self.applied.feature_views
+        else:
+            views = self._loaded.feature_views if self._loaded is not None else ()
+        return views_table(views, repr(self))
+
     @override
     def __reduce__(self) -> tuple[object, ...]:
         if self._loaded is not None:
@@ -210,6 +219,11 @@ class FeatureStore(BatchLoads):
     def registry(self) -> Registry | None:
         """The applied registry, read once; `None` before the first `apply`. See `refresh`."""
         return self._registry.registry
+
+    @property
+    @override
+    def applied(self) -> Registry:
+        return self._registry.applied
 
     @property
     def is_registry_loaded(self) -> bool:

@@ -242,6 +242,18 @@ class RegistryState:
         Raises:
             RegistryError: Nothing is applied yet.
         """
+        return self._require().plan
+
+    @property
+    def applied(self) -> Registry:
+        """The applied registry.
+
+        Raises:
+            RegistryError: Nothing is applied yet.
+        """
+        return self._require().registry
+
+    def _require(self) -> _CompiledRegistry:
         current = self._current or self._load()
         if current is None:
             raise RegistryError(
@@ -249,7 +261,7 @@ class RegistryState:
                 where=self._store.handle.address,
                 hint="run `featurekit apply` first",
             )
-        return current.plan
+        return current
 
     @property
     def declared(self) -> Registry:

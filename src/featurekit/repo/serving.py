@@ -9,14 +9,15 @@ from typing import Any
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
 from featurekit.plan import ReadPlan
+from featurekit.repo.definition_lists import FeatureService
 from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.reader import OnlineReader
 
-Features = str | Sequence[str]
-"""The name of a feature service, or a list of `view:field` and `view`."""
+Features = str | Sequence[str] | FeatureService
+"""A feature service or its name, or a list of `view:field` and `view`."""
 
 MaxAge = Mapping[str, Span] | None
 """Maps a view to the maximum age of its values."""
@@ -80,7 +81,9 @@ class ReaderService:
         return OnlineReader(plan, self._handle, self._counters, freshness=freshness)
 
 
-def _feature_list(features: Sequence[str]) -> tuple[str, ...]:
+def _feature_list(features: Sequence[str] | FeatureService) -> str | tuple[str, ...]:
+    if isinstance(features, FeatureService):
+        return features.name
     try:
         return tuple(features)
     except TypeError:

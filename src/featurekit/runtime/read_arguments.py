@@ -84,7 +84,7 @@ def entity_columns_function(plan: ReadPlan) -> EntityColumnsFunction:
 
 
 def entity_list(plan: ReadPlan, entities: Any) -> Iterable[object]:
-    """Return the entities of a call with many: those of a data frame as values, tuples or dicts.
+    """Return the entities of a call with many: those of a data frame as values or tuples.
 
     Raises:
         RequestError: It is text or a dict, or a data frame without the join keys.
@@ -100,10 +100,26 @@ def entity_list(plan: ReadPlan, entities: Any) -> Iterable[object]:
         return entities if isinstance(entities, Iterator) else _column_values(entities)
     check_join_keys(plan, columns)
     names = plan.join_keys
-    rows = zip(*(columns[name] for name in names), strict=True)
-    if len(plan.groups) > 1:
-        return [dict(zip(names, row, strict=True)) for row in rows]
-    return columns[names[0]] if len(names) == 1 else rows
+    return columns[names[0]] if len(names) == 1 else zip(*map(columns.get, names), strict=True)
+
+
+def join_key_values(plan: ReadPlan, entity: Any) -> Sequence[object]:
+    """Return the join keys of one row of several entities, in the plan's order.
+
+    Raises:
+        RequestError: It lacks a join key or has an unknown one.
+    """
+    names = plan.join_keys
+    if isinstance(entity, Mapping):
+        check_join_keys(plan, entity)
+        return [entity[name] for name in names]
+    values = entity if isinstance(entity, tuple) else (entity,)
+    if len(values) != len(names):
+        raise RequestError(
+            f"{plan.name} has features of several entities: expected a dict or a tuple of "
+            f"{', '.join(names)}, not {entity!r}"
+        )
+    return values
 
 
 def check_join_keys(plan: ReadPlan, given: Mapping[str, object], *, where: str = "") -> None:

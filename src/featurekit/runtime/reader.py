@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from typing_extensions import override
 
-from featurekit.errors import RequestError, StoreError
+from featurekit.errors import StoreError
 from featurekit.lower.read import RowDecoder, group_readers
 from featurekit.lower.records import Record
 from featurekit.plan import ReadPlan
@@ -22,9 +22,9 @@ from featurekit.runtime.read_arguments import (
     DataFrame,
     EntityRows,
     Timeout,
-    check_join_keys,
     entity_columns_function,
     entity_list,
+    join_key_values,
     read_options,
 )
 from featurekit.runtime.reply_decoder import ReplyDecoder
@@ -113,7 +113,8 @@ class OnlineReader:
         """Read the features of one entity as a row: `reader.read("u0001").tx_count_7d`.
 
         Args:
-            entity: The value of the join key; a tuple or dict for several join keys.
+            entity: The value of the join key; for several join keys a dict, or a tuple in the
+                declared order, for several entities that of `plan.join_keys`.
             timeout: Time limit of the whole call, including retries: seconds or a timedelta. By
                 default each attempt has the store's own limit.
             partial: Return the status `unavailable` for values on a server that does not answer,
@@ -226,14 +227,9 @@ class OnlineReader:
             return self._prepare_joined([list(map(self._groups[0].key, entities))], self._records)
         columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
         for entity in entities:
-            if not isinstance(entity, Mapping):
-                raise RequestError(
-                    f"{self.plan.name} has features of several entities: expected a dict of "
-                    f"{', '.join(self.plan.join_keys)}, not {entity!r}"
-                )
-            check_join_keys(self.plan, entity)
-            for name, column in columns.items():
-                column.append(entity[name])
+            values = join_key_values(self.plan, entity)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
         return self._prepare_joined(self._group_keys(columns), self._records)
 
     def _prepare_response(self, entity_rows: EntityRows) -> Call[OnlineResponse]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Self
 
 from typing_extensions import override
@@ -21,10 +22,15 @@ from featurekit.lower.read import (
     group_spans,
 )
 from featurekit.plan import ReadPlan
+from featurekit.printable import HtmlCell, html_table
+from featurekit.types import DType, codec_of
 from featurekit.wire import ErrorReply
 
 _SHOWN_NAMES = 8
 """Feature names in a response's repr."""
+
+_SHOWN_ROWS = 20
+"""Rows of a response in a notebook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,26 @@ class OnlineResponse:
             for key, row in zip(keys, self._rows, strict=True)
         ]
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return `to_rows()` as JSON values, for `json.dumps` or as the result of a FastAPI route.
+
+        As over HTTP: decimals, dates, timestamps, `nan`, `inf` and `-inf` are text, bytes are base64.
+        """
+        codecs = [codec_of(column.field.dtype) for column in self._schema.plan.columns]
+        columns: dict[str, list[Any]] = {}
+        for name, values in self.entities.items():
+            key = codec_of(self._key_dtypes[name])  # through bytes: a value may be one of numpy
+            columns[name] = [key.to_json(key.decode(key.encode(value))) for value in values]
+        for (name, values), codec in zip(self._columns(self._rows).items(), codecs, strict=True):
+            columns[name] = [None if value is None else codec.to_json(value) for value in values]
+        return [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+
+    @property
+    def _key_dtypes(self) -> dict[str, DType]:
+        return {k.name: k.dtype for g in self._schema.plan.groups for k in g.key.join_keys}
+
     @property
     def statuses(self) -> dict[str, list[str]]:
         """Maps each feature to `n` statuses.
@@ -216,7 +242,7 @@ class OnlineResponse:
             from featurekit.types.arrow import arrow_type, to_arrow
         except ImportError as error:
             raise MissingExtraError.of("batch", "to_arrow()") from error
-        dtypes = {k.name: k.dtype for g in self._schema.plan.groups for k in g.key.join_keys}
+        dtypes = self._key_dtypes
         arrays = {name: to_arrow(dtypes[name], values) for name, values in self.entities.items()}
         for column, values in zip(
             self._schema.plan.columns, self._columns(self._rows).values(), strict=True
@@ -249,6 +275,10 @@ class OnlineResponse:
 
         return self.to_arrow().to_pandas(types_mapper=dtype_of)
 
+    def to_df(self) -> Any:
+        """Return `to_pandas()`, by the name that Feast has for it."""
+        return self.to_pandas()
+
     def _columns(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
         if not rows:
             return {name: [] for name in self._schema.names}
@@ -260,3 +290,26 @@ class OnlineResponse:
         names = self._schema.names
         listed = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
         return f"<OnlineResponse: {len(self)} rows of {listed}>"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for notebooks; a value's tooltip is its status."""
+        columns = self._schema.plan.columns
+        codecs = [codec_of(dtype) for dtype in self._key_dtypes.values()]
+        codecs += [codec_of(column.field.dtype) for column in columns]
+        rows = [
+            [
+                HtmlCell(status if value is None else codec.display_text(value), status)
+                for codec, value, status in zip(codecs, (*keys, *row[:-1]), statuses, strict=True)
+            ]
+            for keys, row, statuses in self._shown_rows()
+        ]
+        caption = f"{len(self)} rows" + (
+            f", the first {len(rows)}" if len(rows) < len(self) else ""
+        )
+        return html_table([*self.entities, *self._schema.names], rows, caption)
+
+    def _shown_rows(self) -> Iterator[tuple[Any, tuple[Any, ...], list[str]]]:
+        """Yield the join keys, features and statuses of the first rows; join keys have no status."""
+        keys = zip(*self.entities.values(), strict=True)
+        for own, row in islice(zip(keys, self._rows, strict=True), _SHOWN_ROWS):
+            yield own, row, [""] * len(own) + [*self._schema.statuses(row[-1])]

@@ -51,7 +51,7 @@ def json_encoder(
         dtype: The type.
         non_finite: The JSON strings for `nan`, `inf` and `-inf`.
     """
-    codec = codec_of(dtype)
+    codec = codec_of(dtype).as_arrays()
     to_json = codec.to_json
     if not codec.has_nan:
         return None if codec.json_ready else to_json
@@ -197,6 +197,7 @@ class ReaderCache:
             read_plan = compile_read(
                 plan, features, full_feature_names=full_names, max_age_ms=dict(ages_ms)
             )
+            read_plan = replace(read_plan, arrays=True)
             entry = self._build(plan, read_plan, freshness=freshness)
             self._entries.pop(key, None)
             if len(self._entries) >= MAX_ENTRIES:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from featurekit.errors import RegistryError, UnknownNameError
+from featurekit.errors import UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.registry import Registry
 from featurekit.repo.catalog import definition_document, services_with_field, view_kind
@@ -26,7 +26,7 @@ def registry_routes(context: ServerContext, reloader: RegistryReloader) -> list[
     """Return the routes for the registry and the status of its views."""
 
     async def registry(_request: Request) -> Response:
-        applied = applied_registry(context)
+        applied = context.store.applied
         return json_response(
             {
                 "project": applied.project,
@@ -37,7 +37,7 @@ def registry_routes(context: ServerContext, reloader: RegistryReloader) -> list[
         )
 
     async def status(_request: Request) -> Response:
-        applied = applied_registry(context)
+        applied = context.store.applied
         views = await asyncio.to_thread(context.store.status)
         store_state = await asyncio.to_thread(context.store.store_state)
         return json_response(
@@ -62,23 +62,11 @@ def registry_routes(context: ServerContext, reloader: RegistryReloader) -> list[
     return routes
 
 
-def applied_registry(context: ServerContext) -> Registry:
-    """Return the applied registry.
-
-    Raises:
-        RegistryError: No registry is applied.
-    """
-    applied = context.store.registry
-    if applied is None:
-        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
-    return applied
-
-
 def _list(
     context: ServerContext, kind: str, documents: Callable[[Registry], list[Document]]
 ) -> Handler:
     async def list_all(_request: Request) -> Response:
-        return json_response({kind: documents(applied_registry(context))})
+        return json_response({kind: documents(context.store.applied)})
 
     return list_all
 
@@ -87,7 +75,7 @@ def _get(
     context: ServerContext, documents: Callable[[Registry], list[Document]], noun: str
 ) -> Handler:
     async def get_one(request: Request) -> Response:
-        name, known = request.path_params["name"], documents(applied_registry(context))
+        name, known = request.path_params["name"], documents(context.store.applied)
         for document in known:
             if document["name"] == name:
                 return json_response(document)

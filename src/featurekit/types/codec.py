@@ -189,6 +189,10 @@ class Codec(ABC):
         """Return the globals of `decoder_expression`; a name means the same for every codec."""
         return {}
 
+    def as_arrays(self) -> Codec:
+        """Return the codec that decodes vectors to numpy arrays if numpy is installed."""
+        return self
+
     def refusal(self, value: object) -> ValueRefusedError:
         """Return the error for a value that is not of this type."""
         return ValueRefusedError(f"{short_repr(value)} is not {self.noun}")

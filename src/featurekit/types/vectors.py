@@ -33,13 +33,12 @@ _LARGE, _LARGE_NEGATIVE = 0x7F, 0xFF
 class VectorCodec(Codec):
     """`vector<float32, N>`: little-endian float32s, all finite."""
 
-    python_type: ClassVar[str] = "list[float] | NDArray[float32]"
+    python_type: ClassVar[str] = "list[float]"
     is_scalar: ClassVar[bool] = False
 
-    @property
     @override
-    def json_ready(self) -> bool:  # type: ignore[override]
-        return _has_numpy()  # orjson writes a numpy array, each float32 by its shortest text
+    def as_arrays(self) -> Codec:
+        return VectorArrayCodec(self.dtype) if _has_numpy() else self
 
     @override
     def encode(self, value: object) -> bytes:
@@ -80,7 +79,7 @@ class VectorCodec(Codec):
             map(math.isfinite, _unpack(data))
         ):
             raise ValueError(f"{self.noun} has a number that is not finite")
-        return _float32_reader()(data)
+        return self._reader()(data)
 
     @override
     def parse(self, text: str) -> object:
@@ -136,7 +135,7 @@ class VectorCodec(Codec):
 
     def _fast_decoder(self) -> Callable[[bytes], object]:
         """Return `decode` without its look-ups, which take longer than the rest."""
-        size, read, decode = 4 * self.dtype.size, _float32_reader(), self.decode
+        size, read, decode = 4 * self.dtype.size, self._reader(), self.decode
 
         def decode_usual(data: bytes) -> object:
             high = data[3::4]
@@ -145,6 +144,31 @@ class VectorCodec(Codec):
             return read(data)
 
         return decode_usual
+
+    def _reader(self) -> Callable[[bytes], object]:
+        """Return the function from bytes of the right length to the value."""
+        unpack = struct.Struct(f"<{self.dtype.size}f").unpack
+        return lambda data: [*unpack(data)]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorArrayCodec(VectorCodec):
+    """The same as numpy arrays over the bytes, which orjson writes by each float32's shortest text."""
+
+    python_type: ClassVar[str] = "NDArray[float32]"
+    json_ready: ClassVar[bool] = True
+
+    @override
+    def decoder_expression(self, data: str) -> str:
+        return f"_array_of_vector_{self.dtype.size}({data})"
+
+    @override
+    def decoder_globals(self) -> dict[str, object]:
+        return {f"_array_of_vector_{self.dtype.size}": self._fast_decoder()}
+
+    @override
+    def _reader(self) -> Callable[[bytes], object]:
+        return _array_reader()
 
 
 def _unpack(data: bytes) -> list[float]:
@@ -157,10 +181,7 @@ def _has_numpy() -> bool:
 
 
 @cache
-def _float32_reader() -> Callable[[bytes], object]:
-    """Return the function from bytes to numbers: to a numpy array over them if possible."""
-    if not _has_numpy():
-        return _unpack
+def _array_reader() -> Callable[[bytes], object]:
     import numpy
 
     return partial(numpy.frombuffer, dtype=numpy.dtype("<f4"))

@@ -12,7 +12,7 @@ import click
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
 from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
-from featurekit.errors import RegistryError, UnknownNameError
+from featurekit.errors import UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
 from featurekit.models.model import Described
 from featurekit.plan import RepoPlan
@@ -44,14 +44,8 @@ class Listing(NamedTuple):
     rows: Callable[[FeatureStore], Iterator[Row]]
 
 
-def _applied_registry(store: FeatureStore) -> Registry:
-    if store.registry is None:
-        raise RegistryError("nothing is applied yet", hint="run `featurekit apply` first")
-    return store.registry
-
-
 def _entity_rows(store: FeatureStore) -> Iterator[Row]:
-    registry = _applied_registry(store)
+    registry = store.applied
     for entity in registry.entities:
         views = _views_of(registry, entity)
         cells: list[Cell] = [
@@ -68,7 +62,7 @@ def _views_of(registry: Registry, entity: Entity) -> list[str]:
 
 
 def _view_rows(store: FeatureStore) -> Iterator[Row]:
-    for view in _applied_registry(store).feature_views:
+    for view in store.applied.feature_views:
         cells: list[Cell] = [
             view.name,
             view.entity,
@@ -82,13 +76,13 @@ def _view_rows(store: FeatureStore) -> Iterator[Row]:
 
 
 def _service_rows(store: FeatureStore) -> Iterator[Row]:
-    for service in _applied_registry(store).feature_services:
+    for service in store.applied.feature_services:
         cells: list[Cell] = [service.name, ", ".join(service.features), service.description]
         yield definition_document("feature_service", service), cells
 
 
 def _field_rows(store: FeatureStore) -> Iterator[Row]:
-    for view in _applied_registry(store).feature_views:
+    for view in store.applied.feature_views:
         for name, field in view.fields_.items():
             feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
             cells: list[Cell] = [feature, field.type, default_text(field), ttl, field.description]
@@ -176,7 +170,7 @@ def describe_command(context: CliContext, name: str) -> None:
     Describes what is applied. If an entity, a view and a service share a name, shows all of them.
     """
     with context.open_store() as store:
-        registry, plan = _applied_registry(store), store.compiled
+        registry, plan = store.applied, store.compiled
     descriptions = list(_describe(registry, plan, name))
     if not descriptions:
         raise UnknownNameError.among("entity, view or service", name, _all_names(registry))

@@ -21,7 +21,6 @@ from featurekit.keys import KeyPlan
 from featurekit.lower.keys import parse_entity_id
 from featurekit.plan import ReadColumn, ReadGroup, ReadPlan
 from featurekit.repo import FeatureStore
-from featurekit.repo.serving import Features
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.console.sampler import Sampler
@@ -57,7 +56,7 @@ class ConsoleRead:
         plan: The compiled read.
     """
 
-    features: Features
+    features: str | list[str]
     plan: ReadPlan
 
     @classmethod

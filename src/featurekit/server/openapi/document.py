@@ -13,7 +13,6 @@ from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.server.context import ServerContext
 from featurekit.server.openapi import operations, paths
-from featurekit.server.registry_api import applied_registry
 from featurekit.server.responses import json_bytes
 from featurekit.server.routing import route
 from featurekit.server.static_files import file_response
@@ -57,7 +56,7 @@ class _CachedDocument:
         plan = self._context.store.compiled
         cached = self._cached
         if cached is None or cached[0] is not plan:
-            document = openapi_document(self._context, applied_registry(self._context), plan)
+            document = openapi_document(self._context, self._context.store.applied, plan)
             cached = self._cached = (plan, json_bytes(document))
         etag = f'"{plan.fingerprint[:20]}"'
         headers = {"ETag": etag, "Cache-Control": "no-cache"}

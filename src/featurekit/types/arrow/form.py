@@ -98,7 +98,7 @@ class ArrowForm:
         except ValueRefusedError:
             return None
 
-    def from_values(self, values: list[object]) -> Any:
+    def from_values(self, values: list[Any]) -> Any:
         """Return a column of decoded values, with `None` for null."""
         try:
             return pa.array(values, self.arrow_type)

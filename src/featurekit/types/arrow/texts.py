@@ -75,7 +75,7 @@ class JsonForm(ArrowForm):
     arrow_type: ClassVar[Any] = pa.string()
 
     @override
-    def from_values(self, values: list[object]) -> Any:
+    def from_values(self, values: list[Any]) -> Any:
         texts = [None if value is None else dump_json(value) for value in values]
         return pa.array(texts, self.arrow_type)
 
