@@ -79,6 +79,13 @@ COMMANDS = [
     ["materialize"],
     ["materialize", "profile"],
     ["stream", "dead", "activity"],
+    ["stream", "dead", "activity", "--entity", HOSTILE],
+    ["why", "user", "u1"],
+    ["why", "user", f"{HOSTILE}x"],
+    ["why", "user", HOSTILE, HOSTILE],
+    ["delete", "user", HOSTILE, f"{HOSTILE}x"],
+    ["delete", "user", f"{HOSTILE}x", "--yes"],
+    ["reset"],
     [HOSTILE],
 ]
 

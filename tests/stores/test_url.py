@@ -11,6 +11,7 @@ import pytest
 from featurekit.errors import StoreError
 from featurekit.models.config import OnlineStoreConfig, Tls
 from featurekit.store_options import SCHEMES, STORE_OPTIONS, TLS_OPTIONS, options_table
+from featurekit.stores.error_mapping import user_text
 from featurekit.stores.url import StoreUrl
 
 
@@ -213,6 +214,11 @@ def test_nothing_shows_a_password(scheme: str, rest: str) -> None:
         is_address = SECRET in f"{url.address} {url.service}"  # it stands where the host does
         shown = [] if is_address else [str(url), url.options_text]
     assert SECRET not in "".join(shown)
+
+
+def test_a_name_without_a_password_is_not_shown() -> None:
+    assert user_text(StoreUrl.parse(f"redis://{SECRET}@h")) == "user '***'"
+    assert user_text(StoreUrl.parse("redis://ann:pw@h")) == "user 'ann'"
 
 
 @pytest.mark.parametrize("text", [SECRET, f":{SECRET}@h", f"{SECRET}@h://x", f"{SECRET}://h"])

@@ -180,7 +180,7 @@ def is_safe_host(header: bytes, allowed: frozenset[str]) -> bool:
         header: The header's value.
         allowed: Names that are accepted besides loopback names and IP addresses.
     """
-    match = _HOST.fullmatch(header.decode("latin-1"))
+    match = _HOST.fullmatch(header.decode("latin-1").strip())
     if match is None:
         return False
     name = match[1].lower()

@@ -112,7 +112,7 @@ def connect_error(url: StoreUrl, error: Exception, deadline: Deadline) -> StoreE
 
 def user_text(url: StoreUrl) -> str:
     """Return the URL's user for messages."""
-    return f"user '{url.username}'" if url.username else "the default user"
+    return f"user '{url.shown_username}'" if url.username else "the default user"
 
 
 def unavailable_error(

@@ -136,11 +136,15 @@ class StoreUrl:
     def __str__(self) -> str:
         if self.scheme not in SERVER_SCHEMES:
             return f"{self.scheme}://{self.path}"
-        # A name without a password may be a password that was given as the name.
-        user = f"{self.username if self.password else '***'}@" if self.username else ""
+        user = f"{self.shown_username}@" if self.username else ""
         service = f"/{self.service}" if self.service else ""
         db = f"/{self.db}" if self.db else ""
         return f"{self.scheme}://{user}{self.address}{service}{db}"
+
+    @property
+    def shown_username(self) -> str:
+        """The user name for messages; hidden without a password, because it may be one."""
+        return self.username if self.password else "***"
 
     @property
     def address(self) -> str:

@@ -32,6 +32,7 @@ MAX_FEATURES = 500
 MAX_VALUES = 5000
 MAX_ENTITIES = 1000
 MAX_RUNS = 100
+MAX_BENCHMARK_VALUES = 1_000_000
 
 FOREVER = -1
 """The TTL of a value that does not expire, as in Redis."""
@@ -174,6 +175,12 @@ def benchmark_read(store: FeatureStore, sampler: Sampler, body: object) -> dict[
     features = [_feature_document(store, column) for column in read.plan.columns]
     if not rows:
         return {"entities": 0, "runs_ms": [], "features": features, "statuses": [], "left": {}}
+    values = len(rows) * len(read.plan.columns) * runs
+    if values > MAX_BENCHMARK_VALUES:
+        raise RequestError(
+            f"{len(rows)} entities of {len(read.plan.columns)} features are too many for {runs} runs",
+            hint=f"a benchmark reads at most {MAX_BENCHMARK_VALUES} values",
+        )
     reader = read.reader(store, freshness=False)
     times = []
     for _ in range(runs):
