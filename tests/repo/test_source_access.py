@@ -74,6 +74,8 @@ def test_a_store_without_yaml_does_not_open_the_sources_of_its_registry(
                 store.materialize(views)
         with pytest.raises(RequestError, match="does not open the sources"):
             store.streams.run(["activity"])
+        with pytest.raises(RequestError, match="does not open the sources"):
+            store.streams.dead_letters("activity")
         client = TestClient(create_app(ServerContext(store)))
         bodies: dict[str, dict[str, Any]] = {
             "/v1/materialize": {"views": ["profile"]},

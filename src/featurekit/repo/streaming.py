@@ -265,6 +265,8 @@ class Streaming:
     def _open_source(
         self, view: ViewPlan, plan: StreamPlan, options: StreamOptions
     ) -> EventSource:
+        if not isinstance(plan, RedisStreamPlan):  # it would get this machine's credentials
+            self.sources.check([view])
         timeout_s = options.worker.wait_s + REPLY_MARGIN_S
         return open_stream(
             view,
