@@ -121,9 +121,7 @@ def count_records(file: str, delimiter: str) -> tuple[int, int]:
     records, marks, is_quoted, last = 0, 0, False, b"\n"
     with open_bytes(file) as stream:
         while block := stream.read(_BLOCK_BYTES):
-            parts = [block]
-            if is_quoted or b'"' in block:
-                parts = block.translate(None, others).replace(b'""', b"").split(b'"')
+            parts = block.translate(None, others).replace(b'""', b"").split(b'"')
             unquoted = parts[is_quoted::2]
             records += sum(part.count(b"\n") for part in unquoted)
             marks += sum(part.count(mark) for part in unquoted)
