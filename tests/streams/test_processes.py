@@ -102,7 +102,7 @@ def test_a_worker_without_its_server_stops_in_time(tmp_path: Path, number: int) 
                 time.sleep(0.5)
                 began = time.monotonic()
                 code, _, err = ended(process)
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 15
         assert code == 0
         assert number == signal.SIGSTOP or "waiting: nothing listens at unix://" in err
 
