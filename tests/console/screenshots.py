@@ -49,6 +49,8 @@ def main(folder: Path) -> None:
             more = {"streaming_ttl_s": TTL_S, "users_per_tick": 8}
             with demo(Path(place), server.url, users=200, **more) as (web, service):
                 _story(browser, web, service, server, folder)
+        with server.client() as client:
+            client.flushall()  # both projects have the same key prefix
         with tempfile.TemporaryDirectory() as place, applied(Path(place), server.url) as store:
             fill(store)
             with served(store) as web:

@@ -105,6 +105,28 @@ def test_composite_ids_are_written_as_in_keys(client: TestClient) -> None:
     assert result["rows"][0]["cells"][0]["text"] == "2.5"
 
 
+def test_reads_of_pages_are_not_counted_as_reads_of_users(
+    client: TestClient, store: FeatureStore
+) -> None:
+    ask(client, "read", {"features": "fraud_v1", "ids": {"user": ["u1"]}})
+    ask(client, "batch-read", {"features": "fraud_v1", "runs": 2})
+    client.get("/console/api/ids?entity=user&view=activity")
+    metrics = store.metrics()
+    assert (metrics.reads, metrics.features) == ({}, {})
+    store.get_online_features("fraud_v1", [{"user_id": "u1"}])
+    assert store.metrics().reads["fraud_v1"].calls == 1
+
+
+def test_ids_are_those_with_a_value_of_a_view(client: TestClient) -> None:
+    def ids(view: str) -> object:
+        return client.get(f"/console/api/ids?entity=user&view={view}").json().get("ids")
+
+    assert ids("activity") == ["u1"]
+    assert ids("profile") == ["u1", "u2", "u3"]
+    assert ids("scores") == []
+    assert client.get("/console/api/ids?entity=user&view=shop").status_code == 422
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from featurekit import FeatureStore
+from featurekit.runtime.worker import StreamReport
 from tests.console.browsers import NARROW, browser, opened, served
 from tests.console.conftest import fill
+from tests.promise.repos import applied
 from tests.servers import Server
 from tests.streams.repositories import repository
 
@@ -53,6 +57,56 @@ def test_the_overview_follows_the_store(browser: Browser, url: str, valkey: Serv
         shows(page, "user", "2")
         page.get_by_role("button", name="Run the checks").click()
         expect(page.get_by_text("this user may write, and what it writes expires")).to_be_visible()
+
+
+def test_a_store_that_was_flushed_is_named_on_every_panel(
+    browser: Browser, url: str, store: FeatureStore, valkey: Server
+) -> None:
+    with opened(browser, f"{url}#/loads") as page, valkey.client() as other:
+        expect(page.locator("#link-state")).to_have_text("Live")
+        expect(page.locator("#banner")).to_be_empty()
+        other.flushall()
+        expect(page.locator("#banner")).to_contain_text("The store was flushed or replaced")
+        expect(page.locator("#banner")).to_contain_text("featurekit apply")
+        store.apply()
+        expect(page.locator("#banner")).to_be_empty()
+
+
+def test_a_panel_that_was_left_does_not_change_the_address(browser: Browser, url: str) -> None:
+    with opened(browser, f"{url}#/read?service=fraud_v1&id.user=u1") as page:
+        expect(page.get_by_role("row").filter(has_text="tx_count_7d")).to_contain_text("7")
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        page.route("**/api/read", hold)
+        page.get_by_label("Ids of user", exact=True).fill("u2")
+        with page.expect_request("**/api/read"):
+            page.get_by_label("Ids of user", exact=True).press("Enter")
+        page.get_by_role("link", name="Loads", exact=True).click()
+        expect(page.locator("h1")).to_have_text("Loads")
+        with page.expect_response("**/api/read"):
+            held[0].continue_()
+        expect(page.get_by_role("row").filter(has_text="scores")).to_be_visible()
+        assert page.url.endswith("#/loads")
+
+
+def test_a_chart_says_which_time_it_shows_and_leaves_gaps(browser: Browser, url: str) -> None:
+    with opened(browser, f"{url}#/loads") as page:
+        expect(page.locator("#link-state")).to_have_text("Live")
+        values, words = page.evaluate(
+            """async () => {
+                const { Chart } = await import("/console/static/js/chart.js");
+                const chart = new Chart({ series: [{ label: "one", colour: "accent" }] });
+                document.getElementById("panel").append(chart.node);
+                const end = Date.now() - 60_000;
+                chart.show([[end - 20_000, end - 19_000, end], [1, 2, 3]]);
+                return [chart.data[1], chart.at.textContent];
+            }"""
+        )
+        assert values == [1, 2, None, 3, None]
+        assert re.fullmatch(r"\d\d:\d\d:\d\d to \d\d:\d\d:\d\d, 1m \d\ds", words), words
 
 
 def test_a_search_of_the_registry_is_in_the_address(browser: Browser, url: str) -> None:
@@ -139,7 +193,12 @@ def test_a_finished_load_appears_in_the_list(
     with opened(browser, f"{url}#/loads") as page:
         expect(page.get_by_role("row").filter(has_text="scores")).to_contain_text("never loaded")
         store.write_batch("scores", {"u1": {"risk": 0.5}})
-        expect(page.get_by_role("row").filter(has_text="scores").first).to_contain_text("on time")
+        row = page.get_by_role("row").filter(has_text="scores").first
+        expect(row).to_contain_text("on time")
+        expect(row).to_contain_text("1h")
+        expect(row).to_contain_text("59m")
+        history = page.get_by_role("table", name="History of loads").get_by_role("row")
+        expect(history.filter(has_text="scores")).to_contain_text("in 1h 59m")
 
 
 def test_dead_letters_are_shown_with_their_reason(
@@ -152,6 +211,94 @@ def test_dead_letters_are_shown_with_their_reason(
             expect(page.get_by_text("count: no int64")).to_be_visible()
             expect(page.get_by_text("count=<b>many</b>")).to_be_visible()
             expect(page.get_by_text("featurekit stream run activity")).to_be_visible()
+
+
+@dataclass
+class _Heartbeat:
+    """A program that writes a stream view itself."""
+
+    report: StreamReport
+    last_error: str = ""
+
+    @property
+    def view(self) -> str:
+        return self.report.view
+
+    def snapshot(self) -> StreamReport:
+        return self.report
+
+
+def test_lag_and_rejected_events_are_those_that_workers_report(
+    browser: Browser, store: FeatureStore
+) -> None:
+    fill(store)
+    report = StreamReport("activity", seconds=1.0, written=5, rejected=3, lag=7)
+    with (
+        store.streams.send_heartbeats([_Heartbeat(report)], "program"),
+        served(store) as web,
+        opened(browser, f"{web.url}/console/#/stream") as page,
+    ):
+        shows(page, "Lag", "7")
+        shows(page, "Dead letters", "3")
+        expect(page.locator("#feed-activity + .card-note + .card-tools")).to_have_text("on time")
+
+
+LONG = """
+entities: [{name: customer_account_holder, join_keys: {customer_account_identifier: string}}]
+feature_views:
+  - name: customer_transaction_aggregates_daily
+    entity: customer_account_holder
+    owner: risk-and-fraud-engineering@payments.example.com
+    batch:
+      refresh: 12h
+      source: {type: parquet, path: warehouse/customer-transaction-aggregates/daily.parquet}
+    fields:
+      number_of_chargebacks_in_the_last_180_days: int64
+      average_transaction_amount_in_euros_30d: {type: float64, description: In euros.}
+      preferredmerchantcategorycodeofcustomer: string
+  - name: customer_device_activity_realtime
+    entity: customer_account_holder
+    stream: {refresh: 1m, source: {type: redis_stream, stream: customer-device-activity-events}}
+    fields: {failed_login_attempts_last_15_minutes: int64}
+feature_services:
+  - name: fraud_detection_model_production_v12
+    features: [customer_transaction_aggregates_daily, customer_device_activity_realtime]
+"""
+
+BROKEN_WORDS = """() => {
+    const broken = [];
+    const walker = document.createTreeWalker(document.querySelector("#panel"), NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        if (node.parentElement.closest("pre, .raw, .value, .hidden-text")) continue;
+        for (const { 0: word, index } of node.data.matchAll(/[A-Za-z0-9]+/g)) {
+            const range = document.createRange();
+            range.setStart(node, index);
+            range.setEnd(node, index + word.length);
+            if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) broken.push(word);
+        }
+    }
+    return broken;
+}"""
+"""Returns the words of a panel that are broken over two lines; stored values may be."""
+
+
+def test_no_name_breaks_within_a_word_and_no_panel_scrolls_sideways(
+    browser: Browser, tmp_path: Path, valkey: Server
+) -> None:
+    with applied(tmp_path / "long", valkey.url, LONG) as store:
+        store.write_batch(
+            "customer_transaction_aggregates_daily",
+            {"c0001": {"number_of_chargebacks_in_the_last_180_days": 1}},
+        )
+        with served(store) as web, opened(browser, f"{web.url}/console/") as page:
+            for panel in PANELS:
+                page.get_by_role("link", name=panel, exact=True).click()
+                expect(page.locator("h1")).to_have_text(panel)
+                expect(page.locator("#panel .card").first).to_be_visible()
+                if panel in ("Read", "Batch read", "Inspect"):
+                    expect(page.get_by_text("chargebacks").first).to_be_visible()
+                assert page.evaluate(BROKEN_WORDS) == [], panel
+                assert page.evaluate("document.documentElement.scrollWidth") == 1280, panel
 
 
 def test_markup_in_ids_values_and_names_is_shown_as_text(
@@ -240,6 +387,9 @@ def test_deleting_needs_confirmation(
 def test_no_panel_is_wider_than_a_phone(browser: Browser, url: str) -> None:
     with opened(browser, url, NARROW) as page:
         for panel in PANELS:
+            tab = page.get_by_role("link", name=panel, exact=True).bounding_box()
+            assert tab is not None
+            assert 0 <= tab["x"] <= tab["x"] + tab["width"] <= NARROW[0], panel
             page.get_by_role("link", name=panel, exact=True).click()
             expect(page.locator("h1")).to_have_text(panel)
             expect(page.locator("#panel .card").first).to_be_visible()

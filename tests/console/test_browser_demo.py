@@ -74,7 +74,66 @@ def test_a_bulk_load_reports_its_result(browser: Browser, web: Web, other: redis
         assert 490 < other.ttl("fs:user:u0001") <= 500
         page.get_by_label("Users", exact=True).fill("0")
         page.get_by_role("button", name="Bulk-load").click()
-        expect(page.locator(".toast-bad")).to_contain_text("count")
+        expect(page.locator(".toast-bad")).to_have_text(
+            "Users: expected an integer from 1 to 20000"
+        )
+
+
+def test_the_demo_says_what_it_stores_and_how(browser: Browser, web: Web) -> None:
+    with opened(browser, web.url) as page:
+        facts = page.get_by_role("region", name="In the store")
+        for text in (
+            "fs:user:",
+            "HSET and PEXPIRE",
+            "by the key",
+            "HSETEX",
+            "its own TTL of 3s",
+            "HMGET",
+        ):
+            expect(facts).to_contain_text(text)
+        watched = page.get_by_role("table", name="The watched user's features")
+        expect(watched.get_by_role("row").filter(has_text="iso")).to_contain_text("by the key")
+        expect(watched.get_by_role("row").filter(has_text="device")).not_to_contain_text(
+            "by the key"
+        )
+
+
+def test_the_watched_user_is_one_with_live_stream_fields(
+    browser: Browser, tmp_path: Path, valkey: Server
+) -> None:
+    with (
+        demo(tmp_path, valkey.url, users=USERS, users_per_tick=0) as (web, service),
+        opened(browser, web.url) as page,
+    ):
+        writer, watched = (
+            service.store.stream_writer("user_activity"),
+            page.get_by_label("Id of user"),
+        )
+        expect(watched).to_have_value("u0001")
+        writer.write("u0013", {"tx_count_5m": 3})
+        expect(watched).to_have_value("u0013")
+        expect(page.get_by_text("This user isn't in the store.")).to_have_count(0)
+        writer.write("u0002", {"tx_count_5m": 3})
+        service.store.delete("user", "u0013")
+        expect(watched).to_have_value("u0002")
+
+
+def test_reads_of_the_page_are_not_counted_and_a_reset_clears_all_counters(
+    browser: Browser, web: Web
+) -> None:
+    with opened(browser, web.url) as page:
+        expect(page.get_by_role("table", name="The watched user's features")).to_be_visible()
+        shows(page, "Reads", "0")
+        page.evaluate(
+            "fetch('/read', {method: 'POST', body: new URLSearchParams({user: 'u0001'})})"
+        )
+        shows(page, "Reads", "1")
+        page.get_by_role("button", name="Pause stream").click()
+        expect(page.get_by_text("Streaming worker paused.")).to_be_visible()
+        page.get_by_role("button", name="Reset").click()
+        page.get_by_role("dialog").get_by_role("button", name="Drop every user").click()
+        for name in ("Users", "Batch writes", "Stream writes", "Reads", "Ticks", "Fields written"):
+            shows(page, name, "0")
 
 
 def test_a_reset_needs_confirmation_and_clears_all_results(

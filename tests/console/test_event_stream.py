@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from typing_extensions import override
 
 from featurekit import FeatureStore
-from featurekit.server.console.event_stream import EventStream
+from featurekit.server.console.event_stream import HISTORY_MS, EventStream
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.context import mark_shutting_down
 from tests.console.conftest import fill
@@ -60,7 +60,7 @@ async def test_a_page_receives_the_state_of_the_store(store: FeatureStore) -> No
         assert await anext(events) == {"history": []}
         result = await anext(events)
     views = {view["view"]: view for view in result["views"]}
-    assert result["store"] == {"up": True}
+    assert result["store"] == {"up": True, "state": "same"}
     assert {e["entity"]: e["present"] for e in result["entities"]} == {
         "merchant": 1,
         "route": 1,
@@ -68,6 +68,25 @@ async def test_a_page_receives_the_state_of_the_store(store: FeatureStore) -> No
     }
     assert (views["profile"]["live"], views["activity"]["live"]) == (3, 1)
     assert views["activity"]["fields"] == {"tx_count_5m": 1, "device": 0}
+
+
+class Old(Sampler):
+    """A sampler whose samples are of more than five minutes ago."""
+
+    @override
+    def sample(self) -> dict[str, Any]:
+        document = super().sample()
+        return document | {"at_ms": document["at_ms"] - HISTORY_MS - 1}
+
+
+async def test_a_page_receives_no_points_that_are_older_than_its_charts(
+    store: FeatureStore,
+) -> None:
+    live = EventStream(Old(store))
+    async with page(live) as one, page(live) as other:
+        assert await anext(one) == {"history": []}
+        assert "views" in await anext(one)
+        assert await anext(other) == {"history": []}
 
 
 async def test_pages_share_one_sampler_that_stops_with_the_last_page(
@@ -111,6 +130,28 @@ def test_a_missing_registry_is_reported(store: FeatureStore) -> None:
     result = Sampler(store).sample()
     assert result["store"] == {"up": True}
     assert result["hint"] == "run `featurekit apply` first"
+
+
+def test_a_store_that_lost_its_data_is_reported(store: FeatureStore, valkey: Server) -> None:
+    with valkey.client() as other:
+        other.flushall()
+    assert Sampler(store).sample()["store"] == {"up": True, "state": "replaced"}
+    store.apply()
+    assert Sampler(store).sample()["store"] == {"up": True, "state": "same"}
+
+
+def test_a_user_who_may_not_read_the_stores_id_sees_the_rest(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(tmp_path / "whole", valkey.url), valkey.client() as client:
+        client.acl_setuser(
+            "part", enabled=True, passwords=["+x"], commands=["+@all"], keys=["fs:*"]
+        )
+        url = valkey.url.replace("unix://", "unix://part:x@")
+        with FeatureStore(tmp_path / "whole", url=url) as store:
+            state = Sampler(store)._store_state()
+        client.acl_deluser("part")
+    assert state == ""
 
 
 def test_a_store_that_refuses_a_command_is_not_reported_as_unavailable(

@@ -68,7 +68,7 @@ class DemoService:
         self.simulator = EventSimulator(
             store.stream_writer(ACTIVITY),
             SimulatedUsers(
-                store.online_reader(SERVICE),
+                store.readers.reader(SERVICE, counted=False),
                 lambda: store.diagnostics.all_ids(entity),
                 settings.users_per_tick,
                 settings.tick_s,
@@ -78,6 +78,9 @@ class DemoService:
         self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
         self._views = {field.name: view.name for view in views for field in view.fields}
         self._user_counter = UserCounter(lambda: store.diagnostics.all_ids(entity))
+        self._event_commands = (
+            "HSETEX" if store.handle.store.capabilities.hsetex else "HSET and HPEXPIRE"
+        )
         self._stats = Stats()
         self._write_lock = threading.Lock()
 
@@ -110,6 +113,11 @@ class DemoService:
             "entity_ids": count.ids[:MAX_IDS],
             "stats": stats,
             "worker": worker,
+            "commands": {
+                "load": "HSET and PEXPIRE",
+                "event": self._event_commands,
+                "read": "HMGET",
+            },
             "store": {
                 "url": self.store.url,
                 "available": not self._user_counter.error,

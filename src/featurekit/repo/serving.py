@@ -54,11 +54,16 @@ class ReaderService:
         full_feature_names: bool = False,
         freshness: bool = False,
         max_age: MaxAge = None,
+        counted: bool = True,
     ) -> OnlineReader:
-        """Return a cached or newly compiled reader. See `FeatureStore.online_reader`."""
+        """Return a cached or newly compiled reader. See `FeatureStore.online_reader`.
+
+        The reads of a reader that is not `counted` are in no metric: pages that refresh themselves are
+        not the users of the features.
+        """
         wanted = features if isinstance(features, str) else _feature_list(features)
         ages = max_age_ms(max_age) if max_age else ()
-        key = (wanted, full_feature_names, freshness, ages)
+        key = (wanted, full_feature_names, freshness, ages, counted)
         # Read before the plan: if the registry is reloaded in between, the reader of the old plan
         # is added to the dict that `clear` has dropped.
         readers = self._readers
@@ -73,7 +78,9 @@ class ReaderService:
             if len(readers) >= MAX_READERS:
                 with suppress(KeyError):  # another thread dropped it
                     del readers[next(iter(readers))]
-            reader = readers[key] = self.reader_for_plan(plan, freshness=freshness)
+            counters = self._counters if counted else None
+            reader = OnlineReader(plan, self._handle, counters, freshness=freshness)
+            readers[key] = reader
         return reader
 
     def reader_for_plan(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:

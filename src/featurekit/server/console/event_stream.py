@@ -29,8 +29,8 @@ INTERVAL_S = 1.0
 SAMPLE_TIMEOUT_S = 1.5
 """Seconds before a pending sample is reported as an unavailable store."""
 
-HISTORY_LENGTH = 300
-"""Points kept for the charts of pages that open later."""
+HISTORY_MS = 300_000
+"""How long points are kept for the charts of pages that open later."""
 
 
 class EventStream:
@@ -38,7 +38,7 @@ class EventStream:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._history: deque[Document] = deque(maxlen=HISTORY_LENGTH)
+        self._history: deque[Document] = deque()
         self._latest: Document = {}
         self._number = 0
         self._pages = 0
@@ -56,6 +56,7 @@ class EventStream:
         changed = self._add_page()
         seen = self._number
         try:
+            self._drop_old_points()
             yield _event({"history": list(self._history)})
             if self._latest:
                 yield _event(self._latest)
@@ -92,6 +93,12 @@ class EventStream:
         self._latest = document
         if "views" in document:
             self._history.append(_chart_point(document))
+            self._drop_old_points()
+
+    def _drop_old_points(self) -> None:
+        oldest_ms = now_ms() - HISTORY_MS
+        while self._history and self._history[0]["at_ms"] < oldest_ms:
+            self._history.popleft()
 
 
 def _chart_point(document: Document) -> Document:

@@ -75,7 +75,8 @@ class ConsoleRead:
             raise RequestError("expected a feature service or features", where="features")
         if isinstance(features, list) and len(features) > MAX_FEATURES:
             raise RequestError(f"expected at most {MAX_FEATURES} features", where="features")
-        return cls(features, store.online_reader(features, full_feature_names=True).plan)
+        reader = store.readers.reader(features, full_feature_names=True, counted=False)
+        return cls(features, reader.plan)
 
     @property
     def groups(self) -> list[ReadGroup]:
@@ -89,7 +90,9 @@ class ConsoleRead:
 
     def reader(self, store: FeatureStore, *, freshness: bool) -> OnlineReader:
         """Return the reader, with full feature names so that names cannot collide."""
-        return store.online_reader(self.features, full_feature_names=True, freshness=freshness)
+        return store.readers.reader(
+            self.features, full_feature_names=True, freshness=freshness, counted=False
+        )
 
     def rows(self, ids: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
         """Return rows of join keys; each entity has one id per row, or one id for all rows.
@@ -219,6 +222,17 @@ def _valid_ids(key: KeyPlan, ids: Sequence[str]) -> list[str]:
     return valid
 
 
+def ids_with_values(store: FeatureStore, sampler: Sampler, entity: str, view: str) -> list[str]:
+    """Return the sampled ids of an entity that have a value of a view."""
+    read = ConsoleRead.parse(store, {"features": [view]})
+    [group] = read.groups
+    if group.key.entity != entity:
+        raise RequestError(f"the view belongs to entity {group.key.entity}", where="view")
+    ids = _valid_ids(group.key, sampler.ids(entity))
+    found = read.reader(store, freshness=False).get(read.rows({entity: ids})).found if ids else []
+    return [id_ for id_, is_found in zip(ids, found, strict=True) if is_found]
+
+
 def _feature_document(store: FeatureStore, column: ReadColumn) -> dict[str, object]:
     view = store.compiled.view(column.view)
     return {
@@ -228,6 +242,7 @@ def _feature_document(store: FeatureStore, column: ReadColumn) -> dict[str, obje
         "entity": view.key.entity,
         "type": str(column.field.dtype),
         "ttl_ms": column.field.ttl_ms or view.ttl_ms,
+        "by_key": not column.field.ttl_ms,
     }
 
 

@@ -20,7 +20,12 @@ from featurekit.repo.catalog import catalog
 from featurekit.repo.diagnostics import Evidence, InspectedField, explain
 from featurekit.server.auth import Scope
 from featurekit.server.console.event_stream import EventStream
-from featurekit.server.console.feature_reads import benchmark_read, read_entities, shorten
+from featurekit.server.console.feature_reads import (
+    benchmark_read,
+    ids_with_values,
+    read_entities,
+    shorten,
+)
 from featurekit.server.console.sampler import Sampler
 from featurekit.server.context import ServerContext
 from featurekit.server.request_body import as_object, read_json
@@ -133,11 +138,17 @@ class ConsoleApi:
         }
 
     async def ids(self, request: Request) -> Response:
-        """Return some ids of an entity that contain a text."""
-        entity, part = request.query_params.get("entity", ""), request.query_params.get("q", "")
+        """Return some ids of an entity that contain a text, or that have a value of a view."""
+        query = request.query_params
+        entity, part, view = query.get("entity", ""), query.get("q", ""), query.get("view", "")
 
         def search() -> dict[str, Any]:
-            ids = sorted(id_ for id_ in self._sampler.ids(entity) if part in id_)
+            sampled = (
+                ids_with_values(self._store, self._sampler, entity, view)
+                if view
+                else self._sampler.ids(entity)
+            )
+            ids = sorted(id_ for id_ in sampled if part in id_)
             return {"ids": ids[:MAX_IDS], "more": len(ids) > MAX_IDS}
 
         return await _in_thread(search)

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from featurekit.errors import FeatureKitError, RegistryError, StoreUnavailableError
+from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import Diagnostics, Overview, Sample, ids_from_keys
 from featurekit.repo.store_handle import now_ms
@@ -73,7 +73,7 @@ class Sampler:
         observation = diagnostics.observe(overview)
         workers = observation.workers or {}
         return {
-            "store": {"up": True},
+            "store": {"up": True, "state": self._store_state()},
             "fingerprint": diagnostics.plan.fingerprint,
             "server": asdict(diagnostics.server()),
             "entities": [asdict(entity) for entity in overview.entities],
@@ -83,6 +83,15 @@ class Sampler:
             "workers": [asdict(worker) for each in workers.values() for worker in each],
             "loads": [asdict(state) for state in self._store.status(observation)],
         }
+
+    def _store_state(self) -> str:
+        """Return whether the store is the registry's own; empty if this user may not know."""
+        try:
+            return self._store.store_state().value
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            return ""
 
     def _current_overview(self, diagnostics: Diagnostics) -> Overview:
         """Return the overview; a cached one for a short time if reading it is expensive."""

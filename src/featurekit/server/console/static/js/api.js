@@ -41,7 +41,10 @@ async function request(path, options, timeoutMs) {
 
 function failure(response, answer) {
   const { error } = answer;
-  if (typeof error === "string") return new ApiError(error, { status: response.status, where: answer.field ?? "" });
+  if (typeof error === "string") {
+    const where = answer.field ?? "";
+    return new ApiError(error.startsWith(`${where}: `) ? error.slice(where.length + 2) : error, { status: response.status, where });
+  }
   const said = error ?? {};
   return new ApiError(said.message ?? `The server answered ${response.status}.`, {
     status: response.status,

@@ -35,10 +35,17 @@ const LINKS = {
   lost: "Server unavailable",
 };
 
+/** The banner for a store that the registry was not applied to. */
+const FOREIGN = {
+  replaced: ["The store was flushed or replaced, or another registry was applied to it.", "Reads go on; loads, streams and resets are refused. Run featurekit apply, then load the views again."],
+  lost: ["The store has lost the project's id, by eviction or a flush.", "Reads go on; loads, streams and resets are refused until featurekit apply renews it. Set maxmemory-policy noeviction."],
+};
+
 const byId = (id) => document.getElementById(id);
 
 let open = null;
 let openName = "";
+let shownStore;
 
 const shown = () => PANELS.filter(([name]) => name !== "demo" || state.session.demo);
 
@@ -50,7 +57,6 @@ function renderTabs() {
       el("li", {}, el("a", { href: href(name), class: "tab", "aria-current": name === now ? "page" : null }, icon(name), el("span", {}, title))),
     ),
   );
-  byId("tabs").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 function renderTools() {
@@ -87,7 +93,8 @@ function renderLink() {
     banner(refused ? "The store refuses a command of the console." : "The store does not answer.", `${sentence(message)}${sentence(hint)}The page shows the last known data and keeps trying.`);
   } else if (state.link === "lost") {
     banner("The console's server does not answer.", "The page shows the last known data and keeps trying; you do not need to reload it.");
-  } else banner("");
+  } else banner(...(FOREIGN[state.live.store?.state] ?? [""]));
+  shownStore = state.live.store?.state;
 }
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."} ` : "");
@@ -179,7 +186,7 @@ byId("skip").addEventListener("click", (event) => {
 addEventListener("hashchange", openPanel);
 on("link", renderLink);
 on("live", () => {
-  if (state.link === "store-away") renderLink();
+  if (state.link === "store-away" || shownStore !== state.live.store?.state) renderLink();
 });
 on("outdated", reloadRegistry);
 on("refused", () => {

@@ -1,14 +1,21 @@
 // Charts: uPlot in the page's colours, redrawn when the colour scheme or the width changes.
 
 import { el } from "./dom.js";
+import { clock, span } from "./format.js";
+import { state } from "./state.js";
 
 const drawn = new Set();
+
+const GAP_MS = 3500;
+/** Intervals between two labels of a time axis, in milliseconds. */
+const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120].map((seconds) => seconds * 1000);
 
 /**
  * A chart that fills its box.
  *
  * `series` are `{label, colour}`; colours are names of the page (`stream`, `batch`, `accent`).
  * `kind` is `line`, `area`, `steps` or `bars`; `time` says whether x is milliseconds since the epoch.
+ * A chart of times says which time it shows, and leaves a gap where no sample was taken.
  * `caption` describes the data for screen readers.
  */
 export class Chart {
@@ -29,10 +36,10 @@ export class Chart {
 
   /** Show new data: x, then the values of each series. */
   show(data, caption = "") {
-    this.data = data;
+    this.data = this.options.time ? withGaps(data, state.live.at_ms) : data;
     if (this.caption.textContent !== caption) this.caption.textContent = caption;
     if (!this.plot) this.draw();
-    else this.plot.setData(data);
+    else this.plot.setData(this.data);
     this.read(null);
   }
 
@@ -46,7 +53,8 @@ export class Chart {
       const value = values[place];
       this.values[one].textContent = value === null || value === undefined ? "" : unit(value);
     });
-    this.at.textContent = index === null || xs[place] === undefined ? "" : time ? new Date(xs[place]).toLocaleTimeString("en-GB") : `no. ${xs[place]}`;
+    if (index === null || xs[place] === undefined) this.at.textContent = time ? period(xs) : "";
+    else this.at.textContent = time ? clock(xs[place]) : `no. ${xs[place]}`;
   }
 
   draw() {
@@ -77,7 +85,7 @@ export class Chart {
     if (names) x.values = (_, splits) => splits.map((split) => names[split] ?? "");
     if (names) x.splits = () => names.map((_, index) => index).filter((index) => names.length < 9 || width > 560 || index % 2 === 0);
     if (!names && !time) x.values = (_, splits) => splits.map((split) => (Number.isInteger(split) ? split : ""));
-    if (!names && time) x.values = (_, splits) => splits.map((split) => new Date(split).toLocaleTimeString("en-GB"));
+    if (!names && time) Object.assign(x, { values: (_, splits) => splits.map(clock), incrs: STEPS_MS });
     return {
       width,
       height,
@@ -108,6 +116,22 @@ export class Chart {
     };
   }
 }
+
+/** The data with empty points where no sample was taken, also between the newest one and `now`. */
+function withGaps([times, ...series], now) {
+  const found = [[], ...series.map(() => [])];
+  const add = (time, values) => [time, ...values].forEach((value, index) => found[index].push(value));
+  const nothing = series.map(() => null);
+  times.forEach((time, index) => {
+    if (index && time - times[index - 1] > GAP_MS) add(times[index - 1] + 1, nothing);
+    add(time, series.map((values) => values[index]));
+  });
+  if (times.length && now - times.at(-1) > GAP_MS) add(now, nothing);
+  return found;
+}
+
+/** The time that points cover: `10:02:11 to 10:05:40, 3m 29s`. */
+const period = (times) => (times.length > 1 ? `${clock(times[0])} to ${clock(times.at(-1))}, ${span(times.at(-1) - times[0])}` : "");
 
 /** A colour of the page as `#rrggbb`, for the canvas. */
 function colour(name) {

@@ -6,7 +6,7 @@ import { state, emit } from "./state.js";
 
 const SILENCE_MS = 2600;
 const RETRY_MS = [300, 600, 1000];
-const POINTS = 300;
+const HISTORY_MS = 300_000;
 
 let attempts = 0;
 let running = null;
@@ -76,7 +76,7 @@ function take(document) {
   state.live = document.store.up ? document : { ...before, ...document };
   if (document.views) {
     state.history.push(point(document));
-    if (state.history.length > POINTS) state.history.shift();
+    while (state.history[0].at_ms < document.at_ms - HISTORY_MS) state.history.shift();
   }
   setLink(document.store.up ? "live" : "store-away");
   if (document.fingerprint && document.fingerprint !== state.registry.fingerprint) emit("outdated");

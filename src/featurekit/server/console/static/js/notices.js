@@ -16,9 +16,9 @@ export function toast(tone, text) {
   setTimeout(away, tone === "bad" ? SHOWN_MS * 2 : SHOWN_MS);
 }
 
-/** Show an error of the server. */
-export const toastError = (error) =>
-  toast("bad", [error.where && `${error.where}:`, error.message, error.hint].filter(Boolean).join(" "));
+/** Show an error of the server. `labels` maps names of the request to labels on the screen. */
+export const toastError = (error, labels = {}) =>
+  toast("bad", [error.where && `${labels[error.where] ?? error.where}:`, error.message, error.hint].filter(Boolean).join(" "));
 
 /** Show a banner above the panels; an empty title removes it. */
 export function banner(title, text = "") {

@@ -23,7 +23,7 @@ export function card(title, { note, tools, wide, id } = {}, ...children) {
     el(
       "div",
       { class: "card-head" },
-      el("h2", { id: name }, title),
+      el("h2", { id: name }, typeof title === "string" ? breakable(title) : title),
       note && el("p", { class: "card-note" }, note),
       tools && el("div", { class: "card-tools" }, tools),
     ),
@@ -36,7 +36,7 @@ export function figure(name, value, note = "", { tone = "", key } = {}) {
   return el(
     "div",
     { class: tone ? `figure figure-${tone}` : "figure", "data-key": key },
-    el("dt", {}, name),
+    el("dt", {}, breakable(name)),
     el("dd", {}, el("span", { class: "figure-value" }, value), note && el("span", { class: "figure-note" }, note)),
   );
 }
@@ -47,10 +47,10 @@ export const kindBadge = (kind) => el("span", { class: `badge badge-${kind}` }, 
 
 /** A view by name, in the colour of its kind. */
 export const viewBadge = (name, kind) =>
-  el("span", { class: `badge badge-${kind}`, title: `a ${kind} view` }, name, el("span", { class: "hidden-text" }, ` (${kind})`));
+  el("span", { class: `badge badge-${kind}`, title: `a ${kind} view` }, breakable(name), el("span", { class: "hidden-text" }, ` (${kind})`));
 
-/** A name that may break after its underscores. */
-export const breakable = (name) => name.split(/(?<=_)/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+/** A name that may break between its words, and nowhere else. */
+export const breakable = (name) => name.split(/(?<=[_:./-])/).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
 
 /** A name with its type below it. */
 export const typed = (name, type) => el("span", { class: "typed" }, el("span", {}, breakable(name)), type && el("span", { class: "type" }, type));
@@ -174,10 +174,14 @@ export function message(tone, title, text = "", ...more) {
   );
 }
 
-/** An error of the server; `null` if the banner already reports it. */
-export function errorMessage(error) {
+/**
+ * An error of the server; `null` if the banner already reports it.
+ *
+ * `labels` maps names of the request to labels on the screen.
+ */
+export function errorMessage(error, labels = {}) {
   if (error.status === 0 || error.status === 503) return null;
-  const where = error.where ? `${error.where}: ` : "";
+  const where = error.where ? `${labels[error.where] ?? error.where}: ` : "";
   return message("bad", `${where}${error.message}`, error.hint);
 }
 
@@ -222,7 +226,7 @@ export function copyable(text, label = "") {
   );
 }
 
-export const viewLink = (name) => el("a", { class: "name-link", href: href("registry", { q: name }) }, name);
+export const viewLink = (name) => el("a", { class: "name-link", href: href("registry", { q: name }) }, breakable(name));
 
 export const inspectLink = (entity, id) =>
   el("a", { class: "name-link mono", href: href("inspect", { entity, id }) }, id);

@@ -2,7 +2,7 @@
 
 import { getJson } from "./api.js";
 import { el, fill, icon } from "./dom.js";
-import { kindBadge, labelled } from "./parts.js";
+import { breakable, kindBadge, labelled } from "./parts.js";
 import { entity, services, view, views } from "./state.js";
 
 const PICK = ":pick";
@@ -85,7 +85,7 @@ export class FeaturePicker {
           this.changed();
         },
       });
-      return el("label", { class: "check" }, box, el("span", {}, field.name));
+      return el("label", { class: "check" }, box, el("span", {}, breakable(field.name)));
     });
     return el("fieldset", { class: "pick-group" }, el("legend", {}, one.name, " ", kindBadge(one.kind)), boxes);
   }
@@ -191,10 +191,10 @@ export class IdPicker {
   }
 }
 
-/** The first stored id; empty if there is none or the server does not answer. */
-export async function anyId(entityName) {
+/** The first stored id, with a value of a view if one is named; empty if there is none or the server does not answer. */
+export async function anyId(entityName, view = "") {
   try {
-    return (await getJson("api/ids", { entity: entityName })).ids[0] ?? "";
+    return (await getJson("api/ids", { entity: entityName, view })).ids[0] ?? "";
   } catch {
     return "";
   }

@@ -12,10 +12,10 @@ export function href(panel, query = {}) {
   return `#/${panel}${text ? `?${text}` : ""}`;
 }
 
-/** Update the address of a panel without adding to the browser's history. */
+/** Update the address of the open panel without adding to the browser's history; a panel that was left has no say. */
 export function remember(panel, query) {
   const wanted = href(panel, query);
-  if (location.hash !== wanted) history.replaceState(null, "", wanted);
+  if (route().panel === panel && location.hash !== wanted) history.replaceState(null, "", wanted);
 }
 
 function params(query) {

@@ -25,6 +25,10 @@ export function ttlCell(ttlMs, fullMs, at, kind = "plain") {
   );
 }
 
+/** The remaining TTL of a stored value, which says so if it expires with its key. */
+export const valueTtl = (ttlMs, fullMs, at, kind, byKey) =>
+  el("span", { class: "stack-tight right" }, ttlCell(ttlMs, fullMs, at, kind), byKey && ttlMs > 0 ? el("span", { class: "type" }, "by the key") : null);
+
 const left = (until) => span(Math.max(0, until - performance.now()));
 const part = (until, full) => Math.max(0, Math.min(1, (until - performance.now()) / full)).toFixed(3);
 

@@ -11,6 +11,7 @@ import { emptyStore } from "./overview.js";
 import { poll } from "./poll.js";
 
 const AT_ONCE = 5;
+const LABELS = { features: "Service", entities: "Entities", runs: "Reads" };
 
 export function batch(box, query) {
   return new BatchPanel(box, query);
@@ -82,7 +83,7 @@ class BatchPanel {
       const result = await postJson("api/batch-read", { ...this.body, runs: 0 }, 8000);
       this.show(result);
     } catch (error) {
-      patch(this.notice, errorMessage(error));
+      patch(this.notice, errorMessage(error, LABELS));
     }
   }
 
@@ -100,7 +101,7 @@ class BatchPanel {
         this.renderTimes(result.entities);
       }
     } catch (error) {
-      patch(this.notice, errorMessage(error));
+      patch(this.notice, errorMessage(error, LABELS));
     } finally {
       this.progress.hidden = true;
     }

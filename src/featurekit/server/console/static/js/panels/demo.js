@@ -4,7 +4,7 @@
 import { getJson, postForm } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, patch } from "../dom.js";
-import { count, counted, percent, span, took } from "../format.js";
+import { count, counted, span, took } from "../format.js";
 import { confirmDialog, toast, toastError } from "../notices.js";
 import { button, card, figure, figures, heading, labelled, message } from "../parts.js";
 import { on, state, emit, views } from "../state.js";
@@ -21,6 +21,7 @@ class DemoPanel {
   constructor(box) {
     this.worker = workerCard({ polls: false });
     this.figures = el("div", {});
+    this.facts = el("dl", { class: "facts facts-rows" });
     this.storyText = el("p", { class: "story", role: "status" });
     this.users = el("input", { class: "input", type: "number", min: 1, max: 20000, step: 1, value: "200", inputmode: "numeric" });
     this.ttl = el("input", { class: "input", type: "number", min: 1, max: 315359999, step: 1, value: "86400", inputmode: "numeric" });
@@ -41,8 +42,9 @@ class DemoPanel {
         el(
           "div",
           { class: "stack" },
-          card("Users with live fields", { note: "last five minutes" }, this.storyText, this.chart.node),
+          card("Users with live fields", { note: "at most the last five minutes" }, this.storyText, this.chart.node),
           el("div", { class: "demo-tools" }, this.worker.node, this.loadCard()),
+          card("In the store", {}, this.facts),
         ),
         this.watched.node,
       ),
@@ -92,14 +94,14 @@ class DemoPanel {
       toast("good", `Materialized ${counted(done.loaded, "user")} with a ${done.ttl_seconds}s key-level TTL in ${took(done.elapsed_ms)}.`);
       if (done.rejected) toast("bad", `${counted(done.rejected, "user")} could not be written: ${done.reasons[0]}`);
     } catch (error) {
-      toastError(error);
+      toastError(error, { count: "Users", ttl: "Key TTL, seconds" });
     }
     emit("changed");
   }
 
   async reset() {
     const users = this.state?.entity_count ?? 0;
-    if (!(await confirmDialog("Drop every user from the store?", `This deletes ${counted(users, "user")} and resets all counters. The stream keeps running and writes to users that are loaded later.`, "Drop every user"))) return;
+    if (!(await confirmDialog("Drop every user from the store?", `This deletes ${counted(users, "user")} and resets the counters of this page. The stream keeps running and writes to users that are loaded later.`, "Drop every user"))) return;
     try {
       const done = await postForm(endpoint("reset"));
       toast("good", `Reset. Dropped ${counted(done.deleted, "user")}.`);
@@ -124,11 +126,12 @@ class DemoPanel {
             figure("With live stream fields", count(left?.live ?? 0), left?.newest_ttl_ms ? `newest has ${span(left.newest_ttl_ms)} left` : "none live", { tone: "stream" }),
             figure("Batch writes", count(now.stats.batch_writes_total), "users loaded"),
             figure("Stream writes", count(now.stats.streaming_writes_total), "fields written"),
-            readFigure(),
+            figure("Reads", count(now.stats.reads_total), `${counted(now.stats.read_fields_total, "value")} sent to clients`),
           )
         : el("p", { class: "loading" }, "Reading the demo's state…"),
     );
     this.chart.show([points.map((point) => point.at_ms), at(batch), at(stream)], `Users with batch fields ${at(batch).at(-1) ?? 0}, with live stream fields ${at(stream).at(-1) ?? 0}.`);
+    if (now) patch(this.facts, facts(now));
     this.renderStory(left);
   }
 
@@ -155,12 +158,15 @@ class DemoPanel {
   }
 }
 
-/** The number of values this server read, and how many were present. */
-function readFigure() {
-  const counts = Object.values(state.live.reads ?? {}).flatMap((one) => Object.entries(one));
-  const total = counts.reduce((sum, [, number]) => sum + number, 0);
-  const present = counts.reduce((sum, [status, number]) => sum + (status === "present" ? number : 0), 0);
-  return figure("Values read", count(total), total ? `${percent(present / total)} were present` : "by this server");
+/** What the demo stores, and the commands that do it. */
+function facts({ key_prefix: prefix, commands, streaming_ttl_seconds: ttl }) {
+  const rows = [
+    ["A user", [el("code", {}, `${prefix}u0001`), ": one hash with all features, under the prefix ", el("code", {}, prefix)]],
+    ["A load", [el("code", {}, commands.load), ": the batch fields, which expire together, by the key"]],
+    ["An event", [el("code", {}, commands.event), `: the fields that it writes, each with its own TTL of ${span(ttl * 1000)}`]],
+    ["A read", [el("code", {}, commands.read), ": all features of a user in one command"]],
+  ];
+  return rows.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)));
 }
 
 /** The demo's worker: its state, its counters and a button to pause it. */

@@ -3,11 +3,11 @@
 import { getJson } from "../api.js";
 import { el, fill, patch } from "../dom.js";
 import { counted } from "../format.js";
-import { card, figure, figures, heading, kindBadge, labelled, message, emptyState, statusBadge, table, errorMessage, typed } from "../parts.js";
+import { breakable, card, figure, figures, heading, kindBadge, labelled, message, emptyState, statusBadge, table, errorMessage, typed } from "../parts.js";
 import { anyId, IdPicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { entities, entity, state, view } from "../state.js";
-import { ttlCell } from "../ttl.js";
+import { ttlCell, valueTtl } from "../ttl.js";
 import { poll } from "./poll.js";
 import { loadState } from "./view_state.js";
 
@@ -121,7 +121,7 @@ function head(result) {
   return [
     result.found ? null : message("warn", "Nothing is stored for this entity.", "It was never written, or all its fields have expired."),
     figures(
-      figure("Key", el("span", { class: "mono breakable" }, result.key)),
+      figure("Key", el("span", { class: "mono breakable" }, result.key), "", { tone: "long" }),
       figure("Key TTL", life),
       figure("Encoding", result.encoding || "–", "of the hash in the server"),
       figure("Fields", String(result.fields.filter((field) => field.raw !== null).length), `of ${result.fields.length} declared or stored`),
@@ -153,7 +153,7 @@ function reasons(said) {
   return el(
     "ul",
     { class: "reasons" },
-    [...said].map(([why, names]) => el("li", {}, el("span", { class: "words" }, names.map((name) => el("code", {}, name))), el("span", { class: "why" }, why))),
+    [...said].map(([why, names]) => el("li", {}, el("span", { class: "words" }, names.map((name) => el("code", {}, breakable(name)))), el("span", { class: "why" }, why))),
   );
 }
 
@@ -171,7 +171,7 @@ function fieldTable(name, fields, result) {
         el("span", { class: "stack-tight" }, field.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, field.text), why),
         stored ? el("span", { class: "typed" }, el("span", { class: "raw" }, field.raw), el("span", { class: "type" }, counted(field.size_bytes, "byte"))) : el("span", { class: "quiet" }, "none"),
         statusBadge(field.status),
-        el("span", { class: "stack-tight right" }, ttlCell(ttl, field.full_ttl_ms, result.at, field.kind), stored && field.ttl_ms === null && result.key_ttl_ms !== null ? el("span", { class: "type" }, "of the key") : null),
+        valueTtl(ttl, field.full_ttl_ms, result.at, field.kind, stored && field.ttl_ms === null),
       ],
     };
   });

@@ -2,16 +2,18 @@
 
 import { getJson } from "../api.js";
 import { el, fill, patch } from "../dom.js";
-import { ago, count, moment, size, took } from "../format.js";
+import { ago, count, moment, size, span, took } from "../format.js";
 import { card, heading, emptyState, table, errorMessage, viewLink } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { poll } from "./poll.js";
-import { stateBadge } from "./view_state.js";
+import { leftWords, stateBadge } from "./view_state.js";
 
 const LAST = [
   { name: "View" },
   { name: "Last successful load" },
   { name: "Expected" },
+  { name: "TTL" },
+  { name: "TTL left", right: true },
   { name: "Rows", right: true },
   { name: "Duration", right: true },
   { name: "State", wide: true },
@@ -24,6 +26,7 @@ const HISTORY = [
   { name: "Rejected", right: true },
   { name: "Sent", right: true },
   { name: "Duration", right: true },
+  { name: "Values expire", right: true },
   { name: "Result", wide: true },
 ];
 
@@ -57,9 +60,23 @@ function lastTable(states) {
     .filter((one) => one.kind === "batch")
     .map((one) => ({
       key: one.view,
-      cells: [viewLink(one.view), ago(one.age_ms), `every ${views().find((found) => found.name === one.view)?.refresh ?? "–"}`, one.last_run_ms === null ? "–" : count(one.rows), one.last_run_ms === null ? "–" : took(one.seconds * 1000), stateOf(one)],
+      cells: [viewLink(one.view), ago(one.age_ms), ...expected(one.view), one.last_run_ms === null ? "–" : count(one.rows), one.last_run_ms === null ? "–" : took(one.seconds * 1000), stateOf(one)],
     }));
   return table("The last load of each batch view", LAST, rows);
+}
+
+/** How often a view is loaded, its TTL, and what is left of it. */
+function expected(name) {
+  const about = views().find((found) => found.name === name);
+  const [ttl, how] = about?.expires.split(", ") ?? ["–"];
+  const life = (state.live.views ?? []).find((found) => found.view === name);
+  return [`every ${about?.refresh ?? "–"}`, el("span", { class: "typed" }, ttl, how && el("span", { class: "type" }, how)), leftWords(life)];
+}
+
+/** When the last value expires that this load or an earlier one wrote. */
+function expiry(one, now) {
+  if (!one.expires_ms) return "–";
+  return one.expires_ms > now ? `in ${span(one.expires_ms - now)}` : `${ago(now - one.expires_ms)}`;
 }
 
 function stateOf(one) {
@@ -80,6 +97,7 @@ function historyTable(history) {
       one.rows_rejected ? el("span", { class: "status-text-invalid" }, count(one.rows_rejected)) : "0",
       one.size_bytes ? size(one.size_bytes) : "–",
       took(one.seconds * 1000),
+      expiry(one, state.live.at_ms ?? one.ended_ms),
       one.error ? el("span", { class: "stack-tight" }, el("span", { class: "badge status-invalid" }, "failed"), el("span", { class: "why" }, one.error)) : el("span", { class: "stack-tight" }, el("span", { class: "badge status-present" }, "done"), one.rejects_path && el("span", { class: "why" }, `Rejected rows: ${one.rejects_path}`)),
     ],
   }));

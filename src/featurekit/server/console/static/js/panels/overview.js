@@ -5,10 +5,10 @@ import { Chart } from "../chart.js";
 import { el, fill, patch } from "../dom.js";
 import { count, counted, percent, size, span, took } from "../format.js";
 import { confirmDialog, toast, toastError } from "../notices.js";
-import { button, card, figure, figures, heading, kindBadge, labelled, emptyState, shareBar, table, errorMessage, viewLink } from "../parts.js";
+import { breakable, button, card, figure, figures, heading, kindBadge, labelled, emptyState, shareBar, table, errorMessage, viewLink } from "../parts.js";
 import { entities, on, state, emit, views } from "../state.js";
 import { attention } from "./attention.js";
-import { COLOURS, coloured, loadState, storedWords } from "./view_state.js";
+import { COLOURS, coloured, leftWords, loadState, storedWords } from "./view_state.js";
 
 const VIEW_COLUMNS = [
   { name: "View" },
@@ -48,9 +48,9 @@ export function overview(box) {
       "div",
       { class: "grid" },
       card("Views", { wide: true, note: "based on sampled entities" }, views_),
-      card("Entities with a live field", { note: "last five minutes", wide: true }, chart.node),
+      card("Entities with a live field", { note: "at most the last five minutes", wide: true }, chart.node),
       card("Feature coverage", { note: "share of sampled entities that hold each feature", wide: true }, coverage),
-      card("Reads", { note: "through this server since it started, including the console's own", wide: true }, reads_),
+      card("Reads", { note: "through this server since it started, without the console's own", wide: true }, reads_),
       card("Checks", { note: "the findings of featurekit doctor", wide: true, tools: check }, found),
       state.session.writes ? removal() : null,
     ),
@@ -93,7 +93,7 @@ function storedNote(one) {
   return one.sampled ? "sampled; more exist" : "none in the scanned keys";
 }
 
-/** The hit rate of this server's reads, including the console's own. */
+/** The hit rate of this server's reads, without the console's own. */
 function reads(byView) {
   const [present, total] = hits(Object.values(byView ?? {}));
   if (!total) return null;
@@ -157,7 +157,7 @@ function viewTable(live) {
       key: one.name,
       cells: [
         el("span", { class: "pair" }, viewLink(one.name), kindBadge(one.kind)),
-        one.entity,
+        breakable(one.entity),
         one.owner || el("span", { class: "quiet" }, "none"),
         el("span", {}, one.ttl, el("span", { class: "quiet" }, ` every ${one.refresh}`)),
         loadState(one, runs[one.name], live.at_ms, life),
@@ -170,13 +170,6 @@ function viewTable(live) {
   return table("Views", VIEW_COLUMNS, rows, { empty: "No view is declared." });
 }
 
-function leftWords(life) {
-  if (!life?.live) return el("span", { class: "quiet" }, "none live");
-  if (life.newest_ttl_ms === null) return "no expiry";
-  if (span(life.oldest_ttl_ms) === span(life.newest_ttl_ms)) return span(life.newest_ttl_ms);
-  return `${span(life.oldest_ttl_ms)} to ${span(life.newest_ttl_ms)}`;
-}
-
 /** With more views than this, their features are folded. */
 const UNFOLDED = 12;
 
@@ -186,13 +179,13 @@ function coverageOf(one, live) {
   return el(
     "details",
     { class: "coverage-view", "data-key": one.name, open: views().length <= UNFOLDED },
-    el("summary", {}, el("h3", {}, one.name), kindBadge(one.kind)),
+    el("summary", {}, el("h3", {}, breakable(one.name)), kindBadge(one.kind)),
     el(
       "ul",
       {},
       one.fields.map((field) => {
         const part = sampled ? (life.fields[field.name] ?? 0) / sampled : 0;
-        return el("li", { "data-key": field.name }, el("span", { class: "coverage-name" }, field.name), shareBar(part, { tone: one.kind }));
+        return el("li", { "data-key": field.name }, el("span", { class: "coverage-name" }, breakable(field.name)), shareBar(part, { tone: one.kind }));
       }),
     ),
   );

@@ -8,7 +8,7 @@ import { card, copyable, figure, figures, heading, inspectLink, message, emptySt
 import { anyId, FeaturePicker, IdPicker } from "../pickers.js";
 import { remember } from "../router.js";
 import { entities } from "../state.js";
-import { ttlCell } from "../ttl.js";
+import { valueTtl } from "../ttl.js";
 import { poll } from "./poll.js";
 
 const READS = 120;
@@ -116,7 +116,7 @@ class ReadPanel {
   }
 
   failed(error) {
-    patch(this.notice, errorMessage(error));
+    patch(this.notice, errorMessage(error, { features: "Service", ids: "Ids" }));
     if (error.status && error.status !== 503) {
       this.result = null;
       fill(this.results);
@@ -159,7 +159,7 @@ class ReadPanel {
           cell.text === null ? el("span", { class: "quiet" }, "–") : el("span", { class: "value" }, cell.text),
           viewBadge(feature.view, feature.kind),
           statusBadge(cell.status),
-          ttlCell(cell.ttl_ms, feature.ttl_ms, at, feature.kind),
+          valueTtl(cell.ttl_ms, feature.ttl_ms, at, feature.kind, feature.by_key),
         ],
       };
     });

@@ -2,7 +2,7 @@
 
 import { el, fill } from "../dom.js";
 import { counted, moment } from "../format.js";
-import { card, heading, kindBadge, emptyState, table } from "../parts.js";
+import { breakable, card, heading, kindBadge, emptyState, table } from "../parts.js";
 import { href, remember } from "../router.js";
 import { entities, services, state, views } from "../state.js";
 
@@ -77,10 +77,10 @@ function retiring(one) {
 function entityCard(shown) {
   const columns = [{ name: "Entity" }, { name: "Join keys", mono: true }, { name: "Key in the store", mono: true }, { name: "Views" }, { name: "About", wide: true }];
   const rows = shown.map((one) => [
-    one.name,
+    breakable(one.name),
     one.join_keys.map((part) => `${part.name}: ${part.type}`).join(", "),
-    one.key,
-    one.views.join(", ") || "none",
+    breakable(one.key),
+    el("span", { class: "words" }, one.views.length ? one.views.map((name) => el("span", {}, breakable(name))) : "none"),
     el(
       "span",
       { class: "about" },
@@ -104,7 +104,7 @@ function viewCard(one, fields) {
     ["Owner", one.owner],
   ].filter(([, text]) => text);
   const rows = fields.map((field) => [
-    field.name,
+    breakable(field.name),
     field.type,
     field.has_default ? field.default || "“”" : el("span", { class: "quiet" }, "–"),
     field.ttl,
@@ -115,7 +115,7 @@ function viewCard(one, fields) {
     one.name,
     { id: `view-${one.name}`, tools: el("span", { class: "pair" }, kindBadge(one.kind), retiring(one)) },
     one.description && el("p", { class: "lead" }, one.description),
-    el("dl", { class: "facts" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text)))),
+    el("dl", { class: "facts" }, facts.map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, breakable(text))))),
     one.source.length > LONG ? el("details", { class: "source" }, el("summary", {}, "Full source"), el("pre", {}, one.source)) : null,
     tags(one).length ? el("p", { class: "tags" }, tags(one)) : null,
     filled(`Fields of ${one.name}`, FIELD_COLUMNS, rows),
@@ -124,7 +124,7 @@ function viewCard(one, fields) {
 
 /** A table without its empty columns. */
 function filled(caption, columns, rows) {
-  const says = (cell) => (cell instanceof Node ? !["", "–"].includes(cell.textContent) : Boolean(cell));
+  const says = (cell) => (cell instanceof Node ? !["", "–"].includes(cell.textContent) : Boolean(cell?.length ?? cell));
   const kept = columns.map((_, index) => index === 0 || rows.some((row) => says(row[index])));
   return table(caption, columns.filter((_, index) => kept[index]), rows.map((row) => row.filter((_, index) => kept[index])));
 }
@@ -132,9 +132,9 @@ function filled(caption, columns, rows) {
 function serviceCard(shown) {
   const columns = [{ name: "Service" }, { name: "Entities" }, { name: "Features", wide: true }, { name: "About", wide: true }];
   const rows = shown.map((one) => [
-    el("a", { class: "name-link", href: href("read", { service: one.name }) }, one.name),
+    el("a", { class: "name-link", href: href("read", { service: one.name }) }, breakable(one.name)),
     one.entities.join(", "),
-    el("span", { class: "words" }, one.features.map((name) => el("code", {}, name))),
+    el("span", { class: "words" }, one.features.map((name) => el("code", {}, breakable(name)))),
     el("span", { class: "about" }, one.description, retiring(one), one.owner && el("span", { class: "quiet" }, one.owner), tags(one)),
   ]);
   return card("Services", {}, table("Services", columns, rows));

@@ -4,11 +4,11 @@ import { getJson } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, patch } from "../dom.js";
 import { count, counted, moment, percent, span } from "../format.js";
-import { card, figure, figures, heading, emptyState, table, errorMessage, typed } from "../parts.js";
+import { card, figure, figures, heading, message, emptyState, table, errorMessage, typed } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { workerCard } from "./demo.js";
 import { poll } from "./poll.js";
-import { COLOURS, coloured } from "./view_state.js";
+import { COLOURS, coloured, stateBadge } from "./view_state.js";
 
 const WORKERS = [
   { name: "Worker", mono: true },
@@ -75,21 +75,26 @@ function ratesOf(name) {
 
 function feedCard(about, letters) {
   const { name } = about;
-  const feed = (state.live.feeds ?? []).find((one) => one.view === name) ?? { source: about.has_source ? about.source : "", lag: null, dead: null };
+  const feed = (state.live.feeds ?? []).find((one) => one.view === name) ?? { source: about.has_source ? about.source : "", dead: null };
+  const run = (state.live.loads ?? []).find((one) => one.view === name);
   const life = (state.live.views ?? []).find((one) => one.view === name);
   const workers = (state.live.workers ?? []).filter((one) => one.view === name);
   const rate = ratesOf(name).at(-1);
   const share = life?.sampled ? life.live / life.sampled : 0;
   const dropped = workers.reduce((sum, one) => sum + one.dropped_older + one.dropped_expired, 0);
+  const lag = run?.stream?.lag ?? null;
+  // The dead letters of a Kafka topic are not counted, but what the workers rejected is.
+  const dead = feed.dead ?? (workers.length ? workers.reduce((sum, one) => sum + one.rejected, 0) : null);
   return card(
     name,
-    { id: `feed-${name}`, note: `each field expires ${about.ttl} after its last write` },
+    { id: `feed-${name}`, note: `each field expires ${about.ttl} after its last write`, tools: run && stateBadge(run) },
+    run?.reason && message("warn", `${run.state[0].toUpperCase()}${run.state.slice(1)}: ${run.reason}.`),
     figures(
       figure("Source", feed.source || "none", feed.source ? "" : "a program pushes its events"),
       figure("Events per second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
-      figure("Lag", feed.lag === null ? "–" : count(feed.lag), feed.lag === null ? "unknown" : "unread events", { tone: feed.lag > 1000 ? "warn" : "" }),
+      figure("Lag", lag === null ? "–" : count(lag), lag === null ? "unknown" : "unread events", { tone: lag > 1000 ? "warn" : "" }),
       figure("Dropped", count(dropped), "older or expired events"),
-      figure("Dead letters", feed.dead === null ? "–" : count(feed.dead), feed.dead === null ? "unknown" : feed.dead ? "rejected events" : "none rejected", { tone: feed.dead ? "warn" : "" }),
+      figure("Dead letters", dead === null ? "–" : count(dead), dead === null ? "unknown" : feed.dead === null ? "of the running workers" : "rejected events", { tone: dead ? "warn" : "" }),
       figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "none live"),
     ),
     feed.source || workers.length ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,

@@ -1,7 +1,7 @@
 // The state of a view in words, shared by several panels.
 
 import { el } from "../dom.js";
-import { ago, count } from "../format.js";
+import { ago, count, span } from "../format.js";
 
 /** The colours of chart series, one per view. */
 export const COLOURS = ["accent", "stream", "batch", "warm", "good", "bad"];
@@ -25,14 +25,22 @@ const STATE_BADGES = { "on time": "status-present", late: "status-missing", neve
 /** A badge with the state of a view; its title says why. */
 export const stateBadge = (run) => el("span", { class: `badge ${STATE_BADGES[run.state] ?? "status-invalid"}`, title: run.reason }, run.state);
 
-/** When a view was last written, and its state unless it is on time. */
+/** When a view was last written, and its state. */
 export function loadState(view, run, nowMs, life) {
   const since = view.kind === "stream" ? streamAge(view, life) : run?.last_run_ms == null ? null : Math.max(0, nowMs - run.last_run_ms);
-  return el("span", { class: "pair" }, since !== null && ago(since), run && run.state !== "on time" && stateBadge(run));
+  return el("span", { class: "pair" }, since !== null && ago(since), run && stateBadge(run));
 }
 
 /** Milliseconds since a stream was last written, computed from its longest remaining TTL; `null` if unknown. */
 export function streamAge(view, life) {
   if (!life?.live || life.newest_ttl_ms === null) return null;
   return Math.max(0, Math.max(...view.fields.map((field) => field.ttl_ms)) - life.newest_ttl_ms);
+}
+
+/** What is left of the TTLs of a view's sampled values: the shortest to the longest. */
+export function leftWords(life) {
+  if (!life?.live) return el("span", { class: "quiet" }, "none live");
+  if (life.newest_ttl_ms === null) return "no expiry";
+  const [low, high] = [span(life.oldest_ttl_ms), span(life.newest_ttl_ms)];
+  return low === high ? high : `${low} to ${high}`;
 }
