@@ -62,7 +62,7 @@ def delete_keys(store: OnlineStore, keys: Sequence[bytes]) -> int:
 
 
 def delete_retired(
-    repo: RepoPlan, store: OnlineStore, on_page: Callable[[int], None] = lambda _: None
+    repo: RepoPlan, store: OnlineStore, on_page: Callable[[int], None] | None = None
 ) -> DeletedValues:
     """Delete the values of fields and entities that are no longer declared.
 
@@ -77,7 +77,8 @@ def delete_retired(
     for key_plan, names in names_by_key:
         for keys in _paced_pages(store, key_plan.scan_pattern()):
             deleted += _delete_fields(store, keys, names)
-            on_page(deleted.values)
+            if on_page is not None:
+                on_page(deleted.values)
     return deleted
 
 

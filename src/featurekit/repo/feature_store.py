@@ -479,7 +479,7 @@ class FeatureStore(BatchLoads, DefinitionLists):
 
     delete_async = asyncio_form(delete)
 
-    def delete_retired(self, on_page: Callable[[int], None] = lambda _: None) -> DeletedValues:
+    def delete_retired(self, on_page: Callable[[int], None] | None = None) -> DeletedValues:
         """Delete the values of fields, views and entities that are no longer declared.
 
         Otherwise they stay until the next load of their row, or until their TTL. A paced scan that may be
