@@ -259,8 +259,7 @@ def test_a_load_whose_connection_is_cut_is_complete(
     newer = table.slice(0, 100).set_column(3, "at", pa.array([NEW] * 100))
     with FaultProxy(valkey.socket) as proxy, open_store(tmp_path, proxy.url) as store:
         for missing_only in (False, True):
-            with valkey.client() as client:
-                client.flushdb()
+            store.reset()
             store.write_batch("profile", newer)
             size = 200 * count if direction == "to_server" else 4 * count
             getattr(proxy, direction).cut_after(rng.randrange(size // 10, size))
@@ -272,7 +271,7 @@ def test_a_load_whose_connection_is_cut_is_complete(
             assert report.rows_written + report.rows_kept == count
             assert report.rows_kept == 100 or missing_only  # what was sent twice is present
             with valkey.client() as client:
-                assert client.dbsize() == count
+                assert len(list(client.scan_iter("fs:user:*", count=10_000))) == count
             assert stored(valkey, "fs:user:u99")[b"@profile"] == b"%d" % ms(NEW)
             assert stored(valkey, "fs:user:u19999")[b"age"] == b"19999"
 

@@ -183,7 +183,8 @@ def run(kind: str, tmp_path: Path, started: dict[str, Server]) -> Iterator[Calla
     def run(seed: int) -> None:
         rng = random.Random(seed)
         store.reset()
-        (tmp_path / ".featurekit" / "registry.runs.json").unlink(missing_ok=True)
+        with server.client() as client:
+            client.delete(*client.keys("featurekit:*:runs:*"), "none")
         actor = Actor(store, server, rng)
         for _ in range(25):
             rng.choice([actor.load, actor.write_rows, actor.write_event, actor.write_event])()
