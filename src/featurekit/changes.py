@@ -79,9 +79,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All differences; true if there are any."""
+    """All differences; true if there are any.
+
+    Attributes:
+        changes: The differences.
+        views_to_load: The batch views whose values are not stored yet, or not in the new form.
+    """
 
     changes: tuple[Change, ...] = ()
+    views_to_load: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.changes)
@@ -102,6 +108,7 @@ class Changes:
         return {
             "changes": [change.to_dict() for change in self.changes],
             "breaking": bool(self.breaking),
+            "views_to_load": list(self.views_to_load),
         }
 
 
@@ -117,7 +124,23 @@ def diff(
             no longer renews them live until the view's TTL after that.
     """
     old = old or RepoPlan(new.project, new.prefix, "")
-    return Changes(tuple(_diff_repos(old, new, loaded_ms or {})))
+    return Changes(tuple(_diff_repos(old, new, loaded_ms or {})), _views_to_load(old, new))
+
+
+def _views_to_load(old: RepoPlan, new: RepoPlan) -> tuple[str, ...]:
+    """Return the batch views with fields that no load has written yet under their key and type."""
+    stored = {
+        (view.name, view.key, field.name, field.dtype)
+        for view in old.views
+        if view.kind == "batch"
+        for field in view.fields
+    }
+    return tuple(
+        view.name
+        for view in new.views
+        if view.kind == "batch"
+        and any((view.name, view.key, f.name, f.dtype) not in stored for f in view.fields)
+    )
 
 
 def _diff_repos(old: RepoPlan, new: RepoPlan, loaded_ms: Mapping[str, int]) -> Iterator[Change]:

@@ -40,6 +40,17 @@ def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
     assert run("plan").stdout == "no changes\n"
 
 
+def test_apply_names_the_batch_views_that_need_a_load(folder: Path) -> None:
+    note = "note: not loaded yet: user_profile; run `featurekit materialize user_profile`\n"
+    assert run("apply").stderr == note
+    run("materialize")
+    replace(folder / USERS, "ttl: 48h ", "ttl: 72h ")
+    assert run("apply").stderr == ""
+    replace(folder / USERS, "is_verified: bool", "is_verified: bool\n      is_new: bool")
+    assert run_json("plan")["views_to_load"] == ["user_profile"]
+    assert run("apply").stderr == note
+
+
 def test_the_entries_of_a_plan_are_fields_in_json(folder: Path) -> None:
     run("apply")
     replace(folder / USERS, "ttl: 48h ", "ttl: 72h ")

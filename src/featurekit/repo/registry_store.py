@@ -356,7 +356,9 @@ class RegistryState:
             detail = (
                 f"another registry was applied to it, {identity.registry[:16]}: apply replaces it"
             )
-        return Changes((Change("compatible", "store", detail), *changes)), None
+        changed = (Change("compatible", "store", detail), *changes)
+        to_load = changes if identity is None else diff(None, after)
+        return Changes(changed, to_load.views_to_load), None
 
     def _loaded_ms(self, plan: RepoPlan) -> dict[str, int]:
         """Return when the last load of each view ended; empty if the history cannot be read."""

@@ -110,10 +110,24 @@ def apply_command(
         store.apply(changes, allow_breaking=allow_breaking, take_prefix=take_prefix)
         if changes and not context.json:
             print_line(Styled("applied", GREEN), f" to {store.address}")
+            _print_views_to_load(store, changes)
         deleted = _delete_retired(context, store, yes=yes) if delete_retired else None
     if context.json:
         document = changes.to_dict() | {"store": store.address}
         context.print_json(document | ({"deleted": deleted} if deleted else {}))
+
+
+def _print_views_to_load(store: FeatureStore, changes: Changes) -> None:
+    """Say which batch views need a load before their values can be read."""
+    views = {view.name: view for view in store.compiled.views}
+    loadable = [name for name in changes.views_to_load if views[name].source is not None]
+    if loadable:
+        command = f"featurekit materialize {' '.join(loadable)}"
+        print_note("note", f"not loaded yet: {', '.join(loadable)}; run `{command}`", YELLOW)
+    for name in changes.views_to_load:
+        if name not in loadable:
+            problem = f"not loaded yet: {name}; it has no source, write it with write_batch() or"
+            print_note("note", f"{problem} `featurekit write {name}`", YELLOW)
 
 
 def _delete_retired(context: CliContext, store: FeatureStore, *, yes: bool) -> DeletedValues:
