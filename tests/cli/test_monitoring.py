@@ -170,3 +170,20 @@ def test_dead_letters_of_one_entity(filled: Path, valkey: Server) -> None:
     assert run("stream", "run", "--once").exit_code == 0
     [letter] = run_json("stream", "dead", "user_activity", "--entity", "u0002")
     assert letter["fields"]["user_id"] == "u0002"
+
+
+def test_list_and_describe_find_a_field_by_its_own_name(filled: Path) -> None:
+    feature = "user_profile:tx_count_7d"
+    assert run_json("describe", "tx_count_7d") == run_json("describe", feature)
+    for name in ("tx_count_7d", feature):
+        assert [each["feature"] for each in run_json("list", "fields", name)] == [feature]
+    [view] = run_json("list", "views", "user_profile")
+    assert view["name"] == "user_profile"
+    assert {each["view"] for each in run_json("list", "loads", "user_profile")} == {"user_profile"}
+    for what, name, error in (
+        ("fields", "tx_count_7", "unknown field 'tx_count_7'"),
+        ("views", "fraud_v1", "unknown view 'fraud_v1'"),
+        ("applies", "user", "applies have no names"),
+    ):
+        unknown = run("list", what, name)
+        assert (unknown.exit_code, error in unknown.stderr) == (1, True)

@@ -110,6 +110,16 @@ WRONG_TEXT = {
 }
 
 WRONG_VIEWS = {
+    "reserved field name": (
+        VIEW + "  fields: {a: int64, errors: int64}\n",
+        "f.yaml:8:22: field 'v:errors' has a reserved name: it is an attribute or a "
+        "key of rows and responses | rename the field",
+    ),
+    "service named like a view": (
+        VIEW + "  fields: {a: int64}\nfeature_services: [{name: v, features: [v]}]\n",
+        "f.yaml:9:27: feature service 'v' has the name of a feature view (f.yaml:5:9)"
+        " | rename the service; a read could mean either",
+    ),
     "unknown key": (
         VIEW + "  fields: {a: int64}\n  ownr: x\n",
         "f.yaml:9:3: unknown key 'ownr' in feature view 'v'"
@@ -296,6 +306,33 @@ WRONG_VIEWS = {
         " | for example `features: [user_profile:tx_count_7d, user_activity]`",
     ),
 }
+
+TYPES_ELSEWHERE = {
+    "datetime": "timestamp", "UnixTimestamp": "timestamp", "UNIX_TIMESTAMP": "timestamp",
+    "datetime64[ns]": "timestamp", "double": "float64", "Double Precision": "float64",
+    "Float32": "float32", "INT64": "int64", "bigint": "int64", "int": "int64", "String": "string",
+    "VARCHAR(20)": "string", "Boolean": "bool", "Map": "json", "'list<string>'": "array<string>",
+    "Array(Int64)": "array<int64>", "'List[double]'": "array<float64>",
+    "UNIX_TIMESTAMP_LIST": "array<timestamp>", "'text[]'": "array<string>",
+    "'vector<float, 8>'": "vector<float32, 8>",
+}  # fmt: skip
+"""Types as Feast, SQL and pandas spell them, and the type that the hint names."""
+
+
+@pytest.mark.parametrize("written", TYPES_ELSEWHERE)
+def test_a_type_of_another_system_is_refused_with_the_one_that_it_means_here(
+    problems: Problems, written: str
+) -> None:
+    [problem] = problems(field(written))
+    assert ": unknown type '" in problem
+    assert f" | did you mean '{TYPES_ELSEWHERE[written]}'? known: array<T>, " in problem
+
+
+def test_the_type_of_a_join_key_has_the_same_hints(problems: Problems) -> None:
+    for written, hint in {"Int64": "int64", "String": "string", "datetime": ""}.items():
+        [problem] = problems(USER.replace("user_id: string", f"user_id: {written}"))
+        assert (f"did you mean '{hint}'?" in problem) == bool(hint)
+
 
 WRONG_FIELDS = {
     "int46": (8, "unknown type 'int46' | did you mean 'int64'? known: array<T>, bool, bytes, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import pytest
 from fastapi import FastAPI
 
 from featurekit import FeatureStore, OnlineResponse
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, UnknownNameError
+from featurekit.loader.cross_checks import RESERVED_NAMES
+from featurekit.lower.records import Record
+from featurekit.server.app import create_app
+from featurekit.server.context import ServerContext
 from tests.promise.repos import ALL_TYPES, applied
 from tests.servers import Server
 from tests.testclient import TestClient
@@ -144,3 +149,24 @@ def test_a_store_shows_its_views_as_html_without_a_call_to_the_server(tmp_path: 
     assert "secret" not in html
     opened = FeatureStore.from_registry(url, "shop", root=tmp_path, must_exist=False)
     assert "<tbody></tbody>" in opened._repr_html_()
+
+
+def test_every_attribute_of_rows_and_responses_is_a_reserved_name(store: FeatureStore) -> None:
+    response = response_of(store, "u1")
+    names = {*dir(Record), *dir(response)}
+    app = create_app(ServerContext(store))
+    body = {"entities": [{"user_id": "u1"}]}
+    [row] = TestClient(app).post("/v1/services/all/read", json=body).json()["rows"]
+    public = {name for name in names if not name.startswith("_")}
+    assert public | {*row, "error"} == RESERVED_NAMES
+
+
+def test_a_field_given_as_a_view_is_named_with_its_view(shop: FeatureStore) -> None:
+    with pytest.raises(UnknownNameError, match="as in 'profile:tags'"):
+        shop.online_reader(["tags"])
+
+
+def test_the_reserved_names_are_documented() -> None:
+    page = Path("docs/reading.md").read_text()
+    section = page.partition("## Reserved names\n")[2].partition("\n## ")[0]
+    assert RESERVED_NAMES | {"event_timestamp"} == {*re.findall(r"`(\w+)`", section)}

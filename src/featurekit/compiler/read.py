@@ -93,12 +93,18 @@ def _listed_features(repo: RepoPlan, references: Sequence[str]) -> list[_Feature
             )
         name = reference.partition(":")[0]
         if name not in views:
-            raise UnknownNameError.among(
-                "feature view", name, views, where=f"feature '{reference}'"
-            )
+            raise _unknown_view(repo, name, where=f"feature '{reference}'")
     fields = {view.name: [field.name for field in view.fields] for view in repo.views}
     pairs = dict.fromkeys(expand_features(references, fields))
     return [(views[view], views[view].field(field)) for view, field in pairs]
+
+
+def _unknown_view(repo: RepoPlan, name: str, *, where: str) -> UnknownNameError:
+    owners = [view.name for view in repo.views if name in {field.name for field in view.fields}]
+    if owners:
+        hint = f"it is a field: name its view too, as in '{owners[0]}:{name}'"
+        return UnknownNameError(f"unknown feature view '{name}'", where=where, hint=hint)
+    return UnknownNameError.among("feature view", name, [v.name for v in repo.views], where=where)
 
 
 def _check_max_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> None:

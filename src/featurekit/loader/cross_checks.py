@@ -17,6 +17,19 @@ from featurekit.loader.values import value_problems
 from featurekit.models.definitions import Entity, FeatureService, FeatureView, is_feature_ref
 from featurekit.models.scalars import format_raw
 
+RESERVED_NAMES = frozenset(
+    {
+        # Attributes of a row.
+        *("error", "found", "found_by", "freshness", "keys", "statuses", "to_dict"),
+        # Attributes of a response.
+        *("ages", "columns", "entities", "errors", "feature_names", "is_complete"),
+        *("statuses_by_row", "to_arrow", "to_df", "to_json", "to_pandas", "to_rows"),
+        # Keys of a row over HTTP.
+        *("entity", "features"),
+    }
+)
+"""Names that a feature may not have, because rows and responses have attributes or keys of that name."""
+
 
 def cross_check(declarations: Declarations) -> None:
     """Add the problems between declarations to `declarations.problems`."""
@@ -30,6 +43,7 @@ def cross_check(declarations: Declarations) -> None:
     for view in declarations.feature_views:
         problems += _check_entity_exists(declarations, view)
         problems += value_problems(view)
+        problems += _check_reserved_names(view)
         problems += _check_field_ttls(view)
         problems += _check_load_limits(view)
         problems += _check_ordering(view)
@@ -41,6 +55,7 @@ def cross_check(declarations: Declarations) -> None:
     problems += _duplicate_key_owners(declarations.feature_views)
     problems += dead_letter_problems(declarations.feature_views)
     for service in declarations.feature_services:
+        problems += _check_service_name(declarations, service)
         problems += _check_features(declarations, service)
         problems += _check_join_key_types(declarations, service)
 
@@ -144,6 +159,17 @@ def _check_field_names(
             )
 
 
+def _check_reserved_names(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    for name in item.names("fields") or ():
+        if name in RESERVED_NAMES:
+            yield LocatedProblem(
+                item.key_at("fields", name),
+                f"{item.field(name)} has a reserved name: it is an attribute or a key of rows and "
+                "responses",
+                "rename the field",
+            )
+
+
 def _check_columns(
     item: Declaration[FeatureView], entity: Declaration[Entity]
 ) -> Iterator[LocatedProblem]:
@@ -190,6 +216,18 @@ def _duplicate_key_owners(views: Sequence[Declaration[FeatureView]]) -> Iterator
                 f"{item.label} cannot set the TTL of entity '{entity}': {other.label} "
                 f"({other.at('batch')}) already sets it",
                 "a key has one TTL; set `expires: field` under `batch` of one of the views",
+            )
+
+
+def _check_service_name(
+    declarations: Declarations, item: Declaration[FeatureService]
+) -> Iterator[LocatedProblem]:
+    for view in declarations.feature_views:
+        if item.model.name and view.model.name == item.model.name:
+            yield LocatedProblem(
+                item.at("name"),
+                f"{item.label} has the name of a feature view ({view.at('name')})",
+                "rename the service; a read could mean either",
             )
 
 

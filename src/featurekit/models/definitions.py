@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from featurekit.errors import Problem, ValueRefusedError, name_hint
+from featurekit.errors import Problem, ValueRefusedError
 from featurekit.models.config import RepoConfig
 from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named, model_json_schema
@@ -25,7 +25,7 @@ from featurekit.models.scalars import (
     format_raw,
 )
 from featurekit.models.sources import BatchSource, StreamSource
-from featurekit.types import KEY_TYPES
+from featurekit.types import KEY_TYPES, type_hint
 
 _FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
 
@@ -33,7 +33,7 @@ _FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
 def _validate_key_type(text: str) -> str:
     if text not in KEY_TYPES:
         raise ValueRefusedError(
-            f"found {format_raw(text)}, expected a join key type", hint=name_hint(text, KEY_TYPES)
+            f"found {format_raw(text)}, expected a join key type", hint=type_hint(text, KEY_TYPES)
         )
     return text
 

@@ -7,7 +7,7 @@ loading imports it, so that serving does not need pyarrow.
 from __future__ import annotations
 
 from featurekit.types.codec import DECODE_ERRORS, Bound, Codec, DType, JsonSchema, short_repr
-from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, json_value, parse_dtype
+from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, json_value, parse_dtype, type_hint
 
 __all__ = [
     "DECODE_ERRORS",
@@ -21,4 +21,5 @@ __all__ = [
     "json_value",
     "parse_dtype",
     "short_repr",
+    "type_hint",
 ]

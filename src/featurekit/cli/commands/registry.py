@@ -12,7 +12,7 @@ import click
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
 from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
-from featurekit.errors import UnknownNameError
+from featurekit.errors import RequestError, UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
 from featurekit.models.model import Described
 from featurekit.plan import RepoPlan
@@ -136,24 +136,55 @@ DEFAULT_LISTINGS = ("entities", "views", "services")
 
 @cli_command("list")
 @click.argument("what", type=click.Choice(list(LISTINGS)), required=False)
-def list_command(context: CliContext, what: str | None) -> None:
+@click.argument("name", required=False)
+def list_command(context: CliContext, what: str | None, name: str | None) -> None:
     """List entities, views, services, fields, loads or applies.
 
     Without an argument, lists the applied entities, views and services. Shows the last 50 loads of
     each view and the last 100 applies, newest first.
-    """
+
+    NAME limits the list to one definition, to the fields of this name in all views, or to the loads
+    of one view.
+
+    \b
+    featurekit list fields tx_count_7d
+    featurekit list loads user_profile
+    """  # noqa: D301 - click reads the backspace
     chosen = [what] if what else DEFAULT_LISTINGS
     with context.open_store() as store:
-        listed = {name: list(LISTINGS[name].rows(store)) for name in chosen}
+        listed = {kind: list(LISTINGS[kind].rows(store)) for kind in chosen}
+    if what and name:
+        listed[what] = _named_rows(what, name, listed[what])
     if context.json:
-        documents = {name: [document for document, _ in rows] for name, rows in listed.items()}
+        documents = {kind: [document for document, _ in rows] for kind, rows in listed.items()}
         context.print_json(documents[what] if what else documents)
         return
-    for index, (name, rows) in enumerate(listed.items()):
+    for index, (kind, rows) in enumerate(listed.items()):
         if index:
             print_line()
         cells = [cells for _, cells in rows]
-        print_table(LISTINGS[name].headings, cells, right=NUMERIC_COLUMNS)
+        print_table(LISTINGS[kind].headings, cells, right=NUMERIC_COLUMNS)
+
+
+def _named_rows(what: str, name: str, rows: list[Row]) -> list[Row]:
+    """Return the rows of a name; a field is named by its own name, or with its view.
+
+    Raises:
+        UnknownNameError: There are none.
+        RequestError: The rows of this list have no names.
+    """
+    if what == "applies":
+        raise RequestError("applies have no names", hint="leave the name out")
+    names = [_row_names(document) for document, _ in rows]
+    if not (found := [row for row, own in zip(rows, names, strict=True) if name in own]):
+        raise UnknownNameError.among(LISTINGS[what].headings[0], name, {own[0] for own in names})
+    return found
+
+
+def _row_names(document: dict[str, object]) -> list[str]:
+    """Return the names of a definition or load; of a field the own name comes last."""
+    name = str(document.get("feature") or document.get("name") or document["view"])
+    return [name, name.rpartition(":")[2]]
 
 
 Description = tuple[dict[str, object], Callable[[], None]]
@@ -167,13 +198,15 @@ FIELD_HEADINGS = ("field", "type", "default", "ttl", "rules", "")
 def describe_command(context: CliContext, name: str) -> None:
     """Show the details of an entity, view, service or field.
 
-    Describes what is applied. If an entity, a view and a service share a name, shows all of them.
+    Describes what is applied. Shows everything that has the name: an entity and a view, or fields of
+    several views.
     """
     with context.open_store() as store:
         registry, plan = store.applied, store.compiled
     descriptions = list(_describe(registry, plan, name))
     if not descriptions:
-        raise UnknownNameError.among("entity, view or service", name, _all_names(registry))
+        kinds = "entity, view, service or field"
+        raise UnknownNameError.among(kinds, name, set(_all_names(registry)))
     if context.json:
         documents = [document for document, _ in descriptions]
         context.print_json(documents[0] if len(documents) == 1 else documents)
@@ -187,6 +220,8 @@ def describe_command(context: CliContext, name: str) -> None:
 def _all_names(registry: Registry) -> Iterator[str]:
     for items in (registry.entities, registry.feature_views, registry.feature_services):
         yield from (item.name for item in items)
+    for view in registry.feature_views:
+        yield from view.fields_
 
 
 def _describe(registry: Registry, plan: RepoPlan, name: str) -> Iterator[Description]:
@@ -201,6 +236,8 @@ def _describe(registry: Registry, plan: RepoPlan, name: str) -> Iterator[Descrip
     yield from (
         _describe_service(registry, s) for s in registry.feature_services if s.name == name
     )
+    with_field = [view for view in registry.feature_views if name in view.fields_]
+    yield from (_describe_field(registry, view, name) for view in with_field)
 
 
 def _print_heading(kind: str, name: str, model: Described) -> None:
