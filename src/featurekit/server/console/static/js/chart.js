@@ -1,7 +1,7 @@
 // Charts: uPlot in the page's colours, redrawn when the colour scheme or the width changes.
 
 import { el } from "./dom.js";
-import { clock, span } from "./format.js";
+import { clock, count, span } from "./format.js";
 import { state } from "./state.js";
 
 const drawn = new Set();
@@ -19,8 +19,8 @@ const STEPS_MS = [1, 2, 5, 10, 15, 30, 60, 120].map((seconds) => seconds * 1000)
  * `caption` describes the data for screen readers.
  */
 export class Chart {
-  constructor({ series, height = 180, kind = "line", time = true, unit = (v) => String(v), names, most }) {
-    this.options = { series, height, kind, time, unit, names, most };
+  constructor({ series, height = 180, kind = "line", time = true, unit = (v) => String(v), names }) {
+    this.options = { series, height, kind, time, unit, names };
     this.box = el("div", { class: "chart-box" });
     this.caption = el("figcaption", { class: "hidden-text" });
     this.values = series.map(() => el("span", { class: "legend-value" }));
@@ -77,7 +77,7 @@ export class Chart {
   }
 
   config(width) {
-    const { series, height, kind, time, unit, names, most } = this.options;
+    const { series, height, kind, time, unit, names } = this.options;
     const ink = colour("muted");
     const grid = { stroke: colour("line"), width: 1 };
     const font = "12px system-ui, sans-serif";
@@ -96,7 +96,7 @@ export class Chart {
       cursor: { show: !names, points: { size: 7 }, drag: { x: false, y: false } },
       scales: {
         x: { time: time && !names, range: names ? (u, low, high) => [-0.5, names.length - 0.5] : undefined },
-        y: { range: (u, low, high) => [0, Math.max(most?.() ?? 0, high > 0 ? high * 1.08 : 1)] },
+        y: { range: (u, low, high) => [0, Math.max(unit === count ? 4 : 0, high > 0 ? high * 1.08 : 1)] },
       },
       axes: [x, { stroke: ink, font, grid, ticks: { show: false }, size: 58, values: (_, splits) => splits.map(unit) }],
       series: [{}, ...series.map((one) => this.line(one, kind))],
