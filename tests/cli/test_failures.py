@@ -9,6 +9,7 @@ import pytest
 
 from featurekit.cli.program import COMMANDS
 from tests.cli.running import replace, run
+from tests.servers import Server
 
 
 def test_all_problems_are_reported_each_at_its_place(folder: Path) -> None:
@@ -38,20 +39,23 @@ def test_a_warning_leaves_the_exit_code_at_0(folder: Path) -> None:
     assert result.stdout.startswith("ok: ")
 
 
-def test_a_failure_is_one_message_and_with_json_one_document_too(folder: Path) -> None:
+def test_a_failure_is_one_message_and_with_json_one_document_too(
+    folder: Path, valkey: Server
+) -> None:
     result = run("list", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {
         "error": {
             "type": "RegistryError",
             "message": "nothing is applied yet",
-            "where": "",
+            "where": valkey.url,
             "hint": "run `featurekit apply` first",
         },
         "problems": [],
         "reports": [],
     }
-    assert result.stderr == "error: nothing is applied yet\n  hint: run `featurekit apply` first\n"
+    error = f"error: {valkey.url}: nothing is applied yet\n  hint: run `featurekit apply` first\n"
+    assert result.stderr == error
     assert run("list").stdout == ""
 
 
