@@ -37,7 +37,7 @@ KEEP_ALIVE_S = 75
 DRAIN_S = 10
 """Seconds that open requests may take after the server is asked to stop."""
 
-WORKER_START_S = 60
+WORKER_START_S = 30
 """Seconds that a worker may take to start, or be suspended, before it is killed and replaced."""
 
 BACKLOG = 2048
