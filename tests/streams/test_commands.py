@@ -53,6 +53,24 @@ def test_pushed_lines_may_have_an_event_time(store: FeatureStore, valkey: Server
     assert stored(valkey, "fs:user:u1")[b"step"] == b"2"
 
 
+@pytest.mark.parametrize(
+    ("age_s", "note"),
+    [
+        (0, ""),
+        (3595, "note: the values expire within 4s"),
+        (4000, "note: the values have expired already"),
+    ],
+)
+def test_a_push_says_that_its_values_expire_soon(
+    store: FeatureStore, age_s: int, note: str
+) -> None:
+    time_ms = time.time_ns() // 1_000_000 - age_s * 1000
+    event = lines({"user_id": "u1", "count": 2, "event_timestamp": time_ms})
+    result = run("stream", "push", "activity", "--ttl", "1h", stdin=event)
+    assert note in result.stderr
+    assert ("note:" in result.stderr) is bool(note)
+
+
 PUSH_ALL = ("stream", "push", "activity", "--on-bad-event", "skip")
 
 BAD = (

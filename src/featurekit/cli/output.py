@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import click
 
+from featurekit.cli.formatting import format_ms
 from featurekit.printable import printable, printable_json
 
 Justify = Literal["left", "right"]
@@ -24,6 +25,9 @@ DIM = "dim"
 GREEN = "green"
 RED = "red"
 YELLOW = "yellow"
+
+_SHORT_TTL_MS = 10_000
+"""Less time than that is hardly enough to read what was written."""
 
 
 class Styled(NamedTuple):
@@ -75,6 +79,14 @@ def print_line(*cells: Cell) -> None:
 def print_note(kind: str, text: str, style: str) -> None:
     """Print a message on standard error, its kind in colour."""
     click.echo(click.style(f"{kind}:", fg=style, bold=True) + f" {printable(text)}", err=True)
+
+
+def note_short_ttl(what: str, ttl_left_ms: int | None) -> None:
+    """Print a note if written values expire within seconds, or have expired already."""
+    if ttl_left_ms is None or ttl_left_ms >= _SHORT_TTL_MS:
+        return
+    when = f"expire within {format_ms(ttl_left_ms)}" if ttl_left_ms > 0 else "have expired already"
+    print_note("note", f"{what} {when}", YELLOW)
 
 
 def print_table(

@@ -21,12 +21,13 @@ from featurekit.lower.rows import json_object_decoder, object_row_decoder
 from featurekit.lower.write_group import load_guard
 from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
 from featurekit.ports import StoreHandle, StreamEvent
+from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import event_decoder
 from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
 from featurekit.runtime.load_rows import InputRow, WrittenRows, encode_rows
 from featurekit.runtime.metrics import EventMetrics
-from featurekit.runtime.write_arguments import Event, Ttl
+from featurekit.runtime.write_arguments import Event, Ttl, event_time_to_ms, ttl_to_ms
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.types import short_repr
 
@@ -182,6 +183,19 @@ class JsonlEventWriter:
                 self.report.rejected.append((number, str(bad_line)))
         if events:
             self._write(events, numbers, ttl)
+            self._note_ttl_left(events, ttl)
+
+    def _note_ttl_left(self, events: Sequence[Event], ttl: Ttl) -> None:
+        """Remember how long the longest-lived value has to live."""
+        view, now = self._writer.plan, now_ms()
+        ttl_ms = ttl_to_ms(ttl) or view.longest_ttl_ms
+        for event in events:
+            try:
+                left_ms = _event_time_ms(event, view, now) + ttl_ms - now
+            except ValueRefusedError:  # this event was rejected
+                continue
+            if self.report.ttl_left_ms is None or left_ms > self.report.ttl_left_ms:
+                self.report.ttl_left_ms = left_ms
 
     def _decode(self, line: str) -> Event:
         return self._decode_object(self._decode_json(line.encode(errors="surrogateescape")))
@@ -195,6 +209,14 @@ class JsonlEventWriter:
         self.report.add(report)
         rejected = [(numbers[index], reason) for index, reason in report.rejected]
         self.report.rejected += [(n, f"line {n}: {reason}") for n, reason in rejected]
+
+
+def _event_time_ms(event: Event, view: ViewPlan, now: int) -> int:
+    """Return the time from which the TTL of an event counts."""
+    _, _, *time = event
+    if not time or time[0] is None:
+        return now
+    return event_time_to_ms(time[0], now, view.max_ahead_ms)
 
 
 def _bad_line(number: int, error: BaseException) -> BadEventError:

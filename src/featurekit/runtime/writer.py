@@ -83,6 +83,8 @@ class WriteReport:
             refused.
         refusal: The server's error if it refused events for a reason of its own, such as a lack of
             memory, and may accept them later; empty otherwise.
+        ttl_left_ms: Of `push`: how long the longest-lived value had to live when it was written;
+            0 or less if all had expired. `None` without events, and of other writes.
     """
 
     written: int = 0
@@ -90,6 +92,7 @@ class WriteReport:
     dropped_expired: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
     refusal: str = ""
+    ttl_left_ms: int | None = None
 
     def add(self, other: WriteReport) -> None:
         """Add the counts of another report, without its rejected events."""

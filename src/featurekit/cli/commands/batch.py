@@ -16,11 +16,13 @@ from featurekit.cli.output import (
     YELLOW,
     Cell,
     Styled,
+    note_short_ttl,
     print_note,
     print_table,
     progress_bars,
 )
 from featurekit.errors import FeatureKitError
+from featurekit.repo import FeatureStore
 from featurekit.repo.materialization import OnBadRow
 from featurekit.runtime.load import MaterializeReport
 
@@ -105,6 +107,7 @@ def materialize_command(context: CliContext, views: tuple[str, ...], **options: 
             if len(error.reports) > 1 and not context.json:
                 _print_reports(context, error.reports)
             raise
+        _note_short_ttls(store, reports, options["ttl"])
     return _print_reports(context, reports)
 
 
@@ -130,7 +133,18 @@ def write_command(
     with context.open_store() as store:
         lines = click.open_file("-", encoding="utf-8", errors="surrogateescape")
         report = store.write_jsonl(view, lines, on_bad_row=on_bad_row, rejects=rejects, ttl=ttl)
+        _note_short_ttls(store, [report], ttl)
     return _print_reports(context, [report])
+
+
+def _note_short_ttls(
+    store: FeatureStore, reports: Sequence[MaterializeReport], ttl: timedelta | None
+) -> None:
+    """Print a note for each view whose values expire soon, or expired while others were written."""
+    for report in reports:
+        given = ttl or timedelta(milliseconds=store.compiled.view(report.view).ttl_ms)
+        left = given - timedelta(seconds=report.seconds)
+        note_short_ttl(f"the first values of {report.view}", left // timedelta(milliseconds=1))
 
 
 def _print_reports(context: CliContext, reports: Sequence[MaterializeReport]) -> int:

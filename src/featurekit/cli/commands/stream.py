@@ -20,6 +20,7 @@ from featurekit.cli.formatting import format_age, format_count, format_ms, plura
 from featurekit.cli.output import (
     RED,
     YELLOW,
+    note_short_ttl,
     print_json_line,
     print_line,
     print_note,
@@ -209,6 +210,7 @@ def _print_write_report(context: CliContext, report: WriteReport, rejected: int)
         dropped = report.dropped_older + report.dropped_expired
         suffix = f", {format_count(dropped)} dropped as too old" if dropped else ""
         print_line(f"{pluralize(report.written, 'event')} written{suffix}")
+    note_short_ttl("the values", report.ttl_left_ms)
     if rejected:
         print_note("error", f"{pluralize(rejected, 'event')} rejected", RED)
     return 1 if rejected else 0
