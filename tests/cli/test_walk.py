@@ -210,7 +210,8 @@ def test_delete_forgets_entities_after_confirmation(folder: Path) -> None:
 
 def test_prune_and_ttl_of_one_load(folder: Path) -> None:
     run("apply")
-    assert "expire" not in run("materialize", "--ttl", "1h").stderr
+    assert "the first values of user_profile " in run("materialize", "--ttl", "1s").stderr
+    assert "the first values" not in run("materialize", "--ttl", "1h").stderr
     assert 3_500_000 < run_json("inspect", "user", "u0001")["key_ttl_ms"] <= 3_600_000
     data = folder / "data/users.csv"
     data.write_text(
