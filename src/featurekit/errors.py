@@ -77,9 +77,10 @@ _MAX_NAME = 100
 """Longer names are shortened in messages, and no similar name is searched for them."""
 
 
-def shorten_name(name: str) -> str:
+def shorten_name(name: object) -> str:
     """Return a name for a message, shortened if it is longer than any name that is declared."""
-    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}… ({len(name)} characters)"
+    text = str(name)
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}… ({len(text)} characters)"
 
 
 def join_where(*parts: str | None) -> str:
