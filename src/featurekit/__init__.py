@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
     from featurekit.runtime.writer import StreamWriter, WriteReport
+    from featurekit.training import RetrievalJob
 
     __version__: str
 
@@ -65,6 +66,7 @@ __all__ = [
     "OnlineResponse",
     "Progress",
     "RegistryConflictError",
+    "RetrievalJob",
     "SourceError",
     "Status",
     "StoreError",
@@ -92,6 +94,7 @@ _MODULES = {
     "OnlineReader": "featurekit.runtime.reader",
     "OnlineResponse": "featurekit.runtime.response",
     "Progress": "featurekit.runtime.load",
+    "RetrievalJob": "featurekit.training",
     "Status": "featurekit.lower.read",
     "StoreState": "featurekit.repo.store_identity",
     "StreamOptions": "featurekit.repo.streaming",

@@ -385,6 +385,51 @@ class BatchSource(Protocol):
         """
 
 
+AsOf = Literal["event_time", "created"]
+"""When a row of a history counts: from its time, or only from its creation if that is later."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoricalRows:
+    """The rows of a source that continuous loads would have made current at some moments.
+
+    Attributes:
+        form: The form of the rows, see `Scan`.
+        numbers: For each moment the `SOURCE_ROW` of its row; null if the entity had none.
+        batches: Those rows, each once, in any order, with the columns of `Scan.batches`.
+        as_of: When rows counted.
+        rows_read: The rows of the source.
+        rows_incomplete: Those of them without a key or a time, which no moment has.
+    """
+
+    form: Literal["native", "text", "json"]
+    numbers: Any
+    batches: Sequence[Any]
+    as_of: AsOf
+    rows_read: int
+    rows_incomplete: int
+
+
+class HistorySource(Protocol):
+    """A source whose rows have times, so that it answers what was current at a moment."""
+
+    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+        """Return the row of each moment.
+
+        Args:
+            view: The view, whose source has a `timestamp_field`.
+            moments: A `pyarrow.Table` with the columns `rid` (int64, from 0, in order), `k` (binary,
+                of `lower.columns.encode_ids`) and `at` (int64, microseconds since the epoch).
+            as_of: When a row counts; `None` for `created` if the source has such times.
+
+        Raises:
+            SourceError: The source cannot be read, or has no times of creation.
+        """
+
+    def interrupt(self) -> None:
+        """Make queries of this source that run in other threads raise."""
+
+
 class StreamEvent(NamedTuple):
     """One undecoded event. A tuple, because workers create one per event.
 

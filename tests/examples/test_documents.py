@@ -104,7 +104,7 @@ def test_every_error_is_in_the_documents_with_its_bases() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.name))
 def test_every_command_in_a_document_exists(path: Path) -> None:
-    shown = re.findall(r"(?:^\$ |`)featurekit ([a-z]\w*)", path.read_text(), re.MULTILINE)
+    shown = re.findall(r"(?:^\$ |`)featurekit ([a-z][\w-]*)", path.read_text(), re.MULTILINE)
     assert [name for name in shown if name not in COMMANDS] == []
 
 

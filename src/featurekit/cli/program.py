@@ -46,6 +46,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "get": "Read features of entities.",
             "inspect": "Show all stored fields of one entity.",
             "why": "Say why values of an entity are missing.",
+            "training-set": "Write labels with what reads at their times would have returned.",
         },
     ),
     (
@@ -100,9 +101,10 @@ _SHARED_MODULES = {
 
 
 def load_command(name: str) -> click.Command:
-    """Import a command from its module, where it is named `NAME_command`."""
-    module = import_module(f"featurekit.cli.commands.{_SHARED_MODULES.get(name, name)}")
-    command: click.Command = getattr(module, f"{name}_command")
+    """Import a command from its module, where it is named `NAME_command`, with `_` for `-`."""
+    identifier = name.replace("-", "_")
+    module = import_module(f"featurekit.cli.commands.{_SHARED_MODULES.get(name, identifier)}")
+    command: click.Command = getattr(module, f"{identifier}_command")
     return command
 
 

@@ -104,6 +104,15 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     )
 
 
+def encode_ids(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
+    """Encode only the join keys of a batch, as keys without the prefix and the entity's name."""
+    key = replace(view.key, prefix="", entity="", hash_tag=None)
+    ids = replace(view, key=key, fields=(), ordering="arrival", retired=())
+    if form != "json":
+        batch = batch.select([k.name for k in key.join_keys])
+    return encode_batch(ids, form, batch)
+
+
 def _has_no_time(view: ViewPlan, times: Any) -> Any:
     """Return a mask of the rows without a time that the view can use."""
     if not view.event_time_field:

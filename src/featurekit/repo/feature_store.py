@@ -56,6 +56,7 @@ from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle, select_url
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
+from featurekit.repo.training_sets import TrainingSets
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import OnProgress
 from featurekit.runtime.metrics import Metrics
@@ -66,7 +67,7 @@ from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
 
 
-class FeatureStore(BatchLoads, DefinitionLists):
+class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
     """A project's definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`. Pickles without its connections.
@@ -177,6 +178,7 @@ class FeatureStore(BatchLoads, DefinitionLists):
         return self._sources.loaded
 
     @property
+    @override
     def path(self) -> Path:
         """The folder of `featurerepo.yaml`; for a store without YAML, `root` of `from_registry`."""
         return self._loaded.root if self._loaded is not None else self._handle.root
@@ -240,6 +242,7 @@ class FeatureStore(BatchLoads, DefinitionLists):
         _ = self._registry.registry
 
     @property
+    @override
     def compiled(self) -> RepoPlan:
         """The applied registry, compiled.
 

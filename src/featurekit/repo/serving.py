@@ -61,7 +61,7 @@ class ReaderService:
         The reads of a reader that is not `counted` are in no metric: pages that refresh themselves are
         not the users of the features.
         """
-        wanted = features if isinstance(features, str) else _feature_list(features)
+        wanted = features if isinstance(features, str) else feature_list(features)
         ages = max_age_ms(max_age) if max_age else ()
         key = (wanted, full_feature_names, freshness, ages, counted)
         # Read before the plan: if the registry is reloaded in between, the reader of the old plan
@@ -88,7 +88,10 @@ class ReaderService:
         return OnlineReader(plan, self._handle, self._counters, freshness=freshness)
 
 
-def _feature_list(features: Sequence[str] | FeatureService) -> str | tuple[str, ...]:
+def feature_list(features: Features) -> str | tuple[str, ...]:
+    """Return the name of a service, or a list of features."""
+    if isinstance(features, str):
+        return features
     if isinstance(features, FeatureService):
         return features.name
     try:

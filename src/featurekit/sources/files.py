@@ -5,19 +5,20 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.file_globs import matching_paths
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, AsOf, HistoricalRows, Scan, TimeRange
 from featurekit.sources.formats import (
     FILE_COLUMN,
     MIXED_LINE_ENDINGS,
@@ -27,6 +28,7 @@ from featurekit.sources.formats import (
     TextFormat,
     format_of,
 )
+from featurekit.sources.history import rows_at
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import UnreadableLineError, long_line
@@ -34,6 +36,8 @@ from featurekit.sources.selection import Selection, copy_rows, select, source_co
 from featurekit.sources.session import Rows, Session, SessionSource, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
 from featurekit.sources.text_copies import TextCopies, check_utf8, too_long_problem
+
+T = TypeVar("T")
 
 
 class FileSource(SessionSource):
@@ -56,10 +60,26 @@ class FileSource(SessionSource):
 
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
+        return self._attempt(view, lambda files: self._scan(view, files, times))
+
+    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+        """Return the row of each moment. See `ports.HistorySource`."""
+
+        def read(files: list[str]) -> HistoricalRows:
+            with self._opened(view, files) as rows:
+                return rows_at(rows, view, self.plan, moments, as_of)
+
+        try:
+            return self._attempt(view, read)
+        finally:
+            self._delete_copies()
+
+    def _attempt(self, view: ViewPlan, read: Callable[[list[str]], T]) -> T:
+        """Return what `read` returns for the files; call it again where they can be prepared."""
         files = self._files(view)
         while True:
             try:
-                return self._scan(view, files, times)
+                return read(files)
             except SourceError as error:
                 self.close_sessions()
                 if not self._accept(error, view, files):
@@ -100,6 +120,13 @@ class FileSource(SessionSource):
         return [self._copies.path(file) for file in files] if self._copies else list(files)
 
     def _scan(self, view: ViewPlan, files: list[str], times: TimeRange) -> Scan:
+        with self._opened(view, files) as rows:
+            scan = newest_rows(rows, view, self.plan, times, self.batch_rows)
+        return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
+
+    @contextmanager
+    def _opened(self, view: ViewPlan, files: list[str]) -> Iterator[Rows]:
+        """Open the rows of the files; raise at the end of the block if the files changed."""
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
             files = self._readable(files)
@@ -110,8 +137,7 @@ class FileSource(SessionSource):
                     rows = copy_rows(rows, view, self.plan)
             else:
                 rows = replace(rows, check_count=partial(self._check_count, view, files, snapshot))
-            scan = newest_rows(rows, view, self.plan, times, self.batch_rows)
-        return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
+            yield rows
 
     def _before_deletion(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Yield the batches of a scan, then delete the copies that it reads."""

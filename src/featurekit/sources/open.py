@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
+from featurekit.errors import RequestError
 from featurekit.plan import PythonSourcePlan, SourceFiles, SourcePlan, SqlSourcePlan
-from featurekit.ports import BatchSource
+from featurekit.ports import BatchSource, HistorySource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
 from featurekit.sources.sql import SqlSource
 
+BATCH_ROWS = 16384
+
 
 def open_source(
-    plan: SourcePlan, root: Path, *, batch_rows: int = 16384, skip_unreadable: bool = False
+    plan: SourcePlan, root: Path, *, batch_rows: int = BATCH_ROWS, skip_unreadable: bool = False
 ) -> BatchSource:
     """Return the source of a plan; nothing is read yet.
 
@@ -31,5 +34,26 @@ def open_source(
             return SqlSource(plan, root, batch_rows)
         case PythonSourcePlan():
             return PythonSource(plan, root, batch_rows)
+        case _:
+            assert_never(plan)
+
+
+def open_history(plan: SourcePlan, root: Path, where: str) -> HistorySource:
+    """Return the source of a plan, for the rows of past moments; nothing is read yet.
+
+    Raises:
+        RequestError: A source of this type has no history.
+    """
+    match plan:
+        case SourceFiles():
+            return FileSource(plan, root, batch_rows=BATCH_ROWS)
+        case SqlSourcePlan():
+            return SqlSource(plan, root, batch_rows=BATCH_ROWS)
+        case PythonSourcePlan():
+            raise RequestError(
+                "training sets cannot read a source of `type: python` yet",
+                where=where,
+                hint="let the function write a Parquet file, and declare that file as the source",
+            )
         case _:
             assert_never(plan)

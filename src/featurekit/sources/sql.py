@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, AsOf, HistoricalRows, Scan, TimeRange
+from featurekit.sources.history import rows_at
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session, SessionSource
@@ -24,6 +26,13 @@ class SqlSource(SessionSource):
 
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
+        return newest_rows(self._open(view), view, self.plan, times, self.batch_rows)
+
+    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+        """Return the row of each moment. See `ports.HistorySource`."""
+        return rows_at(self._open(view), view, self.plan, moments, as_of)
+
+    def _open(self, view: ViewPlan) -> Rows:
         where = f"feature view {view.name}"
         session = self.add_session(Session(self.root))
         with session.errors(where):
@@ -33,10 +42,9 @@ class SqlSource(SessionSource):
             sql = f"CREATE TEMP {kind} query_result AS {self.plan.query}"
             session.execute(sql, dict(self.plan.parameters))
             columns = session.columns("query_result")
-            rows = copy_rows(
+            return copy_rows(
                 Rows(session, "query_result", "native", where, columns), view, self.plan
             )
-        return newest_rows(rows, view, self.plan, times, self.batch_rows)
 
 
 def _check_is_one_select(session: Session, plan: SqlSourcePlan, where: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from featurekit.types.arrow.table import (
     arrow_type,
+    decode_array,
     encode_array,
     parse_array,
     python_value,
     to_arrow,
 )
 
-__all__ = ["arrow_type", "encode_array", "parse_array", "python_value", "to_arrow"]
+__all__ = ["arrow_type", "decode_array", "encode_array", "parse_array", "python_value", "to_arrow"]

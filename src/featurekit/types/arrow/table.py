@@ -86,6 +86,27 @@ def parse_array(dtype: DType, column: Any) -> tuple[Any, Any]:
     return values, pc.and_(texts.is_valid(), values.is_null())
 
 
+_NUMBERS_AND_STRINGS = frozenset({"string", "int64", "int32", "float64", "float32"})
+"""Types whose columns of stored bytes parse as columns of texts do."""
+
+
+def decode_array(dtype: DType, data: Any) -> Any:
+    """Return the values of a column of stored bytes, as readers decode them.
+
+    Its type is that of `to_arrow`.
+
+    Args:
+        dtype: The type of the values.
+        data: A binary array, null where there is no value.
+    """
+    if not dtype.element and dtype.kind in _NUMBERS_AND_STRINGS:
+        return parse_array(dtype, data.cast(pa.string()))[0]
+    encoded = data.dictionary_encode()
+    decode = codec_of(dtype).decode
+    values = to_arrow(dtype, [decode(value) for value in encoded.dictionary.to_pylist()])
+    return values.take(encoded.indices)
+
+
 def python_value(dtype: DType, scalar: Any) -> object:
     """Return the Python value of an Arrow scalar; the codec refuses it if `encode_array` does."""
     return _form_of(dtype).python_value(scalar)

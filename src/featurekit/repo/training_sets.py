@@ -1,0 +1,135 @@
+"""The method of `FeatureStore` that builds training sets."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from featurekit.compiler import compile_read
+from featurekit.errors import MissingExtraError, RequestError
+from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.ports import AsOf, HistoricalRows
+from featurekit.repo.serving import Features, feature_list
+from featurekit.repo.source_access import SourceAccess
+
+if TYPE_CHECKING:
+    from featurekit.training import RetrievalJob
+
+
+class TrainingSets(ABC):
+    """Builds training sets from the sources of batch views."""
+
+    _sources: SourceAccess
+
+    @property
+    @abstractmethod
+    def compiled(self) -> RepoPlan:
+        """The applied registry, compiled."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The folder that paths of sources are relative to."""
+
+    def get_historical_features(
+        self,
+        entity_df: object,
+        features: Features,
+        *,
+        timestamp_field: str = "event_timestamp",
+        full_feature_names: bool = False,
+        as_of: AsOf | None = None,
+        statuses: bool = False,
+    ) -> RetrievalJob:
+        """Return a job that adds to labels the features that a read at their times would have returned.
+
+        The features come from the sources of batch views, as if a load ran at every instant. Nothing is
+        read before the first call of a method of the job. The online store is not used, except for a
+        registry that it holds.
+
+        Args:
+            entity_df: The labels: join keys, a time with a time zone, and any other columns. A pyarrow
+                table, a pandas or polars data frame, or the path of a Parquet or CSV file.
+            features: A feature service or its name, or a list of `view:field` and `view`.
+            timestamp_field: The column of the labels with their times.
+            full_feature_names: Name the features `view__field`.
+            as_of: When a row of a source counts: `event_time`, from its time; `created`, only once it
+                was created also. By default `created` if the source has a `created_timestamp_field`.
+            statuses: Add a column `{feature}__status` for each feature.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: A view has no history that can be read, or `as_of` is not supported.
+        """
+        try:
+            from featurekit.training import RetrievalJob, TrainingRequest, read_labels
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "get_historical_features()") from error
+        _check_as_of(as_of)
+        repo = self.compiled
+        plan = compile_read(repo, feature_list(features), full_feature_names=full_feature_names)
+        views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
+        for view in views:
+            _check_history(view)
+        self._sources.check(views)
+        keys = [group.key for group in plan.groups]
+
+        def read_rows(view: ViewPlan, moments: Any) -> HistoricalRows:
+            return _read_rows(self._sources, self.path, view, moments, as_of)
+
+        return RetrievalJob(
+            TrainingRequest(
+                plan,
+                views,
+                lambda: read_labels(entity_df, keys, timestamp_field),
+                read_rows,
+                statuses,
+                lambda: time.time_ns() // 1_000_000,
+            )
+        )
+
+
+def _check_as_of(as_of: object) -> None:
+    if as_of is None or as_of in get_args(AsOf):
+        return
+    if as_of in ("schedule", "loads"):
+        raise RequestError(
+            f"as_of='{as_of}' is not supported yet", hint="use 'created' or 'event_time'"
+        )
+    raise RequestError(f"as_of={as_of!r} is unknown", hint="use 'created' or 'event_time'")
+
+
+def _check_history(view: ViewPlan) -> None:
+    where = f"feature view {view.name}"
+    if view.kind == "stream":
+        raise RequestError(
+            "training sets cannot contain features of stream views yet",
+            where=where,
+            hint="list the features of batch views: ['view', 'view:field']",
+        )
+    if view.source is None:
+        raise RequestError(
+            "the view has no source, so training sets cannot contain its features yet",
+            where=where,
+            hint="programs write its rows, and no history of them is declared",
+        )
+    if view.source.timestamp_field is None:
+        raise RequestError(
+            "the rows of the view's source have no times, so what was known when is not known",
+            where=where,
+            hint="add `timestamp_field:` to the source",
+        )
+
+
+def _read_rows(
+    sources: SourceAccess, root: Path, view: ViewPlan, moments: Any, as_of: AsOf | None
+) -> HistoricalRows:
+    assert view.source is not None  # noqa: S101 - `_check_history`
+    located = sources.locate(view, view.source)
+    with located.hidden_values():
+        from featurekit.sources import open_history
+
+        history = open_history(located.plan, root, f"feature view {view.name}")
+        return history.rows_at(view, moments, as_of)

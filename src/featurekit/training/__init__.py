@@ -1,0 +1,11 @@
+"""Training sets: for each label, the features that a read at its time would have returned.
+
+`labels` takes the table of labels, `features` the rows of a view and turns them into columns, and
+`job` puts them together. The rows come from `ports.HistorySource`.
+"""
+
+from featurekit.training.features import ViewFeatures
+from featurekit.training.job import RetrievalJob, TrainingRequest
+from featurekit.training.labels import Labels, read_labels
+
+__all__ = ["Labels", "RetrievalJob", "TrainingRequest", "ViewFeatures", "read_labels"]
