@@ -176,6 +176,20 @@ def test_as_of_created_needs_times_of_creation(store: FeatureStore) -> None:
         store.get_historical_features(THREE, "model", as_of="created").to_arrow()
 
 
+def test_numbers_of_creation_order_rows_of_one_time(tmp_path: Path) -> None:
+    query = "SELECT '7' user_id, DATE '2026-06-01' AS day, c::HUGEINT AS created, c AS age FROM range(9) r(c)"
+    source = (
+        f'{{type: sql, query: "{query}", timestamp_field: day, created_timestamp_field: created}}'
+    )
+    old = "{type: parquet, path: rows.parquet, timestamp_field: at}"
+    store = open_store(tmp_path, VIEWS.replace(old, source, 1))
+    job = store.get_historical_features(THREE, "model")
+    assert job.to_arrow()["age"].to_pylist() == [8, None, 8]
+    assert job.metadata["views"][0]["as_of"] == "event_time"
+    with pytest.raises(SourceError, match="'created' holds no times"):
+        store.get_historical_features(THREE, "model", as_of="created").to_arrow()
+
+
 def test_rows_are_not_rounded_into_the_past(store: FeatureStore, tmp_path: Path) -> None:
     noon_ns = int(NOON.timestamp()) * 10**9
     write_rows(tmp_path, [("7", noon_ns - 1, 1), ("7", noon_ns + 1999, 2)], "ns")

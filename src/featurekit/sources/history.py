@@ -78,7 +78,7 @@ def rows_at(
 def _order(rows: Rows, selection: Selection, source: SourceColumns, as_of: AsOf | None) -> _Order:
     kind = rows.columns.get(source.timestamp_field or "", "")
     at = _microseconds(selection.time, kind)
-    parts = tuple(_exact(rows, source, part) for part in selection.order)
+    parts = (selection.time, *(_exact(rows, source, part) for part in selection.order[1:]))
     created = _created_time(rows, selection, source)
     if as_of == "created" and not created:
         column = source.created_timestamp_field
@@ -120,7 +120,7 @@ def _microseconds(time: str, kind: str) -> str:
 
 
 def _exact(rows: Rows, source: SourceColumns, part: str) -> str:
-    """Return an expression in a type that Arrow holds exactly."""
+    """Return an expression for the order of creation in a type that Arrow holds exactly."""
     kind = rows.columns.get(source.created_timestamp_field or "", "")
     return f"CAST({part} AS DECIMAL(38, 0))" if kind.endswith("HUGEINT") else part
 
