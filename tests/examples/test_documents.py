@@ -46,10 +46,10 @@ def loaded_shop(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The repository, applied and loaded; changes of its files are undone afterwards."""
     monkeypatch.setenv("FEATUREKIT_ONLINE_URL", ENVIRONMENT["FEATUREKIT_ONLINE_URL"])
     files = {path: path.read_bytes() for path in shop.rglob("*") if _is_declared(path)}
-    store = FeatureStore(repo_path=shop)
-    store.apply(allow_breaking=True)
-    store.reset()
-    store.materialize()
+    with FeatureStore(repo_path=shop) as store:
+        store.apply(allow_breaking=True)
+        store.reset()
+        store.materialize()
     yield shop
     for path in [*shop.rglob("*")]:
         if _is_declared(path) and path not in files:

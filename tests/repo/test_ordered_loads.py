@@ -434,9 +434,18 @@ def test_the_documented_rights_suffice(tmp_path: Path, valkey: Server) -> None:
     documented = documented_rights()
     rights = documented["writing a batch view"]
     rights |= documented["writing a batch view with `ordering: event_time`"]
+    rights |= {"+mget"}  # to read the registry
     with valkey.client() as client:
         client.execute_command(
-            "ACL", "SETUSER", "loader", "reset", "on", ">pw", "~fs:*", *sorted(rights)
+            "ACL",
+            "SETUSER",
+            "loader",
+            "reset",
+            "on",
+            ">pw",
+            "~fs:*",
+            "~featurekit:*",
+            *sorted(rights),
         )
     try:
         url = valkey.url.replace("unix://", "unix://loader:pw@")

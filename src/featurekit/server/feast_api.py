@@ -352,9 +352,10 @@ def _with_utc_offset(time: object) -> object:
 def _materialize_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseRoute]:
     async def materialize(request: Request) -> Response:
         body = as_object(await read_json(request, context.limits))
+        start, end = _time(body, "start_ts"), _time(body, "end_ts")
         if optional(body, "disable_event_timestamp", bool, default=False):
-            return await load(request, body, None, None)
-        return await load(request, body, _time(body, "start_ts"), _time(body, "end_ts"))
+            start = end = None
+        return await load(request, body, start, end)
 
     async def materialize_incremental(request: Request) -> Response:
         # Rows that are not written again expire, so every load is a full one.
