@@ -204,8 +204,8 @@ def test_materialize_loads_the_rows_of_its_time_window(loadable: FeatureStore) -
     assert client.post("/materialize-incremental", json=older).status_code == 200
     assert value(loadable, "profile:visits") == 1
     assert client.post("/materialize", json={"disable_event_timestamp": True}).status_code == 200
-    body = {"disable_event_timestamp": True, "start_ts": 1e177}
-    assert client.post("/materialize", json=body).status_code == 422
+    ignored: dict[str, object] = {"disable_event_timestamp": True, "start_ts": 1e177}
+    assert client.post("/materialize", json=ignored).status_code == 422
     assert value(loadable, "profile:visits") == 2
     refused = client.post("/materialize-incremental", json=older)
     assert (refused.status_code, "OlderRowsError" in refused.text) == (422, True)
