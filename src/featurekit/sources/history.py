@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow.compute as pc
+
 from featurekit.errors import SourceError
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
@@ -26,7 +28,10 @@ from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
 from featurekit.sources.times import check_created_texts
 
-_BATCH_ROWS = 65_536
+_BATCH_ROWS = 16_384
+
+_INDEX_ROWS = 262_144
+"""Rows of an index batch. Each batch looks up its keys, which costs the time of a hash table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,11 @@ def rows_at(
             if rows.form == "json":
                 check_members(view, source, rows)
             order = _order(rows, selection, source, as_of)
-            read, indexed = _store_index(rows, view, source, order)
+            keys = moments["k"].unique()
+            read, complete = _store_index(rows, view, source, order, keys)
             rows.check_count(read)
-            _match(rows, order, moments)
+            ids = pc.index_in(moments["k"], value_set=keys)
+            _match(rows, order, moments.set_column(1, "k", ids))
             found = session.call(
                 lambda: session.connection.sql(
                     "SELECT rn FROM matched ORDER BY rid"
@@ -72,7 +79,7 @@ def rows_at(
     finally:
         session.close()
     numbers = found["rn"].combine_chunks()
-    return HistoricalRows(rows.form, numbers, batches, order.as_of, read, read - indexed)
+    return HistoricalRows(rows.form, numbers, batches, order.as_of, read, read - complete)
 
 
 def _order(rows: Rows, selection: Selection, source: SourceColumns, as_of: AsOf | None) -> _Order:
@@ -126,9 +133,12 @@ def _exact(rows: Rows, source: SourceColumns, part: str) -> str:
 
 
 def _store_index(
-    rows: Rows, view: ViewPlan, source: SourceColumns, order: _Order
+    rows: Rows, view: ViewPlan, source: SourceColumns, order: _Order, entities: Any
 ) -> tuple[int, int]:
-    """Store the index as the table `row_index`; return the numbers of rows read and of rows in it."""
+    """Store the index as the table `row_index`; return the number of rows, and of those with key and time.
+
+    It has the rows of these entities only, whose positions are the keys.
+    """
     keys = select(replace(view, fields=()), source, rows)
     values = {
         name: value
@@ -145,11 +155,12 @@ def _store_index(
     # The result is read on one connection and stored on another, so the table cannot be temporary.
     writer = rows.session.connection.cursor()
     read = indexed = 0
-    reader = rows.session.connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+    batch_rows = _BATCH_ROWS if rows.form == "json" else _INDEX_ROWS
+    reader = rows.session.connection.sql(sql).to_arrow_reader(batch_rows)
     ids = [f"v{i}" for i in range(len(values))]
     kept = [name for name in reader.schema.names if name not in ids]
     arrow = rows.session.arrow
-    schema = arrow.schema([("k", arrow.binary()), *(reader.schema.field(n) for n in kept)])
+    schema = arrow.schema([("k", arrow.int32()), *(reader.schema.field(n) for n in kept)])
     writer.register("incoming", schema.empty_table())
     writer.execute("CREATE TABLE row_index AS FROM incoming")
     for batch in reader:
@@ -161,9 +172,10 @@ def _store_index(
             complete = complete.filter(
                 arrow.array([i not in refused for i in range(batch.num_rows)])
             )
-        table = arrow.table([encoded.keys, *complete.columns], schema=schema)
-        table = table.filter(table["known"].is_valid())
-        indexed += table.num_rows
+        indexed += complete.num_rows - complete["known"].null_count
+        found = pc.index_in(encoded.keys, value_set=entities)
+        table = arrow.table([found, *complete.columns], schema=schema)
+        table = table.filter(pc.and_(table["k"].is_valid(), table["known"].is_valid()))
         writer.register("incoming", table)
         writer.execute("INSERT INTO row_index FROM incoming")
     writer.close()
