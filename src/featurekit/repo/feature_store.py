@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +15,6 @@ from featurekit.errors import (
     Problem,
     RegistryError,
     StoreError,
-    StoreUnavailableError,
-    UnknownNameError,
 )
 from featurekit.loader import find_repo, load_repo
 from featurekit.lower.keys import entity_key
@@ -29,22 +25,11 @@ from featurekit.repo.batch_loads import BatchLoads, asyncio_form
 from featurekit.repo.definition_lists import DefinitionLists, views_table
 from featurekit.repo.deletion import DeletedEntities, DeletedValues, delete_keys, delete_retired
 from featurekit.repo.diagnostics import (
-    CheckResult,
     Diagnostics,
-    Evidence,
-    Explanation,
-    Inspection,
-    Observation,
-    ViewStatus,
-    explain,
-    explain_field,
-    inspect_entity,
-    run_checks,
 )
-from featurekit.repo.diagnostics.view_status import view_metrics, view_statuses
-from featurekit.repo.history import ApplyRecord, LoadRecord
 from featurekit.repo.json_rows import RowWriter
 from featurekit.repo.materialization import Materializer, OnBadRow, delete_entities
+from featurekit.repo.monitoring import Monitoring
 from featurekit.repo.registry_store import (
     OnlineRegistryStore,
     RegistryState,
@@ -59,7 +44,6 @@ from featurekit.repo.streaming import Streaming
 from featurekit.repo.training_sets import TrainingSets
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import OnProgress
-from featurekit.runtime.metrics import Metrics
 from featurekit.runtime.read_arguments import EntityRows, Timeout
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
@@ -67,7 +51,7 @@ from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
 
 
-class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
+class FeatureStore(BatchLoads, DefinitionLists, Monitoring, TrainingSets):
     """A project's definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`. Pickles without its connections.
@@ -199,6 +183,7 @@ class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
         return f"{self._handle.address}, prefix {prefix}"
 
     @property
+    @override
     def project(self) -> str:
         """The project's name."""
         return self._project
@@ -281,6 +266,7 @@ class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
         self.refresh()
         return applied
 
+    @override
     def store_state(self) -> StoreState:
         """Return whether the online store is the one that the registry was applied to.
 
@@ -444,6 +430,7 @@ class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
         return RowWriter(self.compiled.view(view), self._handle, self._counters)
 
     @property
+    @override
     def streams(self) -> Streaming:
         """Stream workers, JSON events, heartbeats and dead letters."""
         return Streaming(self.compiled, self._handle, self._counters, self._sources)
@@ -506,6 +493,7 @@ class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
         return self._handle
 
     @property
+    @override
     def diagnostics(self) -> Diagnostics:
         """What is stored, figures of the server and the streams, and why values are missing."""
         return Diagnostics(self._sources.locate_streams(self.compiled), self._handle.store)
@@ -517,101 +505,6 @@ class FeatureStore(BatchLoads, DefinitionLists, TrainingSets):
             StoreUnavailableError: No reply in time.
         """
         await self._handle.async_store().read([b""], [text_command("PING")])
-
-    def inspect(self, entity: str, entity_id: object) -> Inspection:
-        """Return everything that is stored for one entity, declared or not. Not for serving."""
-        return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
-
-    def why(
-        self,
-        entity: str,
-        entity_id: object,
-        field: str | None = None,
-        *,
-        evidence: Evidence | None = None,
-    ) -> list[Explanation]:
-        """Return why fields of an entity are not `present`, each with a cause and a sentence.
-
-        Consults what is stored, the history of loads and applies, the recorded keys of rejected rows, and
-        the newest dead letters.
-
-        Args:
-            entity: The entity's name.
-            entity_id: As in `inspect`.
-            field: One field, present or not; all that are not present by default.
-            evidence: A recent result of `evidence()`; read now by default.
-
-        Raises:
-            UnknownNameError: There is no such entity or field.
-        """
-        plan, inspection = self.compiled, self.inspect(entity, entity_id)
-        evidence = evidence or self.evidence()
-        if field is None:
-            return explain(plan, inspection, evidence)
-        fields = {each.name: each for each in inspection.fields}
-        if field not in fields:
-            raise UnknownNameError.among("field", field, fields, where=f"entity {entity}")
-        return [explain_field(plan, inspection, fields[field], evidence)]
-
-    why_async = asyncio_form(why)
-
-    def evidence(self) -> Evidence:
-        """Return the facts that `why` consults; each is read at its first use and then kept."""
-        return Evidence(
-            self.compiled,
-            self._registry_store.history,
-            self.status,
-            lambda view, search, key: self.streams.dead_letters_of_key(view, key, search),
-            self.store_state,
-            self._handle.now_ms(),
-        )
-
-    def status(self, observation: Observation | None = None) -> list[ViewStatus]:
-        """Return the state of each view, from the history of loads and a sample of the store.
-
-        Args:
-            observation: A recent result of `diagnostics.observe()`; read now by default.
-        """
-        plan = self.compiled
-        loads = self._registry_store.history.last_loads([view.name for view in plan.views])
-        if observation is None:
-            with suppress(StoreUnavailableError):
-                observation = self.diagnostics.observe()
-        return view_statuses(plan, loads, observation, self._handle.now_ms())
-
-    def metrics(self, *, views: bool = True) -> Metrics:
-        """Return what this process has read and written through this store, and the views' states.
-
-        Args:
-            views: Read the states of views, as `status` does. Left out if the history of loads or
-                the registry cannot be read.
-        """
-        states, store_state = {}, ""
-        if views:
-            with suppress(RegistryError, StoreError):
-                store_state = self.store_state().value
-                states = view_metrics(self.status(), self._handle.now_ms())
-        stats, counted = self._handle.connection_stats, self._counters.snapshot()
-        return replace(counted, store=stats, views=states, store_state=store_state)
-
-    metrics_async = asyncio_form(metrics)
-
-    def load_history(self, view: str | None = None) -> list[LoadRecord]:
-        """Return the last 50 loads of a view, or of each view, newest first.
-
-        Raises:
-            UnknownNameError: There is no such view.
-        """
-        views = self.compiled.views if view is None else [self.compiled.view(view)]
-        return self._registry_store.history.loads([each.name for each in views])
-
-    def apply_history(self) -> list[ApplyRecord]:
-        """Return the last 100 applies that changed the registry, newest first."""
-        return self._registry_store.history.applies()
-
-    def doctor(self) -> list[CheckResult]:
-        """Check the server, the connection, the registry, the views and the stored hashes."""
-        return run_checks(self._handle, self._registry, self.status, self.project)
 
     def close(self) -> None:
         """Close the connections of threads; the next call opens new ones."""

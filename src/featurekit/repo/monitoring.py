@@ -1,0 +1,160 @@
+"""The methods of `FeatureStore` that say what is stored, how fresh it is, and why it is missing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import replace
+
+from featurekit.errors import RegistryError, StoreError, StoreUnavailableError, UnknownNameError
+from featurekit.plan import RepoPlan
+from featurekit.repo.batch_loads import asyncio_form
+from featurekit.repo.diagnostics import (
+    CheckResult,
+    Diagnostics,
+    Evidence,
+    Explanation,
+    Inspection,
+    Observation,
+    ViewStatus,
+    explain,
+    explain_field,
+    inspect_entity,
+    run_checks,
+)
+from featurekit.repo.diagnostics.view_status import view_metrics, view_statuses
+from featurekit.repo.history import ApplyRecord, LoadRecord
+from featurekit.repo.registry_store import RegistryState, RegistryStore
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.repo.store_identity import StoreState
+from featurekit.repo.streaming import Streaming
+from featurekit.runtime.counters import Counters
+from featurekit.runtime.metrics import Metrics
+
+
+class Monitoring(ABC):
+    """Shows the states of views and what is stored."""
+
+    _handle: LazyStoreHandle
+    _registry_store: RegistryStore
+    _registry: RegistryState
+    _counters: Counters
+
+    @property
+    @abstractmethod
+    def project(self) -> str:
+        """The project's name."""
+
+    @property
+    @abstractmethod
+    def compiled(self) -> RepoPlan:
+        """The applied registry, compiled."""
+
+    @property
+    @abstractmethod
+    def streams(self) -> Streaming:
+        """The streams of this project."""
+
+    @property
+    @abstractmethod
+    def diagnostics(self) -> Diagnostics:
+        """What is stored, and figures of the server and the streams."""
+
+    @abstractmethod
+    def store_state(self) -> StoreState:
+        """Return whether the store is the one that the registry was applied to."""
+
+    def inspect(self, entity: str, entity_id: object) -> Inspection:
+        """Return everything that is stored for one entity, declared or not. Not for serving."""
+        return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
+
+    def why(
+        self,
+        entity: str,
+        entity_id: object,
+        field: str | None = None,
+        *,
+        evidence: Evidence | None = None,
+    ) -> list[Explanation]:
+        """Return why fields of an entity are not `present`, each with a cause and a sentence.
+
+        Consults what is stored, the history of loads and applies, the recorded keys of rejected rows, and
+        the newest dead letters.
+
+        Args:
+            entity: The entity's name.
+            entity_id: As in `inspect`.
+            field: One field, present or not; all that are not present by default.
+            evidence: A recent result of `evidence()`; read now by default.
+
+        Raises:
+            UnknownNameError: There is no such entity or field.
+        """
+        plan, inspection = self.compiled, self.inspect(entity, entity_id)
+        evidence = evidence or self.evidence()
+        if field is None:
+            return explain(plan, inspection, evidence)
+        fields = {each.name: each for each in inspection.fields}
+        if field not in fields:
+            raise UnknownNameError.among("field", field, fields, where=f"entity {entity}")
+        return [explain_field(plan, inspection, fields[field], evidence)]
+
+    why_async = asyncio_form(why)
+
+    def evidence(self) -> Evidence:
+        """Return the facts that `why` consults; each is read at its first use and then kept."""
+        return Evidence(
+            self.compiled,
+            self._registry_store.history,
+            self.status,
+            lambda view, search, key: self.streams.dead_letters_of_key(view, key, search),
+            self.store_state,
+            self._handle.now_ms(),
+        )
+
+    def status(self, observation: Observation | None = None) -> list[ViewStatus]:
+        """Return the state of each view, from the history of loads and a sample of the store.
+
+        Args:
+            observation: A recent result of `diagnostics.observe()`; read now by default.
+        """
+        plan = self.compiled
+        loads = self._registry_store.history.last_loads([view.name for view in plan.views])
+        if observation is None:
+            with suppress(StoreUnavailableError):
+                observation = self.diagnostics.observe()
+        return view_statuses(plan, loads, observation, self._handle.now_ms())
+
+    def metrics(self, *, views: bool = True) -> Metrics:
+        """Return what this process has read and written through this store, and the views' states.
+
+        Args:
+            views: Read the states of views, as `status` does. Left out if the history of loads or
+                the registry cannot be read.
+        """
+        states, store_state = {}, ""
+        if views:
+            with suppress(RegistryError, StoreError):
+                store_state = self.store_state().value
+                states = view_metrics(self.status(), self._handle.now_ms())
+        stats, counted = self._handle.connection_stats, self._counters.snapshot()
+        return replace(counted, store=stats, views=states, store_state=store_state)
+
+    metrics_async = asyncio_form(metrics)
+
+    def load_history(self, view: str | None = None) -> list[LoadRecord]:
+        """Return the last 50 loads of a view, or of each view, newest first.
+
+        Raises:
+            UnknownNameError: There is no such view.
+        """
+        views = self.compiled.views if view is None else [self.compiled.view(view)]
+        return self._registry_store.history.loads([each.name for each in views])
+
+    def apply_history(self) -> list[ApplyRecord]:
+        """Return the last 100 applies that changed the registry, newest first."""
+        return self._registry_store.history.applies()
+
+    def doctor(self) -> list[CheckResult]:
+        """Check the server, the connection, the registry, the views and the stored hashes."""
+        return run_checks(self._handle, self._registry, self.status, self.project)
