@@ -86,6 +86,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder: Path) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_an_embedded_server_starts_when_needed_and_stops_on_request(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_an_embedded_server_starts_when_needed_and_stops_on_request(
     assert run("embedded", "stop").stdout == "the server was not running\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_colours_and_a_question(filled: Path) -> None:
     assert "\x1b[" in _on_terminal("list")
     assert "\x1b[" not in _run("list").stdout

@@ -197,6 +197,7 @@ def patient_shop(cluster: Cluster, tmp_path: Path) -> Iterator[FeatureStore]:
         yield store
 
 
+@pytest.mark.slow
 def test_loads_and_reads_go_on_while_slots_move(
     patient_shop: FeatureStore, cluster: Cluster
 ) -> None:

@@ -18,6 +18,8 @@ from tests.promise.repos import applied
 from tests.servers import Server
 from tests.streams.repositories import repository
 
+pytestmark = pytest.mark.slow  # about two minutes together
+
 __all__ = ["browser"]
 
 PANELS = ("Overview", "Registry", "Read", "Batch read", "Inspect", "Stream", "Loads")

@@ -62,6 +62,7 @@ def _is_declared(path: Path) -> bool:
     return path.is_file() and ".featurekit" not in path.parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", IN_THE_SHOP, ids=lambda path: str(path.name))
 def test_the_blocks_of_a_document_run(path: Path, loaded_shop: Path) -> None:
     if SERVER not in path.read_text():

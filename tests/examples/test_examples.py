@@ -12,6 +12,8 @@ from featurekit import FeatureStore
 from tests.examples.places import ENVIRONMENT, ROOT, featurekit, python, repository
 from tests.flights import table
 
+pytestmark = pytest.mark.slow  # `make quickstart` runs the same commands
+
 USERS = 1000
 
 

@@ -84,6 +84,7 @@ def requests(server: Served) -> float:
     return result.get(("featurekit_http_requests_total", "POST", "/v1/features/read", "200"), 0)
 
 
+@pytest.mark.slow
 def test_metrics_are_the_sum_of_all_workers_including_dead_ones(
     tmp_path: Path, two: FeatureStore
 ) -> None:

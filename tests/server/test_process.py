@@ -119,6 +119,7 @@ def _refuses(server: Served) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_workers_share_the_port_and_stop_together(ready: Path) -> None:
     tokens = {"FEATUREKIT_SERVER_TOKENS": "read:abc"}
     with served(ready, "--workers", "2", **tokens) as server:

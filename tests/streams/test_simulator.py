@@ -25,6 +25,7 @@ def example() -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.slow
 def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
     output = python(
         example, SIMULATOR, "--users", "2000", "--per-tick", "500", "--ticks", "4", "--interval", "0"

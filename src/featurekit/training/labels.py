@@ -17,7 +17,7 @@ from featurekit.errors import RequestError, SourceError, ValueRefusedError, name
 from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
-from featurekit.types import DType
+from featurekit.types import DType, codec_of
 from featurekit.types.arrow import parse_array
 
 _DIGEST_ROWS = 65_536
@@ -117,7 +117,7 @@ def _read_file(path: Path, dtypes: dict[str, DType], timestamp_field: str) -> An
         if path.suffix != ".csv":
             return pyarrow.parquet.read_table(path)
         # Arrow would read the id 007 as a number, and a time without a zone as one of UTC.
-        texts = [name for name, dtype in dtypes.items() if dtype.kind == "string"]
+        texts = [name for name, dtype in dtypes.items() if codec_of(dtype).python_type == "str"]
         types = dict.fromkeys([*texts, timestamp_field], pa.string())
         convert = pyarrow.csv.ConvertOptions(
             column_types=types, null_values=[""], strings_can_be_null=True
