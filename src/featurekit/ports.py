@@ -184,7 +184,7 @@ class OnlineStore(Protocol):
 
         Returns:
             One reply for each command; for a command without a key, which goes to all servers, a
-            list of the reply of each.
+            list of the reply of each, which is empty if one of several servers is unavailable.
 
         Raises:
             StoreUnavailableError: No reply within the store's timeout. Any of them may have run.

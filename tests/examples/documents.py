@@ -219,7 +219,8 @@ def _check_yaml(block: Block) -> None:
     elif {"project", "feature_views", "feature_services", "entities"} & {*first}:
         with tempfile.TemporaryDirectory() as name:
             _write_repo(Path(name), block.text, first)
-            load_repo(name, os.environ)
+            if not block.path or block.path == "featurerepo.yaml":  # files are checked by commands
+                load_repo(name, os.environ)
 
 
 def _write_repo(folder: Path, text: str, document: dict[str, object]) -> None:

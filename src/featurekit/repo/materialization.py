@@ -76,8 +76,8 @@ class _Load:
 
     lock: ViewLock
     has_one_server: bool
-    cpu_before: float
-    cpu_after: float = 0.0
+    cpu_before: float | None
+    cpu_after: float | None = 0.0
     before: LoadRecord | None = None
     knows_before: bool = False
 
@@ -393,16 +393,18 @@ class Materializer:
                 raise
             report.entities = report.rows_written
             report.seconds = time.monotonic() - start
-            report.server_seconds = max(0.0, self._cpu_after(load) - load.cpu_before)
+            before, after = load.cpu_before, self._cpu_after(load)
+            if before is not None and after is not None:
+                report.server_seconds = max(0.0, after - before)
             self._record(load, report)
 
-    def _cpu_after(self, load: _Load) -> float:
-        """Return the CPU time of the servers after the rows of a load."""
+    def _cpu_after(self, load: _Load) -> float | None:
+        """Return the CPU time of the servers after the rows of a load; `None` if it is not known."""
         if load.has_one_server:
             return load.cpu_after
         with suppress(StoreError):
             return _cpu_seconds(self.store.call_many([_ASK_CPU])[0])
-        return 0.0
+        return None
 
     def _record(self, load: _Load, report: MaterializeReport, error: str = "") -> None:
         """Record the load in the history, and release its lock in the same round trip.
@@ -539,8 +541,10 @@ def _import_sources() -> Any:
     return sources
 
 
-def _cpu_seconds(replies: Sequence[Reply]) -> float:
+def _cpu_seconds(replies: Sequence[Reply]) -> float | None:
     """Return the CPU time that the servers have used so far, by their replies to `INFO cpu`."""
+    if not replies:
+        return None
     names = ("used_cpu_user", "used_cpu_sys")
     return sum(float(parse_info(reply).get(name, 0)) for reply in replies for name in names)
 

@@ -83,7 +83,7 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
     @override
     def call_many(self, commands: Sequence[KeyedCommand]) -> list[Any]:
         return [
-            self.call(*args, key=key) if key else self._ask_all(text_command(*args))
+            self.call(*args, key=key) if key else self._ask_all_or_none(text_command(*args))
             for key, args in commands
         ]
 
@@ -142,6 +142,12 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
 
     def _ask_all(self, request: bytes) -> list[Reply]:
         return [self._exchange(each, request, 1)[0] for each in self._primaries()]
+
+    def _ask_all_or_none(self, request: bytes) -> list[Reply]:
+        try:
+            return self._ask_all(request)
+        except StoreUnavailableError:  # a load goes on if a server fails over at its start
+            return []
 
     def _primaries(self) -> list[Address]:
         """Return the primaries as of now; without a key, no server would answer `MOVED`."""
