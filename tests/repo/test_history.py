@@ -47,8 +47,10 @@ def test_the_history_keeps_the_newest_loads_of_each_view(valkey: Server, tmp_pat
     with applied(tmp_path, valkey.url) as store:
         history = history_of(store)
         for number in range(MAX_LOADS + 5):
-            history.record_load(LoadRecord("profile", ended_ms=number, rows_read=number))
-        history.record_load(LoadRecord("shop", ended_ms=MAX_LOADS))
+            history.new_load(LoadRecord("profile", ended_ms=number, rows_read=number)).run(
+                store.handle.store
+            )
+        history.new_load(LoadRecord("shop", ended_ms=MAX_LOADS)).run(store.handle.store)
         runs = store.load_history("profile")
         assert [run.rows_read for run in runs] == list(range(MAX_LOADS + 4, 4, -1))
         assert len(store.load_history()) == MAX_LOADS + 1
@@ -62,7 +64,7 @@ def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path) -> No
 
         def record(view: str) -> None:
             for number in range(10):
-                history.record_load(LoadRecord(view, ended_ms=number))
+                history.new_load(LoadRecord(view, ended_ms=number)).run(store.handle.store)
 
         threads = [threading.Thread(target=record, args=(v,)) for v in ("profile", "shop") * 2]
         for thread in threads:

@@ -159,10 +159,6 @@ class History:
             commands += self._push(self._rejected_key + record.view, document, MAX_REJECTING_LOADS)
         return self._pushed(commands)
 
-    def record_load(self, record: LoadRecord) -> None:
-        """Add the newest load of a view."""
-        self.new_load(record).run(self._handle.store)
-
     def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
         """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
         return dict(_rejected_keys(self._range(self._rejected_key + view, MAX_REJECTING_LOADS)))

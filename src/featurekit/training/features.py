@@ -20,7 +20,6 @@ from featurekit.types.arrow import arrow_type, decode_array
 
 STATUSES = ("present", "default", "missing")
 _PRESENT, _DEFAULT, _MISSING = range(len(STATUSES))
-STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
 @dataclass(frozen=True, slots=True)
