@@ -385,45 +385,94 @@ class BatchSource(Protocol):
         """
 
 
-AsOf = Literal["event_time", "created"]
-"""When a row of a history counts: from its time, or only from its creation if that is later."""
+AsOf = Literal["event_time", "created", "schedule", "loads"]
+"""When a row of a history counts: from its time; only from its creation if that is later; or from the
+load after that, by the schedule of the view or by the log of its loads. Events count at once, so of a
+stream view the last two mean `created` if the history has the arrival of events, else `event_time`."""
+
+
+class PastLoad(NamedTuple):
+    """A load that succeeded.
+
+    Attributes:
+        scanned_ms: When it began to read the source.
+        written_ms: When it had written all rows.
+        start_ms: The earliest time of the rows that it took; `None` for any.
+        end_ms: The time before which it took rows; `None` for any up to `scanned_ms`.
+    """
+
+    scanned_ms: int
+    written_ms: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """The moments at which the rows of a view are wanted.
+
+    Attributes:
+        moments: A `pyarrow.Table` with the columns `rid` (int64, from 0, in order), `k` (binary, of
+            `lower.columns.encode_ids`) and `at` (int64, microseconds since the epoch).
+        as_of: When a row counts; by default `schedule` if the view has one, else `created` if the
+            history has such times, else `event_time`.
+        loads: The loads of the view, for `loads`.
+        key_ends: When keys expired, from `HistorySource.key_ends` of the view that owns the TTL of
+            the entity's keys; `None` if they never did.
+    """
+
+    moments: Any
+    as_of: AsOf | None = None
+    loads: Sequence[PastLoad] = ()
+    key_ends: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class HistoricalRows:
-    """The rows of a source that continuous loads would have made current at some moments.
+    """The rows of a history whose values a store would have held at some moments.
 
     Attributes:
         form: The form of the rows, see `Scan`.
-        numbers: For each moment the `SOURCE_ROW` of its row; null if the entity had none.
+        numbers: For each field an array with the `SOURCE_ROW` of each moment's value; null if the
+            store would have had none. Its value in that row may be null. Fields may share an array.
+        deadlines: For each field an array with the last millisecond at which that value would have
+            been served; null where `numbers` is, and where the value never expires.
         batches: Those rows, each once, in any order, with the columns of `Scan.batches`.
-        as_of: When rows counted.
+        as_of: When rows counted; `static` if the source says that they hold for all times.
         rows_read: The rows of the source.
         rows_incomplete: Those of them without a key or a time, which no moment has.
     """
 
     form: Literal["native", "text", "json"]
-    numbers: Any
+    numbers: Mapping[str, Any]
+    deadlines: Mapping[str, Any]
     batches: Sequence[Any]
-    as_of: AsOf
+    as_of: AsOf | Literal["static"]
     rows_read: int
     rows_incomplete: int
 
 
 class HistorySource(Protocol):
-    """A source whose rows have times, so that it answers what was current at a moment."""
+    """A source that answers what a store would have held at a moment.
 
-    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+    It can be implemented by an engine that does not run in this process.
+    """
+
+    def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment.
 
-        Args:
-            view: The view, whose source has a `timestamp_field`.
-            moments: A `pyarrow.Table` with the columns `rid` (int64, from 0, in order), `k` (binary,
-                of `lower.columns.encode_ids`) and `at` (int64, microseconds since the epoch).
-            as_of: When a row counts; `None` for `created` if the source has such times.
-
         Raises:
-            SourceError: The source cannot be read, or has no times of creation.
+            SourceError: The source cannot be read, or lacks the times that `as_of` needs.
+        """
+
+    def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
+        """Return when the keys of the entities expired because loads of the view did not renew them.
+
+        The view is a batch view with `expires: key`.
+
+        Returns:
+            A `pyarrow.Table` with the columns `k` (binary) and `end_ms` (int64): the last millisecond
+            at which a key existed. `None` if no key expired.
         """
 
     def interrupt(self) -> None:

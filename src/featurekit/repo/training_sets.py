@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import AsOf, HistoricalRows
+from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.repo.serving import Features, feature_list
 from featurekit.repo.source_access import SourceAccess
 
@@ -92,12 +92,12 @@ class TrainingSets(ABC):
 
 
 def _check_as_of(as_of: object) -> None:
-    if as_of is None or as_of in get_args(AsOf):
-        return
     if as_of in ("schedule", "loads"):
         raise RequestError(
             f"as_of='{as_of}' is not supported yet", hint="use 'created' or 'event_time'"
         )
+    if as_of is None or as_of in get_args(AsOf):
+        return
     raise RequestError(f"as_of={as_of!r} is unknown", hint="use 'created' or 'event_time'")
 
 
@@ -132,4 +132,4 @@ def _read_rows(
         from featurekit.sources import open_history
 
         history = open_history(located.plan, root, f"feature view {view.name}")
-        return history.rows_at(view, moments, as_of)
+        return history.rows_at(view, HistoryQuery(moments, as_of))

@@ -18,7 +18,7 @@ from typing_extensions import override
 from featurekit.errors import SourceError, name_hint
 from featurekit.file_globs import matching_paths
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, AsOf, HistoricalRows, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
 from featurekit.sources.formats import (
     FILE_COLUMN,
     MIXED_LINE_ENDINGS,
@@ -28,7 +28,7 @@ from featurekit.sources.formats import (
     TextFormat,
     format_of,
 )
-from featurekit.sources.history import rows_at
+from featurekit.sources.history import batch_key_ends, batch_rows_at
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import UnreadableLineError, long_line
@@ -62,15 +62,21 @@ class FileSource(SessionSource):
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         return self._attempt(view, lambda files: self._scan(view, files, times))
 
-    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+    def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
+        return self._read_history(view, lambda rows: batch_rows_at(rows, view, self.plan, query))
 
-        def read(files: list[str]) -> HistoricalRows:
+    def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
+        """Return when keys expired. See `ports.HistorySource`."""
+        return self._read_history(view, lambda rows: batch_key_ends(rows, view, self.plan, query))
+
+    def _read_history(self, view: ViewPlan, read: Callable[[Rows], T]) -> T:
+        def read_files(files: list[str]) -> T:
             with self._opened(view, files) as rows:
-                return rows_at(rows, view, self.plan, moments, as_of)
+                return read(rows)
 
         try:
-            return self._attempt(view, read)
+            return self._attempt(view, read_files)
         finally:
             self._delete_copies()
 

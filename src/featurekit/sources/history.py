@@ -1,230 +1,262 @@
-"""Find the row that was current for an entity at a moment, for many moments at once.
+"""Find what loads of a batch view would have stored for entities at many moments at once.
 
-Continuous loads without a lookback write the newest row of what is known at each instant, by time,
-creation and arrival, and renew its expiry each time. So the row of a moment is the newest of the
-rows known by then.
+`load_times` says from when a row counts and when it was last renewed. Two joins find the row of a
+moment, each with one ASOF join and without ties, which ASOF breaks at random:
 
-1. Index: the key, the time from which the row is known, the order and the number of each row. Keys
-   are encoded as loads do, so that `007` and `7` are one integer, and none is rounded.
-2. Keep the rows that were the newest when they became known, and of those known at one instant the
-   newest. Then one ASOF join finds the row of each moment, without ties, which ASOF breaks at random.
-3. Read the rows that were found, by number.
+- Rows that are known from their time on are joined by time, creation and number. There is nothing
+  to compute for a row.
+- Otherwise a row can count from after the time of a newer one. So only rows are kept that were the
+  newest when they began to count, and of those that began at one instant the newest.
+
+Then the rows that were found are read by number. An expired value has no row.
 """
 
 # ruff: noqa: S608 - all names and values in this SQL are quoted
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import SourceError
-from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import SOURCE_ROW, AsOf, HistoricalRows
-from featurekit.sources.selection import Selection, check_members, select
+from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
+from featurekit.sources.history_index import History
+from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes
 from featurekit.sources.session import Rows
-from featurekit.sources.times import check_created_texts
 
-_BATCH_ROWS = 16_384
+T = TypeVar("T")
 
-_INDEX_ROWS = 262_144
-"""Rows of an index batch. Each batch looks up its keys, which costs the time of a hash table."""
+_EXACT_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+_ROWS = 2**40
+"""More than the rows of a source."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """How rows of a history are ordered.
+@dataclass(frozen=True)
+class _Times:
+    """When the rows of a batch source count.
 
     Attributes:
-        as_of: When rows count.
-        known: The expression of the microsecond from which a row counts.
-        at: The expression of its time in microseconds.
-        parts: The expressions that order rows by age, most important first.
+        as_of: The meaning that was used.
+        at: The SQL of a row's time in microseconds.
+        known: The SQL of the microsecond from which a row is known.
+        order: The SQL that orders rows by age, most important first; the number of a row comes last.
+        rank: The SQL of a BIGINT that orders rows of one time; empty if there is none but the number,
+            `None` if there is no such form.
+        loads: The loads.
     """
 
-    as_of: AsOf
-    known: str
+    as_of: AsOf | Literal["static"]
     at: str
-    parts: tuple[str, ...]
+    known: str
+    order: tuple[str, ...]
+    rank: str | None
+    loads: LoadTimes
+
+    @property
+    def joins_by_time(self) -> bool:
+        return self.known == self.at and self.rank is not None and self.loads.moves_moments
 
 
-def rows_at(
-    rows: Rows, view: ViewPlan, source: SourceColumns, moments: Any, as_of: AsOf | None
+def batch_rows_at(
+    rows: Rows, view: ViewPlan, source: SourceColumns, query: HistoryQuery
 ) -> HistoricalRows:
     """Return the row of each moment. See `ports.HistorySource`."""
-    view = replace(
-        view, ordering="arrival"
-    )  # the newest row by time is current in either ordering
-    selection = select(view, source, rows)
-    session = rows.session
+
+    def read(history: History, times: _Times) -> HistoricalRows:
+        if times.joins_by_time:
+            rank = {"rank": times.rank} if times.rank else {}
+            counts = history.store_index({"at": times.at, **rank}, "at")
+            joined = _join_by_time(times, has_rank=bool(rank))
+        else:
+            counts = _store_full_index(history, times)
+            joined = _join_by_first(times)
+        session = history.rows.session
+        sql = f"CREATE TABLE matched AS SELECT rid, t, rn, wrote FROM {times.loads.wrote(joined)}"
+        session.run(lambda: session.execute(sql))
+        session.execute("DROP TABLE row_index")
+        numbers, deadlines = _live_rows(history, query)
+        batches = history.read_rows("FROM matched")
+        return HistoricalRows(rows.form, numbers, deadlines, batches, times.as_of, *counts)
+
+    return _with_history(rows, view, source, query, read)
+
+
+def batch_key_ends(rows: Rows, view: ViewPlan, source: SourceColumns, query: HistoryQuery) -> Any:
+    """Return when keys expired. See `ports.HistorySource`."""
+
+    def read(history: History, times: _Times) -> Any:
+        if isinstance(times.loads, Continuous) and times.loads.lookback_ms is None:
+            return None
+        _store_full_index(history, times)
+        spans = times.loads.spans("row_index", view.ttl_ms)
+        window = "PARTITION BY k ORDER BY first_ms, last_ms ROWS UNBOUNDED PRECEDING"
+        reach = (
+            "SELECT k, max(last_ms) OVER w AS reach, lead(first_ms) OVER w AS next_ms "
+            f"FROM {spans} WINDOW w AS ({window})"
+        )
+        found = history.fetch(
+            f"SELECT DISTINCT k, (reach + {view.ttl_ms})::BIGINT AS end_ms FROM ({reach}) "
+            f"WHERE next_ms IS NULL OR next_ms > reach + {view.ttl_ms}"
+        )
+        return found.set_column(0, "k", pc.take(history.entities, found["k"]))
+
+    return _with_history(rows, view, source, query, read)
+
+
+def _with_history(
+    rows: Rows,
+    view: ViewPlan,
+    source: SourceColumns,
+    query: HistoryQuery,
+    read: Callable[[History, _Times], T],
+) -> T:
     try:
         with rows.errors():
-            if rows.form == "json":
-                check_members(view, source, rows)
-            order = _order(rows, selection, source, as_of)
-            keys = moments["k"].unique()
-            read, complete = _store_index(rows, view, source, order, keys)
-            rows.check_count(read)
-            ids = pc.index_in(moments["k"], value_set=keys)
-            _match(rows, order, moments.set_column(1, "k", ids))
-            found = session.call(
-                lambda: session.connection.sql(
-                    "SELECT rn FROM matched ORDER BY rid"
-                ).to_arrow_table()
-            )
-            batches = _read_matched(rows, selection)
+            history = History.of(rows, view, source, query.moments)
+            times = _times(history, query)
+            times.loads.prepare(rows.session)
+            return read(history, times)
     finally:
-        session.close()
-    numbers = found["rn"].combine_chunks()
-    return HistoricalRows(rows.form, numbers, batches, order.as_of, read, read - complete)
+        rows.session.close()
 
 
-def _order(rows: Rows, selection: Selection, source: SourceColumns, as_of: AsOf | None) -> _Order:
-    kind = rows.columns.get(source.timestamp_field or "", "")
-    at = _microseconds(selection.time, kind)
-    parts = (selection.time, *(_exact(rows, source, part) for part in selection.order[1:]))
-    created = _created_time(rows, selection, source)
-    if as_of == "created" and not created:
-        column = source.created_timestamp_field
-        raise SourceError(
-            f"created_timestamp_field '{column}' holds no times"
-            if column
-            else "the source has no created_timestamp_field",
-            where=rows.where,
-            hint="use as_of='event_time'",
-        )
-    if as_of == "event_time" or not created:
-        return _Order("event_time", at, at, parts)
-    return _Order("created", f"greatest({at}, {created})", at, parts)
+def _times(history: History, query: HistoryQuery) -> _Times:
+    as_of = query.as_of
+    at = history.event_us
+    created = history.created_us()
+    check_created(history, as_of, created)
+    known = f"greatest({at}, {created})" if created and as_of != "event_time" else at
+    selection = history.selection
+    order = (selection.time, *(_exact(history, part) for part in selection.order[1:]))
+    loads = Continuous(None)
+    used: AsOf = "event_time" if known == at else "created"
+    return _Times(used, at, known, order, _rank(history, created), loads)
 
 
-def _created_time(rows: Rows, selection: Selection, source: SourceColumns) -> str:
-    """Return the expression of the microsecond of creation; empty if that is not a time."""
-    column = source.created_timestamp_field
-    if not column:
+def check_created(history: History, as_of: AsOf | None, created: str) -> None:
+    """Raise `SourceError` if times of creation are asked for and there are none."""
+    if as_of != "created" or created:
+        return
+    column = history.source.created_timestamp_field
+    raise SourceError(
+        f"created_timestamp_field '{column}' holds no times"
+        if column
+        else "the source has no created_timestamp_field",
+        where=history.rows.where,
+        hint="use as_of='event_time'",
+    )
+
+
+def _rank(history: History, created: str) -> str | None:
+    """Return `_Times.rank`."""
+    kinds = history.rows.columns
+    if "_NS" in kinds.get(history.source.timestamp_field or "", ""):
+        return None
+    parts = history.selection.order[1:]
+    if not parts:
         return ""
-    if selection.created_text:
-        texts = f"(SELECT {selection.created_text} AS created_text FROM {rows.source})"
-        check_created_texts(rows, column, texts, "created_text")
-        ((numbers,),) = rows.session.fetch_all(
-            f"SELECT count(*) FILTER (created_text = 'number') FROM {texts}"
-        )
-        return "" if numbers else _microseconds(selection.order[-1], "")
-    kind = rows.columns[column]
-    is_time = kind.startswith("TIMESTAMP") or kind == "DATE"
-    return _microseconds(selection.order[-1], kind) if is_time else ""
+    kind = kinds.get(history.source.created_timestamp_field or "", "")
+    if kind in _EXACT_TYPES:
+        return f"coalesce(CAST({parts[-1]} AS BIGINT), {-FOREVER})"
+    is_exact = created and "_NS" not in kind and not history.selection.created_text
+    return f"coalesce({created}, {-FOREVER})" if is_exact else None
 
 
-def _microseconds(time: str, kind: str) -> str:
-    """Return a time in microseconds since the epoch, rounded down, which casts do not do."""
-    if "_NS" in kind:
-        ns = f"epoch_ns({time})"
-        return f"({ns} - (({ns} % 1000) + 1000) % 1000) // 1000"
-    return f"epoch_us(CAST({time} AS TIMESTAMPTZ))"
-
-
-def _exact(rows: Rows, source: SourceColumns, part: str) -> str:
+def _exact(history: History, part: str) -> str:
     """Return an expression for the order of creation in a type that Arrow holds exactly."""
-    kind = rows.columns.get(source.created_timestamp_field or "", "")
+    kind = history.rows.columns.get(history.source.created_timestamp_field or "", "")
     return f"CAST({part} AS DECIMAL(38, 0))" if kind.endswith("HUGEINT") else part
 
 
-def _store_index(
-    rows: Rows, view: ViewPlan, source: SourceColumns, order: _Order, entities: Any
-) -> tuple[int, int]:
-    """Store the index as the table `row_index`; return the number of rows, and of those with key and time.
-
-    It has the rows of these entities only, whose positions are the keys.
-    """
-    keys = select(replace(view, fields=()), source, rows)
-    values = {
-        name: value
-        for name, value in zip(keys.names, keys.values, strict=True)
-        if name != "event_timestamp"
-    }
-    columns = {
-        **{f"v{i}": value for i, value in enumerate(values.values())},
-        "known": order.known,
-        '"at"': order.at,
-        **{f"o{i}": part for i, part in enumerate(order.parts)},
-    }
-    sql = f"FROM {_numbered(rows, columns)}"
-    # The result is read on one connection and stored on another, so the table cannot be temporary.
-    writer = rows.session.connection.cursor()
-    read = indexed = 0
-    batch_rows = _BATCH_ROWS if rows.form == "json" else _INDEX_ROWS
-    reader = rows.session.connection.sql(sql).to_arrow_reader(batch_rows)
-    ids = [f"v{i}" for i in range(len(values))]
-    kept = [name for name in reader.schema.names if name not in ids]
-    arrow = rows.session.arrow
-    schema = arrow.schema([("k", arrow.int32()), *(reader.schema.field(n) for n in kept)])
-    writer.register("incoming", schema.empty_table())
-    writer.execute("CREATE TABLE row_index AS FROM incoming")
-    for batch in reader:
-        read += batch.num_rows
-        encoded = encode_ids(view, rows.form, batch.select(ids).rename_columns(list(values)))
-        complete = batch.select(kept)
-        if encoded.rejected:
-            refused = set(encoded.rejected)
-            complete = complete.filter(
-                arrow.array([i not in refused for i in range(batch.num_rows)])
-            )
-        indexed += complete.num_rows - complete["known"].null_count
-        found = pc.index_in(encoded.keys, value_set=entities)
-        table = arrow.table([found, *complete.columns], schema=schema)
-        table = table.filter(pc.and_(table["k"].is_valid(), table["known"].is_valid()))
-        writer.register("incoming", table)
-        writer.execute("INSERT INTO row_index FROM incoming")
-    writer.close()
-    return read, indexed
+def _store_full_index(history: History, times: _Times) -> tuple[int, int]:
+    order = {f"o{i}": part for i, part in enumerate(times.order)}
+    return history.store_index({"known": times.known, "at": times.at, **order}, "known")
 
 
-def _numbered(rows: Rows, columns: dict[str, str]) -> str:
-    """Return a FROM clause with all rows, numbered in the order of arrival."""
-    parts = ", ".join(f"{part} AS {name}" for name, part in columns.items())
-    return f"(SELECT {parts}, row_number() OVER () AS rn FROM {rows.source})"
+def _join_by_time(times: _Times, *, has_rank: bool) -> str:
+    """Return moments with their rows, which are joined by time."""
+    if has_rank:
+        condition = f'row(m.upto, {FOREVER}, {FOREVER}) >= row(r."at", r.rank, r.rn)'
+        index = times.loads.taken('(SELECT *, "at" AS known FROM row_index)')
+    else:
+        condition = f"m.upto::HUGEINT * {_ROWS} + {_ROWS - 1} >= r.position"
+        position = f'"at"::HUGEINT * {_ROWS} + rn AS position'
+        index = times.loads.taken(f'(SELECT *, "at" AS known, {position} FROM row_index)')
+    return _joined(times, index, condition)
 
 
-def _match(rows: Rows, order: _Order, moments: Any) -> None:
-    """Store, as the table `matched`, the number of the row of each moment."""
-    ages = "".join(f', "o{i}" NULLS FIRST' for i in range(len(order.parts)))
-    window = f'PARTITION BY "k" ORDER BY "known", "at"{ages}, "rn"'
-    current = (
-        'SELECT "k", "known", "rn" FROM row_index QUALIFY '
+def _join_by_first(times: _Times) -> str:
+    """Return moments with their rows, which are joined by when they began to count."""
+    ages = [name for i in range(len(times.order)) for name in (f"o{i} NULLS FIRST",)]
+    window = (
+        f"PARTITION BY k ORDER BY {', '.join(['first', chr(34) + 'at' + chr(34), *ages, 'rn'])}"
+    )
+    index = (
+        f'(SELECT k, first, "at", rn FROM {times.loads.taken("row_index")} QUALIFY '
         f'"at" >= max("at") OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) '
-        f'AND lead("known") OVER ({window}) IS DISTINCT FROM "known"'
+        f"AND lead(first) OVER ({window}) IS DISTINCT FROM first)"
     )
-    session = rows.session
-    session.connection.register("moments", moments)
-    sql = (
-        'CREATE OR REPLACE TABLE matched AS SELECT m."rid", r."rn" FROM moments m '
-        f'ASOF LEFT JOIN ({current}) r ON m."k" = r."k" AND m."at" >= r."known"'
-    )
-    session.run(lambda: session.execute(sql))
-    session.execute("DROP TABLE row_index")
+    return _joined(times, index, 'm."at" >= r.first')
 
 
-def _read_matched(rows: Rows, selection: Selection) -> list[Any]:
-    """Return the rows of `matched`, each once."""
-    session = rows.session
-    columns = {f"v{i}": part for i, part in enumerate(selection.values)}
-    session.execute("CREATE TABLE chosen AS SELECT DISTINCT rn FROM matched WHERE rn IS NOT NULL")
-    ((expected,),) = session.fetch_all("SELECT count(*) FROM chosen")
-    session.limit_memory(rows.extra_memory_bytes)
-    reader = session.connection.sql(
-        f"FROM {_numbered(rows, columns)} SEMI JOIN chosen USING (rn)"
-    ).to_arrow_reader(_BATCH_ROWS)
-    batches = []
-    for batch in reader:
-        rows.check_unchanged()
-        batches.append(batch.rename_columns([*selection.names, SOURCE_ROW]))
-    if sum(batch.num_rows for batch in batches) != expected:
-        raise SourceError(
-            "the source changed during the read",
-            where=rows.where,
-            hint="read it again when no other process writes to it",
-        )
-    return batches
+def _joined(times: _Times, index: str, condition: str) -> str:
+    moments = times.loads.moments("moments")
+    return (
+        '(SELECT m.* REPLACE (r."at" AS "at"), m."at" AS t, r.rn '
+        f"FROM {moments} m ASOF LEFT JOIN {index} r ON m.k = r.k AND {condition})"
+    )
+
+
+def _live_rows(history: History, query: HistoryQuery) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the numbers and the deadlines of the rows whose values have not expired."""
+    view = history.view
+    ends = ""
+    if view.expires == "field":
+        ends = join_key_ends(history, query.key_ends, "wrote")
+    found = history.fetch(
+        f"SELECT t, rn, wrote, {'end_ms' if ends else 'NULL::BIGINT AS end_ms'} "
+        f"FROM {ends or 'matched'} ORDER BY rid"
+    )
+    t_ms = floor_ms(found["t"])
+    numbers: dict[int, Any] = {}
+    deadlines: dict[int, Any] = {}
+    ttls = {field.name: field.ttl_ms or view.ttl_ms for field in view.fields}
+    for ttl in set(ttls.values()):
+        deadline = pc.min_element_wise(pc.add(found["wrote"], ttl), found["end_ms"])
+        is_live = pc.fill_null(pc.less_equal(t_ms, deadline), fill_value=False)
+        numbers[ttl] = _where(is_live, found["rn"])
+        deadlines[ttl] = _where(pc.and_(is_live, found["rn"].is_valid()), deadline)
+    return (
+        {name: numbers[ttl] for name, ttl in ttls.items()},
+        {name: deadlines[ttl] for name, ttl in ttls.items()},
+    )
+
+
+def join_key_ends(history: History, key_ends: Any, written: str) -> str:
+    """Return the rows of `matched` with `end_ms`, when the key expired that a value was written to.
+
+    Empty if no key expired. `written` is the SQL of the millisecond of the write.
+    """
+    if key_ends is None or not key_ends.num_rows:
+        return ""
+    ids = pc.index_in(key_ends["k"], value_set=history.entities)
+    history.rows.session.connection.register("key_ends", key_ends.set_column(0, "k", ids))
+    return (
+        "(SELECT v.*, e.end_ms FROM (SELECT v.*, m.k FROM matched v JOIN moments m USING (rid)) v "
+        f"ASOF LEFT JOIN key_ends e ON v.k = e.k AND v.{written} <= e.end_ms)"
+    )
+
+
+def floor_ms(microseconds: Any) -> Any:
+    """Return microseconds in milliseconds, rounded down."""
+    times = microseconds.cast(pa.timestamp("us"))
+    return pc.floor_temporal(times, unit="millisecond").cast(pa.timestamp("ms")).cast(pa.int64())
+
+
+def _where(condition: Any, values: Any) -> Any:
+    return pc.if_else(condition, values, pa.scalar(None, pa.int64())).combine_chunks()

@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, AsOf, HistoricalRows, Scan, TimeRange
-from featurekit.sources.history import rows_at
+from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.sources.history import batch_key_ends, batch_rows_at
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session, SessionSource
@@ -28,9 +28,13 @@ class SqlSource(SessionSource):
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         return newest_rows(self._open(view), view, self.plan, times, self.batch_rows)
 
-    def rows_at(self, view: ViewPlan, moments: Any, as_of: AsOf | None) -> HistoricalRows:
+    def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
-        return rows_at(self._open(view), view, self.plan, moments, as_of)
+        return batch_rows_at(self._open(view), view, self.plan, query)
+
+    def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
+        """Return when keys expired. See `ports.HistorySource`."""
+        return batch_key_ends(self._open(view), view, self.plan, query)
 
     def _open(self, view: ViewPlan) -> Rows:
         where = f"feature view {view.name}"

@@ -53,9 +53,11 @@ class ViewFeatures:
             for field, values in zip(view.fields, encoded.values, strict=True):
                 parts[field.name].append(values)
         rn = pa.chunked_array(numbers, pa.int64()).combine_chunks()
-        indices = pc.index_in(rows.numbers, value_set=rn)
+        indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
         data = {
-            name: pa.chunked_array(arrays, pa.binary()).combine_chunks().take(indices)
+            name: pa.chunked_array(arrays, pa.binary())
+            .combine_chunks()
+            .take(indices[id(rows.numbers[name])])
             for name, arrays in parts.items()
         }
         return cls(view, data)

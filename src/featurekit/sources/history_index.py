@@ -1,0 +1,178 @@
+"""The index of a history, and the rows that it points to.
+
+The index has a key, the times and a number for each row of the entities that are asked for. Keys are
+encoded as loads do, so that `007` and `7` are one integer, and none is rounded. Whole rows are read
+by number when it is known which ones are needed.
+"""
+
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow.compute as pc
+
+from featurekit.errors import SourceError
+from featurekit.lower.columns import encode_ids
+from featurekit.plan import SourceColumns, ViewPlan
+from featurekit.ports import SOURCE_ROW
+from featurekit.sources.load_times import floor_to
+from featurekit.sources.selection import Selection, check_members, select
+from featurekit.sources.session import Rows
+from featurekit.sources.times import check_created_texts
+
+_BATCH_ROWS = 16_384
+
+_INDEX_ROWS = 262_144
+"""Rows of an index batch. Each batch looks up its keys, which costs the time of a hash table."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The rows of a view's history, and the entities that are asked for.
+
+    Attributes:
+        rows: The rows.
+        view: The view.
+        source: The columns to read.
+        selection: Their expressions.
+        entities: The keys of the entities, each once. In tables, an entity is its position here.
+    """
+
+    rows: Rows
+    view: ViewPlan
+    source: SourceColumns
+    selection: Selection
+    entities: Any
+
+    @classmethod
+    def of(cls, rows: Rows, view: ViewPlan, source: SourceColumns, moments: Any) -> History:
+        """Select the columns, and create the table `moments` with the positions of entities."""
+        # Rows of a history are selected alike in either ordering.
+        selection = select(replace(view, ordering="arrival"), source, rows)
+        if rows.form == "json":
+            check_members(view, source, rows)
+        entities = moments["k"].unique()
+        ids = pc.index_in(moments["k"], value_set=entities)
+        rows.session.connection.register("moments", moments.set_column(1, "k", ids))
+        return cls(rows, view, source, selection, entities)
+
+    @property
+    def event_us(self) -> str:
+        """The SQL of a row's time in microseconds; empty if the rows have none."""
+        if not self.selection.time:
+            return ""
+        return _microseconds(
+            self.selection.time, self.rows.columns.get(self.source.timestamp_field or "", "")
+        )
+
+    def created_us(self) -> str:
+        """Return the SQL of a row's creation in microseconds; empty if that is not a time."""
+        column = self.source.created_timestamp_field
+        rows, selection = self.rows, self.selection
+        if not column:
+            return ""
+        if selection.created_text:
+            texts = f"(SELECT {selection.created_text} AS created_text FROM {rows.source})"
+            check_created_texts(rows, column, texts, "created_text")
+            ((numbers,),) = rows.session.fetch_all(
+                f"SELECT count(*) FILTER (created_text = 'number') FROM {texts}"
+            )
+            return "" if numbers else _microseconds(selection.order[-1], "")
+        kind = rows.columns[column]
+        is_time = kind.startswith("TIMESTAMP") or kind == "DATE"
+        return _microseconds(selection.order[-1], kind) if is_time else ""
+
+    def store_index(self, columns: Mapping[str, str], required: str) -> tuple[int, int]:
+        """Store the table `row_index` with `k`, these columns and `rn`.
+
+        Args:
+            columns: SQL by name.
+            required: The column that may not be null in a complete row.
+
+        Returns:
+            The number of rows, and of those of them that lack a key or the required column.
+        """
+        rows = self.rows
+        keys = select(replace(self.view, ordering="arrival", fields=()), self.source, rows)
+        values = {
+            name: value
+            for name, value in zip(keys.names, keys.values, strict=True)
+            if name != "event_timestamp"
+        }
+        ids = [f"v{i}" for i in range(len(values))]
+        sql = f"FROM {self._numbered({**dict(zip(ids, values.values(), strict=True)), **columns})}"
+        # The result is read on one connection and stored on another, so the table is not temporary.
+        writer = rows.session.connection.cursor()
+        batch_rows = _BATCH_ROWS if rows.form == "json" else _INDEX_ROWS
+        reader = rows.session.connection.sql(sql).to_arrow_reader(batch_rows)
+        kept = [name for name in reader.schema.names if name not in ids]
+        arrow = rows.session.arrow
+        schema = arrow.schema([("k", arrow.int32()), *(reader.schema.field(n) for n in kept)])
+        writer.register("incoming", schema.empty_table())
+        writer.execute("CREATE TABLE row_index AS FROM incoming")
+        read = complete = 0
+        for batch in reader:
+            read += batch.num_rows
+            encoded = encode_ids(
+                self.view, rows.form, batch.select(ids).rename_columns(list(values))
+            )
+            keyed = batch.select(kept)
+            if encoded.rejected:
+                refused = set(encoded.rejected)
+                keyed = keyed.filter(
+                    arrow.array([i not in refused for i in range(batch.num_rows)])
+                )
+            complete += keyed.num_rows - keyed[required].null_count
+            found = pc.index_in(encoded.keys, value_set=self.entities)
+            table = arrow.table([found, *keyed.columns], schema=schema)
+            table = table.filter(pc.and_(table["k"].is_valid(), table[required].is_valid()))
+            writer.register("incoming", table)
+            writer.execute("INSERT INTO row_index FROM incoming")
+        writer.close()
+        rows.check_count(read)
+        return read, read - complete
+
+    def read_rows(self, numbers: str) -> list[Any]:
+        """Return the rows with these numbers (a query with the column `rn`), each once."""
+        rows, session = self.rows, self.rows.session
+        columns = {f"v{i}": part for i, part in enumerate(self.selection.values)}
+        session.execute(
+            f"CREATE TABLE chosen AS SELECT DISTINCT rn FROM ({numbers}) WHERE rn IS NOT NULL"
+        )
+        ((expected,),) = session.fetch_all("SELECT count(*) FROM chosen")
+        session.limit_memory(rows.extra_memory_bytes)
+        reader = session.connection.sql(
+            f"FROM {self._numbered(columns)} SEMI JOIN chosen USING (rn)"
+        ).to_arrow_reader(_BATCH_ROWS)
+        batches = []
+        for batch in reader:
+            rows.check_unchanged()
+            batches.append(batch.rename_columns([*self.selection.names, SOURCE_ROW]))
+        if sum(batch.num_rows for batch in batches) != expected:
+            raise SourceError(
+                "the source changed during the read",
+                where=rows.where,
+                hint="read it again when no other process writes to it",
+            )
+        return batches
+
+    def _numbered(self, columns: Mapping[str, str]) -> str:
+        """Return a FROM clause with all rows, numbered in the order of arrival."""
+        parts = ", ".join(f'{part} AS "{name}"' for name, part in columns.items())
+        return f"(SELECT {parts}, row_number() OVER () AS rn FROM {self.rows.source})"
+
+    def fetch(self, sql: str) -> Any:
+        """Return the result of a query as a table."""
+        session = self.rows.session
+        return session.call(lambda: session.connection.sql(sql).to_arrow_table())
+
+
+def _microseconds(time: str, kind: str) -> str:
+    """Return a time in microseconds since the epoch, rounded down, which casts do not do."""
+    if "_NS" in kind:
+        return f"({floor_to(f'epoch_ns({time})', 1000)} // 1000)"
+    return f"epoch_us(CAST({time} AS TIMESTAMPTZ))"

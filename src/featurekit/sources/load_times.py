@@ -1,0 +1,318 @@
+"""When the loads of a batch view ran, as SQL over moments and rows.
+
+A load scans the source at `scanned` and has written its rows at `written`. It takes a row that is
+known by then, and whose time is in the load's window. What is stored for an entity is the newest row
+that any load took, because a later load that sees an older row sees that one as well. So two times
+are enough: a row counts from `first`, when the first load that takes it has written it; and its expiry
+was last renewed at `wrote`, by the last load before the moment that still takes it.
+
+Each kind of loads has these in closed form, without a join of all rows to all loads:
+
+- `Continuous`: a load at every instant, which takes no time.
+- `Scheduled`: a load at each slot of a schedule; slots are counted from 1970.
+- `Recorded`: the loads of a log, found by ASOF joins. That needs windows which only move on, so
+  loads are split into chains of such loads; a full load among incremental ones begins another one.
+  The first load that takes a row is the first of any chain, and the last one the last of any.
+
+The `at` and `known` of a row and the `at` of a moment are microseconds, times of loads milliseconds.
+"""
+
+# ruff: noqa: S608 - all values in this SQL are numbers
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from featurekit.ports import PastLoad
+from featurekit.sources.session import Session
+
+FOREVER = 2**62
+"""Later than any time."""
+
+
+def floor_to(value: str, step: int, start: int = 0) -> str:
+    """Return the SQL of the last of the steps from `start` that is not after a value.
+
+    DuckDB's `//` and `%` round towards zero, which is up for times before 1970.
+    """
+    return f"(({value}) - ((({value}) - {start}) % {step} + {step}) % {step})"
+
+
+def to_ms(microseconds: str) -> str:
+    """Return the SQL of microseconds in milliseconds, rounded down."""
+    return f"({floor_to(microseconds, 1000)} // 1000)"
+
+
+_AT_MS = to_ms('"at"')
+
+
+class LoadTimes(ABC):
+    """The loads of a view. Its methods take and return FROM clauses, whose other columns stay."""
+
+    def prepare(self, session: Session) -> None:
+        """Create the tables that the SQL reads."""
+        del session
+
+    @property
+    def moves_moments(self) -> bool:
+        """Whether rows that are known from their time on count for moments with `upto` >= `at`."""
+        return True
+
+    @abstractmethod
+    def moments(self, table: str) -> str:
+        """Return moments with `upto` and `wrote0`, ...
+
+        `upto` is the microsecond up to which the last load before a moment knew rows, and `wrote0`,
+        ... when the last load of each chain before it wrote; null if there is none.
+        """
+
+    @abstractmethod
+    def taken(self, table: str) -> str:
+        """Return the rows that a load takes, with `first` in microseconds."""
+
+    @abstractmethod
+    def wrote(self, table: str) -> str:
+        """Return moments with the `at` of their row, and with `wrote`."""
+
+    @abstractmethod
+    def spans(self, table: str, ttl_ms: int) -> str:
+        """Return rows with `first_ms` and `last_ms`, between which a load takes them each `ttl_ms`."""
+
+
+@dataclass(frozen=True)
+class Continuous(LoadTimes):
+    """A load at every instant.
+
+    Attributes:
+        lookback_ms: How old the rows may be that a load takes; `None` for any age.
+    """
+
+    lookback_ms: int | None
+
+    @property
+    def _last(self) -> str:
+        return str(FOREVER) if self.lookback_ms is None else f"({_AT_MS} + {self.lookback_ms})"
+
+    @override
+    def moments(self, table: str) -> str:
+        return f'(SELECT *, "at" AS upto, {_AT_MS} AS wrote0 FROM {table})'
+
+    @override
+    def taken(self, table: str) -> str:
+        return f"(SELECT *, known AS first FROM {table} WHERE {to_ms('known')} <= {self._last})"
+
+    @override
+    def wrote(self, table: str) -> str:
+        return f"(SELECT *, least(wrote0, {self._last}) AS wrote FROM {table})"
+
+    @override
+    def spans(self, table: str, ttl_ms: int) -> str:
+        times = f"{to_ms('known')} AS first_ms, {self._last} AS last_ms"
+        return f"(SELECT *, {times} FROM {self.taken(table)})"
+
+
+@dataclass(frozen=True)
+class Scheduled(LoadTimes):
+    """A load at each slot of a schedule.
+
+    Attributes:
+        every_ms: The time between two slots.
+        at_ms: The first slot after the start of 1970.
+        takes_ms: How long a load takes.
+        lookback_ms: How old the rows may be that a load takes; `None` for any age.
+        latest_ms: The last moment.
+    """
+
+    every_ms: int
+    at_ms: int
+    takes_ms: int
+    lookback_ms: int | None
+    latest_ms: int
+
+    def _slot(self, value: str) -> str:
+        return floor_to(value, self.every_ms, self.at_ms)
+
+    @property
+    def _first(self) -> str:
+        return self._slot(f"{to_ms('known')} + {self.every_ms - 1}")
+
+    @property
+    def _last(self) -> str:
+        if self.lookback_ms is None:
+            return str(FOREVER)
+        return self._slot(f"{_AT_MS} + {self.lookback_ms}")
+
+    @override
+    def moments(self, table: str) -> str:
+        slots = f"(SELECT *, {self._slot(f'{_AT_MS} - {self.takes_ms}')} AS slot FROM {table})"
+        times = f"slot * 1000 + 999 AS upto, slot + {self.takes_ms} AS wrote0"
+        return f"(SELECT * EXCLUDE (slot), {times} FROM {slots})"
+
+    @override
+    def taken(self, table: str) -> str:
+        first = f"({self._first} + {self.takes_ms}) * 1000 AS first"
+        return f"(SELECT *, {first} FROM {table} WHERE {self._first} <= {self._last})"
+
+    @override
+    def wrote(self, table: str) -> str:
+        wrote = f"least(wrote0, {self._last} + {self.takes_ms})"
+        return f"(SELECT *, {wrote} AS wrote FROM {table})"
+
+    @override
+    def spans(self, table: str, ttl_ms: int) -> str:
+        times = f"first // 1000 AS first_ms, {self._last} + {self.takes_ms} AS last_ms"
+        spans = f"(SELECT *, {times} FROM {self.taken(table)})"
+        if self.every_ms <= ttl_ms:
+            return spans
+        slots = f"unnest(range(first_ms, least(last_ms, {self.latest_ms}) + 1, {self.every_ms}))"
+        return f"(SELECT * REPLACE (slot AS first_ms, slot AS last_ms) FROM (SELECT *, {slots} AS slot FROM {spans}))"
+
+
+@dataclass(frozen=True)
+class Recorded(LoadTimes):
+    """The loads of a log.
+
+    Attributes:
+        chains: The loads in the order of their runs, split into chains whose windows only move on.
+    """
+
+    chains: tuple[tuple[PastLoad, ...], ...]
+
+    @classmethod
+    def of(cls, loads: Iterable[PastLoad]) -> Recorded:
+        """Split loads into chains."""
+        chains: list[list[PastLoad]] = []
+        for load in sorted(loads, key=lambda load: (load.written_ms, load.scanned_ms)):
+            for chain in chains:
+                if _start(chain[-1]) <= _start(load) and _until(chain[-1]) <= _until(load):
+                    chain.append(load)
+                    break
+            else:
+                chains.append([load])
+        return cls(tuple(map(tuple, chains)))
+
+    @override
+    def prepare(self, session: Session) -> None:
+        for c, chain in enumerate(self.chains):
+            columns = {
+                "i": range(len(chain)),
+                "scanned": [load.scanned_ms for load in chain],
+                "until": [_until(load) for load in chain],
+                "start": [_start(load) for load in chain],
+                "written": [load.written_ms for load in chain],
+            }
+            int64 = session.arrow.int64()
+            table = session.arrow.table(
+                {name: session.arrow.array(values, int64) for name, values in columns.items()}
+            )
+            session.connection.register(f"loads{c}", table)
+
+    @property
+    @override
+    def moves_moments(self) -> bool:
+        return len(self.chains) == 1 and all(load.start_ms is None for load in self.chains[0])
+
+    def _join(self, table: str, column: str, of: str, comparison: str, order: str) -> str:
+        """Return the rows of a table with the number and the time of a load of each chain.
+
+        Among loads of one time, `order` says which one: the `min` or the `max`.
+        """
+        for c in range(len(self.chains)):
+            loads = f"(SELECT {of}, {order}(i) AS i, {order}(written) AS w FROM loads{c} GROUP BY {of})"
+            table = (
+                f"(SELECT r.*, l.i AS {column}_i{c}, l.w AS {column}{c} "
+                f"FROM {table} r ASOF LEFT JOIN {loads} l ON {comparison})"
+            )
+        return table
+
+    @override
+    def moments(self, table: str) -> str:
+        written = self._join(table, "wrote", "written", f"{_at('r')} >= l.written", "max")
+        names = ", ".join(f"wrote_i{c}" for c in range(len(self.chains)))
+        if not self.moves_moments:
+            return f"(SELECT * EXCLUDE ({names}), NULL::BIGINT AS upto FROM {written})"
+        return (
+            f"(SELECT m.* EXCLUDE ({names}), l.until * 1000 + 999 AS upto FROM {written} m "
+            "LEFT JOIN loads0 l ON m.wrote_i0 = l.i)"
+        )
+
+    def _windows(self, table: str) -> str:
+        """Return rows with the first and the last load of each chain that takes them."""
+        table = self._join(table, "by_time", "until", f"{_at('r')} <= l.until", "min")
+        known_ms = to_ms("r.known")
+        table = self._join(table, "by_known", "scanned", f"{known_ms} <= l.scanned", "min")
+        return self._join(table, "last", "start", f"{_at('r')} >= l.start", "max")
+
+    def _first(self, c: int) -> str:
+        """Return the SQL of when the first load of a chain that takes a row wrote; null if none."""
+        is_missing = f"by_time_i{c} IS NULL OR by_known_i{c} IS NULL OR last_i{c} IS NULL"
+        is_late = f"greatest(by_time_i{c}, by_known_i{c}) > last_i{c}"
+        return (
+            f"CASE WHEN NOT ({is_missing} OR {is_late}) THEN greatest(by_time{c}, by_known{c}) END"
+        )
+
+    @override
+    def taken(self, table: str) -> str:
+        firsts = ", ".join(self._first(c) for c in range(len(self.chains)))
+        first = f"least({firsts}) * 1000" if len(self.chains) > 1 else f"{firsts} * 1000"
+        names = [
+            f"{column}{i}{c}"
+            for column in ("by_time", "by_known", "last")
+            for i in ("_i", "")
+            for c in range(len(self.chains))
+        ]
+        rows = f"(SELECT * EXCLUDE ({', '.join(names)}), {first} AS first FROM {self._windows(table)})"
+        return f"(FROM {rows} WHERE first IS NOT NULL)"
+
+    @override
+    def wrote(self, table: str) -> str:
+        table = self._join(table, "last", "start", f"{_at('r')} >= l.start", "max")
+        times = [
+            f"CASE WHEN wrote{c} <= last{c} THEN wrote{c} WHEN wrote{c} IS NOT NULL THEN last{c} END"
+            for c in range(len(self.chains))
+        ]
+        names = [f"last{i}{c}" for i in ("_i", "") for c in range(len(self.chains))]
+        return f"(SELECT * EXCLUDE ({', '.join(names)}), greatest({', '.join(times)}) AS wrote FROM {table})"
+
+    @override
+    def spans(self, table: str, ttl_ms: int) -> str:
+        windows = self._windows(table)
+        parts = []
+        for c, chain in enumerate(self.chains):
+            runs = ", ".join(f"({start}, {end})" for start, end in _runs(chain, ttl_ms))
+            rows = f"(SELECT *, {self._first(c)} AS first, last{c} AS last FROM {windows})"
+            parts.append(
+                "SELECT k, greatest(first, run_start) AS first_ms, least(last, run_end) AS last_ms "
+                f"FROM {rows} JOIN (VALUES {runs}) AS runs(run_start, run_end) "
+                "ON first <= run_end AND last >= run_start"
+            )
+        return f"({' UNION ALL '.join(parts)})"
+
+
+def _at(table: str) -> str:
+    return to_ms(f'{table}."at"')
+
+
+def _start(load: PastLoad) -> int:
+    return -FOREVER if load.start_ms is None else load.start_ms
+
+
+def _until(load: PastLoad) -> int:
+    """Return the last millisecond whose rows a load takes."""
+    ends = [load.scanned_ms, *([] if load.end_ms is None else [load.end_ms - 1])]
+    return min(ends)
+
+
+def _runs(chain: Sequence[PastLoad], ttl_ms: int) -> list[tuple[int, int]]:
+    """Return the spans of time in which each load came before the TTL of the one before ended."""
+    runs: list[tuple[int, int]] = []
+    for load in chain:
+        if runs and load.written_ms <= runs[-1][1] + ttl_ms:
+            runs[-1] = (runs[-1][0], load.written_ms)
+        else:
+            runs.append((load.written_ms, load.written_ms))
+    return runs
