@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
     from featurekit.runtime.writer import StreamWriter, WriteReport
-    from featurekit.training import RetrievalJob
+    from featurekit.training import RetrievalJob, VerifyReport
 
     __version__: str
 
@@ -77,6 +77,7 @@ __all__ = [
     "StreamWriter",
     "UnknownNameError",
     "ValueRefusedError",
+    "VerifyReport",
     "WorkerOptions",
     "WriteReport",
     "__version__",
@@ -100,6 +101,7 @@ _MODULES = {
     "StreamOptions": "featurekit.repo.streaming",
     "StreamReport": "featurekit.runtime.worker",
     "StreamWriter": "featurekit.runtime.writer",
+    "VerifyReport": "featurekit.training",
     "WorkerOptions": "featurekit.runtime.worker",
     "WriteReport": "featurekit.runtime.writer",
     "embedded_server": "featurekit.repo.store_handle",

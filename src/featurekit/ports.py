@@ -479,6 +479,17 @@ class HistorySource(Protocol):
         """Make queries of this source that run in other threads raise."""
 
 
+class SampledSource(Protocol):
+    """A source of which some entities can be read without all of its rows."""
+
+    def sample_keys(self, view: ViewPlan, count: int, seed: int) -> list[bytes]:
+        """Return the keys of up to `count` entities; the same ones for the same seed.
+
+        Raises:
+            SourceError: The source cannot be read.
+        """
+
+
 class StreamEvent(NamedTuple):
     """One undecoded event. A tuple, because workers create one per event.
 

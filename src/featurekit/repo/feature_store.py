@@ -41,7 +41,7 @@ from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle, select_url
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
-from featurekit.repo.training_sets import TrainingSets
+from featurekit.repo.verification import Verification
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import OnProgress
 from featurekit.runtime.read_arguments import EntityRows, Timeout
@@ -51,7 +51,7 @@ from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
 
 
-class FeatureStore(BatchLoads, DefinitionLists, Monitoring, TrainingSets):
+class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
     """A project's definitions, its registry and its online store.
 
     Thread-safe for reading. Survives `fork`. Pickles without its connections.
@@ -384,6 +384,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, TrainingSets):
         )
 
     @property
+    @override
     def readers(self) -> ReaderService:
         """Compiles and caches the readers."""
         return self._readers

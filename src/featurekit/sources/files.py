@@ -29,6 +29,7 @@ from featurekit.sources.formats import (
     format_of,
 )
 from featurekit.sources.history import batch_key_ends, batch_rows_at
+from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import UnreadableLineError, long_line
@@ -77,6 +78,18 @@ class FileSource(SessionSource):
 
         try:
             return self._attempt(view, read_files)
+        finally:
+            self._delete_copies()
+
+    def sample_keys(self, view: ViewPlan, count: int, seed: int) -> list[bytes]:
+        """Return the keys of some entities. See `ports.SampledSource`."""
+
+        def read(files: list[str]) -> list[bytes]:
+            with self._opened(view, files) as rows:
+                return sample_keys(rows, view, self.plan, count, seed)
+
+        try:
+            return self._attempt(view, read)
         finally:
             self._delete_copies()
 

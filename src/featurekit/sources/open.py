@@ -7,7 +7,7 @@ from typing import assert_never
 
 from featurekit.errors import RequestError
 from featurekit.plan import PythonSourcePlan, SourceFiles, SourcePlan, SqlSourcePlan
-from featurekit.ports import BatchSource, HistorySource
+from featurekit.ports import BatchSource, HistorySource, SampledSource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
 from featurekit.sources.sql import SqlSource
@@ -57,3 +57,14 @@ def open_history(plan: SourcePlan, root: Path, where: str) -> HistorySource:
             )
         case _:
             assert_never(plan)
+
+
+def open_sampled(plan: SourcePlan, root: Path) -> SampledSource | None:
+    """Return the source of a plan, to sample its entities; `None` if its type allows none."""
+    match plan:
+        case SourceFiles():
+            return FileSource(plan, root, batch_rows=BATCH_ROWS)
+        case SqlSourcePlan():
+            return SqlSource(plan, root, batch_rows=BATCH_ROWS)
+        case _:
+            return None

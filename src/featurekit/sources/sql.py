@@ -11,6 +11,7 @@ from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
 from featurekit.sources.history import batch_key_ends, batch_rows_at
+from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session, SessionSource
@@ -35,6 +36,10 @@ class SqlSource(SessionSource):
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""
         return batch_key_ends(self._open(view), view, self.plan, query)
+
+    def sample_keys(self, view: ViewPlan, count: int, seed: int) -> list[bytes]:
+        """Return the keys of some entities. See `ports.SampledSource`."""
+        return sample_keys(self._open(view), view, self.plan, count, seed)
 
     def _open(self, view: ViewPlan) -> Rows:
         where = f"feature view {view.name}"

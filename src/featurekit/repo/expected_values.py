@@ -1,0 +1,149 @@
+"""What reads at some moments could have returned, computed from the history of a batch view.
+
+The value of an entity is that of the last load before the read: the row that was the newest when the load
+started. A load writes for a while, may fail in between, and may take only a part of the rows. So
+there can be several possible values, of which a correct store has one:
+
+- that of each load which ran during the read;
+- that of the last load before it; if that load was partial, also those of earlier ones, up to
+  the last whole load;
+- none, if all of these can have expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from featurekit.plan import EVENT_TIMESTAMP, FieldPlan, ViewPlan
+from featurekit.repo.history import LoadRecord
+from featurekit.repo.key_samples import SampledKey
+from featurekit.training.verify import ABSENT, Served
+from featurekit.types.arrow import to_arrow
+
+_US = 1000
+
+Recompute = Callable[[Any, ViewPlan], Any]
+"""Returns the training set of a table of labels: the columns `{view}__{field}` and their statuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineRows:
+    """Rows of one entity, read in one call.
+
+    Attributes:
+        keys: The keys that were read.
+        values: For each feature, as (view, field), its values.
+        before_ms: The server's time before the read.
+        after_ms: The server's time after the read.
+    """
+
+    keys: Sequence[SampledKey]
+    values: Mapping[tuple[str, str], Sequence[Served]]
+    before_ms: int
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment whose rows a read could have returned.
+
+    Attributes:
+        at_us: The moment, in microseconds since the epoch.
+        load: The load that took these rows; `None` if a load is assumed at every instant.
+    """
+
+    at_us: int
+    load: LoadRecord | None = None
+
+
+def loads_moments(loads: Sequence[LoadRecord], rows: OnlineRows) -> list[Moment]:
+    """Return the moments of the loads whose rows the store can have; `loads` has the newest first."""
+    moments = []
+    for load in loads:
+        if load.started_ms > rows.after_ms:
+            continue
+        end_us = (load.started_ms + 1) * _US
+        if load.window_end_ms is not None:
+            end_us = min(end_us, load.window_end_ms * _US)
+        moments.append(Moment(end_us - 1, load))
+        if load.ended_ms < rows.before_ms and _is_whole(load):
+            break
+    return moments
+
+
+def instant_moments(rows: OnlineRows) -> list[Moment]:
+    """Return the moments of a read, for a history that counts rows at every instant."""
+    return [Moment(ms * _US) for ms in dict.fromkeys((rows.before_ms, rows.after_ms))]
+
+
+def _is_whole(load: LoadRecord) -> bool:
+    """Return whether a load wrote the newest row of each entity."""
+    is_part = load.window_start_ms is not None or load.corrects_ms is not None
+    return not (load.error or is_part or load.rows_kept or load.rows_rejected)
+
+
+def possible_values(
+    view: ViewPlan,
+    parts: Sequence[tuple[OnlineRows, Sequence[Moment]]],
+    recompute: Callable[[Any], Any],
+) -> dict[str, list[list[Served]]]:
+    """Return for each field and each row of all parts the values that a read could have returned.
+
+    Args:
+        view: The view, with the fields that were read.
+        parts: Rows with the moments to compute.
+        recompute: Returns the training set of a table of labels, with statuses and full names.
+    """
+    table = recompute(_labels(view, parts))
+    result: dict[str, list[list[Served]]] = {}
+    for field in view.fields:
+        name = f"{view.name}__{field.name}"
+        pairs = zip(table[name].to_pylist(), table[f"{name}__status"].to_pylist(), strict=True)
+        computed = (Served.of(value, status) for value, status in pairs)
+        result[field.name] = [
+            possible
+            for rows, moments in parts
+            for possible in _possible(
+                rows, computed, [_life(view, field, rows, m) for m in moments]
+            )
+        ]
+    return result
+
+
+def _labels(view: ViewPlan, parts: Sequence[tuple[OnlineRows, Sequence[Moment]]]) -> Any:
+    """Return a label for each moment of each row."""
+    labels = {}
+    pairs = [(key, moment) for rows, moments in parts for key in rows.keys for moment in moments]
+    for i, join_key in enumerate(view.key.join_keys):
+        labels[join_key.name] = to_arrow(join_key.dtype, [key.entity[i] for key, _ in pairs])
+    times = pa.array([moment.at_us for _, moment in pairs], pa.int64())
+    return pa.table({**labels, EVENT_TIMESTAMP: times.cast(pa.timestamp("us", "UTC"))})
+
+
+def _possible(
+    rows: OnlineRows, computed: Iterator[Served], lives: Sequence[tuple[bool, bool]]
+) -> Iterator[list[Served]]:
+    """Yield the possible values of each row, given those of its moments one after another."""
+    can_be_absent = all(can_expire for _, can_expire in lives)
+    for _ in rows.keys:
+        possible = [
+            value
+            for value, (can_live, _) in zip(islice(computed, len(lives)), lives, strict=True)
+            if can_live
+        ]
+        yield [*possible, *([ABSENT] if can_be_absent else [])]
+
+
+def _life(view: ViewPlan, field: FieldPlan, rows: OnlineRows, moment: Moment) -> tuple[bool, bool]:
+    """Return whether a value of a load can be there during a read, and whether it can have expired."""
+    load = moment.load
+    if load is None:
+        return True, False
+    ttl_ms = field.ttl_ms or view.ttl_ms
+    latest_ms = max(load.ended_ms + ttl_ms, load.expires_ms or 0)
+    return rows.before_ms <= latest_ms, rows.after_ms > load.started_ms + ttl_ms

@@ -1,0 +1,136 @@
+"""Samples of the entities of a repository: from labels, sources and the store, and invented ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+from featurekit.keys import KeyPlan
+from featurekit.lower.keys import entity_key_test, key_function, parse_entity_id
+from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
+from featurekit.ports import OnlineStore
+from featurekit.repo.diagnostics.sampling import sample_keys
+from featurekit.repo.source_access import SourceAccess
+from featurekit.sources import open_sampled
+from featurekit.training.labels import read_labels
+from featurekit.training.verify import Origin
+
+UNKNOWN_SHARE = 20
+"""The number of sampled keys for each invented one."""
+
+MAX_UNKNOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SampledKey:
+    """A key of an entity.
+
+    Attributes:
+        key: The key of its hash.
+        entity: The values of its join keys, in declared order.
+        origin: Where it comes from.
+    """
+
+    key: bytes
+    entity: tuple[Any, ...]
+    origin: Origin
+
+
+def sample_entity(
+    plan: KeyPlan, candidates: dict[Origin, Sequence[bytes]], count: int
+) -> list[SampledKey]:
+    """Return up to `count` distinct keys, from each origin in turn, and some invented ones."""
+    unknown = min(MAX_UNKNOWN, max(1, count // UNKNOWN_SHARE)) if count > 1 else 0
+    known = islice(_in_turn(candidates), count)
+    chosen = [*known, *((key, "unknown") for key in _unknown_keys(plan, unknown))]
+    is_key = entity_key_test(plan)
+    head = len(plan.entity_prefix.encode())
+    sampled = []
+    for key, origin in chosen[: count + unknown]:
+        if is_key(key):  # another program may have written others
+            entity = parse_entity_id(plan, key[head:].decode())
+            values = entity if isinstance(entity, tuple) else (entity,)
+            sampled.append(SampledKey(key, values, origin))
+    return sampled
+
+
+def _in_turn(candidates: dict[Origin, Sequence[bytes]]) -> Iterator[tuple[bytes, Origin]]:
+    """Yield distinct keys, from each origin in turn."""
+    seen: set[bytes] = set()
+    for keys in zip_longest(*candidates.values()):
+        for origin, key in zip(candidates, keys, strict=True):
+            if key is not None and key not in seen:
+                seen.add(key)
+                yield key, origin
+
+
+def _unknown_keys(plan: KeyPlan, count: int) -> Iterator[bytes]:
+    """Yield keys that no entity is likely to have; none if a join key has another type."""
+    texts = {
+        "string": lambda i: f"featurekit-unknown-{i}",
+        "int64": lambda i: str(-(2**62) - i),
+        "int32": lambda i: str(-(2**30) - i),
+        "date": lambda i: f"0001-01-{1 + i % 28:02}",
+    }
+    kinds = [join_key.dtype.kind for join_key in plan.join_keys]
+    if all(kind in texts for kind in kinds):
+        yield from (plan.key([texts[kind](i) for kind in kinds]) for i in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class KeySampler:
+    """Samples the keys of entities.
+
+    Attributes:
+        repo: The applied registry, compiled.
+        store: The online store.
+        sources: The sources that may be opened.
+        root: The repository's folder.
+        count: How many keys of each entity to sample.
+        seed: Chooses the keys.
+    """
+
+    repo: RepoPlan
+    store: OnlineStore
+    sources: SourceAccess
+    root: Path
+    count: int
+    seed: int
+
+    def sample(self, plan: ReadPlan, labels: Sequence[bytes]) -> list[SampledKey]:
+        """Return keys of the entity of a plan with one group, some of them from labels."""
+        views = [self.repo.view(name) for name in dict.fromkeys(c.view for c in plan.columns)]
+        key = plan.groups[0].key
+        candidates: dict[Origin, Sequence[bytes]] = {
+            "labels": labels,
+            "source": self._source_keys(views),
+            "store": sample_keys(self.store, key.scan_pattern(), self.count).keys,
+        }
+        return sample_entity(key, candidates, self.count)
+
+    def _source_keys(self, views: Sequence[ViewPlan]) -> Sequence[bytes]:
+        """Return keys of the first source that can be sampled."""
+        for view in views:
+            if view.source is not None:
+                located = self.sources.locate(view, view.source)
+                with located.hidden_values():
+                    source = open_sampled(located.plan, self.root)
+                    if source is not None:
+                        return source.sample_keys(view, self.count, self.seed)
+        return ()
+
+
+def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> list[Sequence[bytes]]:
+    """Return some of the keys that labels have, for each of some entities; none without labels."""
+    if labels is None:
+        return [()] * len(keys)
+    table = read_labels(labels, keys, EVENT_TIMESTAMP).table.slice(0, count).combine_chunks()
+    return [_keys_of(table, key) for key in keys]
+
+
+def _keys_of(table: Any, key: KeyPlan) -> Sequence[bytes]:
+    names = [join_key.name for join_key in key.join_keys]
+    return list(dict.fromkeys(map(key_function(key), table.select(names).to_pylist())))

@@ -1,0 +1,90 @@
+"""The methods of `FeatureStore` that compare what is served with histories and training sets."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiler import compile_read
+from featurekit.errors import MissingExtraError, RequestError
+from featurekit.ports import AsOf
+from featurekit.repo.batch_loads import asyncio_form
+from featurekit.repo.history import LoadRecord
+from featurekit.repo.registry_store import RegistryStore
+from featurekit.repo.serving import Features, ReaderService, feature_list
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.repo.training_sets import TrainingSets
+
+if TYPE_CHECKING:
+    from featurekit.training.verify import VerifyReport
+
+
+class Verification(TrainingSets):
+    """Compares what is served with what the history of the views says."""
+
+    _handle: LazyStoreHandle
+    _registry_store: RegistryStore
+
+    @property
+    @abstractmethod
+    def readers(self) -> ReaderService:
+        """Compiles and caches the readers."""
+
+    def verify(
+        self,
+        features: Features,
+        *,
+        sample: int = 1000,
+        labels: object = None,
+        as_of: AsOf | None = None,
+        seed: int = 0,
+    ) -> VerifyReport:
+        """Read a sample of keys online, and compare the values with what the history says.
+
+        The keys come from the sources, from the store and from labels, if given; a few invented ones,
+        which must have no values, are added. A value is computed for the moments before and after
+        its read by the server's clock, and differs only if it does so at both. Nothing is written.
+
+        Args:
+            features: A feature service or its name, or a list of `view:field` and `view`.
+            sample: How many keys of each entity to read.
+            labels: Labels as for `get_historical_features`; their keys are read too.
+            as_of: When a row of a source counts, as in `get_historical_features`. By default the rows
+                count that the recorded loads took.
+            seed: Chooses the keys: the same seed gives the same ones from an unchanged source.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: A view has no history that can be read.
+            SourceError: A source cannot be read.
+            BadRowError: A row of a source does not fit its view.
+            StoreError: The online store is unavailable, or does not report its time.
+        """
+        try:
+            from featurekit.repo.key_samples import KeySampler, label_keys
+            from featurekit.repo.verify import Verifier, split_by_entity
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "verify()") from error
+        if sample < 1:
+            raise RequestError(f"sample must be at least 1, not {sample}")
+        plan = compile_read(self.compiled, feature_list(features))
+        self.get_historical_features((), feature_list(features))  # refuses views without a history
+        store, history = self._handle.store, self._registry_store.history
+        sampler = KeySampler(self.compiled, store, self._sources, self.path, sample, seed)
+        plans = split_by_entity(plan)
+        given = label_keys(labels, [each.groups[0].key for each in plans], sample)
+        keys = [sampler.sample(*each) for each in zip(plans, given, strict=True)]
+
+        def loads(view: str) -> Sequence[LoadRecord]:
+            return history.loads([view])
+
+        def recompute(labels: Any, features: Sequence[str]) -> Any:
+            return self.get_historical_features(
+                labels, features, full_feature_names=True, as_of=as_of, statuses=True
+            ).to_arrow()
+
+        verifier = Verifier(self.compiled, store, loads, recompute, as_of)
+        return verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
+
+    verify_async = asyncio_form(verify)

@@ -1,0 +1,183 @@
+"""The report of a verification: what the online store serves against what the history says.
+
+A value is read online between two moments. What a read should have returned is computed for both. A
+difference counts only if it is one at both moments, so that a load, an event or an expiry during the
+read is not taken for a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["equal", "mismatch", "missing", "extra", "undecided"]
+"""How a value compares: `missing` is only in the history, `extra` only in the store. `undecided` values
+differ while a load of their view was running."""
+
+KINDS: tuple[Kind, ...] = ("equal", "mismatch", "missing", "extra", "undecided")
+
+Origin = Literal["labels", "source", "store", "unknown"]
+"""Where a sampled key comes from; `unknown` keys are invented, and must have no values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A value as a read returns it.
+
+    Attributes:
+        value: The value; `None` if there is none, even if the field has a default.
+        status: Its status: `present`, `invalid`, or `absent`.
+    """
+
+    value: object
+    status: Literal["present", "invalid", "absent"]
+
+    @classmethod
+    def of(cls, value: object, status: str) -> Served:
+        """Return the value of a read without its default."""
+        if status == "present":
+            return cls(value, "present")
+        return cls(None, "invalid") if status == "invalid" else ABSENT
+
+
+ABSENT = Served(None, "absent")
+
+
+def compare_value(online: Served, recomputed: Sequence[Served]) -> Kind:
+    """Return how a value read online compares with all that a read could have returned.
+
+    Of several possible values, it must equal one; otherwise the first one says what is wrong.
+    """
+    if any(_same(online, each) for each in recomputed):
+        return "equal"
+    if online.status == "absent":
+        return "missing"
+    if recomputed[0].status == "absent" and online.status == "present":
+        return "extra"
+    return "mismatch"
+
+
+def _same(a: Served, b: Served) -> bool:
+    return a.status == b.status != "invalid" and same_value(a.value, b.value)
+
+
+def same_value(a: object, b: object) -> bool:
+    """Return whether two values are equal; `nan` equals `nan`, also within lists."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_value, a, b))
+    both_nan = isinstance(a, float) and isinstance(b, float) and a != a and b != b  # noqa: PLR0124
+    return both_nan or a == b
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCheck:
+    """How the sampled values of a feature compare.
+
+    Attributes:
+        name: The feature, as `view:field`.
+        equal: Values that are the same in the store and in the history, or in neither.
+        mismatch: Values that differ, or that cannot be decoded.
+        missing: Values that only the history has.
+        extra: Values that only the store has.
+        undecided: Differences while a load of the view was running.
+    """
+
+    name: str
+    equal: int = 0
+    mismatch: int = 0
+    missing: int = 0
+    extra: int = 0
+    undecided: int = 0
+
+    @property
+    def differences(self) -> int:
+        """Values that differ for certain."""
+        return self.mismatch + self.missing + self.extra
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that differs.
+
+    Attributes:
+        feature: The feature, as `view:field`.
+        kind: How it differs.
+        key: The key of the entity's hash.
+        origin: Where the key comes from.
+        online: The value in the store as text; `None` if there is none.
+        recomputed: The value of the history as text; `None` if there is none.
+        read_ms: When it was read, by the server's clock.
+        reason: Why it may be.
+    """
+
+    feature: str
+    kind: Kind
+    key: str
+    origin: Origin
+    online: str | None
+    recomputed: str | None
+    read_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViewCheck:
+    """What the values of a view were compared with.
+
+    Attributes:
+        name: The view.
+        as_of: When rows of its history counted; `loads`: what the recorded loads took.
+        loaded_ms: The start of the last load; `None` if there was none, or if it does not matter.
+    """
+
+    name: str
+    as_of: str
+    loaded_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The result of `FeatureStore.verify`.
+
+    Attributes:
+        request: The service's name, or `features` for a list.
+        registry: The registry's fingerprint.
+        started_ms: The server's time before the first read.
+        ended_ms: The server's time after the last read.
+        keys: For each entity the number of keys from each origin.
+        views: What the values were compared with.
+        features: How many values compare in which way.
+        examples: Some of the values that differ or are undecided, a few for each feature.
+    """
+
+    request: str
+    registry: str
+    started_ms: int
+    ended_ms: int
+    keys: Mapping[str, Mapping[Origin, int]]
+    views: tuple[ViewCheck, ...]
+    features: tuple[FeatureCheck, ...]
+    examples: tuple[Difference, ...] = ()
+
+    @property
+    def differences(self) -> int:
+        """Values that differ for certain."""
+        return sum(feature.differences for feature in self.features)
+
+    @property
+    def values(self) -> int:
+        """Values that were compared."""
+        return sum(sum(getattr(f, kind) for kind in KINDS) for f in self.features)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, for JSON."""
+        return {**asdict(self), "values": self.values, "differences": self.differences}
+
+
+def count_kinds(name: str, kinds: Iterable[Kind]) -> FeatureCheck:
+    """Return the counts of one feature."""
+    counts = dict.fromkeys(KINDS, 0)
+    for kind in kinds:
+        counts[kind] += 1
+    return FeatureCheck(name, *counts.values())

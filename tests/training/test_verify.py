@@ -1,0 +1,267 @@
+"""Verification finds planted faults, and takes nothing that is right for a fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import redis
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError
+from featurekit.repo.expected_values import OnlineRows, loads_moments
+from featurekit.repo.history import LoadRecord
+from featurekit.repo.verify import Verifier
+from featurekit.runtime.lock import ViewLock
+from featurekit.training.verify import ABSENT, Served, VerifyReport, compare_value
+from tests.cli.running import run
+from tests.servers import Server
+from tests.training.test_point_in_time import open_store
+
+VIEWS = """
+entities:
+  - {name: user, join_keys: {user_id: string}}
+  - {name: route, join_keys: {origin: string, number: int64}}
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, source: {type: parquet, path: users.parquet, timestamp_field: at, created_timestamp_field: created}}
+    fields: {age: {type: int64, default: 7}, score: {type: float64, allow_nan: true}, tags: 'array<string>'}
+  - name: delays
+    entity: route
+    batch: {refresh: 1h, source: {type: csv, path: routes.csv, timestamp_field: at}}
+    fields: {delay: int64}
+  - name: written
+    entity: user
+    batch: {refresh: 1h, expires: field}
+    fields: {height: int64}
+feature_services:
+  - {name: model, features: [profile, delays]}
+"""
+TIME = pa.timestamp("us", "UTC")
+USERS = 40
+
+
+def users(shift: int = 0, count: int = USERS, seconds_ago: int = 100) -> Any:
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    ages = [None if i % 5 == 4 else i + shift for i in range(count)]
+    return pa.table(
+        {
+            "user_id": [f"u{i}" for i in range(count)],
+            "at": pa.array([at] * count, TIME),
+            "created": pa.array([at] * count, TIME),
+            "age": pa.array(ages, pa.int64()),
+            "score": [float("nan") if i == 1 else i / 3 for i in range(count)],
+            "tags": [[str(i)] if i % 2 else None for i in range(count)],
+        }
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, valkey: Server) -> FeatureStore:
+    pq.write_table(users(), tmp_path / "users.parquet")
+    rows = "".join(f"O:{i},{i},2026-06-01T00:00:00Z,{i}\n" for i in range(10))
+    (tmp_path / "routes.csv").write_text(f"origin,number,at,delay\n{rows}")
+    store = open_store(tmp_path, VIEWS, valkey.url)
+    store.materialize()
+    return store
+
+
+@pytest.fixture
+def client(valkey: Server) -> Iterator[redis.Redis]:
+    with valkey.client() as client:
+        yield client
+
+
+def counts(report: VerifyReport, feature: str) -> dict[str, int]:
+    [found] = [each for each in report.features if each.name == feature]
+    names = ("mismatch", "missing", "extra", "undecided")
+    return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+def test_what_a_load_wrote_is_equal(store: FeatureStore) -> None:
+    report = store.verify("model")
+    assert report.differences == 0
+    assert report.values == 3 * (USERS + 50) + 10 + 50
+    assert report.keys["user"]["unknown"] == report.keys["route"]["unknown"] == 50
+    assert {view.as_of for view in report.views} == {"loads"}
+    assert not report.examples
+
+
+def test_planted_faults_are_found(store: FeatureStore, client: redis.Redis) -> None:
+    client.hset("fs:user:u3", "score", "9.5")
+    client.delete("fs:user:u6")
+    client.hdel("fs:user:u7", "tags")
+    client.hset("fs:user:new", mapping={"age": 5})
+    client.hset("fs:user:u8", "age", "eight")
+    report = store.verify("model")
+    assert counts(report, "profile:score") == {"mismatch": 1, "missing": 1}
+    assert counts(report, "profile:age") == {"mismatch": 1, "missing": 1, "extra": 1}
+    assert counts(report, "profile:tags") == {"missing": 1}
+    assert counts(report, "delays:delay") == {}
+    assert report.differences == 6
+    found = {(each.key, each.feature): each for each in report.examples}
+    changed = found["fs:user:u3", "profile:score"]
+    assert (changed.online, changed.recomputed, changed.kind) == ("9.5", "1", "mismatch")
+    assert "another program wrote it" in changed.reason
+    assert "deleted or evicted" in found["fs:user:u6", "profile:age"].reason
+    assert found["fs:user:u8", "profile:age"].online == "invalid"
+    assert found["fs:user:new", "profile:age"].origin == "store"
+    assert json.loads(json.dumps(report.to_dict()))["differences"] == 6
+
+
+def test_rows_that_no_load_took_yet_are_not_expected(store: FeatureStore) -> None:
+    later = users(shift=100, count=USERS + 5, seconds_ago=-3600)
+    pq.write_table(pa.concat_tables([users(), later]), store.path / "users.parquet")
+    assert store.verify("model").differences == 0
+
+
+@pytest.mark.slow
+def test_a_row_that_was_loaded_and_then_changed_is_found(store: FeatureStore) -> None:
+    pq.write_table(users(shift=1), store.path / "users.parquet")
+    assert counts(store.verify("model"), "profile:age") == {"mismatch": USERS * 4 // 5}
+
+
+@pytest.mark.slow
+def test_values_expire_with_their_load(tmp_path: Path, valkey: Server) -> None:
+    pq.write_table(users(), tmp_path / "users.parquet")
+    (tmp_path / "routes.csv").write_text("origin,number,at,delay\nO,1,2026-06-01T00:00:00Z,1\n")
+    store = open_store(
+        tmp_path, VIEWS.replace("refresh: 1h", "refresh: 1h, ttl: 50ms"), valkey.url
+    )
+    store.materialize()
+    with valkey.client() as client:
+        while client.dbsize() and client.keys("fs:user:*"):
+            pass
+        assert store.verify("model").differences == 0
+        client.hset("fs:user:u5", "age", "5")
+        report = store.verify("model")
+    assert counts(report, "profile:age") == {"extra": 1}
+    assert "it should have expired" in report.examples[0].reason
+
+
+@pytest.mark.slow
+def test_a_load_between_the_two_moments_is_not_a_fault(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(users(shift=1), store.path / "users.parquet")
+    looks = []
+    server_ms = Verifier._server_ms
+
+    def load_before_the_second_look(verifier: Verifier) -> tuple[int, int]:
+        looks.append(1)
+        if len(looks) == 3:  # before everything, before the first read, after it
+            store.materialize("profile")
+        return server_ms(verifier)
+
+    monkeypatch.setattr(Verifier, "_server_ms", load_before_the_second_look)
+    report = store.verify(["profile"])
+    assert len(looks) == 4
+    # The source as it is now has the values of the second load; what was read are those of the first.
+    assert counts(report, "profile:age") == {"mismatch": USERS * 4 // 5}
+    looks.clear()
+    newer = users(shift=2, seconds_ago=0)
+    pq.write_table(pa.concat_tables([users(shift=1), newer]), store.path / "users.parquet")
+    assert store.verify(["profile"]).differences == 0
+
+
+def test_differences_during_a_load_are_undecided(store: FeatureStore, client: redis.Redis) -> None:
+    client.hset("fs:user:u3", "score", "9.5")
+    with ViewLock(store.handle.store, "fs", "profile", store.handle.now_ms):
+        report = store.verify("model")
+    assert counts(report, "profile:score") == {"undecided": 1}
+    assert report.differences == 0
+    assert report.examples[0].reason == "a load of the view was running"
+
+
+@pytest.mark.slow
+def test_a_row_of_a_program_is_not_in_the_source(store: FeatureStore) -> None:
+    store.write_batch("profile", {"u3": {"age": 99}})
+    assert counts(store.verify(["profile:age"]), "profile:age") == {"mismatch": 1}
+
+
+def load(started_ms: int, ended_ms: int, **options: Any) -> LoadRecord:
+    return LoadRecord("profile", started_ms, ended_ms, **options)
+
+
+def test_partial_loads_leave_values_of_earlier_ones() -> None:
+    rows = OnlineRows([], {}, before_ms=100, after_ms=110)
+    whole = [load(60, 70), load(10, 20)]
+    cases: list[tuple[list[LoadRecord], list[int]]] = [
+        (whole, [60]),
+        ([load(105, 120), *whole], [105, 60]),  # it runs during the read
+        ([load(111, 120), *whole], [60]),  # it starts after the read
+        ([load(80, 90, error="killed"), *whole], [80, 60]),
+        ([load(80, 90, window_start_ms=70), *whole], [80, 60]),
+        ([load(80, 90, rows_rejected=1), *whole], [80, 60]),
+        ([load(80, 90, corrects_ms=60), *whole], [80, 60]),
+        ([], []),
+    ]
+    for loads, moments in cases:
+        found = [moment.at_us for moment in loads_moments(loads, rows)]
+        assert found == [at * 1000 + 999 for at in moments]
+    [moment] = loads_moments([load(60, 70, window_end_ms=50)], rows)
+    assert moment.at_us == 49_999
+
+
+@pytest.mark.slow
+def test_labels_are_sampled_too(store: FeatureStore, tmp_path: Path) -> None:
+    now = pa.array([datetime.now(UTC)] * 2, TIME)
+    labels = {"user_id": ["u1", "u99"], "origin": ["O:1", "x"], "number": [1, 2]}
+    report = store.verify("model", labels=pa.table({**labels, "event_timestamp": now}), sample=4)
+    assert report.differences == 0
+    assert report.keys["user"] == {"labels": 2, "source": 1, "store": 1, "unknown": 1}
+
+
+@pytest.mark.slow
+def test_the_same_seed_reads_the_same_keys_of_a_source(store: FeatureStore) -> None:
+    reports = [store.verify(["profile"], sample=8, seed=seed) for seed in (1, 1, 2)]
+    assert all(report.differences == 0 for report in reports)
+    assert reports[0].keys == reports[1].keys
+
+
+def test_views_without_a_history_are_refused(store: FeatureStore) -> None:
+    with pytest.raises(RequestError, match="written"):
+        store.verify(["profile", "written"])
+    with pytest.raises(RequestError, match="at least 1"):
+        store.verify("model", sample=0)
+
+
+@pytest.mark.slow
+def test_continuous_loads_can_be_compared_with(store: FeatureStore) -> None:
+    assert store.verify(["profile"], as_of="created").differences == 0
+    pq.write_table(users(shift=1, seconds_ago=0), store.path / "users.parquet")
+    report = store.verify(["profile"], as_of="created")
+    assert counts(report, "profile:age") == {"mismatch": USERS * 4 // 5}  # not loaded yet
+    assert report.views[0].as_of == "created"
+
+
+def test_the_command_says_what_differs(store: FeatureStore, client: redis.Redis) -> None:
+    repo = str(store.path)
+    result = run("verify", "model", "--repo", repo, "--sample", "20")
+    assert result.exit_code == 0, result.output
+    assert "none differs" in result.stderr
+    client.hset("fs:user:u3", "score", "9.5")
+    result = run("verify", "model", "--repo", repo)
+    assert result.exit_code == 1
+    assert "fs:user:u3" in result.stdout
+    assert "differ: 1 value" in result.stderr
+    result = run("verify", "model", "--repo", repo, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["features"][1]["mismatch"] == 1
+
+
+def test_a_value_must_equal_one_of_the_possible_ones() -> None:
+    one, two = Served(1, "present"), Served(2, "present")
+    assert compare_value(one, [two, one]) == "equal"
+    assert compare_value(one, [two]) == "mismatch"
+    assert compare_value(ABSENT, [two]) == "missing"
+    assert compare_value(one, [ABSENT]) == "extra"
+    assert compare_value(Served.of(None, "invalid"), [ABSENT]) == "mismatch"
+    assert compare_value(Served.of(7, "default"), [ABSENT]) == "equal"
