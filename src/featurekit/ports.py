@@ -490,6 +490,27 @@ class SampledSource(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class StoredValues:
+    """What the store would have held of a view at some moments. What a training set is made of.
+
+    Attributes:
+        batches: Record batches in the order of the moments, together one row for each. For each
+            field of the view they have a binary column with the stored bytes, null if there were
+            none. If values can have an age, an int64 column `age_column(field)` has it in milliseconds.
+        metadata: How the view was read, for `RetrievalJob.metadata`: at least `as_of`. Complete only
+            after the last batch.
+    """
+
+    batches: Iterator[Any]
+    metadata: dict[str, Any]
+
+
+def age_column(field: str) -> str:
+    """Return the name of the column of `StoredValues.batches` with the ages of a field's values."""
+    return f"{field}@age_ms"
+
+
 class StreamEvent(NamedTuple):
     """One undecoded event. A tuple, because workers create one per event.
 

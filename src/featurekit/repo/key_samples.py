@@ -15,7 +15,7 @@ from featurekit.ports import OnlineStore
 from featurekit.repo.diagnostics.sampling import sample_keys
 from featurekit.repo.source_access import SourceAccess
 from featurekit.sources import open_sampled
-from featurekit.training.labels import read_labels
+from featurekit.training.labels import first_labels
 from featurekit.training.verify import Origin
 
 UNKNOWN_SHARE = 20
@@ -127,7 +127,7 @@ def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> list[Sequ
     """Return some of the keys that labels have, for each of some entities; none without labels."""
     if labels is None:
         return [()] * len(keys)
-    table = read_labels(labels, keys, EVENT_TIMESTAMP).table.slice(0, count).combine_chunks()
+    table = first_labels(labels, keys, EVENT_TIMESTAMP, count)
     return [_keys_of(table, key) for key in keys]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
+from featurekit.ports import AsOf, HistoryQuery, StoredValues
 from featurekit.repo.serving import Features, feature_list
 from featurekit.repo.source_access import SourceAccess
 
@@ -64,7 +64,7 @@ class TrainingSets(ABC):
             RequestError: A view has no history that can be read, or `as_of` is not supported.
         """
         try:
-            from featurekit.training import RetrievalJob, TrainingRequest, read_labels
+            from featurekit.training import RetrievalJob, TrainingRequest
         except ImportError as error:
             raise MissingExtraError.of("batch", "get_historical_features()") from error
         _check_as_of(as_of)
@@ -74,17 +74,17 @@ class TrainingSets(ABC):
         for view in views:
             _check_history(view)
         self._sources.check(views)
-        keys = [group.key for group in plan.groups]
 
-        def read_rows(view: ViewPlan, moments: Any) -> HistoricalRows:
-            return _read_rows(self._sources, self.path, view, moments, as_of)
+        def read_values(view: ViewPlan, moments: Any) -> StoredValues:
+            return _read_values(self._sources, self.path, view, moments, as_of)
 
         return RetrievalJob(
             TrainingRequest(
                 plan,
                 views,
-                lambda: read_labels(entity_df, keys, timestamp_field),
-                read_rows,
+                entity_df,
+                timestamp_field,
+                read_values,
                 statuses,
                 lambda: time.time_ns() // 1_000_000,
             )
@@ -123,13 +123,14 @@ def _check_history(view: ViewPlan) -> None:
         )
 
 
-def _read_rows(
+def _read_values(
     sources: SourceAccess, root: Path, view: ViewPlan, moments: Any, as_of: AsOf | None
-) -> HistoricalRows:
+) -> StoredValues:
     assert view.source is not None  # noqa: S101 - `_check_history`
     located = sources.locate(view, view.source)
     with located.hidden_values():
         from featurekit.sources import open_history
+        from featurekit.training import stored_values
 
         history = open_history(located.plan, root, f"feature view {view.name}")
-        return history.rows_at(view, HistoryQuery(moments, as_of))
+        return stored_values(view, history.rows_at(view, HistoryQuery(moments, as_of)))

@@ -1,20 +1,14 @@
 """Training sets: for each label, the features that a read at its time would have returned.
 
-`labels` takes the table of labels, `features` the rows of a view and turns them into columns, and
-`job` puts them together. The rows come from `ports.HistorySource`. `verify` compares them with what
-is served.
+`labels` reads the labels. For each view, `features` encodes the rows of its history (of
+`ports.HistorySource`) as a load does, and `columns` decodes them as a reader does. `build` puts
+these into temporary files, and `output` writes them to a folder. `job` is what a caller has.
+`verify` compares training sets with what is served.
 """
 
-from featurekit.training.features import ViewFeatures
-from featurekit.training.job import RetrievalJob, TrainingRequest
-from featurekit.training.labels import Labels, read_labels
+from featurekit.training.build import TrainingRequest
+from featurekit.training.features import stored_values
+from featurekit.training.job import RetrievalJob
 from featurekit.training.verify import VerifyReport
 
-__all__ = [
-    "Labels",
-    "RetrievalJob",
-    "TrainingRequest",
-    "VerifyReport",
-    "ViewFeatures",
-    "read_labels",
-]
+__all__ = ["RetrievalJob", "TrainingRequest", "VerifyReport", "stored_values"]

@@ -1,91 +1,66 @@
-"""The columns of one feature view in a training set.
+"""What the store would have held of a view, from the rows of its history.
 
-A value is encoded as a load encodes it, and decoded as a reader decodes it. So it is what the store
-would have held and a read would have returned.
+A value is encoded as a load encodes it, so it is what the store would have held.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.errors import BadRowError, ValueRefusedError, join_where
+from featurekit.errors import BadRowError, join_where
 from featurekit.lower.columns import EncodedBatch, encode_batch
-from featurekit.plan import FieldPlan, ReadColumn, ViewPlan
-from featurekit.ports import SOURCE_ROW, HistoricalRows
-from featurekit.types.arrow import arrow_type, decode_array
-
-STATUSES = ("present", "default", "missing")
-_PRESENT, _DEFAULT, _MISSING = range(len(STATUSES))
+from featurekit.plan import ViewPlan
+from featurekit.ports import SOURCE_ROW, HistoricalRows, StoredValues
+from featurekit.training.spool import BATCH_ROWS
 
 
-@dataclass(frozen=True, slots=True)
-class ViewFeatures:
-    """The stored bytes of a view's fields at each label.
+def stored_values(view: ViewPlan, rows: HistoricalRows) -> StoredValues:
+    """Encode the rows, and give each moment those of its row.
 
-    Attributes:
-        view: The view.
-        data: For each field, a binary array of `n` values; null if the store would have none.
+    Raises:
+        BadRowError: A row that a label needs does not fit the view.
     """
+    source = asdict(view.source) if view.source else {}
+    metadata = {
+        "as_of": rows.as_of,
+        "source": {name: value for name, value in source.items() if value not in (None, (), "")},
+        "rows_read": rows.rows_read,
+        "rows_incomplete": rows.rows_incomplete,
+    }
+    return StoredValues(_batches(view, rows), metadata)
 
-    view: ViewPlan
-    data: dict[str, Any]
 
-    @classmethod
-    def of(cls, view: ViewPlan, rows: HistoricalRows) -> ViewFeatures:
-        """Encode the rows, and give each label those of its row.
-
-        Raises:
-            BadRowError: A row that a label needs does not fit the view.
-        """
-        view = replace(view, ordering="arrival")
-        numbers: list[Any] = []
-        parts: dict[str, list[Any]] = {field.name: [] for field in view.fields}
-        for batch in rows.batches:
-            names = [n for n in batch.schema.names if n not in (SOURCE_ROW, "event_timestamp")]
-            encoded = encode_batch(view, rows.form, batch.select(names))
-            if encoded.rejected:
-                raise _bad_row(view, batch, encoded)
-            numbers.append(batch.column(SOURCE_ROW))
-            for field, values in zip(view.fields, encoded.values, strict=True):
-                parts[field.name].append(values)
-        rn = pa.chunked_array(numbers, pa.int64()).combine_chunks()
-        indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
-        data = {
-            name: pa.chunked_array(arrays, pa.binary())
-            .combine_chunks()
-            .take(indices[id(rows.numbers[name])])
-            for name, arrays in parts.items()
+def _batches(view: ViewPlan, rows: HistoricalRows) -> Iterator[Any]:
+    view = replace(view, ordering="arrival")
+    numbers: list[Any] = []
+    parts: dict[str, list[Any]] = {field.name: [] for field in view.fields}
+    for batch in rows.batches:
+        names = [n for n in batch.schema.names if n not in (SOURCE_ROW, "event_timestamp")]
+        encoded = encode_batch(view, rows.form, batch.select(names))
+        if encoded.rejected:
+            raise _bad_row(view, batch, encoded)
+        numbers.append(batch.column(SOURCE_ROW))
+        for field, values in zip(view.fields, encoded.values, strict=True):
+            parts[field.name].append(values)
+    rn = pa.chunked_array(numbers, pa.int64()).combine_chunks()
+    stored = {
+        name: pa.chunked_array(arrays, pa.binary()).combine_chunks()
+        for name, arrays in parts.items()
+    }
+    count = len(next(iter(rows.numbers.values())))
+    for start in range(0, count, BATCH_ROWS):
+        indices = {
+            id(numbers): pc.index_in(numbers.slice(start, BATCH_ROWS), value_set=rn)
+            for numbers in rows.numbers.values()
         }
-        return cls(view, data)
-
-    def column(self, column: ReadColumn) -> tuple[Any, Any]:
-        """Return the values and the statuses of a feature.
-
-        Raises:
-            ValueRefusedError: A decimal has too many digits for the column.
-        """
-        field = column.field
-        data = self.data[field.name]
-        absent = _MISSING if field.default is None else _DEFAULT
-        codes = pc.if_else(
-            data.is_valid(), pa.scalar(_PRESENT, pa.int8()), pa.scalar(absent, pa.int8())
+        yield pa.record_batch(
+            {name: data.take(indices[id(rows.numbers[name])]) for name, data in stored.items()}
         )
-        if field.default is not None:
-            data = data.fill_null(pa.scalar(field.default, pa.binary()))
-        statuses = pa.DictionaryArray.from_arrays(codes, pa.array(STATUSES))
-        return _decode(column.name, field, data), statuses
-
-
-def _decode(name: str, field: FieldPlan, data: Any) -> Any:
-    values = decode_array(field.dtype, data)
-    expected = arrow_type(field.dtype)
-    if values.type != expected:
-        raise ValueRefusedError(f"a value has more digits than {expected} holds", where=name)
-    return values
 
 
 def _bad_row(view: ViewPlan, batch: Any, encoded: EncodedBatch) -> BadRowError:

@@ -1,0 +1,159 @@
+"""The forms in which a caller gives labels: tables, data frames, readers and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.parquet
+
+from featurekit.errors import RequestError, SourceError
+from featurekit.training.spool import BATCH_ROWS
+from featurekit.types import DType, codec_of
+from featurekit.types.arrow import parse_array
+
+_CSV_BLOCK_BYTES = 8_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelStream:
+    """Labels that are read once.
+
+    Attributes:
+        schema: The columns.
+        batches: The labels, in order.
+        again: Returns the labels once more; `None` if they must be copied for that.
+    """
+
+    schema: Any
+    batches: Iterable[Any]
+    again: Callable[[], Iterable[Any]] | None = None
+
+
+@contextmanager
+def open_labels(
+    data: object, dtypes: Mapping[str, DType], timestamp_field: str
+) -> Iterator[LabelStream]:
+    """Open labels for the duration of the block, and turn errors of reading them into `SourceError`.
+
+    Args:
+        data: A pyarrow table, record batch or reader; a pandas or polars data frame; the path of a
+            Parquet or CSV file or a folder of Parquet files; or a function that returns a reader.
+        dtypes: The types of the join keys.
+        timestamp_field: The column with the time of a label.
+    """
+    where = f"labels, {data}" if isinstance(data, str | Path) else "labels"
+    try:
+        yield _open(data, dtypes, timestamp_field)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(str(error), where=where) from error
+
+
+def _open(data: object, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
+    if isinstance(data, str | Path):
+        path = Path(data)
+        if path.suffix == ".csv":
+            return _open_csv(path, dtypes, timestamp_field)
+        return _open_parquet(path)
+    if callable(data):
+        data = data()
+    if isinstance(data, pa.RecordBatchReader):
+        return LabelStream(data.schema, data)
+    table = _to_table(data)
+    return LabelStream(table.schema, table.to_batches(), table.to_batches)
+
+
+def _to_table(data: object) -> Any:
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if type(data).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(data, preserve_index=False)
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.table(data)
+    raise RequestError(
+        f"the labels are a {type(data).__name__}, expected a table",
+        hint="pass a pyarrow table or reader, a pandas or polars data frame, the path of a Parquet or "
+        "CSV file, or a SQL query",
+    )
+
+
+def _open_parquet(path: Path) -> LabelStream:
+    if path.is_file():
+        file = pyarrow.parquet.ParquetFile(path)
+        return LabelStream(file.schema_arrow, file.iter_batches(BATCH_ROWS))
+    folder = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+    batches = folder.to_batches(
+        batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1, use_threads=False
+    )
+    return LabelStream(folder.schema, batches)
+
+
+def _open_csv(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
+    # Arrow would read the id 007 as a number, and a time without a zone as one of UTC.
+    texts = [name for name, dtype in dtypes.items() if codec_of(dtype).python_type == "str"]
+    types = dict.fromkeys([*texts, timestamp_field], pa.string())
+    schema = _csv_schema(path, types)
+    reader = _csv_reader(path, {field.name: field.type for field in schema})
+    if timestamp_field in schema.names:
+        index = schema.names.index(timestamp_field)
+        schema = schema.set(index, pa.field(timestamp_field, pa.timestamp("us", "UTC")))
+    return LabelStream(schema, _with_times(reader, timestamp_field))
+
+
+def _csv_schema(path: Path, types: Mapping[str, Any]) -> Any:
+    """Return the columns of a CSV file, with types that all values fit.
+
+    Arrow takes the types of a stream from its first block. If later values do not fit them, the
+    types are taken from the whole file.
+    """
+    try:
+        with _csv_reader(path, types) as reader:
+            for _ in reader:
+                pass
+            return reader.schema
+    except pa.ArrowInvalid:
+        return pyarrow.csv.read_csv(path, convert_options=_csv_options(types)).schema
+
+
+def _csv_reader(path: Path, types: Mapping[str, Any]) -> Any:
+    return pyarrow.csv.open_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
+        convert_options=_csv_options(types),
+    )
+
+
+def _csv_options(types: Mapping[str, Any]) -> Any:
+    return pyarrow.csv.ConvertOptions(
+        column_types=types, null_values=[""], strings_can_be_null=True
+    )
+
+
+def _with_times(batches: Iterable[Any], name: str) -> Iterator[Any]:
+    """Yield batches with the texts of a column parsed as times."""
+    before = 0
+    for batch in batches:
+        if name in batch.schema.names:
+            index = batch.schema.names.index(name)
+            column = batch.column(index)
+            times, refused = parse_array(DType("timestamp"), column)
+            if refused is not None:
+                row = pc.index(refused, value=True).as_py()
+                raise RequestError(
+                    f"{column[row].as_py()!r} is not a time with a time zone",
+                    where=f"labels, row {before + row + 1}, {name}",
+                    hint="write it as 2026-11-22T10:00:00Z",
+                )
+            before += batch.num_rows
+            yield batch.set_column(index, name, times)
+        else:
+            yield batch

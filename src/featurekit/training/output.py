@@ -1,0 +1,91 @@
+"""Write a training set to a folder: the data and a manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from featurekit.errors import RequestError
+from featurekit.training.build import TrainingSet
+
+DATA_FILE, MANIFEST_FILE = "data.parquet", "manifest.json"
+
+_ROW_GROUP_ROWS = 131_072
+_ROW_GROUP_BYTES = 64_000_000
+
+
+def write_training_set(
+    training_set: Callable[[], TrainingSet],
+    folder: Path,
+    now_ms: Callable[[], int],
+    *,
+    allow_overwrite: bool,
+) -> Path:
+    """Write a training set to a folder, and return the folder. See `RetrievalJob.persist`."""
+    data, manifest = folder / DATA_FILE, folder / MANIFEST_FILE
+    if not allow_overwrite and (data.exists() or manifest.exists()):
+        raise RequestError(
+            "the folder has a training set already",
+            where=str(folder),
+            hint="choose another folder, or pass allow_overwrite=True",
+        )
+    built = training_set()
+    document = {"created_at": _to_text(now_ms()), **built.metadata}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _replaced(data) as new:
+            _write_data(built, new)
+            manifest.unlink(missing_ok=True)
+        with _replaced(manifest) as new:
+            new.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(
+            f"the training set cannot be written: {error}", where=str(folder)
+        ) from error
+    return folder
+
+
+def _write_data(built: TrainingSet, path: Path) -> None:
+    """Write a Parquet file, with the schema of the registry."""
+    with pyarrow.parquet.ParquetWriter(path, built.schema) as writer:
+        for group in _row_groups(built.batches()):
+            writer.write_table(pa.Table.from_batches(group, built.schema))
+
+
+def _row_groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    rows = size = 0
+    for batch in batches:
+        group.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
+            yield group
+            group, rows, size = [], 0, 0
+    if group:
+        yield group
+
+
+def _to_text(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms // 1000, UTC).isoformat()
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Yield the name of a new file, and rename it to `path` after the block; leave no partial file."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
