@@ -405,10 +405,10 @@ def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
         elif before is None:
             yield Change("add", subject)
         elif before.features != after.features:
-            added = [f"+{v}:{f}" for v, f in after.features if (v, f) not in before.features]
-            removed = [f"-{v}:{f}" for v, f in before.features if (v, f) not in after.features]
+            added = [f"+{each}" for each in after.features if each not in before.features]
+            removed = [f"-{each}" for each in before.features if each not in after.features]
             detail = ", ".join([*added, *removed]) or "another order of features"
-            texts = [", ".join(f"{v}:{f}" for v, f in each.features) for each in (before, after)]
+            texts = [", ".join(map(str, each.features)) for each in (before, after)]
             yield Change("compatible", subject, detail, "features", *texts)
 
 

@@ -12,13 +12,12 @@ from typing import Literal, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
+from featurekit.feature_lists import NamePairs, SelectedFeature
 from featurekit.keys import KeyPlan, default_dead_letter
 from featurekit.types import DType
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The event key with an event's time, unless the stream names another one."""
-
-NamePairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,10 +291,10 @@ class ViewPlan:
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """A named list of features: (view, field) pairs, in order, each once."""
+    """A named list of features, in order, each once."""
 
     name: str
-    features: NamePairs
+    features: tuple[SelectedFeature, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +376,7 @@ class ReadColumn:
             this read allows. The field's own TTL counts, or else the key's. `None` for any age.
         max_event_age_ms: How old the view's newest event time may be, if it is stored; `None` for
             any age, and where TTLs count from event times.
+        alias: The name that stands for the view in this read, if it has one.
     """
 
     name: str
@@ -387,6 +387,7 @@ class ReadColumn:
     event_time_field: str | None = None
     min_remaining_ttl_ms: int | None = None
     max_event_age_ms: int | None = None
+    alias: str | None = None
 
     @property
     def is_event_time(self) -> bool:
@@ -396,10 +397,22 @@ class ReadColumn:
 
 @dataclass(frozen=True, slots=True)
 class ReadGroup:
-    """The fields that a read takes from the hash of one entity, in order, each once."""
+    """The fields that a read takes from the hash of one entity, in order, each once.
+
+    Attributes:
+        key: How its key is built, from the join keys as a request names them.
+        fields: The hash fields.
+        alias: The alias of its views, if they have one.
+    """
 
     key: KeyPlan
     fields: tuple[str, ...]
+    alias: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the group in a response: the alias, or else the entity."""
+        return self.alias or self.key.entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +421,7 @@ class ReadPlan:
 
     Attributes:
         name: The service's name, or `features` for a list.
-        groups: One group for each entity that the features belong to.
+        groups: One group for each entity and each alias that the features belong to.
         columns: The features, in the order of the response.
         fingerprint: The fingerprint of the compiled registry.
         arrays: Whether vectors are decoded to numpy arrays, if numpy is installed, instead of lists.
@@ -424,3 +437,12 @@ class ReadPlan:
     def join_keys(self) -> tuple[str, ...]:
         """The join keys that a request must contain: those of all groups, each once."""
         return tuple(dict.fromkeys(k.name for g in self.groups for k in g.key.join_keys))
+
+    def identifying_groups(self) -> list[ReadGroup]:
+        """Return the groups whose keys identify a row; they contain the join keys of all others."""
+        needed: list[ReadGroup] = []
+        for group in sorted(self.groups, key=lambda g: -len(g.key.join_keys)):
+            known = {part.name for other in needed for part in other.key.join_keys}
+            if not {part.name for part in group.key.join_keys} <= known:
+                needed.append(group)
+        return needed

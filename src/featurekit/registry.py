@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from featurekit.errors import RegistryError
+from featurekit.feature_lists import SelectedFeature, expand_features, item_view
 from featurekit.models.definitions import (
     Entity,
     FeatureService,
     FeatureView,
     LoadedRepo,
-    expand_features,
 )
 from featurekit.models.model import APPLIED, Model
 from featurekit.types import parse_dtype
@@ -89,15 +89,15 @@ class Registry:
             removed=registry._removed_since(previous),
         )
 
-    def features_of(self, service: FeatureService) -> tuple[tuple[str, str], ...]:
-        """Return the (view, field) pairs of a service, in order, each once."""
+    def features_of(self, service: FeatureService) -> tuple[SelectedFeature, ...]:
+        """Return the features of a service, in order, each once."""
         fields = {view.name: view.fields_ for view in self.feature_views}
-        return tuple(dict.fromkeys(expand_features(service.features, fields)))
+        return tuple(dict.fromkeys(expand_features(service.items, fields)))
 
     def entities_of(self, service: FeatureService) -> list[str]:
         """Return the entities that a service's features belong to, each once."""
         entities = {view.name: view.entity for view in self.feature_views}
-        return list(dict.fromkeys(entities[view] for view, _ in self.features_of(service)))
+        return list(dict.fromkeys(entities[item_view(item)] for item in service.items))
 
     def hash_fields(self, entity: str) -> set[str]:
         """Return all fields of an entity's hash, including those that hold event times."""
@@ -191,13 +191,16 @@ class Registry:
 
     def _check_references(self) -> None:
         entities = {entity.name for entity in self.entities}
-        views = {view.name: view.fields_ for view in self.feature_views}
+        views = {view.name: view for view in self.feature_views}
         wrong = [view.name for view in self.feature_views if view.entity not in entities]
-        for service in self.feature_services:
-            for feature in service.features:
-                view, _, name = feature.partition(":")
-                if view not in views or (name and name not in views[view]):
-                    wrong.append(service.name)
+        wrong += [
+            service.name
+            for service in self.feature_services
+            if any(item_view(item) not in views for item in service.items)
+            or any(
+                each.field not in views[each.view].fields_ for each in self.features_of(service)
+            )
+        ]
         if wrong:
             raise RegistryError(
                 f"the registry is damaged: '{wrong[0]}' refers to a missing definition"

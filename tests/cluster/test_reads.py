@@ -25,6 +25,9 @@ from featurekit.stores.cluster.store import ClusterStore
 from featurekit.wire import ErrorReply, command
 from tests.cluster.conftest import opened
 from tests.clusters import Cluster, Node, wait_for
+from tests.promise.repos import applied
+from tests.runtime.test_aliases import AIRPORTS, FOUND, ROWS, SERVED
+from tests.runtime.test_aliases import fill as fill_airports
 
 KEYS = [b"fs:user:u%d" % number for number in range(60)] * 2
 REQUESTS = [command(b"HMGET", key, b"n") for key in KEYS]
@@ -376,3 +379,10 @@ def test_a_bounded_number_of_connections_is_shared(valkeys: Cluster) -> None:
         thread.join()
     assert not wrong
     store.close()
+
+
+def test_a_cluster_reads_aliases_too(cluster: Cluster, tmp_path: Path) -> None:
+    with applied(tmp_path, cluster.url, AIRPORTS) as store:
+        fill_airports(store)
+        response = store.get_online_features("flight_v1", ROWS)
+        assert (response.to_dict(), response.found_by) == (SERVED, FOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.server.static_files import static_files
 from tests.console.conftest import console, fill
+from tests.promise.repos import applied
+from tests.runtime.test_aliases import AIRPORTS, SERVED
+from tests.runtime.test_aliases import fill as fill_airports
 from tests.servers import Server
 from tests.testclient import TestClient
 
@@ -233,3 +237,18 @@ def test_token_scopes_apply_to_the_console(
 def test_responses_are_not_cached(client: TestClient) -> None:
     for path in ("session", "registry", "loads", "letters", "ids?entity=user"):
         assert client.get(f"/console/api/{path}").headers["cache-control"] == "no-store", path
+
+
+def test_a_service_with_aliases_is_shown_and_read(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url, AIRPORTS) as store:
+        fill_airports(store)
+        client = console(store)
+        [service] = client.get("/console/api/registry").json()["services"]
+        assert service["features"][-1] == "weather:wind as dest (airport: dest)"
+        assert [group["name"] for group in service["groups"]] == ["route"]
+        body = {"features": "flight_v1", "ids": {"route": ["JFK:LAX"]}}
+        result = ask(client, "read", body)
+        names = [feature["name"] for feature in result["features"]]
+        assert names == ["minutes", *[*SERVED][3:]]
+        assert result["rows"][0]["found_by"] == {"route": True, "origin": True, "dest": True}
+        assert ask(client, "batch-read", {"features": "flight_v1"})["entities"] == 1

@@ -42,6 +42,8 @@ feature_views:
       country: {type: string, one_of: [NO, SE], pattern: '[A-Z]+', max_length: 64, ttl: 21m}
 """
 
+ALIASED = "[checked, {view: checked, as: rated, join_keys: {shop_id: seller}, fields: [score]}]"
+
 BATCH = """
   - name: loaded
     entity: person
@@ -93,6 +95,13 @@ CHANGES = {
     "HashTag.join_key": ("join_key: region", "join_key: person_id"),
     "FeatureService.name": ("model_v1", "model_v2"),
     "FeatureService.features": ("[checked]", "['checked:score']"),
+    "AliasedView.view": (
+        "view: checked, as: rated, join_keys: {shop_id: seller}, fields: [score]",
+        "view: loaded, as: rated, join_keys: {person_id: seller}, fields: [age]",
+    ),
+    "AliasedView.as": ("as: rated", "as: judged"),
+    "AliasedView.join_keys": ("seller", "buyer"),
+    "AliasedView.fields": ("[score]", "[country]"),
     "FeatureView.name": ("checked", "judged"),
     "FeatureView.entity": ("entity: shop", "entity: person"),
     "FeatureView.batch": ("stream: {refresh: 3m}", "batch: {refresh: 3m, expires: field}"),
@@ -196,7 +205,8 @@ def declared_for(key: str) -> str:
     shape, own = (
         SOURCES.get(model) or SOURCES["RedisStreamSource" if model == "Stream" else "CsvSource"]
     )
-    return DECLARED + shape.replace("OWN", own)
+    listed = ALIASED if model == "AliasedView" else "[checked]"
+    return DECLARED.replace("[checked]", listed) + shape.replace("OWN", own)
 
 
 def compiled(load: Load, text: str, repo: str = REPO) -> RepoPlan:

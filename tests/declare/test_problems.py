@@ -426,3 +426,73 @@ def test_files_that_are_too_large_are_refused_while_they_are_read(problems: Prob
     assert found.startswith("f.yaml:66667:")
     assert found.endswith("more than 200000 values after alias expansion")
     assert problems("#" * 10_000_001) == ["f.yaml: cannot read the file: larger than 10 MB"]
+
+
+ALIASES = """
+entities:
+  - {name: airport, join_keys: {airport: string}}
+  - {name: route, join_keys: {origin: string, dest: string}}
+  - {name: gate, join_keys: {gate: int64}}
+feature_views:
+  - {name: weather, entity: airport, batch: {refresh: 1h}, fields: {wind: float64}}
+  - {name: delays, entity: route, batch: {refresh: 1h}, fields: {minutes: int64}}
+  - {name: doors, entity: gate, batch: {refresh: 1h}, fields: {open: bool}}
+feature_services:
+  - name: flight
+    features:
+      - delays
+"""
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        (
+            "{view: wether, as: o}",
+            ":14:16: feature service 'flight': unknown feature view 'wether'",
+        ),
+        (
+            "{view: weather, as: o, fields: [wnd]}",
+            ":14:41: feature service 'flight': unknown field",
+        ),
+        (
+            "{view: weather, join_keys: {airprt: o}}",
+            ":14:36: feature service 'flight': unknown join",
+        ),
+        (
+            "{view: delays, join_keys: {origin: dest}, as: o}",
+            "two join keys would be named 'dest'",
+        ),
+        (
+            "{view: weather, as: Origin}",
+            "features[2].as: found 'Origin', expected a name of lower-",
+        ),
+        (
+            "{view: weather, like: o}",
+            "unknown key 'like' in features[2] of feature service 'flight'",
+        ),
+        ("{view: weather, as: o, fields: []}", "features[2].fields: found an empty value"),
+        ("{as: o, view: }", "features[2].view: found nothing"),
+        (
+            "{view: weather, join_keys: airport}",
+            "features[2].join_keys: found 'airport', expected a",
+        ),
+        (
+            "{view: weather, as: delays}",
+            "the alias 'delays' is the name of another view of the list",
+        ),
+        ("{view: weather, as: route}", "'route' would stand for two entities of one row"),
+        ("{view: doors, as: o, join_keys: {gate: dest}}", "join key 'dest' is string in entity"),
+        ("{view: delays, as: o}\n      - {view: delays, as: o}", "'delays as o' is listed twice"),
+        (
+            "{weather: wind}",
+            "found a mapping, expected view:field | remove the space after the colon",
+        ),
+    ],
+)
+def test_an_aliased_view_of_a_service_is_checked(
+    problems: Problems, item: str, problem: str
+) -> None:
+    found = problems(ALIASES + f"      - {item}\n")
+    assert any(problem in each for each in found), found
+    assert len(found) == 1, found

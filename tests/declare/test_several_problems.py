@@ -62,7 +62,7 @@ def test_one_service_cannot_need_two_types_of_one_join_key(problems: Problems) -
         "- name: w\n  entity: card\n  stream: {refresh: 1h}\n  fields: {b: int64}\n"
         "feature_services:\n- name: s\n  features: [v, w]\n"
     ).replace("entities:\n", "entities:\n- name: card\n  join_keys: {user_id: int64}\n")
-    assert "join key 'user_id' is int64 in entity 'card' and string in entity" in problems(text)[0]
+    assert "join key 'user_id' is string in entity 'user' and int64 in entity" in problems(text)[0]
 
 
 SEVERAL = """\

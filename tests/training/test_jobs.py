@@ -255,3 +255,32 @@ def test_errors_are_featurekit_errors(store: FeatureStore, tmp_path: Path) -> No
     (tmp_path / "rows.parquet").write_bytes(b"no")
     with pytest.raises(FeatureKitError):
         store.get_historical_features(THREE, "model").to_arrow()
+
+
+def test_a_view_is_joined_once_for_each_alias(tmp_path: Path) -> None:
+    write_rows(tmp_path, [("a", NOON, 41), ("b", NOON, 42), ("b", NOON + HOUR, 43)])
+    store = open_store(tmp_path, VIEWS)
+    pairs = pa.table(
+        {
+            "buyer": ["b", "a", "c"],
+            "seller": ["a", "b", "b"],
+            "event_timestamp": pa.array(
+                [NOON, NOON + HOUR, NOON + HOUR], pa.timestamp("us", "UTC")
+            ),
+        }
+    )
+    items = [
+        {"view": "profile", "as": name, "join_keys": {"user_id": name}}
+        for name in ("buyer", "seller")
+    ]
+    job = store.get_historical_features(pairs, items, statuses=True)
+    table = job.to_arrow()
+    assert table["buyer__age"].to_pylist() == [42, 41, None]
+    assert table["seller__age"].to_pylist() == [41, 43, 43]
+    assert table["buyer__age__status"].to_pylist() == ["present", "present", "missing"]
+    assert [view["alias"] for view in job.metadata["views"]] == ["buyer", "seller"]
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    files = ["--labels", str(tmp_path / "pairs.parquet"), "--output", str(tmp_path / "out")]
+    texts = [json.dumps(item) for item in items]
+    document = run_json("--repo", str(tmp_path), "training-set", *texts, *files)
+    assert [each["name"] for each in document["features"]] == ["buyer__age", "seller__age"]

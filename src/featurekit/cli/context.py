@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -146,6 +146,28 @@ def named_duration_option(text: str) -> tuple[str, int]:
     if not (equals and name):
         raise click.BadParameter(f"'{text}' is not NAME=DURATION, for example user_activity=2m")
     return name, duration_option(duration)
+
+
+def feature_argument(text: str) -> str | dict[str, object]:
+    """Return a feature of a command line: a name, or a mapping as definitions have it, in braces."""
+    if not text.startswith("{"):
+        return text
+    from featurekit.loader import read_document
+
+    document = read_document("features", text.encode())
+    if document.problems:
+        raise click.BadParameter(f"{text}: {document.problems[0].message}")
+    return document.data if isinstance(document.data, dict) else {}
+
+
+def selected_features(
+    store: FeatureStore, features: Sequence[str | dict[str, object]]
+) -> str | list[str | dict[str, object]]:
+    """Return the features of a command line: the name of a service, or a list."""
+    services = {service.name for service in store.compiled.services}
+    first = features[0]
+    is_service = len(features) == 1 and isinstance(first, str) and first in services
+    return first if is_service and isinstance(first, str) else list(features)
 
 
 def confirm(context: CliContext, action: str, *, yes: bool) -> None:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
+from typing import NamedTuple
 
 from featurekit.errors import RequestError, UnknownNameError, name_hint
+from featurekit.feature_lists import (
+    FeatureItem,
+    SelectedFeature,
+    expand_features,
+    item_view,
+    parse_feature_list,
+    renamed_join_keys,
+)
 from featurekit.keys import KeyPlan
-from featurekit.models.definitions import expand_features
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan, ViewPlan
 
-_Feature = tuple[ViewPlan, FieldPlan]
+
+class _Feature(NamedTuple):
+    """A feature of a read. `key` has the join keys as a request names them."""
+
+    view: ViewPlan
+    field: FieldPlan
+    alias: str | None
+    key: KeyPlan
 
 
 def compile_read(
     repo: RepoPlan,
-    features: str | Sequence[str],
+    features: str | Sequence[object],
     *,
     full_feature_names: bool = False,
     max_age_ms: Mapping[str, int] | None = None,
@@ -24,11 +40,12 @@ def compile_read(
 
     Args:
         repo: The compiled repository.
-        features: A service's name, or a list of `view:field` and `view`, in the order of the
-            response; duplicates are returned once.
+        features: A service's name, or a list of `view:field`, `view` and mappings with an alias,
+            in the order of the response; duplicates are returned once.
         full_feature_names: Name columns `view__field` instead of `field`. Columns whose short
             names collide with each other or with a join key always get their full names.
-        max_age_ms: The maximum age of values, by view.
+            Columns of a view with an alias are always named `{alias}__{field}`.
+        max_age_ms: The maximum age of values, by alias or by view.
 
     Raises:
         UnknownNameError: A service, view or field does not exist.
@@ -39,16 +56,17 @@ def compile_read(
     if isinstance(features, str):
         name, wanted = features, _service_features(repo, features)
     else:
-        name, wanted = "features", _listed_features(repo, features)
-    keys = list(dict.fromkeys(view.key for view, _ in wanted))
-    _check_join_keys(keys)
-    _check_max_ages(repo, max_age_ms, {view.name for view, _ in wanted})
-    slots: list[dict[str, int]] = [{} for _ in keys]
+        name, wanted = "features", _listed_features(repo, parse_feature_list(features))
+    roles = list(dict.fromkeys((each.alias, each.key) for each in wanted))
+    _check_roles(roles)
+    _check_aliases(wanted)
+    _check_max_ages(repo, max_age_ms, {n for each in wanted for n in (each.alias, each.view.name)})
+    slots: list[dict[str, int]] = [{} for _ in roles]
     columns = []
-    names = _column_names(wanted, keys, full=full_feature_names)
-    for column, (view, field) in zip(names, wanted, strict=True):
-        group = keys.index(view.key)
-        most_ms = max_age_ms.get(view.name)
+    names = _column_names(wanted, full=full_feature_names)
+    for column, (view, field, alias, key) in zip(names, wanted, strict=True):
+        group = roles.index((alias, key))
+        most_ms = max_age_ms.get(alias or "", max_age_ms.get(view.name))
         columns.append(
             ReadColumn(
                 name=column,
@@ -59,9 +77,13 @@ def compile_read(
                 event_time_field=view.event_time_field,
                 min_remaining_ttl_ms=_min_remaining_ttl_ms(view, field, most_ms),
                 max_event_age_ms=most_ms if _has_row_time(view) else None,
+                alias=alias,
             )
         )
-    groups = tuple(ReadGroup(key, tuple(fields)) for key, fields in zip(keys, slots, strict=True))
+    groups = tuple(
+        ReadGroup(key, tuple(fields), alias)
+        for (alias, key), fields in zip(roles, slots, strict=True)
+    )
     return ReadPlan(name, groups, tuple(columns), repo.fingerprint)
 
 
@@ -74,29 +96,46 @@ def _service_features(repo: RepoPlan, name: str) -> list[_Feature]:
             f"'{name}' is a {kind}, expected the name of a feature service",
             hint=f"pass a list of features: ['{name}']",
         )
-    views = {view.name: view for view in repo.views}
-    return [(views[view], views[view].field(field)) for view, field in repo.service(name).features]
+    return _compile_features(repo, repo.service(name).features)
 
 
-def _listed_features(repo: RepoPlan, references: Sequence[str]) -> list[_Feature]:
-    if not references:
+def _listed_features(repo: RepoPlan, items: Sequence[FeatureItem]) -> list[_Feature]:
+    if not items:
         raise RequestError("the list of features is empty", hint="name at least one view:field")
-    views = {view.name: view for view in repo.views}
+    views = {view.name for view in repo.views}
     services = {service.name for service in repo.services}
-    for reference in references:
-        if not isinstance(reference, str):
-            raise RequestError(f"{reference!r} is not a feature, expected text such as view:field")
-        if reference in services:
+    for item in items:
+        if item in services:
             raise RequestError(
-                f"'{reference}' is a feature service, expected features in the list",
-                hint=f"pass the name alone: '{reference}'",
+                f"'{item}' is a feature service, expected features in the list",
+                hint=f"pass the name alone: '{item}'",
             )
-        name = reference.partition(":")[0]
-        if name not in views:
-            raise _unknown_view(repo, name, where=f"feature '{reference}'")
+        if item_view(item) not in views:
+            raise _unknown_view(repo, item_view(item), where=f"feature '{item}'")
     fields = {view.name: [field.name for field in view.fields] for view in repo.views}
-    pairs = dict.fromkeys(expand_features(references, fields))
-    return [(views[view], views[view].field(field)) for view, field in pairs]
+    return _compile_features(repo, dict.fromkeys(expand_features(items, fields)))
+
+
+def _compile_features(repo: RepoPlan, selected: Iterable[SelectedFeature]) -> list[_Feature]:
+    views = {view.name: view for view in repo.views}
+    features = []
+    for each in selected:
+        view = views[each.view]
+        field, key = view.field(each.field), view.key
+        if each.join_keys:
+            key = _renamed_key(key, each)
+        features.append(_Feature(view, field, each.alias, key))
+    return features
+
+
+def _renamed_key(key: KeyPlan, feature: SelectedFeature) -> KeyPlan:
+    """Return the key with its join keys as a request names them; its bytes are the same."""
+    try:
+        names = renamed_join_keys([part.name for part in key.join_keys], feature.join_keys)
+    except RequestError as error:
+        raise RequestError(error.message, where=f"feature '{feature}'", hint=error.hint) from error
+    parts = [replace(part, name=name) for part, name in zip(key.join_keys, names, strict=True)]
+    return replace(key, join_keys=tuple(parts))
 
 
 def _unknown_view(repo: RepoPlan, name: str, *, where: str) -> UnknownNameError:
@@ -107,14 +146,14 @@ def _unknown_view(repo: RepoPlan, name: str, *, where: str) -> UnknownNameError:
     return UnknownNameError.among("feature view", name, [v.name for v in repo.views], where=where)
 
 
-def _check_max_ages(repo: RepoPlan, views: Iterable[str], read: Set[str]) -> None:
-    for name in views:
+def _check_max_ages(repo: RepoPlan, names: Iterable[str], read: Set[str | None]) -> None:
+    for name in names:
         if name not in read:
             repo.view(name)
             raise RequestError(
                 f"feature view '{name}' is not among the features of this read",
                 where="max_age",
-                hint=name_hint(name, read),
+                hint=name_hint(name, [each for each in read if each]),
             )
 
 
@@ -128,9 +167,11 @@ def _has_row_time(view: ViewPlan) -> bool:
     return view.kind == "batch" and view.event_time_field is not None
 
 
-def _check_join_keys(keys: Sequence[KeyPlan]) -> None:
+def _check_roles(roles: Sequence[tuple[str | None, KeyPlan]]) -> None:
+    """Check that one request can name the entities, and one response can."""
     first: dict[str, KeyPlan] = {}
-    for key in keys:
+    names: dict[str, KeyPlan] = {}
+    for alias, key in roles:
         for part in key.join_keys:
             other = first.setdefault(part.name, key)
             if part not in other.join_keys:
@@ -139,19 +180,36 @@ def _check_join_keys(keys: Sequence[KeyPlan]) -> None:
                     f"'{other.entity}' and '{key.entity}', which one request cannot combine",
                     hint="rename one of the join keys, or read the entities separately",
                 )
+        name = alias or key.entity
+        if names.setdefault(name, key) is not key:
+            raise RequestError(
+                f"'{name}' would stand for two entities of one row",
+                hint="give each view with other join keys an alias of its own, with `as`",
+            )
 
 
-def _column_names(wanted: Sequence[_Feature], keys: Sequence[KeyPlan], *, full: bool) -> list[str]:
-    counts = Counter(field.name for _, field in wanted)
-    counts.update({part.name for key in keys for part in key.join_keys})
-    names = [
-        f"{view.name}__{field.name}" if full or counts[field.name] > 1 else field.name
-        for view, field in wanted
-    ]
-    duplicates = [name for name, count in Counter(names).items() if count > 1]
+def _check_aliases(wanted: Sequence[_Feature]) -> None:
+    aliases = {each.alias for each in wanted}
+    for each in wanted:
+        if each.alias is None and each.view.name in aliases:
+            raise RequestError(
+                f"the alias '{each.view.name}' is the name of another view of this read",
+                hint="choose another alias",
+            )
+
+
+def _column_names(wanted: Sequence[_Feature], *, full: bool) -> list[str]:
+    join_keys = {part.name for each in wanted for part in each.key.join_keys}
+    counts = Counter(each.field.name for each in wanted if each.alias is None)
+    counts.update(join_keys)
+    names = []
+    for view, field, alias, _ in wanted:
+        is_full = alias or full or counts[field.name] > 1
+        names.append(f"{alias or view.name}__{field.name}" if is_full else field.name)
+    duplicates = [name for name, n in Counter([*names, *join_keys]).items() if n > 1]
     if duplicates:
         raise RequestError(
             f"two columns would be named '{duplicates[0]}'",
-            hint="read these features in separate requests",
+            hint="give one of the views another name with `as`, or read them in separate requests",
         )
     return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from featurekit.feature_lists import NamePairs
 from featurekit.models.definitions import FeatureView
 from featurekit.models.sources import (
     BatchSource,
@@ -19,7 +20,6 @@ from featurekit.plan import (
     FileSourcePlan,
     JsonlSourcePlan,
     KafkaTopicPlan,
-    NamePairs,
     ParquetSourcePlan,
     PythonSourcePlan,
     RedisStreamPlan,

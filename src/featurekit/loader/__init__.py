@@ -5,7 +5,8 @@ All problems in all files are reported together, each with its file, line and co
 
 from __future__ import annotations
 
+from featurekit.loader.document import read_document
 from featurekit.loader.files import REPO_FILE, find_repo
 from featurekit.loader.load import load_repo
 
-__all__ = ["REPO_FILE", "find_repo", "load_repo"]
+__all__ = ["REPO_FILE", "find_repo", "load_repo", "read_document"]

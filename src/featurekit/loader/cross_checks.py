@@ -13,8 +13,9 @@ from featurekit.loader.dead_letters import dead_letter_problems
 from featurekit.loader.declarations import Declaration, Declarations, N
 from featurekit.loader.locations import location_problems
 from featurekit.loader.problems import LocatedProblem
+from featurekit.loader.service_checks import service_problems
 from featurekit.loader.values import value_problems
-from featurekit.models.definitions import Entity, FeatureService, FeatureView, is_feature_ref
+from featurekit.models.definitions import Entity, FeatureService, FeatureView
 from featurekit.models.scalars import format_raw
 
 RESERVED_NAMES = frozenset(
@@ -54,10 +55,13 @@ def cross_check(declarations: Declarations) -> None:
     problems += _duplicate_fields(declarations.feature_views)
     problems += _duplicate_key_owners(declarations.feature_views)
     problems += dead_letter_problems(declarations.feature_views)
+
+    def unknown_view(name: str) -> tuple[str, str] | None:
+        return _unknown_name(declarations, "feature view", name, declarations.feature_views)
+
     for service in declarations.feature_services:
         problems += _check_service_name(declarations, service)
-        problems += _check_features(declarations, service)
-        problems += _check_join_key_types(declarations, service)
+        problems += service_problems(declarations, service, unknown_view)
 
 
 def _duplicates(kind: str, items: Sequence[Declaration[N]]) -> Iterator[LocatedProblem]:
@@ -229,54 +233,3 @@ def _check_service_name(
                 f"{item.label} has the name of a feature view ({view.at('name')})",
                 "rename the service; a read could mean either",
             )
-
-
-def _check_features(
-    declarations: Declarations, item: Declaration[FeatureService]
-) -> Iterator[LocatedProblem]:
-    views = {view.model.name: view for view in declarations.feature_views}
-    seen = set()
-    for index, feature in _feature_refs(item):
-        name, _, field = feature.partition(":")
-        location = item.at("features", index)
-        if unknown := _unknown_name(
-            declarations, "feature view", name, declarations.feature_views
-        ):
-            yield LocatedProblem(location, f"{item.label}: {unknown[0]}", unknown[1])
-        known = views[name].names("fields") if name in views else None
-        if field and known is not None and field not in known:
-            message = f"{item.label}: unknown field {format_raw(field)} in feature view '{name}'"
-            yield LocatedProblem(location, message, name_hint(field, known))
-        if feature in seen:
-            yield LocatedProblem(location, f"{item.label}: '{feature}' is listed twice")
-        seen.add(feature)
-
-
-def _feature_refs(item: Declaration[FeatureService]) -> list[tuple[int, str]]:
-    """Return the valid features of a service with their indexes."""
-    listed = item.data.get("features")
-    return [
-        (index, str(feature))
-        for index, feature in enumerate(listed if isinstance(listed, list) else ())
-        if isinstance(feature, str) and is_feature_ref(feature)
-    ]
-
-
-def _check_join_key_types(
-    declarations: Declarations, item: Declaration[FeatureService]
-) -> Iterator[LocatedProblem]:
-    """A request gives each join key once, so its type must be equal in all entities."""
-    entity_of_view = {v.model.name: v.model.entity for v in declarations.feature_views}
-    used = {entity_of_view.get(feature.partition(":")[0]) for _, feature in _feature_refs(item)}
-    first: dict[str, Entity] = {}
-    for entity in (e.model for e in declarations.entities if e.model.name in used):
-        for key, key_type in entity.join_keys.items():
-            other = first.setdefault(key, entity)
-            if other.join_keys[key] != key_type:
-                yield LocatedProblem(
-                    item.at("features"),
-                    f"{item.label}: join key '{key}' is {other.join_keys[key]} in entity "
-                    f"'{other.name}' and {key_type} in entity '{entity.name}'; a request cannot "
-                    "have both types",
-                    "rename one of the join keys",
-                )

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from featurekit.errors import Problem, ValueRefusedError
+from featurekit.feature_lists import FeatureItem, ViewItem, join_key_pairs
 from featurekit.models.config import RepoConfig
 from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named, model_json_schema
 from featurekit.models.scalars import (
     Duration,
     FieldName,
+    Name,
     NonEmptyText,
     PlainScalar,
     PositiveInt,
@@ -46,13 +56,8 @@ def _validate_hash_tag(text: str) -> str:
     return text
 
 
-def is_feature_ref(text: str) -> bool:
-    """Return whether a text has the form `view` or `view:field`."""
-    return re.fullmatch(_FEATURE_REF, text) is not None
-
-
 def _validate_feature_ref(text: str) -> str:
-    if not is_feature_ref(text):
+    if not re.fullmatch(_FEATURE_REF, text):
         raise ValueRefusedError(
             f"found {format_raw(text)}, expected view:field, or view for all its fields"
         )
@@ -253,28 +258,71 @@ class FeatureView(Named):
         return 0 if self.owns_key else self.fields_[name].ttl or self.ingestion.ttl_ms
 
 
+class AliasedView(Model):
+    """An item of a list of features: a view under another name, or with other join keys.
+
+    So a view can be read for several entities of one request, such as the weather at two airports.
+    """
+
+    view: Name = Field(description="Feature view, for example `view: airport_weather`.")
+    as_: Name | None = Field(
+        default=None,
+        alias="as",
+        description="Alias: its features are named `{alias}__{field}`, for example `as: origin`.",
+    )
+    join_keys: dict[FieldName, FieldName] = Field(
+        default={},
+        description="Names that a request has for join keys of the view's entity; other join keys "
+        "keep their names; for example `join_keys: {airport: origin}`.",
+    )
+    fields_: Annotated[tuple[FieldName, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        alias="fields",
+        description="Fields to read, by default all, for example `fields: [wind, visibility]`.",
+    )
+
+    @property
+    def item(self) -> ViewItem:
+        """The item that a plan is compiled from."""
+        return ViewItem(self.view, self.as_, join_key_pairs(self.join_keys), self.fields_)
+
+
+def _feature_form(raw: object) -> str:
+    is_item = isinstance(raw, AliasedView) or (isinstance(raw, dict) and "view" in raw)
+    return "(mapping)" if is_item else "(text)"
+
+
+FeatureEntry = Annotated[
+    Annotated[FeatureRef, Tag("(text)")] | Annotated[AliasedView, Tag("(mapping)")],
+    Discriminator(_feature_form),
+]
+_FEATURE_ENTRIES: TypeAdapter[str | AliasedView] = TypeAdapter(FeatureEntry)
+
+
+def parse_feature_entry(raw: object) -> FeatureItem | None:
+    """Return an entry of a service's list of features; `None` if it is not valid."""
+    try:
+        entry = _FEATURE_ENTRIES.validate_python(raw)
+    except ValidationError:
+        return None
+    return entry.item if isinstance(entry, AliasedView) else entry
+
+
 class FeatureService(Named):
     """A named list of features that a model reads together."""
 
-    features: Annotated[tuple[FeatureRef, ...], Field(min_length=1)] = Field(
-        description="Features in order: `view:field`, or `view` for all fields of a view, "
+    features: Annotated[tuple[FeatureEntry, ...], Field(min_length=1)] = Field(
+        description="Features in order: `view:field`, `view` for all fields of a view, or a mapping "
+        "for a view under an alias, "
         "for example `features: [user_profile:tx_count_7d, user_activity]`."
     )
 
-
-def expand_features(
-    references: Iterable[str], fields: Mapping[str, Iterable[str]]
-) -> Iterator[tuple[str, str]]:
-    """Yield the (view, field) pairs of `view:field` and `view` references.
-
-    Args:
-        references: The references, in order.
-        fields: The field names of each view.
-    """
-    for reference in references:
-        view, colon, field = reference.partition(":")
-        for name in [field] if colon else fields[view]:
-            yield view, name
+    @property
+    def items(self) -> tuple[FeatureItem, ...]:
+        """The features as items of a list."""
+        return tuple(
+            entry.item if isinstance(entry, AliasedView) else entry for entry in self.features
+        )
 
 
 class Definitions(Model):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from featurekit.compiler import compile_read
+from featurekit.errors import RequestError
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described, Model
@@ -108,8 +110,17 @@ def key_text(plan: KeyPlan) -> str:
 
 def services_with_field(registry: Registry, view: str, field: str) -> list[str]:
     """Return the names of the feature services that contain a field."""
-    references = {view, f"{view}:{field}"}
-    return [s.name for s in registry.feature_services if references & set(s.features)]
+    references = (view, f"{view}:{field}")
+    return [
+        service.name
+        for service in registry.feature_services
+        if any(
+            item in references
+            if isinstance(item, str)
+            else item.view == view and item.has_field(field)
+            for item in service.items
+        )
+    ]
 
 
 def _plain_text(value: object) -> str:
@@ -130,7 +141,7 @@ def catalog(registry: Registry, plan: RepoPlan) -> dict[str, object]:
         "fingerprint": registry.fingerprint,
         "entities": [_entity(registry, plan, entity) for entity in registry.entities],
         "views": [_view(registry, view) for view in registry.feature_views],
-        "services": [_service(registry, service) for service in registry.feature_services],
+        "services": [_service(registry, plan, service) for service in registry.feature_services],
     }
 
 
@@ -147,7 +158,7 @@ def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> dict[str, obj
     compiled = plan.entity(entity.name)
     return _descriptive_keys(entity) | {
         "name": entity.name,
-        "join_keys": [{"name": n, "type": t} for n, t in entity.join_keys.items()],
+        "join_keys": _join_keys(compiled.key),
         "key": key_text(compiled.key),
         "views": [view.name for view in registry.feature_views if view.entity == entity.name],
         "retired": list(compiled.retired),
@@ -186,9 +197,26 @@ def _field(registry: Registry, view: FeatureView, name: str) -> dict[str, object
     }
 
 
-def _service(registry: Registry, service: FeatureService) -> dict[str, object]:
+def _service(registry: Registry, plan: RepoPlan, service: FeatureService) -> dict[str, object]:
     return _descriptive_keys(service) | {
         "name": service.name,
-        "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
+        "features": [str(feature) for feature in registry.features_of(service)],
         "entities": registry.entities_of(service),
+        "groups": _identifying_groups(plan, service.name),
     }
+
+
+def _identifying_groups(plan: RepoPlan, service: str) -> list[dict[str, object]]:
+    """Return the entities and aliases whose ids identify a row of a service."""
+    try:
+        groups = compile_read(plan, service).identifying_groups()
+    except RequestError:  # two features have one name; a read says so
+        groups = []
+    return [
+        {"name": group.name, "entity": group.key.entity, "join_keys": _join_keys(group.key)}
+        for group in groups
+    ]
+
+
+def _join_keys(key: KeyPlan) -> list[dict[str, str]]:
+    return [{"name": part.name, "type": str(part.dtype)} for part in key.join_keys]

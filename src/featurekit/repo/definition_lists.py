@@ -94,7 +94,7 @@ class FeatureService(Definition):
 
     Attributes:
         entities: The entities that its features describe.
-        features: Its features as `view:field`, in order.
+        features: Its features in order, as `view:field`, or as `view:field as alias`.
     """
 
     entities: tuple[str, ...]
@@ -229,7 +229,7 @@ def _service_of(registry: Registry) -> Callable[[models.FeatureService], Feature
         return FeatureService(
             name=declared.name,
             entities=tuple(registry.entities_of(declared)),
-            features=tuple(f"{view}:{name}" for view, name in registry.features_of(declared)),
+            features=tuple(map(str, registry.features_of(declared))),
             **_described(declared),
         )
 

@@ -323,7 +323,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """Read features of several entities in one round trip per server.
 
         Args:
-            features: A feature service, or a list of `view:field` and `view`.
+            features: A feature service, or a list of `view:field`, `view`, and mappings for views with
+                an alias: `{"view": "weather", "as": "origin", "join_keys": {"airport": "origin"}}`.
             entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
                 The response keeps order and duplicates.
             full_feature_names: Name the features `view__field`.

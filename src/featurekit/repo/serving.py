@@ -8,6 +8,7 @@ from typing import Any
 
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
+from featurekit.feature_lists import parse_feature_list
 from featurekit.plan import ReadPlan
 from featurekit.repo.definition_lists import FeatureService
 from featurekit.repo.registry_store import RegistryState
@@ -16,11 +17,12 @@ from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.reader import OnlineReader
 
-Features = str | Sequence[str] | FeatureService
-"""A feature service or its name, or a list of `view:field` and `view`."""
+Features = str | Sequence[str | Mapping[str, object]] | FeatureService
+"""A feature service or its name, or a list of `view:field`, `view`, and mappings for views with an alias:
+`{"view": "airport_weather", "as": "origin", "join_keys": {"airport": "origin"}}`."""
 
 MaxAge = Mapping[str, Span] | None
-"""Maps a view to the maximum age of its values."""
+"""Maps a view, or its alias, to the maximum age of its values."""
 
 MAX_READERS = 256
 """Cached readers. The oldest one is dropped when one more is needed."""
@@ -61,13 +63,20 @@ class ReaderService:
         The reads of a reader that is not `counted` are in no metric: pages that refresh themselves are
         not the users of the features.
         """
-        wanted = features if isinstance(features, str) else feature_list(features)
+        wanted: str | tuple[object, ...] = (
+            features if isinstance(features, str) else feature_list(features)
+        )
         ages = max_age_ms(max_age) if max_age else ()
-        key = (wanted, full_feature_names, freshness, ages, counted)
+        key: tuple[object, ...] = (wanted, full_feature_names, freshness, ages, counted)
         # Read before the plan: if the registry is reloaded in between, the reader of the old plan
         # is added to the dict that `clear` has dropped.
         readers = self._readers
-        reader = readers.get(key)
+        try:
+            reader = readers.get(key)
+        except TypeError:  # the list contains mappings
+            wanted = parse_feature_list(wanted)
+            key = (wanted, *key[1:])
+            reader = readers.get(key)
         if reader is None:
             plan = compile_read(
                 self._registry.plan,
@@ -88,7 +97,7 @@ class ReaderService:
         return OnlineReader(plan, self._handle, self._counters, freshness=freshness)
 
 
-def feature_list(features: Features) -> str | tuple[str, ...]:
+def feature_list(features: Features) -> str | tuple[str | Mapping[str, object], ...]:
     """Return the name of a service, or a list of features."""
     if isinstance(features, str):
         return features

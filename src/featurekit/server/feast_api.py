@@ -25,6 +25,7 @@ from featurekit.errors import (
     name_hint,
     shorten_name,
 )
+from featurekit.feature_lists import item_view
 from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, RepoPlan, ViewPlan
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.context import ServerContext
@@ -37,6 +38,7 @@ from featurekit.server.reader_cache import (
 )
 from featurekit.server.request_body import (
     as_object,
+    feature_items,
     optional,
     read_exact_json,
     read_json,
@@ -138,7 +140,7 @@ def _parse_read(body: Any) -> ReadRequest:
         )
     if service is not None and not isinstance(service, str):
         raise RequestError("expected a string", where="feature_service")
-    features = unique_strings(body, "features")
+    features = feature_items(body, "features")
     return ReadRequest(
         features=features if service is None else service,
         entities=entities,
@@ -168,7 +170,7 @@ def _read_document(
     times = columns[len(cached.columns) :]
     for view, times_ms in zip(cached.event_time_views, times, strict=True):
         for column, result in zip(cached.columns, results[-len(cached.columns) :], strict=True):
-            if column.view == view:
+            if (column.group, column.view) == view:
                 result["event_timestamps"] = [_event_time_text(ms) for ms in times_ms]
     metadata: dict[str, Any] = {"feature_names": [*response.entities, *cached.names]}
     if asked.with_views:
@@ -436,7 +438,7 @@ def _unknown_features(plan: RepoPlan, features: FeatureNames, error: UnknownName
         return _feast_error("FeatureServiceNotFoundException", f"{text}; {hint}", 404)
     views = {view.name for view in plan.views}
     for feature in features:
-        if (view := feature.partition(":")[0]) not in views:
+        if (view := item_view(feature)) not in views:
             return _unknown_view(plan, view)
     text = f"{error.where}: {error.message}" if error.where else error.message
     return _feast_error("FeastObjectNotFoundException", f"{text}; {error.hint}", 404)

@@ -15,7 +15,8 @@ from typing import Any
 
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError, StoreUnavailableError, ValueRefusedError
-from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, RepoPlan
+from featurekit.feature_lists import FeatureItem
+from featurekit.plan import FieldPlan, ReadColumn, ReadPlan, RepoPlan
 from featurekit.repo.serving import max_age_ms
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
@@ -32,8 +33,8 @@ requests."""
 SLICE_CELLS = 10_000
 """The values of a slice, which take about 10 milliseconds."""
 
-FeatureNames = str | tuple[str, ...]
-"""The name of a feature service, or a list of `view:field` and `view`."""
+FeatureNames = str | tuple[FeatureItem, ...]
+"""The name of a feature service, or a list of features."""
 
 JsonEncoder = Callable[[Any], object]
 """Returns the JSON value of a feature value."""
@@ -77,7 +78,8 @@ class CachedReader:
         columns: The requested features, in order.
         names: Their names in the response.
         encoders: Their JSON encoders.
-        event_time_views: Views whose newest event time the reader adds as last columns.
+        event_time_views: The groups and views whose newest event times the reader adds as last
+            columns.
         key_codecs: Codecs of join keys whose JSON form is a string and whose value is not.
     """
 
@@ -86,7 +88,7 @@ class CachedReader:
     columns: tuple[ReadColumn, ...]
     names: tuple[str, ...]
     encoders: tuple[JsonEncoder | None, ...]
-    event_time_views: tuple[str, ...]
+    event_time_views: tuple[tuple[int, str], ...]
     key_codecs: Mapping[str, Codec]
 
     def is_large(self, count: int) -> bool:
@@ -180,7 +182,7 @@ class ReaderCache:
 
         Args:
             features: The features to read.
-            max_age: The maximum age of values by view: `{"user_activity": "2m"}`.
+            max_age: The maximum age of values by view or alias: `{"user_activity": "2m"}`.
             full_names: Whether to name features `view__field`.
             freshness: Whether to read the remaining TTL of each value.
 
@@ -215,7 +217,11 @@ class ReaderCache:
             names=tuple(column.name for column in read.columns),
             encoders=tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.columns),
             event_time_views=tuple(
-                {c.view: None for c in read.columns if self._event_times and c.event_time_field}
+                {
+                    (c.group, c.view): None
+                    for c in read.columns
+                    if self._event_times and c.event_time_field
+                }
             ),
             key_codecs={
                 name: codec_of(d) for name, d in dtypes.items() if not codec_of(d).json_ready
@@ -225,15 +231,17 @@ class ReaderCache:
 
 def _add_event_times(plan: ReadPlan) -> ReadPlan:
     """Return the plan with an additional column for each view that keeps event time."""
-    views = {c.view: (c, c.event_time_field) for c in plan.columns if c.event_time_field}
+    views = {
+        (c.group, c.view): (c, c.event_time_field) for c in plan.columns if c.event_time_field
+    }
     groups, columns = list(plan.groups), list(plan.columns)
-    for view, (column, field) in views.items():
-        fields = groups[column.group].fields
-        groups[column.group] = ReadGroup(groups[column.group].key, (*fields, field))
+    for (group, view), (column, field) in views.items():
+        fields = groups[group].fields
+        groups[group] = replace(groups[group], fields=(*fields, field))
         columns.append(
             replace(
                 column,
-                name=f"_event_time_{view}",  # not a valid field name, so it cannot collide
+                name=f"_event_time_{view}_{group}",  # not a valid field name, so it cannot collide
                 field=FieldPlan(field, DType("int64")),
                 slot=len(fields),
                 event_time_field=None,

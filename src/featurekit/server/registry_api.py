@@ -132,6 +132,6 @@ def _view_document(registry: Registry, view: FeatureView) -> Document:
 def _service_document(registry: Registry, service: FeatureService) -> Document:
     """Return a service with each of its features and its entities."""
     return definition_document("feature_service", service) | {
-        "features": [f"{view}:{field}" for view, field in registry.features_of(service)],
+        "features": [feature.to_item() for feature in registry.features_of(service)],
         "entities": registry.entities_of(service),
     }

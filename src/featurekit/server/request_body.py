@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from featurekit.errors import RequestError, name_hint, shorten_name
+from featurekit.feature_lists import FeatureItem, parse_feature_list
 from featurekit.server.context import Limits
 
 T = TypeVar("T")
@@ -191,6 +192,18 @@ def string_list(body: Mapping[str, Any], name: str) -> list[str]:
     if not all(isinstance(value, str) for value in values):
         raise RequestError("expected a list of strings", where=name)
     return values
+
+
+def feature_items(body: Mapping[str, Any], name: str) -> tuple[FeatureItem, ...]:
+    """Return a member that is a list of features, without its duplicates; empty if it is missing.
+
+    Raises:
+        RequestError: The member is anything else.
+    """
+    values: list[Any] = optional(body, name, list, [])
+    if any(isinstance(value, dict) for value in values):
+        return tuple(dict.fromkeys(parse_feature_list(values)))
+    return unique_strings(body, name)
 
 
 def unique_strings(body: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from featurekit.server.reader_cache import (
 )
 from featurekit.server.request_body import (
     as_object,
+    feature_items,
     optional,
     optional_number,
     read_exact_json,
@@ -63,7 +64,7 @@ def v1_read_routes(context: ServerContext) -> list[BaseRoute]:
         body = await read_json(request, context.limits)
         body = as_object(body, (*READ_MEMBERS, *_FEATURE_MEMBERS))
         full_names = optional(body, "full_feature_names", bool, default=False)
-        return await read(unique_strings(body, "features"), body, full_names=full_names)
+        return await read(feature_items(body, "features"), body, full_names=full_names)
 
     async def read(features: FeatureNames, body: dict[str, Any], *, full_names: bool) -> Response:
         freshness = optional(body, "freshness", bool, default=False)

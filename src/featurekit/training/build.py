@@ -6,14 +6,14 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from featurekit.errors import RequestError
-from featurekit.plan import ReadColumn, ReadPlan, ViewPlan
+from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.ports import StoredValues
 from featurekit.training.columns import (
     STATUS_TYPE,
@@ -28,6 +28,32 @@ from featurekit.types.arrow import arrow_type
 
 ReadValues = Callable[[ViewPlan, Any], StoredValues]
 """Returns what the store would have held of a view, for a table of moments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPart:
+    """A view of a training set. A view with aliases is a part for each.
+
+    Attributes:
+        view: The view.
+        group: How the labels name its join keys, and its alias.
+        columns: Its features.
+    """
+
+    view: ViewPlan
+    group: ReadGroup
+    columns: list[ReadColumn]
+
+    @property
+    def keyed(self) -> ViewPlan:
+        """The view with the join keys that the labels have."""
+        return replace(self.view, key=self.group.key)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The view's name and its alias, for the metadata."""
+        alias = {} if self.group.alias is None else {"alias": self.group.alias}
+        return {"name": self.view.name, **alias}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +77,18 @@ class TrainingRequest:
     read_values: ReadValues
     statuses: bool
     now_ms: Callable[[], int]
+
+    @property
+    def parts(self) -> list[ViewPart]:
+        """The views and their aliases, each with its columns."""
+        columns: dict[tuple[str, int], list[ReadColumn]] = {}
+        for column in self.plan.columns:
+            columns.setdefault((column.view, column.group), []).append(column)
+        views = {view.name: view for view in self.views}
+        return [
+            ViewPart(views[name], self.plan.groups[group], own)
+            for (name, group), own in columns.items()
+        ]
 
     @property
     def features_schema(self) -> Any:
@@ -81,22 +119,23 @@ class TrainingSet:
 
     def _build(self, request: TrainingRequest, folder: Path) -> None:
         self._request = request
-        self._labels = read_labels(request.labels, request.views, request.timestamp_field, folder)
+        parts = request.parts
+        keyed = [part.keyed for part in parts]
+        self._labels = read_labels(request.labels, keyed, request.timestamp_field, folder)
         self.rows = self._labels.rows
         self.schema = _schema(self._labels, request)
         self._parts: list[Spool] = []
         views = []
         counts: dict[str, Any] = {}
-        for number, view in enumerate(request.views):
-            of_view = [c for c in request.plan.columns if c.view == view.name]
-            columns = FeatureColumns(of_view)
-            stored = request.read_values(view, self._labels.moments(view))
-            part = Spool(folder / f"view{number}.arrow", columns.schema)
+        for number, part in enumerate(parts):
+            columns = FeatureColumns(part.columns)
+            stored = request.read_values(part.view, self._labels.moments(part.keyed))
+            spool = Spool(folder / f"view{number}.arrow", columns.schema)
             for batch in stored.batches:
-                part.write(columns.batch(batch))
-            part.close()
-            self._parts.append(part)
-            views.append({"name": view.name, **stored.metadata})
+                spool.write(columns.batch(batch))
+            spool.close()
+            self._parts.append(spool)
+            views.append({**part.names, **stored.metadata})
             counts |= columns.counts
         self.metadata = _metadata(request.plan, self._labels, views, counts)
 

@@ -13,7 +13,9 @@ from featurekit.cli.context import (
     CliContext,
     cli_command,
     duration_option,
+    feature_argument,
     named_duration_option,
+    selected_features,
 )
 from featurekit.cli.formatting import format_ms
 from featurekit.cli.output import (
@@ -46,7 +48,13 @@ STATUS_STYLES = {
 
 
 @cli_command("get")
-@click.argument("features", metavar="SERVICE|VIEW[:FIELD]...", nargs=-1, required=True)
+@click.argument(
+    "features",
+    metavar="SERVICE|VIEW[:FIELD]...",
+    type=feature_argument,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--entity",
     "entities",
@@ -80,7 +88,7 @@ STATUS_STYLES = {
 def get_command(
     context: CliContext,
     *,
-    features: tuple[str, ...],
+    features: tuple[str | dict[str, object], ...],
     entities: tuple[str, ...],
     freshness: bool,
     max_ages: tuple[tuple[str, int], ...],
@@ -90,19 +98,19 @@ def get_command(
 ) -> int:
     """Read features of entities.
 
-    Takes one feature service, or any number of views and fields. Exits with 1 if an entity could
-    not be read; a missing value is a valid result.
+    Takes one feature service, or any number of views and fields. A view under an alias is a mapping in
+    braces, as in a definition. Exits with 1 if an entity could not be read; a missing value is a valid
+    result.
 
     \b
     featurekit get fraud_v1 --entity user_id=u0001
     featurekit get fraud_v1 --entity user_id=u0001 --max-age user_activity=2m --timeout 50ms
     featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
+    featurekit get '{view: weather, as: dest, join_keys: {airport: dest}}' --entity dest=LAX
     """  # noqa: D301 - click reads the backspace
     with context.open_store() as store:
-        services = {service.name for service in store.compiled.services}
-        is_service = len(features) == 1 and features[0] in services
         reader = store.online_reader(
-            features[0] if is_service else list(features),
+            selected_features(store, features),
             full_feature_names=full_feature_names,
             freshness=freshness,
             max_age={view: timedelta(milliseconds=age_ms) for view, age_ms in max_ages},

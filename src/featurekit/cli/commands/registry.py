@@ -77,7 +77,7 @@ def _view_rows(store: FeatureStore) -> Iterator[Row]:
 
 def _service_rows(store: FeatureStore) -> Iterator[Row]:
     for service in store.applied.feature_services:
-        cells: list[Cell] = [service.name, ", ".join(service.features), service.description]
+        cells: list[Cell] = [service.name, ", ".join(map(str, service.items)), service.description]
         yield definition_document("feature_service", service), cells
 
 
@@ -327,7 +327,7 @@ def _describe_service(registry: Registry, service: FeatureService) -> Descriptio
     features = registry.features_of(service)
     entities = registry.entities_of(service)
     document = definition_document("feature_service", service, entities=entities) | {
-        "features": [f"{view}:{field}" for view, field in features]
+        "features": [feature.to_item() for feature in features]
     }
 
     def print_description() -> None:
@@ -335,7 +335,7 @@ def _describe_service(registry: Registry, service: FeatureService) -> Descriptio
         print_pairs([("entities", ", ".join(entities)), *descriptive_rows(service)])
         print_line()
         rows = [
-            [f"{view}:{name}", *_field_cells(views[view], name)[1:-1]] for view, name in features
+            [str(each), *_field_cells(views[each.view], each.field)[1:-1]] for each in features
         ]
         print_table(FIELD_HEADINGS[:-1], rows)
 

@@ -8,13 +8,19 @@ from typing import Any
 
 import click
 
-from featurekit.cli.context import CliContext, cli_command
+from featurekit.cli.context import CliContext, cli_command, feature_argument, selected_features
 from featurekit.cli.formatting import format_count, pluralize
 from featurekit.cli.output import print_note, print_table
 
 
 @cli_command("training-set")
-@click.argument("service")
+@click.argument(
+    "features",
+    metavar="SERVICE|VIEW[:FIELD]...",
+    type=feature_argument,
+    nargs=-1,
+    required=True,
+)
 @click.option(
     "--labels",
     metavar="FILE",
@@ -38,7 +44,12 @@ from featurekit.cli.output import print_note, print_table
 @click.option("--statuses", is_flag=True, help="Add a column {feature}__status per feature.")
 @click.option("--overwrite", is_flag=True, help="Replace a training set in the folder.")
 def training_set_command(
-    context: CliContext, service: str, labels: str, output: str, overwrite: bool, **options: Any
+    context: CliContext,
+    features: tuple[str | dict[str, object], ...],
+    labels: str,
+    output: str,
+    overwrite: bool,
+    **options: Any,
 ) -> int:
     """Write labels with what reads at their times would have returned.
 
@@ -46,7 +57,7 @@ def training_set_command(
     By default a row of a source with a `created_timestamp_field` counts once it was created.
     """
     with context.open_store() as store:
-        job = store.get_historical_features(labels, service, **options)
+        job = store.get_historical_features(labels, selected_features(store, features), **options)
         folder = job.persist(output, allow_overwrite=overwrite)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if context.json:

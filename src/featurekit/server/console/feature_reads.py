@@ -80,13 +80,8 @@ class ConsoleRead:
 
     @property
     def groups(self) -> list[ReadGroup]:
-        """The entities whose ids identify a row; they contain the join keys of all others."""
-        needed: list[ReadGroup] = []
-        for group in sorted(self.plan.groups, key=lambda g: -len(g.key.join_keys)):
-            known = {part.name for other in needed for part in other.key.join_keys}
-            if not {part.name for part in group.key.join_keys} <= known:
-                needed.append(group)
-        return needed
+        """The entities and aliases whose ids identify a row."""
+        return self.plan.identifying_groups()
 
     def reader(self, store: FeatureStore, *, freshness: bool) -> OnlineReader:
         """Return the reader, with full feature names so that names cannot collide."""
@@ -95,21 +90,21 @@ class ConsoleRead:
         )
 
     def rows(self, ids: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
-        """Return rows of join keys; each entity has one id per row, or one id for all rows.
+        """Return rows of join keys; each group has one id per row, or one id for all rows.
 
         Raises:
             RequestError: Ids are missing, differ in number or are empty.
             ValueRefusedError: A part of an id does not fit its join key.
         """
-        columns = {g.key.entity: list(ids.get(g.key.entity) or []) for g in self.groups}
+        columns = {g.name: list(ids.get(g.name) or []) for g in self.groups}
         count = max(map(len, columns.values()))
         rows: list[dict[str, object]] = [{} for _ in range(count)]
         for group in self.groups:
-            texts = columns[group.key.entity]
+            texts = columns[group.name]
             texts = texts * count if len(texts) == 1 else texts
             if len(texts) != count or not texts:
                 raise RequestError(
-                    f"got {len(texts)} ids of {group.key.entity} for {count} rows",
+                    f"got {len(texts)} ids of {group.name} for {count} rows",
                     where="ids",
                     hint="give one id per row, or one id for all rows",
                 )
@@ -203,7 +198,7 @@ def benchmark_read(store: FeatureStore, sampler: Sampler, body: object) -> dict[
 
 def _sampled_rows(read: ConsoleRead, sampler: Sampler, count: int) -> list[dict[str, object]]:
     """Return rows of at most `count` stored entities."""
-    ids = {g.key.entity: _valid_ids(g.key, sampler.ids(g.key.entity))[:count] for g in read.groups}
+    ids = {g.name: _valid_ids(g.key, sampler.ids(g.key.entity))[:count] for g in read.groups}
     if not all(ids.values()):
         return []
     most = max(map(len, ids.values()))
@@ -236,7 +231,7 @@ def ids_with_values(store: FeatureStore, sampler: Sampler, entity: str, view: st
 def _feature_document(store: FeatureStore, column: ReadColumn) -> dict[str, object]:
     view = store.compiled.view(column.view)
     return {
-        "name": column.field.name,
+        "name": f"{column.alias}__{column.field.name}" if column.alias else column.field.name,
         "view": column.view,
         "kind": view.kind,
         "entity": view.key.entity,

@@ -160,7 +160,8 @@ def read_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str, Sc
     """Return the members of a read request, besides the features."""
     ages: Schema = {"type": "object", "additionalProperties": _DURATION}
     if plan is not None:
-        ages = closed_object(dict.fromkeys((column.view for column in plan.columns), _DURATION))
+        names = (name for column in plan.columns for name in (column.view, column.alias) if name)
+        ages = closed_object(dict.fromkeys(names, _DURATION))
     return {
         "entities": {"type": "array", "items": keys, "description": f"At most {most}."},
         "freshness": {
@@ -168,7 +169,8 @@ def read_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str, Sc
             "default": False,
             "description": "Whether to return the remaining TTL of each value.",
         },
-        "max_age": ages | {"description": "Maximum age by view; older values are `stale`."},
+        "max_age": ages
+        | {"description": "Maximum age by view or alias; older values are `stale`."},
         "partial": {
             "type": "boolean",
             "default": False,
@@ -201,12 +203,12 @@ def row_schema(keys: Schema, features: Schema) -> Schema:
         "entity": keys,
         "found": {
             "type": "boolean",
-            "description": "Whether `found_by` is true for every entity.",
+            "description": "Whether `found_by` is true for every entity and alias.",
         },
         "found_by": {
             "type": "object",
             "additionalProperties": {"type": "boolean"},
-            "description": "Whether any of the features is stored, by entity.",
+            "description": "Whether any of the features is stored, by entity or alias.",
         },
         "features": features,
         "error": {"type": "string", "description": "Why the row could not be read."},

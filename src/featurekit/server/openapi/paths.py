@@ -92,6 +92,29 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
+def _features(registry: Registry, description: str) -> Schema:
+    """Return the schema of a list of features."""
+    names: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    item = closed_object(
+        {
+            "view": {"enum": [view.name for view in registry.feature_views]},
+            "as": {
+                "type": "string",
+                "pattern": "^[a-z][a-z0-9_]*$",
+                "description": "Alias; the features are named `{alias}__{field}`.",
+            },
+            "join_keys": names | {"description": "Names in `entities` of the view's join keys."},
+            "fields": _TEXTS | {"minItems": 1, "description": "By default all."},
+        },
+        ["view"],
+    )
+    return {
+        "type": "array",
+        "items": {"anyOf": [{"type": "string"}, item]},
+        "description": description,
+    }
+
+
 def feast_paths(registry: Registry, most: int) -> Paths:
     """Return Feast's paths."""
     services = [service.name for service in registry.feature_services]
@@ -107,11 +130,11 @@ def feast_paths(registry: Registry, most: int) -> Paths:
                 "additionalProperties": {"type": "array", "items": {}},
                 "description": f"Columns of join keys by name, with at most {most} values.",
             },
-            "features": _TEXTS | {"description": "`view:field`; alternatively `feature_service`."},
+            "features": _features(registry, "`view:field`; alternatively `feature_service`."),
             "feature_service": {"enum": [*services, None]},
             "full_feature_names": _FLAG,
             "include_feature_view_version_metadata": _FLAG,
-            "max_age": _OBJECT | {"description": "An extension: maximum age by view."},
+            "max_age": _OBJECT | {"description": "An extension: maximum age by view or alias."},
         },
     }
     frame = {"df": _COLUMNS, "allow_registry_cache": {}, "transform_on_write": {}}
@@ -192,8 +215,8 @@ def v1_paths(registry: Registry, most: int) -> Paths:
     """Return the paths of `/v1` that have the same types in every registry."""
     keys: Schema = {"type": "object", "description": "Join keys by name."}
     members = {
-        "features": _TEXTS
-        | {"minItems": 1, "description": "`view:field`, or `view` for all its fields."},
+        "features": _features(registry, "`view:field`, or `view` for all its fields.")
+        | {"minItems": 1},
         **read_members(None, keys, most),
         "full_feature_names": _FLAG,
     }

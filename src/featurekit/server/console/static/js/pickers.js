@@ -41,16 +41,11 @@ export class FeaturePicker {
     return this.select.value === PICK ? { feature: [...this.picked] } : { service: this.select.value };
   }
 
-  /** The features as `[view, field]`. */
-  get features() {
-    const value = this.value;
-    const names = typeof value === "string" ? services().find((one) => one.name === value)?.features ?? [] : value;
-    return names.map((name) => name.split(":"));
-  }
-
-  /** The entities whose ids identify a row; they contain the join keys of all others. */
+  /** The entities, or aliases of a service, whose ids identify a row; they contain the join keys of all others. */
   get entities() {
-    const names = [...new Set(this.features.map(([name]) => view(name)?.entity).filter(Boolean))];
+    const value = this.value;
+    if (typeof value === "string") return services().find((one) => one.name === value)?.groups ?? [];
+    const names = [...new Set(value.map((name) => view(name.split(":")[0])?.entity).filter(Boolean))];
     const wide = names.map(entity).filter(Boolean).sort((a, b) => b.join_keys.length - a.join_keys.length);
     const needed = [];
     for (const one of wide) {
@@ -121,6 +116,11 @@ export class IdPicker {
     this.render();
   }
 
+  /** The entity that the ids are of; `about` may be an alias. */
+  get entity() {
+    return this.about.entity ?? this.about.name;
+  }
+
   get value() {
     const typed = this.input.value.trim();
     if (this.many) return this.ids;
@@ -173,7 +173,7 @@ export class IdPicker {
     clearTimeout(this.timer);
     this.timer = setTimeout(async () => {
       try {
-        const found = await getJson("api/ids", { entity: this.about.name, q: this.input.value.trim() });
+        const found = await getJson("api/ids", { entity: this.entity, q: this.input.value.trim() });
         fill(this.options, found.ids.map((id) => el("option", { value: id })));
       } catch {
         fill(this.options); // no suggestions

@@ -54,7 +54,7 @@ class ReadPanel {
     this.makeIds(query);
     if (this.pickers.every((picker) => !picker.value.length)) {
       for (const picker of this.pickers) {
-        const id = await anyId(picker.about.name);
+        const id = await anyId(picker.entity);
         if (id && !picker.value.length) picker.ids = [id];
         picker.render();
       }
@@ -167,7 +167,7 @@ class ReadPanel {
     const absent = Object.keys(row.found_by).filter((entity) => !row.found_by[entity]);
     const links = this.pickers.map((picker) => {
       const id = picker.value[Math.min(index, picker.value.length - 1)];
-      return id && el("span", {}, inspectLink(picker.about.name, id));
+      return id && el("span", {}, inspectLink(picker.entity, id));
     });
     return card(
       name,
