@@ -52,14 +52,13 @@ def _batches(view: ViewPlan, rows: HistoricalRows) -> Iterator[Any]:
         name: pa.chunked_array(arrays, pa.binary()).combine_chunks()
         for name, arrays in parts.items()
     }
-    count = len(next(iter(rows.numbers.values())))
-    for start in range(0, count, BATCH_ROWS):
-        indices = {
-            id(numbers): pc.index_in(numbers.slice(start, BATCH_ROWS), value_set=rn)
-            for numbers in rows.numbers.values()
-        }
+    indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
+    for start in range(0, len(next(iter(indices.values()))), BATCH_ROWS):
         yield pa.record_batch(
-            {name: data.take(indices[id(rows.numbers[name])]) for name, data in stored.items()}
+            {
+                name: values.take(indices[id(rows.numbers[name])].slice(start, BATCH_ROWS))
+                for name, values in stored.items()
+            }
         )
 
 
