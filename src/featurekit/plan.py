@@ -47,11 +47,19 @@ class SourceColumns:
         timestamp_field: The column with a row's event time; without it, later rows are newer.
         created_timestamp_field: The column that orders rows with equal timestamps.
         columns: Pairs of (field or join key, source column), where the two names differ.
+        static: Whether the rows hold for all times, in a training set.
+        nulls: In a history of events: whether a null says that the event did not have the field, or
+            that it deleted it. In JSON, a field that is null was deleted.
+        sent_fields_column: In a history of events: the column with the list of the fields that an
+            event had; any other field was left alone, and one of them that is null was deleted.
     """
 
     timestamp_field: str | None = None
     created_timestamp_field: str | None = None
     columns: NamePairs = ()
+    static: bool = False
+    nulls: Literal["absent", "delete"] = "absent"
+    sent_fields_column: str | None = None
 
     def column(self, name: str) -> str:
         """Return the source's column for a field or join key."""
@@ -202,6 +210,21 @@ NO_LIMITS = LoadLimits()
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulePlan:
+    """When loads of a batch view run: at `at_ms` + i x `every_ms` since the start of 1970, UTC.
+
+    Attributes:
+        every_ms: The time between the starts of two loads.
+        at_ms: The first start.
+        takes_ms: How long a load takes.
+    """
+
+    every_ms: int
+    at_ms: int = 0
+    takes_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ViewPlan:
     """How one feature view is written.
 
@@ -220,6 +243,10 @@ class ViewPlan:
         source: The source of a batch view; `None` if a program writes it.
         stream: The source of a stream view; `None` if a program writes it.
         limits: What a load of a batch view must meet.
+        history: The source of the view's history, where that is not `source`: the events of a stream
+            view, or the rows of a batch view that a program writes.
+        lookback_ms: How old the rows of a source may be that a load takes; `None` for any age.
+        schedule: When loads run, for training sets.
     """
 
     name: str
@@ -236,6 +263,9 @@ class ViewPlan:
     source: SourcePlan | None = None
     stream: StreamPlan | None = None
     limits: LoadLimits = NO_LIMITS
+    history: SourcePlan | None = None
+    lookback_ms: int | None = None
+    schedule: SchedulePlan | None = None
 
     @property
     def event_time_field(self) -> str | None:

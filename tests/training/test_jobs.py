@@ -155,12 +155,12 @@ def test_a_label_column_may_be_named_like_a_feature_with_full_names(store: Featu
 @pytest.mark.parametrize(
     ("features", "as_of", "message"),
     [
-        ("live", None, "feature view clicks: .* stream views yet"),
+        ("live", None, "feature view clicks: .* no history of its events"),
         (["plain"], None, "feature view plain: .* have no times"),
-        (["written"], None, "feature view written: the view has no source"),
+        (["written"], None, "feature view written: .* no history of its rows"),
         (["function"], None, "feature view function: .* `type: python` yet"),
-        ("model", "schedule", "'schedule' is not supported yet"),
-        ("model", "loads", "'loads' is not supported yet"),
+        ("model", "schedule", "feature view profile: the view has no schedule"),
+        ("model", "loads", "feature view profile: no load of the view is in the log"),
         ("model", "now", "'now' is unknown"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from featurekit import FeatureStore
 from tests.servers import Server
-from tests.training.simulator import Row, served
+from tests.training.simulator import BatchHistory, Load, Row, View, served
 
 START = datetime(2025, 3, 29, 23, 59, tzinfo=UTC)
 TICKS = 40
@@ -101,6 +101,15 @@ def write(folder: Path, view: str, kind: str, rows: dict[tuple[Any, ...], list[R
         pq.write_table(table, folder / f"{view}.parquet", row_group_size=7)
 
 
+def simulate(view: str, rows: list[Row], *, by_created: bool) -> dict[int, dict[str, object]]:
+    """Return what reads at each tick get, if a load runs at each tick."""
+    kind: Any = "field" if view == "stock" else "key"
+    loads = [Load(tick, tick) for tick in range(TICKS + 9)]
+    ttls = dict.fromkeys(FIELDS[view], TTLS[view])
+    history = BatchHistory(View(view, kind, ttls), rows, loads, by_created)
+    return served([history], [], range(TICKS + 9))
+
+
 def check_world(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     kind = rng.choice(["parquet", "csv"])
@@ -112,7 +121,7 @@ def check_world(folder: Path, seed: int) -> None:
         by_created = as_of != "event_time"
         answers = {
             view: {
-                entity: served(of, TTLS[view], TICKS + 9, by_created=by_created)
+                entity: simulate(view, of, by_created=by_created)
                 for entity, of in rows[view].items()
             }
             for view in FIELDS

@@ -74,9 +74,9 @@ class SourceAccess:
 
     def _check_declared(self, loaded: LoadedRepo, views: Iterable[ViewPlan]) -> None:
         plan = compile_repo(Registry.from_loaded(loaded, None))
-        declared = {view.name: (view.source, view.stream) for view in plan.views}
+        declared = {view.name: (view.source, view.stream, view.history) for view in plan.views}
         for view in views:
-            if declared.get(view.name) != (view.source, view.stream):
+            if declared.get(view.name) != (view.source, view.stream, view.history):
                 raise RequestError(
                     f"feature view '{view.name}' has another source in the registry than in the "
                     "definitions on this machine",

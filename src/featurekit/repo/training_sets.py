@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import AsOf, HistoryQuery, StoredValues
+from featurekit.ports import AsOf, StoredValues
+from featurekit.repo.histories import Histories
 from featurekit.repo.serving import Features, feature_list
 from featurekit.repo.source_access import SourceAccess
 
@@ -71,12 +72,15 @@ class TrainingSets(ABC):
         repo = self.compiled
         plan = compile_read(repo, feature_list(features), full_feature_names=full_feature_names)
         views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
+        histories = Histories(repo, self._sources, self.path, as_of)
         for view in views:
-            _check_history(view)
+            histories.check(view)
         self._sources.check(views)
 
         def read_values(view: ViewPlan, moments: Any) -> StoredValues:
-            return _read_values(self._sources, self.path, view, moments, as_of)
+            from featurekit.training import stored_values
+
+            return stored_values(view, histories.rows_at(view, moments))
 
         return RetrievalJob(
             TrainingRequest(
@@ -92,45 +96,8 @@ class TrainingSets(ABC):
 
 
 def _check_as_of(as_of: object) -> None:
-    if as_of in ("schedule", "loads"):
+    if as_of is not None and as_of not in get_args(AsOf):
         raise RequestError(
-            f"as_of='{as_of}' is not supported yet", hint="use 'created' or 'event_time'"
+            f"as_of={as_of!r} is unknown",
+            hint="use 'event_time', 'created', 'schedule' or 'loads'",
         )
-    if as_of is None or as_of in get_args(AsOf):
-        return
-    raise RequestError(f"as_of={as_of!r} is unknown", hint="use 'created' or 'event_time'")
-
-
-def _check_history(view: ViewPlan) -> None:
-    where = f"feature view {view.name}"
-    if view.kind == "stream":
-        raise RequestError(
-            "training sets cannot contain features of stream views yet",
-            where=where,
-            hint="list the features of batch views: ['view', 'view:field']",
-        )
-    if view.source is None:
-        raise RequestError(
-            "the view has no source, so training sets cannot contain its features yet",
-            where=where,
-            hint="programs write its rows, and no history of them is declared",
-        )
-    if view.source.timestamp_field is None:
-        raise RequestError(
-            "the rows of the view's source have no times, so what was known when is not known",
-            where=where,
-            hint="add `timestamp_field:` to the source",
-        )
-
-
-def _read_values(
-    sources: SourceAccess, root: Path, view: ViewPlan, moments: Any, as_of: AsOf | None
-) -> StoredValues:
-    assert view.source is not None  # noqa: S101 - `_check_history`
-    located = sources.locate(view, view.source)
-    with located.hidden_values():
-        from featurekit.sources import open_history
-        from featurekit.training import stored_values
-
-        history = open_history(located.plan, root, f"feature view {view.name}")
-        return stored_values(view, history.rows_at(view, HistoryQuery(moments, as_of)))

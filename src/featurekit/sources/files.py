@@ -19,6 +19,7 @@ from featurekit.errors import SourceError, name_hint
 from featurekit.file_globs import matching_paths
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.formats import (
     FILE_COLUMN,
     MIXED_LINE_ENDINGS,
@@ -28,7 +29,7 @@ from featurekit.sources.formats import (
     TextFormat,
     format_of,
 )
-from featurekit.sources.history import batch_key_ends, batch_rows_at
+from featurekit.sources.history import rows_at
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
@@ -65,7 +66,7 @@ class FileSource(SessionSource):
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
-        return self._read_history(view, lambda rows: batch_rows_at(rows, view, self.plan, query))
+        return self._read_history(view, lambda rows: rows_at(rows, view, self.plan, query))
 
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""

@@ -18,11 +18,14 @@ import pyarrow.compute as pc
 from featurekit.errors import SourceError
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import SOURCE_ROW
+from featurekit.ports import SOURCE_ROW, AsOf
 from featurekit.sources.load_times import floor_to
 from featurekit.sources.selection import Selection, check_members, select
 from featurekit.sources.session import Rows
 from featurekit.sources.times import check_created_texts
+
+MAX_ROWS = 2**40
+"""More than the rows of a source. A time and a number make one sort key with it."""
 
 _BATCH_ROWS = 16_384
 
@@ -85,6 +88,19 @@ class History:
         kind = rows.columns[column]
         is_time = kind.startswith("TIMESTAMP") or kind == "DATE"
         return _microseconds(selection.order[-1], kind) if is_time else ""
+
+    def check_created(self, as_of: AsOf | None, created: str) -> None:
+        """Raise `SourceError` if times of creation are asked for and there are none."""
+        if as_of != "created" or created:
+            return
+        column = self.source.created_timestamp_field
+        raise SourceError(
+            f"created_timestamp_field '{column}' holds no times"
+            if column
+            else "the source has no created_timestamp_field",
+            where=self.rows.where,
+            hint="use as_of='event_time'",
+        )
 
     def store_index(self, columns: Mapping[str, str], required: str) -> tuple[int, int]:
         """Store the table `row_index` with `k`, these columns and `rn`.
@@ -164,6 +180,14 @@ class History:
         """Return a FROM clause with all rows, numbered in the order of arrival."""
         parts = ", ".join(f'{part} AS "{name}"' for name, part in columns.items())
         return f"(SELECT {parts}, row_number() OVER () AS rn FROM {self.rows.source})"
+
+    def key_ends(self, key_ends: Any) -> str:
+        """Return the table with `HistoryQuery.key_ends`; empty if no key expired."""
+        if key_ends is None or not key_ends.num_rows:
+            return ""
+        ids = pc.index_in(key_ends["k"], value_set=self.entities)
+        self.rows.session.connection.register("key_ends", key_ends.set_column(0, "k", ids))
+        return "key_ends"
 
     def fetch(self, sql: str) -> Any:
         """Return the result of a query as a table."""

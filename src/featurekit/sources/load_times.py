@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from featurekit.plan import SchedulePlan
 from featurekit.ports import PastLoad
 from featurekit.sources.session import Session
 
@@ -120,25 +121,21 @@ class Scheduled(LoadTimes):
     """A load at each slot of a schedule.
 
     Attributes:
-        every_ms: The time between two slots.
-        at_ms: The first slot after the start of 1970.
-        takes_ms: How long a load takes.
+        schedule: The slots, and how long a load takes.
         lookback_ms: How old the rows may be that a load takes; `None` for any age.
         latest_ms: The last moment.
     """
 
-    every_ms: int
-    at_ms: int
-    takes_ms: int
+    schedule: SchedulePlan
     lookback_ms: int | None
     latest_ms: int
 
     def _slot(self, value: str) -> str:
-        return floor_to(value, self.every_ms, self.at_ms)
+        return floor_to(value, self.schedule.every_ms, self.schedule.at_ms)
 
     @property
     def _first(self) -> str:
-        return self._slot(f"{to_ms('known')} + {self.every_ms - 1}")
+        return self._slot(f"{to_ms('known')} + {self.schedule.every_ms - 1}")
 
     @property
     def _last(self) -> str:
@@ -148,27 +145,27 @@ class Scheduled(LoadTimes):
 
     @override
     def moments(self, table: str) -> str:
-        slots = f"(SELECT *, {self._slot(f'{_AT_MS} - {self.takes_ms}')} AS slot FROM {table})"
-        times = f"slot * 1000 + 999 AS upto, slot + {self.takes_ms} AS wrote0"
+        slots = f"(SELECT *, {self._slot(f'{_AT_MS} - {self.schedule.takes_ms}')} AS slot FROM {table})"
+        times = f"slot * 1000 + 999 AS upto, slot + {self.schedule.takes_ms} AS wrote0"
         return f"(SELECT * EXCLUDE (slot), {times} FROM {slots})"
 
     @override
     def taken(self, table: str) -> str:
-        first = f"({self._first} + {self.takes_ms}) * 1000 AS first"
+        first = f"({self._first} + {self.schedule.takes_ms}) * 1000 AS first"
         return f"(SELECT *, {first} FROM {table} WHERE {self._first} <= {self._last})"
 
     @override
     def wrote(self, table: str) -> str:
-        wrote = f"least(wrote0, {self._last} + {self.takes_ms})"
+        wrote = f"least(wrote0, {self._last} + {self.schedule.takes_ms})"
         return f"(SELECT *, {wrote} AS wrote FROM {table})"
 
     @override
     def spans(self, table: str, ttl_ms: int) -> str:
-        times = f"first // 1000 AS first_ms, {self._last} + {self.takes_ms} AS last_ms"
+        times = f"first // 1000 AS first_ms, {self._last} + {self.schedule.takes_ms} AS last_ms"
         spans = f"(SELECT *, {times} FROM {self.taken(table)})"
-        if self.every_ms <= ttl_ms:
+        if self.schedule.every_ms <= ttl_ms:
             return spans
-        slots = f"unnest(range(first_ms, least(last_ms, {self.latest_ms}) + 1, {self.every_ms}))"
+        slots = f"unnest(range(first_ms, least(last_ms, {self.latest_ms}) + 1, {self.schedule.every_ms}))"
         return f"(SELECT * REPLACE (slot AS first_ms, slot AS last_ms) FROM (SELECT *, {slots} AS slot FROM {spans}))"
 
 
@@ -236,7 +233,7 @@ class Recorded(LoadTimes):
         if not self.moves_moments:
             return f"(SELECT * EXCLUDE ({names}), NULL::BIGINT AS upto FROM {written})"
         return (
-            f"(SELECT m.* EXCLUDE ({names}), l.until * 1000 + 999 AS upto FROM {written} m "
+            f"(SELECT m.* EXCLUDE ({names}), coalesce(l.until * 1000 + 999, {-FOREVER}) AS upto FROM {written} m "
             "LEFT JOIN loads0 l ON m.wrote_i0 = l.i)"
         )
 

@@ -117,6 +117,7 @@ def source_columns(view: ViewPlan, source: SourceColumns) -> list[tuple[str, str
         *((f"field {f.name}", source.column(f.name)) for f in view.fields),
         ("timestamp_field", source.timestamp_field),
         ("created_timestamp_field", source.created_timestamp_field),
+        ("sent_fields_column", source.sent_fields_column),
     ]
     return [(use, column) for use, column in uses if column]
 
@@ -166,7 +167,7 @@ def check_members(view: ViewPlan, source: SourceColumns, rows: Rows) -> None:
 
 def _without_member(rows: Rows, source: str, uses: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return those uses whose member no row has; none if there are no rows."""
-    pointers = quote_list([_pointer(member) for _, member in uses])
+    pointers = quote_list([json_pointer(member) for _, member in uses])
     any_has = ", ".join(f"bool_or(has[{i}])" for i in range(1, len(uses) + 1))
     (found,) = rows.session.fetch_all(
         f"SELECT {any_has} FROM (SELECT json_exists(json, {pointers}) AS has FROM {source})"
@@ -236,10 +237,11 @@ def _column(rows: Rows, column: str) -> str:
     """Return the expression of a column; for JSON, the text of a member."""
     if rows.form != "json":
         return quote_identifier(column)
-    return f"json_extract_string(json, {quote_text(_pointer(column))})"
+    return f"json_extract_string(json, {quote_text(json_pointer(column))})"
 
 
-def _pointer(member: str) -> str:
+def json_pointer(member: str) -> str:
+    """Return the JSON pointer of a member of an object."""
     return "/" + member.replace("~", "~0").replace("/", "~1")
 
 

@@ -10,7 +10,8 @@ from typing_extensions import override
 from featurekit.errors import SourceError
 from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
-from featurekit.sources.history import batch_key_ends, batch_rows_at
+from featurekit.sources.batch_history import batch_key_ends
+from featurekit.sources.history import rows_at
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.selection import copy_rows
@@ -31,7 +32,7 @@ class SqlSource(SessionSource):
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
-        return batch_rows_at(self._open(view), view, self.plan, query)
+        return rows_at(self._open(view), view, self.plan, query)
 
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""

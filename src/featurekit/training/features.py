@@ -25,10 +25,13 @@ def stored_values(view: ViewPlan, rows: HistoricalRows) -> StoredValues:
     Raises:
         BadRowError: A row that a label needs does not fit the view.
     """
-    source = asdict(view.source) if view.source else {}
+    history = view.history or view.source
+    source = asdict(history) if history else {}
     metadata = {
         "as_of": rows.as_of,
-        "source": {name: value for name, value in source.items() if value not in (None, (), "")},
+        "source": {
+            name: value for name, value in source.items() if value not in (None, (), "", False)
+        },
         "rows_read": rows.rows_read,
         "rows_incomplete": rows.rows_incomplete,
     }
@@ -36,7 +39,7 @@ def stored_values(view: ViewPlan, rows: HistoricalRows) -> StoredValues:
 
 
 def _batches(view: ViewPlan, rows: HistoricalRows) -> Iterator[Any]:
-    view = replace(view, ordering="arrival")
+    view = _encoded_view(view)
     numbers: list[Any] = []
     parts: dict[str, list[Any]] = {field.name: [] for field in view.fields}
     for batch in rows.batches:
@@ -60,6 +63,20 @@ def _batches(view: ViewPlan, rows: HistoricalRows) -> Iterator[Any]:
                 for name, values in stored.items()
             }
         )
+
+
+def _encoded_view(view: ViewPlan) -> ViewPlan:
+    """Return the view with what is checked in rows of its history.
+
+    The order of rows is known already. Events may leave out fields that are required in rows.
+    """
+    fields = view.fields
+    if view.kind == "stream":
+        fields = tuple(
+            replace(field, constraints=replace(field.constraints, required=False))
+            for field in fields
+        )
+    return replace(view, ordering="arrival", fields=fields)
 
 
 def _bad_row(view: ViewPlan, batch: Any, encoded: EncodedBatch) -> BadRowError:

@@ -1,0 +1,116 @@
+"""The histories of views: what a store would have held at past moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from featurekit.errors import RequestError
+from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
+from featurekit.ports import AsOf, HistoricalRows, HistoryQuery, HistorySource, PastLoad
+from featurekit.repo.source_access import SourceAccess
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Reads the histories that views declare.
+
+    Attributes:
+        repo: The compiled repository.
+        sources: Which sources may be opened.
+        root: The folder that their paths are relative to.
+        as_of: When rows count; `None` for what each view declares.
+        loads_of: Returns the loads of a view that are in the log.
+    """
+
+    repo: RepoPlan
+    sources: SourceAccess
+    root: Path
+    as_of: AsOf | None
+    loads_of: Callable[[ViewPlan], Sequence[PastLoad]] = lambda _: ()
+
+    def check(self, view: ViewPlan) -> None:
+        """Raise `RequestError` if a view has no history, or none for this `as_of`."""
+        where = f"feature view {view.name}"
+        plan = history_of(view)
+        if plan is None:
+            what, key = (
+                ("events", "stream.batch_source")
+                if view.kind == "stream"
+                else ("rows, which programs write", "batch.batch_source")
+            )
+            raise RequestError(
+                f"the view has no history of its {what}, so its past values are not known",
+                where=where,
+                hint=f"declare the history as `{key}`, or leave out the features of the view",
+            )
+        has_arrival = view.kind == "stream" and plan.created_timestamp_field
+        if not (plan.timestamp_field or plan.static or has_arrival):
+            raise RequestError(
+                "the rows of the view's source have no times, so what was known when is not known",
+                where=where,
+                hint="add `timestamp_field:` to the source, or `static: true` if its rows hold for "
+                "all times",
+            )
+        if self.as_of == "loads" and view.kind == "batch" and not self.loads_of(view):
+            raise RequestError(
+                "no load of the view is in the log", where=where, hint="use another as_of"
+            )
+        if (
+            self.as_of == "schedule"
+            and view.kind == "batch"
+            and not (view.schedule or plan.static)
+        ):
+            raise RequestError(
+                "the view has no schedule",
+                where=where,
+                hint="declare `batch.schedule`, or leave out as_of: each view then uses what it has",
+            )
+
+    def rows_at(self, view: ViewPlan, moments: Any) -> HistoricalRows:
+        """Return the rows of a view at some moments. See `ports.HistorySource`."""
+        ends = self._key_ends(view, moments) if _has_own_ttls(view) else None
+        query = HistoryQuery(moments, self.as_of, self._loads(view), ends)
+        return self._read(view, lambda history: history.rows_at(view, query))
+
+    def _key_ends(self, view: ViewPlan, moments: Any) -> Any:
+        """Return when keys expired, which take the values of all views along; `None` if never."""
+        owners = (v for v in self.repo.views if v.key == view.key and not _has_own_ttls(v))
+        owner = next(owners, None)
+        plan = history_of(owner) if owner else None
+        if owner is None or plan is None or not plan.timestamp_field or plan.static:
+            return None
+        as_of = self.as_of
+        if (as_of == "created" and not plan.created_timestamp_field) or (
+            as_of == "schedule" and owner.schedule is None
+        ):
+            as_of = None
+        query = HistoryQuery(moments, as_of, self._loads(owner))
+        return self._read(owner, lambda history: history.key_ends(owner, query))
+
+    def _loads(self, view: ViewPlan) -> Sequence[PastLoad]:
+        """Return the loads of a batch view, if they are needed."""
+        return self.loads_of(view) if self.as_of == "loads" and view.kind == "batch" else ()
+
+    def _read(self, view: ViewPlan, read: Callable[[HistorySource], T]) -> T:
+        plan = history_of(view)
+        assert plan is not None  # noqa: S101 - see `check`
+        located = self.sources.locate(view, plan)
+        with located.hidden_values():
+            from featurekit.sources import open_history
+
+            return read(open_history(located.plan, self.root, f"feature view {view.name}"))
+
+
+def history_of(view: ViewPlan) -> SourcePlan | None:
+    """Return the source of a view's history; `None` if it declares none."""
+    return view.history or view.source
+
+
+def _has_own_ttls(view: ViewPlan) -> bool:
+    """Return whether the values of a view expire by themselves, and also with their key."""
+    return view.kind == "stream" or view.expires == "field"

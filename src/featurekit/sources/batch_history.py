@@ -1,0 +1,244 @@
+"""Find what loads of a batch view would have stored for entities at many moments at once.
+
+`load_times` says from when a row counts and when it was last renewed. Two joins find the row of a
+moment, each with one ASOF join and without ties, which ASOF breaks at random:
+
+- Rows that are known from their time on are joined by time, creation and number. There is nothing
+  to compute for a row.
+- Otherwise a row can count from after the time of a newer one. So only rows are kept that were the
+  newest when they began to count, and of those that began at one instant the newest.
+
+Then the rows that were found are read by number. An expired value has no row.
+"""
+
+# ruff: noqa: S608 - all names and values in this SQL are quoted
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurekit.plan import SourceColumns, ViewPlan
+from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
+from featurekit.sources.history_index import MAX_ROWS, History
+from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes, Recorded, Scheduled
+from featurekit.sources.session import Rows
+
+T = TypeVar("T")
+
+_ALWAYS = f"({-FOREVER})"
+"""The SQL of the time of rows that hold for all times."""
+
+_EXACT_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When the rows of a batch source count.
+
+    Attributes:
+        as_of: The meaning that was used.
+        at: The SQL of a row's time in microseconds.
+        known: The SQL of the microsecond from which a row is known.
+        order: The SQL that orders rows by age, most important first; the number of a row comes last.
+        rank: The SQL of a BIGINT that orders rows of one time, before their numbers do; empty if there
+            is no such order, `None` if a BIGINT cannot hold it.
+        loads: The loads.
+    """
+
+    as_of: AsOf | Literal["static"]
+    at: str
+    known: str
+    order: tuple[str, ...]
+    rank: str | None
+    loads: LoadTimes
+
+    @property
+    def joins_by_time(self) -> bool:
+        """Whether rows can be joined by their time alone."""
+        return self.known == self.at and self.rank is not None and self.loads.moves_moments
+
+
+def batch_rows_at(
+    rows: Rows, view: ViewPlan, source: SourceColumns, query: HistoryQuery
+) -> HistoricalRows:
+    """Return the row of each moment. See `ports.HistorySource`."""
+
+    def read(history: History, times: _Times) -> HistoricalRows:
+        if times.joins_by_time:
+            rank = {"rank": times.rank} if times.rank else {}
+            counts = history.store_index({"at": times.at, **rank}, "at")
+            joined = _join_by_time(times, has_rank=bool(rank))
+        else:
+            counts = _store_full_index(history, times)
+            joined = _join_by_first(times)
+        session = history.rows.session
+        sql = f"CREATE TABLE matched AS SELECT rid, t, rn, wrote FROM {times.loads.wrote(joined)}"
+        session.run(lambda: session.execute(sql))
+        session.execute("DROP TABLE row_index")
+        numbers, deadlines = _live_rows(history, query)
+        batches = history.read_rows("FROM matched")
+        return HistoricalRows(rows.form, numbers, deadlines, batches, times.as_of, *counts)
+
+    return _with_history(rows, view, source, query, read)
+
+
+def batch_key_ends(rows: Rows, view: ViewPlan, source: SourceColumns, query: HistoryQuery) -> Any:
+    """Return when keys expired. See `ports.HistorySource`."""
+
+    def read(history: History, times: _Times) -> Any:
+        if isinstance(times.loads, Continuous) and times.loads.lookback_ms is None:
+            return None
+        _store_full_index(history, times)
+        spans = times.loads.spans("row_index", view.ttl_ms)
+        window = "PARTITION BY k ORDER BY first_ms, last_ms ROWS UNBOUNDED PRECEDING"
+        reach = (
+            "SELECT k, max(last_ms) OVER w AS reach, lead(first_ms) OVER w AS next_ms "
+            f"FROM {spans} WINDOW w AS ({window})"
+        )
+        found = history.fetch(
+            f"SELECT DISTINCT k, (reach + {view.ttl_ms})::BIGINT AS end_ms FROM ({reach}) "
+            f"WHERE next_ms IS NULL OR next_ms > reach + {view.ttl_ms}"
+        )
+        return found.set_column(0, "k", pc.take(history.entities, found["k"]))
+
+    return _with_history(rows, view, source, query, read)
+
+
+def _with_history(
+    rows: Rows,
+    view: ViewPlan,
+    source: SourceColumns,
+    query: HistoryQuery,
+    read: Callable[[History, _Times], T],
+) -> T:
+    try:
+        with rows.errors():
+            history = History.of(rows, view, source, query.moments)
+            times = _times(history, query)
+            times.loads.prepare(rows.session)
+            return read(history, times)
+    finally:
+        rows.session.close()
+
+
+def _times(history: History, query: HistoryQuery) -> _Times:
+    view, selection = history.view, history.selection
+    created = history.created_us()
+    parts = selection.order[1:] if selection.time else selection.order
+    order = tuple(_exact(history, part) for part in parts)
+    rank = _rank(history, created, parts)
+    if history.source.static:
+        return _Times("static", _ALWAYS, _ALWAYS, order, rank, Continuous(None))
+    as_of = query.as_of or ("schedule" if view.schedule else None)
+    history.check_created(as_of, created)
+    at = history.event_us
+    known = f"greatest({at}, {created})" if created and as_of != "event_time" else at
+    order = (selection.time, *order)
+    loads: LoadTimes = Continuous(view.lookback_ms)
+    if as_of == "schedule" and view.schedule:
+        latest = pc.max(query.moments["at"]).as_py() or 0
+        loads = Scheduled(view.schedule, view.lookback_ms, latest // 1000)
+    elif as_of == "loads":
+        loads = Recorded.of(query.loads)
+    used: AsOf = "event_time" if known == at else "created"
+    if as_of in ("schedule", "loads"):
+        used = as_of
+    return _Times(used, at, known, order, rank, loads)
+
+
+def _rank(history: History, created: str, parts: tuple[str, ...]) -> str | None:
+    """Return `_Times.rank` for the order of creation."""
+    kinds = history.rows.columns
+    if "_NS" in kinds.get(history.source.timestamp_field or "", ""):
+        return None
+    if not parts:
+        return ""
+    kind = kinds.get(history.source.created_timestamp_field or "", "")
+    if kind in _EXACT_TYPES:
+        return f"coalesce(CAST({parts[-1]} AS BIGINT), {-FOREVER})"
+    is_exact = created and "_NS" not in kind and not history.selection.created_text
+    return f"coalesce({created}, {-FOREVER})" if is_exact else None
+
+
+def _exact(history: History, part: str) -> str:
+    """Return an expression for the order of creation in a type that Arrow holds exactly."""
+    kind = history.rows.columns.get(history.source.created_timestamp_field or "", "")
+    return f"CAST({part} AS DECIMAL(38, 0))" if kind.endswith("HUGEINT") else part
+
+
+def _store_full_index(history: History, times: _Times) -> tuple[int, int]:
+    order = {f"o{i}": part for i, part in enumerate(times.order)}
+    return history.store_index({"known": times.known, "at": times.at, **order}, "known")
+
+
+def _join_by_time(times: _Times, *, has_rank: bool) -> str:
+    """Return moments with their rows, which are joined by time."""
+    if has_rank:
+        condition = f'row(m.upto, {FOREVER}, {FOREVER}) >= row(r."at", r.rank, r.rn)'
+        index = times.loads.taken('(SELECT *, "at" AS known FROM row_index)')
+    else:
+        condition = f"m.upto::HUGEINT * {MAX_ROWS} + {MAX_ROWS - 1} >= r.position"
+        position = f'"at"::HUGEINT * {MAX_ROWS} + rn AS position'
+        index = times.loads.taken(f'(SELECT *, "at" AS known, {position} FROM row_index)')
+    return _joined(times, index, condition)
+
+
+def _join_by_first(times: _Times) -> str:
+    """Return moments with their rows, which are joined by when they began to count."""
+    ages = [f"o{i} NULLS FIRST" for i in range(len(times.order))]
+    window = f'PARTITION BY k ORDER BY first, "at", {", ".join([*ages, "rn"])}'
+    index = (
+        f'(SELECT k, first, "at", rn FROM {times.loads.taken("row_index")} QUALIFY '
+        f'"at" >= max("at") OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) '
+        f"AND lead(first) OVER ({window}) IS DISTINCT FROM first)"
+    )
+    return _joined(times, index, 'm."at" >= r.first')
+
+
+def _joined(times: _Times, index: str, condition: str) -> str:
+    moments = times.loads.moments("moments")
+    return (
+        '(SELECT m.* REPLACE (r."at" AS "at"), m."at" AS t, r.rn '
+        f"FROM {moments} m ASOF LEFT JOIN {index} r ON m.k = r.k AND {condition})"
+    )
+
+
+def _live_rows(history: History, query: HistoryQuery) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the numbers and the deadlines of the rows whose values have not expired."""
+    view = history.view
+    ends = history.key_ends(query.key_ends) if view.expires == "field" else ""
+    joined = (
+        "(SELECT v.*, e.end_ms FROM (SELECT v.*, m.k FROM matched v JOIN moments m USING (rid)) v "
+        f"ASOF LEFT JOIN {ends} e ON v.k = e.k AND v.wrote <= e.end_ms)"
+        if ends
+        else "(SELECT *, NULL::BIGINT AS end_ms FROM matched)"
+    )
+    found = history.fetch(f"SELECT t, rn, wrote, end_ms FROM {joined} ORDER BY rid")
+    t_ms = _floor_ms(found["t"])
+    numbers: dict[int, Any] = {}
+    deadlines: dict[int, Any] = {}
+    ttls = {field.name: field.ttl_ms or view.ttl_ms for field in view.fields}
+    for ttl in set(ttls.values()):
+        deadline = pc.min_element_wise(pc.add(found["wrote"], ttl), found["end_ms"])
+        is_live = pc.fill_null(pc.less_equal(t_ms, deadline), fill_value=False)
+        numbers[ttl] = _where(is_live, found["rn"])
+        deadlines[ttl] = _where(pc.and_(is_live, found["rn"].is_valid()), deadline)
+    return (
+        {name: numbers[ttl] for name, ttl in ttls.items()},
+        {name: deadlines[ttl] for name, ttl in ttls.items()},
+    )
+
+
+def _floor_ms(microseconds: Any) -> Any:
+    """Return microseconds in milliseconds, rounded down."""
+    times = microseconds.cast(pa.timestamp("us"))
+    return pc.floor_temporal(times, unit="millisecond").cast(pa.timestamp("ms")).cast(pa.int64())
+
+
+def _where(condition: Any, values: Any) -> Any:
+    return pc.if_else(condition, values, pa.scalar(None, pa.int64())).combine_chunks()

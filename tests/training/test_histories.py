@@ -1,0 +1,334 @@
+"""Histories equal the simulator: loads and events, expired keys, all meanings of "as of"."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit.lower.columns import encode_ids
+from featurekit.plan import (
+    JsonlSourcePlan,
+    ParquetSourcePlan,
+    RepoPlan,
+    SchedulePlan,
+    SourcePlan,
+    SqlSourcePlan,
+    ViewPlan,
+)
+from featurekit.ports import AsOf, PastLoad
+from featurekit.repo.histories import Histories
+from featurekit.repo.source_access import SourceAccess
+from featurekit.training import stored_values
+from tests.training.simulator import BatchHistory, Event, Load, Row, View, served
+from tests.training.test_point_in_time import open_store
+
+START = 1_743_292_795_000  # a summer time begins within the times of a world
+END = 60
+YAML = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - {name: a, entity: user, batch: {refresh: 1s}, fields: {a1: int64, a2: int64}}
+  - {name: b, entity: user, batch: {refresh: 1s, expires: field}, fields: {b1: int64, b2: int64}}
+  - {name: s, entity: user, stream: {refresh: 1s}, fields: {s1: int64, s2: int64}}
+"""
+AS_OF: tuple[AsOf, ...] = ("event_time", "created", "schedule", "loads")
+
+
+@pytest.fixture(scope="session")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> RepoPlan:
+    with open_store(tmp_path_factory.mktemp("repo"), YAML) as store:
+        return store.compiled
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch view, as a simulated and as a compiled one."""
+
+    view: View
+    lookback: int | None
+    loads: tuple[Load, ...] = field(repr=False)
+    schedule: SchedulePlan | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """The declarations of a world."""
+
+    as_of: AsOf
+    has_created: bool
+    batches: tuple[Batch, ...]
+    stream: View
+    form: Literal["parquet", "sent", "delete", "jsonl", "sql"]
+    has_time: bool
+    has_arrival: bool
+
+    @property
+    def by_created(self) -> bool:
+        return self.has_created and self.as_of != "event_time"
+
+
+def draw_batch(rng: random.Random, view: View, as_of: AsOf) -> Batch:
+    lookback = rng.choice([None, None, 0, 3, 10, 25])
+    schedule = None
+    if as_of == "schedule":
+        every, takes = rng.choice([1, 4, 10, 17]), rng.choice([0, 0, 1, 3])
+        at = (START + rng.randrange(every)) % every
+        schedule = SchedulePlan(every, at, takes)
+        first = -((START - at) % every) - 40 * every
+        times = [(s, s + takes) for s in range(first, END + 45, every)]
+    elif as_of == "loads":
+        starts = sorted(rng.sample(range(-5, END), rng.randrange(1, 14)))
+        ends = [*starts[1:], END + 9]
+        times = [(s, min(s + rng.choice([0, 1, 2]), e)) for s, e in zip(starts, ends, strict=True)]
+    else:
+        times = [(s, s) for s in range(-40, END + 45)]
+    mixed = as_of == "loads" and rng.random() < 0.4
+    loads = []
+    for s, w in times:
+        back = rng.choice([None, 5, 5, 5, 12]) if mixed else lookback
+        loads.append(Load(s, w, None if back is None else s - back))
+    return Batch(view, lookback, tuple(loads), schedule)
+
+
+def draw_world(rng: random.Random, as_of: AsOf) -> World:
+    ttl = rng.choice([1, 3, 8, 20, 200])
+    a = View("a", "key", {"a1": ttl, "a2": ttl})
+    b = View("b", "field", {"b1": rng.choice([1, 4, 9, 30]), "b2": rng.choice([2, 5, 40])})
+    kind: Any = rng.choice(["arrival", "event_time"])
+    ttls = {"s1": rng.choice([1, 3, 10]), "s2": rng.choice([2, 6, 25, 90])}
+    has_time = rng.random() < 0.8
+    return World(
+        as_of,
+        as_of == "created" or rng.random() < 0.6,
+        (draw_batch(rng, a, as_of), draw_batch(rng, b, as_of)),
+        View("s", kind, ttls, max_ahead=rng.choice([2, 300_000])),
+        rng.choice(["parquet", "sent", "delete", "jsonl", "sql"]),
+        has_time,
+        not has_time or as_of == "created" or rng.random() < 0.7,
+    )
+
+
+def draw_rows(rng: random.Random, view: View, *, needs_value: bool) -> list[Row]:
+    rows = []
+    for n in range(rng.randrange(8)):
+        time = rng.randrange(END)
+        created = rng.choice(
+            [None, time, time, time + 1, time + 5, time + 12, time + 30, time - 3]
+        )
+        values = {f: None if rng.random() < 0.25 else rng.randrange(100) for f in view.ttls}
+        if needs_value and all(value is None for value in values.values()):
+            values[next(iter(values))] = 7
+        rows.append(Row(time, created, n, values))
+    return rows
+
+
+def draw_events(rng: random.Random, world: World) -> list[Event]:
+    events = []
+    for n in range(rng.randrange(12)):
+        time = rng.randrange(END)
+        arrival = time + rng.choice([0, 0, 0, 1, 2, 7, 15, 40, -1, -4])
+        sent = 3 if world.form == "delete" else rng.randrange(1, 4)
+        is_null = 0.0 if world.form in ("parquet", "sql") else 0.2
+        values = {
+            name: None if rng.random() < is_null else rng.randrange(100)
+            for i, name in enumerate(world.stream.ttls)
+            if sent >> i & 1
+        }
+        known = None if not world.has_time or rng.random() < 0.1 else time
+        events.append(Event(known, arrival, n, values))
+    return events
+
+
+def simulated(world: World, events: Sequence[Event]) -> list[Event]:
+    """Return events as they arrive by this history and this meaning of "as of"."""
+    if world.has_arrival and world.as_of != "event_time":
+        return list(events)
+    if not world.has_arrival:
+        events = [event for event in events if event.time is not None]
+    return [replace(e, arrival=e.arrival if e.time is None else e.time) for e in events]
+
+
+def times(ticks: Sequence[int | None]) -> Any:
+    """Return ticks as times; a tick is a millisecond."""
+    micros = [None if tick is None else (START + tick) * 1000 for tick in ticks]
+    return pa.array(micros, pa.timestamp("us", "UTC"))
+
+
+def write_rows(folder: Path, batch: Batch, rows: Mapping[int, Sequence[Row]]) -> None:
+    lines = [(key, row) for key, of in rows.items() for row in of]
+    lines.sort(key=lambda line: line[1].n)
+    columns: dict[str, Any] = {
+        "user_id": pa.array([key for key, _ in lines], pa.int64()),
+        "at": times([row.time for _, row in lines]),
+        "created": times([row.created for _, row in lines]),
+    }
+    for name in batch.view.ttls:
+        columns[name] = pa.array([row.values[name] for _, row in lines], pa.int64())
+    pq.write_table(pa.table(columns), folder / f"{batch.view.name}.parquet", row_group_size=9)
+
+
+def write_events(folder: Path, world: World, events: Mapping[int, Sequence[Event]]) -> SourcePlan:
+    lines = [(key, event) for key, of in events.items() for event in of]
+    lines.sort(key=lambda line: line[1].n)
+    used: dict[str, Any] = {
+        "timestamp_field": "at" if world.has_time else None,
+        "created_timestamp_field": "arrived" if world.has_arrival else None,
+    }
+    if world.form == "jsonl":
+        with (folder / "s.jsonl").open("w") as file:
+            for key, event in lines:
+                at = [None if t is None else t.as_py() for t in times([event.time, event.arrival])]
+                texts = [None if t is None else str(t) for t in at]
+                line = {"user_id": key, "at": texts[0], "arrived": texts[1], **event.values}
+                file.write(json.dumps(line) + "\n")
+        return JsonlSourcePlan(paths=("s.jsonl",), absent="null", **used)
+    columns: dict[str, Any] = {
+        "user_id": pa.array([key for key, _ in lines], pa.int64()),
+        "at": times([e.time for _, e in lines]),
+        "arrived": times([e.arrival for _, e in lines]),
+        "sent": pa.array([list(e.values) for _, e in lines], pa.list_(pa.string())),
+    }
+    for name in world.stream.ttls:
+        columns[name] = pa.array([e.values.get(name) for _, e in lines], pa.int64())
+    pq.write_table(pa.table(columns), folder / "s.parquet", row_group_size=9)
+    if world.form == "sql":
+        return SqlSourcePlan(query="FROM 's.parquet'", **used)
+    if world.form == "sent":
+        used["sent_fields_column"] = "sent"
+    if world.form == "delete":
+        used["nulls"] = "delete"
+    return ParquetSourcePlan(paths=("s.parquet",), **used)
+
+
+def with_batch(view: ViewPlan, world: World, batch: Batch) -> ViewPlan:
+    source = ParquetSourcePlan(
+        paths=(f"{view.name}.parquet",),
+        timestamp_field="at",
+        created_timestamp_field="created" if world.has_created else None,
+    )
+    ttls = batch.view.ttls
+    fields = tuple(
+        replace(field, ttl_ms=ttls[field.name] if view.expires == "field" else 0)
+        for field in view.fields
+    )
+    return replace(
+        view,
+        source=source,
+        fields=fields,
+        ttl_ms=max(ttls.values()),
+        lookback_ms=batch.lookback,
+        schedule=batch.schedule,
+    )
+
+
+def with_stream(view: ViewPlan, world: World, history: SourcePlan) -> ViewPlan:
+    stream = world.stream
+    fields = tuple(replace(field, ttl_ms=stream.ttls[field.name]) for field in view.fields)
+    return replace(
+        view,
+        history=history,
+        fields=fields,
+        ttl_ms=max(stream.ttls.values()),
+        ordering="event_time" if stream.kind == "event_time" else "arrival",
+        max_ahead_ms=stream.max_ahead,
+    )
+
+
+def check_world(
+    folder: Path, repo: RepoPlan, seed: int, as_of: AsOf, keys: int, moments: int
+) -> None:
+    rng = random.Random(seed)
+    world = draw_world(rng, as_of)
+    a, b = world.batches
+    rows = {
+        batch.view.name: {
+            key: draw_rows(rng, batch.view, needs_value=batch is a) for key in range(keys)
+        }
+        for batch in world.batches
+    }
+    for batch in world.batches:
+        write_rows(folder, batch, rows[batch.view.name])
+    events = {key: draw_events(rng, world) for key in range(keys)}
+    log = write_events(folder, world, events)
+    if not world.has_created:
+        rows = {
+            n: {k: [replace(r, created=None) for r in rs] for k, rs in of.items()}
+            for n, of in rows.items()
+        }
+    at = [(key, rng.randrange(END + 40)) for key in range(keys) for _ in range(moments)]
+    rng.shuffle(at)
+    wanted = {
+        key: served(
+            [
+                BatchHistory(batch.view, rows[batch.view.name][key], batch.loads, world.by_created)
+                for batch in world.batches
+            ],
+            [(world.stream, simulated(world, events[key]))],
+            [tick for k, tick in at if k == key],
+        )
+        for key in range(keys)
+    }
+    table = pa.table(
+        {
+            "rid": pa.array(range(len(at)), pa.int64()),
+            "k": encode_ids(
+                repo.view("a"), "native", pa.table({"user_id": [k for k, _ in at]})
+            ).keys,
+            "at": pa.array([(START + t) * 1000 + rng.randrange(1000) for _, t in at], pa.int64()),
+        }
+    )
+    views = (
+        with_batch(repo.view("a"), world, a),
+        with_batch(repo.view("b"), world, b),
+        with_stream(repo.view("s"), world, log),
+    )
+    histories = Histories(
+        replace(repo, views=views),
+        SourceAccess(None, allow_sources=True),
+        folder,
+        None if as_of == "schedule" else as_of,
+        lambda view: [
+            PastLoad(
+                START + load.scanned,
+                START + load.written,
+                None if load.start is None else START + load.start,
+            )
+            for batch in world.batches
+            if batch.view.name == view.name
+            for load in batch.loads
+        ],
+    )
+    got: dict[str, list[Any]] = {}
+    for view in views:
+        found = histories.rows_at(view, table)
+        got |= pa.Table.from_batches(stored_values(view, found).batches).to_pydict()
+    for i, (key, tick) in enumerate(at):
+        row = {name: int(values[i]) for name, values in got.items() if values[i] is not None}
+        assert row == wanted[key][tick], (
+            seed,
+            world,
+            key,
+            tick,
+            [rows[n][key] for n in rows],
+            events[key],
+        )
+
+
+@pytest.mark.parametrize("as_of", AS_OF)
+def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:
+    check_world(tmp_path, repo, 1, as_of, keys=60, moments=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_of", AS_OF)
+def test_many_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:
+    for seed in range(100, 140):
+        check_world(tmp_path, repo, seed, as_of, keys=60, moments=10)
