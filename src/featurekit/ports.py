@@ -338,6 +338,7 @@ class Scan:
         rows_future: Those of them that are left out because their time is still to come.
         newest_event_ms: The newest event time of those rows; `None` if they have none.
         correction: What a file of corrected rows says about them; `None` for any other source.
+        source_identity: What identifies the contents that were read, as far as it is known.
     """
 
     form: Literal["native", "text", "json"]
@@ -346,6 +347,7 @@ class Scan:
     rows_future: int = 0
     newest_event_ms: int | None = None
     correction: Correction | None = None
+    source_identity: str = ""
 
 
 class TimeRange(NamedTuple):

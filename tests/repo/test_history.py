@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,32 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.changes import Change
 from featurekit.errors import BadRowError, UnknownNameError
+from featurekit.ports import PastLoad
 from featurekit.repo.history import (
+    BLOCK_LOADS,
     MAX_APPLIES,
-    MAX_LOADS,
+    NEWEST_LOADS,
     ApplyRecord,
     History,
     LoadRecord,
+    LogBounds,
 )
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server
+
+SHOP_YAML = """
+entities:
+  - {name: user, join_keys: {user_id: string}}
+feature_views:
+  - name: people
+    entity: user
+    batch:
+      refresh: 24h
+      source: {type: csv, path: rows.csv, timestamp_field: at}
+    fields: {age: int64}
+"""
+START_MS = 1_795_336_200_000
+BOUNDS = LogBounds(keep_ms=2**50)
 
 
 def history_of(store: FeatureStore) -> History:
@@ -43,19 +61,154 @@ def test_loads_are_recorded_newest_first_with_their_counts(valkey: Server, tmp_p
     assert 0 < first.started_ms <= first.ended_ms <= second.started_ms
 
 
-def test_the_history_keeps_the_newest_loads_of_each_view(valkey: Server, tmp_path: Path) -> None:
+def add_loads(store: FeatureStore, view: str, numbers: range, bounds: LogBounds = BOUNDS) -> None:
+    """Record loads that end a minute apart, as a load does it."""
+    history = History(store.handle, store.project, bounds)
+    for number in numbers:
+        ended_ms = START_MS + number * 60_000
+        record = LoadRecord(
+            view, ended_ms - 5, ended_ms, number, seconds=0.25, source_identity=f"1 file {number}"
+        )
+        history.seal(view, history.new_load(record).run(store.handle.store))
+
+
+def test_the_log_keeps_all_loads_of_its_time_and_lists_the_newest(
+    valkey: Server, tmp_path: Path
+) -> None:
     with applied(tmp_path, valkey.url) as store:
-        history = history_of(store)
-        for number in range(MAX_LOADS + 5):
-            history.new_load(LoadRecord("profile", ended_ms=number, rows_read=number)).run(
-                store.handle.store
-            )
-        history.new_load(LoadRecord("shop", ended_ms=MAX_LOADS)).run(store.handle.store)
+        count = NEWEST_LOADS + 3 * BLOCK_LOADS + 5
+        add_loads(store, "profile", range(count))
+        add_loads(store, "shop", range(1))
         runs = store.load_history("profile")
-        assert [run.rows_read for run in runs] == list(range(MAX_LOADS + 4, 4, -1))
-        assert len(store.load_history()) == MAX_LOADS + 1
+        assert [run.rows_read for run in runs] == list(range(count - 1, count - 51, -1))
+        assert len(store.load_history()) == NEWEST_LOADS + 1
         with pytest.raises(UnknownNameError):
             store.load_history("nope")
+        log = list(history_of(store).load_log("profile"))
+        assert [load.rows_read for load in log] == list(range(count))
+        assert (log[300].ended_ms, log[300].seconds) == (START_MS + 300 * 60_000, 0.25)
+        from_ms, to_ms = START_MS + 100 * 60_000, START_MS + 600 * 60_000
+        part = history_of(store).load_log("profile", from_ms, to_ms)
+        assert [load.rows_read for load in part] == list(range(100, 601))
+        assert len(history_of(store).past_loads("profile")) == count
+        with valkey.client() as client:
+            assert client.llen("featurekit:{shop}:runs:profile") == NEWEST_LOADS + 5
+            names = client.hkeys("featurekit:{shop}:load_blocks:profile")
+            assert len(names) == 3
+            assert all(int(name.split(b"-")[3]) < 20 * BLOCK_LOADS for name in names)
+
+
+def test_blocks_that_are_too_old_or_too_large_are_dropped(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        count = NEWEST_LOADS + 2 * BLOCK_LOADS
+        one_block = LogBounds(BOUNDS.keep_ms, max_bytes=2200)
+        add_loads(store, "profile", range(count), one_block)
+        log = list(history_of(store).load_log("profile"))
+        assert [load.rows_read for load in log] == list(range(BLOCK_LOADS, count))
+        add_loads(store, "shop", range(count))
+        assert len(list(history_of(store).load_log("shop"))) == count
+        since_ms = START_MS + (count + 1) * 60_000
+        of_today = LogBounds(store.handle.now_ms() - since_ms)
+        add_loads(store, "shop", range(count, count + BLOCK_LOADS), of_today)
+        left = [load.rows_read for load in history_of(store).load_log("shop")]
+        assert left == list(range(2 * BLOCK_LOADS, count + BLOCK_LOADS))
+
+
+def test_two_loads_seal_the_same_records_once(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        count = NEWEST_LOADS + BLOCK_LOADS - 1
+        add_loads(store, "profile", range(count))
+        history, at_once = history_of(store), threading.Barrier(4)
+        history.new_load(LoadRecord("profile", ended_ms=START_MS * 2)).run(store.handle.store)
+
+        def seal() -> None:
+            at_once.wait()
+            history.seal("profile", count + 1)
+
+        threads = [threading.Thread(target=seal) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(list(history.load_log("profile"))) == count + 1
+
+
+def test_a_list_that_cannot_be_sealed_is_bounded(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store, valkey.client() as client:
+        client.set("featurekit:{shop}:load_blocks:profile", "not a hash")
+        client.lpush("featurekit:{shop}:runs:profile", *["{}"] * 1100)
+        report = store.write_batch("profile", {"u1": {}})
+        assert "WRONGTYPE" in report.history_error
+        assert client.llen("featurekit:{shop}:runs:profile") == NEWEST_LOADS + 4 * BLOCK_LOADS
+        client.delete("featurekit:{shop}:load_blocks:profile")
+
+
+def test_damaged_blocks_are_skipped(valkey: Server, tmp_path: Path) -> None:
+    texts = [
+        b"",
+        b"x",
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"started_ms":[1]}',
+        b'{"started_ms":["x"],"view":[1]}',
+    ]
+    texts += [
+        b'{"started_ms":[1],"view":["profile","shop"]}',
+        b'{"view":["profile"]}',
+        b"[" * 9999,
+    ]
+    with applied(tmp_path, valkey.url) as store:
+        with valkey.client() as client:
+            for number, text in enumerate(texts):
+                name, data = f"1-{number + 1}-1-9", zlib.compress(text)
+                client.hset("featurekit:{shop}:load_blocks:profile", name, data)
+            client.hset("featurekit:{shop}:load_blocks:profile", "1-99-1-9", "not compressed")
+            client.hset("featurekit:{shop}:load_blocks:profile", "other", "not a block")
+        assert list(history_of(store).load_log("profile")) == []
+
+
+def test_a_load_from_the_source_records_what_it_read(valkey: Server, tmp_path: Path) -> None:
+    yaml = SHOP_YAML
+    rows = tmp_path / "rows.csv"
+    rows.write_text("user_id,at,age\nu1,2026-01-01T00:00:00Z,7\n")
+    with applied(tmp_path, valkey.url, yaml) as store:
+        history = history_of(store)
+        [report] = store.materialize(["people"])
+        store.write_batch("people", {"u2": {"age": 8}})
+        store.materialize(["people"])
+        rows.write_text("user_id,at,age\nu1,2026-01-01T00:00:00Z,70\n")
+        store.materialize(["people"], missing_only=True)
+        first, written, second, third = history.load_log("people")
+        assert first.source_identity == second.source_identity != third.source_identity
+        assert first.source_identity.startswith("1 file ")
+        assert written.source_identity == ""
+        assert report.started_ms <= first.scanned_ms <= first.ended_ms
+        assert {load.fingerprint for load in (first, written)} == {_fingerprint(store)}
+        loads = history.past_loads("people")
+        assert loads == [
+            PastLoad(load.scanned_ms, load.ended_ms, None, None) for load in (first, second)
+        ]
+
+
+def test_applied_registries_are_kept_by_fingerprint(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url) as store:
+        first = store.applied
+        assert history_of(store).registry(first.fingerprint) == first
+        assert history_of(store).registry("other") is None
+        with valkey.client() as client:  # as applied by an older version
+            client.delete("featurekit:{shop}:registries")
+        store.write_batch("profile", {"u1": {}})
+        assert history_of(store).registry(first.fingerprint) == first
+    with applied(tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "12h, ttl: 48h")) as store:
+        second, history = store.applied, history_of(store)
+        assert [history.registry(each.fingerprint) for each in (first, second)] == [first, second]
+    with applied(tmp_path, valkey.url, FRAUD.replace("12h, ttl: 24h", "12h, ttl: 72h")) as store:
+        third = store.applied
+        keep_nothing = History(store.handle, store.project, LogBounds(keep_ms=-1000))
+        keep_nothing.record_apply(store.apply_history()[0])
+        kept = [history.registry(each.fingerprint) for each in (first, second, third)]
+        assert kept == [None, second, third]
 
 
 def test_concurrent_loads_are_all_recorded(valkey: Server, tmp_path: Path) -> None:
@@ -91,10 +244,14 @@ def test_applies_are_recorded_with_user_and_changes(valkey: Server, tmp_path: Pa
 
 def test_the_history_keeps_the_newest_applies(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
-        for number in range(MAX_APPLIES + 5):
-            history_of(store).record_apply(ApplyRecord(number))
+        with valkey.client() as client:
+            texts = [json.dumps({"at_ms": number}) for number in range(MAX_APPLIES)]
+            client.lpush("featurekit:{shop}:applies", *texts)
+        history_of(store).record_apply(ApplyRecord(MAX_APPLIES))
+        with valkey.client() as client:
+            assert client.llen("featurekit:{shop}:applies") == MAX_APPLIES
         assert [each.at_ms for each in store.apply_history()] == list(
-            range(MAX_APPLIES + 4, 4, -1)
+            range(MAX_APPLIES, MAX_APPLIES - 100, -1)
         )
 
 

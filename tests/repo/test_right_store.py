@@ -306,6 +306,7 @@ def test_the_registry_is_stored_online_by_default(valkey: Server, tmp_path: Path
         store.apply()
     assert keys(valkey, "featurekit:{shop}:*") == [
         b"featurekit:{shop}:applies",
+        b"featurekit:{shop}:registries",
         b"featurekit:{shop}:registry",
         b"featurekit:{shop}:store",
     ]

@@ -407,6 +407,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
             check_store=self._handle.check_store,
             sources=self._sources,
             history=self._registry_store.history,
+            keep_registry=self._registry.keep,
             counters=self._counters,
             root=self.path,
             skip_bad_rows=on_bad_row == "skip",

@@ -1,13 +1,17 @@
-"""The history of loads and applies, stored in the online store that they changed.
+"""The log of loads, the applies and the applied registries, stored in the online store that they changed.
 
-It describes one deployment and is not part of the registry. It holds the newest 50 loads of each
-view and the newest 100 applies. Only diagnostics depend on it, so that records which cannot be
-decoded are skipped.
+They describe one deployment. Records which cannot be decoded are skipped.
+
+The log of a view is a list of its newest loads, newest first, and a hash of blocks with those before
+(`load_blocks`). A load pushes its record. If the list has become long, it then seals the oldest records:
+a script adds a block and takes its records off the list, unless another load has done so. Nothing is ever
+changed, and blocks are removed only when they are too old, or the log is too large.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,22 +19,42 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from featurekit.changes import Change
-from featurekit.errors import StoreError
-from featurekit.ports import KeyedCommand, OnlineStore, StoreHandle
+from featurekit.errors import RegistryError, StoreError
+from featurekit.ports import KeyedCommand, OnlineStore, PastLoad, StoreHandle
+from featurekit.registry import Registry
+from featurekit.repo.load_blocks import BlockName, decode_block, encode_block
 from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
 
-MAX_LOADS = 50
-"""Loads kept for each view."""
+NEWEST_LOADS = 50
+"""Loads of each view that `loads` returns, and that are never in a block."""
 
-MAX_APPLIES = 100
+BLOCK_LOADS = 256
+"""Loads in a block."""
+
+MAX_APPLIES = 1000
 """Applies kept."""
+
+_MAX_UNSEALED = NEWEST_LOADS + 4 * BLOCK_LOADS
+"""Loads of a view that are kept in its list if blocks cannot be written."""
+
+_BLOCKS_PER_CALL = 16
+
+_SEAL = """
+local oldest = redis.call('LRANGE', KEYS[1], -1, -1)[1]
+if oldest ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+redis.call('LTRIM', KEYS[1], 0, -1 - ARGV[2])
+for i = 5, #ARGV do redis.call('HDEL', KEYS[2], ARGV[i]) end
+return 1
+"""
 
 MAX_REJECTING_LOADS = 5
 """Loads of each view whose rejected keys are kept."""
 
 _MAX_ERROR_LENGTH = 2000
+_MAX_REGISTRY_BYTES = 256_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +88,12 @@ class LoadRecord:
         corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.
         expires_ms: When the last of the values expires that successful loads wrote, this load included;
             0 if none was written, `None` if not known.
+        scanned_ms: When it began to read the source; 0 if not known.
+        source_identity: What identifies the contents of the declared source as they were read, such as
+            a digest of the sizes and times of its files; empty if the rows are not from that source.
+        fingerprint: The fingerprint of the registry in force; empty if not known.
+        ttl_ms: The TTL that was used instead of the declared ones; `None` for none.
+        missing_only: Whether it wrote only entities without any value of the view.
     """
 
     view: str
@@ -88,6 +118,27 @@ class LoadRecord:
     newest_written_ms: int | None = None
     corrects_ms: int | None = None
     expires_ms: int | None = None
+    scanned_ms: int = 0
+    source_identity: str = ""
+    fingerprint: str = ""
+    ttl_ms: int | None = None
+    missing_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """How much of the log of loads is kept.
+
+    Attributes:
+        keep_ms: How long a load is kept. Its block goes when all its loads are older.
+        max_bytes: The most bytes of the blocks of one view; the oldest go first.
+    """
+
+    keep_ms: int = 400 * 86_400_000
+    max_bytes: int = 8 * 2**20
+
+
+DEFAULT_BOUNDS = LogBounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +184,25 @@ T = TypeVar("T", LoadRecord, ApplyRecord)
 
 
 class History:
-    """The history of a project in its online store: a list for each view, and a list of applies."""
+    """The log of a project's loads in its online store, its applies and its registries.
 
-    def __init__(self, handle: StoreHandle, project: str) -> None:
+    Args:
+        handle: The online store.
+        project: The project.
+        bounds: How much of the log this process keeps when it adds to it.
+    """
+
+    def __init__(
+        self, handle: StoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
+    ) -> None:
         self._handle = handle
-        self._loads_key = f"featurekit:{{{project}}}:runs:"
-        self._applies_key = f"featurekit:{{{project}}}:applies"
-        self._rejected_key = f"featurekit:{{{project}}}:rejected:"
+        self._bounds = bounds
+        prefix = f"featurekit:{{{project}}}:"
+        self._loads_key = prefix + "runs:"
+        self._blocks_key = prefix + "load_blocks:"
+        self._applies_key = prefix + "applies"
+        self._registries_key = prefix + "registries"
+        self._rejected_key = prefix + "rejected:"
 
     def last_load(self, view: str) -> Query[LoadRecord | None]:
         """Return the query for the newest load of a view."""
@@ -150,14 +213,118 @@ class History:
 
         return Query([(key, ("LRANGE", key, 0, 0))], first)
 
-    def new_load(self, record: LoadRecord, rejected: RejectedKeys | None = None) -> Query[None]:
-        """Return the query that adds a load, and the keys of its rejected rows if given."""
-        loads = self._loads_key + record.view
-        commands = self._push(loads, _load_document(record), MAX_LOADS)
+    def new_load(self, record: LoadRecord, rejected: RejectedKeys | None = None) -> Query[int]:
+        """Return the query that adds a load, and the keys of its rejected rows if given.
+
+        Its result is the number of loads in the view's list, for `seal`.
+        """
+        key = self._loads_key + record.view
+        commands = [_push(key, _load_document(record))]
         if rejected is not None:
+            rejected_key = self._rejected_key + record.view
             document = _rejected_document(record.started_ms, rejected)
-            commands += self._push(self._rejected_key + record.view, document, MAX_REJECTING_LOADS)
+            commands.append(_push(rejected_key, document))
+            commands.append(_trim(rejected_key, MAX_REJECTING_LOADS))
         return self._pushed(commands)
+
+    def seal(self, view: str, listed: int) -> None:
+        """Move the oldest loads of a view's list into a block, if the list is long enough.
+
+        Args:
+            view: The view.
+            listed: How many loads its list has.
+
+        Raises:
+            StoreError: The store is unavailable, or refuses a command. The list stays as it is, unless
+                it is too long: then its oldest loads are dropped.
+        """
+        if listed < NEWEST_LOADS + BLOCK_LOADS:
+            return
+        key, blocks_key = self._loads_key + view, self._blocks_key + view
+        try:
+            oldest = self._bytes("LRANGE", key, -BLOCK_LOADS, -1)
+            kept = self._block_names(view)
+            records = reversed([*_records(LoadRecord, map(_json_or_none, oldest))])
+            documents = [_load_document(record) for record in records]
+            name, block = encode_block(documents) if documents else (BlockName(0, 0, 0, 0), b"")
+            gone = self._outdated([*kept, name])
+            values = (oldest[-1], len(oldest), str(name), block)
+            names = [str(name) for name in gone]
+            self._call("EVAL", _SEAL, 2, key, blocks_key, *values, *names, key=key)
+        except StoreError:
+            if listed > _MAX_UNSEALED:
+                self._call("LTRIM", key, 0, _MAX_UNSEALED - 1)
+            raise
+
+    def _outdated(self, names: Sequence[BlockName]) -> list[BlockName]:
+        """Return the blocks that are too old, and the oldest of those that are too many bytes."""
+        since_ms = self._handle.now_ms() - self._bounds.keep_ms
+        size_bytes, gone = 0, []
+        for name in sorted(names, reverse=True):
+            size_bytes += name.size_bytes
+            if name.last_ms < since_ms or size_bytes > self._bounds.max_bytes or not name.records:
+                gone.append(name)
+        return gone
+
+    def load_log(
+        self, view: str, start_ms: int = 0, end_ms: int | None = None
+    ) -> Iterator[LoadRecord]:
+        """Yield the loads of a view that ended within a range of times, oldest first.
+
+        Args:
+            view: The view.
+            start_ms: The earliest end of a load.
+            end_ms: The latest end of a load; `None` for any.
+
+        Raises:
+            StoreError: The store is unavailable, or refuses a command.
+        """
+        # The list is read first: loads that are sealed after that are in both, and in neither otherwise.
+        key = self._loads_key + view
+        listed = [*_records(LoadRecord, self._documents(self._call("LRANGE", key, 0, -1), key))]
+        names = self._block_names(view)
+        wanted = [
+            name
+            for name in sorted(names)
+            if name.last_ms >= start_ms and (end_ms is None or name.first_ms <= end_ms)
+        ]
+        last_ms = max((name.last_ms for name in names), default=0)
+        sealed = set[tuple[int, int]]()
+        oldest_ms = min((record.ended_ms for record in listed), default=0)
+        for record in self._sealed(view, wanted):
+            if record.ended_ms >= oldest_ms:
+                sealed.add((record.started_ms, record.ended_ms))
+            if _is_within(record, start_ms, end_ms):
+                yield record
+        for record in reversed(listed):
+            is_sealed = (
+                record.ended_ms <= last_ms and (record.started_ms, record.ended_ms) in sealed
+            )
+            if _is_within(record, start_ms, end_ms) and not is_sealed:
+                yield record
+
+    def past_loads(self, view: str) -> list[PastLoad]:
+        """Return the loads of a view from its source that succeeded, oldest first.
+
+        Loads of rows from elsewhere do not count, nor do those with `missing_only`.
+        """
+        return [
+            PastLoad(
+                record.scanned_ms, record.ended_ms, record.window_start_ms, record.window_end_ms
+            )
+            for record in self.load_log(view)
+            if record.source_identity and not record.error and not record.missing_only
+        ]
+
+    def _sealed(self, view: str, names: Sequence[BlockName]) -> Iterator[LoadRecord]:
+        for start in range(0, len(names), _BLOCKS_PER_CALL):
+            fields = [str(name) for name in names[start : start + _BLOCKS_PER_CALL]]
+            for block in self._bytes("HMGET", self._blocks_key + view, *fields):
+                yield from _records(LoadRecord, decode_block(block))
+
+    def _block_names(self, view: str) -> list[BlockName]:
+        found = map(BlockName.parse, self._bytes("HKEYS", self._blocks_key + view))
+        return [name for name in found if name is not None]
 
     def rejected_keys(self, view: str) -> dict[int, RejectedKeys]:
         """Return the keys of rejected rows, by the start of the load; of the newest loads only."""
@@ -176,21 +343,55 @@ class History:
         return _first_records(documents)
 
     def loads(self, views: Sequence[str]) -> list[LoadRecord]:
-        """Return the recorded loads of these views, newest first."""
+        """Return the newest loads of these views, newest first."""
         return _newest_first(
             record
             for view in views
-            for record in _records(LoadRecord, self._range(self._loads_key + view, MAX_LOADS))
+            for record in _records(LoadRecord, self._range(self._loads_key + view, NEWEST_LOADS))
         )
 
     def record_apply(self, record: ApplyRecord) -> None:
-        """Add the newest apply."""
-        commands = self._push(self._applies_key, asdict(record), MAX_APPLIES)
+        """Add the newest apply, and drop the registries that were in force only before the log begins."""
+        commands = [
+            _push(self._applies_key, asdict(record)),
+            _trim(self._applies_key, MAX_APPLIES),
+        ]
         self._pushed(commands).run(self._handle.store)
+        since_ms = self._handle.now_ms() - self._bounds.keep_ms
+        kept = set[str]()
+        for apply in self.applies(MAX_APPLIES):
+            kept |= {apply.before, apply.after}
+            if apply.at_ms < since_ms:
+                break
+        names = self._bytes("HKEYS", self._registries_key)
+        if gone := {*names} - {name.encode() for name in kept}:
+            self._call("HDEL", self._registries_key, *gone)
 
-    def applies(self) -> list[ApplyRecord]:
-        """Return the recorded applies, newest first."""
-        return list(_records(ApplyRecord, self._range(self._applies_key, MAX_APPLIES)))
+    def applies(self, count: int = 100) -> list[ApplyRecord]:
+        """Return the newest applies, newest first."""
+        return list(_records(ApplyRecord, self._range(self._applies_key, count)))
+
+    def has_registry(self, fingerprint: str) -> Query[bool]:
+        """Return the query whether a registry is kept; true if that is not known."""
+        key = self._registries_key
+        return Query([(key, ("HEXISTS", key, fingerprint))], lambda replies: replies[0] != 0)
+
+    def keep_registry(self, registry: Registry) -> None:
+        """Keep a registry by its fingerprint, for as long as the log has loads under it."""
+        key, data = self._registries_key, zlib.compress(registry.to_json().encode(), 9)
+        self._call("HSETNX", key, registry.fingerprint, data)
+
+    def registry(self, fingerprint: str) -> Registry | None:
+        """Return the registry that was applied with a fingerprint; `None` if it is not kept."""
+        data = self._call("HGET", self._registries_key, fingerprint)
+        if not isinstance(data, bytes):
+            return None
+        try:
+            text = zlib.decompressobj().decompress(data, _MAX_REGISTRY_BYTES).decode()
+            registry = Registry.from_json(text)
+        except (zlib.error, UnicodeDecodeError, RegistryError):
+            return None
+        return registry if registry.fingerprint == fingerprint else None
 
     def _range(self, key: str, count: int) -> list[object]:
         return self._documents(self._call("LRANGE", key, 0, count - 1), key)
@@ -200,35 +401,49 @@ class History:
             raise self._refused(reply, key)
         return [_json_or_none(item) for item in reply] if isinstance(reply, list) else []
 
-    def _push(
-        self, key: str, document: Mapping[str, object], max_length: int
-    ) -> list[KeyedCommand]:
-        return [
-            (key, ("LPUSH", key, json.dumps(document))),
-            (key, ("LTRIM", key, 0, max_length - 1)),
-        ]
-
-    def _pushed(self, commands: Sequence[KeyedCommand]) -> Query[None]:
-        def check(replies: Sequence[Reply]) -> None:
+    def _pushed(self, commands: Sequence[KeyedCommand]) -> Query[int]:
+        def check(replies: Sequence[Reply]) -> int:
             for (key, _), reply in zip(commands, replies, strict=True):
                 if isinstance(reply, ErrorReply):
                     raise self._refused(reply, key)
+            return replies[0] if isinstance(replies[0], int) else 0
 
         return Query(commands, check)
 
-    def _call(self, *args: str | int) -> Reply:
-        reply = self._handle.store.call(*args, key=str(args[1]))
+    def _call(self, *args: str | int | bytes, key: str = "") -> Reply:
+        key = key or str(args[1])
+        reply = self._handle.store.call(*args, key=key)
         if isinstance(reply, ErrorReply):
-            raise self._refused(reply, str(args[1]))
+            raise self._refused(reply, key)
         return reply
+
+    def _bytes(self, *args: str | int) -> list[bytes]:
+        reply = self._call(*args)
+        items = reply if isinstance(reply, list) else []
+        return [item for item in items if isinstance(item, bytes)]
 
     def _refused(self, reply: ErrorReply, key: str) -> StoreError:
         where = f"{self._handle.store.describe()}, {key}"
         return StoreError(f"the store refused the history: {reply}", where=where)
 
 
+def _push(key: str, document: Mapping[str, object]) -> KeyedCommand:
+    return key, ("LPUSH", key, json.dumps(document))
+
+
+def _trim(key: str, max_length: int) -> KeyedCommand:
+    return key, ("LTRIM", key, 0, max_length - 1)
+
+
+def _is_within(record: LoadRecord, start_ms: int, end_ms: int | None) -> bool:
+    return record.ended_ms >= start_ms and (end_ms is None or record.ended_ms <= end_ms)
+
+
 def _load_document(record: LoadRecord) -> dict[str, object]:
-    return asdict(record) | {"error": record.error[:_MAX_ERROR_LENGTH]}
+    """Return the stored form of a record: what differs from the defaults."""
+    document = asdict(record) | {"error": record.error[:_MAX_ERROR_LENGTH]}
+    unset = asdict(LoadRecord(""))
+    return {name: value for name, value in document.items() if value != unset[name]}
 
 
 def _rejected_document(started_ms: int, keys: RejectedKeys) -> dict[str, object]:

@@ -72,6 +72,8 @@ class _Load:
         cpu_after: The CPU time of the server after the rows, if there is one server.
         before: The load before; `None` if there was none, or if it is not known.
         knows_before: Whether the history could be read.
+        scanned_ms: When it began to read its source.
+        source_identity: What identifies the contents of the declared source; empty for other rows.
     """
 
     lock: ViewLock
@@ -80,6 +82,8 @@ class _Load:
     cpu_after: float | None = 0.0
     before: LoadRecord | None = None
     knows_before: bool = False
+    scanned_ms: int = 0
+    source_identity: str = ""
 
     @property
     def on_cpu(self) -> Callable[[Reply], None] | None:
@@ -109,6 +113,7 @@ class Materializer:
         check_store: Raises `RegistryError` if the registry was not applied to the store.
         sources: The sources that may be opened.
         history: Records the loads.
+        keep_registry: Adds the applied registry to the history.
         counters: Counts the loads of this process.
         root: The repository's folder.
         skip_bad_rows: Put rows that do not fit into the file of rejects; otherwise they stop the load.
@@ -125,6 +130,7 @@ class Materializer:
     check_store: Callable[[], None]
     sources: SourceAccess
     history: History
+    keep_registry: Callable[[], None]
     counters: Counters
     root: Path
     skip_bad_rows: bool = False
@@ -247,6 +253,7 @@ class Materializer:
         from featurekit.runtime.load_tables import encode_tables
         from featurekit.runtime.rejects import Rejects
 
+        load.scanned_ms = now_ms()
         latest_ms = report.started_ms if view.future_rows == "skip" else None
         scan = source.scan(
             view, TimeRange(report.window_start_ms, report.window_end_ms, latest_ms)
@@ -256,6 +263,7 @@ class Materializer:
         report.corrects_ms = scan.correction.load_ms if scan.correction else None
         self._refuse_older(view, report, scan.correction, load.newest_written_ms)
         if is_declared:
+            load.source_identity = scan.source_identity
             check_source(view, report)
 
         def check() -> None:
@@ -375,13 +383,16 @@ class Materializer:
         """Hold the view's lock while the block runs, and record the load in the history."""
         report.started_ms = now_ms()
         start, last = time.monotonic(), self.history.last_load(report.view)
-        beside = [_ASK_CPU, *last.commands]
+        registry = self.history.has_registry(self.plan.fingerprint)
+        beside = [_ASK_CPU, *registry.commands, *last.commands]
         with ViewLock(self.store, self.plan.prefix, report.view, now_ms, beside) as lock:
-            cpu, *replies = lock.replies
+            cpu, has_registry, *replies = lock.replies
             has_one_server = self.store.capabilities.transactions
             load = _Load(lock, has_one_server, _cpu_seconds(cpu))
             with suppress(StoreError, RegistryError):  # an unreadable history stops no load
                 load.before, load.knows_before = last.result(replies), True
+                if not registry.result([has_registry]):  # applied by an older version
+                    self.keep_registry()
             try:
                 yield load
             except FeatureKitError as error:
@@ -416,16 +427,14 @@ class Materializer:
                 load.before = self.history.last_loads([report.view]).get(report.view)
             has_rejected = report.rows_rejected or len(report.rejected_keys)
             rejected = report.rejected_keys if has_rejected else None
-            query = self.history.new_load(
-                self._load_record(report, load.before or LoadRecord(report.view), error), rejected
-            )
-            query.result(load.lock.release(query.commands))
+            query = self.history.new_load(self._load_record(load, report, error), rejected)
+            listed = query.result(load.lock.release(query.commands))
+            self.history.seal(report.view, listed)
         except (StoreError, RegistryError) as history_error:
             report.history_error = _one_line(history_error, report.view)
 
-    def _load_record(
-        self, report: MaterializeReport, before: LoadRecord, error: str
-    ) -> LoadRecord:
+    def _load_record(self, load: _Load, report: MaterializeReport, error: str) -> LoadRecord:
+        before = load.before or LoadRecord(report.view)
         ended_ms = good_ms = now_ms()
         left_out = report.rows_rejected or report.rows_kept
         if error or (left_out and not report.rows_written):
@@ -453,6 +462,11 @@ class Materializer:
             corrects_ms=report.corrects_ms,
             newest_written_ms=self._newest_after(report, before),
             expires_ms=self._expires_ms(report, before, ended_ms, failed=good_ms != ended_ms),
+            scanned_ms=load.scanned_ms,
+            source_identity=load.source_identity,
+            fingerprint=self.plan.fingerprint,
+            ttl_ms=self.ttl_ms,
+            missing_only=self.missing_only,
         )
 
     def _expires_ms(

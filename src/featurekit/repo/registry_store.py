@@ -389,10 +389,20 @@ class RegistryState:
         fingerprint = declared.fingerprint
         if identity is None or before is None or fingerprint != before.fingerprint:
             renewed = replace(identity, registry=fingerprint) if identity else None
+            with suppress(StoreError):  # the history is not needed to serve or load
+                self._store.history.keep_registry(declared)
             self._store.save(declared, before, renewed or StoreIdentity.new(fingerprint))
             self._record_apply(before, declared, changes)
         self.refresh()
         return changes
+
+    def keep(self) -> None:
+        """Add the applied registry to the history.
+
+        Raises:
+            StoreError: The store is unavailable, or refuses the command.
+        """
+        self._store.history.keep_registry(self.applied)
 
     def _record_apply(self, before: Registry | None, after: Registry, changes: Changes) -> None:
         record = ApplyRecord(

@@ -7,10 +7,11 @@ only if its fields have the declared types, with values that can be computed wit
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from functools import cache
 from math import isfinite
 from types import UnionType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def decode_record(kind: type[T], document: Mapping[str, Any]) -> T | None:
 
     Members that are not fields are left out.
     """
-    hints = get_type_hints(kind)
+    hints = _type_hints(cast(Hashable, kind))
     known = {name: value for name, value in document.items() if name in hints}
     if not all(_has_type(value, hints[name]) for name, value in known.items()):
         return None
@@ -38,6 +39,11 @@ def decode_record(kind: type[T], document: Mapping[str, Any]) -> T | None:
         return kind(**known)
     except TypeError:  # a field without a default is missing
         return None
+
+
+@cache
+def _type_hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _has_type(value: object, hint: Any) -> bool:

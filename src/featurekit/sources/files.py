@@ -149,8 +149,9 @@ class FileSource(SessionSource):
         """Open the rows of the files; raise at the end of the block if the files changed."""
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
+            identity = snapshot.identity(files, self.root)
             files = self._readable(files)
-            rows = self._open(view, files, snapshot)
+            rows = replace(self._open(view, files, snapshot), identity=identity)
             if any("://" in file for file in files):
                 # Changes cannot be noticed there without asking the server for each batch.
                 with rows.errors():

@@ -63,7 +63,14 @@ def newest_rows(
     sql = f"SELECT {', '.join(columns)}, rn FROM {_numbered_rows(rows, selection, columns)} {join}"
     names = [*selection.names, SOURCE_ROW]
     batches = _stream(rows, sql, names, _rows_per_batch(view, batch_rows), counts.kept)
-    return Scan(rows.form, batches, counts.rows, counts.future, counts.newest_event_ms)
+    return Scan(
+        rows.form,
+        batches,
+        counts.rows,
+        counts.future,
+        counts.newest_event_ms,
+        source_identity=rows.identity,
+    )
 
 
 def _rows_per_batch(view: ViewPlan, batch_rows: int) -> int:

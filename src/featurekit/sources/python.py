@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -38,6 +39,7 @@ class PythonSource(SessionSource):
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         where = f"feature view {view.name}, {self.plan.callable}"
+        identity = f"function {self.plan.callable}"
         session = self.add_session(Session())
         arguments: dict[str, object] = {
             "view": view.name,
@@ -52,10 +54,11 @@ class PythonSource(SessionSource):
             with session.errors(where):
                 data = to_arrow(session.arrow, result, view, where)
             if data is None:
-                return Scan("native", iter(()), 0)
+                return Scan("native", iter(()), 0, source_identity=identity)
             has_time = self.plan.timestamp_field is not None
             times = times if has_time else ALL_TIMES
-            return scan_arrow(session, data, view, self.plan, times, self.batch_rows)
+            scan = scan_arrow(session, data, view, self.plan, times, self.batch_rows)
+            return replace(scan, source_identity=identity)
 
 
 @contextmanager

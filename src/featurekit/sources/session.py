@@ -182,6 +182,7 @@ class Rows:
         check_unchanged: Raises `SourceError` if the source changed since it was opened.
         check_count: Takes the number of rows that were read; raises `SourceError` if it is not
             the number of rows that the source has.
+        identity: What identifies the contents.
     """
 
     session: Session
@@ -193,6 +194,7 @@ class Rows:
     extra_memory_bytes: int = 0
     check_unchanged: Callable[[], None] = lambda: None
     check_count: Callable[[int], None] = lambda _: None
+    identity: str = ""
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ before its rows are used. So no row is written whose number comes from other con
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,20 @@ class Snapshot:
             time.sleep(_CLOCK_STEP_S)
             states = {file: _state(file) for file in local}
         return cls(where, states)
+
+    def identity(self, files: Sequence[str], root: Path) -> str:
+        """Return a text that changes when files are added, removed or written.
+
+        Args:
+            files: The files of the source, of which those at URLs count by their names.
+            root: The repository's folder; the names of files below it do not contain it.
+        """
+        digest = hashlib.blake2b(digest_size=8)
+        for file in sorted(files):
+            name = file.removeprefix(f"{root}/")
+            size_and_time = self.states.get(file, ())[2:4]
+            digest.update(repr((name, size_and_time)).encode())
+        return f"{len(files)} file{'s' if len(files) != 1 else ''} {digest.hexdigest()}"
 
     def check(self) -> None:
         """Raise `SourceError` if a file was replaced, changed or removed."""

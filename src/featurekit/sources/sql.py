@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,9 @@ class SqlSource(SessionSource):
             sql = f"CREATE TEMP {kind} query_result AS {self.plan.query}"
             session.execute(sql, dict(self.plan.parameters))
             columns = session.columns("query_result")
-            return copy_rows(
-                Rows(session, "query_result", "native", where, columns), view, self.plan
-            )
+            digest = hashlib.blake2b(self.plan.query.encode(), digest_size=8).hexdigest()
+            rows = Rows(session, "query_result", "native", where, columns)
+            return replace(copy_rows(rows, view, self.plan), identity=f"query {digest}")
 
 
 def _check_is_one_select(session: Session, plan: SqlSourcePlan, where: str) -> None:

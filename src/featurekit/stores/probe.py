@@ -40,7 +40,8 @@ PROBE_TTL_MS = 60_000
 REQUIREMENT = "featurekit needs Redis 7.4 or newer, or Valkey 9 or newer"
 RIGHTS = (
     "+hset +hdel +hsetex +pexpire +hpexpire +hpexpireat +hpexpiretime +pttl +unlink +multi +exec "
-    "+hget +evalsha +script|load +set +get +del +eval +lpush +ltrim +lrange"
+    "+hget +evalsha +script|load +set +get +del +eval "
+    "+lpush +ltrim +lrange +hkeys +hexists +hsetnx"
 )
 """The rights that writers of all kinds need; docs/wire-format.md lists them for each kind."""
 
