@@ -21,6 +21,9 @@ NO_HSETEX = tuple(
     part for name in ("HSETEX", "HGETEX", "HGETDEL") for part in ("--rename-command", name, "")
 )
 OLDEST = (7, 4)
+PATIENT = {"connect_timeout": "5s"}
+"""Options of stores in tests. The connections that the tasks of an event loop open at once share one
+thread, which a busy machine may suspend for longer than the default: that is not the server's fault."""
 
 
 class Server:

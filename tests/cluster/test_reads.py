@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from featurekit.errors import StoreUnavailableError
 from featurekit.lower.scripts import ROW
 from featurekit.lower.write_group import row_command
 from featurekit.ports import AsyncOnlineStore, ReadOptions
-from featurekit.stores import open_async_store
 from featurekit.stores.cluster.store import ClusterStore
 from featurekit.wire import ErrorReply, command
 from tests.cluster.conftest import opened
@@ -28,6 +26,7 @@ from tests.clusters import Cluster, Node, wait_for
 from tests.promise.repos import applied
 from tests.runtime.test_aliases import AIRPORTS, FOUND, ROWS, SERVED
 from tests.runtime.test_aliases import fill as fill_airports
+from tests.stores.conftest import opened_async
 
 KEYS = [b"fs:user:u%d" % number for number in range(60)] * 2
 REQUESTS = [command(b"HMGET", key, b"n") for key in KEYS]
@@ -54,7 +53,7 @@ class Loop:
 
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._store: AsyncOnlineStore = open_async_store(url, Path())
+        self._store: AsyncOnlineStore = opened_async(url)
 
     def read(self, *args: Any, **options: Any) -> list[Any]:
         return self._loop.run_until_complete(self._store.read(*args, **options))
@@ -197,7 +196,7 @@ def _has(taken: list[Any], count: int) -> bool:
 async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
     valkeys: Cluster, lists: dict[bytes, Node]
 ) -> None:
-    store = open_async_store(valkeys.url, Path())
+    store = opened_async(valkeys.url)
     keys = list(lists)
     await store.read(keys, [command(b"LLEN", key) for key in keys])
     waits = [command(b"BLPOP", key, b"9") for key in keys]

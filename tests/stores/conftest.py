@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from featurekit.stores import open_store
+from featurekit.ports import AsyncOnlineStore
+from featurekit.stores import open_async_store, open_store
 from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.pool import Pool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.url import StoreUrl
 from tests.conftest import KINDS, flushed
 from tests.sentinels import SentinelGroup, sentinel_group
-from tests.servers import Server, valkey_binary
+from tests.servers import PATIENT, Server, valkey_binary
 
 
 @pytest.fixture
@@ -33,6 +34,11 @@ def opened(url: str, root: Path = Path()) -> RedisStore:
     store = open_store(url, root)
     assert isinstance(store, RedisStore)
     return store
+
+
+def opened_async(url: str, root: Path = Path()) -> AsyncOnlineStore:
+    """Open a store for an event loop, with time to connect on a busy machine."""
+    return open_async_store(url, root, options=PATIENT)
 
 
 def store_and_pool(url: str) -> tuple[RedisStore, Pool]:

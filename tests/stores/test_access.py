@@ -12,12 +12,12 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import StoreError, StoreUnavailableError, StoreUnfitError
-from featurekit.stores import open_async_store, open_store
+from featurekit.stores import open_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
 from tests.sentinels import free_ports, on_free_port, until
 from tests.servers import Server, redis_binary, running, valkey_binary
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, opened_async
 
 RIGHTS = (
     "resetchannels ~fs:* +hset +hdel +hmget +hsetex +expire +pexpire +pexpireat +hpexpire "
@@ -244,9 +244,7 @@ def test_tls_with_a_client_certificate(tls_server: TlsServer) -> None:
 
 
 async def test_tls_under_asyncio(tls_server: TlsServer) -> None:
-    store = open_async_store(
-        f"rediss://{tls_server.place}?{tls_server.ca}&{tls_server.client}", Path()
-    )
+    store = opened_async(f"rediss://{tls_server.place}?{tls_server.ca}&{tls_server.client}")
     assert await store.run([b"no"] * 2, [command(b"GET", b"no")] * 2) == [None, None]
     await store.close()
 
@@ -257,7 +255,7 @@ async def test_tls_for_sentinels_and_their_primary(tls_server: TlsServer) -> Non
         lambda port: Server(redis_binary(), *tls_parts(port, tls_server.folder), sentinel=watch)
     )
     url = f"rediss+sentinel://127.0.0.1:{port}/main?{tls_server.ca}&{tls_server.client}"
-    store, async_store = opened(url), open_async_store(url, Path())
+    store, async_store = opened(url), opened_async(url)
     store.check_writable("fs")
     assert await async_store.read([b"no"], [command(b"GET", b"no")]) == [None]
     store.close()
@@ -275,7 +273,7 @@ async def test_tls_for_the_nodes_of_a_cluster(tls_server: TlsServer) -> None:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
     url = f"rediss+cluster://127.0.0.1:{port}?{tls_server.ca}&{tls_server.client}"
-    store, async_store = open_store(url, Path()), open_async_store(url, Path())
+    store, async_store = open_store(url, Path()), opened_async(url)
     store.check_writable("fs")
     assert store.run([b"k"], [command(b"SET", b"k", b"1")]) == [b"OK"]
     assert await async_store.read([b"k"], [GET]) == [b"1"]

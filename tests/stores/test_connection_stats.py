@@ -13,11 +13,10 @@ import pytest
 
 from featurekit.ports import Chunk, ConnectionStats
 from featurekit.repo.store_handle import LazyStoreHandle
-from featurekit.stores import open_async_store
 from featurekit.wire import command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, opened_async
 
 PINGS = ([b"k"], [command(b"PING")])
 
@@ -84,7 +83,7 @@ def test_retries_are_counted(valkey: Server) -> None:
 
 async def test_asyncio_retries_are_counted(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy:
-        store = open_async_store(proxy.url, Path(), {})
+        store = opened_async(proxy.url)
         await store.run(*PINGS)
         proxy.to_client.cut_after(0)
         await store.run(*PINGS)

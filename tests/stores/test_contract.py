@@ -6,14 +6,13 @@ import pickle
 import threading
 from collections.abc import Iterator
 from itertools import accumulate
-from pathlib import Path
 
 import pytest
 
 from featurekit.ports import Chunk
-from featurekit.stores import open_async_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, command, text_command
+from tests.stores.conftest import opened_async
 
 
 def chunk_of(commands: dict[str, bytes]) -> Chunk:
@@ -193,7 +192,7 @@ def test_threads_get_their_own_replies(store: RedisStore) -> None:
 
 async def test_the_asyncio_form_returns_the_same_replies(store: RedisStore, url: str) -> None:
     requests = [command(b"HSET", b"k", b"f", b"1"), command(b"HGET", b"k", b"f"), command(b"NOPE")]
-    async_store = open_async_store(url, Path())
+    async_store = opened_async(url)
     answered = await async_store.run([b"k"] * 3, requests)
     assert await async_store.read([b"k"], requests[1:2], repr) == ["b'1'"]
     await async_store.close()

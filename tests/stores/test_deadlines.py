@@ -6,19 +6,17 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import ConnectionStats, ReadOptions
-from featurekit.stores import open_async_store
 from featurekit.stores.deadline import Deadline
 from featurekit.wire import UNAVAILABLE, ErrorReply, command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
-from tests.stores.conftest import opened, store_and_pool
+from tests.stores.conftest import opened, opened_async, store_and_pool
 
 KEYS = [b"k"]
 GETS = [command(b"GET", b"k")]
@@ -61,7 +59,7 @@ def test_a_read_ends_by_its_deadline(
 
 @pytest.mark.parametrize("used", [True, False], ids=["open", "new"])
 async def test_an_asyncio_read_ends_by_its_deadline(proxy: FaultProxy, *, used: bool) -> None:
-    store = open_async_store(f"{proxy.url}?retries=3&timeout=2s", Path())
+    store = opened_async(f"{proxy.url}?retries=3&timeout=2s")
     if used:
         await store.read(KEYS, GETS)
     break_proxy(proxy, "dropped")
@@ -120,7 +118,7 @@ def test_decoding_does_not_count_against_the_timeout(
 
 
 async def test_decoding_does_not_count_against_the_timeout_of_asyncio_reads(large: Server) -> None:
-    store = open_async_store(f"{large.url}?timeout=250ms&retries=0", Path())
+    store = opened_async(f"{large.url}?timeout=250ms&retries=0")
     assert await store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) == [2000] * LARGE
     reads = [store.read(LARGE_KEYS, LARGE_GETS, decode_slowly) for _ in range(3)]
     assert await asyncio.gather(*reads) == [[2000] * LARGE] * 3
@@ -151,7 +149,7 @@ def test_decoding_counts_against_the_deadline_of_a_call(large: Server) -> None:
 
 
 async def test_decoding_counts_against_the_deadline_of_an_asyncio_call(large: Server) -> None:
-    store = open_async_store(f"{large.url}?timeout=5s&retries=0", Path())
+    store = opened_async(f"{large.url}?timeout=5s&retries=0")
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="within the 50 ms of the call"):
         await store.read(LARGE_KEYS, LARGE_GETS, decode_slowly, options=SOON)
@@ -181,7 +179,7 @@ async def test_a_server_that_stops_while_an_event_loop_decodes_is_noticed(
         proxy.to_client.drop = True
         return decode_slowly(reply)
 
-    store = open_async_store(f"{proxy.url}?timeout=100ms&retries=0", Path())
+    store = opened_async(f"{proxy.url}?timeout=100ms&retries=0")
     with pytest.raises(StoreUnavailableError, match="within 100 ms"):
         await asyncio.wait_for(store.read(LARGE_KEYS * 10, LARGE_GETS * 10, stop), 10)
     await store.close()
@@ -217,7 +215,7 @@ def test_the_deadline_includes_the_wait_for_a_connection(proxy: FaultProxy) -> N
 
 
 async def test_the_deadline_includes_the_wait_for_an_asyncio_connection(proxy: FaultProxy) -> None:
-    store = open_async_store(f"{proxy.url}?max_connections=1&timeout=5s", Path())
+    store = opened_async(f"{proxy.url}?max_connections=1&timeout=5s")
     await store.read(KEYS, GETS)
     proxy.to_client.delay = 0.3
     first = asyncio.create_task(store.run(KEYS, GETS))
@@ -250,9 +248,7 @@ def test_an_idle_connection_is_checked_before_it_is_used(proxy: FaultProxy) -> N
 
 
 async def test_an_idle_asyncio_connection_is_checked_before_it_is_used(proxy: FaultProxy) -> None:
-    store = open_async_store(
-        f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms", Path()
-    )
+    store = opened_async(f"{proxy.url}?retries=0&health_check=1ms&connect_timeout=50ms")
     await store.run(KEYS, GETS)
     await asyncio.sleep(0.01)
     break_proxy(proxy, "dropped")
@@ -280,7 +276,7 @@ def test_a_store_counts_its_connections(proxy: FaultProxy) -> None:
 
 
 async def test_an_asyncio_store_counts_its_connections(proxy: FaultProxy) -> None:
-    store = open_async_store(proxy.url, Path())
+    store = opened_async(proxy.url)
     await asyncio.gather(*(store.run(KEYS, GETS) for _ in range(3)))
     assert store.connection_stats == ConnectionStats(round_trips=3, connects=3, open=3)
     await store.close()

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreError, StoreUnavailableError
-from featurekit.stores import open_async_store
 from featurekit.stores.embedded_folder import ServerFolder
 from featurekit.stores.embedded_server import EmbeddedServer
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, opened_async
 
 GET = command(b"GET", b"k")
 
@@ -79,7 +78,7 @@ def test_a_lost_server_is_started_again_by_the_next_read(folder: Path) -> None:
 
 
 async def test_a_lost_server_is_started_again_under_asyncio(folder: Path) -> None:
-    store = open_async_store(f"embedded://{folder}", Path())
+    store = opened_async(f"embedded://{folder}")
     await store.run([b"k"], [command(b"SET", b"k", b"1")])
     EmbeddedServer(folder).stop()
     assert await store.run([b"k"], [GET]) == [b"1"]
@@ -132,7 +131,7 @@ async def test_a_path_that_is_too_long_for_a_socket_works(folder: Path) -> None:
     assert server.stop()
     assert store.run([b"k"], [GET]) == [b"1"]
     store.close()
-    another = open_async_store(f"embedded://{deep}", Path())
+    another = opened_async(f"embedded://{deep}")
     assert await another.run([b"k"], [GET]) == [b"1"]
     await another.close()
     server.stop()
@@ -165,7 +164,7 @@ async def test_asyncio_never_uses_the_server_of_another_folder(folder: Path) -> 
     call_and_close(original, "SET", "k", "original")
     copy.mkdir()
     os.link(original / "valkey.sock", copy / "valkey.sock")
-    store = open_async_store(f"embedded://{copy}", Path())
+    store = opened_async(f"embedded://{copy}")
     assert await store.run([b"k"], [GET]) == [None]
     await store.close()
     EmbeddedServer(copy).stop()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
-from featurekit.stores import open_async_store
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command, text_command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server, running, valkey_binary
-from tests.stores.conftest import opened, store_and_pool
+from tests.stores.conftest import opened, opened_async, store_and_pool
 
 KEYS = [b"k%d" % i for i in range(50)]
 GETS = [command(b"GET", key) for key in KEYS]
@@ -187,7 +185,7 @@ def test_a_load_survives_a_restart_of_its_server() -> None:
 
 
 async def test_an_asyncio_call_is_sent_again_when_it_is_cut(proxy: FaultProxy) -> None:
-    store = open_async_store(proxy.url, Path())
+    store = opened_async(proxy.url)
     await store.run(KEYS, GETS)
     for way in (proxy.to_client, proxy.to_server):
         for count in (0, 1, 200, 600):
@@ -198,7 +196,7 @@ async def test_an_asyncio_call_is_sent_again_when_it_is_cut(proxy: FaultProxy) -
 
 
 async def test_a_silent_server_fails_an_asyncio_call_in_time(proxy: FaultProxy) -> None:
-    store = open_async_store(proxy.url, Path())
+    store = opened_async(f"{proxy.url}?connect_timeout=1s")
     await store.run(KEYS, GETS)
     proxy.to_server.drop = True
     began = time.monotonic()
@@ -211,7 +209,7 @@ async def test_a_silent_server_fails_an_asyncio_call_in_time(proxy: FaultProxy) 
 
 
 async def test_a_cancelled_asyncio_read_leaves_no_replies_behind(proxy: FaultProxy) -> None:
-    store = open_async_store(f"{proxy.url}?timeout=5s", Path())
+    store = opened_async(f"{proxy.url}?timeout=5s")
     await store.run(KEYS, GETS)
     proxy.to_client.delay = 0.05
     task = asyncio.create_task(store.run(KEYS[:1], GETS[:1]))
@@ -225,7 +223,7 @@ async def test_a_cancelled_asyncio_read_leaves_no_replies_behind(proxy: FaultPro
 
 
 async def test_concurrent_asyncio_reads_share_limited_connections(proxy: FaultProxy) -> None:
-    store = open_async_store(f"{proxy.url}?max_connections=4", Path())
+    store = opened_async(f"{proxy.url}?max_connections=4")
     reads = [store.run([key], [get]) for key, get in zip(KEYS, GETS, strict=True)]
     assert [reply for [reply] in await asyncio.gather(*reads)] == VALUES
     assert proxy.connections <= 4
@@ -233,6 +231,6 @@ async def test_concurrent_asyncio_reads_share_limited_connections(proxy: FaultPr
 
 
 def test_an_asyncio_store_may_be_used_from_one_loop_after_another(proxy: FaultProxy) -> None:
-    store = open_async_store(proxy.url, Path())
+    store = opened_async(proxy.url)
     for _ in range(3):
         assert asyncio.run(store.run(KEYS, GETS)) == VALUES

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.stores import open_async_store
 from featurekit.wire import command
 from tests.fault_proxy import FaultProxy
 from tests.sentinels import until
 from tests.servers import Server, running, valkey_binary
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, opened_async
 from tests.stores.test_faults import chunk
 from tests.streams.repositories import repository, stored
 
@@ -41,7 +40,7 @@ def test_the_first_call_after_a_restart_succeeds() -> None:
 
 async def test_the_first_asyncio_call_after_a_restart_succeeds() -> None:
     with running(valkey_binary()) as server:
-        store = open_async_store(server.url, Path())
+        store = opened_async(server.url)
         await store.run(KEYS, GETS)
         server.stop()
         with pytest.raises(StoreUnavailableError):

@@ -14,13 +14,12 @@ import pytest
 from featurekit.bench import run_bench
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import AsyncOnlineStore, Chunk
-from featurekit.stores import open_async_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command
 from tests.promise.repos import applied
 from tests.sentinels import SentinelGroup, free_ports, sentinel_group, until
 from tests.servers import Server, valkey_binary
-from tests.stores.conftest import opened
+from tests.stores.conftest import opened, opened_async
 from tests.stores.test_deadlines import LATE_S, SOON
 from tests.stores.test_faults import chunk
 
@@ -71,7 +70,7 @@ async def test_a_missing_sentinel_is_skipped(
     store: RedisStore, stable_group: SentinelGroup
 ) -> None:
     assert store.run(KEYS, set_to(b"1")) == [b"OK"]
-    async_store = open_async_store(stable_group.url, Path())
+    async_store = opened_async(stable_group.url)
     assert await async_store.read(KEYS, GET) == [b"1"]
     await async_store.close()
     store.check_writable("fs")
@@ -85,7 +84,7 @@ async def test_a_missing_sentinel_is_skipped(
 
 async def test_replicas_answer_reads_if_the_url_says_so(stable_group: SentinelGroup) -> None:
     url = f"{stable_group.url}?read_from=replica"
-    store, async_store = opened(url), open_async_store(url, Path())
+    store, async_store = opened(url), opened_async(url)
     store.run(KEYS, set_to(b"of the primary"))
     with stable_group.second.client() as client:
         until(lambda: client.get("k") == b"of the primary")
@@ -108,7 +107,7 @@ async def test_replicas_answer_reads_if_the_url_says_so(stable_group: SentinelGr
 async def test_a_store_works_while_its_sentinels_are_down(
     store: RedisStore, stable_group: SentinelGroup
 ) -> None:
-    async_store = open_async_store(stable_group.url, Path())
+    async_store = opened_async(stable_group.url)
     assert store.run(KEYS, set_to(b"1")) == await async_store.run(KEYS, set_to(b"1")) == [b"OK"]
     stable_group.sentinel.stop()
     with stable_group.first.client() as client:
@@ -121,7 +120,7 @@ async def test_a_store_works_while_its_sentinels_are_down(
 async def test_a_read_ends_by_its_deadline_if_the_sentinels_hang(
     stable_group: SentinelGroup,
 ) -> None:
-    store, async_store = opened(stable_group.url), open_async_store(stable_group.url, Path())
+    store, async_store = opened(stable_group.url), opened_async(stable_group.url)
     stable_group.freeze(stable_group.sentinel)
     try:
         began = time.monotonic()
@@ -187,7 +186,7 @@ async def test_a_write_to_a_demoted_primary_is_never_lost_silently() -> None:
         # A store goes on with what it knows while sentinels are silent: a busy machine's are not.
         patient = f"{pair.url}?timeout=5s&connect_timeout=5s"
         store, unaware = opened(pair.url), opened(patient)
-        async_store = open_async_store(patient, Path())
+        async_store = opened_async(patient)
         for each in (store, unaware):
             assert each.run(KEYS, set_to(b"1")) == [b"OK"]
         assert await async_store.run(KEYS, set_to(b"1")) == [b"OK"]
@@ -230,7 +229,7 @@ def chunks_until(holds: Callable[[], bool]) -> Iterator[Chunk]:
 
 async def test_readonly_counts_as_unanswered() -> None:
     with sentinel_group(valkey_binary()) as pair:
-        store, async_store = opened(pair.url), open_async_store(pair.url, Path())
+        store, async_store = opened(pair.url), opened_async(pair.url)
         write_until_accepted(store, b"1")
         await async_store.run(KEYS, set_to(b"1"))
         old, new = pair.primary, pair.replica
