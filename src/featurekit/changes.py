@@ -21,7 +21,16 @@ from typing_extensions import override
 
 from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
-from featurekit.plan import EntityPlan, FieldPlan, LoadLimits, RepoPlan, ServicePlan, ViewPlan
+from featurekit.plan import (
+    EntityPlan,
+    FieldPlan,
+    LoadLimits,
+    LogPlan,
+    RepoPlan,
+    SchedulePlan,
+    ServicePlan,
+    ViewPlan,
+)
 from featurekit.types import DType, codec_of
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
@@ -324,6 +333,7 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     yield from _diff_limits(subject, old.limits, new.limits)
     if (old.source, old.stream) != (new.source, new.stream):
         yield Change("compatible", subject, "another source")
+    yield from _diff_history(subject, old, new)
     names = [[field.name for field in view.fields] for view in (old, new)]
     if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
         yield Change("compatible", subject, "another order of fields")
@@ -339,6 +349,34 @@ def _diff_settings(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Chang
     if old.future_rows != new.future_rows:
         rows = (old.future_rows, new.future_rows)
         yield _changed("compatible", subject, "future rows", rows)
+
+
+def _diff_history(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
+    """Compare which rows a load takes, and what training sets read."""
+    for name, was, now in (
+        ("lookback", _duration_or_none(old.lookback_ms), _duration_or_none(new.lookback_ms)),
+        ("schedule", _schedule_text(old.schedule), _schedule_text(new.schedule)),
+        ("log", _log_text(old.log), _log_text(new.log)),
+    ):
+        if was != now:
+            yield _changed("compatible", subject, name, (was, now))
+    if old.history != new.history:
+        which = "another" if old.history and new.history else "a" if new.history else "no"
+        yield Change("compatible", subject, f"{which} batch_source")
+
+
+def _schedule_text(schedule: SchedulePlan | None) -> str | None:
+    if schedule is None:
+        return None
+    every, at = _duration_text(schedule.every_ms), _time_text(schedule.at_ms)[11:]
+    takes = f", takes {_duration_text(schedule.takes_ms)}" if schedule.takes_ms else ""
+    return f"every {every} at {at}{takes}"
+
+
+def _log_text(log: LogPlan | None) -> str | None:
+    if log is None:
+        return None
+    return log.path if log.sample_rate == 1 else f"{log.path}, sample_rate {log.sample_rate:g}"
 
 
 def _diff_limits(subject: str, old: LoadLimits, new: LoadLimits) -> Iterator[Change]:
@@ -404,12 +442,20 @@ def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
             yield Change("remove", subject)
         elif before is None:
             yield Change("add", subject)
-        elif before.features != after.features:
-            added = [f"+{each}" for each in after.features if each not in before.features]
-            removed = [f"-{each}" for each in before.features if each not in after.features]
-            detail = ", ".join([*added, *removed]) or "another order of features"
-            texts = [", ".join(map(str, each.features)) for each in (before, after)]
-            yield Change("compatible", subject, detail, "features", *texts)
+        else:
+            yield from _diff_service(subject, before, after)
+
+
+def _diff_service(subject: str, before: ServicePlan, after: ServicePlan) -> Iterator[Change]:
+    if before.features != after.features:
+        added = [f"+{each}" for each in after.features if each not in before.features]
+        removed = [f"-{each}" for each in before.features if each not in after.features]
+        detail = ", ".join([*added, *removed]) or "another order of features"
+        texts = [", ".join(map(str, each.features)) for each in (before, after)]
+        yield Change("compatible", subject, detail, "features", *texts)
+    logs = [_log_text(each.logging) for each in (before, after)]
+    if logs[0] != logs[1]:
+        yield _changed("compatible", subject, "logging", logs)
 
 
 def _value_text(value: object) -> str | None:

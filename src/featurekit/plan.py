@@ -47,7 +47,9 @@ class SourceColumns:
         timestamp_field: The column with a row's event time; without it, later rows are newer.
         created_timestamp_field: The column that orders rows with equal timestamps.
         columns: Pairs of (field or join key, source column), where the two names differ.
-        static: Whether the rows hold for all times, in a training set.
+        date_partition_column: The column of folders with the UTC date of `timestamp_field`, as a date
+            or as text such as `2026-11-22`. A condition on it spares opening other folders.
+        static: Whether rows without times hold for all times, in a training set.
         nulls: In a history of events: whether a null says that the event did not have the field, or
             that it deleted it. In JSON, a field that is null was deleted.
         sent_fields_column: In a history of events: the column with the list of the fields that an
@@ -57,6 +59,7 @@ class SourceColumns:
     timestamp_field: str | None = None
     created_timestamp_field: str | None = None
     columns: NamePairs = ()
+    date_partition_column: str | None = None
     static: bool = False
     nulls: Literal["absent", "delete"] = "absent"
     sent_fields_column: str | None = None
@@ -211,17 +214,31 @@ NO_LIMITS = LoadLimits()
 
 @dataclass(frozen=True, slots=True)
 class SchedulePlan:
-    """When loads of a batch view run: at `at_ms` + i x `every_ms` since the start of 1970, UTC.
+    """When loads of a batch view start: at `at_ms` + i x `every_ms` since the start of 1970, UTC.
 
     Attributes:
         every_ms: The time between the starts of two loads.
-        at_ms: The first start.
-        takes_ms: How long a load takes.
+        at_ms: The first start, less than a day.
+        takes_ms: How long a load takes; its rows are served after that.
     """
 
     every_ms: int
     at_ms: int = 0
     takes_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlan:
+    """A log in Parquet files by hour: of the events of a view, or of what a service served.
+
+    Attributes:
+        path: The folder, relative to the repository's folder; may contain `${VAR}`.
+        sample_rate: The share of the entities whose features are logged, above 0 and up to 1. Which
+            ones, a hash of the key decides. Events are all logged.
+    """
+
+    path: str
+    sample_rate: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +261,13 @@ class ViewPlan:
         stream: The source of a stream view; `None` if a program writes it.
         limits: What a load of a batch view must meet.
         history: The source of the view's history, where that is not `source`: the events of a stream
-            view, or the rows of a batch view that a program writes.
-        lookback_ms: How old the rows of a source may be that a load takes; `None` for any age.
-        schedule: When loads run, for training sets.
+            view, or the rows of a batch view that a program writes. Of events, `timestamp_field` is
+            their own time and `created_timestamp_field` their arrival; one of the two is declared,
+            and is also the other one where that is not declared or null.
+        lookback_ms: How old the rows of a source may be that a load takes, by their `timestamp_field`:
+            it takes rows from its start minus this up to its start; `None` for any age.
+        schedule: When loads run, for training sets; nothing runs by it.
+        log: The log of accepted events, which is the history of a stream view without `history`.
     """
 
     name: str
@@ -266,6 +287,7 @@ class ViewPlan:
     history: SourcePlan | None = None
     lookback_ms: int | None = None
     schedule: SchedulePlan | None = None
+    log: LogPlan | None = None
 
     @property
     def event_time_field(self) -> str | None:
@@ -321,10 +343,15 @@ class ViewPlan:
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """A named list of features, in order, each once."""
+    """A named list of features, in order, each once.
+
+    Attributes:
+        logging: The log of what is served; `None` if there is none.
+    """
 
     name: str
     features: tuple[SelectedFeature, ...]
+    logging: LogPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

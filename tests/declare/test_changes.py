@@ -8,7 +8,7 @@ import pytest
 
 from featurekit.changes import Change, Changes, diff
 from featurekit.compiler import compile_repo
-from featurekit.plan import CsvSourcePlan, KafkaTopicPlan, RepoPlan
+from featurekit.plan import CsvSourcePlan, KafkaTopicPlan, LogPlan, RepoPlan, SchedulePlan
 from featurekit.registry import Registry
 from featurekit.types import DType
 from tests.declare.conftest import Load
@@ -199,7 +199,9 @@ OTHERS: dict[type, Any] = {
 }
 KINDS = {"kind": "stream", "expires": "field", "ordering": "event_time"}
 CHOICES = {"min": Decimal(1), "max": 5.5, "default": b"9", "one_of": (b"1",), "dtype": DType("date"),
-           "source": CsvSourcePlan(paths=()),
+           "source": CsvSourcePlan(paths=()), "history": CsvSourcePlan(paths=()),
+           "lookback_ms": 1000, "schedule": SchedulePlan(1000), "log": LogPlan("log"),
+           "logging": LogPlan("log"),
            "stream": KafkaTopicPlan(group="g", topic="t", bootstrap_servers="h")}  # fmt: skip
 
 

@@ -32,7 +32,7 @@ entities:
     join_keys: {shop_id: string}
     hash_tag: {literal: vip}
 feature_services:
-  - {name: model_v1, features: [checked]}
+  - {name: model_v1, features: [checked], logging: {path: log/model, sample_rate: 0.5}}
 feature_views:
   - name: checked
     entity: shop
@@ -51,8 +51,29 @@ BATCH = """
       refresh: 24h
       ttl: 50h
       expires: field
+      schedule: {every: 24h, at: 02:00, takes: 10m}
       source: {timestamp_field: at, created_timestamp_field: made, columns: {person_id: pid}, OWN}
     fields: {age: int64}
+"""
+
+WRITTEN = """
+  - name: written
+    entity: person
+    batch:
+      refresh: 24h
+      expires: field
+      batch_source: {static: true, OWN}
+    fields: {age: int64}
+"""
+
+EVENTS = """
+  - name: clicked
+    entity: person
+    stream:
+      refresh: 1m
+      log: {path: log/clicked}
+      batch_source: {timestamp_field: at, created_timestamp_field: made, columns: {person_id: pid}, OWN}
+    fields: {clicks: int64}
 """
 
 STREAM = """
@@ -66,14 +87,17 @@ STREAM = """
     fields: {clicks: int64}
 """
 
+FILES = "path: rows.x, hive_partitioning: true, date_partition_column: day"
 SOURCES = {
-    "ParquetSource": (BATCH, "type: parquet, path: rows.x, hive_partitioning: true"),
+    "ParquetSource": (BATCH, f"type: parquet, {FILES}"),
     "CsvSource": (
         BATCH,
-        "type: csv, path: rows.x, hive_partitioning: true, delimiter: ';', 'null': [NA, ''], "
-        "encoding: latin-1",
+        f"type: csv, {FILES}, delimiter: ';', 'null': [NA, ''], encoding: latin-1",
     ),
-    "JsonlSource": (BATCH, "type: jsonl, path: rows.x, hive_partitioning: true, absent: 'null'"),
+    "JsonlSource": (BATCH, f"type: jsonl, {FILES}, absent: 'null'"),
+    "JsonlEvents": (EVENTS, f"type: jsonl, {FILES}"),
+    "ParquetEvents": (EVENTS, f"type: parquet, {FILES}, nulls: delete"),
+    "SqlEvents": (EVENTS, "type: sql, query: select 1, parameters: {least: 2}, nulls: delete"),
     "SqlSource": (BATCH, "type: sql, query: select 1, parameters: {least: 2}"),
     "PythonSource": (BATCH, "type: python, callable: rows:make"),
     "RedisStreamSource": (
@@ -115,7 +139,19 @@ CHANGES = {
     "Batch.min_rows": ("expires: field", "expires: field\n      min_rows: 5"),
     "Batch.max_source_age": ("expires: field", "expires: field\n      max_source_age: 5h"),
     "Batch.max_rejected": ("expires: field", "expires: field\n      max_rejected: 0.5"),
-    "Batch.source": ("source:", "# source:"),
+    "Batch.source": ("batch_source:", "source:"),
+    "Batch.batch_source": ("batch_source:", "# batch_source:"),
+    "Batch.lookback": ("expires: field", "expires: field\n      lookback: 7d"),
+    "Batch.schedule": ("schedule:", "# schedule:"),
+    "Schedule.every": ("every: 24h", "every: 12h"),
+    "Schedule.at": ("at: 02:00", "at: 03:00:30"),
+    "Schedule.takes": ("takes: 10m", "takes: 20m"),
+    "EventLog.path": ("log/clicked", "log/others"),
+    "FeatureLogging.path": ("log/model", "log/others"),
+    "FeatureLogging.sample_rate": ("sample_rate: 0.5", "sample_rate: 0.25"),
+    "FeatureService.logging": (", logging: {path: log/model, sample_rate: 0.5}", ""),
+    "Stream.batch_source": ("batch_source:", "# batch_source:"),
+    "Stream.log": ("log: {path: log/clicked}", "# none"),
     "Stream.refresh": ("3m", "4m"),
     "Stream.ttl": ("7m", "8m"),
     "Stream.ordering": ("{refresh: 3m}", "{refresh: 3m, ordering: event_time}"),
@@ -135,9 +171,6 @@ CHANGES = {
     "CsvSource.encoding": ("latin-1", "utf-16"),
     "CsvSource.null": ("[NA, '']", "nil"),
     "JsonlSource.absent": ("absent: 'null'", "absent: refuse"),
-    "SqlSource.query": ("select 1", "select 2"),
-    "SqlSource.query_file": ("query: select 1", "query_file: two.sql"),
-    "SqlSource.parameters": ("least: 2", "least: 3"),
     "PythonSource.callable": ("rows:make", "rows:build"),
     "RedisStreamSource.stream": ("stream: events", "stream: others"),
     "RedisStreamSource.format": ("format: json, field: body", "format: fields"),
@@ -146,9 +179,22 @@ CHANGES = {
     "KafkaSource.bootstrap_servers": ("broker:1", "broker:2"),
     "KafkaSource.start": ("latest", "earliest"),
 }
+for name in ("SqlSource", "SqlEvents"):
+    CHANGES |= {
+        f"{name}.query": ("select 1", "select 2"),
+        f"{name}.query_file": ("query: select 1", "query_file: two.sql"),
+        f"{name}.parameters": ("least: 2", "least: 3"),
+    }
+for name in ("ParquetEvents", "SqlEvents"):
+    CHANGES |= {
+        f"{name}.nulls": (", nulls: delete", ""),
+        f"{name}.sent_fields_column": ("nulls: delete", "sent_fields_column: sent"),
+    }
 for name, (shape, own) in SOURCES.items():
     CHANGES |= {f"{name}.columns": ("pid", "uid")}
     if shape is BATCH:
+        CHANGES |= {f"{name}.static": ("static: true", "timestamp_field: at")}
+    if shape is not STREAM:
         CHANGES |= {
             f"{name}.timestamp_field": ("{timestamp_field: at", "{timestamp_field: then"),
             f"{name}.created_timestamp_field": ("made", "built"),
@@ -163,7 +209,8 @@ for name, (shape, own) in SOURCES.items():
     if "path" in own:
         CHANGES |= {
             f"{name}.path": ("rows.x", "others.x"),
-            f"{name}.hive_partitioning": ("partitioning: true", "partitioning: false"),
+            f"{name}.hive_partitioning": (FILES, "path: rows.x"),
+            f"{name}.date_partition_column": ("column: day", "column: dag"),
         }
 """A text of the definitions and what takes its place, for each key."""
 
@@ -201,10 +248,13 @@ def keys_of(model: type[Model]) -> Iterator[str]:
 
 
 def declared_for(key: str) -> str:
-    model = key.partition(".")[0]
-    shape, own = (
-        SOURCES.get(model) or SOURCES["RedisStreamSource" if model == "Stream" else "CsvSource"]
-    )
+    model, _, name = key.partition(".")
+    others = {"Stream": "RedisStreamSource", "EventLog": "JsonlEvents"}
+    if key in ("Stream.batch_source", "Stream.log"):
+        model = "JsonlEvents"
+    shape, own = SOURCES.get(model) or SOURCES[others.get(model, "CsvSource")]
+    if name in ("static", "source", "batch_source") and shape is BATCH:
+        shape, own = WRITTEN, own.replace(", date_partition_column: day", "")
     listed = ALIASED if model == "AliasedView" else "[checked]"
     return DECLARED.replace("[checked]", listed) + shape.replace("OWN", own)
 

@@ -167,8 +167,8 @@ WRONG_VIEWS = {
         VIEW.replace("1h", "1h, source: {type: csv, path: x, delimter: ;}")
         + "  fields: {a: int64}\n",
         "f.yaml:7:53: unknown key 'delimter' in batch.source of feature view 'v' | did you mean "
-        "'delimiter'? known: columns, created_timestamp_field, delimiter, encoding, hive_partitioning, "
-        "null, path, timestamp_field, type",
+        "'delimiter'? known: columns, created_timestamp_field, date_partition_column, delimiter, "
+        "encoding, hive_partitioning, null, path, static, timestamp_field, type",
     ),
     "source without type": (
         VIEW.replace("1h", "1h, source: {path: x}") + "  fields: {a: int64}\n",

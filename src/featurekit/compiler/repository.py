@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
-from featurekit.models.definitions import Batch, Entity, FeatureView
+from featurekit.models.definitions import (
+    Batch,
+    Entity,
+    FeatureLogging,
+    FeatureView,
+    Schedule,
+)
 from featurekit.models.fields import FieldSpec
 from featurekit.plan import (
     NO_LIMITS,
     EntityPlan,
     FieldPlan,
     LoadLimits,
+    LogPlan,
     RemovedEntityPlan,
     RepoPlan,
+    SchedulePlan,
     ServicePlan,
     ViewPlan,
 )
@@ -40,7 +48,9 @@ def compile_repo(registry: Registry) -> RepoPlan:
             for view in registry.feature_views
         ),
         services=tuple(
-            ServicePlan(service.name, registry.features_of(service))
+            ServicePlan(
+                service.name, registry.features_of(service), _compile_logging(service.logging)
+            )
             for service in registry.feature_services
         ),
         removed=tuple(_compile_removed(registry.key_prefix, each) for each in registry.removed),
@@ -87,7 +97,23 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
         source=compile_source(view.batch.source) if view.batch and view.batch.source else None,
         stream=compile_stream(project, view) if view.stream else None,
         limits=_compile_limits(view.batch) if view.batch else NO_LIMITS,
+        history=compile_source(view.ingestion.batch_source)
+        if view.ingestion.batch_source
+        else None,
+        lookback_ms=view.batch.lookback if view.batch else None,
+        schedule=_compile_schedule(view.batch.schedule) if view.batch else None,
+        log=LogPlan(view.stream.log.path) if view.stream and view.stream.log else None,
     )
+
+
+def _compile_schedule(schedule: Schedule | None) -> SchedulePlan | None:
+    if schedule is None:
+        return None
+    return SchedulePlan(schedule.every, schedule.at or 0, schedule.takes or 0)
+
+
+def _compile_logging(logging: FeatureLogging | None) -> LogPlan | None:
+    return LogPlan(logging.path, logging.sample_rate) if logging else None
 
 
 def _compile_limits(batch: Batch) -> LoadLimits:

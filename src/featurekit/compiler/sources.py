@@ -9,10 +9,14 @@ from featurekit.models.definitions import FeatureView
 from featurekit.models.sources import (
     BatchSource,
     CsvSource,
+    EventHistory,
+    JsonlEvents,
     JsonlSource,
     KafkaSource,
+    ParquetEvents,
     ParquetSource,
     PythonSource,
+    SqlEvents,
     SqlSource,
 )
 from featurekit.plan import (
@@ -28,10 +32,12 @@ from featurekit.plan import (
     StreamPlan,
 )
 
+_Files = ParquetSource | CsvSource | JsonlSource | JsonlEvents | ParquetEvents
 
-def compile_source(source: BatchSource) -> SourcePlan:
-    """Return the plan of a batch source; paths stay relative to the repository's folder."""
-    if isinstance(source, SqlSource):
+
+def compile_source(source: BatchSource | EventHistory) -> SourcePlan:
+    """Return the plan of a batch source or a history; paths stay relative to the repository's folder."""
+    if isinstance(source, SqlSource | SqlEvents):
         plan: SourcePlan = SqlSourcePlan(
             query=source.query or "", parameters=tuple(sorted(source.parameters.items()))
         )
@@ -39,15 +45,20 @@ def compile_source(source: BatchSource) -> SourcePlan:
         plan = PythonSourcePlan(callable=source.callable)
     else:
         plan = _compile_files(source)
-    return replace(
+    plan = replace(
         plan,
         timestamp_field=source.timestamp_field,
         created_timestamp_field=source.created_timestamp_field,
         columns=_renamed_columns(source.columns),
     )
+    if isinstance(source, _Files):
+        plan = replace(plan, date_partition_column=source.date_partition_column)
+    if isinstance(source, ParquetEvents | SqlEvents):
+        return replace(plan, nulls=source.nulls, sent_fields_column=source.sent_fields_column)
+    return plan if isinstance(source, JsonlEvents) else replace(plan, static=source.static)
 
 
-def _compile_files(source: ParquetSource | CsvSource | JsonlSource) -> FileSourcePlan:
+def _compile_files(source: _Files) -> FileSourcePlan:
     paths, hive = source.path, source.hive_partitioning
     if isinstance(source, CsvSource):
         return CsvSourcePlan(
@@ -57,8 +68,9 @@ def _compile_files(source: ParquetSource | CsvSource | JsonlSource) -> FileSourc
             null=source.null,
             encoding=source.encoding,
         )
-    if isinstance(source, JsonlSource):
-        return JsonlSourcePlan(paths=paths, hive_partitioning=hive, absent=source.absent)
+    if isinstance(source, JsonlSource | JsonlEvents):
+        absent = source.absent if isinstance(source, JsonlSource) else "null"
+        return JsonlSourcePlan(paths=paths, hive_partitioning=hive, absent=absent)
     return ParquetSourcePlan(paths=paths, hive_partitioning=hive)
 
 

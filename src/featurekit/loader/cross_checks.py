@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from featurekit.errors import name_hint
 from featurekit.loader.dead_letters import dead_letter_problems
 from featurekit.loader.declarations import Declaration, Declarations, N
-from featurekit.loader.locations import location_problems
+from featurekit.loader.histories import history_problems, log_problems
+from featurekit.loader.locations import location_problems, log_location_problems
 from featurekit.loader.problems import LocatedProblem
 from featurekit.loader.service_checks import service_problems
 from featurekit.loader.values import value_problems
@@ -48,6 +49,7 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_field_ttls(view)
         problems += _check_load_limits(view)
         problems += _check_ordering(view)
+        problems += history_problems(view)
         problems += location_problems(view)
         if (entity := entities.get(view.model.entity)) is not None:
             problems += _check_field_names(view, entity)
@@ -55,6 +57,7 @@ def cross_check(declarations: Declarations) -> None:
     problems += _duplicate_fields(declarations.feature_views)
     problems += _duplicate_key_owners(declarations.feature_views)
     problems += dead_letter_problems(declarations.feature_views)
+    problems += log_problems(declarations)
 
     def unknown_view(name: str) -> tuple[str, str] | None:
         return _unknown_name(declarations, "feature view", name, declarations.feature_views)
@@ -62,6 +65,7 @@ def cross_check(declarations: Declarations) -> None:
     for service in declarations.feature_services:
         problems += _check_service_name(declarations, service)
         problems += service_problems(declarations, service, unknown_view)
+        problems += log_location_problems(service)
 
 
 def _duplicates(kind: str, items: Sequence[Declaration[N]]) -> Iterator[LocatedProblem]:
@@ -182,11 +186,11 @@ def _check_columns(
     if fields is None or join_keys is None:
         return
     known = [*fields, *join_keys]
-    for kind, ingestion in (("batch", view.batch), ("stream", view.stream)):
-        for column in ingestion.source.columns if ingestion and ingestion.source else ():
+    for keys, source in view.sources():
+        for column in source.columns:
             if column not in known:
                 yield LocatedProblem(
-                    item.key_at(kind, "source", "columns", column),
+                    item.key_at(*keys, "columns", column),
                     f"{item.label}: columns: unknown field or join key {format_raw(column)}",
                     name_hint(column, known),
                 )

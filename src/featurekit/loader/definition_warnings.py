@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from featurekit.loader.declarations import Declaration, Declarations
+from featurekit.loader.histories import history_warnings
 from featurekit.loader.locations import query_warnings
 from featurekit.loader.problems import LocatedProblem
 from featurekit.models.definitions import FeatureView
@@ -24,6 +25,7 @@ def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
         yield from _warn_ttl_for_refresh(item)
         yield from _warn_ttl_below_window(item)
         yield from query_warnings(item)
+        yield from history_warnings(item)
         if (owner := owners.get(item.model.entity)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
 

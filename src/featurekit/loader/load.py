@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featurekit.errors import DefinitionError
 from featurekit.loader.cross_checks import cross_check
-from featurekit.loader.declarations import Declaration, Declarations
+from featurekit.loader.declarations import Declarations
 from featurekit.loader.definition_warnings import definition_warnings
 from featurekit.loader.document import Document
 from featurekit.loader.environment import expand_variables
@@ -27,7 +27,7 @@ from featurekit.loader.validation import ValidationTarget, validate
 from featurekit.models.config import RepoConfig
 from featurekit.models.definitions import FeatureView, LoadedRepo
 from featurekit.models.scalars import PlainScalar, format_raw
-from featurekit.models.sources import SqlSource
+from featurekit.models.sources import SqlEvents, SqlSource
 
 
 def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
@@ -108,24 +108,26 @@ def _definition_patterns(data: object) -> list[str]:
 def _read_query_files(root: Path, declarations: Declarations) -> None:
     """Replace each `query_file` with the query in that file."""
     for index, item in enumerate(declarations.feature_views):
-        source = item.model.batch.source if item.model.batch else None
-        if isinstance(source, SqlSource) and source.query_file is not None:
-            declarations.feature_views[index] = _with_query(root, declarations, item, source)
+        model = item.model
+        for keys, source in item.model.sources():
+            if not isinstance(source, SqlSource | SqlEvents) or source.query_file is None:
+                continue
+            try:
+                query = read_bytes(root / source.query_file).decode("utf-8-sig")
+            except (UnreadableFileError, UnicodeDecodeError) as error:
+                reason = str(error) if isinstance(error, UnreadableFileError) else "not UTF-8"
+                message = f"{item.label}: cannot read {format_raw(source.query_file)}: {reason}"
+                location = item.at(*keys, "query_file")
+                declarations.problems.append(LocatedProblem(location, message))
+            else:
+                with_query = source.model_copy(update={"query": query, "query_file": None})
+                model = _with_source(model, keys, with_query)
+        declarations.feature_views[index] = replace(item, model=model)
 
 
-def _with_query(
-    root: Path, declarations: Declarations, item: Declaration[FeatureView], source: SqlSource
-) -> Declaration[FeatureView]:
-    try:
-        query = read_bytes(root / str(source.query_file)).decode("utf-8-sig")
-    except (UnreadableFileError, UnicodeDecodeError) as error:
-        reason = str(error) if isinstance(error, UnreadableFileError) else "not UTF-8"
-        location = item.at("batch", "source", "query_file")
-        message = f"{item.label}: cannot read {format_raw(source.query_file)}: {reason}"
-        declarations.problems.append(LocatedProblem(location, message))
-        return item
-    with_query = source.model_copy(update={"query": query, "query_file": None})
-    batch = (
-        item.model.batch.model_copy(update={"source": with_query}) if item.model.batch else None
-    )
-    return replace(item, model=item.model.model_copy(update={"batch": batch}))
+def _with_source(
+    view: FeatureView, keys: tuple[str, str], source: SqlSource | SqlEvents
+) -> FeatureView:
+    kind, key = keys
+    settings = getattr(view, kind).model_copy(update={key: source})
+    return view.model_copy(update={kind: settings})

@@ -1,4 +1,4 @@
-"""Check the `${VAR}` references in the locations of sources.
+"""Check the `${VAR}` references in the locations of sources and logs.
 
 The variables themselves may be unset: they are expanded where a source is opened, maybe on another machine.
 """
@@ -7,20 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from featurekit.loader.declarations import Declaration
+from featurekit.loader.declarations import Declaration, N
 from featurekit.loader.environment import expand_text, used_variables
 from featurekit.loader.problems import LocatedProblem
-from featurekit.models.definitions import FeatureView
-from featurekit.models.sources import SqlSource
-
-_Location = tuple[tuple[str | int, ...], str]
+from featurekit.models.definitions import (
+    AnySource,
+    EventLog,
+    FeatureLogging,
+    FeatureService,
+    FeatureView,
+)
+from featurekit.models.sources import SqlEvents, SqlSource
 
 
 def location_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
-    """Yield a problem for each location with a `${` that is not a reference."""
-    for path, text in _locations(item):
-        for message, hint in _reference_problems(text):
-            yield LocatedProblem(item.at(*path), f"{item.label}: {message}", hint)
+    """Yield a problem for each location of a view with a `${` that is not a reference."""
+    for keys, source in item.model.sources():
+        yield from _problems_in(item, keys, source)
+    if item.model.stream and item.model.stream.log:
+        yield from _problems_in(item, ("stream", "log"), item.model.stream.log)
+
+
+def log_location_problems(item: Declaration[FeatureService]) -> Iterator[LocatedProblem]:
+    """Do the same for the location of a service's log."""
+    if item.model.logging:
+        yield from _problems_in(item, ("logging",), item.model.logging)
+
+
+def query_warnings(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+    """Yield a warning for each query that contains a reference, which SQL does not expand."""
+    for keys, source in item.model.sources():
+        if not isinstance(source, SqlSource | SqlEvents):
+            continue
+        if names := used_variables(source.query or ""):
+            name = min(names)
+            yield LocatedProblem(
+                item.at(*keys, "query"),
+                f"{item.label}: ${{{name}}} is not expanded in a query",
+                f"write `${name.lower()}` and add `parameters: {{{name.lower()}: ${{{name}}}}}`",
+            )
+
+
+def _problems_in(
+    item: Declaration[N], keys: tuple[str, ...], model: AnySource | EventLog | FeatureLogging
+) -> Iterator[LocatedProblem]:
+    for key in model.locations:
+        value = getattr(model, key)
+        items = value.items() if isinstance(value, dict) else enumerate(_texts(value))
+        is_list = isinstance(item.raw(*keys, key), dict | list)
+        for name, text in items:
+            path = (*keys, key, *((name,) if is_list else ()))
+            for message, hint in _reference_problems(text):
+                yield LocatedProblem(item.at(*path), f"{item.label}: {message}", hint)
 
 
 def _reference_problems(text: str) -> list[tuple[str, str]]:
@@ -28,30 +66,6 @@ def _reference_problems(text: str) -> list[tuple[str, str]]:
     any_values = dict.fromkeys(used_variables(text), "-")
     expand_text(text, any_values, lambda message, hint: problems.append((message, hint)))
     return problems
-
-
-def query_warnings(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
-    """Yield a warning if a query contains a reference, which SQL does not expand."""
-    source = item.model.batch.source if item.model.batch else None
-    if isinstance(source, SqlSource) and (names := used_variables(source.query or "")):
-        name = min(names)
-        yield LocatedProblem(
-            item.at("batch", "source", "query"),
-            f"{item.label}: ${{{name}}} is not expanded in a query",
-            f"write `${name.lower()}` and add `parameters: {{{name.lower()}: ${{{name}}}}}`",
-        )
-
-
-def _locations(item: Declaration[FeatureView]) -> Iterator[_Location]:
-    view = item.model
-    for kind, ingestion in (("batch", view.batch), ("stream", view.stream)):
-        source = ingestion.source if ingestion else None
-        for key in source.locations if source else ():
-            value = getattr(source, key)
-            items = value.items() if isinstance(value, dict) else enumerate(_texts(value))
-            is_list = isinstance(item.raw(kind, "source", key), dict | list)
-            for name, text in items:
-                yield (kind, "source", key, *((name,) if is_list else ())), text
 
 
 def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

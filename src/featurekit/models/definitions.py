@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,11 +31,13 @@ from featurekit.models.scalars import (
     NonEmptyText,
     PlainScalar,
     PositiveInt,
+    PositiveShare,
     Share,
     Text,
+    TimeOfDay,
     format_raw,
 )
-from featurekit.models.sources import BatchSource, StreamSource
+from featurekit.models.sources import BatchSource, EventHistory, StreamSource
 from featurekit.types import KEY_TYPES, type_hint
 
 _FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
@@ -79,6 +82,7 @@ def _expand_type_shorthand(raw: object) -> object:
     return {"type": raw} if isinstance(raw, str) and not is_null else raw
 
 
+AnySource = BatchSource | StreamSource | EventHistory
 KeyType = Annotated[
     Text, AfterValidator(_validate_key_type), WithJsonSchema({"enum": list(KEY_TYPES)})
 ]
@@ -120,6 +124,54 @@ class Entity(Named):
         default=None,
         description="Hash tag for clusters: keys with the same tag are on one shard, "
         "for example `hash_tag: {join_key: region}`.",
+    )
+
+
+class Schedule(Model):
+    """When loads of a batch view run, for training sets. It runs nothing.
+
+    Loads start at `at` and every `every` before and after that, counted from the start of 1970 in UTC.
+    """
+
+    every: Duration = Field(
+        description="Time between the starts of two loads, for example `every: 24h`."
+    )
+    at: TimeOfDay | None = Field(
+        default=None,
+        description="Time of day in UTC at which a load starts, midnight by default; "
+        "for example `at: 02:00`.",
+    )
+    takes: Duration | None = Field(
+        default=None,
+        description="Time that a load takes, after which its rows are served; none by default; "
+        "for example `takes: 10m`.",
+    )
+
+
+class EventLog(Model):
+    """Log of the events that a stream view has accepted."""
+
+    locations: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: NonEmptyText = Field(
+        description="Folder of the Parquet files, relative to the repository's folder; `${VAR}` is expanded "
+        "when they are written; for example `path: log/user_activity`."
+    )
+
+
+class FeatureLogging(Model):
+    """Log of the features that a service has served."""
+
+    locations: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: NonEmptyText = Field(
+        description="Folder of the Parquet files, relative to the repository's folder; `${VAR}` is expanded "
+        "when they are written; for example `path: log/fraud_v1`."
+    )
+    sample_rate: PositiveShare = Field(
+        default=1.0,
+        description="Share of the entities that are logged, above 0 and up to 1, all by default; "
+        "for example `sample_rate: 0.01`.",
     )
 
 
@@ -169,6 +221,26 @@ class Batch(Model):
         description="Source of the rows; without one, use `featurekit write`; "
         "for example `source: {type: parquet, path: data/users.parquet}`.",
     )
+    batch_source: BatchSource | None = Field(
+        default=None,
+        description="History of the rows that programs write into a view without a `source`, for "
+        "training sets, for example `batch_source: {type: parquet, path: log/users, ...}`.",
+    )
+    lookback: Duration | None = Field(
+        default=None,
+        description="Maximum age of the rows that a load takes, by their `timestamp_field`; any age by "
+        "default; for example `lookback: 7d`.",
+    )
+    schedule: Schedule | None = Field(
+        default=None,
+        description="When loads run, for training sets; it runs nothing; "
+        "for example `schedule: {every: 24h, at: 02:00}`.",
+    )
+
+    @property
+    def history(self) -> BatchSource | None:
+        """The source that training sets read."""
+        return self.source or self.batch_source
 
     @property
     def ttl_ms(self) -> int:
@@ -201,6 +273,15 @@ class Stream(Model):
         default=None,
         description="Source of the events; without one, a program pushes them; "
         "for example `source: {type: redis_stream, stream: user-activity}`.",
+    )
+    batch_source: EventHistory | None = Field(
+        default=None,
+        description="History of the events, for training sets; `log` by default; "
+        "for example `batch_source: {type: jsonl, path: events/*.jsonl, ...}`.",
+    )
+    log: EventLog | None = Field(
+        default=None,
+        description="Log of the events that were accepted, for example `log: {path: log/activity}`.",
     )
 
     @property
@@ -240,6 +321,14 @@ class FeatureView(Named):
         if ingestion is None:  # `exactly_one` refuses this; the check is for the type checker
             raise ValueRefusedError("neither 'batch' nor 'stream'")
         return ingestion
+
+    def sources(self) -> Iterator[tuple[tuple[str, str], AnySource]]:
+        """Yield the sources and histories, each with the keys that it is declared under."""
+        for kind, settings in (("batch", self.batch), ("stream", self.stream)):
+            for key in ("source", "batch_source"):
+                source: AnySource | None = getattr(settings, key, None)
+                if source is not None:
+                    yield (kind, key), source
 
     @property
     def owns_key(self) -> bool:
@@ -315,6 +404,11 @@ class FeatureService(Named):
         description="Features in order: `view:field`, `view` for all fields of a view, or a mapping "
         "for a view under an alias, "
         "for example `features: [user_profile:tx_count_7d, user_activity]`."
+    )
+    logging: FeatureLogging | None = Field(
+        default=None,
+        description="Log of what was served, for example "
+        "`logging: {path: log/fraud_v1, sample_rate: 0.01}`.",
     )
 
     @property

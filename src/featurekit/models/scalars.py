@@ -159,6 +159,25 @@ def _validate_duration(raw: object) -> int:
     return parse_duration(str(raw))
 
 
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?", re.ASCII)
+
+
+def _validate_time_of_day(raw: object) -> int:
+    found = _TIME_OF_DAY.fullmatch(raw) if isinstance(raw, str) else None
+    if found is None:
+        raise ValueRefusedError(
+            f"found {format_raw(raw)}, expected a time of day in UTC such as 02:00"
+        )
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * _UNIT_MS["h"] + minutes * _UNIT_MS["m"] + seconds * _UNIT_MS["s"]
+
+
+def format_time_of_day(time_ms: int) -> str:
+    """Return the milliseconds since midnight as `02:00`, with seconds only where there are some."""
+    minutes, seconds = divmod(time_ms // 1000, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}" + (f":{seconds:02}" if seconds else "")
+
+
 def _at_most_one_hour(duration_ms: int) -> int:
     if duration_ms > _UNIT_MS["h"]:
         raise ValueRefusedError(f"found '{format_duration(duration_ms)}', expected at most 1h")
@@ -215,6 +234,12 @@ def _integer_from(minimum: int, expected: str) -> Callable[[object], int]:
     return validate
 
 
+def _above_zero(share: float) -> float:
+    if share <= 0:
+        raise ValueRefusedError(f"found {share:g}, expected a number above 0, up to 1")
+    return share
+
+
 def _validate_share(raw: object) -> float:
     value = resolve_plain(raw)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
@@ -261,6 +286,16 @@ Duration = Annotated[
         }
     ),
 ]
+TimeOfDay = Annotated[
+    int,
+    BeforeValidator(_validate_time_of_day),
+    PlainSerializer(format_time_of_day, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"}
+    ),
+]
+"""A time of day in UTC, as milliseconds since midnight."""
+
 ShortDuration = Annotated[Duration, AfterValidator(_at_most_one_hour)]
 
 Flag = Annotated[bool, PlainValidator(_validate_flag, json_schema_input_type=bool)]
@@ -281,6 +316,11 @@ Share = Annotated[
     float,
     PlainValidator(_validate_share),
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
+]
+PositiveShare = Annotated[
+    Share,
+    AfterValidator(_above_zero),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
 ]
 TextList = Annotated[
     tuple[NonEmptyText, ...],

@@ -54,8 +54,8 @@ class _Source(Model):
     locations: ClassVar[tuple[str, ...]] = ()
 
 
-class _RowSource(_Source):
-    """Keys that all batch sources share."""
+class _HistorySource(_Source):
+    """Keys that all sources of rows, and histories of events, share."""
 
     timestamp_field: NonEmptyText | None = Field(
         default=None,
@@ -74,6 +74,16 @@ class _RowSource(_Source):
         "for example `columns: {user_id: uid}`.",
     )
 
+
+class _RowSource(_HistorySource):
+    """Keys that all batch sources share."""
+
+    static: Flag = Field(
+        default=False,
+        description="Whether the rows hold for all times, so that a training set may contain them "
+        "although they have no `timestamp_field`; for example `static: true`.",
+    )
+
     @field_validator("created_timestamp_field")
     @classmethod
     def _created_requires_timestamp(cls, name: str, info: ValidationInfo) -> str:
@@ -84,8 +94,18 @@ class _RowSource(_Source):
             )
         return name
 
+    @field_validator("static")
+    @classmethod
+    def _static_excludes_timestamp(cls, static: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic passes it
+        if static and info.data.get("timestamp_field") is not None:
+            raise ValueRefusedError(
+                "rows with a 'timestamp_field' do not hold for all times",
+                hint="remove 'static', or the 'timestamp_field' if it is not the time of a row",
+            )
+        return static
 
-class _FileSource(_RowSource):
+
+class _Files(_HistorySource):
     locations: ClassVar[tuple[str, ...]] = ("path",)
 
     path: TextList = Field(
@@ -97,6 +117,29 @@ class _FileSource(_RowSource):
         description="Read folders named `column=value` as columns, "
         "for example `hive_partitioning: true`.",
     )
+    date_partition_column: NonEmptyText | None = Field(
+        default=None,
+        description="Column of the folders with the date of `timestamp_field` in UTC, so that training "
+        "sets read only the folders they need; with `hive_partitioning`; "
+        "for example `date_partition_column: day`.",
+    )
+
+    @field_validator("date_partition_column")
+    @classmethod
+    def _partition_requires_folders(cls, name: str, info: ValidationInfo) -> str:
+        if not info.data.get("hive_partitioning", True):
+            raise requires_key(
+                "hive_partitioning", "it is a column of folders: add 'hive_partitioning: true'"
+            )
+        if info.data.get("timestamp_field", "") is None:
+            raise requires_key(
+                "timestamp_field", "it has the date of a row's time: add 'timestamp_field'"
+            )
+        return name
+
+
+class _FileSource(_Files, _RowSource):
+    """Keys that all batch sources of files share."""
 
 
 class ParquetSource(_FileSource):
@@ -156,9 +199,7 @@ class JsonlSource(_FileSource):
     )
 
 
-class SqlSource(_RowSource):
-    """The result of a SQL query, run by DuckDB."""
-
+class _Query(_HistorySource):
     exactly_one: ClassVar[tuple[str, ...]] = ("query", "query_file")
     locations: ClassVar[tuple[str, ...]] = ("parameters",)
 
@@ -179,6 +220,10 @@ class SqlSource(_RowSource):
     )
 
 
+class SqlSource(_Query, _RowSource):
+    """The result of a SQL query, run by DuckDB."""
+
+
 class PythonSource(_RowSource):
     """The rows returned by a Python function."""
 
@@ -193,6 +238,73 @@ BatchSource = Annotated[
     ParquetSource | CsvSource | JsonlSource | SqlSource | PythonSource,
     Field(discriminator="type"),
 ]
+
+
+class _EventHistory(_HistorySource):
+    """Keys that all histories of events share.
+
+    `timestamp_field` is the time of an event, and `created_timestamp_field` that of its arrival.
+    """
+
+    timestamp_field: NonEmptyText | None = Field(
+        default=None,
+        description="Column with the time of an event, from which TTLs count; where it is null, the "
+        "arrival counts; for example `timestamp_field: event_timestamp`.",
+    )
+    created_timestamp_field: NonEmptyText | None = Field(
+        default=None,
+        description="Column with the time at which an event arrived, from which it is served; "
+        "without it, events arrive at their own time; "
+        "for example `created_timestamp_field: arrived`.",
+    )
+
+
+class _EventColumns(_EventHistory):
+    """Keys of formats that cannot distinguish null from an absent field."""
+
+    nulls: Literal["absent", "delete"] = Field(
+        default="absent",
+        description="What a null says of an event: that it did not have the field, or that it "
+        "deleted it; for example `nulls: delete`.",
+    )
+    sent_fields_column: NonEmptyText | None = Field(
+        default=None,
+        description="Column with the list of the fields that an event had, of which those that are null "
+        "were deleted; instead of `nulls`; for example `sent_fields_column: sent_fields`.",
+    )
+
+    @field_validator("sent_fields_column")
+    @classmethod
+    def _excludes_nulls(cls, name: str, info: ValidationInfo) -> str:
+        if info.data.get("nulls") == "delete":
+            raise ValueRefusedError(
+                "the column says which nulls delete, and so does 'nulls: delete'",
+                hint="remove one of the two",
+            )
+        return name
+
+
+class JsonlEvents(_EventHistory, _Files):
+    """A history of events: files with one JSON object per line. A null deletes; an absent field stays."""
+
+    type: Literal["jsonl"] = Field(
+        description="Files with one JSON object per line; `type: jsonl`."
+    )
+
+
+class ParquetEvents(_EventColumns, _Files):
+    """A history of events: Parquet files with a row per event."""
+
+    type: Literal["parquet"] = Field(description="Parquet files; `type: parquet`.")
+
+
+class SqlEvents(_EventColumns, _Query):
+    """A history of events: the result of a SQL query, run by DuckDB, with a row per event."""
+
+    type: Literal["sql"] = Field(description="A query that DuckDB runs; `type: sql`.")
+
+
+EventHistory = Annotated[JsonlEvents | ParquetEvents | SqlEvents, Field(discriminator="type")]
 
 
 class _EventSource(_Source):

@@ -13,11 +13,12 @@ from typing import Any, Generic, TypeVar
 
 from featurekit.errors import FeatureKitError, SourceError
 from featurekit.loader.environment import expand_text, used_variables
-from featurekit.plan import SourcePlan, StreamPlan
+from featurekit.plan import LogPlan, SourcePlan, StreamPlan
 
-P = TypeVar("P", SourcePlan, StreamPlan)
+P = TypeVar("P", SourcePlan, StreamPlan, LogPlan)
 
 _LOCATIONS = (
+    "path",
     "paths",
     "parameters",
     "stream",
@@ -64,7 +65,7 @@ class Located(Generic[P]):
             raise error from None  # the original error may show them
 
 
-def has_variables(plan: SourcePlan | StreamPlan) -> bool:
+def has_variables(plan: SourcePlan | StreamPlan | LogPlan) -> bool:
     """Return whether a location of the plan contains `${`."""
     return any("${" in text for text in _texts(plan))
 
@@ -91,7 +92,7 @@ def expand_locations(plan: P, env: Mapping[str, str], where: str) -> Located[P]:
     return Located(replace(plan, **changed), {name: values[name] for name in longest_first})
 
 
-def _texts(plan: SourcePlan | StreamPlan) -> Iterator[str]:
+def _texts(plan: SourcePlan | StreamPlan | LogPlan) -> Iterator[str]:
     def flatten(value: Any) -> Iterator[str]:
         if isinstance(value, str):
             yield value
