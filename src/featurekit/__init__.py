@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
     from featurekit.runtime.writer import StreamWriter, WriteReport
-    from featurekit.training import RetrievalJob, VerifyReport
+    from featurekit.training import DriftBounds, DriftReport, RetrievalJob, VerifyReport
 
     __version__: str
 
@@ -51,6 +51,8 @@ __all__ = [
     "BadRowError",
     "BreakingChangeError",
     "DefinitionError",
+    "DriftBounds",
+    "DriftReport",
     "Entity",
     "Feature",
     "FeatureKitError",
@@ -85,6 +87,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "DriftBounds": "featurekit.training",
+    "DriftReport": "featurekit.training",
     "Entity": "featurekit.repo.definition_lists",
     "Feature": "featurekit.repo.definition_lists",
     "FeatureService": "featurekit.repo.definition_lists",

@@ -220,6 +220,20 @@ def test_labels_are_sampled_too(store: FeatureStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_view_under_two_aliases_is_verified_once(store: FeatureStore) -> None:
+    roles = [
+        {"view": "profile", "as": role, "join_keys": {"user_id": role}, "fields": ["age"]}
+        for role in ("sender", "receiver")
+    ]
+    now = pa.array([datetime.now(UTC)], TIME)
+    labels = pa.table({"sender": ["u1"], "receiver": ["u2"], "event_timestamp": now})
+    report = store.verify(roles, labels=labels, sample=4)
+    assert [feature.name for feature in report.features] == ["profile:age"]
+    assert report.keys["user"]["labels"] == 2
+    assert report.differences == 0
+
+
+@pytest.mark.slow
 def test_the_same_seed_reads_the_same_keys_of_a_source(store: FeatureStore) -> None:
     reports = [store.verify(["profile"], sample=8, seed=seed) for seed in (1, 1, 2)]
     assert all(report.differences == 0 for report in reports)

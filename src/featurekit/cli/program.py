@@ -62,6 +62,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "describe": "Show the details of an entity, view, service or field.",
             "status": "Show the state of each view, and when it was last written.",
             "verify": "Compare what is served with what the history says.",
+            "compare": "Compare a training set with what is served now.",
             "doctor": "Check the definitions, the store, the registry and stored data.",
         },
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -100,12 +100,12 @@ class KeySampler:
     count: int
     seed: int
 
-    def sample(self, plan: ReadPlan, labels: Sequence[bytes]) -> list[SampledKey]:
-        """Return keys of the entity of a plan with one group, some of them from labels."""
+    def sample(self, plan: ReadPlan, labels: Mapping[str, Sequence[bytes]]) -> list[SampledKey]:
+        """Return keys of the entity of a plan with one group; `labels` has those of labels by entity."""
         views = [self.repo.view(name) for name in dict.fromkeys(c.view for c in plan.columns)]
         key = plan.groups[0].key
         candidates: dict[Origin, Sequence[bytes]] = {
-            "labels": labels,
+            "labels": labels.get(key.entity, ()),
             "source": self._source_keys(views),
             "store": sample_keys(self.store, key.scan_pattern(), self.count).keys,
         }
@@ -123,14 +123,13 @@ class KeySampler:
         return ()
 
 
-def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> list[Sequence[bytes]]:
-    """Return some of the keys that labels have, for each of some entities; none without labels."""
+def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> dict[str, Sequence[bytes]]:
+    """Return some of the keys that labels have, by entity; none without labels."""
     if labels is None:
-        return [()] * len(keys)
+        return {}
     table = first_labels(labels, keys, EVENT_TIMESTAMP, count)
-    return [_keys_of(table, key) for key in keys]
-
-
-def _keys_of(table: Any, key: KeyPlan) -> Sequence[bytes]:
-    names = [join_key.name for join_key in key.join_keys]
-    return list(dict.fromkeys(map(key_function(key), table.select(names).to_pylist())))
+    found: dict[str, dict[bytes, None]] = {}
+    for key in keys:
+        rows = table.select([join_key.name for join_key in key.join_keys]).drop_null().to_pylist()
+        found.setdefault(key.entity, {}).update(dict.fromkeys(map(key_function(key), rows)))
+    return {entity: list(each) for entity, each in found.items()}

@@ -17,6 +17,9 @@ from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.training_sets import TrainingSets
 
 if TYPE_CHECKING:
+    from featurekit.repo.compare import KeysOf
+    from featurekit.training.drift import DriftBounds
+    from featurekit.training.drift_report import DriftReport
     from featurekit.training.verify import VerifyReport
 
 
@@ -63,7 +66,7 @@ class Verification(TrainingSets):
         """
         try:
             from featurekit.repo.key_samples import KeySampler, label_keys
-            from featurekit.repo.verify import Verifier, split_by_entity
+            from featurekit.repo.verify import Verifier, plans_by_entity
         except ImportError as error:
             raise MissingExtraError.of("batch", "verify()") from error
         if sample < 1:
@@ -72,9 +75,9 @@ class Verification(TrainingSets):
         self.get_historical_features((), feature_list(features))  # refuses views without a history
         store, history = self._handle.store, self._registry_store.history
         sampler = KeySampler(self.compiled, store, self._sources, self.path, sample, seed)
-        plans = split_by_entity(plan)
-        given = label_keys(labels, [each.groups[0].key for each in plans], sample)
-        keys = [sampler.sample(*each) for each in zip(plans, given, strict=True)]
+        plans = plans_by_entity(self.compiled, plan)
+        given = label_keys(labels, [group.key for group in plan.groups], sample)
+        keys = [sampler.sample(each, given) for each in plans]
 
         def loads(view: str) -> Sequence[LoadRecord]:
             return history.loads([view])
@@ -88,3 +91,58 @@ class Verification(TrainingSets):
         return verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
 
     verify_async = asyncio_form(verify)
+
+    def compare(
+        self,
+        training: object,
+        features: Features,
+        *,
+        current: object = None,
+        sample: int = 5000,
+        keys: KeysOf | None = None,
+        bounds: DriftBounds | None = None,
+    ) -> DriftReport:
+        """Compare the distributions of a training set with those that are served.
+
+        Args:
+            training: The folder of a training set, any other Parquet file or folder with columns named
+                like the features, or a pyarrow table.
+            features: A feature service or its name, or a list of `view:field` and `view`.
+            current: Parquet files to compare with, such as a log of served features, instead of values
+                that are online now.
+            sample: How many rows to read online.
+            keys: Which rows to read: those of the training set's join keys, or entities that the store
+                has. By default `training` if the training set has the join keys.
+            bounds: From which differences on a feature has drifted.
+
+        Raises:
+            UnknownNameError: There is no such service, view or field.
+            RequestError: The files cannot be read, or have none of the features.
+            StoreError: The online store is unavailable.
+        """
+        try:
+            from featurekit.repo.compare import compare_columns, read_online
+            from featurekit.training.column_files import ColumnFiles
+            from featurekit.training.drift import DriftBounds
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "compare()") from error
+        if sample < 1:
+            raise RequestError(f"sample must be at least 1, not {sample}")
+        plan = compile_read(self.compiled, feature_list(features))
+        files = ColumnFiles.open(training)
+        now_ms = self._handle.now_ms()
+        if current is not None:
+            other = ColumnFiles.open(current)
+            return compare_columns(plan, files, other, bounds or DriftBounds(), now_ms)
+        if keys is None:
+            keys = "training" if set(plan.join_keys) <= set(files.names) else "store"
+        online = read_online(
+            self.readers.reader_for_plan(plan),
+            files if keys == "training" else None,
+            self._handle.store,
+            sample,
+            now_ms,
+        )
+        return compare_columns(plan, files, online, bounds or DriftBounds(), now_ms)
+
+    compare_async = asyncio_form(compare)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from featurekit.plan import FieldPlan, ReadColumn, ReadPlan, RepoPlan, ViewPlan
+from featurekit.compiler import compile_read
+from featurekit.plan import FieldPlan, ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import AsOf, OnlineStore
 from featurekit.repo.deletion import server_times_ms
 from featurekit.repo.expected_values import (
@@ -241,14 +242,13 @@ def _text(field: FieldPlan, served: Served) -> str | None:
     return codec_of(field.dtype).display_text(served.value)
 
 
-def split_by_entity(plan: ReadPlan) -> list[ReadPlan]:
-    """Return a plan for each entity, with its features once and under their full names."""
-    plans = []
-    for index, group in enumerate(plan.groups):
-        columns: dict[str, ReadColumn] = {}
-        for column in plan.columns:
-            if column.group == index:
-                name = f"{column.view}__{column.field.name}"
-                columns[name] = replace(column, name=name, group=0)
-        plans.append(replace(plan, groups=(group,), columns=tuple(columns.values())))
-    return plans
+def plans_by_entity(repo: RepoPlan, plan: ReadPlan) -> list[ReadPlan]:
+    """Return a plan for each entity, with its features once, without aliases, under full names."""
+    features: dict[str, dict[str, None]] = {}
+    for column in plan.columns:
+        entity = repo.view(column.view).key.entity
+        features.setdefault(entity, {})[f"{column.view}:{column.field.name}"] = None
+    return [
+        replace(compile_read(repo, list(names), full_feature_names=True), name=plan.name)
+        for names in features.values()
+    ]

@@ -3,12 +3,21 @@
 `labels` reads the labels. For each view, `features` encodes the rows of its history (of
 `ports.HistorySource`) as a load does, and `columns` decodes them as a reader does. `build` puts
 these into temporary files, and `output` writes them to a folder. `job` is what a caller has.
-`verify` compares training sets with what is served.
+`verify` compares what is served with the history, and `drift` with a training set.
 """
 
 from featurekit.training.build import TrainingRequest
+from featurekit.training.drift import DriftBounds
+from featurekit.training.drift_report import DriftReport
 from featurekit.training.features import stored_values
 from featurekit.training.job import RetrievalJob
 from featurekit.training.verify import VerifyReport
 
-__all__ = ["RetrievalJob", "TrainingRequest", "VerifyReport", "stored_values"]
+__all__ = [
+    "DriftBounds",
+    "DriftReport",
+    "RetrievalJob",
+    "TrainingRequest",
+    "VerifyReport",
+    "stored_values",
+]

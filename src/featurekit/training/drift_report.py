@@ -1,0 +1,323 @@
+"""The result of a comparison, and its page: one HTML file with styles and plots, and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+from featurekit.training.drift import (
+    LEVELS,
+    DriftBounds,
+    FeatureDrift,
+    Measure,
+    SideSummary,
+)
+from featurekit.training.drift_plots import (
+    bin_names,
+    html_text,
+    mini_plot,
+    number_text,
+    percent,
+    plot,
+    status_bar,
+)
+
+_STYLES = (
+    "server/console/static/css/base.css",
+    "server/console/static/css/parts.css",
+    "training/drift_report.css",
+)
+_ICON = "server/console/static/favicon.svg"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+_MEASURES: dict[Measure, str] = {
+    "number": "",
+    "category": "",
+    "time": "",
+    "age": "time from the value to the label or read",
+    "norm": "norm of the vector",
+    "length": "number of elements, or of bytes",
+}
+_CAUSES = {"psi": "PSI", "ks": "KS", "missing": "the share of missing values"}
+_KINDS = {"drifted": "bad", "shifted": "warn", "stable": "good"}
+_LEGEND = (
+    '<span class="legend"><span class="key key-training">training</span>'
+    '<span class="key key-online">served</span></span>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """The result of `FeatureStore.compare`.
+
+    Attributes:
+        request: The service's name, or `features` for a list.
+        training: The training set.
+        online: Where the served values come from.
+        compared_ms: When the values were compared, in milliseconds since the epoch.
+        bounds: From which differences on a feature has drifted.
+        features: The features, those that differ most first.
+        only_training: Features of the training set's manifest that are not served.
+        only_online: Served features that the training set does not have.
+        notes: What else is worth knowing, such as another registry.
+    """
+
+    request: str
+    training: str
+    online: str
+    compared_ms: int
+    bounds: DriftBounds
+    features: tuple[FeatureDrift, ...]
+    only_training: tuple[str, ...] = ()
+    only_online: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """The names of the features that have drifted."""
+        return tuple(each.name for each in self.features if each.level == "drifted")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, for JSON."""
+        return {**asdict(self), "drifted": self.drifted}
+
+    def to_html(self) -> str:
+        """Return a page with the distributions, which refers to nothing outside of itself."""
+        return _page(self)
+
+
+def _page(report: DriftReport) -> str:
+    """Return the page."""
+    package = files("featurekit")
+    style = "\n".join(package.joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
+    icon = package.joinpath(_ICON).read_text(encoding="utf-8").strip()
+    icon = icon.replace("<svg", '<svg width="36" height="36" aria-hidden="true"', 1)
+    title = f"{html_text(report.request)}: training and serving"
+    cards = "\n".join(_card(feature) for feature in report.features)
+    time = datetime.fromtimestamp(report.compared_ms / 1000, UTC)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<header class="top">{icon}<div>
+<h1>{title}</h1>
+<p class="lead">{html_text(report.training)}, compared with {html_text(report.online)},
+{time.day} {time:%b %Y, %H:%M} UTC</p>
+</div></header>
+<main>
+{_figures(report)}
+{_notes(report)}
+{_overview(report)}
+<div class="cards">
+{cards}
+</div>
+{_foot(report.bounds)}
+</main>
+</body>
+</html>
+"""
+
+
+def _figures(report: DriftReport) -> str:
+    counts = {level: sum(f.level == level for f in report.features) for level in LEVELS}
+    first = report.features[0]
+    parts = [
+        *((_KINDS[level] if counts[level] else "", level, counts[level]) for level in LEVELS),
+        ("", "rows of the training set", first.training.rows),
+        ("", "rows served", first.online.rows),
+    ]
+    items = "".join(
+        f'<div class="figure figure-{kind}"><dt>{name}</dt>'
+        f'<dd><span class="figure-value">{value:,}</span></dd></div>'
+        for kind, name, value in parts
+    )
+    return f'<dl class="figures">{items}</dl>'
+
+
+def _notes(report: DriftReport) -> str:
+    notes = list(report.notes)
+    if report.only_training:
+        notes.append(f"only in the training set: {', '.join(report.only_training)}")
+    if report.only_online:
+        notes.append(f"only served: {', '.join(report.only_online)}")
+    return "\n".join(f'<p class="note-line">{html_text(note)}</p>' for note in notes)
+
+
+def _overview(report: DriftReport) -> str:
+    rows = "\n".join(_overview_row(feature) for feature in report.features)
+    return f"""<section class="card overview" aria-labelledby="all">
+<div class="card-head"><h2 id="all">Features, largest difference first</h2>
+<span class="card-tools">{_LEGEND}</span></div>
+<div class="card-body"><div class="table-wrap" tabindex="0" role="region" aria-label="Features">
+<table class="table"><thead><tr><th scope="col">feature</th><th scope="col">verdict</th>
+<th scope="col">distribution</th><th scope="col" class="right">PSI</th>
+<th scope="col" class="right">KS</th><th scope="col" class="right">missing</th>
+<th scope="col" class="right">median</th></tr></thead><tbody>
+{rows}
+</tbody></table></div></div></section>"""
+
+
+def _overview_row(feature: FeatureDrift) -> str:
+    first, second = feature.training, feature.online
+    median = ""
+    if feature.measure != "category":
+        median = _change(*(number_text(side.median, feature.measure) for side in (first, second)))
+    cells = {
+        "PSI": _statistic(feature, "psi", _decimals(feature.psi)),
+        "KS": _statistic(feature, "ks", _decimals(feature.ks)),
+        "missing": _statistic(
+            feature, "missing", _change(percent(first.missing), percent(second.missing))
+        ),
+        "median": median,
+    }
+    return (
+        f'<tr><th scope="row"><span class="typed"><a class="name-link" href="#{_anchor(feature)}">'
+        f'{html_text(feature.name)}</a><span class="type">{html_text(feature.dtype)}</span></span></th>'
+        f'<td data-label="verdict">{_level(feature)}</td>'
+        f'<td data-label="distribution">{mini_plot(feature.histogram)}</td>'
+        + "".join(
+            f'<td class="right" data-label="{name}">{cell}</td>' for name, cell in cells.items()
+        )
+        + "</tr>"
+    )
+
+
+def _statistic(feature: FeatureDrift, cause: str, text: str) -> str:
+    """Return a statistic, in colour if it is why the feature has drifted or shifted."""
+    if cause not in feature.causes:
+        return text
+    return f'<span class="{"over" if feature.level == "drifted" else "near"}">{text}</span>'
+
+
+def _change(first: str, second: str) -> str:
+    text = first if first == second else f"{first} → {second}"
+    return f'<span class="change">{html_text(text)}</span>'
+
+
+def _decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _level(feature: FeatureDrift) -> str:
+    return f'<span class="level level-{feature.level}">{feature.level}</span>'
+
+
+def _anchor(feature: FeatureDrift) -> str:
+    return f"f-{html_text(feature.view)}-{html_text(feature.name)}"
+
+
+def _card(feature: FeatureDrift) -> str:
+    anchor = _anchor(feature)
+    body = "\n".join(part for part in _card_parts(feature) if part)
+    return f"""<section class="card" id="{anchor}" aria-labelledby="{anchor}-h">
+<div class="card-head"><h2 id="{anchor}-h">{html_text(feature.name)}</h2>
+<span class="card-note">{html_text(feature.view)} · {html_text(feature.dtype)}</span>{_level(feature)}</div>
+<div class="card-body">
+{body}
+</div></section>"""
+
+
+def _card_parts(feature: FeatureDrift) -> Iterator[str]:
+    yield f'<p class="why">{_verdict(feature)}</p>'
+    histogram = feature.histogram
+    if histogram is None:
+        yield '<p class="why">Neither side has a value.</p>'
+    else:
+        yield plot(histogram, feature.measure)
+    yield _statuses(feature)
+    if feature.measure != "category":
+        yield _numbers(feature)
+    if histogram is not None:
+        rows = "".join(
+            f'<tr><th scope="row">{html_text(name)}</th><td>{percent(a)}</td><td>{percent(b)}</td></tr>'
+            for name, a, b in zip(
+                bin_names(histogram, feature.measure),
+                histogram.first,
+                histogram.second,
+                strict=True,
+            )
+        )
+        yield (
+            f"<details><summary>Shares of all {len(histogram.first)} bins</summary>"
+            f'<table class="numbers"><thead><tr><th scope="col">bin</th><th scope="col">training</th>'
+            f'<th scope="col">served</th></tr></thead><tbody>{rows}</tbody></table></details>'
+        )
+
+
+def _verdict(feature: FeatureDrift) -> str:
+    """Return the statistics, and which of them are why the feature has drifted or shifted."""
+    parts = [f"PSI {_decimals(feature.psi)}"]
+    if feature.measure != "category":
+        parts.append(f"KS {_decimals(feature.ks)}")
+    if feature.measure in ("age", "norm", "length"):
+        parts.append(_MEASURES[feature.measure])
+    text = " · ".join(parts)
+    if not feature.causes:
+        return text
+    causes = " and ".join(_CAUSES[cause] for cause in feature.causes)
+    return f"<strong>{feature.level.capitalize()} by {causes}.</strong> {text}"
+
+
+def _statuses(feature: FeatureDrift) -> str:
+    sides = (("training", feature.training), ("served", feature.online))
+    if all(set(_shares(side)) <= {"present"} for _, side in sides):
+        return ""
+    rows = "".join(
+        f"<span>{name}</span>{status_bar(_shares(side), name)}<span>{_status_text(side)}</span>"
+        for name, side in sides
+    )
+    return f'<div class="statuses">{rows}</div>'
+
+
+def _shares(side: SideSummary) -> dict[str, float]:
+    """Return the share of each status; without statuses, of values and nulls."""
+    if side.statuses:
+        return dict(side.statuses)
+    shares = {"present": 1 - side.missing, "missing": side.missing}
+    return {status: share for status, share in shares.items() if share}
+
+
+def _status_text(side: SideSummary) -> str:
+    parts = [f"{percent(share)} {status}" for status, share in _shares(side).items()]
+    return ", ".join(part for part in parts if not part.endswith("present")) or "100% present"
+
+
+def _numbers(feature: FeatureDrift) -> str:
+    sides = (("training", feature.training), ("served", feature.online))
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th>'
+        + "".join(
+            f"<td>{html_text(number_text(value, feature.measure))}</td>"
+            for value in (side.low, side.median, side.mean, side.high)
+        )
+        + "</tr>"
+        for name, side in sides
+    )
+    return (
+        '<table class="numbers"><thead><tr><th scope="col"><span class="hidden-text">side</span></th>'
+        '<th scope="col">5%</th><th scope="col">median</th><th scope="col">mean</th>'
+        f'<th scope="col">95%</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def _foot(bounds: DriftBounds) -> str:
+    return (
+        '<p class="foot">PSI is the population stability index over ten bins with equal shares of the training '
+        "set, or over categories; KS the greatest difference of the two distribution functions. A feature has "
+        f"drifted from a PSI of {bounds.psi:g}, a KS of {bounds.ks:g}, or a change of missing values by "
+        f"{percent(bounds.missing)} of all on, and shifted from {bounds.psi * 0.4:g}, {bounds.ks / 2:g} or "
+        f"{percent(bounds.missing / 2)} on. Differences that two samples of one distribution can have "
+        "(99 of 100 have less) do not count.</p>"
+    )
