@@ -64,13 +64,13 @@ def users(shift: int = 0, count: int = USERS, seconds_ago: int = 100) -> Any:
 
 
 @pytest.fixture
-def store(tmp_path: Path, valkey: Server) -> FeatureStore:
+def store(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
     pq.write_table(users(), tmp_path / "users.parquet")
     rows = "".join(f"O:{i},{i},2026-06-01T00:00:00Z,{i}\n" for i in range(10))
     (tmp_path / "routes.csv").write_text(f"origin,number,at,delay\n{rows}")
-    store = open_store(tmp_path, VIEWS, valkey.url)
-    store.materialize()
-    return store
+    with open_store(tmp_path, VIEWS, valkey.url) as store:
+        store.materialize()
+        yield store
 
 
 @pytest.fixture
@@ -132,12 +132,10 @@ def test_a_row_that_was_loaded_and_then_changed_is_found(store: FeatureStore) ->
 def test_values_expire_with_their_load(tmp_path: Path, valkey: Server) -> None:
     pq.write_table(users(), tmp_path / "users.parquet")
     (tmp_path / "routes.csv").write_text("origin,number,at,delay\nO,1,2026-06-01T00:00:00Z,1\n")
-    store = open_store(
-        tmp_path, VIEWS.replace("refresh: 1h", "refresh: 1h, ttl: 50ms"), valkey.url
-    )
-    store.materialize()
-    with valkey.client() as client:
-        while client.dbsize() and client.keys("fs:user:*"):
+    views = VIEWS.replace("refresh: 1h", "refresh: 1h, ttl: 50ms")
+    with open_store(tmp_path, views, valkey.url) as store, valkey.client() as client:
+        store.materialize()
+        while client.keys("fs:user:*"):
             pass
         assert store.verify("model").differences == 0
         client.hset("fs:user:u5", "age", "5")
