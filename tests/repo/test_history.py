@@ -187,7 +187,8 @@ def test_a_load_from_the_source_records_what_it_read(valkey: Server, tmp_path: P
         assert {load.fingerprint for load in (first, written)} == {_fingerprint(store)}
         loads = history.past_loads("people")
         assert loads == [
-            PastLoad(load.scanned_ms, load.ended_ms, None, None) for load in (first, second)
+            PastLoad(load.scanned_ms, load.ended_ms, None, load.started_ms + 1)
+            for load in (first, second)
         ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from featurekit import FeatureStore
+from featurekit.errors import RequestError
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import (
     JsonlSourcePlan,
@@ -332,3 +336,128 @@ def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: As
 def test_many_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:
     for seed in range(100, 140):
         check_world(tmp_path, repo, seed, as_of, keys=60, moments=10)
+
+
+DECLARED = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: clicks
+    entity: user
+    stream:
+      refresh: 1m
+      ttl: 10m
+      batch_source: {type: jsonl, path: clicks.jsonl, timestamp_field: at, created_timestamp_field: arrived}
+    fields: {clicks: {type: int64, default: 0}, page: {type: string, required: true, ttl: 1m}}
+  - name: profile
+    entity: user
+    batch:
+      refresh: 24h
+      lookback: 2d
+      schedule: {every: 24h, at: "02:00", takes: 10m}
+      source: {type: python, callable: "training_rows:rows", timestamp_field: day}
+    fields: {age: int64}
+  - name: country
+    entity: user
+    batch: {refresh: 24h, expires: field, source: {type: csv, path: countries.csv, static: true}}
+    fields: {country: string}
+"""
+ROWS = """
+import datetime, pathlib
+import pyarrow as pa
+def rows(view, start, end):
+    with pathlib.Path(__file__).with_name("calls").open("a") as file:
+        file.write(f"{view} {start} {end};")
+    days = [datetime.datetime(2026, 6, day, tzinfo=datetime.UTC) for day in (1, 2, 6)]
+    return pa.table({"user_id": [1, 1, 2], "day": days, "age": [41, 42, 50]})
+"""
+CLICKS = """
+{"user_id": 1, "at": "2026-06-02T12:00:00Z", "arrived": "2026-06-02T12:02:00Z", "clicks": 7, "page": "/"}
+{"user_id": 1, "at": "2026-06-02T12:05:00Z", "arrived": "2026-06-02T12:05:00Z", "page": "/cart"}
+{"user_id": 1, "at": null, "arrived": "2026-06-02T12:06:00Z", "clicks": null}
+"""
+
+
+@pytest.fixture
+def declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    monkeypatch.delitem(sys.modules, "training_rows", raising=False)
+    (tmp_path / "training_rows.py").write_text(ROWS)
+    (tmp_path / "clicks.jsonl").write_text(CLICKS.lstrip())
+    (tmp_path / "countries.csv").write_text("user_id,country\n1,NO\n1,SE\n2,DK\n")
+    return open_store(tmp_path, DECLARED)
+
+
+def labels(*texts: str, user: int = 1) -> Any:
+    moments = pa.array([f"2026-06-{text}Z" for text in texts]).cast(pa.timestamp("us", "UTC"))
+    return pa.table(
+        {"user_id": pa.array([user] * len(texts), pa.int64()), "event_timestamp": moments}
+    )
+
+
+def test_features_of_events_come_from_their_history(declared: FeatureStore) -> None:
+    table = labels(
+        "02T12:01:59", "02T12:02:00", "02T12:05:01", "02T12:05:59", "02T12:06:00", "02T12:06:01"
+    )
+    job = declared.get_historical_features(table, ["clicks"], statuses=True)
+    found = job.to_arrow()
+    # The page of the first event has expired on its arrival.
+    assert found["clicks"].to_pylist() == [0, 7, 7, 7, 0, 0]
+    assert found["page"].to_pylist() == [None, None, "/cart", "/cart", "/cart", None]
+    assert found["clicks__status"].to_pylist() == ["default"] + ["present"] * 3 + ["default"] * 2
+    assert job.metadata["views"][0]["as_of"] == "created"
+    job = declared.get_historical_features(table, ["clicks"], as_of="event_time")
+    assert job.to_arrow()["clicks"].to_pylist() == [7, 7, 7, 7, 0, 0]
+
+
+def test_a_declared_schedule_is_the_default(declared: FeatureStore) -> None:
+    table = labels("02T02:09:59", "02T02:10:00", "03T02:09:59", "05T02:10:00", "05T02:10:00.001")
+    job = declared.get_historical_features(table, ["profile"])
+    assert job.to_arrow()["age"].to_pylist() == [41, 42, 42, 42, None]
+    # The load of 3 June is the last one that takes the row; its TTL is two days.
+    assert job.metadata["views"][0]["as_of"] == "schedule"
+    table = labels("01T00:00:00", "02T00:00:00", "07T00:00:00")
+    job = declared.get_historical_features(table, ["profile"], as_of="event_time")
+    assert job.to_arrow()["age"].to_pylist() == [41, 42, None]  # 2 days later, no load takes it
+
+
+def test_static_rows_hold_for_all_times(declared: FeatureStore) -> None:
+    table = labels("01T00:00:00").set_column(1, "event_timestamp", times([-(10**12)]))
+    job = declared.get_historical_features(table, ["country"])
+    assert job.to_arrow()["country"].to_pylist() == ["SE"]
+    assert job.metadata["views"][0]["as_of"] == "static"
+
+
+def test_a_python_function_is_called_once(declared: FeatureStore, tmp_path: Path) -> None:
+    features: list[Any] = [
+        "clicks",
+        "profile",
+        {"view": "profile", "as": "other", "join_keys": {"user_id": "o"}},
+    ]
+    table = labels("02T12:02:00").append_column("o", pa.array([2], pa.int64()))
+    job = declared.get_historical_features(table, features)
+    assert job.to_arrow().select(["clicks", "age", "other__age"]).to_pylist() == [
+        {"clicks": 7, "age": 42, "other__age": None}
+    ]
+    assert (tmp_path / "calls").read_text() == "profile None None;"
+
+
+def test_loads_of_the_log_are_obeyed(tmp_path: Path) -> None:
+    views = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 24h, source: {type: csv, path: rows.csv, timestamp_field: day}}
+    fields: {age: int64}
+"""
+    (tmp_path / "rows.csv").write_text("user_id,day,age\n1,2026-06-01T00:00:00Z,41\n")
+    store = open_store(tmp_path, views)
+    now = datetime.now(UTC)
+    moments = pa.array([now, now + timedelta(hours=1), now + timedelta(days=3)])
+    table = pa.table({"user_id": [1, 1, 1], "event_timestamp": moments})
+    job = store.get_historical_features(table, ["profile"], as_of="loads")
+    with pytest.raises(RequestError, match="no load of the view is in the log"):
+        job.to_arrow()
+    store.materialize()
+    job = store.get_historical_features(table, ["profile"], as_of="loads")
+    assert job.to_arrow()["age"].to_pylist() == [None, 41, None]
+    assert job.metadata["views"][0]["as_of"] == "loads"

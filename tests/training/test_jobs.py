@@ -158,9 +158,7 @@ def test_a_label_column_may_be_named_like_a_feature_with_full_names(store: Featu
         ("live", None, "feature view clicks: .* no history of its events"),
         (["plain"], None, "feature view plain: .* have no times"),
         (["written"], None, "feature view written: .* no history of its rows"),
-        (["function"], None, "feature view function: .* `type: python` yet"),
         ("model", "schedule", "feature view profile: the view has no schedule"),
-        ("model", "loads", "feature view profile: no load of the view is in the log"),
         ("model", "now", "'now' is unknown"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,13 +25,15 @@ class Histories:
         root: The folder that their paths are relative to.
         as_of: When rows count; `None` for what each view declares.
         loads_of: Returns the loads of a view that are in the log.
+        open: The sources that were read, by view: a Python function is called only once.
     """
 
     repo: RepoPlan
     sources: SourceAccess
     root: Path
     as_of: AsOf | None
-    loads_of: Callable[[ViewPlan], Sequence[PastLoad]] = lambda _: ()
+    loads_of: Callable[[ViewPlan], Sequence[PastLoad]]
+    open: dict[str, HistorySource] = field(default_factory=dict)
 
     def check(self, view: ViewPlan) -> None:
         """Raise `RequestError` if a view has no history, or none for this `as_of`."""
@@ -56,10 +58,6 @@ class Histories:
                 hint="add `timestamp_field:` to the source, or `static: true` if its rows hold for "
                 "all times",
             )
-        if self.as_of == "loads" and view.kind == "batch" and not self.loads_of(view):
-            raise RequestError(
-                "no load of the view is in the log", where=where, hint="use another as_of"
-            )
         if (
             self.as_of == "schedule"
             and view.kind == "batch"
@@ -74,7 +72,14 @@ class Histories:
     def rows_at(self, view: ViewPlan, moments: Any) -> HistoricalRows:
         """Return the rows of a view at some moments. See `ports.HistorySource`."""
         ends = self._key_ends(view, moments) if _has_own_ttls(view) else None
-        query = HistoryQuery(moments, self.as_of, self._loads(view), ends)
+        loads = self._loads(view)
+        if self.as_of == "loads" and view.kind == "batch" and not loads:
+            raise RequestError(
+                "no load of the view is in the log",
+                where=f"feature view {view.name}",
+                hint="`featurekit materialize` logs its loads; until then, use another as_of",
+            )
+        query = HistoryQuery(moments, self.as_of, loads, ends)
         return self._read(view, lambda history: history.rows_at(view, query))
 
     def _key_ends(self, view: ViewPlan, moments: Any) -> Any:
@@ -89,6 +94,8 @@ class Histories:
             as_of == "schedule" and owner.schedule is None
         ):
             as_of = None
+        if as_of == "loads" and not self._loads(owner):
+            return None
         query = HistoryQuery(moments, as_of, self._loads(owner))
         return self._read(owner, lambda history: history.key_ends(owner, query))
 
@@ -103,7 +110,9 @@ class Histories:
         with located.hidden_values():
             from featurekit.sources import open_history
 
-            return read(open_history(located.plan, self.root, f"feature view {view.name}"))
+            if view.name not in self.open:
+                self.open[view.name] = open_history(located.plan, self.root)
+            return read(self.open[view.name])
 
 
 def history_of(view: ViewPlan) -> SourcePlan | None:

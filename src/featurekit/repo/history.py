@@ -124,6 +124,12 @@ class LoadRecord:
     ttl_ms: int | None = None
     missing_only: bool = False
 
+    @property
+    def end_ms(self) -> int:
+        """The time before which rows were taken: later ones were of the future."""
+        end_ms = self.started_ms + 1
+        return end_ms if self.window_end_ms is None else min(end_ms, self.window_end_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
@@ -309,9 +315,7 @@ class History:
         Loads of rows from elsewhere do not count, nor do those with `missing_only`.
         """
         return [
-            PastLoad(
-                record.scanned_ms, record.ended_ms, record.window_start_ms, record.window_end_ms
-            )
+            PastLoad(record.scanned_ms, record.ended_ms, record.window_start_ms, record.end_ms)
             for record in self.load_log(view)
             if record.source_identity and not record.error and not record.missing_only
         ]

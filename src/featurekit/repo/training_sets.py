@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import AsOf, StoredValues
+from featurekit.ports import AsOf, PastLoad, StoredValues
 from featurekit.repo.histories import Histories
+from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, feature_list
 from featurekit.repo.source_access import SourceAccess
 
@@ -23,6 +25,7 @@ class TrainingSets(ABC):
     """Builds training sets from the sources of batch views."""
 
     _sources: SourceAccess
+    _registry_store: RegistryStore
 
     @property
     @abstractmethod
@@ -72,7 +75,7 @@ class TrainingSets(ABC):
         repo = self.compiled
         plan = compile_read(repo, feature_list(features), full_feature_names=full_feature_names)
         views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
-        histories = Histories(repo, self._sources, self.path, as_of)
+        histories = Histories(repo, self._sources, self.path, as_of, self._past_loads)
         for view in views:
             histories.check(view)
         self._sources.check(views)
@@ -93,6 +96,9 @@ class TrainingSets(ABC):
                 lambda: time.time_ns() // 1_000_000,
             )
         )
+
+    def _past_loads(self, view: ViewPlan) -> Sequence[PastLoad]:
+        return self._registry_store.history.past_loads(view.name)
 
 
 def _check_as_of(as_of: object) -> None:

@@ -54,7 +54,12 @@ def scan_arrow(
     times: TimeRange,
     batch_rows: int,
 ) -> Scan:
-    """Return the newest rows of a table, or of a reader, which is copied into a table first."""
+    """Return the newest rows of a table, or of a reader."""
+    return newest_rows(open_arrow(session, data, view, source), view, source, times, batch_rows)
+
+
+def open_arrow(session: Session, data: Any, view: ViewPlan, source: SourceColumns) -> Rows:
+    """Return the rows of a table, or of a reader, which is copied into a table first."""
     where = f"feature view {view.name}"
     pa = session.arrow
     if same := [c for c in data.schema.names if data.schema.names.count(c) > 1]:
@@ -79,7 +84,7 @@ def scan_arrow(
         if raised:
             raise raised[0] from None
         raise
-    return newest_rows(rows, view, source, times, batch_rows)
+    return rows
 
 
 def to_arrow(pa: Any, data: object, view: ViewPlan, where: str) -> Any:

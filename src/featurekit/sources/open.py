@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from featurekit.errors import RequestError
 from featurekit.plan import PythonSourcePlan, SourceFiles, SourcePlan, SqlSourcePlan
 from featurekit.ports import BatchSource, HistorySource, SampledSource
 from featurekit.sources.files import FileSource
@@ -38,23 +37,15 @@ def open_source(
             assert_never(plan)
 
 
-def open_history(plan: SourcePlan, root: Path, where: str) -> HistorySource:
-    """Return the source of a plan, for the rows of past moments; nothing is read yet.
-
-    Raises:
-        RequestError: A source of this type has no history.
-    """
+def open_history(plan: SourcePlan, root: Path) -> HistorySource:
+    """Return the source of a plan, for the rows of past moments; nothing is read yet."""
     match plan:
         case SourceFiles():
             return FileSource(plan, root, batch_rows=BATCH_ROWS)
         case SqlSourcePlan():
             return SqlSource(plan, root, batch_rows=BATCH_ROWS)
         case PythonSourcePlan():
-            raise RequestError(
-                "training sets cannot read a source of `type: python` yet",
-                where=where,
-                hint="let the function write a Parquet file, and declare that file as the source",
-            )
+            return PythonSource(plan, root, batch_rows=BATCH_ROWS)
         case _:
             assert_never(plan)
 

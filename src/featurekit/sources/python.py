@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.plan import PythonSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, Scan, TimeRange
-from featurekit.sources.arrow import scan_arrow, to_arrow
-from featurekit.sources.session import Session, SessionSource
+from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.sources.arrow import open_arrow, scan_arrow, to_arrow
+from featurekit.sources.batch_history import batch_key_ends
+from featurekit.sources.history import rows_at
+from featurekit.sources.session import Rows, Session, SessionSource
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,12 +37,46 @@ class PythonSource(SessionSource):
         super().__init__(batch_rows)
         self.plan = plan
         self.root = root.absolute()
+        self._history: Any = None
 
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
-        where = f"feature view {view.name}, {self.plan.callable}"
         identity = f"function {self.plan.callable}"
         session = self.add_session(Session())
+        with self._called(session, view, times) as data:
+            if data is None:
+                return Scan("native", iter(()), 0, source_identity=identity)
+            has_time = self.plan.timestamp_field is not None
+            times = times if has_time else ALL_TIMES
+            scan = scan_arrow(session, data, view, self.plan, times, self.batch_rows)
+            return replace(scan, source_identity=identity)
+
+    def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
+        """Return the row of each moment. See `ports.HistorySource`."""
+        return rows_at(self._history_rows(view), view, self.plan, query)
+
+    def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
+        """Return when keys expired. See `ports.HistorySource`."""
+        return batch_key_ends(self._history_rows(view), view, self.plan, query)
+
+    def _history_rows(self, view: ViewPlan) -> Rows:
+        """Return all rows of the function, which is called once."""
+        session = self.add_session(Session())
+        if self._history is None:
+            with self._called(session, view, ALL_TIMES) as data:
+                if data is None:
+                    raise SourceError(
+                        "the function returned no data, not even columns",
+                        where=f"feature view {view.name}, {self.plan.callable}",
+                    )
+                is_table = isinstance(data, session.arrow.Table)
+                self._history = data if is_table else data.read_all()
+        return open_arrow(session, self._history, view, self.plan)
+
+    @contextmanager
+    def _called(self, session: Session, view: ViewPlan, times: TimeRange) -> Iterator[Any]:
+        """Yield what the function returns, as Arrow data; exceptions of it are `SourceError`s."""
+        where = f"feature view {view.name}, {self.plan.callable}"
         arguments: dict[str, object] = {
             "view": view.name,
             "start_ms": times.start_ms,
@@ -53,12 +89,7 @@ class PythonSource(SessionSource):
             result = function(**_accepted_arguments(function, arguments))
             with session.errors(where):
                 data = to_arrow(session.arrow, result, view, where)
-            if data is None:
-                return Scan("native", iter(()), 0, source_identity=identity)
-            has_time = self.plan.timestamp_field is not None
-            times = times if has_time else ALL_TIMES
-            scan = scan_arrow(session, data, view, self.plan, times, self.batch_rows)
-            return replace(scan, source_identity=identity)
+            yield data
 
 
 @contextmanager
