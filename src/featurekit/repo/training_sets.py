@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TrainingSets(ABC):
-    """Builds training sets from the sources of batch views."""
+    """Builds training sets from the histories of views."""
 
     _sources: SourceAccess
     _registry_store: RegistryStore
