@@ -444,7 +444,7 @@ def test_loads_of_the_log_are_obeyed(tmp_path: Path) -> None:
     views = """
 entities: [{name: user, join_keys: {user_id: int64}}]
 feature_views:
-  - name: profile
+  - name: wages
     entity: user
     batch: {refresh: 24h, source: {type: csv, path: rows.csv, timestamp_field: day}}
     fields: {age: int64}
@@ -454,10 +454,10 @@ feature_views:
     now = datetime.now(UTC)
     moments = pa.array([now, now + timedelta(hours=1), now + timedelta(days=3)])
     table = pa.table({"user_id": [1, 1, 1], "event_timestamp": moments})
-    job = store.get_historical_features(table, ["profile"], as_of="loads")
+    job = store.get_historical_features(table, ["wages"], as_of="loads")
     with pytest.raises(RequestError, match="no load of the view is in the log"):
         job.to_arrow()
     store.materialize()
-    job = store.get_historical_features(table, ["profile"], as_of="loads")
+    job = store.get_historical_features(table, ["wages"], as_of="loads")
     assert job.to_arrow()["age"].to_pylist() == [None, 41, None]
     assert job.metadata["views"][0]["as_of"] == "loads"

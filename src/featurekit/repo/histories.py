@@ -87,16 +87,16 @@ class Histories:
         owners = (v for v in self.repo.views if v.key == view.key and not _has_own_ttls(v))
         owner = next(owners, None)
         plan = history_of(owner) if owner else None
-        if owner is None or plan is None or not plan.timestamp_field or plan.static:
+        if owner is None or plan is None or not plan.timestamp_field:
             return None
-        as_of = self.as_of
-        if (as_of == "created" and not plan.created_timestamp_field) or (
-            as_of == "schedule" and owner.schedule is None
-        ):
+        as_of, loads = self.as_of, self._loads(owner)
+        if as_of == "created" and not plan.created_timestamp_field:
+            as_of = "event_time"
+        if as_of == "schedule" and owner.schedule is None:
             as_of = None
-        if as_of == "loads" and not self._loads(owner):
+        if (as_of == "loads" and not loads) or _renews_keys(owner, as_of):
             return None
-        query = HistoryQuery(moments, as_of, self._loads(owner))
+        query = HistoryQuery(moments, as_of, loads)
         return self._read(owner, lambda history: history.key_ends(owner, query))
 
     def _loads(self, view: ViewPlan) -> Sequence[PastLoad]:
@@ -118,6 +118,16 @@ class Histories:
 def history_of(view: ViewPlan) -> SourcePlan | None:
     """Return the source of a view's history; `None` if it declares none."""
     return view.history or view.source
+
+
+def _renews_keys(view: ViewPlan, as_of: AsOf | None) -> bool:
+    """Return whether loads always renew the keys of all entities in the source before they expire."""
+    if as_of == "loads" or view.lookback_ms is not None:
+        return False
+    has_schedule = as_of in (None, "schedule") and view.schedule is not None
+    return not has_schedule or (
+        view.schedule is not None and view.schedule.every_ms <= view.ttl_ms
+    )
 
 
 def _has_own_ttls(view: ViewPlan) -> bool:

@@ -20,9 +20,10 @@ from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import SOURCE_ROW, AsOf
 from featurekit.sources.load_times import floor_to
-from featurekit.sources.selection import Selection, check_members, select
-from featurekit.sources.session import Rows
+from featurekit.sources.selection import Selection, check_members, json_pointer, select
+from featurekit.sources.session import Rows, quote_text
 from featurekit.sources.times import check_created_texts
+from featurekit.types import DType, codec_of
 
 MAX_ROWS = 2**40
 """More than the rows of a source. A time and a number make one sort key with it."""
@@ -113,18 +114,13 @@ class History:
             The number of rows, and of those of them that lack a key or the required column.
         """
         rows = self.rows
-        keys = select(replace(self.view, ordering="arrival", fields=()), self.source, rows)
-        values = {
-            name: value
-            for name, value in zip(keys.names, keys.values, strict=True)
-            if name != "event_timestamp"
-        }
+        values = self._keys()
         ids = [f"v{i}" for i in range(len(values))]
         sql = f"FROM {self._numbered({**dict(zip(ids, values.values(), strict=True)), **columns})}"
         # The result is read on one connection and stored on another, so the table is not temporary.
         writer = rows.session.connection.cursor()
-        batch_rows = _BATCH_ROWS if rows.form == "json" else _INDEX_ROWS
-        reader = rows.session.connection.sql(sql).to_arrow_reader(batch_rows)
+        reader = rows.session.connection.sql(sql).to_arrow_reader(_INDEX_ROWS)
+        form = "text" if rows.form == "json" else rows.form
         kept = [name for name in reader.schema.names if name not in ids]
         arrow = rows.session.arrow
         schema = arrow.schema([("k", arrow.int32()), *(reader.schema.field(n) for n in kept)])
@@ -133,9 +129,7 @@ class History:
         read = complete = 0
         for batch in reader:
             read += batch.num_rows
-            encoded = encode_ids(
-                self.view, rows.form, batch.select(ids).rename_columns(list(values))
-            )
+            encoded = encode_ids(self.view, form, batch.select(ids).rename_columns(list(values)))
             keyed = batch.select(kept)
             if encoded.rejected:
                 refused = set(encoded.rejected)
@@ -151,6 +145,22 @@ class History:
         writer.close()
         rows.check_count(read)
         return read, read - complete
+
+    def _keys(self) -> dict[str, str]:
+        """Return the SQL of the join keys by name; of JSON, the texts of values of the right type."""
+        if self.rows.form != "json":
+            keys = select(
+                replace(self.view, ordering="arrival", fields=()), self.source, self.rows
+            )
+            values = dict(zip(keys.names, keys.values, strict=True))
+            return {k.name: values[k.name] for k in self.view.key.join_keys}
+        return {k.name: self._json_key(k.name, k.dtype) for k in self.view.key.join_keys}
+
+    def _json_key(self, name: str, dtype: DType) -> str:
+        pointer = quote_text(json_pointer(self.source.column(name)))
+        kinds = "'BIGINT', 'UBIGINT'" if codec_of(dtype).is_integer else "'VARCHAR'"
+        is_kind = f"json_type(json, {pointer}) IN ({kinds})"
+        return f"CASE WHEN {is_kind} THEN json_extract_string(json, {pointer}) END"
 
     def read_rows(self, numbers: str) -> list[Any]:
         """Return the rows with these numbers (a query with the column `rn`), each once."""
