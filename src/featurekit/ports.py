@@ -491,6 +491,9 @@ class SampledSource(Protocol):
             SourceError: The source cannot be read.
         """
 
+    def identity(self, view: ViewPlan) -> str:
+        """Return the `Scan.source_identity` that a scan would have now; empty if it says nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredValues:

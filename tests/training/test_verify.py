@@ -179,9 +179,23 @@ def test_differences_during_a_load_are_undecided(store: FeatureStore, client: re
 
 
 @pytest.mark.slow
-def test_a_row_of_a_program_is_not_in_the_source(store: FeatureStore) -> None:
+def test_rows_of_a_program_leave_it_undecided(store: FeatureStore) -> None:
     store.write_batch("profile", {"u3": {"age": 99}})
-    assert counts(store.verify(["profile:age"]), "profile:age") == {"mismatch": 1}
+    report = store.verify(["profile:age"])
+    assert counts(report, "profile:age") == {"undecided": 1}
+    assert "not from the source were loaded" in report.examples[0].reason
+
+
+@pytest.mark.slow
+def test_a_source_that_did_not_change_is_not_suspected(
+    store: FeatureStore, client: redis.Redis
+) -> None:
+    client.hset("fs:user:u3", "score", "9.5")
+    [example] = store.verify(["profile:score"]).examples
+    assert "another program wrote it: the source has not changed since" in example.reason
+    pq.write_table(users(seconds_ago=99), store.path / "users.parquet")
+    [example] = store.verify(["profile:score"]).examples
+    assert "or the row was changed in the source after" in example.reason
 
 
 def load(started_ms: int, ended_ms: int, **options: Any) -> LoadRecord:
@@ -199,6 +213,8 @@ def test_partial_loads_leave_values_of_earlier_ones() -> None:
         ([load(80, 90, window_start_ms=70), *whole], [80, 60]),
         ([load(80, 90, rows_rejected=1), *whole], [80, 60]),
         ([load(80, 90, corrects_ms=60), *whole], [80, 60]),
+        ([load(80, 90, fingerprint="f", rows_written=1), *whole], [60]),  # of a program
+        ([load(60, 70, scanned_ms=65), load(10, 20)], [60, 65]),
         ([], []),
     ]
     for loads, moments in cases:
@@ -214,7 +230,72 @@ def test_labels_are_sampled_too(store: FeatureStore, tmp_path: Path) -> None:
     labels = {"user_id": ["u1", "u99"], "origin": ["O:1", "x"], "number": [1, 2]}
     report = store.verify("model", labels=pa.table({**labels, "event_timestamp": now}), sample=4)
     assert report.differences == 0
-    assert report.keys["user"] == {"labels": 2, "source": 1, "store": 1, "unknown": 1}
+    assert report.keys["user"]["labels"] == 2
+    assert sum(report.keys["user"].values()) == 4 + 1
+
+
+EVENTS = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, source: {type: parquet, path: users.parquet, timestamp_field: at}}
+    fields: {age: int64}
+  - name: recent
+    entity: user
+    batch: {refresh: 1h, expires: field, lookback: 1h, schedule: {every: 1h}, source: {type: parquet, path: users.parquet, timestamp_field: at}}
+    fields: {score: {type: float64, allow_nan: true}}
+  - name: clicks
+    entity: user
+    stream:
+      refresh: 1m
+      ordering: event_time
+      batch_source: {type: jsonl, path: "events/*.jsonl", timestamp_field: event_timestamp}
+    fields: {clicks: int64, page: {type: string, ttl: 1h}}
+feature_services: [{name: model, features: [profile, recent, clicks]}]
+"""
+
+
+@pytest.mark.slow
+def test_values_of_streams_are_compared_with_their_events(tmp_path: Path, valkey: Server) -> None:
+    old = users(count=5, seconds_ago=7200).set_column(
+        0, "user_id", pa.array([f"old{i}" for i in range(5)])
+    )
+    pq.write_table(pa.concat_tables([users(), old]), tmp_path / "users.parquet")
+    now = datetime.now(UTC)
+    events = [
+        {
+            "user_id": f"u{i % 9}",
+            "event_timestamp": (now - timedelta(seconds=400 - i * 10)).isoformat(),
+            "clicks": i,
+            **({"page": None if i % 5 else "home"} if i % 2 else {}),
+        }
+        for i in range(40)
+    ]
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "a.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    with open_store(tmp_path, EVENTS, valkey.url) as store, valkey.client() as client:
+        assert store.verify(["profile", "recent"]).differences == 0  # nothing is loaded yet
+        store.materialize()
+        writer = store.stream_writer("clicks")
+        for event in events:
+            fields = {n: v for n, v in event.items() if n in ("clicks", "page")}
+            at = datetime.fromisoformat(str(event["event_timestamp"]))
+            writer.write(event["user_id"], fields, event_timestamp=at)
+        report = store.verify("model")
+        assert report.differences == 0, report.examples
+        assert {view.name: view.as_of for view in report.views} == {
+            "profile": "loads",
+            "recent": "loads",
+            "clicks": "event_time",
+        }
+        client.hset("fs:user:u3", "clicks", "77")
+        client.hset("fs:user:old1", "score", "1")
+        client.hdel("fs:user:u5", "clicks")
+        report = store.verify("model")
+    assert counts(report, "clicks:clicks") == {"mismatch": 1, "missing": 1}
+    assert sum(counts(report, "recent:score").values()) == 1
+    assert "the history does not have its last events yet" in report.examples[-1].reason
 
 
 @pytest.mark.slow

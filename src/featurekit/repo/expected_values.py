@@ -63,43 +63,76 @@ class Moment:
 
 def loads_moments(loads: Sequence[LoadRecord], rows: OnlineRows) -> list[Moment]:
     """Return the moments of the loads whose rows the store can have; `loads` has the newest first."""
-    moments = []
+    return [
+        moment
+        for load in last_loads(loads, rows)
+        if not is_foreign(load)
+        for moment in _moments_of(load)
+    ]
+
+
+def last_loads(loads: Sequence[LoadRecord], rows: OnlineRows) -> Iterator[LoadRecord]:
+    """Yield the loads that wrote what a read returned, back to one that wrote all entities."""
     for load in loads:
-        if load.started_ms > rows.after_ms:
-            continue
-        end_us = (load.started_ms + 1) * _US
+        if load.started_ms <= rows.after_ms:
+            yield load
+            if load.ended_ms < rows.before_ms and _is_whole(load):
+                return
+
+
+def is_foreign(load: LoadRecord) -> bool:
+    """Return whether a load wrote rows that are not from the source of its view."""
+    return bool(load.fingerprint and load.rows_written and not load.source_identity)
+
+
+def _moments_of(load: LoadRecord) -> Iterator[Moment]:
+    # Rows of the future are those after the start, but rows are read some time later.
+    for ms in dict.fromkeys((load.started_ms, max(load.started_ms, load.scanned_ms))):
+        end_us = (ms + 1) * _US
         if load.window_end_ms is not None:
             end_us = min(end_us, load.window_end_ms * _US)
-        moments.append(Moment(end_us - 1, load))
-        if load.ended_ms < rows.before_ms and _is_whole(load):
-            break
-    return moments
+        yield Moment(end_us - 1, load)
 
 
-def instant_moments(rows: OnlineRows) -> list[Moment]:
-    """Return the moments of a read, for a history that counts rows at every instant."""
-    return [Moment(ms * _US) for ms in dict.fromkeys((rows.before_ms, rows.after_ms))]
+def instant_moments(rows: OnlineRows, loads: Sequence[LoadRecord] = ()) -> list[Moment]:
+    """Return the moments of a read, and the ends of loads during it, which may have written already."""
+    ends = [load.ended_ms for load in loads if load.started_ms <= rows.after_ms <= load.ended_ms]
+    times_ms = dict.fromkeys((rows.before_ms, rows.after_ms, *ends))
+    return [Moment(ms * _US) for ms in times_ms]
 
 
 def _is_whole(load: LoadRecord) -> bool:
     """Return whether a load wrote the newest row of each entity."""
-    is_part = load.window_start_ms is not None or load.corrects_ms is not None
+    is_part = load.window_start_ms is not None or load.missing_only or is_foreign(load)
+    is_part |= load.corrects_ms is not None
     return not (load.error or is_part or load.rows_kept or load.rows_rejected)
+
+
+def labels_at(view: ViewPlan, parts: Sequence[tuple[OnlineRows, Sequence[Moment]]]) -> Any:
+    """Return a table with a label for each moment of each row."""
+    labels = {}
+    pairs = [(key, moment) for rows, moments in parts for key in rows.keys for moment in moments]
+    for i, join_key in enumerate(view.key.join_keys):
+        labels[join_key.name] = to_arrow(join_key.dtype, [key.entity[i] for key, _ in pairs])
+    times = pa.array([moment.at_us for _, moment in pairs], pa.int64())
+    return pa.table({**labels, EVENT_TIMESTAMP: times.cast(pa.timestamp("us", "UTC"))})
 
 
 def possible_values(
     view: ViewPlan,
     parts: Sequence[tuple[OnlineRows, Sequence[Moment]]],
-    recompute: Callable[[Any], Any],
+    table: Any,
+    key_loads: Sequence[tuple[ViewPlan, LoadRecord]] = (),
 ) -> dict[str, list[list[Served]]]:
     """Return for each field and each row of all parts the values that a read could have returned.
 
     Args:
         view: The view, with the fields that were read.
-        parts: Rows with the moments to compute.
-        recompute: Returns the training set of a table of labels, with statuses and full names.
+        parts: Rows with the moments that were computed.
+        table: The training set of `labels_at`, with statuses and full names.
+        key_loads: The last load of the view that owns the TTL of the keys, with that view; its end
+            takes the values along.
     """
-    table = recompute(_labels(view, parts))
     result: dict[str, list[list[Served]]] = {}
     for field in view.fields:
         name = f"{view.name}__{field.name}"
@@ -109,34 +142,32 @@ def possible_values(
             possible
             for rows, moments in parts
             for possible in _possible(
-                rows, computed, [_life(view, field, rows, m) for m in moments]
+                rows,
+                computed,
+                [_life(view, field, rows, moment) for moment in moments],
+                key_is_over=any(_can_expire(*each, rows) for each in key_loads),
             )
         ]
     return result
 
 
-def _labels(view: ViewPlan, parts: Sequence[tuple[OnlineRows, Sequence[Moment]]]) -> Any:
-    """Return a label for each moment of each row."""
-    labels = {}
-    pairs = [(key, moment) for rows, moments in parts for key in rows.keys for moment in moments]
-    for i, join_key in enumerate(view.key.join_keys):
-        labels[join_key.name] = to_arrow(join_key.dtype, [key.entity[i] for key, _ in pairs])
-    times = pa.array([moment.at_us for _, moment in pairs], pa.int64())
-    return pa.table({**labels, EVENT_TIMESTAMP: times.cast(pa.timestamp("us", "UTC"))})
-
-
 def _possible(
-    rows: OnlineRows, computed: Iterator[Served], lives: Sequence[tuple[bool, bool]]
+    rows: OnlineRows,
+    computed: Iterator[Served],
+    lives: Sequence[tuple[bool, bool]],
+    *,
+    key_is_over: bool,
 ) -> Iterator[list[Served]]:
     """Yield the possible values of each row, given those of its moments one after another."""
-    can_be_absent = all(can_expire for _, can_expire in lives)
+    can_be_absent = key_is_over or all(can_expire for _, can_expire in lives)
     for _ in rows.keys:
-        possible = [
-            value
-            for value, (can_live, _) in zip(islice(computed, len(lives)), lives, strict=True)
-            if can_live
-        ]
+        values = islice(computed, len(lives))
+        possible = [v for v, (can_live, _) in zip(values, lives, strict=True) if can_live]
         yield [*possible, *([ABSENT] if can_be_absent else [])]
+
+
+def _can_expire(owner: ViewPlan, load: LoadRecord, rows: OnlineRows) -> bool:
+    return rows.after_ms > load.started_ms + (load.ttl_ms or owner.ttl_ms)
 
 
 def _life(view: ViewPlan, field: FieldPlan, rows: OnlineRows, moment: Moment) -> tuple[bool, bool]:
@@ -144,6 +175,6 @@ def _life(view: ViewPlan, field: FieldPlan, rows: OnlineRows, moment: Moment) ->
     load = moment.load
     if load is None:
         return True, False
-    ttl_ms = field.ttl_ms or view.ttl_ms
-    latest_ms = max(load.ended_ms + ttl_ms, load.expires_ms or 0)
-    return rows.before_ms <= latest_ms, rows.after_ms > load.started_ms + ttl_ms
+    ttl_ms = load.ttl_ms or field.ttl_ms or view.ttl_ms
+    can_expire = not _is_whole(load) or rows.after_ms > load.started_ms + ttl_ms
+    return rows.before_ms <= load.ended_ms + ttl_ms, can_expire

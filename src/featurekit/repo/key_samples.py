@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from featurekit.keys import KeyPlan
 from featurekit.lower.keys import entity_key_test, key_function, parse_entity_id
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
-from featurekit.ports import OnlineStore
+from featurekit.ports import OnlineStore, SampledSource
 from featurekit.repo.diagnostics.sampling import sample_keys
+from featurekit.repo.histories import history_of
 from featurekit.repo.source_access import SourceAccess
 from featurekit.sources import open_sampled
 from featurekit.training.labels import first_labels
@@ -112,15 +114,27 @@ class KeySampler:
         return sample_entity(key, candidates, self.count)
 
     def _source_keys(self, views: Sequence[ViewPlan]) -> Sequence[bytes]:
-        """Return keys of the first source that can be sampled."""
+        """Return keys of the first history that can be sampled."""
         for view in views:
-            if view.source is not None:
-                located = self.sources.locate(view, view.source)
-                with located.hidden_values():
-                    source = open_sampled(located.plan, self.root)
-                    if source is not None:
-                        return source.sample_keys(view, self.count, self.seed)
+            with self._opened(view) as source:
+                if source is not None:
+                    return source.sample_keys(view, self.count, self.seed)
         return ()
+
+    def identity(self, view: ViewPlan) -> str:
+        """Return what identifies the source of a view as it is now; empty if that is not known."""
+        with self._opened(view) as source:
+            return source.identity(view) if source is not None else ""
+
+    @contextmanager
+    def _opened(self, view: ViewPlan) -> Iterator[SampledSource | None]:
+        plan = history_of(view)
+        if plan is None:
+            yield None
+            return
+        located = self.sources.locate(view, plan)
+        with located.hidden_values():
+            yield open_sampled(located.plan, self.root)
 
 
 def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> dict[str, Sequence[bytes]]:

@@ -82,12 +82,13 @@ class Verification(TrainingSets):
         def loads(view: str) -> Sequence[LoadRecord]:
             return history.loads([view])
 
-        def recompute(labels: Any, features: Sequence[str]) -> Any:
-            return self.get_historical_features(
+        def recompute(labels: Any, features: Sequence[str], as_of: AsOf | None) -> tuple[Any, str]:
+            job = self.get_historical_features(
                 labels, features, full_feature_names=True, as_of=as_of, statuses=True
-            ).to_arrow()
+            )
+            return job.to_arrow(), job.metadata["views"][0]["as_of"]
 
-        verifier = Verifier(self.compiled, store, loads, recompute, as_of)
+        verifier = Verifier(self.compiled, store, loads, recompute, sampler.identity, as_of)
         return verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
 
     verify_async = asyncio_form(verify)

@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.compiler import compile_read
-from featurekit.plan import FieldPlan, ReadPlan, RepoPlan, ViewPlan
+from featurekit.plan import ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import AsOf, OnlineStore
 from featurekit.repo.deletion import server_times_ms
 from featurekit.repo.expected_values import (
     OnlineRows,
     instant_moments,
+    labels_at,
     loads_moments,
     possible_values,
 )
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.key_samples import SampledKey
-from featurekit.repo.time_arguments import format_time_ms
+from featurekit.repo.verify_reasons import Explainer
 from featurekit.runtime.lock import is_locked
 from featurekit.runtime.reader import OnlineReader
 from featurekit.training.verify import (
@@ -33,7 +34,6 @@ from featurekit.training.verify import (
     compare_value,
     count_kinds,
 )
-from featurekit.types import codec_of
 
 READ_ROWS = 250
 """Entities in one read, between two looks at the server's clock."""
@@ -51,14 +51,16 @@ class Verifier:
         store: The online store.
         loads: Returns the recorded loads of a view, newest first.
         recompute: Returns the training set of some labels, for some features of one view, with
-            statuses and full names.
+            statuses and full names; and when rows counted.
+        identity: Returns what identifies the source of a view as it is now; empty if not known.
         as_of: When rows count; `None` for what the recorded loads took.
     """
 
     repo: RepoPlan
     store: OnlineStore
     loads: Callable[[str], Sequence[LoadRecord]]
-    recompute: Callable[[Any, Sequence[str]], Any]
+    recompute: Callable[[Any, Sequence[str], AsOf | None], tuple[Any, str]]
+    identity: Callable[[ViewPlan], str]
     as_of: AsOf | None = None
 
     def run(
@@ -129,14 +131,23 @@ class Verifier:
         self, view: ViewPlan, parts: Sequence[OnlineRows]
     ) -> tuple[ViewCheck, list[tuple[FeatureCheck, list[Difference]]]]:
         is_loading = is_locked(self.store, self.repo.prefix, view.name)
-        loads = self.loads(view.name) if self.as_of is None else ()
+        is_loaded = self.as_of is None and view.kind == "batch" and view.source is not None
+        loads = self.loads(view.name) if is_loaded else ()
+        # A load wrote the rows that were the newest at its start, unless they were too old for it.
+        has_log = any(load.source_identity and not load.error for load in loads)
+        at_loads = is_loaded and (view.lookback_ms is None or not has_log)
         moments = [
-            (rows, instant_moments(rows) if self.as_of else loads_moments(loads, rows))
+            (rows, loads_moments(loads, rows) if at_loads else instant_moments(rows, loads))
             for rows in parts
         ]
         features = [f"{view.name}:{field.name}" for field in view.fields]
-        possible = possible_values(view, moments, lambda labels: self.recompute(labels, features))
-        explain = _Explainer(view, loads, is_loading=is_loading)
+        as_of = self.as_of or (_as_of_at_loads(view) if at_loads else "loads")
+        labels = labels_at(view, moments)
+        table, used = self.recompute(labels, features, as_of)
+        possible = possible_values(view, moments, table, self._key_loads(view))
+        explain = Explainer(
+            view, loads, is_loading=is_loading, is_unchanged=self._is_unchanged(view, loads)
+        )
         results = []
         for field in view.fields:
             kinds: list[Kind] = []
@@ -146,100 +157,38 @@ class Verifier:
                 for key, online in zip(rows.keys, rows.values[view.name, field.name], strict=True):
                     values = next(expected) or [ABSENT]
                     kind = compare_value(online, values)
-                    if kind != "equal" and is_loading:
-                        kind = "undecided"
-                    kinds.append(kind)
-                    if kind != "equal" and len(examples) < MAX_EXAMPLES:
-                        examples.append(explain.example(field, rows, key, online, values[0], kind))
+                    if kind == "equal":
+                        kinds.append(kind)
+                        continue
+                    example = explain.example(field, rows, key, (online, values[0]), kind)
+                    kinds.append(example.kind)
+                    if len(examples) < MAX_EXAMPLES:
+                        examples.append(example)
             results.append((count_kinds(f"{view.name}:{field.name}", kinds), examples))
         last_ms = next((load.started_ms for load in loads if not load.error), None)
-        return ViewCheck(view.name, self.as_of or "loads", last_ms), results
+        return ViewCheck(view.name, "loads" if is_loaded else used, last_ms), results
+
+    def _key_loads(self, view: ViewPlan) -> Sequence[tuple[ViewPlan, LoadRecord]]:
+        """Return the last load of the view whose key TTL takes the values of this view along."""
+        if view.kind == "batch" and view.expires == "key":
+            return ()
+        for owner in self.repo.views:
+            if owner.key == view.key and owner.kind == "batch" and owner.expires == "key":
+                good = [load for load in self.loads(owner.name) if not load.error]
+                return [(owner, load) for load in good[:1]]
+        return ()
+
+    def _is_unchanged(self, view: ViewPlan, loads: Sequence[LoadRecord]) -> bool:
+        """Return whether the source of a view is known to be as the last load read it."""
+        identity = next((load.source_identity for load in loads if load.source_identity), "")
+        return bool(identity) and identity == self.identity(view)
 
 
-@dataclass(frozen=True, slots=True)
-class _Explainer:
-    """Describes values that differ.
-
-    Attributes:
-        view: The view.
-        loads: Its recorded loads, if values were compared with them.
-        is_loading: Whether a load of the view is running.
-    """
-
-    view: ViewPlan
-    loads: Sequence[LoadRecord]
-    is_loading: bool
-
-    def example(
-        self,
-        field: FieldPlan,
-        rows: OnlineRows,
-        key: SampledKey,
-        online: Served,
-        expected: Served,
-        kind: Kind,
-    ) -> Difference:
-        """Describe one value that differs."""
-        return Difference(
-            feature=f"{self.view.name}:{field.name}",
-            kind=kind,
-            key=key.key.decode(errors="replace"),
-            origin=key.origin,
-            online=_text(field, online),
-            recomputed=_text(field, expected),
-            read_ms=rows.before_ms,
-            reason=self._reason(field, rows, key, online, kind),
-        )
-
-    def _reason(
-        self, field: FieldPlan, rows: OnlineRows, key: SampledKey, online: Served, kind: Kind
-    ) -> str:
-        if kind == "undecided":
-            return "a load of the view was running"
-        if online.status == "invalid":
-            return f"the stored bytes are not a {field.dtype}: another program wrote them"
-        if kind == "missing":
-            return self._missing_reason(rows, key)
-        if kind == "extra":
-            return self._extra_reason(rows, key)
-        late = ""
-        if self.view.source is not None and not self.view.source.created_timestamp_field:
-            late = ", or has rows that arrived late"
-        return f"another program wrote it, or the source was changed after {self._last}{late}"
-
-    def _missing_reason(self, rows: OnlineRows, key: SampledKey) -> str:
-        index = rows.keys.index(key)
-        if all(values[index].status == "absent" for values in rows.values.values()):
-            return "the entity has no value at all: it was deleted or evicted, or its key expired early"
-        return f"the field was deleted, or its row was added to the source after {self._last}"
-
-    def _extra_reason(self, rows: OnlineRows, key: SampledKey) -> str:
-        if key.origin == "unknown":
-            return "the key was invented for this check, so another program wrote it"
-        if self.loads and all(_is_over(self.view, load, rows) for load in self.loads):
-            return f"it should have expired: its TTL is over since {self._last}"
-        if not self.loads:
-            return "another program wrote it: no load of the view is recorded"
-        return (
-            f"another program wrote it, or its row was deleted from the source after {self._last}"
-        )
-
-    @property
-    def _last(self) -> str:
-        if not self.loads:
-            return "it was loaded"
-        return f"the load of {format_time_ms(self.loads[0].started_ms)}"
-
-
-def _is_over(view: ViewPlan, load: LoadRecord, rows: OnlineRows) -> bool:
-    return rows.before_ms > load.ended_ms + view.longest_ttl_ms
-
-
-def _text(field: FieldPlan, served: Served) -> str | None:
-    """Return a value for people; `None` if there is none."""
-    if served.status != "present":
-        return None if served.status == "absent" else "invalid"
-    return codec_of(field.dtype).display_text(served.value)
+def _as_of_at_loads(view: ViewPlan) -> AsOf | None:
+    """Return when rows count at the moment of a load, which is one already for a view with a schedule."""
+    if view.schedule is None or view.source is None or view.source.static:
+        return None
+    return "created" if view.source.created_timestamp_field else "event_time"
 
 
 def plans_by_entity(repo: RepoPlan, plan: ReadPlan) -> list[ReadPlan]:

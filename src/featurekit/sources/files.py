@@ -94,6 +94,13 @@ class FileSource(SessionSource):
         finally:
             self._delete_copies()
 
+    def identity(self, view: ViewPlan) -> str:
+        """Return what identifies the files as they are now. See `ports.SampledSource`."""
+        files = self._files(view)
+        if any("://" in file for file in files):  # these are known by their names only
+            return ""
+        return Snapshot.of(files, f"feature view {view.name}").identity(files, self.root)
+
     def _attempt(self, view: ViewPlan, read: Callable[[list[str]], T]) -> T:
         """Return what `read` returns for the files; call it again where they can be prepared."""
         files = self._files(view)

@@ -44,6 +44,10 @@ class SqlSource(SessionSource):
         """Return the keys of some entities. See `ports.SampledSource`."""
         return sample_keys(self._open(view), view, self.plan, count, seed)
 
+    def identity(self, view: ViewPlan) -> str:  # noqa: ARG002 - a query says nothing of its result
+        """See `ports.SampledSource`."""
+        return ""
+
     def _open(self, view: ViewPlan) -> Rows:
         where = f"feature view {view.name}"
         session = self.add_session(Session(self.root))

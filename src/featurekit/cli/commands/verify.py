@@ -32,7 +32,7 @@ _MAX_VALUE = 40
 )
 @click.option(
     "--as-of",
-    type=click.Choice(["event_time", "created"]),
+    type=click.Choice(["event_time", "created", "schedule", "loads"]),
     help="When a row of a source counts; by default, the rows that the recorded loads took.",
 )
 @click.option(
