@@ -421,12 +421,14 @@ class HistoryQuery:
         loads: The loads of the view, for `loads`.
         key_ends: When keys expired, from `HistorySource.key_ends` of the view that owns the TTL of
             the entity's keys; `None` if they never did.
+        ends_keys: Whether the query is for `HistorySource.key_ends`.
     """
 
     moments: Any
     as_of: AsOf | None = None
     loads: Sequence[PastLoad] = ()
     key_ends: Any = None
+    ends_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +443,7 @@ class HistoricalRows:
             been served; null where `numbers` is, and where the value never expires.
         batches: Those rows, each once, in any order, with the columns of `Scan.batches`.
         as_of: When rows counted; `static` if the source says that they hold for all times.
-        rows_read: The rows of the source.
+        rows_read: The rows that were read: of Parquet and queries, those whose times can matter.
         rows_incomplete: Those of them without a key or a time, which no moment has.
     """
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, SourceError
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import (
     JsonlSourcePlan,
@@ -461,3 +461,30 @@ feature_views:
     job = store.get_historical_features(table, ["wages"], as_of="loads")
     assert job.to_arrow()["age"].to_pylist() == [None, 41, None]
     assert job.metadata["views"][0]["as_of"] == "loads"
+
+
+def test_only_folders_of_the_needed_days_are_read(tmp_path: Path) -> None:
+    views = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: visits
+    entity: user
+    batch:
+      refresh: 24h
+      lookback: 1d
+      source: {type: parquet, path: visits, timestamp_field: at, hive_partitioning: true, date_partition_column: day}
+    fields: {visits: int64}
+"""
+    for day in range(1, 9):
+        folder = tmp_path / f"visits/day=2026-06-{day:02}"
+        folder.mkdir(parents=True)
+        at = pa.array([f"2026-06-{day:02}T12:00:00Z"]).cast(pa.timestamp("us", "UTC"))
+        pq.write_table(pa.table({"user_id": [1], "at": at, "visits": [day]}), folder / "a.parquet")
+    for day in (1, 8):
+        (tmp_path / f"visits/day=2026-06-{day:02}/a.parquet").write_bytes(b"is not read")
+    store = open_store(tmp_path, views)
+    job = store.get_historical_features(labels("05T13:00:00", "06T11:00:00"), ["visits"])
+    assert job.to_arrow()["visits"].to_pylist() == [5, 5]
+    assert job.metadata["views"][0]["rows_read"] == 3
+    with pytest.raises(SourceError, match="not a Parquet file"):
+        store.get_historical_features(labels("08T13:00:00"), ["visits"]).to_arrow()

@@ -96,7 +96,7 @@ class Histories:
             as_of = None
         if (as_of == "loads" and not loads) or _renews_keys(owner, as_of):
             return None
-        query = HistoryQuery(moments, as_of, loads)
+        query = HistoryQuery(moments, as_of, loads, ends_keys=True)
         return self._read(owner, lambda history: history.key_ends(owner, query))
 
     def _loads(self, view: ViewPlan) -> Sequence[PastLoad]:

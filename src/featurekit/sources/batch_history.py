@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.sources.history_index import MAX_ROWS, History
+from featurekit.sources.history_range import history_range
 from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes, Recorded, Scheduled
 from featurekit.sources.session import Rows
 
@@ -118,7 +119,8 @@ def _with_history(
 ) -> T:
     try:
         with rows.errors():
-            history = History.of(rows, view, source, query.moments)
+            in_range = history_range(view, source, query)
+            history = History.of(rows, view, source, query.moments, in_range)
             times = _times(history, query)
             times.loads.prepare(rows.session)
             return read(history, times)

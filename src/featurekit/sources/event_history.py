@@ -23,6 +23,7 @@ from featurekit.errors import SourceError
 from featurekit.plan import FieldPlan, SourceColumns, ViewPlan
 from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.sources.history_index import MAX_ROWS, History
+from featurekit.sources.history_range import history_range
 from featurekit.sources.load_times import to_ms
 from featurekit.sources.selection import json_pointer
 from featurekit.sources.session import Rows, quote_identifier, quote_text
@@ -42,7 +43,9 @@ def event_rows_at(
     """Return the events that the values of each moment come from. See `ports.HistorySource`."""
     try:
         with rows.errors():
-            history = History.of(rows, view, source, query.moments)
+            history = History.of(
+                rows, view, source, query.moments, history_range(view, source, query)
+            )
             as_of, arrival, time = _times(history, query.as_of)
             columns = {"arrival": arrival, "event": time}
             for i, field in enumerate(view.fields):

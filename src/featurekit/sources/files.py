@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.file_globs import matching_paths
-from featurekit.plan import FileSourcePlan, ParquetSourcePlan, ViewPlan
+from featurekit.plan import FileSourcePlan, ParquetSourcePlan, SourceColumns, ViewPlan
 from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.formats import (
@@ -30,6 +30,7 @@ from featurekit.sources.formats import (
     format_of,
 )
 from featurekit.sources.history import rows_at
+from featurekit.sources.history_range import files_in_range, history_range
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
@@ -66,16 +67,23 @@ class FileSource(SessionSource):
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
-        return self._read_history(view, lambda rows: rows_at(rows, view, self.plan, query))
+        return self._read_history(view, query, rows_at)
 
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""
-        return self._read_history(view, lambda rows: batch_key_ends(rows, view, self.plan, query))
+        return self._read_history(view, query, batch_key_ends)
 
-    def _read_history(self, view: ViewPlan, read: Callable[[Rows], T]) -> T:
+    def _read_history(
+        self,
+        view: ViewPlan,
+        query: HistoryQuery,
+        read: Callable[[Rows, ViewPlan, SourceColumns, HistoryQuery], T],
+    ) -> T:
+        in_range = history_range(view, self.plan, query)
+
         def read_files(files: list[str]) -> T:
-            with self._opened(view, files) as rows:
-                return read(rows)
+            with self._opened(view, files_in_range(files, self.plan, in_range)) as rows:
+                return read(rows, view, self.plan, query)
 
         try:
             return self._attempt(view, read_files)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from featurekit.errors import SourceError
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import SOURCE_ROW, AsOf
+from featurekit.ports import ALL_TIMES, SOURCE_ROW, AsOf, TimeRange
 from featurekit.sources.load_times import floor_to
 from featurekit.sources.selection import Selection, check_members, json_pointer, select
 from featurekit.sources.session import Rows, quote_text
@@ -53,10 +53,16 @@ class History:
     entities: Any
 
     @classmethod
-    def of(cls, rows: Rows, view: ViewPlan, source: SourceColumns, moments: Any) -> History:
-        """Select the columns, and create the table `moments` with the positions of entities."""
+    def of(
+        cls, rows: Rows, view: ViewPlan, source: SourceColumns, moments: Any, times: TimeRange
+    ) -> History:
+        """Select the columns, and create the table `moments` with the positions of entities.
+
+        Of texts, all rows are read, because the rows of their files are counted.
+        """
         # Rows of a history are selected alike in either ordering.
-        selection = select(replace(view, ordering="arrival"), source, rows)
+        times = times if rows.form == "native" else ALL_TIMES
+        selection = select(replace(view, ordering="arrival"), source, rows, times)
         if rows.form == "json":
             check_members(view, source, rows)
         entities = moments["k"].unique()
@@ -187,9 +193,12 @@ class History:
         return batches
 
     def _numbered(self, columns: Mapping[str, str]) -> str:
-        """Return a FROM clause with all rows, numbered in the order of arrival."""
+        """Return a FROM clause with the rows of the time range, numbered in the order of arrival."""
         parts = ", ".join(f'{part} AS "{name}"' for name, part in columns.items())
-        return f"(SELECT {parts}, row_number() OVER () AS rn FROM {self.rows.source})"
+        return (
+            f"(SELECT {parts}, row_number() OVER () AS rn FROM {self.rows.source} "
+            f"WHERE {self.selection.in_time_range})"
+        )
 
     def key_ends(self, key_ends: Any) -> str:
         """Return the table with `HistoryQuery.key_ends`; empty if no key expired."""
