@@ -104,6 +104,12 @@ _TABLE = (
         "event loop; without it, threads have no limit and an event loop has 64",
     ),
     StoreOption(
+        name="coalesce",
+        kind="flag",
+        default=True,
+        description="Let small calls of one event loop share one connection and its system calls",
+    ),
+    StoreOption(
         name="health_check",
         kind="duration",
         default=30_000,

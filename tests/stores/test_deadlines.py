@@ -215,7 +215,7 @@ def test_the_deadline_includes_the_wait_for_a_connection(proxy: FaultProxy) -> N
 
 
 async def test_the_deadline_includes_the_wait_for_an_asyncio_connection(proxy: FaultProxy) -> None:
-    store = opened_async(f"{proxy.url}?max_connections=1&timeout=5s")
+    store = opened_async(f"{proxy.url}?max_connections=1&timeout=5s&coalesce=false")
     await store.read(KEYS, GETS)
     proxy.to_client.delay = 0.3
     first = asyncio.create_task(store.run(KEYS, GETS))
@@ -276,7 +276,7 @@ def test_a_store_counts_its_connections(proxy: FaultProxy) -> None:
 
 
 async def test_an_asyncio_store_counts_its_connections(proxy: FaultProxy) -> None:
-    store = opened_async(proxy.url)
+    store = opened_async(f"{proxy.url}?coalesce=false")
     await asyncio.gather(*(store.run(KEYS, GETS) for _ in range(3)))
     assert store.connection_stats == ConnectionStats(round_trips=3, connects=3, open=3)
     await store.close()

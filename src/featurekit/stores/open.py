@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from featurekit.ports import AsyncOnlineStore, OnlineStore
 from featurekit.store_options import CLUSTER_SCHEMES, SENTINEL_SCHEMES
@@ -49,7 +50,12 @@ def create_store(url: StoreUrl) -> OnlineStore:
 
 def create_async_store(url: StoreUrl) -> AsyncOnlineStore:
     """Return the asyncio form of the store of a URL that has absolute paths and its passwords."""
-    return _adapters(url.scheme)[1](url)
+    kind: Callable[[StoreUrl], AsyncOnlineStore] = _adapters(url.scheme)[1]
+    if url.coalesce and url.scheme not in {"memory", *CLUSTER_SCHEMES}:
+        from featurekit.stores.coalescing import coalescing_form
+
+        kind = coalescing_form(_adapters(url.scheme)[1])
+    return kind(url)
 
 
 def _parse(
@@ -61,7 +67,7 @@ def _parse(
 
 def _adapters(
     scheme: str,
-) -> tuple[Callable[[StoreUrl], OnlineStore], Callable[[StoreUrl], AsyncOnlineStore]]:
+) -> tuple[Callable[[StoreUrl], OnlineStore], type[Any]]:
     """Return the stores of a scheme for threads and for event loops."""
     if scheme == "memory":
         from featurekit.stores.memory import AsyncMemoryStore, MemoryStore

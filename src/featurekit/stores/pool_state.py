@@ -117,6 +117,10 @@ class PoolState(Generic[C]):
         while self.idle:
             self.discard(self.idle.pop())
 
+    def is_settled(self, now: float) -> bool:  # noqa: ARG002 - the default server never changes
+        """Return whether the pool need not look for another server before the next call."""
+        return True
+
     @property
     def connection_stats(self) -> ConnectionStats:
         """Counters of the pool's connections."""

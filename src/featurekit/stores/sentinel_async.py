@@ -28,10 +28,11 @@ class AsyncSentinelPool(AsyncPool):
 
     @override
     def get_idle(self, now: float) -> AsyncConnection | None:
-        tracker = self.tracker
-        if tracker.is_due(now) or tracker.generation != self.generation:
-            return None
-        return super().get_idle(now)
+        return super().get_idle(now) if self.is_settled(now) else None
+
+    @override
+    def is_settled(self, now: float) -> bool:
+        return not self.tracker.is_due(now) and self.tracker.generation == self.generation
 
     @override
     async def connect(self, deadline: Deadline) -> AsyncConnection:

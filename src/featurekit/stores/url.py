@@ -80,6 +80,7 @@ class StoreUrl:
     load_timeout_s: float = STORE_OPTIONS["load_timeout"].default_seconds
     retries: int = int(STORE_OPTIONS["retries"].default or 0)
     max_connections: int = 0
+    coalesce: bool = True
     health_check_s: float = STORE_OPTIONS["health_check"].default_seconds
     tls: tuple[tuple[str, str | bool], ...] = ()
 
