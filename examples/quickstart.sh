@@ -19,7 +19,7 @@ push user_activity '{"user_id": "u0001", "tx_count_5m": 3}'
 run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
   --entity user_id=u0001 --entity user_id=u9999
 
-say "2. Flights: features of planes and routes from 336,776 real flights, by SQL"
+say "2. Flights: features of planes, routes and airports from 336,776 real flights, by SQL"
 run cd examples/flights
 run python prepare.py
 run featurekit apply --yes
@@ -30,8 +30,13 @@ say "3. The same from Python"
 show read.py
 run python read.py
 
+say "4. A training set of all flights, with what was known when each should leave, and a model"
+run featurekit training-set delay_v1 --labels data/labels.parquet --output data/train --overwrite
+run python train.py
+run python predict.py
+
 say "Done. Each example runs its own Valkey on a Unix socket in its .featurekit folder."
 echo "Explore:       . .venv/bin/activate; featurekit inspect user u0001; featurekit status"
 echo "Live demo:     make demo"
 echo "Clean up:      make clean"
-echo "Next:          docs/tutorial.md"
+echo "Next:          docs/tutorial.md, docs/training.md"

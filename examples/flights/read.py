@@ -1,4 +1,4 @@
-"""Read a plane and a route in one round trip, as typed attributes of one row."""
+"""Read a plane, a route and two airports in one round trip, as typed attributes of one row."""
 
 from featurekit import FeatureStore
 
@@ -6,5 +6,5 @@ store = FeatureStore()
 reader = store.online_reader("delay_v1")  # compiled once; share it between threads
 row = reader.read({"tailnum": "N516JB", "origin": "JFK", "dest": "LAX"})
 
-print(row.mean_dep_delay_30d, row.built, row.is_jet)
-print(row.last_departure.isoformat(), row.carriers)
+print(row.mean_dep_delay_30d, row.built, row.last_arr_delay)
+print(row.median_dep_delay_30d, row.origin__departures, row.destination__mean_arr_delay)

@@ -15,8 +15,11 @@ from featurekit.stores.embedded_server import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 
-ENVIRONMENT = {"FEATUREKIT_ONLINE_URL": "embedded://.featurekit/online?timeout=10s"}
-"""The store that examples have anyway, with patience for a machine that is busy with tests."""
+ENVIRONMENT = {
+    "FEATUREKIT_ONLINE_URL": "embedded://.featurekit/online?timeout=10s",
+    "OMP_NUM_THREADS": "1",
+}
+"""The store that examples have anyway, and one thread for models: the machine is busy with tests."""
 
 
 @contextmanager

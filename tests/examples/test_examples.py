@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def flights() -> Iterator[FeatureStore]:
 @pytest.fixture(scope="module")
 def flown() -> pd.DataFrame:
     flights = table("flights")
-    flown = flights[flights["tailnum"].notna()].copy()
+    flown = flights.copy()
     start = pd.to_datetime(flown["time_hour"]) + pd.to_timedelta(flown["minute"], unit="m")
-    flown["scheduled"] = start
     flown["departed"] = start + pd.to_timedelta(flown["dep_delay"], unit="m")
+    flown["known"] = flown["departed"].fillna(start)
     return flown
 
 
@@ -105,25 +106,45 @@ def test_users_live_for_a_day_and_their_batch_fields_as_long(fraud: FeatureStore
     assert {f.ttl_ms for f in batch} == {None}
 
 
+def last_month(flown: pd.DataFrame) -> pd.DataFrame:
+    """Return the flights of the last snapshot, by the times when they were known."""
+    age = pd.Timestamp("2014-01-01 08:00Z") - flown["known"]
+    return flown[(age >= pd.Timedelta(0)) & (age <= pd.Timedelta(days=30))]
+
+
 def test_plane_stats_are_those_of_pandas(flights: FeatureStore, flown: pd.DataFrame) -> None:
-    recent = flown[flown["scheduled"] > flown["scheduled"].max() - pd.Timedelta(days=30)]
-    planes = flown.groupby("tailnum").agg(last_seen=("departed", "max"))
-    month = recent.groupby("tailnum").agg(
-        flights=("dep_delay", "size"), mean=("dep_delay", "mean"), max=("dep_delay", "max")
-    )
-    expected = planes.join(month).join(table("planes").set_index("tailnum"))
+    planes = flown[flown["tailnum"].notna()]
+    month = last_month(planes).groupby("tailnum")["dep_delay"].agg(["size", "mean", "max"])
+    every = planes.groupby("tailnum").agg(first=("known", "min"))
+    expected = every.join(month).join(table("planes").set_index("tailnum"))
     rows = stored(flights, "plane_stats", expected.index.to_frame())
-    assert_floats(rows["flights_30d"], expected["flights"].fillna(0))
+    assert_floats(rows["flights_30d"], expected["size"].fillna(0))
     assert_floats(rows["mean_dep_delay_30d"], expected["mean"])
     assert_floats(rows["max_dep_delay_30d"], expected["max"])
     assert_floats(rows["built"], expected["year"])
     assert_floats(rows["seats"], expected["seats"])
     assert list(rows["manufacturer"].fillna("")) == list(expected["manufacturer"].fillna(""))
-    assert list(rows["last_seen"].dropna()) == list(expected["last_seen"].dropna())
+
+
+def test_a_training_set_sees_the_snapshot_of_its_day(
+    flights: FeatureStore, flown: pd.DataFrame
+) -> None:
+    noon = pd.Timestamp("2013-07-04 12:00Z")
+    known = flown["known"]
+    since = noon.normalize() + pd.Timedelta(hours=8)
+    july = flown[(known <= since) & (known >= since - pd.Timedelta(days=30))]
+    expected = july.groupby(["origin", "dest"])["dep_delay"].agg(["size", "median"]).reset_index()
+    job = flights.get_historical_features(
+        expected[["origin", "dest"]].assign(event_timestamp=noon),
+        ["route_stats:flights_30d", "route_stats:median_dep_delay_30d"],
+    )
+    assert_floats(job.to_df()["flights_30d"], expected["size"])
+    assert_floats(job.to_df()["median_dep_delay_30d"], expected["median"])
 
 
 def test_the_newest_flight_of_a_plane_wins(flights: FeatureStore, flown: pd.DataFrame) -> None:
-    newest = flown[flown["departed"].notna()].sort_values("departed").groupby("tailnum").tail(1)
+    arrived = flown[flown["tailnum"].notna() & flown["arr_time"].notna()]
+    newest = arrived.sort_values("departed").groupby("tailnum").tail(1)
     rows = stored(flights, "plane_last_flight", newest[["tailnum"]])
     assert list(rows["last_dest"]) == list(newest["dest"])
     assert_floats(rows["last_arr_delay"], newest["arr_delay"])
@@ -137,9 +158,9 @@ def test_the_second_view_of_a_plane_expires_field_by_field(flights: FeatureStore
     assert lives(seen.key_ttl_ms, hours=48)
 
 
-def test_route_stats_are_those_of_pandas(flights: FeatureStore) -> None:
+def test_route_stats_are_those_of_pandas(flights: FeatureStore, flown: pd.DataFrame) -> None:
     expected = (
-        table("flights")
+        last_month(flown)
         .groupby(["origin", "dest"], as_index=False)
         .agg(
             flights=("year", "size"),
@@ -149,20 +170,32 @@ def test_route_stats_are_those_of_pandas(flights: FeatureStore) -> None:
         )
     )
     rows = stored(flights, "route_stats", expected[["origin", "dest"]])
-    assert list(rows["flights"]) == list(expected["flights"])
-    assert list(rows["carriers"]) == list(expected["carriers"])
-    assert_floats(rows["median_dep_delay"], expected["median"])
-    assert_floats(rows["cancelled_share"], expected["cancelled"])
-    assert set(rows.loc[rows["dest_name"] == "unknown", "dest"]) == {"BQN", "PSE", "SJU", "STT"}
+    assert list(rows["flights_30d"]) == list(expected["flights"])
+    assert list(rows["carriers_30d"]) == list(expected["carriers"])
+    assert_floats(rows["median_dep_delay_30d"], expected["median"])
+    assert_floats(rows["cancelled_share_30d"], expected["cancelled"])
+    unnamed = set(rows.loc[rows["dest_name"] == "unknown", "dest"])
+    assert unnamed == {"BQN", "PSE", "SJU", "STT"}
 
 
-def test_one_request_spans_a_plane_and_a_route(flights: FeatureStore) -> None:
+def test_one_request_spans_a_plane_a_route_and_two_airports(flights: FeatureStore) -> None:
     reader = flights.online_reader("delay_v1")
-    row = reader.read({"tailnum": "N516JB", "origin": "EWR", "dest": "LGA"})
-    assert row.is_jet
+    keys = {"tailnum": "N516JB", "origin": "EWR", "dest": "LGA"}
+    row = reader.read(keys)
     assert row.built == 2000
-    assert row.median_dep_delay is None  # its one flight never left
-    assert row.cancelled_share == 1.0
+    assert row.median_dep_delay_30d is None  # its one flight was in July, and never left
+    assert row.distance_miles == 17
+    assert row.origin__departures == 1
+    assert row.destination__mean_arr_delay is None  # LGA had only departures in its last hour
+
+
+def test_an_arrival_is_known_a_while_after_the_flight_left(flights: FeatureStore) -> None:
+    frame = pd.read_parquet(flights.path / "data" / "flights.parquet")
+    flown = frame["arrived_at"] - frame["departed_at"]
+    on_the_ground = flown - pd.to_timedelta(frame["air_time"], unit="m")
+    minutes = on_the_ground.dropna() / pd.Timedelta(minutes=1)
+    assert minutes.between(5, 240).all()
+    assert len(minutes) == 327_346
 
 
 def test_flights_are_served_from_the_registry_alone(flights: FeatureStore, tmp_path: Path) -> None:
@@ -173,4 +206,38 @@ def test_flights_are_served_from_the_registry_alone(flights: FeatureStore, tmp_p
 
 
 def test_the_lines_that_the_quickstart_shows_run(flights: FeatureStore) -> None:
-    assert "['AA', 'B6', 'DL', 'UA', 'VX']" in python(flights.path, "read.py")
+    assert python(flights.path, "read.py").startswith("26.0 2000 -4\n")
+
+
+def test_training_and_serving_give_a_model_the_same_features(flights: FeatureStore) -> None:
+    labels = pd.read_parquet(flights.path / "data" / "labels.parquet").tail(2000)
+    labels["event_timestamp"] = pd.Timestamp("2014-01-03", tz="UTC")
+    trained = flights.get_historical_features(labels, "delay_v1").to_df()
+    keys = labels[["tailnum", "origin", "dest"]].to_dict("records")
+    served = flights.get_online_features("delay_v1", keys).to_arrow()
+    names = [name for name in trained.columns if name not in labels.columns]
+    assert names == [name for name in served.schema.names if name not in keys[0]]
+    for name in names:
+        assert trained[name].astype(object).where(trained[name].notna(), None).tolist() == (
+            served[name].to_pylist()
+        )
+
+
+def test_a_model_is_trained_on_all_flights_and_served(flights: FeatureStore) -> None:
+    files = ["--labels", "data/labels.parquet", "--output", "data/train"]
+    featurekit(flights.path, "training-set", "delay_v1", *files)
+    manifest = json.loads((flights.path / "data/train/manifest.json").read_text())
+    assert manifest["labels"]["rows"] == 336_776
+    printed = python(flights.path, "train.py")
+    assert "252,392 flights to learn from, 84,384 to test on" in printed
+    assert 0.70 < float(printed.split()[-1]) < 0.74
+    assert "JFK-LAX at 19:00" in python(flights.path, "predict.py")
+
+
+def test_a_leak_looks_better_and_serves_worse(flights: FeatureStore) -> None:
+    lines = python(flights.path, "leaks.py").splitlines()[1:]
+    found = {name: (float(own), float(served)) for name, own, served in map(str.split, lines)}
+    known = found["created"][1]
+    assert found["event_time"][0] > known + 0.05
+    assert found["event_time"][1] < known - 0.01
+    assert found["now"][1] < known - 0.05

@@ -1,21 +1,37 @@
--- One row per plane: its last 30 days of 2013, and its entry in the aircraft registry.
+-- Daily snapshots: for each day, a row per plane that has flown by then, about the 30 days before.
+-- They are taken at 08:00 UTC, when almost nothing flies in New York. A flight counts once it has
+-- left; a cancelled one, once it should have left.
 WITH flown AS (
-  SELECT *, scheduled_at > max(scheduled_at) OVER () - INTERVAL 30 DAY AS recent
+  SELECT *, coalesce(departed_at, scheduled_at) AS known_at
   FROM 'data/flights.parquet'
   WHERE tailnum IS NOT NULL
+),
+snapshots AS (
+  SELECT tailnum, min(known_at) AS first_flight, unnest(range(
+    TIMESTAMPTZ '2013-01-02 08:00Z', TIMESTAMPTZ '2014-01-02 08:00Z', INTERVAL 1 DAY
+  )) AS event_timestamp
+  FROM flown
+  GROUP BY tailnum
+),
+stats AS (
+  SELECT
+    snapshots.tailnum,
+    event_timestamp,
+    count(known_at) AS flights_30d,
+    count(known_at) FILTER (departed_at IS NULL) AS cancelled_30d,
+    avg(dep_delay) AS mean_dep_delay_30d,
+    max(dep_delay) AS max_dep_delay_30d
+  FROM snapshots LEFT JOIN flown ON flown.tailnum = snapshots.tailnum
+    AND known_at BETWEEN event_timestamp - INTERVAL 30 DAY AND event_timestamp
+  WHERE first_flight <= event_timestamp
+  GROUP BY ALL
 )
 SELECT
-  tailnum,
-  count(*) FILTER (recent) AS flights_30d,
-  count(*) FILTER (recent AND dep_time IS NULL) AS cancelled_30d,
-  avg(dep_delay) FILTER (recent) AS mean_dep_delay_30d,
-  max(dep_delay) FILTER (recent) AS max_dep_delay_30d,
-  max(departed_at) AS last_seen,
-  list(DISTINCT carrier ORDER BY carrier) AS carriers,
-  any_value(planes.manufacturer) AS manufacturer,
-  any_value(planes.model) AS model,
-  any_value(planes.year) AS built,
-  any_value(planes.seats) AS seats,
-  any_value(planes.engine IN ('Turbo-fan', 'Turbo-jet')) AS is_jet
-FROM flown LEFT JOIN 'data/planes.parquet' AS planes USING (tailnum)
-GROUP BY tailnum
+  stats.*,
+  manufacturer,
+  model,
+  planes.year AS built,
+  seats,
+  engine IN ('Turbo-fan', 'Turbo-jet') AS is_jet
+FROM stats LEFT JOIN 'data/planes.parquet' AS planes USING (tailnum)
+ORDER BY event_timestamp, tailnum
