@@ -486,5 +486,5 @@ feature_views:
     job = store.get_historical_features(labels("05T13:00:00", "06T11:00:00"), ["visits"])
     assert job.to_arrow()["visits"].to_pylist() == [5, 5]
     assert job.metadata["views"][0]["rows_read"] == 3
-    with pytest.raises(SourceError, match="not a Parquet file"):
+    with pytest.raises(SourceError, match="day=2026-06-08"):
         store.get_historical_features(labels("08T13:00:00"), ["visits"]).to_arrow()
