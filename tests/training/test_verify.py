@@ -18,6 +18,7 @@ from featurekit.errors import RequestError
 from featurekit.repo.expected_values import OnlineRows, loads_moments
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.verify import Verifier
+from featurekit.repo.verify_records import last_report
 from featurekit.runtime.lock import ViewLock
 from featurekit.training.verify import ABSENT, Served, VerifyReport, compare_value
 from tests.cli.running import run
@@ -114,6 +115,8 @@ def test_planted_faults_are_found(store: FeatureStore, client: redis.Redis) -> N
     assert found["fs:user:u8", "profile:age"].online == "invalid"
     assert found["fs:user:new", "profile:age"].origin == "store"
     assert json.loads(json.dumps(report.to_dict()))["differences"] == 6
+    assert last_report(store.path, "model") == json.loads(json.dumps(report.to_dict()))
+    assert last_report(store.path, "other") is last_report(store.path, "../verify/model") is None
 
 
 def test_rows_that_no_load_took_yet_are_not_expected(store: FeatureStore) -> None:

@@ -15,6 +15,7 @@ from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, ReaderService, feature_list
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.training_sets import TrainingSets
+from featurekit.repo.verify_records import save_report
 
 if TYPE_CHECKING:
     from featurekit.repo.compare import KeysOf
@@ -47,7 +48,8 @@ class Verification(TrainingSets):
 
         The keys come from the sources, from the store and from labels, if given; a few invented ones,
         which must have no values, are added. A value is computed for the moments before and after
-        its read by the server's clock, and differs only if it does so at both. Nothing is written.
+        its read by the server's clock, and differs only if it does so at both. Nothing is written to the
+        store; the report of a service also goes to `.featurekit/verify/` in the repository's folder.
 
         Args:
             features: A feature service or its name, or a list of `view:field` and `view`.
@@ -89,7 +91,10 @@ class Verification(TrainingSets):
             return job.to_arrow(), job.metadata["views"][0]["as_of"]
 
         verifier = Verifier(self.compiled, store, loads, recompute, sampler.identity, as_of)
-        return verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
+        report = verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
+        if isinstance(feature_list(features), str):
+            save_report(self.path, report)
+        return report
 
     verify_async = asyncio_form(verify)
 
