@@ -191,7 +191,8 @@ def _pair_by_name(
 
 
 def _diff_entities(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
-    for name, before, after in _pair_by_name(old.entities, new.entities):
+    declared = [tuple(e for e in repo.entities if e.key.join_keys) for repo in (old, new)]
+    for name, before, after in _pair_by_name(*declared):
         subject = f"entity {name}"
         if after is None:
             yield Change("remove", subject, "its keys stay until their last field expires")
@@ -266,7 +267,8 @@ class _ViewDiff:
                 yield Change("remove", subject, self._removal(before) if removes_fields else "")
                 yield from self._left_keys(subject, before)
             else:
-                yield Change("add", subject)
+                is_global = after is not None and not after.key.join_keys
+                yield Change("add", subject, "without an entity: one row" if is_global else "")
             if after is not None:
                 yield from self._fields(before, after)
 
@@ -319,7 +321,7 @@ class _ViewDiff:
 
 def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if old.key.entity != new.key.entity:
-        entities = (old.key.entity, new.key.entity)
+        entities = [view.key.entity if view.key.join_keys else None for view in (old, new)]
         yield _changed("breaking", subject, "entity", entities, "what is stored stays behind")
     if old.kind != new.kind:
         detail = f"{old.kind} -> {new.kind}: stored values would keep the expiry they have"

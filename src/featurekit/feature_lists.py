@@ -15,6 +15,9 @@ from typing_extensions import override
 
 from featurekit.errors import RequestError, name_hint
 
+GLOBAL = "_global"
+"""What stands for the entity of views without one, in keys and commands."""
+
 NamePairs = tuple[tuple[str, str], ...]
 
 ITEM_KEYS = ("view", "as", "join_keys", "fields")
@@ -77,6 +80,11 @@ class SelectedFeature:
         item: dict[str, Any] = {"view": self.view, "fields": [self.field]}
         item |= {} if self.alias is None else {"as": self.alias}
         return item | ({"join_keys": dict(self.join_keys)} if self.join_keys else {})
+
+
+def global_entity(view: str) -> str:
+    """Return the name that stands for the entity of a view without one."""
+    return f"{GLOBAL}:{view}"
 
 
 def item_view(item: FeatureItem) -> str:

@@ -28,7 +28,8 @@ class KeyPlan:
     Attributes:
         prefix: The store's key prefix, such as `fs`.
         entity: The entity's name.
-        join_keys: In declared order; more than one makes a composite key.
+        join_keys: In declared order; more than one makes a composite key, none makes one key for
+            a view without an entity.
         hash_tag: A literal hash tag, such as `vip` in `fs:user:{vip}:u0001`.
         hash_tag_index: The index of the join key that is the hash tag.
     """
@@ -41,7 +42,9 @@ class KeyPlan:
 
     @property
     def entity_prefix(self) -> str:
-        """The part of every key that precedes the id."""
+        """The part of every key that precedes the id; the whole key if there are no join keys."""
+        if not self.join_keys:
+            return f"{self.prefix}:{self.entity}"
         tag = f"{{{self.hash_tag}}}:" if self.hash_tag else ""
         return f"{self.prefix}:{self.entity}:{tag}"
 
@@ -64,7 +67,7 @@ class KeyPlan:
 
     def scan_pattern(self) -> str:
         """Return a glob that matches the keys of this entity and no others."""
-        return escape_glob(self.entity_prefix) + "*"
+        return escape_glob(self.entity_prefix) + ("*" if self.join_keys else "")
 
 
 def escape_glob(text: str) -> str:

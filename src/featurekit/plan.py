@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from featurekit.constraints import UNCONSTRAINED, Constraints
 from featurekit.errors import UnknownNameError
-from featurekit.feature_lists import NamePairs, SelectedFeature
+from featurekit.feature_lists import GLOBAL, NamePairs, SelectedFeature, global_entity
 from featurekit.keys import KeyPlan, default_dead_letter
 from featurekit.types import DType
 
@@ -407,6 +407,25 @@ class RepoPlan:
         """Return an entity by name; raise `UnknownNameError` if it does not exist."""
         return _by_name("entity", self.entities, name)
 
+    def entities_named(self, name: str) -> list[EntityPlan]:
+        """Return the entity of a name, or for `_global` those of all views without an entity."""
+        if name != GLOBAL:
+            return [self.entity(name)]
+        return [entity for entity in self.entities if not entity.key.join_keys]
+
+    def locate(self, entity: str, entity_id: object) -> tuple[EntityPlan, object]:
+        """Return an entity and an id in it; `_global` has the ids of views without an entity.
+
+        Raises:
+            UnknownNameError: There is no such entity.
+        """
+        if entity != GLOBAL:
+            return self.entity(entity), entity_id
+        names = [each.name.partition(":")[2] for each in self.entities_named(GLOBAL)]
+        if entity_id not in names:
+            raise UnknownNameError.among("feature view without an entity", str(entity_id), names)
+        return self.entity(global_entity(str(entity_id))), ()
+
 
 T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 
@@ -465,6 +484,11 @@ class ReadGroup:
     key: KeyPlan
     fields: tuple[str, ...]
     alias: str | None = None
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the hash is that of a view without an entity, which joins every row."""
+        return not self.key.join_keys
 
     @property
     def name(self) -> str:

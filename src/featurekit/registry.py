@@ -97,18 +97,25 @@ class Registry:
     def entities_of(self, service: FeatureService) -> list[str]:
         """Return the entities that a service's features belong to, each once."""
         entities = {view.name: view.entity for view in self.feature_views}
-        return list(dict.fromkeys(entities[item_view(item)] for item in service.items))
+        found = dict.fromkeys(entities[item_view(item)] for item in service.items)
+        return [entity for entity in found if entity is not None]
+
+    @property
+    def all_entities(self) -> tuple[Entity, ...]:
+        """The entities, then one without join keys for each view without an entity."""
+        names = [view.entity_name for view in self.feature_views if view.entity is None]
+        return (*self.entities, *map(_global_entity, names))
 
     def hash_fields(self, entity: str) -> set[str]:
         """Return all fields of an entity's hash, including those that hold event times."""
-        views = [view for view in self.feature_views if view.entity == entity]
+        views = [view for view in self.feature_views if view.entity_name == entity]
         names = {name for view in views for name in view.fields_}
         return names | {view.event_time_field for view in views if view.event_time_field}
 
     def _retired_since(self, previous: Registry) -> dict[str, tuple[str, ...]]:
         retired = {}
         removed_types = {removed.entity.name: removed.types for removed in previous.removed}
-        for entity in self.entities:
+        for entity in self.all_entities:
             before = previous.hash_fields(entity.name) | {*previous.retired.get(entity.name, ())}
             before |= {*removed_types.get(entity.name, ())}
             if removed := before - self.hash_fields(entity.name):
@@ -116,10 +123,10 @@ class Registry:
         return retired
 
     def _removed_since(self, previous: Registry) -> tuple[RemovedEntity, ...]:
-        declared = {entity.name for entity in self.entities}
+        declared = {entity.name for entity in self.all_entities}
         removed = [
             RemovedEntity(entity, previous._hash_types(entity.name))
-            for entity in previous.entities
+            for entity in previous.all_entities
         ]
         left = [each for each in (*previous.removed, *removed) if each.entity.name not in declared]
         return tuple(sorted(left, key=lambda each: each.entity.name))
@@ -129,7 +136,7 @@ class Registry:
         types: dict[str, str | None] = dict.fromkeys(self.hash_fields(entity))
         types |= dict.fromkeys(self.retired.get(entity, ()))
         for view in self.feature_views:
-            if view.entity == entity:
+            if view.entity_name == entity:
                 types |= {name: str(spec.dtype) for name, spec in view.fields_.items()}
         return dict(sorted(types.items()))
 
@@ -192,7 +199,7 @@ class Registry:
     def _check_references(self) -> None:
         entities = {entity.name for entity in self.entities}
         views = {view.name: view for view in self.feature_views}
-        wrong = [view.name for view in self.feature_views if view.entity not in entities]
+        wrong = [v.name for v in self.feature_views if v.entity and v.entity not in entities]
         wrong += [
             service.name
             for service in self.feature_services
@@ -227,7 +234,15 @@ def _load_removed(data: dict[str, Any]) -> RemovedEntity:
         _require_text(name): None if dtype is None else str(parse_dtype(dtype))
         for name, dtype in data["types"].items()
     }
-    return RemovedEntity(_load_model(Entity, data["entity"]), types)
+    entity = data["entity"]
+    if not entity["join_keys"]:
+        return RemovedEntity(_global_entity(_require_text(entity["name"])), types)
+    return RemovedEntity(_load_model(Entity, entity), types)
+
+
+def _global_entity(name: str) -> Entity:
+    """Return the entity without join keys of a view without an entity; files cannot declare it."""
+    return Entity.model_construct(name=name, join_keys={})
 
 
 def _require_text(value: object) -> str:

@@ -27,6 +27,8 @@ from tests.clusters import Cluster, Node, wait_for
 from tests.promise.repos import applied
 from tests.runtime.test_aliases import AIRPORTS, FOUND, ROWS, SERVED
 from tests.runtime.test_aliases import fill as fill_airports
+from tests.runtime.test_global_views import GLOBAL, RATES, USERS
+from tests.runtime.test_global_views import check as check_global
 from tests.stores.conftest import opened_async
 
 KEYS = [b"fs:user:u%d" % number for number in range(60)] * 2
@@ -386,3 +388,13 @@ def test_a_cluster_reads_aliases_too(cluster: Cluster, tmp_path: Path) -> None:
         fill_airports(store)
         response = store.get_online_features("flight_v1", ROWS)
         assert (response.to_dict(), response.found_by) == (SERVED, FOUND)
+
+
+def test_a_cluster_joins_views_without_an_entity(cluster: Cluster, tmp_path: Path) -> None:
+    with applied(tmp_path, cluster.url, GLOBAL) as store:
+        (tmp_path / "rates.csv").write_text(RATES)
+        store.materialize(["rates"])
+        store.write_batch("profile", {"u1": {"age": 30}})
+        store.stream_writer("load").write((), {"requests": 5})
+        check_global(store.get_online_features("model", USERS))
+        assert store.reset("_global") == 2

@@ -36,7 +36,7 @@ def compile_repo(registry: Registry) -> RepoPlan:
             key=_compile_key(registry.key_prefix, entity),
             retired=tuple(registry.retired.get(entity.name, ())),
         )
-        for entity in registry.entities
+        for entity in registry.all_entities
     }
     return RepoPlan(
         project=registry.project,
@@ -44,7 +44,7 @@ def compile_repo(registry: Registry) -> RepoPlan:
         fingerprint=registry.fingerprint,
         entities=tuple(entities.values()),
         views=tuple(
-            _compile_view(registry.project, entities[view.entity], view)
+            _compile_view(registry.project, entities[view.entity_name], view)
             for view in registry.feature_views
         ),
         services=tuple(

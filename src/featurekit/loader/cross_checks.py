@@ -51,9 +51,12 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_ordering(view)
         problems += history_problems(view)
         problems += location_problems(view)
-        if (entity := entities.get(view.model.entity)) is not None:
+        entity = entities.get(view.model.entity_name)
+        if entity is not None:
             problems += _check_field_names(view, entity)
-            problems += _check_columns(view, entity)
+            problems += _check_columns(view, entity.names("join_keys"))
+        elif view.model.entity is None and not problems:  # else `entity` may be misspelled
+            problems += _check_columns(view, [])
     problems += _duplicate_fields(declarations.feature_views)
     problems += _duplicate_key_owners(declarations.feature_views)
     problems += dead_letter_problems(declarations.feature_views)
@@ -102,7 +105,9 @@ def _unknown_name(
 def _check_entity_exists(
     declarations: Declarations, item: Declaration[FeatureView]
 ) -> Iterator[LocatedProblem]:
-    if unknown := _unknown_name(declarations, "entity", item.model.entity, declarations.entities):
+    if unknown := _unknown_name(
+        declarations, "entity", item.model.entity or "", declarations.entities
+    ):
         yield LocatedProblem(item.at("entity"), f"{item.label}: {unknown[0]}", unknown[1])
 
 
@@ -179,10 +184,10 @@ def _check_reserved_names(item: Declaration[FeatureView]) -> Iterator[LocatedPro
 
 
 def _check_columns(
-    item: Declaration[FeatureView], entity: Declaration[Entity]
+    item: Declaration[FeatureView], join_keys: list[str] | None
 ) -> Iterator[LocatedProblem]:
     view = item.model
-    fields, join_keys = item.names("fields"), entity.names("join_keys")
+    fields = item.names("fields")
     if fields is None or join_keys is None:
         return
     known = [*fields, *join_keys]
@@ -200,8 +205,8 @@ def _duplicate_fields(views: Sequence[Declaration[FeatureView]]) -> Iterator[Loc
     first: dict[tuple[str, str], Declaration[FeatureView]] = {}
     for item in views:
         entity = item.model.entity
-        for name in (item.names("fields") or ()) if entity else ():
-            other = first.setdefault((entity, name), item)
+        for name in item.names("fields") or () if entity else ():
+            other = first.setdefault((entity or "", name), item)
             if other.label != item.label:
                 yield LocatedProblem(
                     item.key_at("fields", name),

@@ -20,13 +20,13 @@ _LONG_TTL = 10
 
 def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
     """Yield the warnings about definitions without errors."""
-    owners = {v.model.entity: v.model for v in declarations.feature_views if v.model.owns_key}
+    owners = {v.model.entity_name: v.model for v in declarations.feature_views if v.model.owns_key}
     for item in declarations.feature_views:
         yield from _warn_ttl_for_refresh(item)
         yield from _warn_ttl_below_window(item)
         yield from query_warnings(item)
         yield from history_warnings(item)
-        if (owner := owners.get(item.model.entity)) is not None and owner is not item.model:
+        if (owner := owners.get(item.model.entity_name)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
 
 

@@ -74,12 +74,17 @@ def _items(declarations: Declarations, service: Declaration[FeatureService]) -> 
         for entity in declarations.entities
         if entity.names("join_keys") == list(entity.model.join_keys)
     }
+    entities |= {
+        view.model.entity_name: Entity.model_construct(name=view.model.entity_name, join_keys={})
+        for view in declarations.feature_views
+        if "entity" not in view.data
+    }
     listed = service.data.get("features")
     for index, raw in enumerate(listed if isinstance(listed, list) else ()):
         feature = parse_feature_entry(raw)
         if feature is not None:
             view = views.get(item_view(feature))
-            entity = entities.get(view.model.entity) if view else None
+            entity = entities.get(view.model.entity_name) if view else None
             fields = view.names("fields") if view else None
             yield _Item(feature, ("features", index), fields, entity)
 

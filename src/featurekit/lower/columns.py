@@ -82,7 +82,9 @@ def encode_batch(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     column_type = _TextColumn if form == "text" else _NativeColumn
     join_keys = [column_type(batch.column(k.name), k.name, k.dtype) for k in view.key.join_keys]
     fields = [column_type(batch.column(f.name), f.name, f.dtype, f) for f in view.fields]
-    keys, has_no_key = _encode_keys(view.key, [column.data for column in join_keys])
+    keys, has_no_key = _encode_keys(
+        view.key, [column.data for column in join_keys], batch.num_rows
+    )
     masks = [has_no_key, *(column.rejected for column in [*join_keys, *fields])]
     values = [column.data for column in fields]
     if EVENT_TIMESTAMP in batch.schema.names:
@@ -197,8 +199,10 @@ def _time_errors(view: ViewPlan, times: Any) -> list[RowError]:
     return [_WRONG_TIME] if _has_no_time(view, times)[0].as_py() else []
 
 
-def _encode_keys(plan: KeyPlan, parts: Sequence[Any]) -> tuple[Any, Any]:
+def _encode_keys(plan: KeyPlan, parts: Sequence[Any], rows: int) -> tuple[Any, Any]:
     """Return the keys of all rows, and a mask of the rows without one."""
+    if not parts:
+        return pa.repeat(pa.scalar(plan.key(()), pa.binary()), rows), None
     has_no_key = _any_of(
         [pc.fill_null(pc.equal(pc.binary_length(p), 0), fill_value=True) for p in parts]
     )

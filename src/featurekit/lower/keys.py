@@ -31,6 +31,8 @@ def key_function(plan: KeyPlan) -> KeyFunction:
         values = join_key_values(plan, entity)
         return plan.key([join_key_text(plan, i, value) for i, value in enumerate(values)])
 
+    if not plan.join_keys:
+        return global_key_function(plan)
     inline = codec_of(plan.join_keys[0].dtype).encoder_expression(None, None)
     if len(plan.join_keys) > 1 or plan.hash_tag_index is not None or inline is None:
         return key_of_any
@@ -41,6 +43,24 @@ def key_function(plan: KeyPlan) -> KeyFunction:
         " return PREFIX + data if data else key_of_any(v)\n"
     )
     return build("key", source, {"PREFIX": plan.entity_prefix.encode(), "key_of_any": key_of_any})
+
+
+def global_key_function(plan: KeyPlan) -> KeyFunction:
+    """Return the function to the one key of a view without an entity.
+
+    Raises (the function):
+        RequestError: An entity is given.
+    """
+    key = plan.key(())
+
+    def global_key(entity: object) -> bytes:
+        if entity not in (None, (), {}):
+            raise RequestError(
+                f"the view has no entity, got {entity!r}", hint="pass () or {} as the entity"
+            )
+        return key
+
+    return global_key
 
 
 def join_key_values(plan: KeyPlan, entity: object) -> tuple[object, ...]:
@@ -108,6 +128,8 @@ def parse_entity_id(plan: KeyPlan, text: str) -> object:
         RequestError: The id does not have one part for each join key.
         ValueRefusedError: A part does not fit its join key.
     """
+    if not plan.join_keys and not text:
+        return ()
     parts = text.split(":") if len(plan.join_keys) > 1 else [text]
     if len(parts) != len(plan.join_keys):
         names = ":".join(k.name for k in plan.join_keys)

@@ -124,9 +124,16 @@ def group_offsets(plan: ReadPlan) -> tuple[int, ...]:
 
 
 def group_spans(plan: ReadPlan) -> dict[str, tuple[int, int]]:
-    """Return for each entity, or its alias, the range of its fields in the cells of a row."""
+    """Return for each entity, or its alias, the range of its fields in the cells of a row.
+
+    Views without an entity are left out: they are the same for all rows.
+    """
     pairs = zip(plan.groups, group_offsets(plan), strict=True)
-    return {group.name: (start, start + len(group.fields)) for group, start in pairs}
+    return {
+        group.name: (start, start + len(group.fields))
+        for group, start in pairs
+        if not group.is_global
+    }
 
 
 def any_stored(cells: Cells, span: tuple[int, int]) -> bool:

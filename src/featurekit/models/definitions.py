@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from featurekit.errors import Problem, ValueRefusedError
-from featurekit.feature_lists import FeatureItem, ViewItem, join_key_pairs
+from featurekit.feature_lists import FeatureItem, ViewItem, global_entity, join_key_pairs
 from featurekit.models.config import RepoConfig
 from featurekit.models.fields import FieldSpec, TypeName
 from featurekit.models.model import Model, Named, model_json_schema
@@ -291,12 +291,14 @@ class Stream(Model):
 
 
 class FeatureView(Named):
-    """Features of one entity that are written together and expire by one rule."""
+    """Features of one entity, or of none, that are written together and expire by one rule."""
 
     exactly_one: ClassVar[tuple[str, ...]] = ("batch", "stream")
 
-    entity: NonEmptyText = Field(
-        description="Entity that the features describe, for example `entity: user`."
+    entity: NonEmptyText | None = Field(
+        default=None,
+        description="Entity that the features describe; without one, the view has one row for all "
+        "requests, such as an exchange rate; for example `entity: user`.",
     )
     batch: Batch | None = Field(
         default=None,
@@ -329,6 +331,11 @@ class FeatureView(Named):
                 source: AnySource | None = getattr(settings, key, None)
                 if source is not None:
                     yield (kind, key), source
+
+    @property
+    def entity_name(self) -> str:
+        """The entity, or the name that stands for it if the view has none."""
+        return self.entity or global_entity(self.name)
 
     @property
     def owns_key(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
+from featurekit.feature_lists import GLOBAL
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described, Model
@@ -139,7 +140,10 @@ def catalog(registry: Registry, plan: RepoPlan) -> dict[str, object]:
         "project": registry.project,
         "key_prefix": registry.key_prefix,
         "fingerprint": registry.fingerprint,
-        "entities": [_entity(registry, plan, entity) for entity in registry.entities],
+        "entities": [
+            *(_entity(registry, plan, entity) for entity in registry.entities),
+            *_global_entity(registry, plan),
+        ],
         "views": [_view(registry, view) for view in registry.feature_views],
         "services": [_service(registry, plan, service) for service in registry.feature_services],
     }
@@ -165,11 +169,28 @@ def _entity(registry: Registry, plan: RepoPlan, entity: Entity) -> dict[str, obj
     }
 
 
+def _global_entity(registry: Registry, plan: RepoPlan) -> Iterator[dict[str, object]]:
+    """Yield what stands for the entity of views without one, if there are any."""
+    views = [view.name for view in registry.feature_views if view.entity is None]
+    if views:
+        yield {
+            "name": GLOBAL,
+            "description": "Views without an entity: one row for all requests.",
+            "owner": "",
+            "tags": {},
+            "deprecated": "",
+            "join_keys": [{"name": "view", "type": "string"}],
+            "key": f"{plan.prefix}:{GLOBAL}:<view>",
+            "views": views,
+            "retired": [],
+        }
+
+
 def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
     ingestion = view.ingestion
     return _descriptive_keys(view) | {
         "name": view.name,
-        "entity": view.entity,
+        "entity": view.entity or GLOBAL,
         "kind": view_kind(view),
         "refresh": format_duration(ingestion.refresh),
         "refresh_ms": ingestion.refresh,

@@ -82,8 +82,9 @@ def read_online(
 def _stored_rows(plan: ReadPlan, store: OnlineStore, count: int) -> list[dict[str, Any]]:
     """Return join keys of stored entities; those of several entities are combined at random."""
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
-    most = 0
-    for group in plan.groups:
+    groups = [group for group in plan.groups if not group.is_global]
+    most = 0 if groups else 1
+    for group in groups:
         keys = sample_keys(store, group.key.scan_pattern(), count).keys
         ids = ids_from_keys(group.key, keys)
         if not ids:

@@ -72,14 +72,14 @@ class FeatureView(Definition):
     """An applied feature view, with `name` and so on as `Entity`.
 
     Attributes:
-        entity: The entity that its features describe.
+        entity: The entity that its features describe, if it has one.
         kind: `batch` or `stream`.
         refresh: How often it is expected to be written.
         ttl: How long its values live, unless a feature has its own TTL.
         features: Its features, in order.
     """
 
-    entity: str
+    entity: str | None
     kind: Literal["batch", "stream"]
     refresh: timedelta
     ttl: timedelta
@@ -168,7 +168,7 @@ def views_table(views: Iterable[models.FeatureView], caption: str) -> str:
     rows = [
         [
             HtmlCell(view.name, view.description),
-            HtmlCell(view.entity),
+            HtmlCell(view.entity or "none"),
             HtmlCell(view_kind(view)),
             HtmlCell(models.format_duration(view.ingestion.refresh)),
             HtmlCell(models.format_duration(view.ingestion.ttl_ms)),

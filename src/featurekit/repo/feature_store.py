@@ -455,7 +455,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         or a replay brings the entity back.
 
         Args:
-            entity: The entity's name.
+            entity: The entity's name; `_global` for views without an entity, whose names are the ids.
             entity_ids: One entity as in `inspect`, or a list of them.
 
         Raises:
@@ -465,10 +465,12 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """
         self._handle.check_store()
         ids = entity_ids if isinstance(entity_ids, list) else [entity_ids]
-        plan = self.compiled.entity(entity)
-        keys = list(dict.fromkeys(entity_key(plan.key, each) for each in ids))
+        located = [self.compiled.locate(entity, each) for each in ids]
+        keys = list(dict.fromkeys(entity_key(plan.key, each) for plan, each in located))
         deleted = delete_keys(self._handle.store, keys)
-        return DeletedEntities(deleted, self.streams.delete_dead_letters(entity, keys))
+        names = dict.fromkeys(plan.name for plan, _ in located)
+        letters = sum(self.streams.delete_dead_letters(name, keys) for name in names)
+        return DeletedEntities(deleted, letters)
 
     delete_async = asyncio_form(delete)
 

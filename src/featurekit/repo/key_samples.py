@@ -106,6 +106,8 @@ class KeySampler:
         """Return keys of the entity of a plan with one group; `labels` has those of labels by entity."""
         views = [self.repo.view(name) for name in dict.fromkeys(c.view for c in plan.columns)]
         key = plan.groups[0].key
+        if not key.join_keys:
+            return [SampledKey(key.key(()), (), "store")]
         candidates: dict[Origin, Sequence[bytes]] = {
             "labels": labels.get(key.entity, ()),
             "source": self._source_keys(views),
@@ -143,7 +145,7 @@ def label_keys(labels: object, keys: Sequence[KeyPlan], count: int) -> dict[str,
         return {}
     table = first_labels(labels, keys, EVENT_TIMESTAMP, count)
     found: dict[str, dict[bytes, None]] = {}
-    for key in keys:
+    for key in filter(lambda each: each.join_keys, keys):
         rows = table.select([join_key.name for join_key in key.join_keys]).drop_null().to_pylist()
         found.setdefault(key.entity, {}).update(dict.fromkeys(map(key_function(key), rows)))
     return {entity: list(each) for entity, each in found.items()}

@@ -568,7 +568,7 @@ def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> i
 
     Keys that no entity can have, and keys of other types than hashes, stay.
     """
-    entities = [repo.entity(entity)] if entity is not None else list(repo.entities)
+    entities = repo.entities_named(entity) if entity is not None else list(repo.entities)
     return sum(
         _delete_hashes(store, list(filter(is_own, page)))
         for plan in entities

@@ -76,7 +76,7 @@ def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
             key_values, values = _decode_complete(columns, keys, fields, is_json=is_json)
         except (ValueError, KeyError, TypeError):
             key_values, values = _decode_by_column(columns, keys, fields, is_json=is_json)
-        entity = key_values if len(key_values) > 1 else key_values[0]
+        entity = key_values[0] if len(key_values) == 1 else key_values
         time = None if time_column is None else _event_time(columns.get(time_column), time_column)
         if time is None and not by_event_time and event.arrived_ms >= EARLIEST_MS:
             time = event.arrived_ms

@@ -234,8 +234,14 @@ def _spans(groups: _KeyedGroups) -> RowSpans:
 
 
 def rows_by_id(view: ViewPlan, rows: Mapping[object, object]) -> Iterator[InputRow]:
-    """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple."""
+    """Yield the rows of `{id: {field: value}}`, where the id of several join keys is a tuple.
+
+    Of a view without an entity, the mapping is the row: `{field: value}`.
+    """
     join_keys = [join_key.name for join_key in view.key.join_keys]
+    if not join_keys:
+        yield InputRow("row", cast("Row", dict(rows)), cast("Row", dict(rows)), 1)
+        return
     for number, (entity_id, fields) in enumerate(rows.items(), 1):
         where = f"{view.name}, {entity_id!r}"
         if not isinstance(fields, Mapping):

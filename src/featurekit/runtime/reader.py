@@ -39,12 +39,14 @@ class Call(NamedTuple, Generic[T]):
     """One read, ready to be sent. Both forms of the reader prepare it, and differ by `await`.
 
     Attributes:
-        keys: One key for each request; nothing is sent without any.
+        rows: The number of rows; nothing is sent without any.
+        keys: One key for each request.
         requests: Complete commands.
         decode: Converts each reply as it arrives; `None` if rows need several replies.
         finish: Converts the list of replies, or of what `decode` returned, to the result.
     """
 
+    rows: int
     keys: Sequence[bytes]
     requests: Sequence[bytes]
     decode: RowDecoder | None
@@ -77,7 +79,10 @@ class OnlineReader:
             for reader, group in zip(self._groups, plan.groups, strict=True)
         ]
         self._replies_per_request = self._groups[0].replies_per_request
-        self._decodes_each_reply = len(plan.groups) == self._replies_per_request == 1
+        self._has_global = any(group.is_global for group in plan.groups)
+        self._decodes_each_reply = (
+            len(plan.groups) == self._replies_per_request == 1 and not self._has_global
+        )
         counters = counters or Counters()
         self._counters = counters.add_reader(self, plan)
         self._decoder = ReplyDecoder(
@@ -183,8 +188,8 @@ class OnlineReader:
         return self._handle.store.describe()
 
     def _run(self, call: Call[T], options: ReadOptions) -> T:
-        keys, requests, decode, finish = call
-        if not keys:
+        rows, keys, requests, decode, finish = call
+        if not rows:
             return finish([])
         store, width, start = self._handle.store, self._replies_per_request, perf_counter()
         try:
@@ -194,14 +199,14 @@ class OnlineReader:
             seconds = perf_counter() - start
             result = finish(replies)
         except StoreError as error:
-            self._count_failure(len(keys), perf_counter() - start, error)
+            self._count_failure(rows, perf_counter() - start, error)
             raise
-        self._count_read(len(keys), seconds, replies)
+        self._count_read(rows, seconds, replies)
         return result
 
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
-        keys, requests, decode, finish = call
-        if not keys:
+        rows, keys, requests, decode, finish = call
+        if not rows:
             return finish([])
         store, width, start = self._handle.async_store(), self._replies_per_request, perf_counter()
         try:
@@ -211,9 +216,9 @@ class OnlineReader:
             seconds = perf_counter() - start
             result = finish(replies)
         except StoreError as error:
-            self._count_failure(len(keys), perf_counter() - start, error)
+            self._count_failure(rows, perf_counter() - start, error)
             raise
-        self._count_read(len(keys), seconds, replies)
+        self._count_read(rows, seconds, replies)
         return result
 
     def _prepare_records(self, entities: Iterable[object] | DataFrame) -> Call[list[Any]]:
@@ -222,15 +227,17 @@ class OnlineReader:
         if self._decodes_each_reply:
             [group] = self._groups
             keys = list(map(group.key, entities))
-            return Call(keys, group.requests(keys), self._decoder.record, _unchanged)
-        if len(self._groups) == 1:
-            return self._prepare_joined([list(map(self._groups[0].key, entities))], self._records)
+            return Call(len(keys), keys, group.requests(keys), self._decoder.record, _unchanged)
+        if len(self._groups) == 1 and not self._has_global:
+            keys = list(map(self._groups[0].key, entities))
+            return self._prepare_joined(len(keys), [keys], self._records)
         columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
-        for entity in entities:
+        rows = 0
+        for rows, entity in enumerate(entities, 1):  # noqa: B007 - counts them
             values = join_key_values(self.plan, entity)
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
-        return self._prepare_joined(self._group_keys(columns), self._records)
+        return self._prepare_joined(rows, self._group_keys(columns), self._records)
 
     def _prepare_response(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
         columns = self._entity_columns(entity_rows)
@@ -238,16 +245,29 @@ class OnlineReader:
         if self._decodes_each_reply:
             [keys], [group] = group_keys, self._groups
             finish = bind(OnlineResponse, self._schema, columns)
-            return Call(keys, group.requests(keys), self._decoder.row, finish)
-        return self._prepare_joined(group_keys, bind(self._response, columns))
+            return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
+        rows = len(next(iter(columns.values()))) if columns else _count_rows(entity_rows)
+        return self._prepare_joined(rows, group_keys, bind(self._response, columns))
 
     def _prepare_joined(
-        self, group_keys: list[list[bytes]], finish: Callable[[list[Any]], T]
+        self, rows: int, group_keys: list[list[bytes]], finish: Callable[[list[Any]], T]
     ) -> Call[T]:
         """Prepare a read whose rows are joined from the replies for all groups."""
+        if self._has_global:
+            finish = bind(self._join_global, rows, finish)
         pairs = list(zip(self._groups, group_keys, strict=True))
         requests = [request for group, keys in pairs for request in group.requests(keys)]
-        return Call([key for keys in group_keys for key in keys], requests, None, finish)
+        return Call(rows, [key for keys in group_keys for key in keys], requests, None, finish)
+
+    def _join_global(self, rows: int, finish: Callable[[list[Any]], T], replies: list[Reply]) -> T:
+        """Finish a read with the replies for views without an entity repeated for each row."""
+        joined: list[Reply] = []
+        start, width = 0, self._replies_per_request
+        for group in self.plan.groups if rows else ():
+            end = start + (width if group.is_global else width * rows)
+            joined += replies[start:end] * (rows if group.is_global else 1)
+            start = end
+        return finish(joined)
 
     def _group_keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
@@ -259,6 +279,8 @@ class OnlineReader:
                     else zip(*(columns[name] for name in names), strict=True),
                 )
             )
+            if names
+            else [key(())]
             for key, names in self._key_functions
         ]
 
@@ -269,30 +291,35 @@ class OnlineReader:
         decoded = self._decoder.rows(replies, self._handle.now_ms())
         return OnlineResponse(self._schema, columns, *decoded)
 
-    def _count_read(self, requests: int, seconds: float, replies: Sequence[Any]) -> None:
+    def _count_read(self, rows: int, seconds: float, replies: Sequence[Any]) -> None:
         metrics = self._counters.metrics
         latency = metrics.latency
         latency.counts[bisect_left(BOUNDS_S, seconds)] += 1
         latency.seconds += seconds
         metrics.calls += 1
-        metrics.entities += requests // len(self._groups)
+        metrics.entities += rows
         if API in modules and tracing_enabled():
             store = "partial" if any(map(_is_unavailable, replies)) else "ok"
-            self._record_span(requests, seconds, store)
+            self._record_span(rows, seconds, store)
 
-    def _count_failure(self, requests: int, seconds: float, error: StoreError) -> None:
+    def _count_failure(self, rows: int, seconds: float, error: StoreError) -> None:
         self._counters.metrics.failures += 1
         if API in modules and tracing_enabled():
-            self._record_span(requests, seconds, "ok", error)
+            self._record_span(rows, seconds, "ok", error)
 
     def _record_span(
-        self, requests: int, seconds: float, store: str, error: StoreError | None = None
+        self, rows: int, seconds: float, store: str, error: StoreError | None = None
     ) -> None:
         attributes = self._span_attributes | {
-            "featurekit.entities": requests // len(self._groups),
+            "featurekit.entities": rows,
             STORE: store,
         }
         record_span("featurekit.get_online_features", seconds, attributes, error)
+
+
+def _count_rows(entity_rows: EntityRows) -> int:
+    """Return the number of rows without join keys; columns without any are one row."""
+    return 1 if isinstance(entity_rows, Mapping) else len(entity_rows)  # type: ignore[arg-type]
 
 
 def _unchanged(records: list[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
@@ -129,11 +129,15 @@ class OnlineResponse:
     def to_rows(self) -> list[dict[str, Any]]:
         """Return `n` dicts of join keys and features."""
         names = [*self.entities, *self.feature_names]
-        keys = zip(*self.entities.values(), strict=True)
         return [
             dict(zip(names, (*key, *row[:-1]), strict=True))
-            for key, row in zip(keys, self._rows, strict=True)
+            for key, row in zip(self._key_rows(), self._rows, strict=True)
         ]
+
+    def _key_rows(self) -> Iterable[tuple[object, ...]]:
+        """Return the join keys of each row."""
+        columns = self.entities.values()
+        return zip(*columns, strict=True) if columns else [()] * len(self)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return `to_rows()` as JSON values, for `json.dumps` or as the result of a FastAPI route.
@@ -177,6 +181,8 @@ class OnlineResponse:
     @property
     def found(self) -> list[bool]:
         """For each row, whether each of its entities has a requested feature stored, even if stale."""
+        if not self._schema.spans:
+            return [True] * len(self)
         first, *others = map(self._found_in, self._schema.spans.values())
         return [all(each) for each in zip(first, *others, strict=True)] if others else first
 
@@ -190,7 +196,7 @@ class OnlineResponse:
         start, end = span
         # One comparison of lists is faster than a look at each cell. One entity has all the cells.
         absent: list[Cell] = [None] * (end - start)
-        if len(self._schema.spans) == 1:
+        if len(self._schema.plan.groups) == 1:
             return [
                 cells != absent if type(cells := row[-1]) is list else any_stored(cells, span)
                 for row in self._rows
@@ -310,6 +316,5 @@ class OnlineResponse:
 
     def _shown_rows(self) -> Iterator[tuple[Any, tuple[Any, ...], list[str]]]:
         """Yield the join keys, features and statuses of the first rows; join keys have no status."""
-        keys = zip(*self.entities.values(), strict=True)
-        for own, row in islice(zip(keys, self._rows, strict=True), _SHOWN_ROWS):
+        for own, row in islice(zip(self._key_rows(), self._rows, strict=True), _SHOWN_ROWS):
             yield own, row, [""] * len(own) + [*self._schema.statuses(row[-1])]

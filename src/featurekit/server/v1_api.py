@@ -153,6 +153,8 @@ def _rows_document(
 
 def _found_by_rows(response: OnlineResponse) -> list[dict[str, bool]]:
     found_by = response.found_by
+    if not found_by:  # only views without an entity
+        return [{} for _ in range(len(response))]
     return [dict(zip(found_by, row, strict=True)) for row in zip(*found_by.values(), strict=True)]
 
 

@@ -343,13 +343,12 @@ def _similar_path(path: Path, declared: str) -> str:
 def _row_condition(view: ViewPlan, selection: Selection, row: dict[str, object]) -> str:
     if "json" in row:
         return f"json = {quote_text(str(row['json']))}"
-    parts = [
-        _equals(key, row[k.name])
-        for k, key in zip(view.key.join_keys, selection.keys, strict=True)
-    ]
+    # A view without an entity has no join keys, and a constant as the only key.
+    pairs = zip(view.key.join_keys, selection.keys, strict=bool(view.key.join_keys))
+    parts = [_equals(key, row[k.name]) for k, key in pairs]
     if selection.time and "event_timestamp" in row:
         parts.append(_equals_time(selection.time, row["event_timestamp"]))
-    return " AND ".join(parts)
+    return " AND ".join(parts) or "true"
 
 
 def _equals(key: str, value: object) -> str:

@@ -41,7 +41,7 @@ class Selection:
     Attributes:
         names: The columns of the result, in order.
         values: The expressions of those columns.
-        keys: The expressions that identify an entity.
+        keys: The expressions that identify an entity; a constant for a view without one.
         order: The expressions that order rows by age, most important first; arrival comes last.
         time: The event time of a row; empty if the source has no timestamp field.
         in_time_range: The condition of the rows to read.
@@ -101,7 +101,8 @@ def select(
     return Selection(
         names=tuple(outputs),
         values=tuple(outputs.values()),
-        keys=tuple(_key(rows, source.column(k.name), k.dtype) for k in view.key.join_keys),
+        keys=tuple(_key(rows, source.column(k.name), k.dtype) for k in view.key.join_keys)
+        or ("true",),
         order=(*([time] if time else []), *created.order),
         time=time,
         in_time_range=_in_time_range(rows, time, kind, time_range),

@@ -60,8 +60,7 @@ STATUS_STYLES = {
     "entities",
     metavar="NAME=VALUE[,NAME=VALUE]",
     multiple=True,
-    required=True,
-    help="Join keys of an entity. Repeat for more entities.",
+    help="Join keys of an entity. Repeat for more entities. Views without an entity need none.",
 )
 @click.option("--freshness", is_flag=True, help="Show the remaining time to live of each value.")
 @click.option(
@@ -125,12 +124,17 @@ def get_command(
     else:
         _print_response(reader.plan, response)
     for index, reason in response.errors.items():
-        print_note("error", f"{entities[index]}: {reason}", RED)
+        print_note("error", f"{entities[index]}: {reason}" if entities else reason, RED)
     return 1 if response.errors else 0
 
 
 def _parse_entities(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, object]]:
     """Return rows of join keys from arguments such as `user_id=u0001` or `origin=JFK,dest=LAX`."""
+    if not entities and not plan.join_keys:
+        return [{}]
+    if not entities:
+        example = ",".join(f"{name}=…" for name in plan.join_keys)
+        raise click.UsageError(f"Missing option '--entity', for example --entity {example}")
     dtypes = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
     return [_parse_entity(dtypes, text) for text in entities]
 
@@ -201,7 +205,8 @@ def _print_entity(plan: ReadPlan, response: OnlineResponse, index: int) -> None:
     suffix = ": nothing is stored" if absent else ""
     if absent and len(response.found_by) > 1:
         suffix += f" for {' and '.join(absent)}"
-    print_line(Styled(", ".join(keys), "bold"), suffix)
+    if keys:
+        print_line(Styled(", ".join(keys), "bold"), suffix)
     has_ages = any(age is not None for ages in response.ages.values() for age in ages)
     headings = ["feature", "value", "status"]
     if seconds_left:

@@ -65,7 +65,7 @@ def _view_rows(store: FeatureStore) -> Iterator[Row]:
     for view in store.applied.feature_views:
         cells: list[Cell] = [
             view.name,
-            view.entity,
+            view.entity or "none",
             view_kind(view),
             format_duration(view.ingestion.refresh),
             format_duration(view.ingestion.ttl_ms),
@@ -277,7 +277,7 @@ def _describe_view(registry: Registry, view: FeatureView) -> Description:
     def print_description() -> None:
         _print_heading("feature view", view.name, view)
         pairs: list[tuple[str, Cell]] = [
-            ("entity", view.entity),
+            ("entity", view.entity or "none"),
             ("kind", view_kind(view)),
             ("refresh", format_duration(view.ingestion.refresh)),
             ("expires", expiry_text(view)),
@@ -312,7 +312,7 @@ def _describe_field(registry: Registry, view: FeatureView, name: str) -> Descrip
             ("default", default_text(field)),
             ("ttl", ttl),
             ("rules", constraints_text(field)),
-            ("entity", view.entity),
+            ("entity", view.entity or "none"),
             ("view kind", view_kind(view)),
             ("refresh", format_duration(view.ingestion.refresh)),
             ("services", ", ".join(services)),

@@ -104,7 +104,8 @@ def delete_command(context: CliContext, entity: str, ids: tuple[str, ...], yes: 
     featurekit delete user u0001
     """  # noqa: D301 - click reads the backspace
     with context.open_store() as store:
-        store.compiled.entity(entity)
+        for each in ids:
+            store.compiled.locate(entity, each)
         names = ", ".join(ids)
         action = f"delete {entity} {names} of project {store.project} in {store.address}"
         confirm(context, action, yes=yes)
@@ -131,8 +132,11 @@ def reset_command(context: CliContext, entity: str | None, yes: bool) -> None:
     """
     with context.open_store() as store:
         plan = store.compiled
-        names = [entity] if entity else [each.name for each in plan.entities]
-        patterns = [f"{plan.entity(name).key.entity_prefix}*" for name in names]
+        entities = plan.entities_named(entity) if entity else plan.entities
+        names = [each.name for each in entities]
+        patterns = [
+            each.key.entity_prefix + ("*" if each.key.join_keys else "") for each in entities
+        ]
         action = f"delete {' and '.join(patterns)} of project {store.project} in {store.address}"
         confirm(context, action, yes=yes)
         deleted = store.reset(entity)

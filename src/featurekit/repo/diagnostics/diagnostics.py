@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from featurekit.feature_lists import GLOBAL
 from featurekit.plan import RepoPlan
 from featurekit.ports import OnlineStore, ReadOptions
 from featurekit.repo.diagnostics.observation import Observation, observe
@@ -64,6 +65,8 @@ class Diagnostics:
 
     def ids(self, entity: str, max_keys: int = MAX_KEYS) -> list[str]:
         """Return ids of some stored entities, sorted; parts of a composite id are joined by `:`."""
+        if entity == GLOBAL:
+            return [each.key.entity.partition(":")[2] for each in self.plan.entities_named(GLOBAL)]
         key = self.plan.entity(entity).key
         return sorted(
             ids_from_keys(key, sample_keys(self.store, key.scan_pattern(), max_keys).keys)

@@ -67,16 +67,16 @@ def inspect_entity(
     Args:
         repo: The applied registry, compiled.
         store: The online store.
-        entity: The entity's name.
+        entity: The entity's name; `_global` for a view without an entity, whose name is the id.
         entity_id: The value of its join key; a tuple or dict for several; or the id as text.
 
     Raises:
         UnknownNameError: There is no such entity.
         StoreError: The hash cannot be read.
     """
-    plan = repo.entity(entity)
+    plan, entity_id = repo.locate(entity, entity_id)
     key = entity_key(plan.key, entity_id)
-    views = [view for view in repo.views if view.key.entity == entity]
+    views = [view for view in repo.views if view.key.entity == plan.name]
     declared = {field.name: (view.name, field) for view in views for field in view.fields}
     clocks = {view.event_time_field for view in views if view.event_time_field}
     stored = _stored_fields(store, key)

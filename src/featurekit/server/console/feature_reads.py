@@ -97,7 +97,7 @@ class ConsoleRead:
             ValueRefusedError: A part of an id does not fit its join key.
         """
         columns = {g.name: list(ids.get(g.name) or []) for g in self.groups}
-        count = max(map(len, columns.values()))
+        count = max(map(len, columns.values()), default=1)
         rows: list[dict[str, object]] = [{} for _ in range(count)]
         for group in self.groups:
             texts = columns[group.name]
@@ -201,7 +201,7 @@ def _sampled_rows(read: ConsoleRead, sampler: Sampler, count: int) -> list[dict[
     ids = {g.name: _valid_ids(g.key, sampler.ids(g.key.entity))[:count] for g in read.groups}
     if not all(ids.values()):
         return []
-    most = max(map(len, ids.values()))
+    most = max(map(len, ids.values()), default=1)
     return read.rows({name: list(islice(cycle(i), most)) for name, i in ids.items()})
 
 
@@ -220,7 +220,7 @@ def _valid_ids(key: KeyPlan, ids: Sequence[str]) -> list[str]:
 def ids_with_values(store: FeatureStore, sampler: Sampler, entity: str, view: str) -> list[str]:
     """Return the sampled ids of an entity that have a value of a view."""
     read = ConsoleRead.parse(store, {"features": [view]})
-    [group] = read.groups
+    [group] = read.plan.groups
     if group.key.entity != entity:
         raise RequestError(f"the view belongs to entity {group.key.entity}", where="view")
     ids = _valid_ids(group.key, sampler.ids(entity))
@@ -234,7 +234,7 @@ def _feature_document(store: FeatureStore, column: ReadColumn) -> dict[str, obje
         "name": f"{column.alias}__{column.field.name}" if column.alias else column.field.name,
         "view": column.view,
         "kind": view.kind,
-        "entity": view.key.entity,
+        "entity": view.key.entity if view.key.join_keys else None,
         "type": str(column.field.dtype),
         "ttl_ms": column.field.ttl_ms or view.ttl_ms,
         "by_key": not column.field.ttl_ms,

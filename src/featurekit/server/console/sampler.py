@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError, StoreUnavailableError
+from featurekit.feature_lists import GLOBAL
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import Diagnostics, Overview, Sample, ids_from_keys
 from featurekit.repo.store_handle import now_ms
@@ -63,6 +64,8 @@ class Sampler:
     def ids(self, entity: str) -> list[str]:
         """Return the sampled ids of an entity."""
         diagnostics = self._store.diagnostics
+        if entity == GLOBAL:
+            return diagnostics.ids(entity)
         plan = diagnostics.plan.entity(entity)
         return ids_from_keys(plan.key, self._current_samples(diagnostics)[entity].keys)
 

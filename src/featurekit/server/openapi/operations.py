@@ -256,7 +256,7 @@ def write_view(
 
 
 def _written_row_schema(registry: Registry, view: FeatureView) -> Schema:
-    entity = next(each for each in registry.entities if each.name == view.entity)
+    entity = next(each for each in registry.all_entities if each.name == view.entity_name)
     keys = {name: key_schema(dtype) for name, dtype in entity.join_keys.items()}
     fields = {name: request_schema(field) for name, field in view.fields_.items()}
     required = list(keys)

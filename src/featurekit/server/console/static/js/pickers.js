@@ -45,7 +45,7 @@ export class FeaturePicker {
   get entities() {
     const value = this.value;
     if (typeof value === "string") return services().find((one) => one.name === value)?.groups ?? [];
-    const names = [...new Set(value.map((name) => view(name.split(":")[0])?.entity).filter(Boolean))];
+    const names = [...new Set(value.map((name) => view(name.split(":")[0])?.entity).filter((name) => name && name !== "_global"))];
     const wide = names.map(entity).filter(Boolean).sort((a, b) => b.join_keys.length - a.join_keys.length);
     const needed = [];
     for (const one of wide) {
