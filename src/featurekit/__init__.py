@@ -42,7 +42,13 @@ if TYPE_CHECKING:
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
     from featurekit.runtime.writer import StreamWriter, WriteReport
-    from featurekit.training import DriftBounds, DriftReport, RetrievalJob, VerifyReport
+    from featurekit.training import (
+        DriftBounds,
+        DriftReport,
+        RetrievalJob,
+        TrainingProgress,
+        VerifyReport,
+    )
 
     __version__: str
 
@@ -77,6 +83,7 @@ __all__ = [
     "StreamOptions",
     "StreamReport",
     "StreamWriter",
+    "TrainingProgress",
     "UnknownNameError",
     "ValueRefusedError",
     "VerifyReport",
@@ -105,6 +112,7 @@ _MODULES = {
     "StreamOptions": "featurekit.repo.streaming",
     "StreamReport": "featurekit.runtime.worker",
     "StreamWriter": "featurekit.runtime.writer",
+    "TrainingProgress": "featurekit.training",
     "VerifyReport": "featurekit.training",
     "WorkerOptions": "featurekit.runtime.worker",
     "WriteReport": "featurekit.runtime.writer",

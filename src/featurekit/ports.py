@@ -6,8 +6,8 @@ The adapters are in `stores`, `sources` and `streams`. Only `repo` chooses among
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from featurekit.lower.write_group import Dialect
 from featurekit.plan import ViewPlan
@@ -482,6 +482,9 @@ class HistorySource(Protocol):
     def interrupt(self) -> None:
         """Make queries of this source that run in other threads raise."""
 
+    def progress(self) -> float | None:
+        """Return the share of the running query that is done, from 0 to 1; `None` if not known."""
+
 
 class SampledSource(Protocol):
     """A source of which some entities can be read without all of its rows."""
@@ -504,18 +507,44 @@ class StoredValues:
     Attributes:
         batches: Record batches in the order of the moments, together one row for each. For each
             field of the view they have a binary column with the stored bytes, null if there were
-            none. If values can have an age, an int64 column `age_column(field)` has it in milliseconds.
-        metadata: How the view was read, for `RetrievalJob.metadata`: at least `as_of`. Complete only
-            after the last batch.
+            none. If ages were asked for, int64 columns named by `remaining_column` and
+            `event_age_column` contain how long a value would still be served, and the age of its
+            event, in milliseconds.
+        metadata: How the view was read, for `RetrievalJob.metadata`: at least `as_of` and `rows_read`.
+        counts: Counts of rows for the metadata, complete after the last batch.
     """
 
     batches: Iterator[Any]
     metadata: dict[str, Any]
+    counts: dict[str, int] = field(default_factory=dict)
 
 
-def age_column(field: str) -> str:
-    """Return the name of the column of `StoredValues.batches` with the ages of a field's values."""
-    return f"{field}@age_ms"
+def remaining_column(field: str) -> str:
+    """Return the name of the column of `StoredValues.batches` with the remaining TTLs of a field."""
+    return f"{field}@remaining_ms"
+
+
+def event_age_column(field: str) -> str:
+    """Return the name of the column of `StoredValues.batches` with the ages of a field's events."""
+    return f"{field}@event_age_ms"
+
+
+@runtime_checkable
+class LabelQuery(Protocol):
+    """A query whose rows are the labels of a training set."""
+
+    def reader(self) -> Any:
+        """Return a `pyarrow.RecordBatchReader` of the rows.
+
+        Raises:
+            SourceError: The query fails.
+        """
+
+    def interrupt(self) -> None:
+        """Make the query raise, if it runs in another thread."""
+
+    def progress(self) -> float | None:
+        """Return the share of the query that is done, from 0 to 1; `None` if not known."""
 
 
 class StreamEvent(NamedTuple):

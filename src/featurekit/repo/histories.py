@@ -26,6 +26,7 @@ class Histories:
         as_of: When rows count; `None` for what each view declares.
         loads_of: Returns the loads of a view that are in the log.
         open: The sources that were read, by view: a Python function is called only once.
+        opened: Called with each history before it is read, to interrupt it.
     """
 
     repo: RepoPlan
@@ -34,6 +35,7 @@ class Histories:
     as_of: AsOf | None
     loads_of: Callable[[ViewPlan], Sequence[PastLoad]]
     open: dict[str, HistorySource] = field(default_factory=dict)
+    opened: Callable[[HistorySource], None] = lambda _: None
 
     def check(self, view: ViewPlan) -> None:
         """Raise `RequestError` if a view has no history, or none for this `as_of`."""
@@ -112,7 +114,9 @@ class Histories:
 
             if view.name not in self.open:
                 self.open[view.name] = open_history(located.plan, self.root)
-            return read(self.open[view.name])
+            history = self.open[view.name]
+            self.opened(history)
+            return read(history)
 
 
 def history_of(view: ViewPlan) -> SourcePlan | None:

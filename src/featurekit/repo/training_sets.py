@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
-from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import AsOf, PastLoad, StoredValues
-from featurekit.repo.histories import Histories
+from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
+from featurekit.ports import AsOf, BatchSource, PastLoad, StoredValues, TimeRange
+from featurekit.repo.histories import Histories, history_of
 from featurekit.repo.registry_store import RegistryStore
-from featurekit.repo.serving import Features, feature_list
+from featurekit.repo.serving import Features, MaxAge, feature_list, max_age_ms
 from featurekit.repo.source_access import SourceAccess
+from featurekit.repo.time_arguments import Time, to_window
 
 if TYPE_CHECKING:
-    from featurekit.training import RetrievalJob
+    from featurekit.training import OnTrainingProgress, RetrievalJob
+    from featurekit.training.progress import Run
 
 
 class TrainingSets(ABC):
@@ -37,73 +42,171 @@ class TrainingSets(ABC):
     def path(self) -> Path:
         """The folder that paths of sources are relative to."""
 
-    def get_historical_features(
+    def get_historical_features(  # noqa: PLR0913 - each is an independent option with a default
         self,
-        entity_df: object,
-        features: Features,
+        entity_df: object = None,
+        features: Features = (),
         *,
-        timestamp_field: str = "event_timestamp",
+        start_date: Time = None,
+        end_date: Time = None,
         full_feature_names: bool = False,
+        timestamp_field: str = EVENT_TIMESTAMP,
         as_of: AsOf | None = None,
+        filter_by_created_timestamp: bool = False,
+        max_age: MaxAge = None,
         statuses: bool = False,
+        on_bad_row: Literal["fail", "skip"] = "fail",
+        on_progress: OnTrainingProgress | None = None,
     ) -> RetrievalJob:
         """Return a job that adds to labels the features that a read at their times would have returned.
 
-        The features come from the sources of batch views, as if a load ran at every instant. Nothing is
-        read before the first call of a method of the job. The online store is not used, except for a
-        registry that it holds.
+        The features come from the histories that the views declare. Nothing is read before the first call
+        of a method of the job. The online store is not used, except for a registry that it holds.
 
         Args:
             entity_df: The labels: join keys, a time with a time zone, and any other columns. A pyarrow
-                table, a pandas or polars data frame, or the path of a Parquet or CSV file.
-            features: A feature service or its name, or a list of `view:field` and `view`.
-            timestamp_field: The column of the labels with their times.
+                table or reader, a pandas or polars data frame, the path of a Parquet or CSV file, or
+                a SQL query for DuckDB. `None` for all entities of the sources at `end_date`.
+            features: A feature service or its name, or a list of `view:field`, `view`, and mappings for
+                views with an alias.
+            start_date: Without labels: leave out entities whose rows are all older.
+            end_date: Without labels: the time of all of them, by default now.
             full_feature_names: Name the features `view__field`.
+            timestamp_field: The column of the labels with their times.
             as_of: When a row of a source counts: `event_time`, from its time; `created`, only once it
-                was created also. By default `created` if the source has a `created_timestamp_field`.
+                was created also; `schedule`, from the load after that by the schedule of the view;
+                `loads`, from the load after that in the log of loads. By default `schedule` if the view
+                has one, else `created` if the source has a `created_timestamp_field`, else `event_time`.
+            filter_by_created_timestamp: Feast's name for `as_of="created"`.
+            max_age: Maximum age of the values of some views, as for a read: older ones are `stale`.
             statuses: Add a column `{feature}__status` for each feature.
+            on_bad_row: What to do with a row that a label needs and that does not fit its view: `fail`,
+                or `skip`, so that the label misses its values.
+            on_progress: Called a few times a second while the job runs.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
-            RequestError: A view has no history that can be read, or `as_of` is not supported.
+            RequestError: A view has no history that can be read, or arguments contradict each other.
         """
         try:
+            from featurekit.sources.interrupt import run_interruptibly
             from featurekit.training import RetrievalJob, TrainingRequest
         except ImportError as error:
             raise MissingExtraError.of("batch", "get_historical_features()") from error
-        _check_as_of(as_of)
+        as_of = _checked_as_of(as_of, by_created=filter_by_created_timestamp)
+        if on_bad_row not in ("fail", "skip"):
+            raise RequestError(
+                f"on_bad_row={on_bad_row!r} is unknown", hint="use 'fail' or 'skip'"
+            )
         repo = self.compiled
-        plan = compile_read(repo, feature_list(features), full_feature_names=full_feature_names)
+        plan = compile_read(
+            repo,
+            feature_list(features),
+            full_feature_names=full_feature_names,
+            max_age_ms=dict(max_age_ms(max_age)) if max_age else None,
+        )
         views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
         histories = Histories(repo, self._sources, self.path, as_of, self._past_loads)
         for view in views:
             histories.check(view)
         self._sources.check(views)
+        needs_ages = {
+            column.view
+            for column in plan.columns
+            if column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
+        }
 
-        def read_values(view: ViewPlan, moments: Any) -> StoredValues:
+        def read_values(view: ViewPlan, moments: Any, run: Run) -> StoredValues:
             from featurekit.training import stored_values
 
-            return stored_values(view, histories.rows_at(view, moments))
+            rows = replace(histories, opened=run.use).rows_at(view, moments)
+            return stored_values(
+                view,
+                rows,
+                skip_bad_rows=on_bad_row == "skip",
+                at_us=moments["at"].combine_chunks() if view.name in needs_ages else None,
+            )
 
         return RetrievalJob(
             TrainingRequest(
                 plan,
                 views,
-                entity_df,
+                self._labels(entity_df, plan, views, (start_date, end_date), timestamp_field),
                 timestamp_field,
                 read_values,
                 statuses,
+                run_interruptibly,
                 lambda: time.time_ns() // 1_000_000,
+                on_progress,
             )
         )
 
     def _past_loads(self, view: ViewPlan) -> Sequence[PastLoad]:
         return self._registry_store.history.past_loads(view.name)
 
+    def _labels(
+        self,
+        entity_df: object,
+        plan: ReadPlan,
+        views: Sequence[ViewPlan],
+        window: tuple[Time, Time],
+        timestamp_field: str,
+    ) -> object:
+        """Return what `TrainingRequest.labels` takes."""
+        from featurekit.sources.labels import EntityLabels, SqlLabels
 
-def _check_as_of(as_of: object) -> None:
+        start_ms, end_ms = to_window(*window)
+        if entity_df is not None:
+            if window != (None, None):
+                raise RequestError(
+                    "start_date and end_date are for training sets without labels",
+                    hint="leave out entity_df to get all entities at end_date",
+                )
+            if isinstance(entity_df, str) and _SQL.match(entity_df):
+                return SqlLabels(entity_df, self.path)
+            return entity_df
+        groups = plan.identifying_groups()
+        if len(groups) > 1:
+            names = " and ".join(f"'{group.name}'" for group in groups)
+            raise RequestError(
+                f"the features belong to {names}, whose combinations are not known",
+                hint="pass labels, or list the features of one entity",
+            )
+        key = groups[0].key
+        sources = [
+            (replace(view, key=key), partial(self._open_history, view))
+            for view in views
+            if len(view.key.join_keys) == len(key.join_keys)
+        ]
+        end_ms = time.time_ns() // 1_000_000 if end_ms is None else end_ms
+        times = TimeRange(start_ms, end_ms + 1)
+        return EntityLabels(key, sources, times, timestamp_field)
+
+    def _open_history(self, view: ViewPlan) -> BatchSource:
+        from featurekit.sources import open_source
+
+        plan = history_of(view)
+        assert plan is not None  # noqa: S101 - see `Histories.check`
+        located = self._sources.locate(view, plan)
+        with located.hidden_values():
+            return open_source(located.plan, self.path)
+
+
+_SQL = re.compile(r"\s*(?:select|from|with|values|\()\s", re.IGNORECASE)
+"""How a SQL query begins, and hardly the path of a file."""
+
+
+def _checked_as_of(as_of: AsOf | None, *, by_created: bool) -> AsOf | None:
     if as_of is not None and as_of not in get_args(AsOf):
         raise RequestError(
             f"as_of={as_of!r} is unknown",
             hint="use 'event_time', 'created', 'schedule' or 'loads'",
         )
+    if not by_created:
+        return as_of
+    if as_of not in (None, "created"):
+        raise RequestError(
+            f"filter_by_created_timestamp means as_of='created', not {as_of!r}",
+            hint="pass one of the two",
+        )
+    return "created"

@@ -21,14 +21,22 @@ _INTERRUPT_INTERVAL_S = 0.05
 """An interrupt before the query has begun is lost, so it is repeated."""
 
 
-def run_interruptibly(action: Callable[[], T], interrupt: Callable[[], None]) -> T:
+_WAIT_INTERVAL_S = 0.25
+
+
+def run_interruptibly(
+    action: Callable[[], T],
+    interrupt: Callable[[], None],
+    on_wait: Callable[[], None] | None = None,
+) -> T:
     """Return the result of a function, and interrupt it if a signal handler raises meanwhile.
 
     Args:
         action: Called in another thread if this is the main one.
         interrupt: Makes `action` raise soon; called again until it has.
+        on_wait: Called in this thread a few times a second, for progress.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if on_wait is None and threading.current_thread() is not threading.main_thread():
         return action()
     results: list[T] = []
     errors: list[BaseException] = []
@@ -45,7 +53,7 @@ def run_interruptibly(action: Callable[[], T], interrupt: Callable[[], None]) ->
 
     threading.Thread(target=work, name="featurekit query", daemon=True).start()
     try:
-        done.wait()
+        _wait(done, on_wait)
     except BaseException:
         end = time.monotonic() + _STOP_TIMEOUT_S
         while not done.is_set() and time.monotonic() < end:
@@ -55,3 +63,11 @@ def run_interruptibly(action: Callable[[], T], interrupt: Callable[[], None]) ->
     if errors:
         raise errors[0]
     return results[0]
+
+
+def _wait(done: threading.Event, on_wait: Callable[[], None] | None) -> None:
+    if on_wait is None:
+        done.wait()
+        return
+    while not done.wait(_WAIT_INTERVAL_S):
+        on_wait()

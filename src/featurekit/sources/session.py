@@ -35,7 +35,8 @@ _SETTINGS = {
     "TimeZone": "'UTC'",
     "python_enable_replacements": "false",  # a query sees no variables of its caller
     "enable_external_file_cache": "false",  # each file is read once or twice only
-    "enable_progress_bar": "false",  # it would write to the command's output
+    "enable_progress_bar": "true",  # for `Session.progress`
+    "enable_progress_bar_print": "false",  # it would write to the command's output
 }
 
 _GLOB_CHARACTERS = re.compile(r"[*?[]")
@@ -80,6 +81,14 @@ class Session:
         """Make a query that runs in another thread raise; do nothing if there is none."""
         with suppress(self.duckdb.Error):  # the connection may be closed already
             self.connection.interrupt()
+
+    def progress(self) -> float | None:
+        """Return the share of the running query that is done, from 0 to 1; `None` if none runs."""
+        try:
+            percent = self.connection.query_progress()
+        except self.duckdb.Error:  # the connection may be closed already
+            return None
+        return percent / 100 if percent >= 0 else None
 
     def call(self, action: Callable[[], T]) -> T:
         """Return the result of a function that runs queries, and let Ctrl-C interrupt it."""
@@ -164,6 +173,11 @@ class SessionSource(BatchSource):
         for ref in self._sessions:
             if (session := ref()) is not None:
                 session.interrupt()
+
+    def progress(self) -> float | None:
+        """Return the share of the running query that is done, from 0 to 1; `None` if none runs."""
+        shares = [s.progress() for ref in self._sessions if (s := ref()) is not None]
+        return next((share for share in shares if share is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ from featurekit.training.drift import DriftBounds
 from featurekit.training.drift_report import DriftReport
 from featurekit.training.features import stored_values
 from featurekit.training.job import RetrievalJob
+from featurekit.training.progress import OnTrainingProgress, TrainingProgress
 from featurekit.training.verify import VerifyReport
 
 __all__ = [
     "DriftBounds",
     "DriftReport",
+    "OnTrainingProgress",
     "RetrievalJob",
+    "TrainingProgress",
     "TrainingRequest",
     "VerifyReport",
     "stored_values",

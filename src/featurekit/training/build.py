@@ -12,22 +12,32 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, SourceError
 from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
-from featurekit.ports import StoredValues
+from featurekit.ports import LabelQuery, StoredValues
 from featurekit.training.columns import (
     STATUS_TYPE,
-    STATUSES,
     FeatureColumns,
+    possible_statuses,
     status_name,
     statuses_of,
 )
 from featurekit.training.labels import Labels, read_labels
-from featurekit.training.spool import Spool, rebatch
+from featurekit.training.progress import OnTrainingProgress, Run
+from featurekit.training.spool import Spool, check_free_space, rebatch
 from featurekit.types.arrow import arrow_type
 
-ReadValues = Callable[[ViewPlan, Any], StoredValues]
+ReadValues = Callable[[ViewPlan, Any, Run], StoredValues]
 """Returns what the store would have held of a view, for a table of moments."""
+
+Interruptibly = Callable[[Callable[[], Any], Callable[[], None], Callable[[], None] | None], Any]
+"""Returns the result of a function; calls the second one if a signal interrupts that, and the third
+one meanwhile, again and again."""
+
+_TEXT_BYTES = 24
+
+_SPILL_BYTES = 100
+"""Temporary files for each label and view, beside the values themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +73,13 @@ class TrainingRequest:
     Attributes:
         plan: The features, in order.
         views: Their views.
-        labels: What `label_files.open_labels` takes.
+        labels: What `label_files.open_labels` takes, or a query.
         timestamp_field: The column of the labels with their times.
         read_values: Reads the history of a view.
         statuses: Whether to add a column `{feature}__status` for each feature.
+        run: Runs a function so that Ctrl-C interrupts it.
         now_ms: Returns the current time, for the manifest.
+        on_progress: Called a few times a second while the job runs.
     """
 
     plan: ReadPlan
@@ -76,7 +88,9 @@ class TrainingRequest:
     timestamp_field: str
     read_values: ReadValues
     statuses: bool
+    run: Interruptibly
     now_ms: Callable[[], int]
+    on_progress: OnTrainingProgress | None = None
 
     @property
     def parts(self) -> list[ViewPart]:
@@ -108,36 +122,74 @@ class TrainingSet:
         metadata: How it was built.
     """
 
-    def __init__(self, request: TrainingRequest) -> None:
+    def __init__(self, request: TrainingRequest, run: Run) -> None:
         folder = tempfile.mkdtemp(prefix="featurekit-")
         self.close = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._request = request
+        self._parts: list[Spool] = []
         try:
-            self._build(request, Path(folder))
+            self._build(run, Path(folder))
         except BaseException:
             self.close()
             raise
 
-    def _build(self, request: TrainingRequest, folder: Path) -> None:
-        self._request = request
-        parts = request.parts
-        keyed = [part.keyed for part in parts]
-        self._labels = read_labels(request.labels, keyed, request.timestamp_field, folder)
-        self.rows = self._labels.rows
-        self.schema = _schema(self._labels, request)
-        self._parts: list[Spool] = []
-        views = []
+    def _build(self, run: Run, folder: Path) -> None:
+        request, parts = self._request, self._request.parts
+        self._read_labels(run, folder)
+        check_free_space(folder, self.rows * _row_bytes(request, len(parts)))
+        run.labels_total = self.rows
+        views: list[dict[str, Any]] = []
         counts: dict[str, Any] = {}
         for number, part in enumerate(parts):
+            run.view, run.views_done, run.labels_done = part.view.name, number, 0
             columns = FeatureColumns(part.columns)
-            stored = request.read_values(part.view, self._labels.moments(part.keyed))
             spool = Spool(folder / f"view{number}.arrow", columns.schema)
-            for batch in stored.batches:
-                spool.write(columns.batch(batch))
+            views.append({**part.names, **self._read_view(part, columns, spool, run)})
             spool.close()
             self._parts.append(spool)
-            views.append({**part.names, **stored.metadata})
             counts |= columns.counts
         self.metadata = _metadata(request.plan, self._labels, views, counts)
+
+    def _read_labels(self, run: Run, folder: Path) -> None:
+        request = self._request
+        keyed = [part.keyed for part in request.parts]
+
+        def check(schema: Any) -> None:
+            run.check()
+            _check_names(schema, request.features_schema)
+
+        labels = request.labels
+        if isinstance(labels, LabelQuery):
+            run.use(labels)
+            labels = labels.reader()
+        self._labels = read_labels(labels, keyed, request.timestamp_field, folder, check)
+        run.use(None)
+        self.rows = self._labels.rows
+        own = self._labels.schema
+        self.schema = pa.schema([*own, *request.features_schema], own.metadata)
+
+    def _read_view(
+        self, part: ViewPart, columns: FeatureColumns, spool: Spool, run: Run
+    ) -> dict[str, Any]:
+        """Write the columns of a view, and return how it was read."""
+        metadata: dict[str, Any] = {}
+        for moments in self._labels.moments(part.keyed):
+            stored = self._request.read_values(part.view, moments, run)
+            for batch in stored.batches:
+                run.check()
+                spool.write(columns.batch(batch))
+                run.labels_done += batch.num_rows
+            if metadata and metadata["rows_read"] != stored.metadata["rows_read"]:
+                raise SourceError(
+                    "the source changed while it was read",
+                    where=f"feature view {part.view.name}",
+                    hint="run the job again when no other process writes to it",
+                )
+            metadata = metadata or stored.metadata
+            for name, count in stored.counts.items():
+                metadata[name] = metadata.get(name, 0) + count
+        run.use(None)
+        return metadata
 
     def batches(self) -> Iterator[Any]:
         """Yield the rows, in batches of the same size each time."""
@@ -155,15 +207,26 @@ class TrainingSet:
             yield pa.RecordBatch.from_arrays([*labels.columns, *columns], schema=self.schema)
 
 
-def _schema(labels: Labels, request: TrainingRequest) -> Any:
-    features = request.features_schema
+def _check_names(labels: Any, features: Any) -> None:
     for name in features.names:
-        if name in labels.schema.names:
+        if name in labels.names:
             raise RequestError(
                 f"the labels have a column '{name}', which is also the name of a feature",
                 hint="pass full_feature_names=True, or rename the column of the labels",
             )
-    return pa.schema([*labels.schema, *features], labels.schema.metadata)
+
+
+def _row_bytes(request: TrainingRequest, views: int) -> int:
+    """Return about how many bytes of temporary files a label needs."""
+    widths = (
+        column.type.bit_width // 8 if _has_width(column.type) else _TEXT_BYTES
+        for column in request.features_schema
+    )
+    return sum(widths) + views * _SPILL_BYTES
+
+
+def _has_width(kind: Any) -> bool:
+    return bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
 
 
 def _metadata(
@@ -174,9 +237,10 @@ def _metadata(
         return {
             "name": column.name,
             "view": column.view,
+            **({} if column.alias is None else {"alias": column.alias}),
             "field": column.field.name,
             "type": str(column.field.dtype),
-            "statuses": {status: found.get(status, 0) for status in STATUSES},
+            "statuses": {status: found.get(status, 0) for status in possible_statuses(column)},
         }
 
     return {

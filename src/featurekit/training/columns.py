@@ -12,16 +12,23 @@ import pyarrow.compute as pc
 
 from featurekit.errors import ValueRefusedError
 from featurekit.plan import FieldPlan, ReadColumn
+from featurekit.ports import event_age_column, remaining_column
 from featurekit.types.arrow import arrow_type, decode_array
 
-STATUSES = ("present", "default", "missing")
-_PRESENT, _DEFAULT, _MISSING = range(len(STATUSES))
+STATUSES = ("present", "default", "missing", "stale")
+_PRESENT, _DEFAULT, _MISSING, _STALE = (pa.scalar(i, pa.int8()) for i in range(len(STATUSES)))
 STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
 def status_name(feature: str) -> str:
     """Return the name of the column with the statuses of a feature."""
     return f"{feature}__status"
+
+
+def possible_statuses(column: ReadColumn) -> tuple[str, ...]:
+    """Return the statuses that values of a feature can have."""
+    has_limit = column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
+    return STATUSES if has_limit else STATUSES[:-1]
 
 
 @dataclass(slots=True)
@@ -58,15 +65,31 @@ class FeatureColumns:
         plan = column.field
         data = stored.column(plan.name)
         absent = _MISSING if plan.default is None else _DEFAULT
-        codes = pc.if_else(
-            data.is_valid(), pa.scalar(_PRESENT, pa.int8()), pa.scalar(absent, pa.int8())
-        )
+        codes = pc.if_else(data.is_valid(), _PRESENT, absent)
+        if (is_stale := _is_stale(column, stored)) is not None:
+            is_stale = pc.and_(data.is_valid(), is_stale)
+            codes = pc.if_else(is_stale, _STALE, codes)
+            data = pc.if_else(is_stale, pa.scalar(None, pa.binary()), data)
         if plan.default is not None:
             data = data.fill_null(pa.scalar(plan.default, pa.binary()))
         counts = self.counts.setdefault(column.name, Counter())
         for item in codes.value_counts().to_pylist():
             counts[STATUSES[item["values"]]] += item["counts"]
         return _decode(column.name, plan, data), codes
+
+
+def _is_stale(column: ReadColumn, stored: Any) -> Any:
+    """Return a mask of the values that are older than the request allows; `None` for any age."""
+    is_stale = None
+    if column.min_remaining_ttl_ms is not None:
+        remaining = stored.column(remaining_column(column.field.name))
+        # A value without a TTL has no known age.
+        is_stale = pc.fill_null(pc.less(remaining, column.min_remaining_ttl_ms), fill_value=True)
+    if column.max_event_age_ms is not None:
+        age = stored.column(event_age_column(column.field.name))
+        is_old = pc.fill_null(pc.greater(age, column.max_event_age_ms), fill_value=False)
+        is_stale = is_old if is_stale is None else pc.or_(is_stale, is_old)
+    return is_stale
 
 
 def statuses_of(codes: Any) -> Any:

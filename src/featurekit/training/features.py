@@ -14,13 +14,30 @@ import pyarrow.compute as pc
 
 from featurekit.errors import BadRowError, join_where
 from featurekit.lower.columns import EncodedBatch, encode_batch
-from featurekit.plan import ViewPlan
-from featurekit.ports import SOURCE_ROW, HistoricalRows, StoredValues
+from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
+from featurekit.ports import (
+    SOURCE_ROW,
+    HistoricalRows,
+    StoredValues,
+    event_age_column,
+    remaining_column,
+)
 from featurekit.training.spool import BATCH_ROWS
 
+_TIME = pa.timestamp("us", "UTC")
 
-def stored_values(view: ViewPlan, rows: HistoricalRows) -> StoredValues:
+
+def stored_values(
+    view: ViewPlan, rows: HistoricalRows, *, skip_bad_rows: bool = False, at_us: Any = None
+) -> StoredValues:
     """Encode the rows, and give each moment those of its row.
+
+    Args:
+        view: The view.
+        rows: The rows of its history.
+        skip_bad_rows: Give nothing to the moments of rows that do not fit the view, and count these
+            rows as `rows_rejected`; otherwise they are an error when the batches are read.
+        at_us: The moments in microseconds, if ages are asked for.
 
     Raises:
         BadRowError: A row that a label needs does not fit the view.
@@ -35,34 +52,66 @@ def stored_values(view: ViewPlan, rows: HistoricalRows) -> StoredValues:
         "rows_read": rows.rows_read,
         "rows_incomplete": rows.rows_incomplete,
     }
-    return StoredValues(_batches(view, rows), metadata)
+    counts = {"rows_rejected": 0} if skip_bad_rows else {}
+    return StoredValues(_batches(view, rows, counts, at_us), metadata, counts)
 
 
-def _batches(view: ViewPlan, rows: HistoricalRows) -> Iterator[Any]:
-    view = _encoded_view(view)
-    numbers: list[Any] = []
-    parts: dict[str, list[Any]] = {field.name: [] for field in view.fields}
-    for batch in rows.batches:
-        names = [n for n in batch.schema.names if n not in (SOURCE_ROW, "event_timestamp")]
-        encoded = encode_batch(view, rows.form, batch.select(names))
-        if encoded.rejected:
-            raise _bad_row(view, batch, encoded)
-        numbers.append(batch.column(SOURCE_ROW))
-        for field, values in zip(view.fields, encoded.values, strict=True):
-            parts[field.name].append(values)
-    rn = pa.chunked_array(numbers, pa.int64()).combine_chunks()
-    stored = {
-        name: pa.chunked_array(arrays, pa.binary()).combine_chunks()
-        for name, arrays in parts.items()
-    }
+def _batches(
+    view: ViewPlan, rows: HistoricalRows, counts: dict[str, int], at_us: Any
+) -> Iterator[Any]:
+    found = _encoded_rows(_encoded_view(view), rows, counts)
+    rn = found[SOURCE_ROW]
+    at_ms = None if at_us is None else floor_ms(at_us)
     indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
     for start in range(0, len(next(iter(indices.values()))), BATCH_ROWS):
-        yield pa.record_batch(
-            {
-                name: values.take(indices[id(rows.numbers[name])].slice(start, BATCH_ROWS))
-                for name, values in stored.items()
-            }
-        )
+        batch = {}
+        for field in view.fields:
+            name = field.name
+            index = indices[id(rows.numbers[name])].slice(start, BATCH_ROWS)
+            batch[name] = found[name].take(index)
+            if at_ms is not None:
+                now = at_ms.slice(start, BATCH_ROWS)
+                deadline = rows.deadlines[name].slice(start, BATCH_ROWS)
+                batch[remaining_column(name)] = pc.subtract(deadline, now)
+                batch[event_age_column(name)] = pc.subtract(
+                    now, found[EVENT_TIMESTAMP].take(index)
+                )
+        yield pa.record_batch(batch)
+
+
+def _encoded_rows(view: ViewPlan, rows: HistoricalRows, counts: dict[str, int]) -> dict[str, Any]:
+    """Return the columns of the rows: bytes of fields, their numbers, and event times in ms."""
+    fields = [field.name for field in view.fields]
+    parts: dict[str, list[Any]] = {name: [] for name in (*fields, SOURCE_ROW, EVENT_TIMESTAMP)}
+    for batch in rows.batches:
+        has_time = EVENT_TIMESTAMP in batch.schema.names
+        times = batch.column(EVENT_TIMESTAMP) if has_time else pa.nulls(batch.num_rows, _TIME)
+        kept = [n for n in batch.schema.names if n not in (SOURCE_ROW, EVENT_TIMESTAMP)]
+        encoded = encode_batch(view, rows.form, batch.select(kept))
+        columns = [batch.column(SOURCE_ROW), floor_ms(times)]
+        if encoded.rejected:
+            if "rows_rejected" not in counts:
+                raise _bad_row(view, batch, encoded)
+            counts["rows_rejected"] += len(encoded.rejected)
+            is_rejected = pc.is_in(
+                pa.array(range(batch.num_rows)), value_set=pa.array(encoded.rejected)
+            )
+            columns = [column.filter(pc.invert(is_rejected)) for column in columns]
+        for name, column in zip(parts, [*encoded.values, *columns], strict=True):
+            parts[name].append(column)
+    types = [*(pa.binary() for _ in fields), pa.int64(), pa.int64()]
+    return {
+        name: pa.chunked_array(arrays, kind).combine_chunks()
+        for (name, arrays), kind in zip(parts.items(), types, strict=True)
+    }
+
+
+def floor_ms(times: Any) -> Any:
+    """Return times, or microseconds since the epoch, in milliseconds, rounded down."""
+    if pa.types.is_integer(times.type):
+        times = times.cast(pa.timestamp("us"))
+    floor = pc.floor_temporal(times, unit="millisecond")
+    return floor.cast(pa.timestamp("ms", floor.type.tz)).cast(pa.int64())
 
 
 def _encoded_view(view: ViewPlan) -> ViewPlan:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.training.build import TrainingRequest, TrainingSet
 from featurekit.training.output import write_training_set
+from featurekit.training.progress import Run
+
+T = TypeVar("T")
+
+_INTERRUPT_INTERVAL_S = 0.05
 
 
 class RetrievalJob:
@@ -22,6 +30,8 @@ class RetrievalJob:
     def __init__(self, request: TrainingRequest) -> None:
         self._request = request
         self._built: TrainingSet | None = None
+        self._run: Run | None = None
+        self._lock = threading.Lock()
 
     def to_arrow_reader(self) -> Any:
         """Return a `pyarrow.RecordBatchReader`, which holds one batch in memory.
@@ -95,13 +105,69 @@ class RetrievalJob:
             self._training_set, Path(path), self._request.now_ms, allow_overwrite=allow_overwrite
         )
 
+    async def to_arrow_reader_async(self) -> Any:
+        """Do as `to_arrow_reader`, in another thread; the batches are read by the caller."""
+        return await self._in_thread(self.to_arrow_reader)
+
+    async def to_arrow_async(self) -> Any:
+        """Do as `to_arrow`, in another thread. Cancelling the task interrupts the job."""
+        return await self._in_thread(self.to_arrow)
+
+    async def to_df_async(self) -> Any:
+        """Do as `to_df`, in another thread. Cancelling the task interrupts the job."""
+        return await self._in_thread(self.to_df)
+
+    async def to_polars_async(self) -> Any:
+        """Do as `to_polars`, in another thread. Cancelling the task interrupts the job."""
+        return await self._in_thread(self.to_polars)
+
+    async def metadata_async(self) -> dict[str, Any]:
+        """Return `metadata`, computed in another thread. Cancelling the task interrupts the job."""
+        return await self._in_thread(lambda: self.metadata)
+
+    async def persist_async(self, path: str | Path, *, allow_overwrite: bool = False) -> Path:
+        """Do as `persist`, in another thread. Cancelling the task interrupts the job."""
+        return await self._in_thread(lambda: self.persist(path, allow_overwrite=allow_overwrite))
+
+    async def _in_thread(self, action: Callable[[], T]) -> T:
+        task = asyncio.ensure_future(asyncio.to_thread(action))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                self.interrupt()
+                await asyncio.wait([task], timeout=_INTERRUPT_INTERVAL_S)
+            if not task.cancelled():
+                task.exception()  # the error of an interrupted job
+            raise
+
+    def interrupt(self) -> None:
+        """Make a run of the job in another thread raise soon; do nothing if none runs."""
+        if (run := self._run) is not None:
+            run.interrupt()
+
     def close(self) -> None:
         """Delete the temporary files. The job builds them again if it is used again."""
-        if self._built is not None:
-            self._built.close()
-            self._built = None
+        with self._lock:
+            if self._built is not None:
+                self._built.close()
+                self._built = None
 
     def _training_set(self) -> TrainingSet:
-        if self._built is None:
-            self._built = TrainingSet(self._request)
-        return self._built
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            return self._built
+
+    def _build(self) -> TrainingSet:
+        request = self._request
+        run = self._run = Run(len(request.parts))
+        report = request.on_progress
+        on_wait = None if report is None else (lambda: report(run.progress))
+        try:
+            built: TrainingSet = request.run(
+                lambda: TrainingSet(request, run), run.interrupt, on_wait
+            )
+        finally:
+            self._run = None
+        return built

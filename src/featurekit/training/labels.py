@@ -20,9 +20,12 @@ from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
 from featurekit.training.label_files import open_labels
-from featurekit.training.spool import Spool, rebatch
+from featurekit.training.spool import BATCH_ROWS, Spool, rebatch
 
-_MOMENT = pa.schema([("rid", pa.int64()), ("k", pa.binary()), ("at", pa.int64())])
+BLOCK_ROWS = 64 * BATCH_ROWS
+"""Labels whose values are found at once. The memory for that is the same for any number of labels."""
+
+_MOMENT = pa.schema([("k", pa.binary()), ("at", pa.int64())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,18 @@ class Labels:
     batches: Callable[[], Iterator[Any]]
     _moments: dict[KeyPlan, Spool]
 
-    def moments(self, view: ViewPlan) -> Any:
-        """Return the table of moments that `ports.HistorySource` takes."""
-        return pa.Table.from_batches(self._moments[view.key].batches(), _MOMENT)
+    def moments(self, view: ViewPlan) -> Iterator[Any]:
+        """Yield the tables of moments that `ports.HistorySource` takes, `BLOCK_ROWS` labels at a time."""
+        blocks = rebatch(self._moments[view.key].batches(), BLOCK_ROWS)
+        yield from map(_numbered, blocks) if self.rows else [_numbered(_MOMENT.empty_table())]
 
 
 def read_labels(
-    data: object, views: Sequence[ViewPlan], timestamp_field: str, folder: Path
+    data: object,
+    views: Sequence[ViewPlan],
+    timestamp_field: str,
+    folder: Path,
+    check: Callable[[Any], None],
 ) -> Labels:
     """Read and check labels.
 
@@ -57,6 +65,7 @@ def read_labels(
         views: The views of the features; the labels must have the join keys of their entities.
         timestamp_field: The column with the time of a label.
         folder: For temporary files, which the labels need as long as they are used.
+        check: Called with the columns, and before each batch.
 
     Raises:
         RequestError: A column is missing; or a key is null, empty or of the wrong type; or a time is
@@ -67,6 +76,7 @@ def read_labels(
     dtypes = {k.name: k.dtype for key in keyed for k in key.join_keys}
     with open_labels(data, dtypes, timestamp_field) as stream:
         _check_columns(stream.schema.names, list(dtypes), timestamp_field)
+        check(stream.schema)
         own = None
         if stream.again is None:
             own = Spool(folder / "labels.arrow", stream.schema)
@@ -76,10 +86,10 @@ def read_labels(
         digest = hashlib.sha256(stream.schema.remove_metadata().serialize())
         rows = 0
         for batch in rebatch(stream.batches):
+            check(stream.schema)
             at = _microseconds(batch.column(timestamp_field), timestamp_field, rows)
-            rids = pa.array(range(rows, rows + batch.num_rows), pa.int64())
             for key, view in keyed.items():
-                moments[key].write(pa.record_batch([rids, _keys(view, batch, rows), at], _MOMENT))
+                moments[key].write(pa.record_batch([_keys(view, batch, rows), at], _MOMENT))
             digest.update(_plain(batch).serialize())
             if own is not None:
                 own.write(batch)
@@ -102,6 +112,12 @@ def first_labels(data: object, keys: Sequence[KeyPlan], timestamp_field: str, co
         _check_columns(stream.schema.names, list(dtypes), timestamp_field)
         first = next(rebatch(stream.batches, count), None)
         return pa.Table.from_batches([] if first is None else [first], stream.schema)
+
+
+def _numbered(moments: Any) -> Any:
+    """Return a table of moments with their numbers."""
+    rids = pa.array(range(moments.num_rows), pa.int64())
+    return pa.table([rids, *moments.columns], names=["rid", *_MOMENT.names])
 
 
 def _check_columns(names: list[str], join_keys: list[str], timestamp_field: str) -> None:
@@ -128,12 +144,20 @@ def _keys(view: ViewPlan, batch: Any, before: int) -> Any:
 
 
 def _plain(batch: Any) -> Any:
-    """Return a batch without dictionaries, which are not part of its serialized form."""
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in batch.schema
-    ]
-    return batch.cast(pa.schema(fields))
+    """Return a copy of a batch whose serialized form depends on its values only.
+
+    That form leaves out dictionaries, and contains the memory around slices of views.
+    """
+    fields = [field.with_type(_plain_type(field.type)) for field in batch.schema]
+    return batch.cast(pa.schema(fields)).take(pa.array(range(batch.num_rows)))
+
+
+def _plain_type(kind: Any) -> Any:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def _microseconds(times: Any, name: str, before: int) -> Any:

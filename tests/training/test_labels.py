@@ -1,0 +1,232 @@
+"""The forms of labels, and running a job: progress, interruption, asyncio and its files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import BadRowError, RequestError, SourceError
+from featurekit.training.spool import BATCH_ROWS, check_free_space, rebatch
+from tests.training.test_jobs import HOUR, NOON, THREE, VIEWS, labels, write_rows
+from tests.training.test_jobs import store as store
+from tests.training.test_point_in_time import open_store
+
+
+def test_labels_can_be_a_reader_a_folder_or_a_query(store: FeatureStore, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    pq.write_table(THREE.slice(0, 1), tmp_path / "labels/1.parquet")
+    pq.write_table(THREE.slice(1), tmp_path / "labels/2.parquet")
+    query = "SELECT *, 1 AS y FROM 'labels/*.parquet' ORDER BY event_timestamp DESC"
+    for form in (THREE.to_reader(max_chunksize=1), tmp_path / "labels"):
+        job = store.get_historical_features(form, "model")
+        assert job.to_arrow()["age"].to_pylist() == [43, None, 42]
+        assert job.to_arrow().select(THREE.schema.names).equals(THREE)
+    table = store.get_historical_features(query, "model").to_arrow()
+    assert table.schema.names == ["user_id", "event_timestamp", "y", "age"]
+    assert table["age"].to_pylist() == [43, 42, None]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT nothing", "labels: .*nothing"),
+        ("FROM range(1); FROM range(2)", "not one SELECT statement"),
+        ("SELECT '7' AS user_id, TIMESTAMP '2026-06-01' AS event_timestamp", "has no time zone"),
+    ],
+)
+def test_a_query_that_gives_no_labels_is_refused(
+    store: FeatureStore, query: str, message: str
+) -> None:
+    with pytest.raises((SourceError, RequestError), match=message):
+        store.get_historical_features(query, "model").to_arrow()
+
+
+def test_without_labels_all_entities_get_their_values_at_the_end(tmp_path: Path) -> None:
+    write_rows(
+        tmp_path,
+        [
+            ("b", NOON - 9 * HOUR, 1),
+            ("a", NOON, 2),
+            ("a", NOON + HOUR, 3),
+            ("c", NOON + 9 * HOUR, 4),
+        ],
+    )
+    store = open_store(tmp_path, VIEWS)
+
+    def snapshot(**times: Any) -> list[tuple[Any, ...]]:
+        table = store.get_historical_features(None, "model", **times).to_arrow()
+        assert table.schema.names == ["user_id", "event_timestamp", "age"]
+        return [tuple(row.values()) for row in table.to_pylist()]
+
+    end = NOON + 2 * HOUR
+    assert snapshot(end_date=end) == [("a", end, 3), ("b", end, 1)]
+    assert snapshot(start_date=NOON - HOUR, end_date=end) == [("a", end, 3)]
+    assert [row[0] for row in snapshot()] == ["a", "b", "c"] or datetime.now(UTC) < end
+    with pytest.raises(RequestError, match="are for training sets without labels"):
+        store.get_historical_features(THREE, "model", end_date=end)
+
+
+def test_types_of_a_csv_column_fit_all_its_values(store: FeatureStore, tmp_path: Path) -> None:
+    rows = [f"7,2026-06-01T12:00:00Z,{i}" for i in range(400_000)]
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "\n".join(["user_id,event_timestamp,y", *rows, "7,2026-06-01T12:00:00Z,0.5\n"])
+    )
+    table = store.get_historical_features(path, "model").to_arrow()
+    assert table["y"].type == pa.float64()
+    assert table["y"][-1].as_py() == 0.5
+    assert table["age"].to_pylist() == [42] * 400_001
+
+
+def test_many_labels_come_back_in_order(store: FeatureStore) -> None:
+    count = 5 * BATCH_ROWS + 7
+    users = pa.array([str(7 if i % 3 else i) for i in range(count)])
+    times = pa.array([NOON + timedelta(seconds=i % 7000) for i in range(count)])
+    table = labels(users, times, i=pa.array(range(count)))
+    chunks = pa.concat_tables([table.slice(0, 5), table.slice(5, 40_000), table.slice(40_005)])
+    job = store.get_historical_features(chunks, "model", statuses=True)
+    result = job.to_arrow()
+    assert result["i"].to_pylist() == list(range(count))
+    expected = [
+        None if user != "7" else 43 if i % 7000 >= 3600 else 42
+        for i, user in enumerate(users.to_pylist())
+    ]
+    assert result["age"].to_pylist() == expected
+    assert (
+        job.metadata["labels"] == store.get_historical_features(table, "model").metadata["labels"]
+    )
+    assert [b.num_rows for b in job.to_arrow_reader()] == [BATCH_ROWS] * 5 + [7]
+
+
+def test_the_digest_of_labels_contains_the_values_of_dictionaries(store: FeatureStore) -> None:
+    digests = {
+        store.get_historical_features(
+            labels(["7"], [NOON], kind=pa.array([kind]).dictionary_encode()), "model"
+        ).metadata["labels"]["sha256"]
+        for kind in ("a", "b", "a")
+    }
+    assert len(digests) == 2
+
+
+def test_a_refused_row_fails_the_job_or_is_missing(store: FeatureStore, tmp_path: Path) -> None:
+    write_rows(tmp_path, [("7", NOON, 1), ("x", NOON, 101)])
+    table = labels(["7", "x"], [NOON, NOON])
+    with pytest.raises(BadRowError):
+        store.get_historical_features(table, "model").to_arrow()
+    job = store.get_historical_features(table, "model", on_bad_row="skip", statuses=True)
+    assert job.to_arrow()["age"].to_pylist() == [1, None]
+    assert job.to_arrow()["age__status"].to_pylist() == ["present", "missing"]
+    assert job.metadata["views"][0]["rows_rejected"] == 1
+
+
+def test_progress_and_errors_of_its_callback(store: FeatureStore) -> None:
+    seen: list[Any] = []
+
+    class StopError(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        seen.append(progress)
+        raise StopError
+
+    slow = "SELECT '7' AS user_id, now() AS event_timestamp FROM range(1000000000000) WHERE random() > 2"
+    with pytest.raises(StopError):
+        store.get_historical_features(slow, "model", on_progress=stop).to_arrow()
+    assert (seen[0].view, seen[0].views_done, seen[0].views_total) == ("labels", 0, 1)
+
+
+def test_a_job_runs_beside_an_event_loop(store: FeatureStore, tmp_path: Path) -> None:
+    async def run() -> None:
+        job = store.get_historical_features(THREE, "model")
+        assert (await job.to_arrow_async())["age"].to_pylist() == [43, None, 42]
+        assert (await job.to_df_async())["age"].tolist()[0] == 43
+        assert (await job.to_polars_async())["age"].to_list() == [43, None, 42]
+        assert (await job.to_arrow_reader_async()).read_all().num_rows == 3
+        assert (await job.metadata_async())["labels"]["rows"] == 3
+        assert (await job.persist_async(tmp_path / "train")).is_dir()
+        slow = "SELECT '7' AS user_id, now() AS event_timestamp FROM range(1000000000000) WHERE random() > 2"
+        task = asyncio.create_task(
+            store.get_historical_features(slow, "model").persist_async(tmp_path / "no")
+        )
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not (tmp_path / "no").exists()
+
+    asyncio.run(run())
+
+
+def test_temporary_files_end_with_the_job(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    job = store.get_historical_features(THREE, "model")
+    assert job.to_arrow()["age"].to_pylist() == [43, None, 42]
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    job.close()
+    assert not list((tmp_path / "tmp").iterdir())
+    assert job.to_arrow()["age"].to_pylist() == [43, None, 42]
+    del job
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_full_disk_is_noticed_before_the_start(tmp_path: Path) -> None:
+    check_free_space(tmp_path, 1)
+    with pytest.raises(RequestError, match=r"needs about 1000000000000.0 GB"):
+        check_free_space(tmp_path, 10**21)
+
+
+def test_batches_are_divided_anew_without_loss() -> None:
+    batches = [pa.record_batch({"i": pa.array(range(n), pa.int64())}) for n in (0, 3, 1, 0, 9, 2)]
+    found = list(rebatch(batches, 4))
+    assert [b.num_rows for b in found] == [4, 4, 4, 3]
+    assert pa.Table.from_batches(found) == pa.Table.from_batches(batches)
+
+
+INTERRUPTED = """
+import sys
+from featurekit import FeatureStore
+print("ready", flush=True)
+query = "SELECT '7' AS user_id, now() AS event_timestamp FROM range(1000000000000) WHERE random() > 2"
+store = FeatureStore(sys.argv[1])
+store.apply()
+store.get_historical_features(query, "model").persist(sys.argv[1] + "/train")
+"""
+
+
+def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    before = sorted(tmp_path.iterdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        while not list(temporary.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=30)[1]
+    assert "KeyboardInterrupt" in error
+    assert not list(temporary.iterdir())
+    assert sorted(tmp_path.iterdir()) == before
