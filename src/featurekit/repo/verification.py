@@ -63,7 +63,6 @@ class Verification(TrainingSets):
             UnknownNameError: There is no such service, view or field.
             RequestError: A view has no history that can be read.
             SourceError: A source cannot be read.
-            BadRowError: A row of a source does not fit its view.
             StoreError: The online store is unavailable, or does not report its time.
         """
         try:
@@ -86,7 +85,12 @@ class Verification(TrainingSets):
 
         def recompute(labels: Any, features: Sequence[str], as_of: AsOf | None) -> tuple[Any, str]:
             job = self.get_historical_features(
-                labels, features, full_feature_names=True, as_of=as_of, statuses=True
+                labels,
+                features,
+                full_feature_names=True,
+                as_of=as_of,
+                statuses=True,
+                on_bad_row="skip",
             )
             return job.to_arrow(), job.metadata["views"][0]["as_of"]
 

@@ -47,9 +47,9 @@ def number_text(value: float | None, measure: Measure) -> str:
         count = value / unit_s
         return f"{count:,.0f} {unit}" if abs(count) >= 1000 else f"{count:.3g} {unit}"  # noqa: PLR2004
     size = abs(value)
-    if size >= 1e7 or 0 < size < 1e-3:  # noqa: PLR2004 - more digits than fit an axis
+    if size >= 1e7 or (size < 1000 and value != int(value)):  # noqa: PLR2004 - what fits an axis
         return f"{value:.3g}"
-    return f"{value:,.0f}" if size >= 1000 or value == int(value) else f"{value:.3g}"  # noqa: PLR2004
+    return f"{value:,.0f}" if size >= 1e4 else f"{value:.0f}"  # noqa: PLR2004 - years need no comma
 
 
 def bin_names(histogram: Histogram, measure: Measure) -> list[str]:
