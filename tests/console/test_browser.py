@@ -419,3 +419,38 @@ def test_without_a_registry_the_page_names_the_command(
         expect(page.get_by_text("Nothing is applied yet")).to_be_visible()
         store.apply()
         expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+
+
+ROLES = """
+entities: [{name: airport, join_keys: {airport: string}}]
+feature_views:
+  - {name: weather, entity: airport, batch: {refresh: 1h}, fields: {wind: float64}}
+  - {name: rates, batch: {refresh: 1h}, fields: {usd: float64}}
+feature_services:
+  - name: flight
+    features:
+      - {view: weather, as: origin, join_keys: {airport: origin}}
+      - {view: weather, as: dest, join_keys: {airport: dest}}
+      - rates
+  - {name: world, features: [rates]}
+"""
+
+
+def test_ids_of_aliases_are_asked_for_and_views_without_an_entity_need_none(
+    browser: Browser, tmp_path: Path, valkey: Server
+) -> None:
+    with applied(tmp_path / "roles", valkey.url, ROLES) as store:
+        store.write_batch("weather", {"JFK": {"wind": 1.5}, "LAX": {"wind": 2.5}})
+        store.write_batch("rates", {"usd": 1.25})
+        with served(store) as web, opened(browser, f"{web.url}/console/") as page:
+            page.goto(f"{web.url}/console/#/read?service=flight&id.origin=JFK&id.dest=LAX")
+            expect(page.get_by_role("heading", name="origin JFK, dest LAX")).to_be_visible()
+            for name, value in (("origin__wind", "1.5"), ("dest__wind", "2.5"), ("usd", "1.25")):
+                expect(page.get_by_role("row").filter(has_text=name)).to_contain_text(value)
+            page.get_by_label("Service").select_option("world")
+            expect(page.get_by_role("row").filter(has_text="usd")).to_contain_text("1.25")
+            for panel in PANELS:
+                page.get_by_role("link", name=panel, exact=True).click()
+                expect(page.locator("h1")).to_have_text(panel)
+            page.goto(f"{web.url}/console/#/inspect?entity=_global&id=rates")
+            expect(page.get_by_role("row").filter(has_text="usd")).to_contain_text("1.25")

@@ -278,6 +278,7 @@ def test_http_reads_and_writes_it(model: FeatureStore) -> None:
         [30, None, 30],
         [1.25] * 3,
     ]
+    assert document["results"][2]["event_timestamps"] == ["1970-01-01T00:00:00Z"] * 3
     body = {"features": ["rates:usd"], "entities": {}}
     assert client.post("/get-online-features", json=body).json()["results"][0]["values"] == [1.25]
     written = client.post("/v1/views/rates/write", json={"rows": [{"usd": 9, "nok": 9}]})
@@ -325,6 +326,23 @@ def test_plan_and_the_registry_know_views_without_an_entity(
         details = [str(change) for change in store.plan()]
         assert any("without an entity" in each for each in details), details
         assert not any("entity _global" in each for each in details), details
+
+
+def test_rows_are_compared_by_their_time(valkey: Server, tmp_path: Path) -> None:
+    text = GLOBAL.replace(
+        "batch: {refresh: 1h, source", "batch: {refresh: 1h, ordering: event_time, source"
+    )
+    with applied(tmp_path, valkey.url, text) as store:
+        fill(store)
+        store.write_jsonl("rates", ['{"usd": 3, "event_timestamp": "2025-12-01T00:00:00Z"}'])
+        assert store.online_reader("world").read({}).usd == 1.25
+        assert store.materialize(["rates"], missing_only=True)[0].rows_kept == 1
+        client = TestClient(create_app(ServerContext(store)), base_url="http://127.0.0.1")
+        body = {"features": ["profile", "rates"], "entities": USERS}
+        results = client.post("/get-online-features", json=body).json()["results"]
+        assert results[2]["event_timestamps"] == ["2026-01-02T00:00:00Z"] * 3
+        response = store.get_online_features("model", USERS, max_age={"rates": "1h"})
+        assert response.statuses["usd"] == ["stale"] * 3
 
 
 def test_a_bad_row_is_found_in_its_file(model: FeatureStore) -> None:

@@ -130,6 +130,8 @@ def parse_entity_id(plan: KeyPlan, text: str) -> object:
     """
     if not plan.join_keys and not text:
         return ()
+    if not plan.join_keys:
+        raise RequestError(f"'{text}' is not an id: the view has no entity", hint="leave it out")
     parts = text.split(":") if len(plan.join_keys) > 1 else [text]
     if len(parts) != len(plan.join_keys):
         names = ":".join(k.name for k in plan.join_keys)

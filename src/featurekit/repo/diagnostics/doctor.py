@@ -127,9 +127,10 @@ def _check_own_store(registry: RegistryState) -> CheckResult:
 
 
 def _check_registry(registry: RegistryState, plan: RepoPlan, project: str) -> CheckResult:
+    entities = sum(bool(entity.key.join_keys) for entity in plan.entities)
     message = (
         f"{project} {plan.fingerprint[:12]}: "
-        f"entities: {len(plan.entities)}, views: {len(plan.views)}, services: {len(plan.services)}"
+        f"entities: {entities}, views: {len(plan.views)}, services: {len(plan.services)}"
     )
     try:
         changes = registry.changes()

@@ -148,7 +148,7 @@ class ReadPanel {
   }
 
   row(row, index, features, at) {
-    const name = Object.entries(row.keys).map(([key, value]) => `${key} ${value}`).join(", ");
+    const name = Object.entries(row.keys).map(([key, value]) => `${key} ${value}`).join(", ") || "All requests";
     const cells = row.cells.map((cell, place) => {
       const feature = features[place];
       return {
