@@ -31,7 +31,7 @@ MAX_ROWS = 2**40
 _BATCH_ROWS = 16_384
 
 _INDEX_ROWS = 262_144
-"""Rows of an index batch. Each batch looks up its keys, which costs the time of a hash table."""
+"""Rows of an index batch. Each batch is joined to the entities."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,16 @@ class History:
         form = "text" if rows.form == "json" else rows.form
         kept = [name for name in reader.schema.names if name not in ids]
         arrow = rows.session.arrow
-        schema = arrow.schema([("k", arrow.int32()), *(reader.schema.field(n) for n in kept)])
+        schema = arrow.schema([("id", arrow.binary()), *(reader.schema.field(n) for n in kept)])
+        ids_of_entities = {"id": self.entities, "k": arrow.array(range(len(self.entities)))}
+        writer.register("entities", arrow.table(ids_of_entities))
         writer.register("incoming", schema.empty_table())
-        writer.execute("CREATE TABLE row_index AS FROM incoming")
+        # A join is many times faster than `pc.index_in`, which builds its table for each batch.
+        found = (
+            "SELECT e.k, i.* EXCLUDE (id) FROM incoming i JOIN entities e USING (id) "
+            f'WHERE i."{required}" IS NOT NULL'
+        )
+        writer.execute(f"CREATE TABLE row_index AS {found}")
         read = complete = 0
         for batch in reader:
             read += batch.num_rows
@@ -143,11 +150,8 @@ class History:
                     arrow.array([i not in refused for i in range(batch.num_rows)])
                 )
             complete += keyed.num_rows - keyed[required].null_count
-            found = pc.index_in(encoded.keys, value_set=self.entities)
-            table = arrow.table([found, *keyed.columns], schema=schema)
-            table = table.filter(pc.and_(table["k"].is_valid(), table[required].is_valid()))
-            writer.register("incoming", table)
-            writer.execute("INSERT INTO row_index FROM incoming")
+            writer.register("incoming", arrow.table([encoded.keys, *keyed.columns], schema=schema))
+            writer.execute(f"INSERT INTO row_index {found}")
         writer.close()
         rows.check_count(read)
         return read, read - complete
