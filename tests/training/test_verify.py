@@ -260,7 +260,9 @@ feature_services: [{name: model, features: [profile, recent, clicks]}]
 
 
 @pytest.mark.slow
-def test_values_of_streams_are_compared_with_their_events(tmp_path: Path, valkey: Server) -> None:
+def test_values_of_streams_are_compared_with_their_events(
+    tmp_path: Path, valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = users(count=5, seconds_ago=7200).set_column(
         0, "user_id", pa.array([f"old{i}" for i in range(5)])
     )
@@ -292,6 +294,13 @@ def test_values_of_streams_are_compared_with_their_events(tmp_path: Path, valkey
             "recent": "loads",
             "clicks": "event_time",
         }
+        writer.write("u2", {"clicks": 50}, event_timestamp=now)
+        late = {"user_id": "u2", "event_timestamp": now.isoformat(), "clicks": 50}
+        assert counts(store.verify("model"), "clicks:clicks") == {"mismatch": 1}
+        with monkeypatch.context() as patch:
+            log = tmp_path / "events" / "b.jsonl"
+            patch.setattr("time.sleep", lambda s: s and log.write_text(json.dumps(late) + "\n"))
+            assert store.verify("model", wait="5m").differences == 0
         client.hset("fs:user:u3", "clicks", "77")
         client.hset("fs:user:old1", "score", "1")
         client.hdel("fs:user:u5", "clicks")
@@ -299,6 +308,33 @@ def test_values_of_streams_are_compared_with_their_events(tmp_path: Path, valkey
     assert counts(report, "clicks:clicks") == {"mismatch": 1, "missing": 1}
     assert sum(counts(report, "recent:score").values()) == 1
     assert "the history does not have its last events yet" in report.examples[-1].reason
+
+
+@pytest.mark.slow
+def test_views_without_an_entity_and_rows_that_do_not_fit_are_verified(
+    tmp_path: Path, valkey: Server
+) -> None:
+    views = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1h, source: {type: parquet, path: users.parquet, timestamp_field: at}}
+    fields: {age: {type: int64, max: 35}}
+  - name: market
+    batch: {refresh: 1h, source: {type: parquet, path: market.parquet, timestamp_field: at}}
+    fields: {rate: float64}
+"""
+    pq.write_table(users(), tmp_path / "users.parquet")
+    at = pa.array([datetime.now(UTC) - timedelta(hours=1)], TIME)
+    pq.write_table(pa.table({"at": at, "rate": [1.25]}), tmp_path / "market.parquet")
+    with open_store(tmp_path, views, valkey.url) as store, valkey.client() as client:
+        store.materialize(on_bad_row="skip")
+        report = store.verify(["profile", "market"])
+        assert (report.differences, report.features[1].equal) == (0, 1)
+        client.hset("fs:_global:market", "rate", "2")
+        report = store.verify(["profile", "market"])
+    assert counts(report, "market:rate") == {"mismatch": 1}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from featurekit.repo.history import LoadRecord
 from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, ReaderService, feature_list
 from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.repo.training_sets import TrainingSets
 from featurekit.repo.verify_records import save_report
 
@@ -43,6 +44,7 @@ class Verification(TrainingSets):
         labels: object = None,
         as_of: AsOf | None = None,
         seed: int = 0,
+        wait: Span | None = None,
     ) -> VerifyReport:
         """Read a sample of keys online, and compare the values with what the history says.
 
@@ -58,6 +60,8 @@ class Verification(TrainingSets):
             as_of: When a row of a source counts, as in `get_historical_features`. By default the rows
                 count that the recorded loads took.
             seed: Chooses the keys: the same seed gives the same ones from an unchanged source.
+            wait: How long to wait after the reads before the values are computed, so that a log of events
+                has them: text such as `2m`, a timedelta, or whole seconds.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
@@ -72,6 +76,7 @@ class Verification(TrainingSets):
             raise MissingExtraError.of("batch", "verify()") from error
         if sample < 1:
             raise RequestError(f"sample must be at least 1, not {sample}")
+        wait_s = 0.0 if wait is None else to_span_ms(wait, where="wait") / 1000
         plan = compile_read(self.compiled, feature_list(features))
         self.get_historical_features((), feature_list(features))  # refuses views without a history
         store, history = self._handle.store, self._registry_store.history
@@ -94,7 +99,9 @@ class Verification(TrainingSets):
             )
             return job.to_arrow(), job.metadata["views"][0]["as_of"]
 
-        verifier = Verifier(self.compiled, store, loads, recompute, sampler.identity, as_of)
+        verifier = Verifier(
+            self.compiled, store, loads, recompute, sampler.identity, as_of, wait_s
+        )
         report = verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
         if isinstance(feature_list(features), str):
             save_report(self.path, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -54,6 +55,7 @@ class Verifier:
             statuses and full names; and when rows counted.
         identity: Returns what identifies the source of a view as it is now; empty if not known.
         as_of: When rows count; `None` for what the recorded loads took.
+        wait_s: How long to wait after the reads before the values are computed.
     """
 
     repo: RepoPlan
@@ -62,6 +64,7 @@ class Verifier:
     recompute: Callable[[Any, Sequence[str], AsOf | None], tuple[Any, str]]
     identity: Callable[[ViewPlan], str]
     as_of: AsOf | None = None
+    wait_s: float = 0.0
 
     def run(
         self, readers: Sequence[OnlineReader], keys: Sequence[Sequence[SampledKey]]
@@ -75,6 +78,7 @@ class Verifier:
         started_ms = self._server_ms()[0]
         rows = [list(self._read(*each)) for each in zip(readers, keys, strict=True)]
         ended_ms = self._server_ms()[1]
+        time.sleep(self.wait_s)
         views, features, examples = [], [], []
         for reader, parts in zip(readers, rows, strict=True):
             for name in dict.fromkeys(column.view for column in reader.plan.columns):

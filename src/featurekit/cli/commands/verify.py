@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,14 +38,12 @@ _MAX_VALUE = 40
 @click.option(
     "--seed", metavar="N", type=int, default=0, show_default=True, help="Chooses the keys."
 )
-def verify_command(
-    context: CliContext,
-    service: str,
-    sample: int,
-    labels: str | None,
-    as_of: str | None,
-    seed: int,
-) -> int:
+@click.option(
+    "--wait",
+    metavar="DURATION",
+    help="Wait after the reads, so that a log of events has them: 90s, 5m.",
+)
+def verify_command(context: CliContext, service: str, **options: Any) -> int:
     """Compare what is served with what the history says.
 
     Reads a sample of keys online: some of the sources, some of the store, and a few invented ones. Computes
@@ -53,13 +51,7 @@ def verify_command(
     and after its read, so that loads may run meanwhile. Exits with 1 if a value differs.
     """
     with context.open_store() as store:
-        report = store.verify(
-            service,
-            sample=sample,
-            labels=labels,
-            as_of=as_of,  # type: ignore[arg-type]
-            seed=seed,
-        )
+        report = store.verify(service, **options)
     if context.json:
         context.print_json(report.to_dict())
     else:
