@@ -149,7 +149,7 @@ def _parse_fields(raw: object, where: str) -> tuple[str, ...] | None:
     if raw is None:
         return None
     if isinstance(raw, list | tuple) and raw and all(isinstance(name, str) for name in raw):
-        return tuple(raw)
+        return tuple(dict.fromkeys(raw))
     raise RequestError(f"'fields' is {raw!r}, expected a list of names", where=where)
 
 

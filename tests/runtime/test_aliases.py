@@ -264,6 +264,7 @@ def test_http_reads_aliases_in_both_forms(flights: FeatureStore) -> None:
         ([WEATHER | {"view": "winds"}], 404),
         ([WEATHER | {"fields": 5}], 422),
         ([WEATHER, 5], 422),
+        ([WEATHER | {"as": f"a{i}"} for i in range(101)], 422),
     ):
         body = {"features": features, "entities": []}
         assert client.post("/v1/features/read", json=body).status_code == status

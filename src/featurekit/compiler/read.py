@@ -57,7 +57,8 @@ def compile_read(
         name, wanted = features, _service_features(repo, features)
     else:
         name, wanted = "features", _listed_features(repo, parse_feature_list(features))
-    roles = list(dict.fromkeys((each.alias, each.key) for each in wanted))
+    roles = dict.fromkeys((each.alias, each.key) for each in wanted)
+    groups_of = {role: index for index, role in enumerate(roles)}
     _check_roles(roles)
     _check_aliases(wanted)
     _check_max_ages(repo, max_age_ms, {n for each in wanted for n in (each.alias, each.view.name)})
@@ -65,7 +66,7 @@ def compile_read(
     columns = []
     names = _column_names(wanted, full=full_feature_names)
     for column, (view, field, alias, key) in zip(names, wanted, strict=True):
-        group = roles.index((alias, key))
+        group = groups_of[alias, key]
         most_ms = max_age_ms.get(alias or "", max_age_ms.get(view.name))
         columns.append(
             ReadColumn(
@@ -167,7 +168,7 @@ def _has_row_time(view: ViewPlan) -> bool:
     return view.kind == "batch" and view.event_time_field is not None
 
 
-def _check_roles(roles: Sequence[tuple[str | None, KeyPlan]]) -> None:
+def _check_roles(roles: Iterable[tuple[str | None, KeyPlan]]) -> None:
     """Check that one request can name the entities, and one response can."""
     first: dict[str, KeyPlan] = {}
     names: dict[str, KeyPlan] = {}

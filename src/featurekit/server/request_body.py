@@ -29,6 +29,9 @@ D = TypeVar("D")
 _TIMED_OUT = "the request body timed out"
 _JSON = b"application/json"
 _CLOSE = {"Connection": "close"}
+MAX_ALIASES = 100
+"""The most features of a request that are objects, as for views with aliases."""
+
 _LARGE_BODY_BYTES = 64 * 1024
 
 _KINDS: dict[type, str] = {
@@ -201,7 +204,12 @@ def feature_items(body: Mapping[str, Any], name: str) -> tuple[FeatureItem, ...]
         RequestError: The member is anything else.
     """
     values: list[Any] = optional(body, name, list, [])
-    if any(isinstance(value, dict) for value in values):
+    mappings = sum(type(value) is dict for value in values)
+    if mappings > MAX_ALIASES:  # each may name a whole view
+        raise RequestError(
+            f"{mappings} features are objects, expected at most {MAX_ALIASES}", where=name
+        )
+    if mappings:
         return tuple(dict.fromkeys(parse_feature_list(values)))
     return unique_strings(body, name)
 
