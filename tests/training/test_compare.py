@@ -226,6 +226,18 @@ def test_files_can_be_compared_with_files(store: FeatureStore) -> None:
     assert [feature.psi for feature in report.features] == pytest.approx([0] * 5)
 
 
+def test_of_many_rows_a_sample_is_compared(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.training.column_files.MAX_ROWS", 300)
+    train = store.path / "train"
+    report = store.compare(train, "model", sample=200)
+    assert report.drifted == ("age",)
+    assert 200 < report.features[0].training.rows < 400
+    assert report.notes == ("a sample of the 900 rows of the training set is compared",)
+    assert store.compare(train, "model", sample=200).features[0] == report.features[0]
+
+
 def test_bounds_decide_what_has_drifted(store: FeatureStore) -> None:
     train = store.path / "train"
     wide = DriftBounds(psi=100, ks=0.99)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.diagnostics.sampling import ids_from_keys, sample_keys
 from featurekit.runtime.reader import OnlineReader
+from featurekit.training import column_files
 from featurekit.training.column_files import ColumnFiles
 from featurekit.training.drift import (
     ColumnSample,
@@ -158,8 +158,11 @@ def _time_column(files: ColumnFiles) -> str:
     return "served_at" if "served_at" in files.names else str(declared)
 
 
-def _notes(plan: ReadPlan, training: ColumnFiles) -> Sequence[str]:
+def _notes(plan: ReadPlan, training: ColumnFiles) -> list[str]:
+    notes = []
     registry = training.manifest.get("registry")
     if registry and registry != plan.fingerprint:
-        return ["the definitions have changed since the training set was built"]
-    return []
+        notes.append("the definitions have changed since the training set was built")
+    if training.rows > column_files.MAX_ROWS:
+        notes.append(f"a sample of the {training.rows:,} rows of the training set is compared")
+    return notes
