@@ -148,6 +148,12 @@ class OnlineStore(Protocol):
             StoreUnavailableError: No reply within the store's timeout. Safe to retry.
         """
 
+    def run_admin(self, keys: Sequence[bytes], requests: Sequence[bytes]) -> list[Reply]:
+        """Send requests with one reply each, as `run` does, but wait for replies as a load does.
+
+        For many keys at once: a server that is busy may need longer than reads may take.
+        """
+
     def read(
         self,
         keys: Sequence[bytes],

@@ -389,6 +389,18 @@ feature_views:
 )
 
 
+def test_a_busy_server_may_take_longer_for_a_reset_than_for_a_read(
+    valkey: Server, tmp_path: Path
+) -> None:
+    url = f"{valkey.url}?timeout=100ms&retries=0"
+    with applied(tmp_path, url, RESET) as store, valkey.client() as client:
+        store.write_batch("user_view", {f"u{number}": {"user_n": 1} for number in range(20)})
+        for deleted in (lambda: store.reset("user"), lambda: store.delete("user", "u1")):
+            client.client_pause(500, all=False)  # writes wait
+            assert deleted()
+            store.write_batch("user_view", {"u1": {"user_n": 1}})
+
+
 def test_a_reset_deletes_hashes_of_entities_only(valkey: Server, tmp_path: Path) -> None:
     kept = [b"fs:merchant:7a", b"fs:merchant:007", b"fs:route:{a}", b"fs:route:a:b",
             b"fs:route:{a}:b:c", b"fs:user:", b"fs:user:\xff", b"fs:users:u1"]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError
+from featurekit.repo.source_access import SourceAccess
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
 from tests.promise.repos import applied, write_repo
@@ -121,3 +122,52 @@ def test_yaml_opens_only_sources_that_it_declares_itself(
             with pytest.raises(RequestError, match="another source in the registry"):
                 store.streams.run(["activity"])
     assert not list(tmp_path.rglob("stolen.csv"))
+
+
+HISTORIES = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: activity
+    entity: user
+    stream:
+      refresh: 1m
+      log: {path: LOG}
+      batch_source: {type: parquet, path: EVENTS, timestamp_field: at}
+    fields: {clicks: int64}
+feature_services: [{name: all, features: [activity], logging: {path: SERVED}}]
+"""
+
+
+def histories(events: str = "events", log: str = "log", served: str = "served") -> str:
+    paths = {"EVENTS": events, "LOG": log, "SERVED": served}
+    text = HISTORIES
+    for name, path in paths.items():
+        text = text.replace(name, path)
+    return text
+
+
+@pytest.mark.parametrize("changed", ["events", "log", "served"])
+def test_yaml_opens_only_histories_and_logs_that_it_declares_itself(
+    tmp_path: Path, valkey: Server, changed: str
+) -> None:
+    own = write_repo(tmp_path / "own", valkey.url, histories(), registry="online")
+    definitions = histories(**{changed: "/etc/evil"})
+    with FeatureStore(own) as store:
+        store.apply()
+        view, service = store.compiled.view("activity"), store.compiled.service("all")
+        access = SourceAccess(store._loaded)
+        access.check([view])
+        for owner, path in ((view, "log"), (service, "served")):
+            located = access.locate_log(owner)
+            assert located is not None
+            assert located.plan.path == path
+        with applied(tmp_path / "other", valkey.url, definitions, registry="online"):
+            store.refresh()
+            view, service = store.compiled.view("activity"), store.compiled.service("all")
+        what = "source" if changed == "events" else "log"
+        with pytest.raises(RequestError, match=f"another {what} in the registry"):
+            access.locate_log(service if changed == "served" else view)
+    for owner in (view, service):
+        with pytest.raises(RequestError, match="does not open the sources and logs"):
+            SourceAccess(None).locate_log(owner)
+        assert SourceAccess(None, allow_sources=True).locate_log(owner) is not None

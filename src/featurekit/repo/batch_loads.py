@@ -61,8 +61,9 @@ class BatchLoads(ABC):
 
         Args:
             views: The name of a batch view, or several; all views with a source by default.
-            start: Load rows at or after this time; all by default.
-            end: Load rows before this time; all by default.
+            start: Load rows at or after this time; by default those of the view's `lookback`, if it
+                has one.
+            end: Load rows before this time. With a start or an end, the `lookback` does not apply.
             on_bad_row: With `fail`, the load stops at the first row that does not fit the view, and
                 nothing of its record batch is written. With `skip`, such rows go to `rejects`.
             rejects: A Parquet file for the rejected rows; by default one in `.featurekit/rejects/`.
@@ -287,6 +288,12 @@ def _prune_mode(*, prune: bool, prune_all: bool, is_part: bool) -> PruneMode:
 def _check_prunable(views: Sequence[ViewPlan]) -> None:
     """Raise `RequestError` if the deadlines of a view do not separate the entities that a load wrote."""
     for view in views:
+        if view.lookback_ms is not None:
+            raise RequestError(
+                f"feature view '{view.name}' has a `lookback`: an entity whose rows are older would look like "
+                "one that the source no longer has",
+                hint="load it without --prune; its values expire at their TTL",
+            )
         if view.ordering != "event_time":
             continue
         raise RequestError(

@@ -53,7 +53,7 @@ def delete_keys(store: OnlineStore, keys: Sequence[bytes]) -> int:
     Raises:
         StoreError: The store refuses it.
     """
-    replies = store.run(keys, [command(b"UNLINK", key) for key in keys]) if keys else []
+    replies = store.run_admin(keys, [command(b"UNLINK", key) for key in keys])
     for key, reply in zip(keys, replies, strict=True):
         if isinstance(reply, ErrorReply):
             where = f"{store.describe()}, {key.decode(errors='replace')}"
@@ -162,7 +162,7 @@ def _unwritten(
         count = b"%d" % len(names)
         requests = [command(b"HPEXPIRETIME", key, b"FIELDS", count, *names) for key in keys]
         ttls_ms = [field.ttl_ms for field in view.fields]
-    replies = store.run(keys, requests) if keys else []
+    replies = store.run_admin(keys, requests)
     return [
         key
         for key, reply in zip(keys, replies, strict=True)
@@ -184,7 +184,7 @@ def _delete_fields(
     if not keys:
         return DeletedValues()
     encoded = [name.encode() for name in names]
-    replies = store.run(keys, [command(b"HDEL", key, *encoded) for key in keys])
+    replies = store.run_admin(keys, [command(b"HDEL", key, *encoded) for key in keys])
     counts = [reply for reply in replies if isinstance(reply, int)]
     return DeletedValues(sum(count > 0 for count in counts), sum(counts))
 

@@ -254,6 +254,8 @@ class Materializer:
         from featurekit.runtime.rejects import Rejects
 
         load.scanned_ms = now_ms()
+        if is_declared:
+            _apply_lookback(view, report)
         latest_ms = report.started_ms if view.future_rows == "skip" else None
         scan = source.scan(
             view, TimeRange(report.window_start_ms, report.window_end_ms, latest_ms)
@@ -512,6 +514,13 @@ class Materializer:
         rejects.close()
 
 
+def _apply_lookback(view: ViewPlan, report: MaterializeReport) -> None:
+    """Limit the load to the view's lookback, unless it has a start or an end."""
+    has_window = (report.window_start_ms, report.window_end_ms) != (None, None)
+    if view.lookback_ms is not None and not has_window:
+        report.window_start_ms = report.started_ms - view.lookback_ms
+
+
 def _future_keys(view: ViewPlan, source: BatchSource, latest_ms: int) -> Iterator[bytes]:
     """Yield the keys of the rows of a source that are later than a time."""
     from featurekit.lower.columns import encode_batch
@@ -579,7 +588,7 @@ def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> i
 
 def _delete_hashes(store: OnlineStore, keys: list[bytes]) -> int:
     def run(name: bytes, keys: list[bytes]) -> list[Reply]:
-        replies = store.run(keys, [command(name, key) for key in keys]) if keys else []
+        replies = store.run_admin(keys, [command(name, key) for key in keys])
         for key, reply in zip(keys, replies, strict=True):
             if isinstance(reply, ErrorReply):
                 where = f"{store.describe()}, {key.decode(errors='replace')}"

@@ -1,8 +1,9 @@
-"""Whether the sources that an applied registry declares may be opened on this machine.
+"""Whether the sources and logs that an applied registry declares may be opened on this machine.
 
-A source can run SQL over the files of a machine, import Python and connect to brokers. A client that can
-write to the online store can write a registry there, so such a registry is not trusted: its sources
-are opened only if the YAML on this machine declares the same ones, or the caller allows them.
+A source can run SQL over the files of a machine, import Python and connect to brokers; a log is written
+to files. A client that can write to the online store can write a registry there, so such a registry is
+not trusted: its sources and logs are opened only if the YAML on this machine declares the same ones, or
+the caller allows them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from featurekit.compiler import compile_repo
 from featurekit.errors import FeatureKitError, RequestError
 from featurekit.models.config import ONLINE
 from featurekit.models.definitions import LoadedRepo
-from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.plan import LogPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.registry import Registry
 from featurekit.repo.locations import Located, P, expand_locations, has_variables
 
@@ -34,31 +35,62 @@ class SourceAccess:
     allow_sources: bool = False
 
     def check(self, views: Iterable[ViewPlan]) -> None:
-        """Raise `RequestError` unless the sources of these views may be opened."""
-        if self.allow_sources:
+        """Raise `RequestError` unless the sources and logs of these views may be opened."""
+        self._check_yaml()
+        if (loaded := self._untrusting) is None:
             return
-        if self.loaded is None:
+        declared = {view.name: view for view in _compiled(loaded).views}
+        for view in views:
+            own = declared.get(view.name)
+            if own is None or _sources(own) != _sources(view):
+                raise _differs(f"feature view '{view.name}'", "source")
+            if own.log != view.log:
+                raise _differs(f"feature view '{view.name}'", "log")
+
+    @property
+    def _untrusting(self) -> LoadedRepo | None:
+        """The definitions that must declare the same; `None` if the registry is trusted."""
+        loaded = None if self.allow_sources else self.loaded
+        return loaded if loaded and loaded.config.registry == ONLINE else None
+
+    def _check_yaml(self) -> None:
+        if self.loaded is None and not self.allow_sources:
             raise RequestError(
-                "this store was opened from its registry, and does not open the sources that a "
-                "registry declares: they can run code on this machine",
-                hint="load from a repository with featurerepo.yaml, or allow it with "
+                "this store was opened from its registry, and does not open the sources and logs that "
+                "a registry declares: they can run code and write files on this machine",
+                hint="use a repository with featurerepo.yaml, or allow it with "
                 "allow_sources=True (serve: --allow-sources)",
             )
-        if self.loaded.config.registry == ONLINE:
-            self._check_declared(self.loaded, views)
 
     def locate(self, view: ViewPlan, plan: P) -> Located[P]:
-        """Return the source or stream of a view with `${VAR}` expanded.
+        """Return the source, stream or history of a view with `${VAR}` expanded.
 
         Raises:
-            RequestError: It contains a variable, and may not be opened: a registry that is not trusted
-                must not read this machine's environment.
+            RequestError: It may not be opened: a registry that is not trusted must not read the files
+                and the environment of this machine.
             SourceError: A variable is not set.
         """
-        if not has_variables(plan):
-            return Located(plan, {})
         self.check([view])
         return expand_locations(plan, os.environ, f"feature view {view.name}")
+
+    def locate_log(self, owner: ViewPlan | ServicePlan) -> Located[LogPlan] | None:
+        """Return the log of a view or service with `${VAR}` expanded; `None` if it has none.
+
+        Raises:
+            RequestError: It may not be written on this machine, see `locate`.
+            SourceError: A variable is not set.
+        """
+        log = owner.log if isinstance(owner, ViewPlan) else owner.logging
+        if log is None:
+            return None
+        if isinstance(owner, ViewPlan):
+            return self.locate(owner, log)
+        self._check_yaml()
+        if (loaded := self._untrusting) is not None:
+            declared = _compiled(loaded).services
+            if log not in [each.logging for each in declared if each.name == owner.name]:
+                raise _differs(f"feature service '{owner.name}'", "log")
+        return expand_locations(log, os.environ, f"feature service {owner.name}")
 
     def locate_streams(self, repo: RepoPlan) -> RepoPlan:
         """Return a repository's plan with `${VAR}` expanded in its streams, where that is possible."""
@@ -72,13 +104,17 @@ class SourceAccess:
                 return replace(view, stream=self.locate(view, view.stream).plan)
         return view
 
-    def _check_declared(self, loaded: LoadedRepo, views: Iterable[ViewPlan]) -> None:
-        plan = compile_repo(Registry.from_loaded(loaded, None))
-        declared = {view.name: (view.source, view.stream, view.history) for view in plan.views}
-        for view in views:
-            if declared.get(view.name) != (view.source, view.stream, view.history):
-                raise RequestError(
-                    f"feature view '{view.name}' has another source in the registry than in the "
-                    "definitions on this machine",
-                    hint="run `featurekit plan` and `featurekit apply`, or update the definitions",
-                )
+
+def _compiled(loaded: LoadedRepo) -> RepoPlan:
+    return compile_repo(Registry.from_loaded(loaded, None))
+
+
+def _sources(view: ViewPlan) -> tuple[object, ...]:
+    return view.source, view.stream, view.history
+
+
+def _differs(subject: str, what: str) -> RequestError:
+    return RequestError(
+        f"{subject} has another {what} in the registry than in the definitions on this machine",
+        hint="run `featurekit plan` and `featurekit apply`, or update the definitions",
+    )

@@ -120,7 +120,8 @@ class MaterializeReport:
         reasons: Why the first rejected rows were rejected.
         reason_counts: The most frequent reasons, each as its first row had it, with the number of
             rows whose reasons differ from it in nothing but values.
-        window_start_ms: The `start` of the load; `None` for none.
+        window_start_ms: The earliest time of the rows to load: `start`, or by the view's `lookback`;
+            `None` for any.
         window_end_ms: The `end` of the load; `None` for none.
         newest_event_ms: The newest event time of the rows read; `None` if they have none.
         corrects_ms: The start of the load whose rejected rows this one loads; `None` for any other.

@@ -61,6 +61,13 @@ class ServerCommands(OnlineStore):
         return [reply if key else [reply] for (key, _), reply in pairs]
 
     @override
+    def run_admin(self, keys: Sequence[bytes], requests: Sequence[bytes]) -> list[Reply]:
+        if not requests:
+            return []
+        data, deadline = b"".join(requests), self._slow_deadline()
+        return self._exchange(data, len(requests), deadline, raise_if_demoted)
+
+    @override
     def check_writable(self, prefix: str) -> None:
         if prefix in self._checked_prefixes:
             return

@@ -94,6 +94,8 @@ def materialize_command(context: CliContext, views: tuple[str, ...], **options: 
     command can be repeated: the same rows write the same bytes. A view that fails does not stop the
     others. Exits with 1 if a view failed or rows were rejected.
 
+    With --start or --end, the `lookback` of a view does not apply.
+
     With --prune, entities that the source no longer has lose the view's values now, not at their TTL.
     Entities whose rows are rejected or of the future keep theirs.
     """

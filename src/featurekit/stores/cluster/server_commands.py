@@ -88,6 +88,10 @@ class ClusterCommands(ClusterClient[NodePool], OnlineStore):
         ]
 
     @override
+    def run_admin(self, keys: Sequence[bytes], requests: Sequence[bytes]) -> list[Reply]:
+        return self.execute(RoutedRequests(keys, requests, ordered=True), self._maintenance)
+
+    @override
     def check_writable(self, prefix: str) -> None:
         if prefix in self._checked_prefixes:
             return
