@@ -30,6 +30,11 @@ MAX_ROWS = 2**40
 
 _BATCH_ROWS = 16_384
 
+NO_PREFIX = b"::"
+"""What keys begin with if they have neither a prefix nor the name of an entity."""
+
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+
 _INDEX_ROWS = 262_144
 """Rows of an index batch. Each batch is joined to the entities."""
 
@@ -119,6 +124,8 @@ class History:
         Returns:
             The number of rows, and of those of them that lack a key or the required column.
         """
+        if key := self._plain_key():
+            return self._join_index(key, columns, required)
         rows = self.rows
         values = self._keys()
         ids = [f"v{i}" for i in range(len(values))]
@@ -154,6 +161,40 @@ class History:
             writer.execute(f"INSERT INTO row_index {found}")
         writer.close()
         rows.check_count(read)
+        return read, read - complete
+
+    def _plain_key(self) -> str:
+        """Return the SQL of the text of the only join key; empty if SQL does not compare keys as codecs do."""
+        key = self.view.key
+        if self.rows.form != "native" or len(key.join_keys) != 1 or key.hash_tag_index is not None:
+            return ""
+        [join_key] = key.join_keys
+        codec = codec_of(join_key.dtype)
+        kind = self.rows.columns[self.source.column(join_key.name)]
+        [value] = self._keys().values()
+        if codec.python_type == "str" and kind == "VARCHAR":
+            return value
+        is_integer = codec.is_integer and kind in _INTEGERS
+        return f"CAST({value} AS VARCHAR)" if is_integer else ""
+
+    def _join_index(self, key: str, columns: Mapping[str, str], required: str) -> tuple[int, int]:
+        """Do as `store_index`, within DuckDB."""
+        session, arrow = self.rows.session, self.rows.session.arrow
+        texts = pc.utf8_slice_codeunits(self.entities.cast(arrow.string()), start=len(NO_PREFIX))
+        numbers = arrow.array(range(len(texts)), arrow.int32())
+        session.connection.register("entities", arrow.table({"k": numbers, "key": texts}))
+        names = ", ".join(f'r."{name}"' for name in columns)
+        numbered = self._numbered({"key": key, **columns})
+        sql = (
+            f"CREATE TABLE row_index AS SELECT e.k, {names}, r.rn FROM {numbered} r "
+            f'JOIN entities e USING (key) WHERE r."{required}" IS NOT NULL'
+        )
+        session.run(lambda: session.execute(sql))
+        ((read, complete),) = session.fetch_all(
+            f"SELECT count(*), count(*) FILTER (key <> '' AND \"{required}\" IS NOT NULL) "
+            f"FROM {numbered}"
+        )
+        self.rows.check_count(read)
         return read, read - complete
 
     def _keys(self) -> dict[str, str]:

@@ -18,13 +18,11 @@ from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
 from featurekit.ports import BatchSource, LabelQuery, TimeRange
+from featurekit.sources.history_index import NO_PREFIX
 from featurekit.sources.session import Session, quote_identifier
 from featurekit.types.arrow import arrow_type, decode_array
 
 _BATCH_ROWS = 16_384
-
-_NO_PREFIX = b"::"
-"""What keys begin with if they have neither a prefix nor the name of an entity."""
 
 
 class _SessionQuery(LabelQuery):
@@ -138,7 +136,7 @@ def _entities(view: ViewPlan, form: str, batch: Any, schema: Any) -> Any:
     for join_key in view.key.join_keys:
         alone = replace(view.key, join_keys=(join_key,), hash_tag_index=None)
         encoded = encode_ids(replace(view, key=alone), form, batch)
-        texts = pc.utf8_slice_codeunits(encoded.keys.cast(pa.string()), start=len(_NO_PREFIX))
+        texts = pc.utf8_slice_codeunits(encoded.keys.cast(pa.string()), start=len(NO_PREFIX))
         columns.append(decode_array(join_key.dtype, texts.cast(pa.binary())))
     return pa.table(columns, schema=schema)
 
