@@ -95,10 +95,12 @@ def draw_batch(rng: random.Random, view: View, as_of: AsOf) -> Batch:
     else:
         times = [(s, s) for s in range(-40, END + 45)]
     mixed = as_of == "loads" and rng.random() < 0.4
+    lag = rng.choice([0, 0, 2, 6]) if as_of == "loads" else 0
     loads = []
     for s, w in times:
         back = rng.choice([None, 5, 5, 5, 12]) if mixed else lookback
-        loads.append(Load(s, w, None if back is None else s - back))
+        start = None if back is None else s - back
+        loads.append(Load(s, w, start, s - lag if lag else None))
     return Batch(view, lookback, tuple(loads), schedule)
 
 
@@ -160,19 +162,20 @@ def simulated(world: World, events: Sequence[Event]) -> list[Event]:
     return [replace(e, arrival=e.arrival if e.time is None else e.time) for e in events]
 
 
-def times(ticks: Sequence[int | None]) -> Any:
+def times(ticks: Sequence[int | None], unit: str = "us") -> Any:
     """Return ticks as times; a tick is a millisecond."""
     micros = [None if tick is None else (START + tick) * 1000 for tick in ticks]
-    return pa.array(micros, pa.timestamp("us", "UTC"))
+    return pa.array(micros, pa.timestamp("us", "UTC")).cast(pa.timestamp(unit, "UTC"))
 
 
 def write_rows(folder: Path, batch: Batch, rows: Mapping[int, Sequence[Row]]) -> None:
     lines = [(key, row) for key, of in rows.items() for row in of]
     lines.sort(key=lambda line: line[1].n)
+    units = random.Random(len(lines)).choices(["ms", "us", "ns"], k=2)
     columns: dict[str, Any] = {
         "user_id": pa.array([key for key, _ in lines], pa.int64()),
-        "at": times([row.time for _, row in lines]),
-        "created": times([row.created for _, row in lines]),
+        "at": times([row.time for _, row in lines], units[0]),
+        "created": times([row.created for _, row in lines], units[1]),
     }
     for name in batch.view.ttls:
         columns[name] = pa.array([row.values[name] for _, row in lines], pa.int64())
@@ -304,6 +307,7 @@ def check_world(
                 START + load.scanned,
                 START + load.written,
                 None if load.start is None else START + load.start,
+                None if load.end is None else START + load.end,
             )
             for batch in world.batches
             if batch.view.name == view.name
@@ -488,3 +492,27 @@ feature_views:
     assert job.metadata["views"][0]["rows_read"] == 3
     with pytest.raises(SourceError, match="day=2026-06-08"):
         store.get_historical_features(labels("08T13:00:00"), ["visits"]).to_arrow()
+
+
+def test_views_without_an_entity_join_every_label(tmp_path: Path) -> None:
+    views = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: rates
+    batch: {refresh: 24h, source: {type: csv, path: rates.csv, timestamp_field: day}}
+    fields: {usd: float64}
+  - name: mood
+    stream: {refresh: 24h, batch_source: {type: jsonl, path: mood.jsonl, timestamp_field: at}}
+    fields: {mood: string}
+  - name: limits
+    batch: {refresh: 24h, source: {type: sql, query: "SELECT DATE '2026-06-01' AS day, 3 AS most", timestamp_field: day}}
+    fields: {most: int64}
+"""
+    (tmp_path / "rates.csv").write_text("day,usd\n2026-06-01,1.5\n2026-06-02,2.5\n")
+    (tmp_path / "mood.jsonl").write_text('{"at": "2026-06-02T00:00:00Z", "mood": "up"}\n')
+    store = open_store(tmp_path, views)
+    table = labels("01T12:00:00", "02T12:00:00", "01T12:00:00")
+    found = store.get_historical_features(table, ["rates", "mood", "limits"]).to_arrow()
+    assert found["usd"].to_pylist() == [1.5, 2.5, 1.5]
+    assert found["mood"].to_pylist() == [None, "up", None]
+    assert found["most"].to_pylist() == [3, 3, 3]
