@@ -451,6 +451,7 @@ class HistoricalRows:
         as_of: When rows counted; `static` if the source says that they hold for all times.
         rows_read: The rows that were read: of Parquet and queries, those whose times can matter.
         rows_incomplete: Those of them without a key or a time, which no moment has.
+        loads: The loads of `HistoryQuery`, if they counted.
     """
 
     form: Literal["native", "text", "json"]
@@ -460,6 +461,7 @@ class HistoricalRows:
     as_of: AsOf | Literal["static"]
     rows_read: int
     rows_incomplete: int
+    loads: Sequence[PastLoad] = ()
 
 
 class HistorySource(Protocol):

@@ -416,6 +416,7 @@ def test_a_declared_schedule_is_the_default(declared: FeatureStore) -> None:
     table = labels("02T02:09:59", "02T02:10:00", "03T02:09:59", "05T02:10:00", "05T02:10:00.001")
     job = declared.get_historical_features(table, ["profile"])
     assert job.to_arrow()["age"].to_pylist() == [41, 42, 42, 42, None]
+    assert job.metadata["views"][0]["schedule"]["takes_ms"] == 600_000
     # The load of 3 June is the last one that takes the row; its TTL is two days.
     assert job.metadata["views"][0]["as_of"] == "schedule"
     table = labels("01T00:00:00", "02T00:00:00", "07T00:00:00")
@@ -464,7 +465,9 @@ feature_views:
     store.materialize()
     job = store.get_historical_features(table, ["wages"], as_of="loads")
     assert job.to_arrow()["age"].to_pylist() == [None, 41, None]
-    assert job.metadata["views"][0]["as_of"] == "loads"
+    view = job.metadata["views"][0]
+    assert view["as_of"] == "loads"
+    assert view["loads"]["count"] == 1
 
 
 def test_only_folders_of_the_needed_days_are_read(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ class Histories:
                 hint="`featurekit materialize` logs its loads; until then, use another as_of",
             )
         query = HistoryQuery(moments, self.as_of, loads, ends)
-        return self._read(view, lambda history: history.rows_at(view, query))
+        return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
 
     def _key_ends(self, view: ViewPlan, moments: Any) -> Any:
         """Return when keys expired, which take the values of all views along; `None` if never."""

@@ -6,7 +6,7 @@ A value is encoded as a load encodes it, so it is what the store would have held
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from featurekit.errors import BadRowError, join_where
 from featurekit.lower.columns import EncodedBatch, encode_batch
-from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, SourcePlan, ViewPlan
 from featurekit.ports import (
     SOURCE_ROW,
     HistoricalRows,
@@ -42,18 +42,40 @@ def stored_values(
     Raises:
         BadRowError: A row that a label needs does not fit the view.
     """
-    history = view.history or view.source
-    source = asdict(history) if history else {}
     metadata = {
         "as_of": rows.as_of,
-        "source": {
-            name: value for name, value in source.items() if value not in (None, (), "", False)
-        },
+        "source": _declared(view.history or view.source),
+        **_loads(view, rows),
         "rows_read": rows.rows_read,
         "rows_incomplete": rows.rows_incomplete,
     }
     counts = {"rows_rejected": 0} if skip_bad_rows else {}
     return StoredValues(_batches(view, rows, counts, at_us), metadata, counts)
+
+
+def _declared(source: SourcePlan | None) -> dict[str, Any]:
+    """Return the attributes of a source that are not the defaults."""
+    if source is None:
+        return {}
+    defaults = {field.name: field.default for field in fields(source)}
+    return {n: value for n, value in asdict(source).items() if value not in (defaults[n], ())}
+
+
+def _loads(view: ViewPlan, rows: HistoricalRows) -> dict[str, Any]:
+    """Return what the loads of a batch view were assumed or known to be."""
+    found: dict[str, Any] = {}
+    if rows.as_of == "schedule" and view.schedule is not None:
+        found["schedule"] = asdict(view.schedule)
+    if rows.as_of == "loads" and rows.loads:
+        first, last = rows.loads[0], rows.loads[-1]
+        found["loads"] = {
+            "count": len(rows.loads),
+            "first_ms": first.written_ms,
+            "last_ms": last.written_ms,
+        }
+    elif view.lookback_ms is not None:
+        found["lookback_ms"] = view.lookback_ms
+    return found
 
 
 def _batches(
