@@ -327,6 +327,11 @@ async def test_asyncio_reads_return_the_same(shop: FeatureStore) -> None:
     ids = ["u1", "unknown"]
     many = await asyncio.gather(*(reader.read_many_async(ids) for _ in range(20)))
     assert many == [reader.read_many(ids)] * 20
+    ids *= 500  # prepared in slices
+    assert await reader.read_many_async(ids) == reader.read_many(ids)
+    rows = users(*ids)
+    large = await shop.get_online_features_async("fraud_v1", rows)
+    assert large.to_dict() == shop.get_online_features("fraud_v1", rows).to_dict()
     assert await reader.read_many_async([]) == []
     with pytest.raises(RequestError):
         await shop.get_online_features_async("fraud_v1", [{}])

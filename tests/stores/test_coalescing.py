@@ -13,7 +13,7 @@ import pytest
 
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.ports import AsyncOnlineStore, ReadOptions
-from featurekit.stores import shared_connection
+from featurekit.stores import connection, shared_connection
 from featurekit.wire import ErrorReply, Reply, text_command
 from tests.fault_proxy import FaultProxy
 from tests.servers import Server
@@ -184,18 +184,17 @@ async def test_a_slow_server_has_as_long_as_with_retries_and_the_call_is_not_sen
     await store.close()
 
 
-async def test_calls_on_a_silent_connection_are_sent_again_on_another(
-    store: AsyncOnlineStore, proxy: FaultProxy
-) -> None:
-    proxy.to_client.drop = True
+async def test_calls_on_a_silent_connection_are_sent_again_on_another(proxy: FaultProxy) -> None:
+    store = opened_async(f"{proxy.url}?timeout=1s")
+    await echo(store, "first")
+    proxy.to_server.drop = True
     tasks = [asyncio.create_task(echo(store, str(n))) for n in range(20)]
-    while proxy.connections < 2:
-        await asyncio.sleep(0.01)
-        if store.connection_stats.open == 0:
-            proxy.heal()
+    await asyncio.sleep(0.1)
     proxy.heal()
     assert await asyncio.gather(*tasks) == [str(n) for n in range(20)]
     assert store.connection_stats.retries == 20
+    assert proxy.connections == 2
+    await store.close()
 
 
 async def test_calls_on_a_cut_connection_are_sent_again_on_another(
@@ -303,3 +302,28 @@ async def test_a_store_pickles_as_its_url(store: AsyncOnlineStore) -> None:
     assert await echo(copy, "copy") == "copy"
     assert copy.describe() == store.describe()
     await copy.close()
+
+
+async def test_the_replies_to_a_large_call_are_converted_in_slices(
+    store: AsyncOnlineStore,
+) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    seen: list[int] = []
+
+    def convert(reply: Reply) -> Reply:
+        seen.append(turns)
+        return reply
+
+    many = [text_command("ECHO", str(n)) for n in range(5000)]
+    replies = await store.read([KEY] * len(many), many, convert)
+    counting.cancel()
+    assert replies == [str(n).encode() for n in range(5000)]
+    assert max(seen.count(turn) for turn in set(seen)) <= connection.SLICE_REPLIES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial as bind
@@ -33,6 +34,9 @@ from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
 T = TypeVar("T")
+
+SLICE_ENTITIES = 256
+"""How many requests an asyncio read prepares before other tasks run: about a millisecond."""
 
 
 class Call(NamedTuple, Generic[T]):
@@ -153,7 +157,7 @@ class OnlineReader:
     ) -> OnlineResponse:
         """Read the features of `n` entity rows as one response. See `read`."""
         options = read_options(timeout, partial=partial)
-        return self._run(self._prepare_response(entity_rows), options)
+        return self._run(self._prepare_response(self._entity_columns(entity_rows)), options)
 
     async def read_async(
         self, entity: object, *, timeout: Timeout = None, partial: bool = False
@@ -171,14 +175,16 @@ class OnlineReader:
     ) -> list[Any]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        return await self._run_async(self._prepare_records(entities), options)
+        if not isinstance(entities, list | tuple):
+            entities = list(entity_list(self.plan, entities))
+        return await self._run_async(await self._prepare_records_in_slices(entities), options)
 
     async def get_async(
         self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
     ) -> OnlineResponse:
         """Do the same as `get` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        return await self._run_async(self._prepare_response(entity_rows), options)
+        return await self._run_async(await self._prepare_response_in_slices(entity_rows), options)
 
     def close(self) -> None:
         """Close the connections of threads, which the store's other readers and writers share."""
@@ -239,8 +245,37 @@ class OnlineReader:
                 column.append(value)
         return self._prepare_joined(rows, self._group_keys(columns), self._records)
 
-    def _prepare_response(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
+    async def _prepare_records_in_slices(self, entities: Sequence[object]) -> Call[list[Any]]:
+        """Do the same as `_prepare_records`, and let other tasks run in between."""
+        if len(entities) <= SLICE_ENTITIES or not self._decodes_each_reply:
+            return self._prepare_records(entities)
+        keys: list[bytes] = []
+        requests: list[bytes] = []
+        for start in range(0, len(entities), SLICE_ENTITIES):
+            part = self._prepare_records(entities[start : start + SLICE_ENTITIES])
+            keys += part.keys
+            requests += part.requests
+            await asyncio.sleep(0)
+        return Call(keys, requests, self._decoder.record, _unchanged)
+
+    async def _prepare_response_in_slices(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
+        """Do the same as `_prepare_response`, and let other tasks run in between."""
         columns = self._entity_columns(entity_rows)
+        size = max(map(len, columns.values()), default=0)
+        if size <= SLICE_ENTITIES or not self._decodes_each_reply:
+            return self._prepare_response(columns)
+        keys: list[bytes] = []
+        requests: list[bytes] = []
+        for start in range(0, size, SLICE_ENTITIES):
+            stop = start + SLICE_ENTITIES
+            [part] = self._group_keys({name: c[start:stop] for name, c in columns.items()})
+            keys += part
+            requests += self._groups[0].requests(part)
+            await asyncio.sleep(0)
+        finish = bind(OnlineResponse, self._schema, columns)
+        return Call(keys, requests, self._decoder.row, finish)
+
+    def _prepare_response(self, columns: dict[str, list[object]]) -> Call[OnlineResponse]:
         group_keys = self._group_keys(columns)
         if self._decodes_each_reply:
             [keys], [group] = group_keys, self._groups
