@@ -15,6 +15,7 @@ from featurekit.plan import (
     SchedulePlan,
 )
 from featurekit.registry import Registry
+from featurekit.repo.catalog import history_rows, logging_text
 from tests.declare.conftest import Load, Problems
 
 HEAD = """\
@@ -256,3 +257,20 @@ def test_the_schema_has_no_defaults_of_another_type() -> None:
     models = definitions_json_schema()["$defs"]
     assert "default" not in models["Schedule"]["properties"]["at"]
     assert models["FeatureLogging"]["properties"]["sample_rate"]["exclusiveMinimum"] == 0
+
+
+def test_a_description_has_the_history(load: Load) -> None:
+    text = batch(
+        f"batch_{TIMED}, lookback: 7d, schedule: {{every: 24h, at: 02:00, takes: 10m}}",
+        ", logging: {path: log, sample_rate: 0.25}",
+    )
+    registry = Registry.from_loaded(load(text), None)
+    assert history_rows(registry.feature_views[0]) == [
+        ("batch_source", "csv x, timestamp_field t"),
+        ("lookback", "7d"),
+        ("schedule", "every 1d at 02:00 UTC, takes 10m"),
+    ]
+    assert logging_text(registry.feature_services[0]) == "log, sample rate 0.25"
+    registry = Registry.from_loaded(load(stream("log: {path: log}")), None)
+    assert history_rows(registry.feature_views[0]) == [("log", "log")]
+    assert logging_text(registry.feature_services[0]) == ""

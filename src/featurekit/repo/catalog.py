@@ -10,7 +10,9 @@ from featurekit.errors import RequestError
 from featurekit.feature_lists import GLOBAL
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
+from featurekit.models.definitions import AnySource
 from featurekit.models.model import Described, Model
+from featurekit.models.scalars import format_time_of_day
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 
@@ -91,8 +93,33 @@ def _constraints(field: FieldSpec) -> Iterator[str]:
 def source_text(view: FeatureView) -> str:
     """Return the source's type, location and options, as `csv data/users.csv, delimiter ;`."""
     source = view.ingestion.source
-    if source is None:
-        return "none; a program writes it"
+    return _source_text(source) if source else "none; a program writes it"
+
+
+def history_rows(view: FeatureView) -> list[tuple[str, str]]:
+    """Return (name, text) of what a view declares of its history."""
+    batch, stream, history = view.batch, view.stream, view.ingestion.batch_source
+    rows = [("batch_source", _source_text(history))] if history else []
+    if batch and batch.lookback:
+        rows.append(("lookback", format_duration(batch.lookback)))
+    if batch and (schedule := batch.schedule):
+        every, at = format_duration(schedule.every), format_time_of_day(schedule.at or 0)
+        takes = f", takes {format_duration(schedule.takes)}" if schedule.takes else ""
+        rows.append(("schedule", f"every {every} at {at} UTC{takes}"))
+    if stream and stream.log:
+        rows.append(("log", stream.log.path))
+    return rows
+
+
+def logging_text(service: FeatureService) -> str:
+    """Return where a service's reads are logged, as `log/fraud_v1, sample rate 0.01`; empty if nowhere."""
+    log = service.logging
+    if log is None:
+        return ""
+    return log.path if log.sample_rate == 1 else f"{log.path}, sample rate {log.sample_rate:g}"
+
+
+def _source_text(source: AnySource) -> str:
     options: dict[str, Any] = source.model_dump(
         mode="json", exclude_defaults=True, exclude={"type"}
     )
@@ -200,6 +227,7 @@ def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
         "ordering": ordering_text(view),
         "source": source_text(view),
         "has_source": ingestion.source is not None,
+        "history": dict(history_rows(view)),
         "fields": [_field(registry, view, name) for name in view.fields_],
     }
 
@@ -223,6 +251,7 @@ def _service(registry: Registry, plan: RepoPlan, service: FeatureService) -> dic
         "name": service.name,
         "features": [str(feature) for feature in registry.features_of(service)],
         "entities": registry.entities_of(service),
+        "logging": logging_text(service),
         "groups": _identifying_groups(plan, service.name),
     }
 

@@ -24,8 +24,10 @@ from featurekit.repo.catalog import (
     definition_document,
     descriptive_rows,
     expiry_text,
+    history_rows,
     join_keys_text,
     key_text,
+    logging_text,
     ordering_text,
     services_with_field,
     source_text,
@@ -283,6 +285,7 @@ def _describe_view(registry: Registry, view: FeatureView) -> Description:
             ("expires", expiry_text(view)),
             ("ordering", ordering_text(view)),
             ("source", source_text(view)),
+            *history_rows(view),
             ("services", ", ".join(services)),
         ]
         print_pairs([*pairs, *descriptive_rows(view)])
@@ -332,7 +335,11 @@ def _describe_service(registry: Registry, service: FeatureService) -> Descriptio
 
     def print_description() -> None:
         _print_heading("feature service", service.name, service)
-        print_pairs([("entities", ", ".join(entities)), *descriptive_rows(service)])
+        pairs: list[tuple[str, Cell]] = [
+            ("entities", ", ".join(entities)),
+            ("logging", logging_text(service)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(service)])
         print_line()
         rows = [
             [str(each), *_field_cells(views[each.view], each.field)[1:-1]] for each in features
