@@ -7,8 +7,8 @@
   block right below it is the expected output.
 - `yaml` without a path: definitions or a `featurerepo.yaml`, which must be valid.
 
-A comment `<!-- not run: REASON -->` above a block says why it is only checked for its syntax. In
-expected output, `...` matches any text. Times are not compared. Tables are compared by their cells,
+A comment `<!-- not run: REASON -->` above a block says why it is only checked for its syntax, and
+`<!-- in: FOLDER -->` in which folder it and those after it run. In expected output, `...` matches any text. Times are not compared. Tables are compared by their cells,
 not by the widths of their columns.
 """
 
@@ -63,12 +63,14 @@ class Block:
         text: Its lines.
         place: The file and line of its opening fence.
         not_run: Why it is not run; None if it is.
+        folder: The folder from here on, relative to the one of the document; None if it stays.
     """
 
     language: str
     text: str
     place: str
     not_run: str | None = None
+    folder: str | None = None
 
     @property
     def path(self) -> str | None:
@@ -81,10 +83,18 @@ def blocks(document: Path) -> list[Block]:
     """Return the fenced blocks of a document, in order."""
     text = document.read_text()
     fences = re.finditer(
-        r"^(?:<!-- not run: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+        r"^(?:<!-- (not run|in): ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$",
+        text,
+        re.MULTILINE | re.DOTALL,
     )
     return [
-        Block(f[2], f[3], f"{document.name}:{text[: f.start(2)].count(chr(10)) + 1}", f[1])
+        Block(
+            f[3],
+            f[4],
+            f"{document.name}:{text[: f.start(3)].count(chr(10)) + 1}",
+            f[2] if f[1] == "not run" else None,
+            f[2] if f[1] == "in" else None,
+        )
         for f in fences
     ]
 
@@ -144,10 +154,14 @@ def follow(document: Path, folder: Path, address: str = "127.0.0.1:6566") -> Non
         replace(block, text=block.text.replace("127.0.0.1:6566", address))
         for block in blocks(document)
     ]
+    home = folder
     with closing(PythonSession()) as session:
         for block, after in pairwise([*found, Block("", "", "")]):
             if block.not_run or block.language not in ("console", "sh", "python"):
                 check_syntax(block)
+            if block.folder:
+                session.close()  # the next block starts a session in the other folder
+                folder = home / block.folder
             if not block.not_run:
                 folder = _run_block(block, after, folder, session)
 

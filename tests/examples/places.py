@@ -39,15 +39,17 @@ def repository(*parts: str) -> Iterator[Path]:
     """Copies of some files and folders of the project, without data."""
     with folder() as place:
         for part in parts:
-            source, target = ROOT / part, place / part
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(
-                    source, target, ignore=shutil.ignore_patterns("data", ".featurekit")
-                )
+            if (ROOT / part).is_dir():
+                copy_folder(part, place)
             else:
-                shutil.copy(source, target)
+                shutil.copy(ROOT / part, place / part)
         yield place
+
+
+def copy_folder(name: str, place: Path) -> None:
+    """Copy a folder of the project, without data."""
+    ignore = shutil.ignore_patterns("data", ".featurekit")
+    shutil.copytree(ROOT / name, place / name, ignore=ignore)
 
 
 def environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from featurekit import FeatureStore, errors
 from featurekit.cli.program import COMMANDS
 from tests.examples.documents import blocks, follow, markdown_rows, terminal_cells
-from tests.examples.places import ENVIRONMENT, ROOT, folder, run
+from tests.examples.places import ENVIRONMENT, ROOT, copy_folder, folder, run
 from tests.server.server_process import served
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +65,8 @@ def _is_declared(path: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", IN_THE_SHOP, ids=lambda path: str(path.name))
 def test_the_blocks_of_a_document_run(path: Path, loaded_shop: Path) -> None:
+    for name in {block.folder for block in blocks(path)} - {None, "."}:
+        copy_folder(str(name), loaded_shop)
     if SERVER not in path.read_text():
         follow(path, loaded_shop)
         return

@@ -12,26 +12,16 @@ snapshots AS (
   )) AS event_timestamp
   FROM flown
   GROUP BY tailnum
-),
-stats AS (
-  SELECT
-    snapshots.tailnum,
-    event_timestamp,
-    count(known_at) AS flights_30d,
-    count(known_at) FILTER (departed_at IS NULL) AS cancelled_30d,
-    avg(dep_delay) AS mean_dep_delay_30d,
-    max(dep_delay) AS max_dep_delay_30d
-  FROM snapshots LEFT JOIN flown ON flown.tailnum = snapshots.tailnum
-    AND known_at BETWEEN event_timestamp - INTERVAL 30 DAY AND event_timestamp
-  WHERE first_flight <= event_timestamp
-  GROUP BY ALL
 )
 SELECT
-  stats.*,
-  manufacturer,
-  model,
-  planes.year AS built,
-  seats,
-  engine IN ('Turbo-fan', 'Turbo-jet') AS is_jet
-FROM stats LEFT JOIN 'data/planes.parquet' AS planes USING (tailnum)
+  snapshots.tailnum,
+  event_timestamp,
+  count(known_at) AS flights_30d,
+  count(known_at) FILTER (departed_at IS NULL) AS cancelled_30d,
+  avg(dep_delay) AS mean_dep_delay_30d,
+  max(dep_delay) AS max_dep_delay_30d
+FROM snapshots LEFT JOIN flown ON flown.tailnum = snapshots.tailnum
+  AND known_at BETWEEN event_timestamp - INTERVAL 30 DAY AND event_timestamp
+WHERE first_flight <= event_timestamp
+GROUP BY ALL
 ORDER BY event_timestamp, tailnum
