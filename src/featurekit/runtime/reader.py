@@ -157,7 +157,8 @@ class OnlineReader:
     ) -> OnlineResponse:
         """Read the features of `n` entity rows as one response. See `read`."""
         options = read_options(timeout, partial=partial)
-        return self._run(self._prepare_response(self._entity_columns(entity_rows)), options)
+        columns = self._entity_columns(entity_rows)
+        return self._run(self._prepare_response(entity_rows, columns), options)
 
     async def read_async(
         self, entity: object, *, timeout: Timeout = None, partial: bool = False
@@ -256,14 +257,14 @@ class OnlineReader:
             keys += part.keys
             requests += part.requests
             await asyncio.sleep(0)
-        return Call(keys, requests, self._decoder.record, _unchanged)
+        return Call(len(keys), keys, requests, self._decoder.record, _unchanged)
 
     async def _prepare_response_in_slices(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
         """Do the same as `_prepare_response`, and let other tasks run in between."""
         columns = self._entity_columns(entity_rows)
         size = max(map(len, columns.values()), default=0)
         if size <= SLICE_ENTITIES or not self._decodes_each_reply:
-            return self._prepare_response(columns)
+            return self._prepare_response(entity_rows, columns)
         keys: list[bytes] = []
         requests: list[bytes] = []
         for start in range(0, size, SLICE_ENTITIES):
@@ -273,9 +274,11 @@ class OnlineReader:
             requests += self._groups[0].requests(part)
             await asyncio.sleep(0)
         finish = bind(OnlineResponse, self._schema, columns)
-        return Call(keys, requests, self._decoder.row, finish)
+        return Call(size, keys, requests, self._decoder.row, finish)
 
-    def _prepare_response(self, columns: dict[str, list[object]]) -> Call[OnlineResponse]:
+    def _prepare_response(
+        self, entity_rows: EntityRows, columns: dict[str, list[object]]
+    ) -> Call[OnlineResponse]:
         group_keys = self._group_keys(columns)
         if self._decodes_each_reply:
             [keys], [group] = group_keys, self._groups
