@@ -130,7 +130,6 @@ def test_repo_is_taken_before_and_after_the_command_and_from_the_environment(
     ("arguments", "message"),
     [
         (["materialise"], "did you mean 'materialize'?"),
-        (["get", "fraud_v1"], "missing option '--entity'"),
         (["get", "x", "--entity", "a=b", "--max-age", "2m"], "'2m' is not NAME=DURATION"),
         (["get", "x", "--entity", "a=b", "--max-age", "v=2"], "found 2, expected a duration"),
         (["get", "x", "--entity", "a=b", "--timeout", "50"], "found 50, expected a duration"),
@@ -157,6 +156,12 @@ def test_an_invalid_entity_is_refused(filled: Path, entity: str, message: str) -
     result = run("get", "fraud_v1", "--entity", entity)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_a_read_without_an_entity_is_wrong_usage(filled: Path) -> None:
+    result = run("get", "fraud_v1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "missing option '--entity', for example --entity user_id=" in result.stderr
 
 
 def test_join_keys_are_read_by_their_type(folder: Path) -> None:

@@ -239,7 +239,8 @@ def _check_yaml(block: Block) -> None:
 
 def _write_repo(folder: Path, text: str, document: dict[str, object]) -> None:
     """Write a repository with a block of YAML, and with the entities that it leaves out."""
-    names = {view["entity"] for view in document.get("feature_views", [])}  # type: ignore[attr-defined]
+    views = document.get("feature_views", [])
+    names = {view["entity"] for view in views if "entity" in view}  # type: ignore[attr-defined]
     missing = [] if "entities" in document else sorted(names)
     entities = [{"name": each, "join_keys": {f"{each}_id": "string"}} for each in missing]
     if "project" in document:
