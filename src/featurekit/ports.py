@@ -329,6 +329,10 @@ class Correction:
     oldest_unsure_ms: int | None
 
 
+RowForm = Literal["native", "text", "json"]
+"""The form of rows, see `Scan`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """The newest row of each entity in a batch source.
@@ -347,7 +351,7 @@ class Scan:
         source_identity: What identifies the contents that were read, as far as it is known.
     """
 
-    form: Literal["native", "text", "json"]
+    form: RowForm
     batches: Iterator[Any]
     rows_read: int
     rows_future: int = 0
@@ -454,7 +458,7 @@ class HistoricalRows:
         loads: The loads of `HistoryQuery`, if they counted.
     """
 
-    form: Literal["native", "text", "json"]
+    form: RowForm
     numbers: Mapping[str, Any]
     deadlines: Mapping[str, Any]
     batches: Sequence[Any]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from featurekit.errors import StoreError, StoreUnfitError
+from featurekit.lower.keys import entity_key_test
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
 from featurekit.wire import ErrorReply, Reply, command
@@ -196,3 +197,31 @@ def _paced_pages(store: OnlineStore, pattern: str) -> Iterator[list[bytes]]:
         yield keys
         time.sleep(min(_MAX_PAUSE_S, time.monotonic() - start))
         start = time.monotonic()
+
+
+def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
+    """Delete the hashes of one entity, or of all entities; return how many were deleted.
+
+    Keys that no entity can have, and keys of other types than hashes, stay.
+    """
+    entities = repo.entities_named(entity) if entity is not None else list(repo.entities)
+    return sum(
+        _delete_hashes(store, list(filter(is_own, page)))
+        for plan in entities
+        for is_own in [entity_key_test(plan.key)]
+        for page in store.scan(plan.key.scan_pattern())
+    )
+
+
+def _delete_hashes(store: OnlineStore, keys: list[bytes]) -> int:
+    def run(name: bytes, keys: list[bytes]) -> list[Reply]:
+        replies = store.run_admin(keys, [command(name, key) for key in keys])
+        for key, reply in zip(keys, replies, strict=True):
+            if isinstance(reply, ErrorReply):
+                where = f"{store.describe()}, {key.decode(errors='replace')}"
+                raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
+        return replies
+
+    types = run(b"TYPE", keys)
+    hashes = [key for key, kind in zip(keys, types, strict=True) if kind == b"hash"]
+    return sum(reply for reply in run(b"UNLINK", hashes) if isinstance(reply, int))

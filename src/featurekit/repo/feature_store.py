@@ -23,12 +23,18 @@ from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.batch_loads import BatchLoads, asyncio_form
 from featurekit.repo.definition_lists import DefinitionLists, views_table
-from featurekit.repo.deletion import DeletedEntities, DeletedValues, delete_keys, delete_retired
+from featurekit.repo.deletion import (
+    DeletedEntities,
+    DeletedValues,
+    delete_entities,
+    delete_keys,
+    delete_retired,
+)
 from featurekit.repo.diagnostics import (
     Diagnostics,
 )
 from featurekit.repo.json_rows import RowWriter
-from featurekit.repo.materialization import Materializer, OnBadRow, delete_entities
+from featurekit.repo.materialization import Materializer, OnBadRow
 from featurekit.repo.monitoring import Monitoring
 from featurekit.repo.registry_store import (
     OnlineRegistryStore,
@@ -403,8 +409,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
     ) -> Materializer:
         return Materializer(
             plan=self.compiled,
-            store=self._handle.store,
-            check_store=self._handle.check_store,
+            handle=self._handle,
             sources=self._sources,
             history=self._registry_store.history,
             keep_registry=self._registry.keep,

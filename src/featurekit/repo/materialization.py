@@ -1,4 +1,4 @@
-"""Loads of batch views, from their sources or from rows of the caller; and deletion of entities.
+"""Loads of batch views, from their sources or from rows of the caller.
 
 Every load proves that the store keeps expiry, holds the view's lock, sends its rows, and records
 itself in the history.
@@ -22,10 +22,18 @@ from featurekit.errors import (
     RequestError,
     StoreError,
 )
-from featurekit.lower.keys import entity_key_test
+from featurekit.lower.scripts import Script
 from featurekit.lower.write_group import load_guard
 from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
-from featurekit.ports import BatchSource, Correction, KeyedCommand, OnlineStore, TimeRange
+from featurekit.ports import (
+    BatchSource,
+    Correction,
+    KeyedCommand,
+    OnlineStore,
+    RowForm,
+    StoreHandle,
+    TimeRange,
+)
 from featurekit.repo.deletion import LoadTimes, prune_view, server_times_ms
 from featurekit.repo.history import History, LoadRecord
 from featurekit.repo.source_access import SourceAccess
@@ -52,8 +60,9 @@ from featurekit.runtime.load_rows import (
     rows_of_jsonl,
 )
 from featurekit.runtime.lock import ViewLock
+from featurekit.runtime.partition import LoadTicket, write_partition
 from featurekit.runtime.tracing import STORE, span
-from featurekit.wire import ErrorReply, Reply, command, parse_info
+from featurekit.wire import Reply, parse_info
 
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
@@ -109,8 +118,7 @@ class Materializer:
 
     Attributes:
         plan: The applied registry, compiled.
-        store: The online store.
-        check_store: Raises `RegistryError` if the registry was not applied to the store.
+        handle: Access to the online store.
         sources: The sources that may be opened.
         history: Records the loads.
         keep_registry: Adds the applied registry to the history.
@@ -126,8 +134,7 @@ class Materializer:
     """
 
     plan: RepoPlan
-    store: OnlineStore
-    check_store: Callable[[], None]
+    handle: StoreHandle
     sources: SourceAccess
     history: History
     keep_registry: Callable[[], None]
@@ -140,6 +147,11 @@ class Materializer:
     missing_only: bool = False
     ttl_ms: int | None = None
     prune: PruneMode = "no"
+
+    @property
+    def store(self) -> OnlineStore:
+        """The online store."""
+        return self.handle.store
 
     def materialize(self, view: ViewPlan, report: MaterializeReport) -> None:
         """Load a view from its source, within the window of the report."""
@@ -221,8 +233,9 @@ class Materializer:
         written = WrittenRows()
         report = MaterializeReport(view.name)
         with self._load(view, report) as load:
+            target = LoadTarget(view, self.store.capabilities, self._guard(view))
             on_batch = progress_callback(view.name, 0, self.on_progress, load.lock.check)
-            prepared = encode_rows(self._target(view), rows, rejects, written, now_ms)
+            prepared = encode_rows(target, rows, rejects, written, now_ms)
             try:
                 send_batches(
                     self.store,
@@ -250,7 +263,6 @@ class Materializer:
         is_declared: bool = False,
     ) -> None:
         """Load the record batches of a source; `is_declared` if it is the source of the view."""
-        from featurekit.runtime.load_tables import encode_tables
         from featurekit.runtime.rejects import Rejects
 
         load.scanned_ms = now_ms()
@@ -276,21 +288,16 @@ class Materializer:
         load_ms = None if self.missing_only else report.started_ms
         rejects = Rejects(view, self._rejects_path(view), report, load_ms)
         try:
-            prepared = encode_tables(
-                self._target(view),
-                scan,
-                rejects if self.skip_bad_rows else None,
-                lambda row: source.locate(view, row),
-            )
             on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
-            send_batches(
-                self.store,
-                prepared,
+            write_partition(
+                self._ticket(view, scan.form),
+                scan.batches,
                 report,
-                skip=self.skip_bad_rows,
+                rejects=rejects,
                 callbacks=LoadCallbacks(
                     on_batch, load.lock.confirm, source.interrupt, load.on_cpu
                 ),
+                locate=lambda row: source.locate(view, row),
             )
         finally:
             rejects.close()
@@ -298,9 +305,11 @@ class Materializer:
         done += report.rows_kept
         report.rows_superseded = report.rows_read - done
 
-    def _target(self, view: ViewPlan) -> LoadTarget:
-        guard = load_guard(view, allow_older=self.allow_older, missing_only=self.missing_only)
-        return LoadTarget(view, self.store.capabilities, guard)
+    def _guard(self, view: ViewPlan) -> Script | None:
+        return load_guard(view, allow_older=self.allow_older, missing_only=self.missing_only)
+
+    def _ticket(self, view: ViewPlan, form: RowForm) -> LoadTicket:
+        return LoadTicket(view, self.handle, form, self.skip_bad_rows, self._guard(view))
 
     def _refuse_older(
         self,
@@ -323,7 +332,7 @@ class Materializer:
             is_last = self._is_last_load(view.name, correction.load_ms)
             which = "oldest"
             own_ms = correction.oldest_unsure_ms if is_last else correction.oldest_ms
-        if self._target(view).guard is not None or self.allow_older:
+        if self._guard(view) is not None or self.allow_older:
             return
         if newest_ms is None or own_ms is None:
             return
@@ -358,7 +367,7 @@ class Materializer:
             self._counted(report),
             span("featurekit.load", {"featurekit.view": view.name}) as set_attributes,
         ):
-            self.check_store()
+            self.handle.check_store()
             self.store.check_writable(self.plan.prefix)
             with self._recorded(report) as load:
                 yield load
@@ -570,31 +579,3 @@ def _cpu_seconds(replies: Sequence[Reply]) -> float | None:
         return None
     names = ("used_cpu_user", "used_cpu_sys")
     return sum(float(parse_info(reply).get(name, 0)) for reply in replies for name in names)
-
-
-def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
-    """Delete the hashes of one entity, or of all entities; return how many were deleted.
-
-    Keys that no entity can have, and keys of other types than hashes, stay.
-    """
-    entities = repo.entities_named(entity) if entity is not None else list(repo.entities)
-    return sum(
-        _delete_hashes(store, list(filter(is_own, page)))
-        for plan in entities
-        for is_own in [entity_key_test(plan.key)]
-        for page in store.scan(plan.key.scan_pattern())
-    )
-
-
-def _delete_hashes(store: OnlineStore, keys: list[bytes]) -> int:
-    def run(name: bytes, keys: list[bytes]) -> list[Reply]:
-        replies = store.run_admin(keys, [command(name, key) for key in keys])
-        for key, reply in zip(keys, replies, strict=True):
-            if isinstance(reply, ErrorReply):
-                where = f"{store.describe()}, {key.decode(errors='replace')}"
-                raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
-        return replies
-
-    types = run(b"TYPE", keys)
-    hashes = [key for key, kind in zip(keys, types, strict=True) if kind == b"hash"]
-    return sum(reply for reply in run(b"UNLINK", hashes) if isinstance(reply, int))

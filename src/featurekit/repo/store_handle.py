@@ -20,7 +20,14 @@ from featurekit.repo.store_identity import StoreCheck
 from featurekit.store_options import CLUSTER_SCHEMES, SERVER_SCHEMES
 from featurekit.stores import create_store, open_async_store
 from featurekit.stores.embedded_server import EmbeddedServer
-from featurekit.stores.url import NO_OPTIONS, StoreUrl
+from featurekit.stores.url import (
+    NO_OPTIONS,
+    PASSWORD_VARIABLE,
+    SENTINEL_PASSWORD_VARIABLE,
+    SENTINEL_USERNAME_VARIABLE,
+    USERNAME_VARIABLE,
+    StoreUrl,
+)
 
 __all__ = ["EmbeddedServer", "LazyStoreHandle", "embedded_server", "now_ms", "select_url"]
 
@@ -104,6 +111,29 @@ class LazyStoreHandle(StoreHandle):
         if not url.has_secrets:
             return self.url
         return str(url if url.password else replace(url, username=""))
+
+    def without_passwords(self) -> LazyStoreHandle:
+        """Return a handle for other machines: its URL has no password, which their environment gives."""
+        scheme, _, rest = self.url.partition("://")
+        location, _, query = rest.partition("?")
+        login, _, place = location.rpartition("@")
+        user = login.partition(":")[0]
+        given = [part for part in query.split("&") if part and not _is_secret(part)]
+        url = f"{scheme}://{f'{user}@' if user else ''}{place}{'?' if given else ''}{'&'.join(given)}"
+        options = {name: text for name, text in self.options.items() if not _is_secret(name)}
+        return LazyStoreHandle(url, self.root, options)
+
+    @property
+    def passwords(self) -> dict[str, str]:
+        """The passwords of the URL, by the environment variables that another machine reads them from."""
+        url = self._parsed_url.with_secrets(os.environ)
+        values = {
+            PASSWORD_VARIABLE: url.password,
+            USERNAME_VARIABLE: url.username if url.password else "",
+            SENTINEL_PASSWORD_VARIABLE: url.sentinel_password,
+            SENTINEL_USERNAME_VARIABLE: url.sentinel_username if url.sentinel_password else "",
+        }
+        return {name: value for name, value in values.items() if value}
 
     @property
     def options_text(self) -> str:
@@ -196,6 +226,10 @@ class LazyStoreHandle(StoreHandle):
     @override
     def __reduce__(self) -> tuple[object, ...]:
         return LazyStoreHandle, (self.url, self.root, self.options)
+
+
+def _is_secret(option: str) -> bool:
+    return option.partition("=")[0] == "sentinel_password"
 
 
 def now_ms() -> int:

@@ -34,18 +34,21 @@ def encode_tables(
     scan: Scan,
     rejects: Rejects | None,
     locate: LocateRow,
+    *,
+    skip: bool = False,
 ) -> Iterator[LoadBatch]:
     """Yield the encoded batches of a scan.
 
     Args:
         target: Where the rows go.
         scan: The rows of the view's source.
-        rejects: Collects rows that do not fit. `None` raises at the first one, and nothing of
-            its batch is written.
+        rejects: Collects rows that do not fit; `None` only counts them.
         locate: Returns where a row is, for error messages.
+        skip: Go on after a row that does not fit. Otherwise the first one raises, and nothing of its
+            batch is written.
 
     Raises:
-        BadRowError: A row does not fit and `rejects` is `None`.
+        BadRowError: A row does not fit, and `skip` is not set.
     """
     view = target.view
     for rows in scan.batches:
@@ -53,7 +56,7 @@ def encode_tables(
         if unread:
             yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, unread)
         encoded = encode_batch(view, scan.form, batch)
-        if encoded.rejected and rejects is None:
+        if encoded.rejected and not skip:
             error = _bad_row_error(view, batch, encoded, locate)
             error.keys = encoded.rejected_keys
             raise error

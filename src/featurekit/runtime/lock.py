@@ -51,6 +51,7 @@ from featurekit.errors import (
     StoreUnfitError,
 )
 from featurekit.ports import KeyedCommand, OnlineStore
+from featurekit.runtime.partition import FENCE_S, LockToken, lost_lock_error
 from featurekit.runtime.processes import is_running, process_identity
 from featurekit.wire import ErrorReply, Reply
 
@@ -66,6 +67,7 @@ _IF_OWNER = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({})
 _RENEW = _IF_OWNER.format("'PEXPIRE', KEYS[1], ARGV[2]")
 _PROBE = _IF_OWNER.format("'PTTL', KEYS[1]")
 _RELEASE = _IF_OWNER.format("'DEL', KEYS[1]")
+_REPLACE = _IF_OWNER.format("'SET', KEYS[1], ARGV[2], 'PX', ARGV[3]")
 
 _held: set[str] = set()
 """The tokens of the locks that this process holds or is taking."""
@@ -141,13 +143,28 @@ class ViewLock:
         release = (self._key, ("EVAL", _RELEASE, 1, self._key, self._token))
         return self._store.call_many([*last, release])[:-1]
 
+    @property
+    def token(self) -> LockToken:
+        """The value by which tasks know that this process holds the lock."""
+        return LockToken(self._key, self._token)
+
+    def fence_off_tasks(self) -> None:
+        """Stop tasks that have the token, and return when none of them can write any more.
+
+        The lock stays held, with another token, so that no other load starts meanwhile.
+        """
+        before = self._token
+        self._token = json.dumps(_owner(before.encode()) | {"token": secrets.token_hex(8)})
+        _held.add(self._token)
+        with suppress(StoreError):  # tasks do not get an answer either, and stop
+            self._call("EVAL", _REPLACE, 1, self._key, before, self._token, TTL_MS)
+        _held.discard(before)
+        time.sleep(2 * FENCE_S)
+
     def check(self) -> None:
         """Raise `LockedError` if the lock was lost, for example while this process was paused."""
         if self._lost:
-            raise LockedError(
-                f"lost the lock of feature view '{self._view}' during the load",
-                hint="run the same command again; rows are written completely or not at all",
-            )
+            raise lost_lock_error(self._view)
 
     def confirm(self) -> None:
         """Check that the lock is still held; ask the server if the lease may have ended.
