@@ -137,7 +137,10 @@ class History:
         kept = [name for name in reader.schema.names if name not in ids]
         arrow = rows.session.arrow
         schema = arrow.schema([("id", arrow.binary()), *(reader.schema.field(n) for n in kept)])
-        ids_of_entities = {"id": self.entities, "k": arrow.array(range(len(self.entities)))}
+        ids_of_entities = {
+            "id": self.entities,
+            "k": arrow.array(range(len(self.entities)), arrow.int32()),
+        }
         writer.register("entities", arrow.table(ids_of_entities))
         writer.register("incoming", schema.empty_table())
         # A join is many times faster than `pc.index_in`, which builds its table for each batch.
