@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,16 @@ import pytest
 import redis
 
 from featurekit import FeatureStore
-from featurekit.errors import RequestError
-from featurekit.repo.expected_values import OnlineRows, loads_moments
+from featurekit.errors import RequestError, SourceError
+from featurekit.keys import KeyPlan
+from featurekit.plan import FieldPlan, ViewPlan
+from featurekit.repo.expected_values import OnlineRows, _life, key_lives, loads_moments
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.verify import Verifier
 from featurekit.repo.verify_records import last_report
 from featurekit.runtime.lock import ViewLock
 from featurekit.training.verify import ABSENT, Served, VerifyReport, compare_value
+from featurekit.types import DType
 from tests.cli.running import run
 from tests.servers import Server
 from tests.training.test_point_in_time import open_store
@@ -335,6 +342,83 @@ feature_views:
         client.hset("fs:_global:market", "rate", "2")
         report = store.verify(["profile", "market"])
     assert counts(report, "market:rate") == {"mismatch": 1}
+
+
+RACING = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 1s, ttl: 900ms, source: {type: parquet, path: users, timestamp_field: at, created_timestamp_field: created}}
+    fields: {age: {type: int64, default: 7}}
+  - name: scores
+    entity: user
+    batch: {refresh: 1s, ttl: 700ms, expires: field, source: {type: parquet, path: users, timestamp_field: at, created_timestamp_field: created}}
+    fields: {score: {type: float64, allow_nan: true}}
+"""
+
+
+def add_rows(folder: Path, number: int) -> None:
+    """Add rows that are created when other processes can see them, or none on a slow machine."""
+    created = datetime.now(UTC) + timedelta(milliseconds=50)
+    rows = users(shift=number, count=number % USERS + 1, seconds_ago=0)
+    rows = rows.set_column(2, "created", pa.array([created] * rows.num_rows, TIME))
+    new = folder / f"{number}.parquet"
+    pq.write_table(rows, new)
+    while datetime.now(UTC) < created - timedelta(milliseconds=2):
+        pass
+    if datetime.now(UTC) < created:
+        new.rename(folder / "users" / f"{number:04}.parquet")
+
+
+@pytest.mark.slow
+def test_loads_and_expiry_during_verifications_are_not_faults(
+    tmp_path: Path, valkey: Server
+) -> None:
+    (tmp_path / "users").mkdir()
+
+    pq.write_table(users(), tmp_path / "users" / "first.parquet")
+    open_store(tmp_path, RACING, valkey.url).close()
+    done = threading.Event()
+
+    def load_again() -> None:
+        with FeatureStore(tmp_path) as store:
+            for number in count():
+                if done.is_set():
+                    return
+                add_rows(tmp_path, number)
+                with suppress(SourceError):  # a file was added during the read
+                    store.materialize(["profile"] if number % 3 else None)
+                done.wait(number % 4 * 0.3)
+
+    loading = threading.Thread(target=load_again)
+    loading.start()
+    try:
+        with FeatureStore(tmp_path) as store:
+            for _ in range(10):
+                with suppress(SourceError):
+                    report = store.verify(["profile", "scores"], sample=60)
+                    assert report.differences == 0, report.examples
+    finally:
+        done.set()
+        loading.join()
+
+
+def test_the_end_of_a_key_takes_other_values_along() -> None:
+    rows = OnlineRows([], {}, before_ms=100, after_ms=110)
+    view = ViewPlan("scores", "batch", KeyPlan("fs", "user", ()), (), "field", 1000, 1)
+    field = FieldPlan("score", DType("float64"))
+    owner = replace(view, expires="key", ttl_ms=20)
+    [moment] = loads_moments([load(60, 70)], rows)
+    cases: list[tuple[list[LoadRecord], bool]] = [
+        ([load(90, 93), load(75, 79), load(62, 65)], False),
+        ([load(80, 85), load(62, 65)], True),  # it ends at 100
+        ([load(95, 98), load(62, 65)], True),  # it ended at 82, and began again
+        ([load(90, 93), load(75, 79), load(62, 65), load(10, 20)], False),  # it ended before
+        ([], False),
+    ]
+    for loads, can_end in cases:
+        assert _life(view, field, rows, moment, key_lives(owner, loads)) == (True, can_end)
 
 
 @pytest.mark.slow

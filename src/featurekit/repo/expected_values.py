@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -59,6 +59,27 @@ class Moment:
 
     at_us: int
     load: LoadRecord | None = None
+
+
+class KeyLife(NamedTuple):
+    """What a load of the view that owns the TTL of keys does to a key.
+
+    Attributes:
+        renewed_ms: The latest time at which it wrote the key.
+        ends_ms: The earliest time at which the key then expires.
+    """
+
+    renewed_ms: int
+    ends_ms: int
+
+
+def key_lives(owner: ViewPlan, loads: Sequence[LoadRecord]) -> list[KeyLife]:
+    """Return the lives of the keys of a view, oldest first; `loads` has the newest first."""
+    return [
+        KeyLife(load.ended_ms, load.started_ms + (load.ttl_ms or owner.ttl_ms))
+        for load in reversed(loads)
+        if not load.error
+    ]
 
 
 def loads_moments(loads: Sequence[LoadRecord], rows: OnlineRows) -> list[Moment]:
@@ -122,7 +143,7 @@ def possible_values(
     view: ViewPlan,
     parts: Sequence[tuple[OnlineRows, Sequence[Moment]]],
     table: Any,
-    key_loads: Sequence[tuple[ViewPlan, LoadRecord]] = (),
+    key_lives: Sequence[KeyLife] = (),
 ) -> dict[str, list[list[Served]]]:
     """Return for each field and each row of all parts the values that a read could have returned.
 
@@ -130,8 +151,7 @@ def possible_values(
         view: The view, with the fields that were read.
         parts: Rows with the moments that were computed.
         table: The training set of `labels_at`, with statuses and full names.
-        key_loads: The last load of the view that owns the TTL of the keys, with that view; its end
-            takes the values along.
+        key_lives: The lives of keys, whose ends take the values along; empty if the view owns them.
     """
     result: dict[str, list[list[Served]]] = {}
     for field in view.fields:
@@ -144,37 +164,48 @@ def possible_values(
             for possible in _possible(
                 rows,
                 computed,
-                [_life(view, field, rows, moment) for moment in moments],
-                key_is_over=any(_can_expire(*each, rows) for each in key_loads),
+                [_life(view, field, rows, moment, key_lives) for moment in moments],
             )
         ]
     return result
 
 
 def _possible(
-    rows: OnlineRows,
-    computed: Iterator[Served],
-    lives: Sequence[tuple[bool, bool]],
-    *,
-    key_is_over: bool,
+    rows: OnlineRows, computed: Iterator[Served], lives: Sequence[tuple[bool, bool]]
 ) -> Iterator[list[Served]]:
     """Yield the possible values of each row, given those of its moments one after another."""
-    can_be_absent = key_is_over or all(can_expire for _, can_expire in lives)
+    can_be_absent = all(can_expire for _, can_expire in lives)
     for _ in rows.keys:
         values = islice(computed, len(lives))
         possible = [v for v, (can_live, _) in zip(values, lives, strict=True) if can_live]
         yield [*possible, *([ABSENT] if can_be_absent else [])]
 
 
-def _can_expire(owner: ViewPlan, load: LoadRecord, rows: OnlineRows) -> bool:
-    return rows.after_ms > load.started_ms + (load.ttl_ms or owner.ttl_ms)
-
-
-def _life(view: ViewPlan, field: FieldPlan, rows: OnlineRows, moment: Moment) -> tuple[bool, bool]:
-    """Return whether a value of a load can be there during a read, and whether it can have expired."""
-    load = moment.load
+def _life(
+    view: ViewPlan,
+    field: FieldPlan,
+    rows: OnlineRows,
+    moment: Moment,
+    key_lives: Sequence[KeyLife],
+) -> tuple[bool, bool]:
+    """Return whether a value of a load can be there during a read, and whether it can be absent."""
+    load, ttl_ms = moment.load, field.ttl_ms or view.ttl_ms
     if load is None:
-        return True, False
-    ttl_ms = load.ttl_ms or field.ttl_ms or view.ttl_ms
-    can_expire = not _is_whole(load) or rows.after_ms > load.started_ms + ttl_ms
-    return rows.before_ms <= load.ended_ms + ttl_ms, can_expire
+        written_ms, can_live, can_expire = rows.before_ms - ttl_ms, True, False
+    else:
+        ttl_ms = load.ttl_ms or ttl_ms
+        written_ms = load.started_ms
+        can_live = rows.before_ms <= load.ended_ms + ttl_ms
+        # Until it ends, a load may not have written an entity yet; a load of a part may never do so.
+        is_sure = _is_whole(load) and load.ended_ms < rows.before_ms
+        can_expire = not is_sure or rows.after_ms > load.started_ms + ttl_ms
+    return can_live, can_expire or _key_can_end(key_lives, written_ms, rows.after_ms)
+
+
+def _key_can_end(lives: Sequence[KeyLife], start_ms: int, end_ms: int) -> bool:
+    """Return whether a key can have expired within a time, because it was renewed too late."""
+    renewals = [*(life.renewed_ms for life in lives[1:]), end_ms]
+    return any(
+        start_ms <= life.ends_ms < min(renewed_ms, end_ms)
+        for life, renewed_ms in zip(lives, renewals, strict=False)
+    )

@@ -13,8 +13,10 @@ from featurekit.plan import ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import AsOf, OnlineStore
 from featurekit.repo.deletion import server_times_ms
 from featurekit.repo.expected_values import (
+    KeyLife,
     OnlineRows,
     instant_moments,
+    key_lives,
     labels_at,
     loads_moments,
     possible_values,
@@ -148,7 +150,7 @@ class Verifier:
         as_of = self.as_of or (_as_of_at_loads(view) if at_loads else "loads")
         labels = labels_at(view, moments)
         table, used = self.recompute(labels, features, as_of)
-        possible = possible_values(view, moments, table, self._key_loads(view))
+        possible = possible_values(view, moments, table, self._key_lives(view))
         explain = Explainer(
             view, loads, is_loading=is_loading, is_unchanged=self._is_unchanged(view, loads)
         )
@@ -172,14 +174,13 @@ class Verifier:
         last_ms = next((load.started_ms for load in loads if not load.error), None)
         return ViewCheck(view.name, "loads" if is_loaded else used, last_ms), results
 
-    def _key_loads(self, view: ViewPlan) -> Sequence[tuple[ViewPlan, LoadRecord]]:
-        """Return the last load of the view whose key TTL takes the values of this view along."""
+    def _key_lives(self, view: ViewPlan) -> Sequence[KeyLife]:
+        """Return the lives of keys, if another view owns their TTL."""
         if view.kind == "batch" and view.expires == "key":
             return ()
         for owner in self.repo.views:
             if owner.key == view.key and owner.kind == "batch" and owner.expires == "key":
-                good = [load for load in self.loads(owner.name) if not load.error]
-                return [(owner, load) for load in good[:1]]
+                return key_lives(owner, self.loads(owner.name))
         return ()
 
     def _is_unchanged(self, view: ViewPlan, loads: Sequence[LoadRecord]) -> bool:
