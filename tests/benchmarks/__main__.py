@@ -27,11 +27,12 @@ from tests.benchmarks import (
     reads,
     startup,
     streams,
+    training,
 )
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
-    startup, reads, cluster_reads, metrics_overhead, loads, streams, http,
+    startup, reads, cluster_reads, metrics_overhead, loads, streams, http, training,
 )  # fmt: skip
 
 
@@ -66,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*names, []],
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of call")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a load")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="rows of a load, labels of a training set"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE", help="compare with results written by --json"
@@ -85,6 +88,7 @@ def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Mea
         for module in timed
     }
     functions |= {"startup": startup.measure, "loads": lambda: loads.measure(rows)}
+    functions["training"] = lambda: training.measure(rows)
     return {_name(module): functions[_name(module)] for module in MODULES}
 
 
