@@ -453,8 +453,18 @@ feature_views:
     entity: user
     batch: {refresh: 24h, source: {type: csv, path: rows.csv, timestamp_field: day}}
     fields: {age: int64}
+  - name: written
+    entity: user
+    batch: {refresh: 24h, expires: field, batch_source: {type: csv, path: rows.csv, timestamp_field: day}}
+    fields: {age_written: int64}
+  - name: fixed
+    entity: user
+    batch: {refresh: 24h, expires: field, source: {type: csv, path: rows.csv, static: true}}
+    fields: {age_fixed: int64}
 """
-    (tmp_path / "rows.csv").write_text("user_id,day,age\n1,2026-06-01T00:00:00Z,41\n")
+    (tmp_path / "rows.csv").write_text(
+        "user_id,day,age,age_written,age_fixed\n1,2026-06-01T00:00:00Z,41,42,43\n"
+    )
     store = open_store(tmp_path, views)
     now = datetime.now(UTC)
     moments = pa.array([now, now + timedelta(hours=1), now + timedelta(days=3)])
@@ -462,9 +472,13 @@ feature_views:
     job = store.get_historical_features(table, ["wages"], as_of="loads")
     with pytest.raises(RequestError, match="no load of the view is in the log"):
         job.to_arrow()
-    store.materialize()
-    job = store.get_historical_features(table, ["wages"], as_of="loads")
+    store.materialize(["wages"])
+    job = store.get_historical_features(table, ["wages", "written", "fixed"], as_of="loads")
     assert job.to_arrow()["age"].to_pylist() == [None, 41, None]
+    assert job.to_arrow()["age_fixed"].to_pylist() == [43, 43, 43]
+    # Programs write these rows, and no load of the log says when.
+    assert job.to_arrow()["age_written"].to_pylist() == [42, 42, 42]
+    assert [v["as_of"] for v in job.metadata["views"]] == ["loads", "event_time", "static"]
     view = job.metadata["views"][0]
     assert view["as_of"] == "loads"
     assert view["loads"]["count"] == 1

@@ -74,14 +74,14 @@ class Histories:
     def rows_at(self, view: ViewPlan, moments: Any) -> HistoricalRows:
         """Return the rows of a view at some moments. See `ports.HistorySource`."""
         ends = self._key_ends(view, moments) if _has_own_ttls(view) else None
-        loads = self._loads(view)
-        if self.as_of == "loads" and view.kind == "batch" and not loads:
+        as_of, loads = self._as_of(view), self._loads(view)
+        if as_of == "loads" and view.kind == "batch" and not loads:
             raise RequestError(
                 "no load of the view is in the log",
                 where=f"feature view {view.name}",
                 hint="`featurekit materialize` logs its loads; until then, use another as_of",
             )
-        query = HistoryQuery(moments, self.as_of, loads, ends)
+        query = HistoryQuery(moments, as_of, loads, ends)
         return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
 
     def _key_ends(self, view: ViewPlan, moments: Any) -> Any:
@@ -91,7 +91,7 @@ class Histories:
         plan = history_of(owner) if owner else None
         if owner is None or plan is None or not plan.timestamp_field:
             return None
-        as_of, loads = self.as_of, self._loads(owner)
+        as_of, loads = self._as_of(owner), self._loads(owner)
         if as_of == "created" and not plan.created_timestamp_field:
             as_of = "event_time"
         if as_of == "schedule" and owner.schedule is None:
@@ -101,9 +101,19 @@ class Histories:
         query = HistoryQuery(moments, as_of, loads, ends_keys=True)
         return self._read(owner, lambda history: history.key_ends(owner, query))
 
+    def _as_of(self, view: ViewPlan) -> AsOf | None:
+        """Return `as_of`, or `None` for the rows that no load writes: `static` ones, and those of programs."""
+        is_loaded = view.source is not None and not view.source.static
+        return (
+            None
+            if view.kind == "batch" and self.as_of == "loads" and not is_loaded
+            else self.as_of
+        )
+
     def _loads(self, view: ViewPlan) -> Sequence[PastLoad]:
         """Return the loads of a batch view, if they are needed."""
-        return self.loads_of(view) if self.as_of == "loads" and view.kind == "batch" else ()
+        is_needed = self._as_of(view) == "loads" and view.kind == "batch"
+        return self.loads_of(view) if is_needed else ()
 
     def _read(self, view: ViewPlan, read: Callable[[HistorySource], T]) -> T:
         plan = history_of(view)
