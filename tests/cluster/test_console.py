@@ -20,7 +20,7 @@ def test_the_console_shows_a_cluster(url: str, tmp_path: Path) -> None:
         [user] = [entity for entity in seen["entities"] if entity["entity"] == "user"]
         [activity] = [view for view in seen["views"] if view["view"] == "activity"]
         assert (user["present"], user["whole"], activity["live"]) == (50, True, 9)
-        assert (seen["server"]["servers"], seen["server"]["keys"]) == (3, 54)  # 4 of the project
+        assert (seen["server"]["servers"], seen["server"]["keys"]) == (3, 55)  # 5 of the project
 
         client = TestClient(create_app(ServerContext(store), console_routes(ServerContext(store))))
         body = {"features": "fraud_v1", "entities": 50, "runs": 1}

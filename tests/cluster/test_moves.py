@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,6 +197,34 @@ def patient_shop(cluster: Cluster, tmp_path: Path) -> Iterator[FeatureStore]:
     """A shop whose reads tolerate a busy machine."""
     with applied(tmp_path / "repo", f"{cluster.url}?timeout=10s") as store:
         yield store
+
+
+@pytest.mark.slow
+async def test_asyncio_reads_share_connections_while_slots_move(
+    patient_shop: FeatureStore, cluster: Cluster
+) -> None:
+    patient_shop.write_batch("profile", table(1))
+    reader = patient_shop.online_reader(["profile"])
+    end = time.monotonic() + 10
+    reads = 0
+
+    async def read() -> None:
+        nonlocal reads
+        while time.monotonic() < end:
+            number = random.randrange(USERS)
+            row = await reader.read_async(f"u{number}")
+            assert (row.tx_count_7d, row.tags) == (USERS + number, ["1"])
+            reads += 1
+
+    mover = Mover(cluster)
+    mover.start()
+    try:
+        await asyncio.gather(*(read() for _ in range(32)))
+    finally:
+        mover.end()
+    await patient_shop.close_async()
+    assert reads > USERS
+    assert errors_seen(cluster, "MOVED")
 
 
 @pytest.mark.slow

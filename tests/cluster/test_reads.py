@@ -199,7 +199,7 @@ def _has(taken: list[Any], count: int) -> bool:
 async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
     valkeys: Cluster, lists: dict[bytes, Node]
 ) -> None:
-    store = opened_async(valkeys.url)
+    store = opened_async(f"{valkeys.url}?coalesce=false")
     keys = list(lists)
     await store.read(keys, [command(b"LLEN", key) for key in keys])
     waits = [command(b"BLPOP", key, b"9") for key in keys]
@@ -213,6 +213,22 @@ async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
         node.ask("RPUSH", key, "x", "y")
     assert await store.read(keys, [command(b"LLEN", key) for key in keys]) == [2] * len(keys)
     await store.close()
+
+
+async def test_small_asyncio_reads_share_one_connection_to_each_server(valkeys: Cluster) -> None:
+    store = opened_async(valkeys.url)
+    keys = [b"k%d" % number for number in range(300)]
+    requests = [command(b"ECHO", key) for key in keys]
+
+    async def read(first: int) -> None:
+        part = slice(first, first + 3)
+        assert await store.read(keys[part], requests[part]) == keys[part]
+
+    await asyncio.gather(*map(read, range(0, 300, 3)))
+    stats = store.connection_stats
+    assert (stats.open, stats.in_use, stats.retries) == (3, 0, 0)
+    await store.close()
+    assert store.connection_stats.open == 0
 
 
 def unavailable(reply: Any) -> bool:

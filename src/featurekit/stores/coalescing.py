@@ -25,6 +25,11 @@ from featurekit.stores.shared_connection import MAX_REPLIES, MAX_REQUEST_BYTES, 
 from featurekit.stores.url import StoreUrl
 
 
+def is_small(data: bytes, count: int) -> bool:
+    """Return whether a call with these requests and that many replies may share a connection."""
+    return count <= MAX_REPLIES and len(data) <= MAX_REQUEST_BYTES
+
+
 class SharedConnections:
     """The connection to one server that the calls of an event loop share.
 
@@ -97,7 +102,7 @@ class SharedConnections:
             self._connection = None
         connection.retire()
 
-    async def close(self) -> None:
+    def retire_current(self) -> None:
         """Close the connection as soon as the calls on it have ended."""
         connection, self._connection = self._connection, None
         if connection is not None and connection.loop is asyncio.get_running_loop():
@@ -139,9 +144,7 @@ class SharedConnections:
         if connection is None or connection.broken:
             return False
         if not self._belongs_here(connection):
-            self._connection = None
-            if connection.loop is asyncio.get_running_loop():
-                connection.retire()
+            self.retire_current()
             return False
         timeout_s = deadline.cap(self._pool.url.connect_timeout_s, share=0.5)
         try:
@@ -177,8 +180,8 @@ class _CoalescingCalls(AsyncRedisStore):
 
     @override
     async def close(self) -> None:
-        await self._shared.close()
-        await self._shared_for_reads.close()
+        self._shared.retire_current()
+        self._shared_for_reads.retire_current()
         await super().close()
 
     @override
@@ -191,7 +194,7 @@ class _CoalescingCalls(AsyncRedisStore):
         pool: AsyncPool | None = None,
     ) -> list[Any]:
         shared = self._shared if pool is None else self._shared_for_reads
-        if count > MAX_REPLIES or len(data) > MAX_REQUEST_BYTES or shared.is_full:
+        if shared.is_full or not is_small(data, count):
             return await super()._exchange(data, count, deadline, on_reply, pool)
         pool = pool or self._pool
         began = now = monotonic()

@@ -404,10 +404,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    def hand_over(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        """Give the transport to another protocol, for as long as this connection is open."""
+    def hand_over(
+        self, protocol: asyncio.BaseProtocol
+    ) -> tuple[asyncio.Transport, hiredis.Reader]:
+        """Give the transport and the parser to another protocol, while this connection is open."""
         self._transport.set_protocol(protocol)
-        return self._transport
+        return self._transport, self._reader
 
     def close(self) -> None:
         """Close the connection at once, even during an exchange."""

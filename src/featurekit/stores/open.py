@@ -51,7 +51,11 @@ def create_store(url: StoreUrl) -> OnlineStore:
 def create_async_store(url: StoreUrl) -> AsyncOnlineStore:
     """Return the asyncio form of the store of a URL that has absolute paths and its passwords."""
     kind: Callable[[StoreUrl], AsyncOnlineStore] = _adapters(url.scheme)[1]
-    if url.coalesce and url.scheme not in {"memory", *CLUSTER_SCHEMES}:
+    if url.coalesce and url.scheme in CLUSTER_SCHEMES:
+        from featurekit.stores.cluster.coalescing import CoalescingClusterStore
+
+        return CoalescingClusterStore(url)
+    if url.coalesce and url.scheme != "memory":
         from featurekit.stores.coalescing import coalescing_form
 
         kind = coalescing_form(_adapters(url.scheme)[1])

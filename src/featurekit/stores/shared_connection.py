@@ -38,7 +38,6 @@ from featurekit.stores.connection import (
     AsyncConnection,
     OnReply,
     is_readable,
-    reply_reader,
 )
 from featurekit.stores.deadline import MIN_TIMEOUT_S, Deadline
 from featurekit.stores.error_mapping import GarbledReplyError
@@ -120,8 +119,7 @@ class SharedConnection(asyncio.BufferedProtocol):
         self.loop = asyncio.get_running_loop()
         self.used_at = self._heard_at = monotonic()
         self._max_silence_s = max_silence_s
-        self._transport = connection.hand_over(self)
-        self._reader = reply_reader()
+        self._transport, self._reader = connection.hand_over(self)
         self._buffer = bytearray(READ_BYTES)
         self._calls: deque[_Call] = deque()
         self._unsent: list[bytes] = []

@@ -28,8 +28,11 @@ from featurekit.wire import Reply
 class ClusterStore(ClusterCommands):
     """An online store on a cluster; thread-safe, survives `fork`, pickles as its URL."""
 
+    pool_class = NodePool
+    fan_out_class = FanOut
+
     def __init__(self, url: StoreUrl) -> None:
-        super().__init__(url, NodePool)
+        super().__init__(url, self.pool_class)
         self._refreshing = ProcessPermits(1)
 
     @override
@@ -89,7 +92,7 @@ class ClusterStore(ClusterCommands):
             # A replica may use half of the time, which leaves the rest to its primary.
             timeout_s = retry.timeout_s(share=0.5 if replicas else 1.0)
             pool_of = self.reading_pool if replicas else self.pool
-            fan_out = FanOut(requests, batches, pool_of, deadline, timeout_s)
+            fan_out = self.fan_out_class(requests, batches, pool_of, deadline, timeout_s)
             pause_s = retry.after_fan_out(fan_out.run(), unserved, topology)
             if not requests.todo:
                 break

@@ -27,8 +27,11 @@ from featurekit.wire import Reply
 class AsyncClusterStore(ClusterClient[AsyncNodePool], AsyncOnlineStore):
     """An online store on a cluster. Used from another event loop, it opens connections there."""
 
+    pool_class = AsyncNodePool
+    fan_out_class = AsyncFanOut
+
     def __init__(self, url: StoreUrl) -> None:
-        super().__init__(url, AsyncNodePool)
+        super().__init__(url, self.pool_class)
         self._refreshing = LoopPermits(1)
 
     @override
@@ -89,7 +92,7 @@ class AsyncClusterStore(ClusterClient[AsyncNodePool], AsyncOnlineStore):
             # A replica may use half of the time, which leaves the rest to its primary.
             timeout_s = retry.timeout_s(share=0.5 if replicas else 1.0)
             pool_of = self.reading_pool if replicas else self.pool
-            fan_out = AsyncFanOut(requests, batches, pool_of, deadline, timeout_s)
+            fan_out = self.fan_out_class(requests, batches, pool_of, deadline, timeout_s)
             pause_s = retry.after_fan_out(await fan_out.run(), unserved, topology)
             if not requests.todo:
                 break
