@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from featurekit.runtime.load import MaterializeReport, Progress
     from featurekit.runtime.metrics import Metrics
     from featurekit.runtime.reader import OnlineReader
+    from featurekit.runtime.request_id import request_id
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
     from featurekit.runtime.writer import StreamWriter, WriteReport
@@ -91,6 +92,7 @@ __all__ = [
     "WriteReport",
     "__version__",
     "embedded_server",
+    "request_id",
 ]
 
 _MODULES = {
@@ -117,6 +119,7 @@ _MODULES = {
     "WorkerOptions": "featurekit.runtime.worker",
     "WriteReport": "featurekit.runtime.writer",
     "embedded_server": "featurekit.repo.store_handle",
+    "request_id": "featurekit.runtime.request_id",
 }
 """Where each name is defined, except the errors."""
 

@@ -227,6 +227,15 @@ class SchedulePlan:
     takes_ms: int = 0
 
 
+class EventLogColumns:
+    """The names of the columns of an event log, beside join keys and fields, which have other names."""
+
+    SENT_FIELDS = "_sent_fields"
+    EVENT_TIMESTAMP = EVENT_TIMESTAMP
+    ARRIVED_AT = "_arrived_at"
+    POSITION = "_position"
+
+
 @dataclass(frozen=True, slots=True)
 class LogPlan:
     """A log in Parquet files by hour: of the events of a view, or of what a service served.
@@ -239,6 +248,16 @@ class LogPlan:
 
     path: str
     sample_rate: float = 1.0
+
+    @property
+    def events(self) -> SourcePlan:
+        """The log of events as a history."""
+        return ParquetSourcePlan(
+            paths=(f"{self.path}/*/*.parquet",),
+            timestamp_field=EventLogColumns.EVENT_TIMESTAMP,
+            created_timestamp_field=EventLogColumns.ARRIVED_AT,
+            sent_fields_column=EventLogColumns.SENT_FIELDS,
+        )
 
 
 @dataclass(frozen=True, slots=True)

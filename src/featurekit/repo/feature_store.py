@@ -34,6 +34,7 @@ from featurekit.repo.diagnostics import (
     Diagnostics,
 )
 from featurekit.repo.json_rows import RowWriter
+from featurekit.repo.logs import Logs
 from featurekit.repo.materialization import Materializer, OnBadRow
 from featurekit.repo.monitoring import Monitoring
 from featurekit.repo.registry_store import (
@@ -100,7 +101,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         self._sources = sources
         self._registry = RegistryState(registry_store, sources.loaded)
         self._counters = Counters()
-        self._readers = ReaderService(handle, self._registry, self._counters)
+        self._logs = Logs(lambda: self._sources, handle.root)
+        self._readers = ReaderService(handle, self._registry, self._counters, self._logs)
 
     @classmethod
     def from_registry(
@@ -427,7 +429,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
             UnknownNameError: There is no such view.
             RequestError: The view is a batch view.
         """
-        return StreamWriter(self.compiled.view(view), self._handle, self._counters.events(view))
+        plan, counters = self.compiled.view(view), self._counters.events(view)
+        return StreamWriter(plan, self._handle, counters, self._logs.of_events(plan))
 
     def row_writer(self, view: str) -> RowWriter:
         """Return a writer of JSON rows into a batch or stream view. Create it once and reuse it.
@@ -435,13 +438,14 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         Raises:
             UnknownNameError: There is no such view.
         """
-        return RowWriter(self.compiled.view(view), self._handle, self._counters)
+        plan = self.compiled.view(view)
+        return RowWriter(plan, self._handle, self._counters, self._logs.of_events(plan))
 
     @property
     @override
     def streams(self) -> Streaming:
         """Stream workers, JSON events, heartbeats and dead letters."""
-        return Streaming(self.compiled, self._handle, self._counters, self._sources)
+        return Streaming(self.compiled, self._handle, self._counters, self._sources, self._logs)
 
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of one entity, or of all entities; return how many were deleted.
@@ -517,8 +521,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         await self._handle.async_store().read([b""], [text_command("PING")])
 
     def close(self) -> None:
-        """Close the connections of threads; the next call opens new ones."""
+        """Close the connections of threads, and complete the files of logs; the next call opens new ones."""
         self._handle.close()
+        self._logs.close()
 
     async def close_async(self) -> None:
         """Close the connections of the running event loop."""

@@ -47,10 +47,11 @@ class Histories:
                 if view.kind == "stream"
                 else ("rows, which programs write", "batch.batch_source")
             )
+            log = ", or log the events with `stream.log`" if view.kind == "stream" else ""
             raise RequestError(
                 f"the view has no history of its {what}, so its past values are not known",
                 where=where,
-                hint=f"declare the history as `{key}`, or leave out the features of the view",
+                hint=f"declare the history as `{key}`{log}, or leave out the features of the view",
             )
         has_arrival = view.kind == "stream" and plan.created_timestamp_field
         if not (plan.timestamp_field or plan.static or has_arrival):
@@ -131,7 +132,7 @@ class Histories:
 
 def history_of(view: ViewPlan) -> SourcePlan | None:
     """Return the source of a view's history; `None` if it declares none."""
-    return view.history or view.source
+    return view.history or view.source or (view.log.events if view.log else None)
 
 
 def _renews_keys(view: ViewPlan, as_of: AsOf | None) -> bool:

@@ -27,6 +27,7 @@ from featurekit.runtime.event_decoder import event_decoder
 from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
 from featurekit.runtime.load_rows import InputRow, WrittenRows, encode_rows
 from featurekit.runtime.metrics import EventMetrics
+from featurekit.runtime.row_log import EventLog
 from featurekit.runtime.write_arguments import Event, Ttl, event_time_to_ms, ttl_to_ms
 from featurekit.runtime.writer import StreamWriter, WriteReport
 from featurekit.types import short_repr
@@ -58,13 +59,19 @@ class RowWriter:
         view: The compiled view.
     """
 
-    def __init__(self, view: ViewPlan, handle: StoreHandle, counters: Counters) -> None:
+    def __init__(
+        self,
+        view: ViewPlan,
+        handle: StoreHandle,
+        counters: Counters,
+        log: EventLog | None = None,
+    ) -> None:
         self.view = view
         self._handle = handle
         self._counters = counters
         self._stream: tuple[StreamWriter, _DecodeObject] | None = None
         if view.kind == "stream":
-            writer = StreamWriter(view, handle, counters.events(view.name))
+            writer = StreamWriter(view, handle, counters.events(view.name), log)
             self._stream = writer, _object_event_decoder(view)
         self._decode_row = object_row_decoder(view, strict=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from featurekit.errors import RegistryError, StoreError, StoreUnavailableError, UnknownNameError
 from featurekit.plan import RepoPlan
@@ -24,6 +25,7 @@ from featurekit.repo.diagnostics import (
 )
 from featurekit.repo.diagnostics.view_status import view_metrics, view_statuses
 from featurekit.repo.history import ApplyRecord, LoadRecord
+from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryState, RegistryStore
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import StoreState
@@ -37,6 +39,7 @@ class Monitoring(ABC):
 
     _handle: LazyStoreHandle
     _registry_store: RegistryStore
+    _logs: Logs
     _registry: RegistryState
     _counters: Counters
 
@@ -138,7 +141,8 @@ class Monitoring(ABC):
                 store_state = self.store_state().value
                 states = view_metrics(self.status(), self._handle.now_ms())
         stats, counted = self._handle.connection_stats, self._counters.snapshot()
-        return replace(counted, store=stats, views=states, store_state=store_state)
+        logs = self._logs.metrics()
+        return replace(counted, store=stats, views=states, store_state=store_state, logs=logs)
 
     metrics_async = asyncio_form(metrics)
 
@@ -150,6 +154,21 @@ class Monitoring(ABC):
         """
         views = self.compiled.views if view is None else [self.compiled.view(view)]
         return self._registry_store.history.loads([each.name for each in views])
+
+    def served_log(self, service: str) -> Any:
+        """Return what a feature service has logged, as a `pyarrow.RecordBatchReader`.
+
+        Its columns are the join keys, the features, `{feature}__status` of each, `served_at` and
+        `request_id`. Columns that older files lack are null. Rows of the current hour are in it once their
+        process closes its store.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            RequestError: The service has no `logging`, or its log may not be read on this machine.
+            SourceError: The log has no files yet.
+            MissingExtraError: pyarrow is not installed.
+        """
+        return self._logs.read_service(self.compiled, service)
 
     def apply_history(self) -> list[ApplyRecord]:
         """Return the last 100 applies that changed the registry, newest first."""

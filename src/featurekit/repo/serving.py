@@ -11,10 +11,12 @@ from featurekit.errors import RequestError
 from featurekit.feature_lists import parse_feature_list
 from featurekit.plan import ReadPlan
 from featurekit.repo.definition_lists import FeatureService
+from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.runtime.counters import Counters
+from featurekit.runtime.logged_reader import LoggedReader
 from featurekit.runtime.reader import OnlineReader
 
 Features = str | Sequence[str | Mapping[str, object]] | FeatureService
@@ -35,14 +37,16 @@ class ReaderService:
         handle: The online store.
         registry: The applied registry.
         counters: Counts the reads.
+        logs: The logs of what services serve.
     """
 
     def __init__(
-        self, handle: LazyStoreHandle, registry: RegistryState, counters: Counters
+        self, handle: LazyStoreHandle, registry: RegistryState, counters: Counters, logs: Logs
     ) -> None:
         self._handle = handle
         self._registry = registry
         self._counters = counters
+        self._logs = logs
         self._readers: dict[object, OnlineReader] = {}
 
     def clear(self) -> None:
@@ -60,7 +64,7 @@ class ReaderService:
     ) -> OnlineReader:
         """Return a cached or newly compiled reader. See `FeatureStore.online_reader`.
 
-        The reads of a reader that is not `counted` are in no metric: pages that refresh themselves are
+        The reads of a reader that is not `counted` are in no metric and no log: pages that refresh themselves are
         not the users of the features.
         """
         wanted: str | tuple[object, ...] = (
@@ -78,8 +82,9 @@ class ReaderService:
             key = (wanted, *key[1:])
             reader = readers.get(key)
         if reader is None:
+            repo = self._registry.plan
             plan = compile_read(
-                self._registry.plan,
+                repo,
                 wanted,
                 full_feature_names=full_feature_names,
                 max_age_ms=dict(ages),
@@ -87,14 +92,34 @@ class ReaderService:
             if len(readers) >= MAX_READERS:
                 with suppress(KeyError):  # another thread dropped it
                     del readers[next(iter(readers))]
-            counters = self._counters if counted else None
-            reader = OnlineReader(plan, self._handle, counters, freshness=freshness)
+            service = wanted if counted and isinstance(wanted, str) else None
+            reader = self.reader_for_plan(
+                plan, freshness=freshness, counted=counted, service=service
+            )
             readers[key] = reader
         return reader
 
-    def reader_for_plan(self, plan: ReadPlan, *, freshness: bool = False) -> OnlineReader:
-        """Return a new reader for a plan that the caller compiled; it is not cached."""
-        return OnlineReader(plan, self._handle, self._counters, freshness=freshness)
+    def reader_for_plan(
+        self,
+        plan: ReadPlan,
+        *,
+        freshness: bool = False,
+        counted: bool = True,
+        service: str | None = None,
+    ) -> OnlineReader:
+        """Return a new reader for a plan that the caller compiled; it is not cached.
+
+        Args:
+            plan: The read.
+            freshness: Whether to read the remaining TTLs.
+            counted: Whether reads are in the metrics.
+            service: The feature service in whose log the rows belong; `None` for no log.
+        """
+        counters = self._counters if counted else None
+        log = self._logs.of_service(self._registry.plan, service) if service else None
+        if log is None:
+            return OnlineReader(plan, self._handle, counters, freshness=freshness)
+        return LoggedReader(plan, self._handle, counters, log, freshness=freshness)
 
 
 def feature_list(features: Features) -> str | tuple[str | Mapping[str, object], ...]:

@@ -19,6 +19,7 @@ from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
 from featurekit.repo.json_rows import JsonlEventWriter
+from featurekit.repo.logs import Logs
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.counters import Counters
@@ -84,12 +85,14 @@ class Streaming:
         handle: The online store.
         counters: Counts the events of this process.
         sources: The sources that may be opened.
+        logs: The logs of accepted events.
     """
 
     plan: RepoPlan
     handle: LazyStoreHandle
     counters: Counters
     sources: SourceAccess
+    logs: Logs
 
     def run(
         self,
@@ -168,7 +171,7 @@ class Streaming:
         if on_bad_event not in ("fail", "skip"):
             raise RequestError(f"on_bad_event must be 'fail' or 'skip', not {on_bad_event!r}")
         plan, metrics = self.plan.view(view), self.counters.events(view)
-        stream_writer = StreamWriter(plan, self.handle, metrics)
+        stream_writer = StreamWriter(plan, self.handle, metrics, self.logs.of_events(plan))
         writer = JsonlEventWriter(stream_writer, metrics, skip=on_bad_event == "skip")
         report, first_number = writer.report, 1
         for lines in batches:
@@ -300,7 +303,8 @@ class Streaming:
                 on_report(report)
 
         source = self._open_source(view, plan, options)
-        worker = Worker(StreamWriter(view, self.handle), source, pace, count, self.handle.now_ms)
+        writer = StreamWriter(view, self.handle, log=self.logs.of_events(view))
+        worker = Worker(writer, source, pace, count, self.handle.now_ms)
         return _WorkerThread(worker, source, stop, once=options.once)
 
 

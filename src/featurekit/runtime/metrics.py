@@ -159,6 +159,19 @@ class LoadMetrics(_Counts):
 
 
 @dataclass(frozen=True, slots=True)
+class LogMetrics:
+    """The log of a stream view's events, or of what a feature service served.
+
+    Attributes:
+        written: Rows written to its files.
+        dropped: Rows that were dropped: the buffer was full, or they could not be written.
+    """
+
+    written: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ViewMetrics:
     """The state of one view, from the shared history of loads and a sample of the store.
 
@@ -205,6 +218,7 @@ class Metrics:
         store: Requests, retries and connections of the online store.
         events: By stream view.
         loads: By batch view.
+        logs: By stream view or feature service.
         views: By view; empty if the load history cannot be read, and in a snapshot without views.
         store_state: Whether the store is the one that the registry was applied to: `same`, `replaced` or
             `lost`; empty if not known, and in a snapshot without views.
@@ -216,6 +230,7 @@ class Metrics:
     events: Mapping[str, EventMetrics] = field(default_factory=dict)
     loads: Mapping[str, LoadMetrics] = field(default_factory=dict)
     views: Mapping[str, ViewMetrics] = field(default_factory=dict)
+    logs: Mapping[str, LogMetrics] = field(default_factory=dict)
     store_state: str = ""
 
     def __add__(self, other: Metrics) -> Metrics:
@@ -226,6 +241,7 @@ class Metrics:
             store=add_counts(self.store, other.store),
             events=add_counts(self.events, other.events),
             loads=add_counts(self.loads, other.loads),
+            logs=add_counts(self.logs, other.logs),
             views={**other.views, **self.views},
             store_state=self.store_state or other.store_state,
         )
@@ -252,6 +268,7 @@ class Metrics:
             store=ConnectionStats(**data["store"]),
             events={name: EventMetrics(**each) for name, each in data["events"].items()},
             loads={name: LoadMetrics(**each) for name, each in data["loads"].items()},
+            logs={name: LogMetrics(**each) for name, each in data["logs"].items()},
             views={name: ViewMetrics(**each) for name, each in data["views"].items()},
             store_state=data["store_state"],
         )

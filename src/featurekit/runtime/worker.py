@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from featurekit.errors import (
     FeatureKitError,
@@ -38,7 +38,7 @@ from featurekit.errors import (
 from featurekit.ports import EventSource, StreamEvent
 from featurekit.printable import printable
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
-from featurekit.runtime.write_arguments import Event
+from featurekit.runtime.write_arguments import Event, PositionedEvent
 from featurekit.runtime.writer import StreamWriter, WriteReport
 
 T = TypeVar("T")
@@ -139,8 +139,11 @@ class _DecodedBatch:
         rejected: The events that could not be decoded, and the reasons.
     """
 
-    def __init__(self, events: Sequence[StreamEvent], decode: DecodeEvent) -> None:
+    def __init__(
+        self, events: Sequence[StreamEvent], decode: DecodeEvent, *, has_log: bool
+    ) -> None:
         self._events = events
+        self._has_log = has_log
         self._decode = decode
         self.decoded: list[StreamEvent] = []
         self.rejected: list[tuple[StreamEvent, str]] = []
@@ -156,7 +159,13 @@ class _DecodedBatch:
                 continue
             if decoded is not None:
                 self.decoded.append(event)
-                yield decoded
+                yield _positioned(decoded, event) if self._has_log else decoded
+
+
+def _positioned(decoded: Event, event: StreamEvent) -> Event:
+    positioned = PositionedEvent(decoded)
+    positioned.position = event.id
+    return cast("Event", positioned)
 
 
 class Worker:
@@ -240,7 +249,7 @@ class Worker:
 
     def process(self, events: Sequence[StreamEvent]) -> None:
         """Write a batch, then its dead letters, and only then acknowledge it."""
-        batch = _DecodedBatch(events, self._decode)
+        batch = _DecodedBatch(events, self._decode, has_log=self._writer.has_log)
         written = self._retry(partial(self._write, batch))
         refused = [(batch.decoded[index], reason) for index, reason in written.rejected]
         rejected = batch.rejected + refused

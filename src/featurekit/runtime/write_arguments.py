@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.types import short_repr
@@ -24,6 +25,16 @@ Values = Mapping[str, object]
 
 Event = tuple[object, Values] | tuple[object, Values, Timestamp]
 """An entity, its values, and the event's time if it is known."""
+
+
+class PositionedEvent(tuple[Any, ...]):
+    """An event from a source.
+
+    Attributes:
+        position: Where it is in the source.
+    """
+
+    position: str
 
 
 def skip_bad_events(on_bad_event: str) -> bool:

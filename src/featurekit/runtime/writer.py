@@ -52,9 +52,11 @@ from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
 from featurekit.ports import Chunk, RowSpans, StoreHandle
 from featurekit.runtime.metrics import EventMetrics
+from featurekit.runtime.row_log import EventLog
 from featurekit.runtime.tracing import STORE, Attributes, traced
 from featurekit.runtime.write_arguments import (
     Event,
+    PositionedEvent,
     Timestamp,
     Ttl,
     Values,
@@ -67,8 +69,8 @@ from featurekit.wire import Reply
 SLICE = 128
 """Events that are encoded while the server works on the slice before."""
 
-_EncodedEvent = tuple[int, bytes, bytes, int]
-"""An event's index, its key, its commands, and the number of their replies."""
+_EncodedEvent = tuple[int, bytes, bytes, int, Event]
+"""An event's index, its key, its commands, the number of their replies, and the event itself."""
 
 
 @dataclass(slots=True)
@@ -128,7 +130,11 @@ class StreamWriter:
     """
 
     def __init__(
-        self, plan: ViewPlan, handle: StoreHandle, metrics: EventMetrics | None = None
+        self,
+        plan: ViewPlan,
+        handle: StoreHandle,
+        metrics: EventMetrics | None = None,
+        log: EventLog | None = None,
     ) -> None:
         if plan.kind != "stream":
             raise RequestError(
@@ -138,15 +144,21 @@ class StreamWriter:
         self.total = WriteReport()
         self._metrics = metrics or EventMetrics()
         self._handle = handle
+        self._log = log
         self._by_event_time = plan.ordering == "event_time"
         self._load_script = b""
         self._key = key_function(plan.key)
         self._event_commands: Any = None
         self._timed_commands: Any = None
 
+    @property
+    def has_log(self) -> bool:
+        """Whether accepted events are logged."""
+        return self._log is not None
+
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.plan, self._handle)
+        return type(self), (self.plan, self._handle, None, self._log)
 
     @override
     def __repr__(self) -> str:
@@ -182,12 +194,13 @@ class StreamWriter:
             StoreUnavailableError: No reply in time. Safe to retry.
         """
         self._prepare()
-        encoded = self._encode_one((entity, values, event_timestamp), ttl_to_ms(ttl))
+        event = (entity, values, event_timestamp)
+        encoded = self._encode_one(event, ttl_to_ms(ttl))
         report = WriteReport()
         if encoded is None:
             report.dropped_expired = 1
         elif encoded[2]:
-            self._count_event(0, encoded[0], self._send_one(*encoded), report)
+            self._count_event((0, *encoded, event), self._send_one(*encoded), report)
         return self._finish_one(report)
 
     @_traced
@@ -201,12 +214,13 @@ class StreamWriter:
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
         await self._prepare_async()
-        encoded = self._encode_one((entity, values, event_timestamp), ttl_to_ms(ttl))
+        event = (entity, values, event_timestamp)
+        encoded = self._encode_one(event, ttl_to_ms(ttl))
         report = WriteReport()
         if encoded is None:
             report.dropped_expired = 1
         elif encoded[2]:
-            await self._send_slice_async([(0, *encoded)], report)
+            await self._send_slice_async([(0, *encoded, event)], report)
         return self._finish_one(report)
 
     @_traced
@@ -258,8 +272,13 @@ class StreamWriter:
         return self._finish(report, skip=skip)
 
     def close(self) -> None:
-        """Close the connections of threads, which the store's other readers and writers share."""
+        """Close the connections of threads, which the store's other readers and writers share.
+
+        Also completes the files of the view's log.
+        """
         self._handle.close()
+        if self._log is not None:
+            self._log.close()
 
     def _prepare(self) -> None:
         """At the first write, check the store and lower the plan to the server's commands."""
@@ -325,7 +344,7 @@ class StreamWriter:
                 if commands is None:
                     report.dropped_expired += 1
                 elif commands[2]:
-                    encoded.append((index, *commands))
+                    encoded.append((index, *commands, event))
             if encoded:
                 yield encoded
 
@@ -356,11 +375,11 @@ class StreamWriter:
         def chunks() -> Iterator[Chunk]:
             for part in slices:
                 unanswered.append(part)
-                replies = sum([replies for _, _, _, replies in part])
+                replies = sum([replies for _, _, _, replies, _ in part])
                 # The reply to a script or a transaction matters even if it is not an error.
                 counts_lines = not self._by_event_time and replies == len(part)
                 yield Chunk(
-                    data=self._load_script + b"".join([data for _, _, data, _ in part]),
+                    data=self._load_script + b"".join([data for _, _, data, _, _ in part]),
                     replies=script_replies + replies,
                     reply_lines=len(part) if counts_lines else None,
                     rows=len(part),
@@ -370,41 +389,58 @@ class StreamWriter:
         for _, replies in self._handle.store.load(chunks()):
             part = unanswered.popleft()
             if replies is None:
-                report.written += len(part)
+                self._count_written(part, report)
                 continue
             start = script_replies
-            for index, key, data, count in part:
+            for encoded in part:
+                _, key, data, count, _ = encoded
                 own = replies[start : start + count]
                 start += count
                 if is_script_missing(own):
                     own = self._send_one(key, data, count)
-                self._count_event(index, key, own, report)
+                self._count_event(encoded, own, report)
 
     async def _send_slice_async(self, part: list[_EncodedEvent], report: WriteReport) -> None:
         store = self._handle.async_store()
         script = [self._load_script] if self._load_script else []
-        keys = [part[0][1]] * len(script) + [key for _, key, _, _ in part]
-        requests = script + [data for _, _, data, _ in part]
-        counts = [1] * len(script) + [count for _, _, _, count in part]
+        keys = [part[0][1]] * len(script) + [key for _, key, _, _, _ in part]
+        requests = script + [data for _, _, data, _, _ in part]
+        counts = [1] * len(script) + [count for _, _, _, count, _ in part]
         replies = await store.run(keys, requests, counts)
         if is_script_missing(replies):
             # Events written before the script was lost are written again, with the same result.
             replies = await store.run(keys, requests, counts)
         start = len(script)
-        for index, key, _, count in part:
-            self._count_event(index, key, replies[start : start + count], report)
+        for encoded in part:
+            count = encoded[3]
+            self._count_event(encoded, replies[start : start + count], report)
             start += count
 
     def _count_event(
-        self, index: int, key: bytes, replies: Sequence[Reply], report: WriteReport
+        self, encoded: _EncodedEvent, replies: Sequence[Reply], report: WriteReport
     ) -> None:
         if error := event_error(replies):
+            index, key, *_ = encoded
             report.rejected.append((index, f"{key.decode(errors='replace')}: {error}"))
             report.refusal = report.refusal or server_refusal(replies)
         elif self._by_event_time and replies[0] == 0:
             report.dropped_older += 1
         else:
-            report.written += 1
+            self._count_written([encoded], report)
+
+    def _count_written(self, part: list[_EncodedEvent], report: WriteReport) -> None:
+        report.written += len(part)
+        if self._log is not None:
+            for encoded in part:
+                self._log_event(self._log, encoded)
+
+    def _log_event(self, log: EventLog, encoded: _EncodedEvent) -> None:
+        _, key, _, _, event = encoded
+        _, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
+        now_ms, max_ahead_ms = self._handle.now_ms(), self.plan.max_ahead_ms
+        event_ms = None if time is None else event_time_to_ms(time, now_ms, max_ahead_ms)
+        position = event.position if isinstance(event, PositionedEvent) else None
+        log.add(key, values, event_ms, position)
 
     def _count_report(self, report: WriteReport) -> None:
         self.total.add(report)
@@ -430,5 +466,5 @@ class StreamWriter:
 
 
 def _row_spans(part: list[_EncodedEvent]) -> RowSpans:
-    ends = accumulate(len(data) for _, _, data, _ in part)
-    return [key for _, key, _, _ in part], list(ends)
+    ends = accumulate(len(data) for _, _, data, _, _ in part)
+    return [key for _, key, _, _, _ in part], list(ends)

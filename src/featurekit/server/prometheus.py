@@ -49,6 +49,7 @@ class MetricsCollector(Collector):
         yield from _read_families(self._metrics)
         yield from _store_families(self._metrics)
         yield from _write_families(self._metrics)
+        yield _log_family(self._metrics)
         yield _store_state_family(self._metrics)
         yield from _view_families(self._metrics)
         if self._http is not None:
@@ -71,6 +72,15 @@ def _read_families(metrics: Metrics) -> Iterator[Metric]:
     yield _histogram("read_seconds", "Duration of reads in the online store.", "service", latency)
     features = _pairs(metrics.features)
     yield _labelled("features", "Values read, by view and status.", ("view", "status"), features)
+
+
+def _log_family(metrics: Metrics) -> Metric:
+    outcomes = ("written", "dropped")
+    rows = {
+        name: {each: getattr(log, each) for each in outcomes} for name, log in metrics.logs.items()
+    }
+    text = "Rows of logs of events and of served features, by outcome."
+    return _labelled("log_rows", text, ("log", "outcome"), _pairs(rows))
 
 
 def _store_families(metrics: Metrics) -> Iterator[Metric]:

@@ -200,19 +200,23 @@ class ReaderCache:
                 plan, features, full_feature_names=full_names, max_age_ms=dict(ages_ms)
             )
             read_plan = replace(read_plan, arrays=True)
-            entry = self._build(plan, read_plan, freshness=freshness)
+            reader = self._store.readers.reader_for_plan(
+                _add_event_times(read_plan) if self._event_times else read_plan,
+                freshness=freshness,
+                service=features if isinstance(features, str) else None,
+            )
+            entry = self._build(plan, read_plan, reader)
             self._entries.pop(key, None)
             if len(self._entries) >= MAX_ENTRIES:
                 del self._entries[next(iter(self._entries))]
             self._entries[key] = entry
         return entry
 
-    def _build(self, plan: RepoPlan, read: ReadPlan, *, freshness: bool) -> CachedReader:
+    def _build(self, plan: RepoPlan, read: ReadPlan, reader: OnlineReader) -> CachedReader:
         dtypes = {key.name: key.dtype for group in read.groups for key in group.key.join_keys}
-        with_times = _add_event_times(read) if self._event_times else read
         return CachedReader(
             plan=plan,
-            reader=self._store.readers.reader_for_plan(with_times, freshness=freshness),
+            reader=reader,
             columns=read.columns,
             names=tuple(column.name for column in read.columns),
             encoders=tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.columns),

@@ -15,10 +15,14 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from featurekit.errors import FeatureKitError
+from featurekit.runtime.request_id import set_request_id
 from featurekit.server.access import AccessCheck
 from featurekit.server.auth import Scope
 from featurekit.server.context import ServerContext
 from featurekit.server.responses import error_response, http_error_response
+
+_MAX_ID_BYTES = 128
+"""How much of an `X-Request-ID` is logged."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -67,6 +71,7 @@ class Endpoint:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         start, status = perf_counter(), 500
+        _note_request_id(scope)
         request = Request(scope, receive, send)
         try:
             try:
@@ -87,6 +92,13 @@ class Endpoint:
             await response(scope, receive, send)
         finally:
             self._counter.count(scope["method"], status, perf_counter() - start)
+
+
+def _note_request_id(scope: AsgiScope) -> None:
+    """Let logs of served features have the id of a request."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            set_request_id(value[:_MAX_ID_BYTES].decode("latin-1"))
 
 
 def http_exception_response(error: HTTPException) -> Response:

@@ -1,0 +1,219 @@
+"""The log of what a feature service has served: rows as they were read, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from typing_extensions import override
+
+from featurekit.errors import SourceError, ValueRefusedError
+from featurekit.logs.columns import TIMESTAMP, key_columns, time_column, value_column
+from featurekit.logs.hourly_files import HourlyFiles
+from featurekit.lower.read import (
+    PRESENT,
+    ROW_ERRORS,
+    Cell,
+    absent_status,
+    decode_cell,
+    group_offsets,
+)
+from featurekit.plan import ReadPlan
+from featurekit.runtime.request_id import current_request_id
+from featurekit.runtime.row_log import RowLog
+from featurekit.types.arrow import arrow_type, to_arrow
+
+SERVED_AT = "served_at"
+REQUEST_ID = "request_id"
+STATUS = "{}__status"
+
+_HASH_BITS = 32
+
+_Row = tuple[int, tuple[bytes, ...], Any, str | None, tuple[int, ...]]
+"""When a row was served, the keys of its entities, the record or the tuple, the request's id, and the
+indexes of the features in its cells."""
+
+
+_Cells = Sequence[Sequence[Cell]]
+"""The cells of rows, in the order of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedColumns:
+    """The columns of a log: join keys, features, their statuses, `served_at` and `request_id`.
+
+    Attributes:
+        plan: The compiled service, with its own names of columns.
+    """
+
+    plan: ReadPlan
+
+    @property
+    def schema(self) -> Any:
+        """The `pyarrow.Schema` of the files."""
+        columns = self.plan.columns
+        return pa.schema(
+            [
+                *(pa.field(name, arrow_type(dtype)) for name, dtype in self._join_keys.items()),
+                *(pa.field(c.name, arrow_type(c.field.dtype)) for c in columns),
+                *(pa.field(STATUS.format(c.name), pa.string()) for c in columns),
+                pa.field(SERVED_AT, TIMESTAMP),
+                pa.field(REQUEST_ID, pa.string()),
+            ]
+        )
+
+    @property
+    def _join_keys(self) -> dict[str, Any]:
+        return {k.name: k.dtype for group in self.plan.groups for k in group.key.join_keys}
+
+    def encode(self, rows: Sequence[_Row]) -> Any:
+        """Return a `pyarrow.RecordBatch` of rows."""
+        served_ms, keys, served, request_ids, layouts = zip(*rows, strict=True)
+        cells = [row[-1] if type(row) is tuple else row._cells for row in served]  # noqa: SLF001
+        pairs = zip(cells, layouts, strict=True)
+        own = [[row[index] for index in layout] for row, layout in pairs]
+        are_plain = all(type(row) is list for row in cells)
+        features, statuses = self._features(own, are_plain=are_plain)
+        columns = [
+            *self._key_columns(keys),
+            *features,
+            *statuses,
+            time_column(served_ms),
+            pa.array(request_ids, pa.string()),
+        ]
+        return pa.record_batch(columns, schema=self.schema)
+
+    def _key_columns(self, keys: Sequence[tuple[bytes, ...]]) -> list[Any]:
+        columns: dict[str, Any] = {}
+        for group, group_keys in zip(self.plan.groups, zip(*keys, strict=True), strict=True):
+            if group.is_global:
+                continue
+            names = [part.name for part in group.key.join_keys]
+            columns |= dict(zip(names, key_columns(group.key, group_keys), strict=True))
+        return [columns[name] for name in self._join_keys]
+
+    def _features(self, cells: _Cells, *, are_plain: bool) -> tuple[list[Any], list[Any]]:
+        if are_plain:  # no stale or unavailable values
+            try:
+                return self._features_by_column(cells)
+            except (*ROW_ERRORS, ValueRefusedError):  # a value that does not decode
+                pass
+        return self._features_by_cell(cells)
+
+    def _features_by_column(self, cells: _Cells) -> tuple[list[Any], list[Any]]:
+        features, statuses = [], []
+        for column, data in zip(self.plan.columns, zip(*cells, strict=True), strict=True):
+            field = column.field
+            values = value_column(field.dtype, data)
+            is_present = pa.array([value is not None for value in data])
+            if values.null_count != data.count(None):
+                raise ValueRefusedError("a value does not decode")
+            if field.default is not None and values.null_count:
+                values = _fill(values, is_present, value_column(field.dtype, [field.default]))
+            features.append(values)
+            statuses.append(pc.if_else(is_present, PRESENT, absent_status(field)))
+        return features, statuses
+
+    def _features_by_cell(self, cells: _Cells) -> tuple[list[Any], list[Any]]:
+        features, statuses = [], []
+        for column, data in zip(self.plan.columns, zip(*cells, strict=True), strict=True):
+            decoded = [decode_cell(column.field, cell) for cell in data]
+            features.append(to_arrow(column.field.dtype, [value for value, _ in decoded]))
+            statuses.append(pa.array([status for _, status in decoded], pa.string()))
+        return features, statuses
+
+
+def _fill(values: Any, is_present: Any, default: Any) -> Any:
+    """Return the values, with the default where there is none; of any type."""
+    rows = pa.array(range(len(values)), pa.int64())
+    taken = pc.if_else(is_present, rows, len(values))
+    return pa.concat_arrays([values, default]).take(taken)
+
+
+class ServedLog:
+    """A log of served rows. See `runtime.row_log.ServedLog`. Pickles without its rows.
+
+    Args:
+        plan: The compiled service, with its own names of columns.
+        sample_rate: The share of the entities whose rows are logged. Which ones, a hash of the first
+            entity's key decides, so that all rows of an entity are logged, or none.
+        folder: The folder of the files.
+        now_ms: The clock.
+
+    Attributes:
+        log: The buffer of rows.
+    """
+
+    def __init__(
+        self, plan: ReadPlan, sample_rate: float, folder: Path, now_ms: Callable[[], int]
+    ) -> None:
+        self._arguments = (plan, sample_rate, folder, now_ms)
+        self._has_entity = [not group.is_global for group in plan.groups]
+        self._first = self._has_entity.index(True) if any(self._has_entity) else 0
+        self._features = len(plan.columns)
+        self._limit = round(sample_rate * 2**_HASH_BITS)
+        self._now_ms = now_ms
+        columns = ServedColumns(plan)
+        files = HourlyFiles(folder, columns.schema, columns.encode, now_ms)
+        self.log = RowLog(f"log of {plan.name}", files)
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._arguments
+
+    def layout(self, plan: ReadPlan) -> tuple[int, ...]:
+        """Return where the cells of a read have the features of the service."""
+        offsets = group_offsets(plan)
+        columns = plan.columns[: self._features]
+        return tuple(offsets[column.group] + column.slot for column in columns)
+
+    def add(self, keys: Sequence[bytes], rows: Sequence[Any], layout: tuple[int, ...]) -> None:
+        """Add the rows of a read."""
+        if len(keys) == 1 == len(rows):
+            if crc32(keys[0]) < self._limit:
+                row = (self._now_ms(), (keys[0],), rows[0], current_request_id(), layout)
+                self.log.append(row)
+            return
+        by_row = zip(*self._keys_by_group(keys, len(rows)), strict=True)
+        at_ms, request_id = self._now_ms(), current_request_id()
+        first, limit = self._first, self._limit
+        self.log.extend(
+            [
+                (at_ms, own, row, request_id, layout)
+                for own, row in zip(by_row, rows, strict=True)
+                if crc32(own[first]) < limit
+            ]
+        )
+
+    def _keys_by_group(self, keys: Sequence[bytes], count: int) -> Iterator[Sequence[bytes]]:
+        """Yield the keys of each group; a view without an entity has one for all rows."""
+        start = 0
+        for has_entity in self._has_entity if count else ():
+            end = start + (count if has_entity else 1)
+            yield keys[start:end] if has_entity else [keys[start]] * count
+            start = end
+
+
+def open_served_log(plan: ReadPlan, folder: Path) -> Any:
+    """Return a `pyarrow.RecordBatchReader` of all rows that a service has served, hour by hour.
+
+    Its columns are those that the service has now: columns that older files lack are null.
+
+    Raises:
+        SourceError: There are no files, or they cannot be read.
+    """
+    schema = ServedColumns(plan).schema
+    files = sorted(map(str, folder.glob("*/*.parquet")))
+    if not files:
+        raise SourceError(
+            "the log of served features has no files",
+            where=str(folder),
+            hint="rows are in a file once their hour is over, or once the process has ended",
+        )
+    return ds.dataset(files, schema=schema, format="parquet").scanner().to_reader()

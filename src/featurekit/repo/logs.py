@@ -1,0 +1,132 @@
+"""The logs of a feature store: accepted events by view, served features by service."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurekit.compiler import compile_read
+from featurekit.errors import MissingExtraError, RequestError
+from featurekit.plan import LogPlan, ReadPlan, RepoPlan, ServicePlan, ViewPlan
+from featurekit.repo.locations import Located
+from featurekit.repo.source_access import SourceAccess
+from featurekit.repo.store_handle import now_ms
+from featurekit.runtime.metrics import LogMetrics
+from featurekit.runtime.row_log import RowLog
+
+if TYPE_CHECKING:
+    from featurekit.logs import EventLog, ServedLog
+
+_log = logging.getLogger("featurekit.logs")
+
+
+@dataclass(slots=True)
+class Logs:
+    """Opens each log at its first use. Thread-safe.
+
+    Attributes:
+        sources: Returns which folders may be written.
+        root: The folder that paths are relative to.
+    """
+
+    sources: Callable[[], SourceAccess]
+    root: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _events: dict[ViewPlan, EventLog] = field(default_factory=dict)
+    _served: dict[tuple[ReadPlan, LogPlan], ServedLog] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)
+
+    def of_events(self, view: ViewPlan) -> EventLog | None:
+        """Return the log of a stream view; `None` if it has none, or may not be written here.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+            SourceError: A variable in the path is not set.
+        """
+        if (located := self._located(view)) is None:
+            return None
+        with self._lock:
+            if (log := self._events.get(view)) is None:
+                log = self._events[view] = _event_log(view, self.root / located.plan.path)
+            return log
+
+    def of_service(self, repo: RepoPlan, name: str) -> ServedLog | None:
+        """Return the log of a feature service; `None` if it has none, or may not be written here.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+            SourceError: A variable in the path is not set.
+        """
+        if (located := self._located(repo.service(name))) is None:
+            return None
+        read, plan = compile_read(repo, name), located.plan
+        with self._lock:
+            if (log := self._served.get((read, plan))) is None:
+                folder = self.root / plan.path
+                log = self._served[read, plan] = _served_log(read, plan.sample_rate, folder)
+            return log
+
+    def read_service(self, repo: RepoPlan, name: str) -> Any:
+        """Return all rows in the log of a feature service. See `Monitoring.served_log`.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            RequestError: The service has no log, or it may not be read on this machine.
+            SourceError: The log has no files yet.
+            MissingExtraError: pyarrow is not installed.
+        """
+        located = self.sources().locate_log(repo.service(name))
+        if located is None:
+            raise RequestError(
+                f"feature service '{name}' does not log what it serves",
+                hint="declare `logging: {path: FOLDER}` in the service, and apply",
+            )
+        try:
+            from featurekit.logs import open_served_log
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "served_log()") from error
+        return open_served_log(compile_read(repo, name), self.root / located.plan.path)
+
+    def close(self) -> None:
+        """Write all rows, and complete all files. A log can be used again."""
+        for log in self._all().values():
+            log.close()
+
+    def metrics(self) -> dict[str, LogMetrics]:
+        """Return what was logged in this process, by the name of the view or service."""
+        return {name: LogMetrics(log.written, log.dropped) for name, log in self._all().items()}
+
+    def _all(self) -> dict[str, RowLog]:
+        with self._lock:
+            events = {view.name: log.log for view, log in self._events.items()}
+            return events | {read.name: log.log for (read, _), log in self._served.items()}
+
+    def _located(self, owner: ViewPlan | ServicePlan) -> Located[LogPlan] | None:
+        """Return a log; `None` if there is none, or, with one warning, if it may not be written here."""
+        try:
+            return self.sources().locate_log(owner)
+        except RequestError as error:
+            if owner.name not in self._refused:
+                self._refused.add(owner.name)
+                _log.warning("'%s' is not logged: %s", owner.name, error.message)
+            return None
+
+
+def _event_log(view: ViewPlan, folder: Path) -> EventLog:
+    try:
+        from featurekit.logs import EventLog
+    except ImportError as error:
+        raise MissingExtraError.of("batch", "stream.log") from error
+    return EventLog(view, folder, now_ms)
+
+
+def _served_log(read: ReadPlan, sample_rate: float, folder: Path) -> ServedLog:
+    try:
+        from featurekit.logs import ServedLog
+    except ImportError as error:
+        raise MissingExtraError.of("batch", "logging of a feature service") from error
+    return ServedLog(read, sample_rate, folder, now_ms)

@@ -1,0 +1,57 @@
+"""A reader that logs what it serves. A class of its own, so that other readers pay nothing for it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from typing_extensions import override
+
+from featurekit.plan import ReadPlan
+from featurekit.ports import ReadOptions, StoreHandle
+from featurekit.runtime.counters import Counters
+from featurekit.runtime.reader import Call, OnlineReader
+from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.row_log import ServedLog
+
+T = TypeVar("T")
+
+
+class LoggedReader(OnlineReader):
+    """A reader of a feature service that logs what it serves. See `OnlineReader`."""
+
+    def __init__(
+        self,
+        plan: ReadPlan,
+        handle: StoreHandle,
+        counters: Counters | None,
+        log: ServedLog,
+        *,
+        freshness: bool = False,
+    ) -> None:
+        super().__init__(plan, handle, counters, freshness=freshness)
+        self._log = log
+        self._layout = log.layout(plan)
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        return _new_logged_reader, (self.plan, self._handle, self._log, self._freshness)
+
+    @override
+    def _run(self, call: Call[T], options: ReadOptions) -> T:
+        result = super()._run(call, options)
+        rows = result._rows if isinstance(result, OnlineResponse) else result  # noqa: SLF001
+        self._log.add(call.keys, rows, self._layout)  # type: ignore[arg-type]
+        return result
+
+    @override
+    async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
+        result = await super()._run_async(call, options)
+        rows = result._rows if isinstance(result, OnlineResponse) else result  # noqa: SLF001
+        self._log.add(call.keys, rows, self._layout)  # type: ignore[arg-type]
+        return result
+
+
+def _new_logged_reader(
+    plan: ReadPlan, handle: StoreHandle, log: ServedLog, freshness: object
+) -> LoggedReader:
+    return LoggedReader(plan, handle, None, log, freshness=bool(freshness))
