@@ -30,6 +30,7 @@ from featurekit.training.verify import ABSENT, Served, VerifyReport, compare_val
 from featurekit.types import DType
 from tests.cli.running import run
 from tests.servers import Server
+from tests.stores.test_rights import documented_rights
 from tests.training.test_point_in_time import open_store
 
 VIEWS = """
@@ -469,6 +470,23 @@ def test_the_command_says_what_differs(store: FeatureStore, client: redis.Redis)
     assert result.exit_code == 1
     assert "fs:user:u3" in result.stdout
     assert "differ: 1 value" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_rights_listed_suffice(store: FeatureStore, valkey: Server) -> None:
+    listed = documented_rights()
+    rights = listed["reading"] | listed["`verify`"] | {"+mget"}
+    rights -= {"+info", "+hkeys"}
+    with valkey.client() as client:
+        client.execute_command("ACL", "LOG", "RESET")
+        client.execute_command(
+            "ACL", "SETUSER", "u", "reset", "on", ">p", "~fs:*", "~featurekit:*", *rights
+        )
+        with FeatureStore(store.path, url=f"unix://u:p@{valkey.socket}") as other:
+            assert other.verify("model").differences == 0
+        denied = {entry[b"object"].decode() for entry in client.execute_command("ACL", "LOG")}
+        client.execute_command("ACL", "DELUSER", "u")
+    assert denied <= {"ping", "info", "command", "command|info"}
 
 
 def test_a_value_must_equal_one_of_the_possible_ones() -> None:
