@@ -21,6 +21,7 @@ from types import ModuleType
 
 from tests.benchmarks import (
     cluster_reads,
+    concurrency,
     http,
     loads,
     metrics_overhead,
@@ -32,7 +33,7 @@ from tests.benchmarks import (
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
-    startup, reads, cluster_reads, metrics_overhead, loads, streams, http, training,
+    startup, reads, concurrency, cluster_reads, metrics_overhead, loads, streams, http, training,
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def _name(module: ModuleType) -> str:
 
 
 def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
-    timed = (reads, cluster_reads, metrics_overhead, streams, http)
+    timed = (reads, concurrency, cluster_reads, metrics_overhead, streams, http)
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
         for module in timed
