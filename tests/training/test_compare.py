@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from featurekit.training.drift import ColumnSample, DriftBounds, FeatureDrift, c
 from featurekit.types import parse_dtype
 from tests.cli.running import run
 from tests.console.browsers import browser
+from tests.servers import Server
 from tests.training.test_point_in_time import open_store
 
 __all__ = ["browser"]
@@ -236,6 +238,37 @@ def test_of_many_rows_a_sample_is_compared(
     assert 200 < report.features[0].training.rows < 400
     assert report.notes == ("a sample of the 900 rows of the training set is compared",)
     assert store.compare(train, "model", sample=200).features[0] == report.features[0]
+
+
+@pytest.mark.slow
+def test_a_training_set_is_compared_with_what_was_served(
+    store: FeatureStore, tmp_path: Path, valkey: Server
+) -> None:
+    logged = VIEWS.replace(
+        "features: [profile, sales]}", "features: [profile, sales], logging: {path: served}}"
+    )
+    for name in ("users.parquet", "shops.parquet"):
+        shutil.copy(store.path / name, tmp_path / name)
+    train = store.path / "train"
+    with open_store(tmp_path, logged, valkey.url) as other:
+        other.materialize()
+        rows = [{"user_id": f"u{i}", "shop_id": i % 20} for i in range(ROWS)]
+        other.get_online_features("model", rows)
+        other.compare(train, "model", sample=50)
+        other.verify("model", sample=50)
+        assert other.metrics(views=False).reads["model"].calls == 1
+    with FeatureStore(tmp_path) as other:
+        report = other.compare(train, "model", log=True)
+        with pytest.raises(RequestError, match="only a feature service has a log"):
+            other.compare(train, ["profile"], log=True)
+    assert report.drifted == ("age",)
+    assert {feature.online.rows for feature in report.features} == {
+        ROWS
+    }  # of users, not of checks
+    assert by_name(report.features)["visits"].online.statuses == {"present": 0.75, "default": 0.25}
+    assert by_name(report.features)["seen"].level == "stable"
+    with pytest.raises(RequestError, match="does not log what it serves"):
+        store.compare(train, "model", log=True)
 
 
 def test_bounds_decide_what_has_drifted(store: FeatureStore) -> None:

@@ -79,17 +79,22 @@ class Logs:
             SourceError: The log has no files yet.
             MissingExtraError: pyarrow is not installed.
         """
+        folder = self.service_folder(repo, name)
+        try:
+            from featurekit.logs import open_served_log
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "served_log()") from error
+        return open_served_log(compile_read(repo, name), folder)
+
+    def service_folder(self, repo: RepoPlan, name: str) -> Path:
+        """Return the folder with the log of a feature service. See `read_service`."""
         located = self.sources().locate_log(repo.service(name))
         if located is None:
             raise RequestError(
                 f"feature service '{name}' does not log what it serves",
                 hint="declare `logging: {path: FOLDER}` in the service, and apply",
             )
-        try:
-            from featurekit.logs import open_served_log
-        except ImportError as error:
-            raise MissingExtraError.of("batch", "served_log()") from error
-        return open_served_log(compile_read(repo, name), self.root / located.plan.path)
+        return self.root / located.plan.path
 
     def close(self) -> None:
         """Write all rows, and complete all files. A log can be used again."""

@@ -11,6 +11,7 @@ from featurekit.errors import MissingExtraError, RequestError
 from featurekit.ports import AsOf
 from featurekit.repo.batch_loads import asyncio_form
 from featurekit.repo.history import LoadRecord
+from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, ReaderService, feature_list
 from featurekit.repo.store_handle import LazyStoreHandle
@@ -30,6 +31,7 @@ class Verification(TrainingSets):
 
     _handle: LazyStoreHandle
     _registry_store: RegistryStore
+    _logs: Logs
 
     @property
     @abstractmethod
@@ -102,19 +104,22 @@ class Verification(TrainingSets):
         verifier = Verifier(
             self.compiled, store, loads, recompute, sampler.identity, as_of, wait_s
         )
-        report = verifier.run([self.readers.reader_for_plan(each) for each in plans], keys)
+        report = verifier.run(
+            [self.readers.reader_for_plan(each, counted=False) for each in plans], keys
+        )
         if isinstance(feature_list(features), str):
             save_report(self.path, report)
         return report
 
     verify_async = asyncio_form(verify)
 
-    def compare(
+    def compare(  # noqa: PLR0913 - each is an independent option with a default
         self,
         training: object,
         features: Features,
         *,
         current: object = None,
+        log: bool = False,
         sample: int = 5000,
         keys: KeysOf | None = None,
         bounds: DriftBounds | None = None,
@@ -125,8 +130,8 @@ class Verification(TrainingSets):
             training: The folder of a training set, any other Parquet file or folder with columns named
                 like the features, or a pyarrow table.
             features: A feature service or its name, or a list of `view:field` and `view`.
-            current: Parquet files to compare with, such as a log of served features, instead of values
-                that are online now.
+            current: Parquet files to compare with, instead of values that are online now.
+            log: Whether to compare with the log of what the service has served, instead.
             sample: How many rows to read online.
             keys: Which rows to read: those of the training set's join keys, or entities that the store
                 has. By default `training` if the training set has the join keys.
@@ -148,13 +153,17 @@ class Verification(TrainingSets):
         plan = compile_read(self.compiled, feature_list(features))
         files = ColumnFiles.open(training)
         now_ms = self._handle.now_ms()
+        if log:
+            if not isinstance(name := feature_list(features), str):
+                raise RequestError("only a feature service has a log", hint="pass its name")
+            current = self._logs.service_folder(self.compiled, name)
         if current is not None:
             other = ColumnFiles.open(current)
             return compare_columns(plan, files, other, bounds or DriftBounds(), now_ms)
         if keys is None:
             keys = "training" if set(plan.join_keys) <= set(files.names) else "store"
         online = read_online(
-            self.readers.reader_for_plan(plan),
+            self.readers.reader_for_plan(plan, counted=False),
             files if keys == "training" else None,
             self._handle.store,
             sample,

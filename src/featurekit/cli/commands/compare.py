@@ -26,8 +26,9 @@ _SHARE = click.FloatRange(min=0, max=1, min_open=True)
 @click.option(
     "--current",
     metavar="PATH",
-    help="Parquet file or folder to compare with, such as a log of served features.",
+    help="Parquet file or folder to compare with, instead of online values.",
 )
+@click.option("--log", is_flag=True, help="Compare with the log of what the service has served.")
 @click.option(
     "--sample",
     metavar="N",
