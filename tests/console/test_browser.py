@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # about two minutes together
 
 __all__ = ["browser"]
 
-PANELS = ("Overview", "Registry", "Read", "Batch read", "Inspect", "Stream", "Loads")
+PANELS = ("Overview", "Registry", "Read", "Batch read", "Inspect", "Stream", "Loads", "Training")
 
 
 @pytest.fixture

@@ -135,6 +135,18 @@ def history_of(view: ViewPlan) -> SourcePlan | None:
     return view.history or view.source or (view.log.events if view.log else None)
 
 
+def default_as_of(view: ViewPlan) -> str | None:
+    """Return when rows of a view count by default; `None` if it has no history with times."""
+    plan = history_of(view)
+    if plan is None or not (plan.static or plan.timestamp_field or plan.created_timestamp_field):
+        return None
+    if plan.static:
+        return "static"
+    if view.schedule is not None:
+        return "schedule"
+    return "created" if plan.created_timestamp_field else "event_time"
+
+
 def _renews_keys(view: ViewPlan, as_of: AsOf | None) -> bool:
     """Return whether loads always renew the keys of all entities in the source before they expire."""
     if as_of == "loads" or view.lookback_ms is not None:

@@ -20,6 +20,7 @@ from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, MaxAge, feature_list, max_age_ms
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.time_arguments import Time, to_window
+from featurekit.repo.training_records import record_training_set
 
 if TYPE_CHECKING:
     from featurekit.training import OnTrainingProgress, RetrievalJob
@@ -138,6 +139,7 @@ class TrainingSets(ABC):
                 run_interruptibly,
                 lambda: time.time_ns() // 1_000_000,
                 on_progress,
+                partial(record_training_set, self.path),
             )
         )
 

@@ -80,6 +80,7 @@ class TrainingRequest:
         run: Runs a function so that Ctrl-C interrupts it.
         now_ms: Returns the current time, for the manifest.
         on_progress: Called a few times a second while the job runs.
+        on_persist: Called with the folder of a training set that was written.
     """
 
     plan: ReadPlan
@@ -91,6 +92,7 @@ class TrainingRequest:
     run: Interruptibly
     now_ms: Callable[[], int]
     on_progress: OnTrainingProgress | None = None
+    on_persist: Callable[[Path], object] = lambda _: None
 
     @property
     def parts(self) -> list[ViewPart]:

@@ -101,9 +101,11 @@ class RetrievalJob:
         Raises:
             RequestError: The folder has a training set already, or cannot be written.
         """
-        return write_training_set(
+        folder = write_training_set(
             self._training_set, Path(path), self._request.now_ms, allow_overwrite=allow_overwrite
         )
+        self._request.on_persist(folder)
+        return folder
 
     async def to_arrow_reader_async(self) -> Any:
         """Do as `to_arrow_reader`, in another thread; the batches are read by the caller."""

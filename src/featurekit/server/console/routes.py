@@ -12,12 +12,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
 from featurekit.plan import RedisStreamPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
 from featurekit.repo.catalog import catalog
 from featurekit.repo.diagnostics import Evidence, InspectedField, explain
+from featurekit.repo.histories import default_as_of
+from featurekit.repo.training_records import last_training_sets
+from featurekit.repo.verify_records import last_report
 from featurekit.server.auth import Scope
 from featurekit.server.console.event_stream import EventStream
 from featurekit.server.console.feature_reads import (
@@ -92,6 +96,7 @@ def console_routes(
         at("api/inspect", api.inspect),
         at("api/letters", api.dead_letters),
         at("api/loads", api.loads),
+        at("api/training", api.training),
         at("api/doctor", api.doctor),
         at("api/reset", api.reset, "write", "POST"),
     ]
@@ -211,6 +216,24 @@ class ConsoleApi:
             return {"history": [asdict(run) for run in self._store.load_history()[:MAX_LOADS]]}
 
         return await _in_thread(history)
+
+    async def training(self, request: Request) -> Response:
+        """Return what training sets of a service consist of, the last ones, and its last verification."""
+        service = request.query_params.get("service", "")
+        return await _in_thread(lambda: self._training(service))
+
+    def _training(self, service: str) -> dict[str, Any]:
+        repo, root = self._store.compiled, self._store.path
+        columns = compile_read(repo, service).columns
+        views = dict.fromkeys(column.view for column in columns)
+        return {
+            "features": [
+                {"name": c.name, "view": c.view, "type": str(c.field.dtype)} for c in columns
+            ],
+            "as_of": {name: default_as_of(repo.view(name)) for name in views},
+            "sets": last_training_sets(root, service),
+            "verification": last_report(root, service),
+        }
 
     async def doctor(self, _request: Request) -> Response:
         """Return the findings of `featurekit doctor`."""

@@ -16,6 +16,7 @@ import { overview } from "./panels/overview.js";
 import { read } from "./panels/read.js";
 import { registry } from "./panels/registry.js";
 import { stream } from "./panels/stream.js";
+import { training } from "./panels/training.js";
 
 const PANELS = [
   ["demo", "Demo", demo],
@@ -26,6 +27,7 @@ const PANELS = [
   ["inspect", "Inspect", inspect],
   ["stream", "Stream", stream],
   ["loads", "Loads", loads],
+  ["training", "Training", training],
 ];
 
 const LINKS = {

@@ -81,6 +81,7 @@ const PATHS = {
   inspect: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16.5 16.5 21 21",
   stream: "M3 8c3-4 6 4 9 0s6 4 9 0M3 16c3-4 6 4 9 0s6 4 9 0",
   loads: "M12 3v12M7 10l5 5 5-5M4 20h16",
+  training: "M2 9l10-5 10 5-10 5zM6 11v5c3 3 9 3 12 0v-5",
   demo: "M7 4v16l13-8z",
   pause: "M8 5v14M16 5v14",
   play: "M7 4v16l13-8z",
