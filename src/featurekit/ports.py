@@ -461,7 +461,7 @@ class HistoricalRows:
     form: RowForm
     numbers: Mapping[str, Any]
     deadlines: Mapping[str, Any]
-    batches: Sequence[Any]
+    batches: Iterator[Any]
     as_of: AsOf | Literal["static"]
     rows_read: int
     rows_incomplete: int

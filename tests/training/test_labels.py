@@ -19,6 +19,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import BadRowError, RequestError, SourceError
+from featurekit.training.labels import BLOCK_ROWS
 from featurekit.training.spool import BATCH_ROWS, check_free_space, rebatch
 from tests.training.test_jobs import HOUR, NOON, THREE, VIEWS, labels, write_rows
 from tests.training.test_jobs import store as store
@@ -230,3 +231,32 @@ def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Pa
     assert "KeyboardInterrupt" in error
     assert not list(temporary.iterdir())
     assert sorted(tmp_path.iterdir()) == before
+
+
+PEAK = """
+import resource, sys
+from featurekit import FeatureStore
+store = FeatureStore(sys.argv[1])
+store.apply()
+query = (
+    "SELECT '7' AS user_id, TIMESTAMPTZ '2026-06-01 00:00:00+00' + to_seconds(i % 86400) AS event_timestamp "
+    f"FROM range({sys.argv[2]}) r(i)"
+)
+job = store.get_historical_features(query, "model")
+assert sum(batch.num_rows for batch in job.to_arrow_reader()) == int(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+# Runs between the two: a child's peak includes what its parent had at the fork.
+BETWEEN = (
+    "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]], check=True)"
+)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_labels(store: FeatureStore, tmp_path: Path) -> None:
+    def peak_mb(count: int) -> int:
+        command = [sys.executable, "-c", BETWEEN, PEAK, str(tmp_path), str(count)]
+        return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+    assert peak_mb(6 * BLOCK_ROWS) < 1.25 * peak_mb(BLOCK_ROWS)

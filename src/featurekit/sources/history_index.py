@@ -9,7 +9,7 @@ by number when it is known which ones are needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -216,8 +216,11 @@ class History:
         is_kind = f"json_type(json, {pointer}) IN ({kinds})"
         return f"CASE WHEN {is_kind} THEN json_extract_string(json, {pointer}) END"
 
-    def read_rows(self, numbers: str) -> list[Any]:
-        """Return the rows with these numbers (a query with the column `rn`), each once."""
+    def read_rows(self, numbers: str) -> Iterator[Any]:
+        """Return the rows with these numbers (a query with the column `rn`), each once.
+
+        All are read before the first one is returned; each batch is freed after its use.
+        """
         rows, session = self.rows, self.rows.session
         columns = {f"v{i}": part for i, part in enumerate(self.selection.values)}
         session.execute(
@@ -238,7 +241,7 @@ class History:
                 where=rows.where,
                 hint="read it again when no other process writes to it",
             )
-        return batches
+        return _drained(batches)
 
     def _numbered(self, columns: Mapping[str, str]) -> str:
         """Return a FROM clause with the rows of the time range, numbered in the order of arrival."""
@@ -260,6 +263,12 @@ class History:
         """Return the result of a query as a table."""
         session = self.rows.session
         return session.call(lambda: session.connection.sql(sql).to_arrow_table())
+
+
+def _drained(batches: list[Any]) -> Iterator[Any]:
+    batches.reverse()
+    while batches:
+        yield batches.pop()
 
 
 def _microseconds(time: str, kind: str) -> str:

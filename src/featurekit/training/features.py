@@ -122,9 +122,9 @@ def _encoded_rows(view: ViewPlan, rows: HistoricalRows, counts: dict[str, int]) 
         for name, column in zip(parts, [*encoded.values, *columns], strict=True):
             parts[name].append(column)
     types = [*(pa.binary() for _ in fields), pa.int64(), pa.int64()]
-    return {
-        name: pa.chunked_array(arrays, kind).combine_chunks()
-        for (name, arrays), kind in zip(parts.items(), types, strict=True)
+    return {  # `pop` frees the parts of a column before the next one is joined
+        name: pa.chunked_array(parts.pop(name), kind).combine_chunks()
+        for name, kind in zip(list(parts), types, strict=True)
     }
 
 
