@@ -112,6 +112,17 @@ def test_many_labels_come_back_in_order(store: FeatureStore) -> None:
     assert [b.num_rows for b in job.to_arrow_reader()] == [BATCH_ROWS] * 5 + [7]
 
 
+def test_blocks_of_labels_that_need_other_rows_are_one_training_set(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.training.labels.BLOCK_ROWS", 2)
+    times = [NOON - HOUR, NOON - HOUR, NOON, NOON + HOUR, NOON]
+    job = store.get_historical_features(labels(["7"] * 5, times), "model")
+    assert job.to_arrow()["age"].to_pylist() == [None, None, 42, 43, 42]
+    assert job.metadata["views"][0]["rows_read"] == 3
+    assert job.metadata["features"][0]["statuses"] == {"present": 3, "default": 0, "missing": 2}
+
+
 def test_the_digest_of_labels_contains_the_values_of_dictionaries(store: FeatureStore) -> None:
     digests = {
         store.get_historical_features(

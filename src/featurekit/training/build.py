@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurekit.errors import RequestError, SourceError
+from featurekit.errors import RequestError
 from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.ports import LabelQuery, StoredValues
 from featurekit.training.columns import (
@@ -181,13 +181,7 @@ class TrainingSet:
                 run.check()
                 spool.write(columns.batch(batch))
                 run.labels_done += batch.num_rows
-            if metadata and metadata["rows_read"] != stored.metadata["rows_read"]:
-                raise SourceError(
-                    "the source changed while it was read",
-                    where=f"feature view {part.view.name}",
-                    hint="run the job again when no other process writes to it",
-                )
-            metadata = metadata or stored.metadata
+            metadata = _merged(metadata, stored.metadata)
             for name, count in stored.counts.items():
                 metadata[name] = metadata.get(name, 0) + count
         run.use(None)
@@ -207,6 +201,13 @@ class TrainingSet:
                 names = [status_name(c.name) for c in self._request.plan.columns]
                 columns += [statuses_of(found[name]) for name in names]
             yield pa.RecordBatch.from_arrays([*labels.columns, *columns], schema=self.schema)
+
+
+def _merged(metadata: dict[str, Any], block: dict[str, Any]) -> dict[str, Any]:
+    """Return how a view was read for all blocks of labels so far: the most rows that one of them read."""
+    counts = ("rows_read", "rows_incomplete")
+    most = {name: max(block[name], metadata.get(name, 0)) for name in counts if name in block}
+    return {**block, **metadata, **most}
 
 
 def _check_names(labels: Any, features: Any) -> None:
