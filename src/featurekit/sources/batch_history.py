@@ -184,7 +184,7 @@ def _join_by_time(history: History, times: _Times, *, has_rank: bool) -> str:
     A join by time, rank and number at once takes twice as long. So the time is found first, then the last
     one of the rows with that time.
     """
-    index = times.loads.taken('(SELECT *, "at" AS known FROM row_index)')
+    index = times.loads.joinable('(SELECT *, "at" AS known FROM row_index)')
     session = history.rows.session
     sql = (
         'CREATE TABLE timed AS SELECT m.* REPLACE (r."at" AS "at"), m."at" AS t '

@@ -75,6 +75,10 @@ class LoadTimes(ABC):
     def taken(self, table: str) -> str:
         """Return the rows that a load takes, with `first` in microseconds."""
 
+    def joinable(self, table: str) -> str:
+        """Return the rows to join to moments by time, if `moves_moments`."""
+        return self.taken(table)
+
     @abstractmethod
     def wrote(self, table: str) -> str:
         """Return moments with the `at` of their row, and with `wrote`."""
@@ -264,6 +268,10 @@ class Recorded(LoadTimes):
         ]
         rows = f"(SELECT * EXCLUDE ({', '.join(names)}), {first} AS first FROM {self._windows(table)})"
         return f"(FROM {rows} WHERE first IS NOT NULL)"
+
+    @override
+    def joinable(self, table: str) -> str:
+        return table  # a load takes all rows that it knows, and `upto` leaves out the others
 
     @override
     def wrote(self, table: str) -> str:
