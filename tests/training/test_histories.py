@@ -332,7 +332,7 @@ def check_world(
 
 @pytest.mark.parametrize("as_of", AS_OF)
 def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:
-    check_world(tmp_path, repo, 1, as_of, keys=60, moments=20)
+    check_world(tmp_path, repo, 1, as_of, keys=25, moments=12)
 
 
 @pytest.mark.slow
