@@ -35,9 +35,9 @@ STATUS = "{}__status"
 
 _HASH_BITS = 32
 
-_Row = tuple[int, tuple[bytes, ...], Any, str | None, tuple[int, ...]]
-"""When a row was served, the keys of its entities, the record or the tuple, the request's id, and the
-indexes of the features in its cells."""
+_Row = tuple[int, Sequence[bytes], Any, str | None, tuple[int, ...]]
+"""When a row was served, the keys of its entities, its cells, the request's id, and the indexes of the
+features in the cells. Decoded values are not kept, so that they are freed as soon as without a log."""
 
 
 _Cells = Sequence[Sequence[Cell]]
@@ -74,8 +74,7 @@ class ServedColumns:
 
     def encode(self, rows: Sequence[_Row]) -> Any:
         """Return a `pyarrow.RecordBatch` of rows."""
-        served_ms, keys, served, request_ids, layouts = zip(*rows, strict=True)
-        cells = [row[-1] if type(row) is tuple else row._cells for row in served]  # noqa: SLF001
+        served_ms, keys, cells, request_ids, layouts = zip(*rows, strict=True)
         pairs = zip(cells, layouts, strict=True)
         own = [[row[index] for index in layout] for row, layout in pairs]
         are_plain = all(type(row) is list for row in cells)
@@ -89,7 +88,7 @@ class ServedColumns:
         ]
         return pa.record_batch(columns, schema=self.schema)
 
-    def _key_columns(self, keys: Sequence[tuple[bytes, ...]]) -> list[Any]:
+    def _key_columns(self, keys: Sequence[Sequence[bytes]]) -> list[Any]:
         columns: dict[str, Any] = {}
         for group, group_keys in zip(self.plan.groups, zip(*keys, strict=True), strict=True):
             if group.is_global:
@@ -158,6 +157,7 @@ class ServedLog:
         self._first = self._has_entity.index(True) if any(self._has_entity) else 0
         self._features = len(plan.columns)
         self._limit = round(sample_rate * 2**_HASH_BITS)
+        self._takes_all = sample_rate == 1
         self._now_ms = now_ms
         columns = ServedColumns(plan)
         files = HourlyFiles(folder, columns.schema, columns.encode, now_ms)
@@ -175,17 +175,24 @@ class ServedLog:
 
     def add(self, keys: Sequence[bytes], rows: Sequence[Any], layout: tuple[int, ...]) -> None:
         """Add the rows of a read."""
-        if len(keys) == 1 == len(rows):
-            if crc32(keys[0]) < self._limit:
-                row = (self._now_ms(), (keys[0],), rows[0], current_request_id(), layout)
-                self.log.append(row)
+        if len(rows) == 1 == len(keys):
+            if self._takes_all or crc32(keys[0]) < self._limit:
+                row = rows[0]
+                cells = row[-1] if row.__class__ is tuple else row._cells  # noqa: SLF001
+                self.log.append((self._now_ms(), keys, cells, current_request_id(), layout))
             return
         by_row = zip(*self._keys_by_group(keys, len(rows)), strict=True)
         at_ms, request_id = self._now_ms(), current_request_id()
         first, limit = self._first, self._limit
         self.log.extend(
             [
-                (at_ms, own, row, request_id, layout)
+                (
+                    at_ms,
+                    own,
+                    row[-1] if row.__class__ is tuple else row._cells,  # noqa: SLF001
+                    request_id,
+                    layout,
+                )
                 for own, row in zip(by_row, rows, strict=True)
                 if crc32(own[first]) < limit
             ]

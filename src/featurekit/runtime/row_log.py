@@ -113,7 +113,7 @@ class RowLog:
     def __init__(self, name: str, files: LogFiles, limit: int = MAX_ROWS) -> None:
         self._name = name
         self._files = files
-        self._limit = limit
+        self._limit, self._many = limit, limit // 2
         self._renew()
         _instances.add(self)
 
@@ -151,7 +151,7 @@ class RowLog:
 
     def _append(self, row: Any) -> None:
         rows = self._rows
-        if len(rows) > self._limit // 2:
+        if len(rows) > self._many:
             self._wake.set()
             if len(rows) >= self._limit:
                 self.dropped += 1
