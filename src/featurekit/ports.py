@@ -456,6 +456,7 @@ class HistoricalRows:
         rows_read: The rows that were read: of Parquet and queries, those whose times can matter.
         rows_incomplete: Those of them without a key or a time, which no moment has.
         loads: The loads of `HistoryQuery`, if they counted.
+        source_identity: What identifies the contents of the source; empty if not known.
     """
 
     form: RowForm
@@ -466,6 +467,7 @@ class HistoricalRows:
     rows_read: int
     rows_incomplete: int
     loads: Sequence[PastLoad] = ()
+    source_identity: str = ""
 
 
 class HistorySource(Protocol):

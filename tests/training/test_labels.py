@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,23 @@ def test_blocks_of_labels_that_need_other_rows_are_one_training_set(
     assert job.to_arrow()["age"].to_pylist() == [None, None, 42, 43, 42]
     assert job.metadata["views"][0]["rows_read"] == 3
     assert job.metadata["features"][0]["statuses"] == {"present": 3, "default": 0, "missing": 2}
+
+
+def test_a_source_that_changes_between_blocks_of_labels_is_an_error(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.training.labels.BLOCK_ROWS", 2)
+    job = store.get_historical_features(labels(["7"] * 3, [NOON] * 3), "model")
+    request = job._request
+
+    def read_values(*arguments: Any) -> Any:
+        stored = request.read_values(*arguments)
+        write_rows(tmp_path, [("7", NOON, 44)])
+        return stored
+
+    job._request = replace(request, read_values=read_values)
+    with pytest.raises(SourceError, match="changed while it was read"):
+        job.to_arrow()
 
 
 def test_the_digest_of_labels_contains_the_values_of_dictionaries(store: FeatureStore) -> None:

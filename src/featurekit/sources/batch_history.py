@@ -83,7 +83,15 @@ def batch_rows_at(
         session.execute("DROP TABLE row_index; DROP TABLE IF EXISTS timed")
         numbers, deadlines = _live_rows(history, query)
         batches = history.read_rows("FROM matched")
-        return HistoricalRows(rows.form, numbers, deadlines, batches, times.as_of, *counts)
+        return HistoricalRows(
+            rows.form,
+            numbers,
+            deadlines,
+            batches,
+            times.as_of,
+            *counts,
+            source_identity=rows.identity,
+        )
 
     return _with_history(rows, view, source, query, read)
 

@@ -59,7 +59,9 @@ def event_rows_at(
             batches = history.read_rows(matched)
     finally:
         rows.session.close()
-    return HistoricalRows(rows.form, numbers, deadlines, batches, as_of, *counts)
+    return HistoricalRows(
+        rows.form, numbers, deadlines, batches, as_of, *counts, source_identity=rows.identity
+    )
 
 
 def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str]:

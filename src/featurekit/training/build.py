@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, SourceError
 from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.ports import LabelQuery, StoredValues
 from featurekit.training.columns import (
@@ -181,6 +181,12 @@ class TrainingSet:
                 run.check()
                 spool.write(columns.batch(batch))
                 run.labels_done += batch.num_rows
+            if metadata and metadata.get("identity") != stored.metadata.get("identity"):
+                raise SourceError(
+                    "the source changed while it was read",
+                    where=f"feature view {part.view.name}",
+                    hint="run the job again when no other process writes to it",
+                )
             metadata = _merged(metadata, stored.metadata)
             for name, count in stored.counts.items():
                 metadata[name] = metadata.get(name, 0) + count

@@ -46,6 +46,7 @@ def stored_values(
         "as_of": rows.as_of,
         "source": _declared(view.history or view.source),
         **_loads(view, rows),
+        **({"identity": rows.source_identity} if rows.source_identity else {}),
         "rows_read": rows.rows_read,
         "rows_incomplete": rows.rows_incomplete,
     }
