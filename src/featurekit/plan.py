@@ -109,15 +109,24 @@ class JsonlSourcePlan(SourceFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlSourcePlan(SourceColumns):
-    """The result of a query that DuckDB runs.
+    """The result of a query.
 
     Attributes:
         query: The query.
-        parameters: Pairs of (name, text) for `$name` in the query.
+        parameters: Pairs of (name, text) for `$name` in the query; for `:name` in Spark's SQL.
+        dialect: What runs the query.
     """
 
     query: str
     parameters: NamePairs = ()
+    dialect: Literal["duckdb", "spark"] = "duckdb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSourcePlan(SourceColumns):
+    """A table of Spark's catalog."""
+
+    table: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +137,7 @@ class PythonSourcePlan(SourceColumns):
 
 
 FileSourcePlan = ParquetSourcePlan | CsvSourcePlan | JsonlSourcePlan
-SourcePlan = FileSourcePlan | SqlSourcePlan | PythonSourcePlan
+SourcePlan = FileSourcePlan | SqlSourcePlan | TableSourcePlan | PythonSourcePlan
 """The source of a batch view."""
 
 

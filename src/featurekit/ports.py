@@ -302,6 +302,9 @@ class StoreHandle(Protocol):
 SOURCE_ROW = "_source_row"
 """The column with the number of a row in its source, from 1. No field has such a name."""
 
+FILE = "_file"
+"""The column with the file of a row, where rows of many files are in one batch."""
+
 PROBLEM = "_problem"
 """The column that says why a line could not be read; null in all other rows."""
 

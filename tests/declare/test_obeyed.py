@@ -99,6 +99,7 @@ SOURCES = {
     "ParquetEvents": (EVENTS, f"type: parquet, {FILES}, nulls: delete"),
     "SqlEvents": (EVENTS, "type: sql, query: select 1, parameters: {least: 2}, nulls: delete"),
     "SqlSource": (BATCH, "type: sql, query: select 1, parameters: {least: 2}"),
+    "TableSource": (BATCH, "type: table, table: lake.rows"),
     "PythonSource": (BATCH, "type: python, callable: rows:make"),
     "RedisStreamSource": (
         STREAM,
@@ -171,6 +172,8 @@ CHANGES = {
     "CsvSource.encoding": ("latin-1", "utf-16"),
     "CsvSource.null": ("[NA, '']", "nil"),
     "JsonlSource.absent": ("absent: 'null'", "absent: refuse"),
+    "SqlSource.dialect": ("type: sql", "type: sql, dialect: spark"),
+    "TableSource.table": ("lake.rows", "lake.others"),
     "PythonSource.callable": ("rows:make", "rows:build"),
     "RedisStreamSource.stream": ("stream: events", "stream: others"),
     "RedisStreamSource.format": ("format: json, field: body", "format: fields"),
@@ -273,6 +276,7 @@ def test_each_key_is_looked_at() -> None:
     }
     bases = {key for key in keys_of(Model) if key.startswith("_")}
     of_repo = {f"RepoConfig.{name}" for name in RepoConfig.model_fields}
+    of_repo |= {"EnginesConfig.spark", "SparkConfig.master", "SparkConfig.conf"}
     of_store = {f"OnlineStoreConfig.{name}" for name in OnlineStoreConfig.model_fields}
     of_store |= {f"Tls.{name}" for name in Tls.model_fields}
     assert {*keys_of(Model)} - bases - of_files == {*CHANGES} | of_repo | of_store

@@ -161,7 +161,7 @@ WRONG_VIEWS = {
     "source type": (
         VIEW.replace("1h", "1h, source: {type: parqet}") + "  fields: {a: int64}\n",
         "f.yaml:7:39: feature view 'v': batch.source: unknown source type 'parqet'"
-        " | did you mean 'parquet'? known: csv, jsonl, parquet, python, sql",
+        " | did you mean 'parquet'? known: csv, jsonl, parquet, python, sql, table",
     ),
     "source key": (
         VIEW.replace("1h", "1h, source: {type: csv, path: x, delimter: ;}")

@@ -18,6 +18,7 @@ from featurekit.models.sources import (
     PythonSource,
     SqlEvents,
     SqlSource,
+    TableSource,
 )
 from featurekit.plan import (
     CsvSourcePlan,
@@ -30,6 +31,7 @@ from featurekit.plan import (
     SourcePlan,
     SqlSourcePlan,
     StreamPlan,
+    TableSourcePlan,
 )
 
 _Files = ParquetSource | CsvSource | JsonlSource | JsonlEvents | ParquetEvents
@@ -39,8 +41,12 @@ def compile_source(source: BatchSource | EventHistory) -> SourcePlan:
     """Return the plan of a batch source or a history; paths stay relative to the repository's folder."""
     if isinstance(source, SqlSource | SqlEvents):
         plan: SourcePlan = SqlSourcePlan(
-            query=source.query or "", parameters=tuple(sorted(source.parameters.items()))
+            query=source.query or "",
+            parameters=tuple(sorted(source.parameters.items())),
+            dialect=source.dialect if isinstance(source, SqlSource) else "duckdb",
         )
+    elif isinstance(source, TableSource):
+        plan = TableSourcePlan(table=source.table)
     elif isinstance(source, PythonSource):
         plan = PythonSourcePlan(callable=source.callable)
     else:

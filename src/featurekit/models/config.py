@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -15,6 +15,7 @@ from featurekit.models.scalars import (
     NonEmptyText,
     NonNegativeInt,
     PositiveInt,
+    ScalarText,
     ShortDuration,
     Text,
     TextList,
@@ -111,6 +112,35 @@ class OnlineStoreConfig(Model):
         return texts
 
 
+def _check_setting(text: str) -> str:
+    if re.search(r"://[^/@]*:[^/@]*@", text):
+        raise ValueRefusedError(
+            "a Spark setting must not contain a URL with a password: Spark shows settings on its pages",
+            hint="set FEATUREKIT_ONLINE_PASSWORD in the environment",
+        )
+    return text
+
+
+class SparkConfig(Model):
+    """Settings of the Spark session that featurekit opens."""
+
+    master: NonEmptyText | None = Field(
+        default=None, description="The master of the session, for example `master: local[4]`."
+    )
+    conf: dict[NonEmptyText, Annotated[ScalarText, AfterValidator(_check_setting)]] = Field(
+        default={},
+        description="Settings of the session, for example `conf: {spark.executor.memory: 4g}`.",
+    )
+
+
+class EnginesConfig(Model):
+    """Settings of engines."""
+
+    spark: SparkConfig = Field(
+        default=SparkConfig(), description="Spark, for example `spark: {master: local[4]}`."
+    )
+
+
 class RepoConfig(Model):
     """`featurerepo.yaml`."""
 
@@ -130,6 +160,15 @@ class RepoConfig(Model):
         default=OnlineStoreConfig(),
         description="Online store and its connection options, "
         "for example `online_store: {url: redis://localhost:6379/0}`.",
+    )
+    engine: Literal["duckdb", "spark"] = Field(
+        default="duckdb",
+        description="What reads the sources of loads: `duckdb` in the process, or `spark`; `--engine` "
+        "overrides it; for example `engine: spark`.",
+    )
+    engines: EnginesConfig = Field(
+        default=EnginesConfig(),
+        description="Settings of engines, for example `engines: {spark: {master: local[4]}}`.",
     )
 
 

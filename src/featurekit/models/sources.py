@@ -221,7 +221,25 @@ class _Query(_HistorySource):
 
 
 class SqlSource(_Query, _RowSource):
-    """The result of a SQL query, run by DuckDB."""
+    """The result of a SQL query, run by DuckDB or by Spark."""
+
+    dialect: Literal["duckdb", "spark"] = Field(
+        default="duckdb",
+        description="Whose SQL the query is in: `duckdb`, or `spark` for loads with `--engine spark`, where "
+        "parameters are written `:name`; for example `dialect: spark`.",
+    )
+
+
+class TableSource(_RowSource):
+    """A table of Spark's catalog: Hive, Iceberg, Delta or any other. Only for the engine `spark`."""
+
+    locations: ClassVar[tuple[str, ...]] = ("table",)
+
+    type: Literal["table"] = Field(description="A table of Spark's catalog; `type: table`.")
+    table: NonEmptyText = Field(
+        description="The name of the table; `${VAR}` is expanded when it is read; for example "
+        "`table: lake.users`."
+    )
 
 
 class PythonSource(_RowSource):
@@ -235,7 +253,7 @@ class PythonSource(_RowSource):
 
 
 BatchSource = Annotated[
-    ParquetSource | CsvSource | JsonlSource | SqlSource | PythonSource,
+    ParquetSource | CsvSource | JsonlSource | SqlSource | TableSource | PythonSource,
     Field(discriminator="type"),
 ]
 

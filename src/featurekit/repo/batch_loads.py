@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.repo.load_engines import LoadEngine
 from featurekit.repo.materialization import Materializer, OnBadRow, PruneMode, source_of
 from featurekit.repo.time_arguments import Span, Time, to_ttl_ms, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
@@ -56,6 +57,7 @@ class BatchLoads(ABC):
         ttl: Span | None = None,
         prune: bool = False,
         prune_all: bool = False,
+        engine: Any = None,
     ) -> list[MaterializeReport]:
         """Load batch views from their sources: the newest row of each entity.
 
@@ -79,6 +81,8 @@ class BatchLoads(ABC):
                 them live until their TTL. Entities whose rows are rejected or of the future keep theirs.
                 Only for whole loads of views without `ordering: event_time`.
             prune_all: Prune also if no row was written: then all values of the view are deleted.
+            engine: What reads the sources: `duckdb` in this process, `spark`, or a Spark session; by
+                default the `engine` of featurerepo.yaml.
             from_file: A Parquet file to load instead of the source of one view: its rejected rows,
                 corrected. Columns that start with `_` are ignored.
 
@@ -111,6 +115,7 @@ class BatchLoads(ABC):
                 ttl=ttl,
                 prune=prune,
                 prune_all=prune_all,
+                engine=engine,
             )
         )
 
@@ -130,6 +135,7 @@ class BatchLoads(ABC):
         ttl: Span | None = None,
         prune: bool = False,
         prune_all: bool = False,
+        engine: Any = None,
     ) -> Iterator[MaterializeReport]:
         """Load batch views one by one and yield the report of each, also of those that failed.
 
@@ -143,7 +149,13 @@ class BatchLoads(ABC):
             missing_only=missing_only,
             ttl_ms=to_ttl_ms(ttl),
             prune=_prune_mode(prune=prune, prune_all=prune_all, is_part=is_part),
+            engine=None if from_file is not None else self._load_engine(engine),
         )
+        if materializer.engine is not None and prune:
+            raise RequestError(
+                "a load on Spark does not prune",
+                hint="load with --engine duckdb (engine='duckdb') to prune, or let values expire at their TTL",
+            )
         chosen = _chosen_views(materializer.plan, views, from_file)
         if from_file is None:
             self.check_sources([view.name for view in chosen])
@@ -243,6 +255,10 @@ class BatchLoads(ABC):
             RequestError: A source may not be opened.
             UnknownNameError: There is no such view.
         """
+
+    @abstractmethod
+    def _load_engine(self, engine: Any) -> LoadEngine | None:
+        """Return the engine of loads; `None` for this process."""
 
     @abstractmethod
     def _materializer(

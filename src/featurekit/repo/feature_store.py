@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import override
 
@@ -18,6 +18,7 @@ from featurekit.errors import (
 )
 from featurekit.loader import find_repo, load_repo
 from featurekit.lower.keys import entity_key
+from featurekit.models.config import EnginesConfig
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
@@ -34,6 +35,7 @@ from featurekit.repo.diagnostics import (
     Diagnostics,
 )
 from featurekit.repo.json_rows import RowWriter
+from featurekit.repo.load_engines import LoadEngine, open_engine
 from featurekit.repo.logs import Logs
 from featurekit.repo.materialization import Materializer, OnBadRow
 from featurekit.repo.monitoring import Monitoring
@@ -404,6 +406,13 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
     def check_sources(self, views: Iterable[str]) -> None:
         plan = self.compiled
         self._sources.check([plan.view(name) for name in views])
+
+    @override
+    def _load_engine(self, engine: Any) -> LoadEngine | None:
+        config = self._loaded.config if self._loaded is not None else None
+        default = config.engine if config is not None else "duckdb"
+        engines = config.engines if config is not None else EnginesConfig()
+        return open_engine(default if engine is None else engine, engines, self._handle)
 
     @override
     def _materializer(

@@ -21,6 +21,7 @@ _LOCATIONS = (
     "path",
     "paths",
     "parameters",
+    "table",
     "stream",
     "topic",
     "bootstrap_servers",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,13 +31,19 @@ from featurekit.ports import (
     KeyedCommand,
     OnlineStore,
     RowForm,
-    StoreHandle,
+    Scan,
     TimeRange,
 )
 from featurekit.repo.deletion import LoadTimes, prune_view, server_times_ms
 from featurekit.repo.history import History, LoadRecord
+from featurekit.repo.load_engines import (
+    LoadEngine,
+    ScanOnEngine,
+    first_error,
+    merge_rejects,
+)
 from featurekit.repo.source_access import SourceAccess
-from featurekit.repo.store_handle import now_ms
+from featurekit.repo.store_handle import LazyStoreHandle, now_ms
 from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import (
@@ -131,10 +137,11 @@ class Materializer:
         missing_only: Write only entities without any value of the view.
         ttl_ms: A TTL to use instead of the declared ones.
         prune: Whether to delete the values of entities that the source no longer has.
+        engine: What reads declared sources and writes their rows; `None` for this process.
     """
 
     plan: RepoPlan
-    handle: StoreHandle
+    handle: LazyStoreHandle
     sources: SourceAccess
     history: History
     keep_registry: Callable[[], None]
@@ -147,6 +154,7 @@ class Materializer:
     missing_only: bool = False
     ttl_ms: int | None = None
     prune: PruneMode = "no"
+    engine: LoadEngine | None = None
 
     @property
     def store(self) -> OnlineStore:
@@ -162,7 +170,12 @@ class Materializer:
             start_ms = min(server_times_ms(self.store)) if self.prune != "no" else 0
             located = self.sources.locate(view, source_of(view))
             with located.hidden_values():
-                source: BatchSource = _import_sources().open_source(
+                sources = _import_sources()
+                if self.engine is not None:
+                    spark = self.engine.source(located.plan, self.root)
+                    self._load_table(view, spark, load, report, is_declared=True)
+                    return
+                source: BatchSource = sources.open_source(
                     located.plan, self.root, skip_unreadable=self.skip_bad_rows
                 )
                 self._load_table(view, source, load, report, is_declared=True)
@@ -256,15 +269,13 @@ class Materializer:
     def _load_table(
         self,
         view: ViewPlan,
-        source: BatchSource,
+        source: BatchSource | ScanOnEngine,
         load: _Load,
         report: MaterializeReport,
         *,
         is_declared: bool = False,
     ) -> None:
         """Load the record batches of a source; `is_declared` if it is the source of the view."""
-        from featurekit.runtime.rejects import Rejects
-
         load.scanned_ms = now_ms()
         if is_declared:
             _apply_lookback(view, report)
@@ -280,17 +291,35 @@ class Materializer:
             load.source_identity = scan.source_identity
             check_source(view, report)
 
+        if isinstance(source, ScanOnEngine):
+            self._write_on_engine(view, source, scan, load, report)
+        else:
+            self._write_here(view, source, scan, load, report)
+        done = report.rows_written + report.rows_rejected + report.rows_future
+        done += report.rows_kept
+        report.rows_superseded = report.rows_read - done
+
+    def _write_here(
+        self,
+        view: ViewPlan,
+        source: BatchSource,
+        scan: Scan,
+        load: _Load,
+        report: MaterializeReport,
+    ) -> None:
+        """Write the rows of a scan in this process."""
+        from featurekit.runtime.rejects import Rejects
+
         def check() -> None:
             load.lock.check()
             check_rejected(view, report, scan.rows_read)
 
-        # After a backfill of missing entities, others may have newer values.
-        load_ms = None if self.missing_only else report.started_ms
-        rejects = Rejects(view, self._rejects_path(view), report, load_ms)
+        ticket = self._ticket(view, scan.form, report)
+        rejects = Rejects(view, self._rejects_path(view), report, ticket.load_ms)
         try:
             on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, check)
             write_partition(
-                self._ticket(view, scan.form),
+                ticket,
                 scan.batches,
                 report,
                 rejects=rejects,
@@ -301,15 +330,47 @@ class Materializer:
             )
         finally:
             rejects.close()
-        done = report.rows_written + report.rows_rejected + report.rows_future
-        done += report.rows_kept
-        report.rows_superseded = report.rows_read - done
+
+    def _write_on_engine(
+        self,
+        view: ViewPlan,
+        source: ScanOnEngine,
+        scan: Scan,
+        load: _Load,
+        report: MaterializeReport,
+    ) -> None:
+        """Write the rows of a scan in tasks of an engine, which stop if this process loses the lock."""
+        ticket = replace(
+            self._ticket(view, scan.form, report),
+            store=self.handle.without_passwords(),
+            lock=load.lock.token,
+        )
+        on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, load.lock.check)
+        try:
+            results = source.write(ticket, lambda share: on_batch(int(share * scan.rows_read)))
+        except BaseException:
+            load.lock.fence_off_tasks()
+            raise
+        for result in results:
+            report.add_partition(result.report)
+        report.rejects_path = merge_rejects(
+            [result.rejects for result in results if result.rejects], self._rejects_path(view)
+        )
+        if (error := first_error(results)) is not None:
+            raise error
+        load.lock.check()
+        load.cpu_before = None
+        check_rejected(view, report, scan.rows_read)
 
     def _guard(self, view: ViewPlan) -> Script | None:
         return load_guard(view, allow_older=self.allow_older, missing_only=self.missing_only)
 
-    def _ticket(self, view: ViewPlan, form: RowForm) -> LoadTicket:
-        return LoadTicket(view, self.handle, form, self.skip_bad_rows, self._guard(view))
+    def _ticket(self, view: ViewPlan, form: RowForm, report: MaterializeReport) -> LoadTicket:
+        # After a backfill of missing entities, others may have newer values.
+        load_ms = None if self.missing_only else report.started_ms
+        return LoadTicket(
+            view, self.handle, form, self.skip_bad_rows, self._guard(view), load_ms=load_ms
+        )
 
     def _refuse_older(
         self,

@@ -38,6 +38,9 @@ _ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME)
 MAX_REJECTED_KEYS = 10_000
 """Keys of rejected rows that a load records."""
 
+MAX_REASONS, MAX_REASON_COUNTS = 20, 10
+"""How many reasons of rejected rows a report has, and of how many it has the counts."""
+
 _HASH_BYTES = 8
 
 
@@ -69,6 +72,12 @@ class RejectedKeys:
             if self._limit is not None and len(self._hashes) >= self._limit:
                 return
             self._hashes.add(_hash(key))
+
+    def update(self, other: RejectedKeys) -> None:
+        """Add the keys of another partition, up to the limit."""
+        self.keyless += other.keyless
+        room = None if self._limit is None else max(0, self._limit - len(self._hashes))
+        self._hashes.update(sorted(other._hashes)[:room])
 
     def add_rows(self, rows: int, keys: Sequence[bytes]) -> None:
         """Add the keys of some rows, as far as they have one."""
@@ -153,6 +162,18 @@ class MaterializeReport:
     error: str = ""
     history_error: str = ""
     rejected_keys: RejectedKeys = field(default_factory=RejectedKeys, repr=False, compare=False)
+
+    def add_partition(self, other: MaterializeReport) -> None:
+        """Add the rows of a partition."""
+        for name in ("rows_written", "rows_rejected", "rows_kept", "size_bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reasons = [*self.reasons, *other.reasons][:MAX_REASONS]
+        counts = dict(self.reason_counts)
+        for reason, count in other.reason_counts.items():
+            counts[reason] = counts.get(reason, 0) + count
+        most = sorted(counts, key=counts.__getitem__, reverse=True)[:MAX_REASON_COUNTS]
+        self.reason_counts = {reason: counts[reason] for reason in most}
+        self.rejected_keys.update(other.rejected_keys)
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain data."""

@@ -15,7 +15,7 @@ from featurekit.lower.chunks import build_chunk, build_guarded_chunk
 from featurekit.lower.columns import EVENT_TIMESTAMP, EncodedBatch, RowError, encode_batch
 from featurekit.lower.write_group import command_errors
 from featurekit.plan import ViewPlan
-from featurekit.ports import LINE, PROBLEM, Chunk, RowSpans, Scan
+from featurekit.ports import FILE, LINE, PROBLEM, SOURCE_ROW, Chunk, RowSpans, Scan
 from featurekit.runtime.load import LoadBatch, LoadTarget, guarded_batch
 from featurekit.runtime.rejects import Rejects
 from featurekit.types import DType
@@ -137,6 +137,7 @@ def _hint(view: ViewPlan, batch: Any, name: str, *, all_rejected: bool) -> str:
 def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     """Return a row's join keys and event time. A row of JSON is parsed for them, if possible."""
     dtypes = {k.name: k.dtype for k in view.key.join_keys}
+    dtypes |= {FILE: DType("string"), SOURCE_ROW: DType("int64")}
     dtypes |= {"json": DType("string"), EVENT_TIMESTAMP: DType("timestamp")}
     row = {
         name: python_value(dtype, batch.column(name)[index])

@@ -56,6 +56,7 @@ class LoadTicket:
         skip_bad_rows: Reject rows that do not fit; otherwise the first one is an error.
         guard: The script by which the server decides whether to write a row; `None` to write all.
         lock: The lock that the driver holds; `None` if the caller checks it.
+        load_ms: The start of the load, for the rejected rows; `None` leaves that out.
     """
 
     view: ViewPlan
@@ -64,6 +65,7 @@ class LoadTicket:
     skip_bad_rows: bool = False
     guard: Script | None = None
     lock: LockToken | None = None
+    load_ms: int | None = None
 
 
 class Fence:

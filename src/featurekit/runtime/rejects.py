@@ -17,14 +17,12 @@ import pyarrow.parquet as pq
 from featurekit.errors import BadRowError
 from featurekit.lower.columns import EVENT_TIMESTAMP, RowError
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import LINE, LOAD, PROBLEM, SOURCE_ROW
-from featurekit.runtime.load import MaterializeReport
+from featurekit.ports import FILE, LINE, LOAD, PROBLEM, SOURCE_ROW
+from featurekit.runtime.load import MAX_REASON_COUNTS, MAX_REASONS, MaterializeReport
 
 REASONS = "_reasons"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_REASONS = 20
-_MAX_COUNTS = 10
 _MAX_KINDS = 1000
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|-?\d[\w.:+-]*")
 
@@ -124,7 +122,7 @@ class Rejects:
             with self._file_errors():
                 self._writer.close()
             self._report.rejects_path = str(self._path)
-        most = sorted(self._counts, key=self._counts.__getitem__, reverse=True)[:_MAX_COUNTS]
+        most = sorted(self._counts, key=self._counts.__getitem__, reverse=True)[:MAX_REASON_COUNTS]
         self._report.reason_counts = {self._examples[kind]: self._counts[kind] for kind in most}
 
     def _add(
@@ -156,7 +154,7 @@ class Rejects:
             if kind in self._counts or len(self._counts) < _MAX_KINDS:
                 self._examples.setdefault(kind, reason)
                 self._counts[kind] = self._counts.get(kind, 0) + 1
-        if len(self._report.reasons) < _MAX_REASONS:
+        if len(self._report.reasons) < MAX_REASONS:
             self._report.reasons.append(f"{self._view.name}, row {number}, {'; '.join(reasons)}")
 
     @contextmanager
@@ -182,7 +180,7 @@ def _is_about_field(error: RowError) -> bool:
 
 def _source_columns(view: ViewPlan, rows: Any) -> dict[str, Any]:
     """Return the columns of a record batch under the names of the source."""
-    added = (PROBLEM, LINE, SOURCE_ROW)
+    added = (FILE, PROBLEM, LINE, SOURCE_ROW)
     names = [name for name in rows.schema.names if name not in added]
     return {source_name(view, name): _with_parquet_type(rows.column(name)) for name in names}
 

@@ -15,6 +15,7 @@ from featurekit.plan import (
     PythonSourcePlan,
     SourceColumns,
     SqlSourcePlan,
+    TableSourcePlan,
     ViewPlan,
 )
 from featurekit.ports import ALL_TIMES, LINE, LOAD, Correction, Scan, TimeRange
@@ -23,7 +24,7 @@ from featurekit.sources.selection import copy_rows, select, source_columns
 from featurekit.sources.session import Rows, Session, SessionSource, quote_files, quote_identifier
 from featurekit.types import codec_of
 
-_NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, PythonSourcePlan)
+_NATIVE_SOURCES = (ParquetSourcePlan, SqlSourcePlan, TableSourcePlan, PythonSourcePlan)
 
 
 class CorrectedRowsSource(SessionSource):

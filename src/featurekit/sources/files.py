@@ -35,7 +35,13 @@ from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
 from featurekit.sources.row_counts import UnreadableLineError, long_line
-from featurekit.sources.selection import Selection, copy_rows, select, source_columns
+from featurekit.sources.selection import (
+    Selection,
+    check_members,
+    copy_rows,
+    select,
+    source_columns,
+)
 from featurekit.sources.session import Rows, Session, SessionSource, quote_identifier, quote_text
 from featurekit.sources.snapshot import Snapshot
 from featurekit.sources.text_copies import TextCopies, check_utf8, too_long_problem
@@ -104,14 +110,50 @@ class FileSource(SessionSource):
 
     def identity(self, view: ViewPlan) -> str:
         """Return what identifies the files as they are now. See `ports.SampledSource`."""
-        files = self._files(view)
+        files = self.files(view)
         if any("://" in file for file in files):  # these are known by their names only
             return ""
         return Snapshot.of(files, f"feature view {view.name}").identity(files, self.root)
 
+    def all_rows(self, view: ViewPlan, columns: Callable[[Rows], list[str]]) -> Iterator[Any]:
+        """Yield the columns of all rows of text files, as record batches.
+
+        Args:
+            view: The view.
+            columns: Returns the SQL of the columns.
+        """
+
+        def check(files: list[str]) -> None:
+            with self._opened(view, files) as rows, rows.errors():
+                ((count,),) = rows.session.fetch_all(f"SELECT count(*) FROM {rows.source}")
+                rows.check_count(count)
+
+        try:
+            self._attempt(view, check)
+            with self._opened(view, self.files(view)) as rows, rows.errors():
+                sql = f"SELECT {', '.join(columns(rows))} FROM {rows.source}"
+                yield from rows.session.connection.sql(sql).to_arrow_reader(self.batch_rows)
+        finally:
+            self.close_sessions()
+            self._delete_copies()
+
+    def check_members(self, view: ViewPlan) -> None:
+        """Raise `SourceError` if no row of JSON has a member that the view needs."""
+
+        def check(files: list[str]) -> None:
+            with self._opened(view, files) as rows, rows.errors():
+                if rows.form == "json":
+                    check_members(view, self.plan, rows)
+
+        try:
+            self._attempt(view, check)
+        finally:
+            self.close_sessions()
+            self._delete_copies()
+
     def _attempt(self, view: ViewPlan, read: Callable[[list[str]], T]) -> T:
         """Return what `read` returns for the files; call it again where they can be prepared."""
-        files = self._files(view)
+        files = self.files(view)
         while True:
             try:
                 return read(files)
@@ -191,7 +233,7 @@ class FileSource(SessionSource):
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         if "json" not in row and any(k.name not in row for k in view.key.join_keys):
             return None
-        files = self._files(view)
+        files = self.files(view)
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         files = self._readable(files)
         found = self._find(view, files, snapshot, row)
@@ -276,7 +318,12 @@ class FileSource(SessionSource):
         rows.session.close()
         return (str(found[0][0]), int(found[0][1])) if found else None
 
-    def _files(self, view: ViewPlan) -> list[str]:
+    def files(self, view: ViewPlan) -> list[str]:
+        """Return the files, in the order of their rows.
+
+        Raises:
+            SourceError: There are none.
+        """
         where = f"feature view {view.name}"
         files = [file for path in self.plan.paths for file in self._files_of_path(path, where)]
         return list(dict.fromkeys(files))

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from featurekit.plan import PythonSourcePlan, SourceFiles, SourcePlan, SqlSourcePlan
+from featurekit.errors import SourceError
+from featurekit.plan import (
+    PythonSourcePlan,
+    SourceFiles,
+    SourcePlan,
+    SqlSourcePlan,
+    TableSourcePlan,
+)
 from featurekit.ports import BatchSource, HistorySource, SampledSource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
@@ -26,6 +33,7 @@ def open_source(
         skip_unreadable: Return lines of local CSV and JSON Lines files that cannot be read as rows
             with a problem; otherwise they are errors.
     """
+    _check_local(plan)
     match plan:
         case SourceFiles():
             return FileSource(plan, root, batch_rows, skip_unreadable=skip_unreadable)
@@ -33,12 +41,15 @@ def open_source(
             return SqlSource(plan, root, batch_rows)
         case PythonSourcePlan():
             return PythonSource(plan, root, batch_rows)
+        case TableSourcePlan():
+            raise _spark_error(f"the table {plan.table} is in Spark's catalog")
         case _:
             assert_never(plan)
 
 
 def open_history(plan: SourcePlan, root: Path) -> HistorySource:
     """Return the source of a plan, for the rows of past moments; nothing is read yet."""
+    _check_local(plan)
     match plan:
         case SourceFiles():
             return FileSource(plan, root, batch_rows=BATCH_ROWS)
@@ -46,12 +57,15 @@ def open_history(plan: SourcePlan, root: Path) -> HistorySource:
             return SqlSource(plan, root, batch_rows=BATCH_ROWS)
         case PythonSourcePlan():
             return PythonSource(plan, root, batch_rows=BATCH_ROWS)
+        case TableSourcePlan():
+            raise _spark_error(f"the table {plan.table} is in Spark's catalog")
         case _:
             assert_never(plan)
 
 
 def open_sampled(plan: SourcePlan, root: Path) -> SampledSource | None:
     """Return the source of a plan, to sample its entities; `None` if its type allows none."""
+    _check_local(plan)
     match plan:
         case SourceFiles():
             return FileSource(plan, root, batch_rows=BATCH_ROWS)
@@ -59,3 +73,13 @@ def open_sampled(plan: SourcePlan, root: Path) -> SampledSource | None:
             return SqlSource(plan, root, batch_rows=BATCH_ROWS)
         case _:
             return None
+
+
+def _check_local(plan: SourcePlan) -> None:
+    """Raise `SourceError` if only Spark runs the query of a plan."""
+    if isinstance(plan, SqlSourcePlan) and plan.dialect == "spark":
+        raise _spark_error("the query is in Spark's SQL (`dialect: spark`)")
+
+
+def _spark_error(message: str) -> SourceError:
+    return SourceError(message, hint="load it with --engine spark (engine='spark')")

@@ -87,6 +87,11 @@ ttl_option = click.option(
     help="Delete the view's values of entities that the source no longer has.",
 )
 @click.option("--yes", "prune_all", is_flag=True, help="Prune also if a source has no rows.")
+@click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    help="What reads the sources; by default `engine` of featurerepo.yaml.",
+)
 def materialize_command(context: CliContext, views: tuple[str, ...], **options: Any) -> int:
     """Load batch views from their sources.
 

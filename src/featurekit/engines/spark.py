@@ -1,0 +1,223 @@
+"""Loads on Apache Spark.
+
+    driver  counts the rows, keeps the newest row of each entity, holds the lock, adds up the reports
+    task    `write_partition` over the Arrow batches of a partition; returns one row with its result
+
+Featurekit's own errors travel as data in that row, so that Spark does not try again what fails in the same
+way, and the user reads the error and no trace of the JVM. Only the result of the attempt that
+succeeded arrives, so that rows are counted once. Rejected rows arrive with it, as a Parquet file.
+"""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from featurekit.engines.spark_rows import SparkRows, open_rows
+from featurekit.engines.spark_session import is_connect, load_settings, spark_errors
+from featurekit.errors import BadRowError, FeatureKitError, SourceError
+from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.ports import FILE, SOURCE_ROW, Scan, TimeRange
+from featurekit.runtime.load import MaterializeReport
+from featurekit.runtime.partition import LoadTicket, write_partition
+
+MAX_REJECT_BYTES = 64_000_000
+"""The largest Parquet file of rejected rows that a task returns."""
+
+_POLL_S = 0.2
+_STOP_S = 30.0
+_ROWS_PER_BATCH, _BYTES_PER_BATCH = 10_000, 16_000_000
+
+OnWait = Callable[[float], None]
+"""Called while tasks run, with the share of them that have ended. May raise to cancel the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionResult:
+    """What a task returns.
+
+    Attributes:
+        report: The rows of the partition.
+        error: Why the task failed; `None` if it did not.
+        rejects: A Parquet file with the rejected rows; empty without any.
+    """
+
+    report: MaterializeReport
+    error: FeatureKitError | None = None
+    rejects: bytes = b""
+
+
+class SparkSource:
+    """The source of a view, read by Spark.
+
+    Args:
+        session: The Spark session.
+        plan: What to read.
+        root: The repository's folder.
+    """
+
+    def __init__(self, session: Any, plan: SourcePlan, root: Path) -> None:
+        self._session, self._plan, self._root = session, plan, root
+        self._newest: Any = None
+
+    def scan(self, view: ViewPlan, times: TimeRange) -> Scan:
+        """Count the rows, and choose the newest of each entity; `write` reads those.
+
+        Raises:
+            SourceError: Spark cannot read the source, or it lacks a column.
+        """
+        where = f"feature view {view.name}"
+        with load_settings(self._session, self._settings(view)), spark_errors(where):
+            rows = open_rows(self._session, view, self._plan, self._root).within(times)
+            counts = _count(rows, times)
+            if rows.orders > rows.has_time:
+                _check_created(rows, counts, self._plan.created_timestamp_field or "")
+            self._newest = rows.newest(times)
+        return Scan(rows.form, iter(()), counts["total"], counts["future"], counts["newest_ms"])
+
+    def write(self, ticket: LoadTicket, on_wait: OnWait) -> list[PartitionResult]:
+        """Write the chosen rows in tasks, and return the result of each.
+
+        Raises:
+            SourceError: Spark failed.
+        """
+        where = f"feature view {ticket.view.name}"
+        with load_settings(self._session, self._settings(ticket.view)), spark_errors(where):
+            frame = self._newest.mapInArrow(partition_task(ticket), "result binary")
+            return [pickle.loads(row[0]) for row in _run(self._session, frame, on_wait)]  # noqa: S301
+
+    def _settings(self, view: ViewPlan) -> dict[str, str]:
+        row_bytes = sum(4 * field.dtype.size for field in view.fields)
+        batch = max(1, min(_ROWS_PER_BATCH, _BYTES_PER_BATCH // max(row_bytes, 1)))
+        return {"spark.sql.execution.arrow.maxRecordsPerBatch": str(batch)}
+
+
+def write_frame(frame: Any, ticket: LoadTicket) -> list[PartitionResult]:
+    """Write the rows of a DataFrame with the columns of `ports.Scan.batches`."""
+    return [
+        pickle.loads(row[0])  # noqa: S301 - what a task of this job returned
+        for row in frame.mapInArrow(partition_task(ticket), "result binary").collect()
+    ]
+
+
+def partition_task(ticket: LoadTicket) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """Return the function for `mapInArrow`, which writes a partition and returns its result."""
+
+    def run(batches: Iterable[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        result = write_in_task(ticket, batches)
+        yield pa.record_batch({"result": pa.array([pickle.dumps(result)], pa.binary())})
+
+    return run
+
+
+def write_in_task(ticket: LoadTicket, batches: Iterable[Any]) -> PartitionResult:
+    """Write a partition, and return its result with rejected rows and errors as data."""
+    from featurekit.runtime.rejects import Rejects
+
+    report = MaterializeReport(ticket.view.name)
+    with TemporaryDirectory(prefix="featurekit-") as folder:
+        path = Path(folder) / "rejects.parquet"
+        rejects = Rejects(ticket.view, path, report, ticket.load_ms)
+        error: FeatureKitError | None = None
+        try:
+            write_partition(ticket, batches, report, rejects=rejects, locate=_locate)
+        except FeatureKitError as failure:
+            error = failure
+        finally:
+            rejects.close()
+        data = path.read_bytes() if report.rejects_path else b""
+    if len(data) > MAX_REJECT_BYTES:
+        error = error or BadRowError(
+            f"a partition rejects {report.rows_rejected} rows, too many to return to the driver",
+            where=ticket.view.name,
+            hint="correct the source, or bound them with max_rejected",
+        )
+        data = b""
+    return PartitionResult(report, error, data)
+
+
+def _locate(row: dict[str, object]) -> str | None:
+    if not row.get(FILE):
+        return None
+    name = str(row[FILE]).replace("\x01", "/").rpartition("/")[2]
+    return f"{name}, row {row[SOURCE_ROW]}"
+
+
+def _count(rows: SparkRows, times: TimeRange) -> dict[str, Any]:
+    from pyspark.sql import functions as F  # noqa: N812
+
+    future = rows.future(times)
+    time = F.col("o0") if rows.has_time else F.lit(None).cast("timestamp")
+    created = F.col("created")
+    (row,) = rows.frame.agg(
+        F.count(F.lit(1)).alias("total"),
+        F.count_if(future).alias("future"),
+        F.unix_millis(F.max(F.when(rows.complete & ~future, time))).alias("newest_ms"),
+        F.count_if(created == "number").alias("numbers"),
+        F.count_if(created == "time").alias("times"),
+        F.min(F.when(created.startswith("="), created)).alias("other"),
+    ).collect()
+    return dict(row.asDict())
+
+
+def _check_created(rows: SparkRows, counts: dict[str, Any], column: str) -> None:
+    if counts["other"] is not None:
+        problem = f"contains '{counts['other'][1:]}', which is neither a number nor a time"
+    elif counts["numbers"] and counts["times"]:
+        problem = "contains numbers and times, which have no common order"
+    else:
+        return
+    raise SourceError(
+        f"created_timestamp_field '{column}' {problem}",
+        where=rows.where,
+        hint="it orders rows with equal times: use a column of numbers or of times",
+    )
+
+
+def _run(session: Any, frame: Any, on_wait: OnWait) -> list[Any]:
+    """Collect a frame in a thread, so that this one can look after the load and cancel the job."""
+    tag = f"featurekit-{secrets.token_hex(4)}"
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def collect() -> None:
+        try:
+            session.addTag(tag)
+            if not is_connect(session):
+                session.sparkContext.setJobGroup(tag, "featurekit load", interruptOnCancel=True)
+            results.extend(frame.collect())
+        except BaseException as error:  # noqa: BLE001 - raised again in the other thread
+            errors.append(error)
+
+    thread = threading.Thread(target=collect, name="featurekit spark", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_S)
+            on_wait(_share_done(session, tag))
+    except BaseException:
+        session.interruptTag(tag)
+        thread.join(_STOP_S)
+        raise
+    if errors:
+        raise errors[0]
+    return results
+
+
+def _share_done(session: Any, tag: str) -> float:
+    """Return the share of the tasks of the last stage that have ended; 0 if it is not known."""
+    if is_connect(session):
+        return 0.0
+    tracker = session.sparkContext.statusTracker()
+    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(tag)]
+    stages = [stage for job in jobs if job for stage in job.stageIds]
+    info = tracker.getStageInfo(max(stages)) if stages else None
+    return info.numCompletedTasks / info.numTasks if info and info.numTasks else 0.0

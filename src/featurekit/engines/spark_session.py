@@ -1,0 +1,100 @@
+"""Spark sessions: opened from `featurerepo.yaml` or given by the caller, and their settings for a load."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from featurekit.errors import MissingExtraError, RequestError, SourceError
+
+_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+}
+"""Settings under which rows mean the same in Spark and in DuckDB: times without a zone are UTC, and a
+cast that fails is an error instead of null."""
+
+
+def open_session(master: str | None, conf: Mapping[str, str], passwords: Mapping[str, str]) -> Any:
+    """Return the active Spark session, or a new one.
+
+    Args:
+        master: The master of a new session; Spark's own default by default.
+        conf: Settings of a new session.
+        passwords: Environment variables of the executors of a new session, with passwords. Spark redacts
+            them in its pages and logs.
+
+    Raises:
+        MissingExtraError: pyspark is not installed.
+        RequestError: Spark does not start.
+    """
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise MissingExtraError.of("spark", "the engine 'spark'") from error
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    builder = SparkSession.builder.appName("featurekit")
+    if master is not None:
+        builder = builder.master(master)
+    settings = {"spark.ui.showConsoleProgress": "false", **conf}
+    settings |= {f"spark.executorEnv.{name}": value for name, value in passwords.items()}
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    try:
+        return builder.getOrCreate()
+    except PySparkException as error:
+        raise RequestError(
+            f"Spark does not start: {first_line(error)}",
+            hint="it needs Java 17 or newer on the PATH or in JAVA_HOME",
+        ) from error
+
+
+@contextmanager
+def load_settings(session: Any, extra: Mapping[str, str]) -> Iterator[None]:
+    """Change the settings of a session during a load, and restore them."""
+    changed = {**_SETTINGS, **extra}
+    before = {name: session.conf.get(name, None) for name in changed}
+    try:
+        for name, value in changed.items():
+            session.conf.set(name, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of pyspark, about pandas
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                session.conf.unset(name)
+            else:
+                session.conf.set(name, value)
+
+
+@contextmanager
+def spark_errors(where: str) -> Iterator[None]:
+    """Raise the errors of Spark in the block as `SourceError`."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        text = first_line(error)
+        hint = ""
+        if "ILLEGAL" in text or "UNSUPPORTED_TIME_TYPE" in text:
+            hint = "Spark does not read this type; cast the column where the file is written"
+        raise SourceError(f"Spark: {text}", where=where, hint=hint) from error
+
+
+def is_connect(session: Any) -> bool:
+    """Return whether a session is of Spark Connect, which has no `sparkContext`."""
+    return type(session).__module__.startswith("pyspark.sql.connect")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of Spark."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

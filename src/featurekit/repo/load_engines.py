@@ -1,0 +1,91 @@
+"""The engines of loads: DuckDB in this process, or Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from featurekit.errors import FeatureKitError, LockedError, RequestError
+from featurekit.models.config import EnginesConfig
+from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.ports import Scan, TimeRange
+from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.runtime.partition import LoadTicket
+
+if TYPE_CHECKING:
+    from featurekit.engines.spark import OnWait, PartitionResult
+
+ENGINES = ("duckdb", "spark")
+
+
+@runtime_checkable
+class ScanOnEngine(Protocol):
+    """A source that an engine reads, and whose rows it writes in its tasks."""
+
+    def scan(self, view: ViewPlan, times: TimeRange) -> Scan:
+        """Count the rows, and choose the newest of each entity."""
+
+    def write(self, ticket: LoadTicket, on_wait: OnWait) -> list[PartitionResult]:
+        """Write the chosen rows, and return the result of each partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEngine:
+    """Spark as the engine of loads.
+
+    Attributes:
+        session: The Spark session.
+    """
+
+    session: Any
+
+    def source(self, plan: SourcePlan, root: Path) -> ScanOnEngine:
+        """Return a source; nothing is read yet."""
+        from featurekit.engines.spark import SparkSource
+
+        return SparkSource(self.session, plan, root)
+
+
+def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> LoadEngine | None:
+    """Return the engine of a name or a Spark session; `None` for loads in this process.
+
+    Raises:
+        RequestError: There is no such engine, or it does not start.
+        MissingExtraError: pyspark is not installed.
+    """
+    if engine == "duckdb":
+        return None
+    if isinstance(engine, str) and engine != "spark":
+        raise RequestError(
+            f"there is no engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}"
+        )
+    if not isinstance(engine, str):
+        return LoadEngine(engine)
+    from featurekit.engines.spark_session import open_session
+
+    spark = config.spark
+    return LoadEngine(open_session(spark.master, spark.conf, handle.passwords))
+
+
+def first_error(results: Iterable[PartitionResult]) -> FeatureKitError | None:
+    """Return the error of a load: that the lock was lost, or else that of the first failed task."""
+    errors = [result.error for result in results if result.error is not None]
+    lost = [error for error in errors if isinstance(error, LockedError)]
+    return next(iter([*lost, *errors]), None)
+
+
+def merge_rejects(files: Sequence[bytes], path: Path) -> str:
+    """Write the rows of Parquet files of rejected rows into one; return its path, empty without rows."""
+    if not files:
+        return ""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pq.read_schema(BytesIO(files[0]))
+    with pq.ParquetWriter(path, schema) as writer:
+        for file in files:
+            writer.write_table(pq.read_table(BytesIO(file)).cast(schema))
+    return str(path)
