@@ -56,6 +56,45 @@ def test_a_query_that_gives_no_labels_is_refused(
         store.get_historical_features(query, "model").to_arrow()
 
 
+def test_a_query_may_begin_with_a_comment(store: FeatureStore) -> None:
+    query = "-- labels\n/* of today */ SELECT '7' AS user_id, TIMESTAMPTZ '2026-06-01 00:00Z' AS event_timestamp"
+    assert store.get_historical_features(query, "model").to_arrow().num_rows == 1
+
+
+def test_labels_that_are_not_there_are_refused(store: FeatureStore, tmp_path: Path) -> None:
+    for path in ("", "nope.parquet", tmp_path / "nope.csv"):
+        with pytest.raises(SourceError, match="there are no labels at"):
+            store.get_historical_features(path, "model").to_arrow()
+
+
+def test_a_pandas_frame_with_one_time_without_a_zone_is_refused(store: FeatureStore) -> None:
+    pandas = pytest.importorskip("pandas")
+    times = pandas.Series([NOON, NOON.replace(tzinfo=None)], dtype=object)
+    frame = pandas.DataFrame({"user_id": ["7", "8"], "event_timestamp": times})
+    with pytest.raises(RequestError, match=r"labels, row 2, event_timestamp: .* no time zone"):
+        store.get_historical_features(frame, "model").to_arrow()
+    frame = pandas.DataFrame([["7", NOON, 1, 2]], columns=["user_id", "event_timestamp", "x", "x"])
+    with pytest.raises(RequestError, match="several columns named 'x'"):
+        store.get_historical_features(frame, "model").to_arrow()
+
+
+def test_a_label_outside_of_the_calendar_is_refused(store: FeatureStore) -> None:
+    for microseconds in (2**63 - 1, -(2**63) + 1, -(2**62)):
+        times = pa.array([0, microseconds], pa.timestamp("us", "UTC"))
+        table = pa.table({"user_id": ["7", "7"], "event_timestamp": times})
+        with pytest.raises(RequestError, match=r"row 2, event_timestamp: .* years 1 to 9999"):
+            store.get_historical_features(table, "model").to_arrow()
+
+
+def test_a_polars_frame_with_categories_is_taken(store: FeatureStore) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.from_arrow(THREE).with_columns(polars.col("user_id").cast(polars.Categorical))
+    frame = frame.with_columns(shop=polars.Series(["a", None, "b"], dtype=polars.Categorical))
+    result = store.get_historical_features(frame, "model").to_polars()
+    assert result["age"].to_list() == [43, None, 42]
+    assert result["shop"].to_list() == ["a", None, "b"]
+
+
 def test_without_labels_all_entities_get_their_values_at_the_end(tmp_path: Path) -> None:
     write_rows(
         tmp_path,

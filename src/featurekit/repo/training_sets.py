@@ -194,7 +194,10 @@ class TrainingSets(ABC):
             return open_source(located.plan, self.path)
 
 
-_SQL = re.compile(r"\s*(?:select|from|with|values|\()\s", re.IGNORECASE)
+_SQL = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:(?:select|from|with|values)\b(?=\s|\()|\(\s*\w)",
+    re.IGNORECASE | re.DOTALL,
+)
 """How a SQL query begins, and hardly the path of a file."""
 
 

@@ -221,7 +221,7 @@ def _check_names(labels: Any, features: Any) -> None:
         if name in labels.names:
             raise RequestError(
                 f"the labels have a column '{name}', which is also the name of a feature",
-                hint="pass full_feature_names=True, or rename the column of the labels",
+                hint="pass full_feature_names=True or --full-feature-names, or rename the column of the labels",
             )
 
 

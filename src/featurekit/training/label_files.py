@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,25 @@ def open_labels(
 
 def _open(data: object, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
     if isinstance(data, str | Path):
-        path = Path(data)
-        if path.suffix == ".csv":
+        path = _existing(data)
+        if path.suffix.lower() == ".csv":
             return _open_csv(path, dtypes, timestamp_field)
         return _open_parquet(path)
     if callable(data):
         data = data()
     if isinstance(data, pa.RecordBatchReader):
         return LabelStream(data.schema, data)
-    table = _to_table(data)
+    table = _to_table(data, timestamp_field)
     return LabelStream(table.schema, table.to_batches(), table.to_batches)
 
 
-def _to_table(data: object) -> Any:
+def _to_table(data: object, timestamp_field: str) -> Any:
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if type(data).__module__.partition(".")[0] == "pandas":
-        return pa.Table.from_pandas(data, preserve_index=False)
+        return _from_pandas(data, timestamp_field)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
     raise RequestError(
@@ -84,6 +85,49 @@ def _to_table(data: object) -> Any:
         hint="pass a pyarrow table or reader, a pandas or polars data frame, the path of a Parquet or "
         "CSV file, or a SQL query",
     )
+
+
+def without_views(batch: Any) -> Any:
+    """Return a batch without dictionaries of views, from which Arrow cannot take values."""
+    columns = [
+        pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(pa.string()))
+        if pa.types.is_dictionary(column.type) and pa.types.is_string_view(column.type.value_type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, names=batch.schema.names)
+
+
+def _from_pandas(frame: Any, timestamp_field: str) -> Any:
+    names = [str(name) for name in frame.columns]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise RequestError(f"the labels have several columns named '{repeated[0]}'")
+    if timestamp_field in frame.columns and frame[timestamp_field].dtype == object:
+        times = frame[timestamp_field]
+        # Arrow would take a time without a zone for one of the zone of the first time.
+        for row, (value, is_null) in enumerate(zip(times, times.isna(), strict=True), 1):
+            if isinstance(value, datetime) and not is_null and value.tzinfo is None:
+                raise RequestError(
+                    f"{value} has no time zone",
+                    where=f"labels, row {row}, {timestamp_field}",
+                    hint="make it a timestamp with a time zone, such as UTC",
+                )
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _existing(data: str | Path) -> Path:
+    """Return the path of labels.
+
+    Raises:
+        SourceError: Nothing is there.
+    """
+    path = Path(data)
+    if not str(data).strip() or not path.exists():
+        raise SourceError(
+            f"there are no labels at '{data}'",
+            hint="pass the path of a Parquet or CSV file, a folder of Parquet files, or a SQL query",
+        )
+    return path
 
 
 def _open_parquet(path: Path) -> LabelStream:

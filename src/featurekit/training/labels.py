@@ -19,11 +19,14 @@ from featurekit.errors import RequestError, ValueRefusedError, name_hint
 from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
-from featurekit.training.label_files import open_labels
+from featurekit.training.label_files import open_labels, without_views
 from featurekit.training.spool import BATCH_ROWS, Spool, rebatch
 
 BLOCK_ROWS = 64 * BATCH_ROWS
 """Labels whose values are found at once. The memory for that is the same for any number of labels."""
+
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The times that a `datetime` can hold."""
 
 _MOMENT = pa.schema([("k", pa.binary()), ("at", pa.int64())])
 
@@ -88,9 +91,10 @@ def read_labels(
         for batch in rebatch(stream.batches):
             check(stream.schema)
             at = _microseconds(batch.column(timestamp_field), timestamp_field, rows)
+            plain = without_views(batch)
             for key, view in keyed.items():
-                moments[key].write(pa.record_batch([_keys(view, batch, rows), at], _MOMENT))
-            digest.update(_plain(batch).serialize())
+                moments[key].write(pa.record_batch([_keys(view, plain, rows), at], _MOMENT))
+            digest.update(_plain(plain).serialize())
             if own is not None:
                 own.write(batch)
             rows += batch.num_rows
@@ -127,7 +131,7 @@ def _check_columns(names: list[str], join_keys: list[str], timestamp_field: str)
         if name not in names:
             hint = name_hint(name, names)
             if use == "timestamp_field":
-                hint += "; name another column with timestamp_field="
+                hint += "; name another column with timestamp_field= or --timestamp-field"
             raise RequestError(f"the labels have no column '{name}' ({use})", hint=hint)
 
 
@@ -176,6 +180,14 @@ def _microseconds(times: Any, name: str, before: int) -> Any:
     if kind.unit == "ns":
         times = pc.floor_temporal(times.cast(pa.timestamp("ns", "UTC")), unit="microsecond")
     try:
-        return times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        at = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise ValueRefusedError(str(error), where=f"labels, {name}") from error
+    outside = pc.or_(pc.less(at, _FIRST_US), pc.greater(at, _LAST_US))
+    if (index := pc.index(outside, value=True).as_py()) >= 0:
+        raise RequestError(
+            "the time is not in the years 1 to 9999",
+            where=f"labels, row {before + index + 1}, {name}",
+            hint="check the unit of the column",
+        )
+    return at

@@ -35,7 +35,7 @@ def write_training_set(
         raise RequestError(
             "the folder has a training set already",
             where=str(folder),
-            hint="choose another folder, or pass allow_overwrite=True",
+            hint="choose another folder, or pass allow_overwrite=True or --overwrite",
         )
     built = training_set()
     document = {"created_at": _to_text(now_ms()), **built.metadata}
