@@ -77,7 +77,7 @@ def _unknown_keys(plan: KeyPlan, count: int) -> Iterator[bytes]:
         "int32": lambda i: str(-(2**30) - i),
         "date": lambda i: f"0001-01-{1 + i % 28:02}",
     }
-    kinds = [join_key.dtype.kind for join_key in plan.join_keys]
+    kinds = [str(join_key.dtype) for join_key in plan.join_keys]
     if all(kind in texts for kind in kinds):
         yield from (plan.key([texts[kind](i) for kind in kinds]) for i in range(count))
 

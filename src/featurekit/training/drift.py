@@ -23,7 +23,7 @@ from featurekit.training.distributions import (
     psi,
     psi_noise,
 )
-from featurekit.types import DType
+from featurekit.types import DType, codec_of
 
 Level = Literal["drifted", "shifted", "stable"]
 LEVELS: tuple[Level, ...] = ("drifted", "shifted", "stable")
@@ -234,13 +234,8 @@ def _rate_noise(training: ColumnSample, online: ColumnSample) -> float:
 
 
 def _measure(dtype: DType, *, has_times: bool) -> Measure:
-    if dtype.kind in ("string", "bool"):
-        return "category"
-    if dtype.kind in ("timestamp", "date"):
-        return "age" if has_times else "time"
-    if dtype.kind == "vector":
-        return "norm"
-    return "length" if dtype.element or dtype.kind in ("bytes", "json") else "number"
+    compared_as = codec_of(dtype).compared_as
+    return "age" if has_times and compared_as == "time" else compared_as
 
 
 def _measured(measure: Measure, side: ColumnSample, name: str) -> Any:

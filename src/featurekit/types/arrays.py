@@ -10,7 +10,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, DType, JsonSchema, short_repr
+from featurekit.types.codec import Codec, ComparedAs, DType, JsonSchema, short_repr
 from featurekit.types.json_values import (
     check_surrogates,
     dump_json,
@@ -26,6 +26,7 @@ class ArrayCodec(Codec):
     """`array<T>`: compact JSON of the elements; floats must be finite."""
 
     python_type: ClassVar[str] = "list[Any]"
+    compared_as: ClassVar[ComparedAs] = "length"
     is_scalar: ClassVar[bool] = False
     has_length: ClassVar[bool] = True
 

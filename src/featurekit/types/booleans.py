@@ -7,7 +7,14 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from featurekit.types.codec import Bound, Codec, JsonSchema, short_repr, to_python_scalar
+from featurekit.types.codec import (
+    Bound,
+    Codec,
+    ComparedAs,
+    JsonSchema,
+    short_repr,
+    to_python_scalar,
+)
 
 _STORED = {b"true": True, b"false": False}
 _WRITTEN = {
@@ -22,6 +29,7 @@ class BoolCodec(Codec):
     """`bool`: `true` or `false`."""
 
     python_type: ClassVar[str] = "bool"
+    compared_as: ClassVar[ComparedAs] = "category"
     json_ready: ClassVar[bool] = True
     json_type: ClassVar[type] = bool
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -26,6 +26,9 @@ Bound = int | float | Decimal
 JsonSchema = dict[str, Any]
 
 _MAX_REPR = 80
+
+
+ComparedAs = Literal["number", "category", "time", "norm", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Codec(ABC):
         any_json: Whether every JSON value but null is a value.
         is_scalar: Whether it may be the element of an array; scalars are immutable.
         is_key: Whether a join key may have this type.
+        compared_as: What of the values is compared when the distributions of two samples are.
         is_integer: Whether all values are integers.
         is_wide: Whether it holds integers of more than 64 bits.
         is_text_in_yaml: Whether a definition writes its values as text, such as `2026-11-22`.
@@ -81,6 +85,7 @@ class Codec(ABC):
     any_json: ClassVar[bool] = False
     is_scalar: ClassVar[bool] = True
     is_key: ClassVar[bool] = False
+    compared_as: ClassVar[ComparedAs] = "number"
     is_integer: ClassVar[bool] = False
     is_wide: ClassVar[bool] = False
     is_text_in_yaml: ClassVar[bool] = False

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, JsonSchema, short_repr
+from featurekit.types.codec import Codec, ComparedAs, JsonSchema, short_repr
 
 MAX_DEPTH = 100
 """Most levels of nesting of a JSON value."""
@@ -54,6 +54,7 @@ class JsonCodec(Codec):
     """`json`: any JSON value but null."""
 
     python_type: ClassVar[str] = "Any"
+    compared_as: ClassVar[ComparedAs] = "length"
     json_ready: ClassVar[bool] = True
     any_json: ClassVar[bool] = True
     is_scalar: ClassVar[bool] = False

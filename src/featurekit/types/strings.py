@@ -11,7 +11,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Bound, Codec, JsonSchema, short_repr
+from featurekit.types.codec import Bound, Codec, ComparedAs, JsonSchema, short_repr
 
 _BASE64 = r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
@@ -21,6 +21,7 @@ class StringCodec(Codec):
     """`string`: UTF-8."""
 
     python_type: ClassVar[str] = "str"
+    compared_as: ClassVar[ComparedAs] = "category"
     json_ready: ClassVar[bool] = True
     is_key: ClassVar[bool] = True
     is_text_in_yaml: ClassVar[bool] = True
@@ -75,6 +76,7 @@ class BytesCodec(Codec):
     """`bytes`: unchanged; base64 in JSON."""
 
     python_type: ClassVar[str] = "bytes"
+    compared_as: ClassVar[ComparedAs] = "length"
     is_text_in_yaml: ClassVar[bool] = True
     has_length: ClassVar[bool] = True
     has_empty_text: ClassVar[bool] = True

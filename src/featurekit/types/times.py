@@ -10,7 +10,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, JsonSchema, short_repr
+from featurekit.types.codec import Codec, ComparedAs, JsonSchema, short_repr
 
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -29,6 +29,7 @@ class TimestampCodec(Codec):
     """`timestamp`: `2026-11-22T08:30:00Z`, with six fractional digits if they are not zero."""
 
     python_type: ClassVar[str] = "datetime"
+    compared_as: ClassVar[ComparedAs] = "time"
     is_text_in_yaml: ClassVar[bool] = True
 
     @override
@@ -107,6 +108,7 @@ class DateCodec(Codec):
     """`date`: `2026-11-22`."""
 
     python_type: ClassVar[str] = "date"
+    compared_as: ClassVar[ComparedAs] = "time"
     is_key: ClassVar[bool] = True
     is_text_in_yaml: ClassVar[bool] = True
 

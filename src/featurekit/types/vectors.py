@@ -16,7 +16,14 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
-from featurekit.types.codec import Codec, DType, JsonSchema, short_repr, to_python_scalar
+from featurekit.types.codec import (
+    Codec,
+    ComparedAs,
+    DType,
+    JsonSchema,
+    short_repr,
+    to_python_scalar,
+)
 from featurekit.types.floats import Float32Codec, shortest_text32
 from featurekit.types.json_values import load_json
 
@@ -34,6 +41,7 @@ class VectorCodec(Codec):
     """`vector<float32, N>`: little-endian float32s, all finite."""
 
     python_type: ClassVar[str] = "list[float]"
+    compared_as: ClassVar[ComparedAs] = "norm"
     is_scalar: ClassVar[bool] = False
 
     @override
