@@ -46,7 +46,7 @@ def test_a_feature_store_shows_its_public_verbs_only() -> None:
     names = {name for name in dir(featurekit.FeatureStore) if not name.startswith("_")}
     properties = {n for n in names if isinstance(getattr(featurekit.FeatureStore, n), property)}
     assert len(properties) <= 14
-    assert len(names - properties) <= 51
+    assert len(names - properties) <= 52
 
 
 def test_reading_imports_no_library_of_tables_or_of_http() -> None:

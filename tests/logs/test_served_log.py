@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from featurekit import FeatureStore, request_id
 from featurekit.runtime.logged_reader import LoggedReader
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
+from tests.cli.running import run, run_json
 from tests.promise.repos import FRAUD, applied
 from tests.servers import Server
 from tests.testclient import TestClient
@@ -131,6 +133,25 @@ def test_a_log_is_read_as_arrow_whatever_columns_its_files_had(
     assert table["city"].to_pylist() == [None, None]
     assert table["city__status"].to_pylist() == [None, "missing"]
     assert table["country"].to_pylist() == ["NO", "NO"]
+
+
+def test_a_log_becomes_a_training_set_as_it_is(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url, LOGGED) as store:
+        fill(store)
+        store.online_reader("fraud_v1").read_many(["u1", "u2", "u3"])
+    arguments = ["--repo", str(tmp_path), "training-set", "fraud_v1", "--from-log"]
+    manifest = run_json(*arguments, "--output", str(tmp_path / "train"))
+    assert json.loads((tmp_path / "train/manifest.json").read_text()) == manifest
+    assert manifest["labels"] == {"rows": 3, "timestamp_field": "served_at"}
+    assert {view["as_of"] for view in manifest["views"]} == {"served"}
+    [country] = [f for f in manifest["features"] if f["name"] == "country"]
+    assert country["statuses"] == {"present": 2, "missing": 1}
+    table = pq.read_table(tmp_path / "train/data.parquet")
+    assert table.sort_by("user_id")["country"].to_pylist() == ["NO", "SE", None]
+    assert "request_id" in table.column_names
+    refused = run(*arguments, "--output", str(tmp_path / "other"), "--statuses")
+    assert "--from-log writes the log as it is, without --statuses" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 GLOBAL = LOGGED.replace(

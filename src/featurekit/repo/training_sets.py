@@ -43,6 +43,10 @@ class TrainingSets(ABC):
     def path(self) -> Path:
         """The folder that paths of sources are relative to."""
 
+    @abstractmethod
+    def served_log(self, service: str) -> Any:
+        """Return what a feature service has logged, as a `pyarrow.RecordBatchReader`."""
+
     def get_historical_features(  # noqa: PLR0913 - each is an independent option with a default
         self,
         entity_df: object = None,
@@ -142,6 +146,33 @@ class TrainingSets(ABC):
                 partial(record_training_set, self.path),
             )
         )
+
+    def persist_served_log(
+        self, service: str, path: str | Path, *, allow_overwrite: bool = False
+    ) -> Path:
+        """Write what a feature service has logged as a training set; return its folder.
+
+        The columns are those of `served_log`. The folder is as that of `RetrievalJob.persist`.
+
+        Raises:
+            UnknownNameError: There is no such service.
+            RequestError: The service has no `logging`, or the folder has a training set already.
+            SourceError: The log has no files yet.
+            MissingExtraError: pyarrow is not installed.
+        """
+        reader = self.served_log(service)
+        from featurekit.training.logged import LoggedTrainingSet
+        from featurekit.training.output import write_training_set
+
+        logged = LoggedTrainingSet(compile_read(self.compiled, service), reader)
+        folder = write_training_set(
+            lambda: logged,
+            Path(path),
+            lambda: time.time_ns() // 1_000_000,
+            allow_overwrite=allow_overwrite,
+        )
+        record_training_set(self.path, folder)
+        return folder
 
     def _past_loads(self, view: ViewPlan) -> Sequence[PastLoad]:
         return self._registry_store.history.past_loads(view.name)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from featurekit.errors import RequestError
-from featurekit.training.build import TrainingSet
 
 DATA_FILE, MANIFEST_FILE = "data.parquet", "manifest.json"
 
@@ -22,8 +21,23 @@ _ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 64_000_000
 
 
+class Rows(Protocol):
+    """The rows of a training set."""
+
+    @property
+    def schema(self) -> Any:
+        """The columns."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The manifest without its time; asked for after the rows."""
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the rows."""
+
+
 def write_training_set(
-    training_set: Callable[[], TrainingSet],
+    training_set: Callable[[], Rows],
     folder: Path,
     now_ms: Callable[[], int],
     *,
@@ -38,13 +52,13 @@ def write_training_set(
             hint="choose another folder, or pass allow_overwrite=True or --overwrite",
         )
     built = training_set()
-    document = {"created_at": _to_text(now_ms()), **built.metadata}
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _replaced(data) as new:
             _write_data(built, new)
             manifest.unlink(missing_ok=True)
+        document = {"created_at": _to_text(now_ms()), **built.metadata}
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         with _replaced(manifest) as new:
             new.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -54,7 +68,7 @@ def write_training_set(
     return folder
 
 
-def _write_data(built: TrainingSet, path: Path) -> None:
+def _write_data(built: Rows, path: Path) -> None:
     """Write a Parquet file, with the schema of the registry."""
     with pyarrow.parquet.ParquetWriter(path, built.schema) as writer:
         for group in _row_groups(built.batches()):

@@ -19,6 +19,7 @@ from featurekit.cli.context import (
 )
 from featurekit.cli.formatting import format_count, pluralize
 from featurekit.cli.output import print_note, print_table, progress_bars
+from featurekit.errors import RequestError
 from featurekit.ports import AsOf
 from featurekit.runtime.load import Progress
 
@@ -83,12 +84,19 @@ if TYPE_CHECKING:
     metavar="VIEW=2m",
     help="Treat older values of a view as stale. Repeatable.",
 )
+@click.option(
+    "--from-log",
+    is_flag=True,
+    help="Write what the service has logged while it was served, as it is, instead of computing it.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a training set in the folder.")
 def training_set_command(
     context: CliContext,
+    *,
     features: tuple[str | dict[str, object], ...],
     labels: str | None,
     output: str,
+    from_log: bool,
     overwrite: bool,
     max_ages: tuple[tuple[str, int], ...],
     **options: Any,
@@ -101,6 +109,11 @@ def training_set_command(
 
     featurekit training-set fraud_v1 --labels labels.parquet --output train/
     """
+    if from_log:
+        service = _logged_service(features, labels, max_ages, options)
+        with context.open_store() as store:
+            folder = store.persist_served_log(service, output, allow_overwrite=overwrite)
+        return _report(context, folder, output)
     with context.open_store() as store, progress_bars() as show:
         job = store.get_historical_features(
             labels,
@@ -110,6 +123,31 @@ def training_set_command(
             **options,
         )
         folder = job.persist(output, allow_overwrite=overwrite)
+    return _report(context, folder, output)
+
+
+def _logged_service(
+    features: tuple[str | dict[str, object], ...],
+    labels: str | None,
+    max_ages: tuple[tuple[str, int], ...],
+    options: dict[str, Any],
+) -> str:
+    """Return the one service of a training set from its log, for which other options have no use."""
+    given = {"--labels": labels, "--max-age": max_ages}
+    names = ("as_of", "start_date", "end_date", "full_feature_names", "statuses")
+    given |= {f"--{name.removesuffix('_date').replace('_', '-')}": options[name] for name in names}
+    for name, value in given.items():
+        if value:
+            raise RequestError(
+                f"--from-log writes the log as it is, without {name}", hint="leave one of them out"
+            )
+    if len(features) != 1 or not isinstance(features[0], str) or ":" in features[0]:
+        raise RequestError("--from-log needs the name of one feature service")
+    return features[0]
+
+
+def _report(context: CliContext, folder: Path, output: str) -> int:
+    """Print what a training set contains."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if context.json:
         context.print_json(manifest)
