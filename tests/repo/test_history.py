@@ -13,7 +13,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.changes import Change
 from featurekit.errors import BadRowError, UnknownNameError
-from featurekit.ports import PastLoad
+from featurekit.history_ports import PastLoad
 from featurekit.repo.history import (
     BLOCK_LOADS,
     MAX_APPLIES,

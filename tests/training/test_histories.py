@@ -17,6 +17,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, SourceError
+from featurekit.history_ports import AsOf, PastLoad
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import (
     JsonlSourcePlan,
@@ -27,7 +28,6 @@ from featurekit.plan import (
     SqlSourcePlan,
     ViewPlan,
 )
-from featurekit.ports import AsOf, PastLoad
 from featurekit.repo.histories import Histories
 from featurekit.repo.source_access import SourceAccess
 from featurekit.training import stored_values

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.history_ports import PastLoad
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ParquetSourcePlan, ViewPlan
-from featurekit.ports import PastLoad
 from featurekit.repo.histories import Histories
 from featurekit.repo.source_access import SourceAccess
 from featurekit.training import stored_values

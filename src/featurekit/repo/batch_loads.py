@@ -13,7 +13,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from featurekit.errors import FeatureKitError, MaterializeError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.load_engines import LoadEngine
-from featurekit.repo.materialization import Materializer, OnBadRow, PruneMode, source_of
+from featurekit.repo.load_sources import source_of
+from featurekit.repo.materialization import Materializer, OnBadRow, PruneMode
 from featurekit.repo.time_arguments import Span, Time, to_ttl_ms, to_window
 from featurekit.runtime.load import MaterializeReport, OnProgress
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featurekit.errors import RequestError
+from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery, HistorySource, PastLoad
 from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
-from featurekit.ports import AsOf, HistoricalRows, HistoryQuery, HistorySource, PastLoad
 from featurekit.repo.source_access import SourceAccess
 
 T = TypeVar("T")

@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar
 
 from featurekit.changes import Change
 from featurekit.errors import RegistryError, StoreError
-from featurekit.ports import KeyedCommand, OnlineStore, PastLoad, StoreHandle
+from featurekit.history_ports import PastLoad
+from featurekit.ports import KeyedCommand, OnlineStore, StoreHandle
 from featurekit.registry import Registry
 from featurekit.repo.load_blocks import BlockName, decode_block, encode_block
 from featurekit.repo.stored_records import decode_record, parse_json

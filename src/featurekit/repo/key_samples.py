@@ -9,10 +9,11 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
+from featurekit.history_ports import SampledSource
 from featurekit.keys import KeyPlan
 from featurekit.lower.keys import entity_key_test, key_function, parse_entity_id
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
-from featurekit.ports import OnlineStore, SampledSource
+from featurekit.ports import OnlineStore
 from featurekit.repo.diagnostics.sampling import sample_keys
 from featurekit.repo.histories import history_of
 from featurekit.repo.source_access import SourceAccess

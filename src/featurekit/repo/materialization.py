@@ -16,7 +16,6 @@ from typing import Any, Literal
 from featurekit.errors import (
     BadRowError,
     FeatureKitError,
-    MissingExtraError,
     OlderRowsError,
     RegistryError,
     RequestError,
@@ -24,7 +23,7 @@ from featurekit.errors import (
 )
 from featurekit.lower.scripts import Script
 from featurekit.lower.write_group import load_guard
-from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
+from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import (
     BatchSource,
     Correction,
@@ -42,6 +41,7 @@ from featurekit.repo.load_engines import (
     first_error,
     merge_rejects,
 )
+from featurekit.repo.load_sources import apply_lookback, future_keys, import_sources, source_of
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle, now_ms
 from featurekit.repo.time_arguments import format_time_ms
@@ -170,7 +170,7 @@ class Materializer:
             start_ms = min(server_times_ms(self.store)) if self.prune != "no" else 0
             located = self.sources.locate(view, source_of(view))
             with located.hidden_values():
-                sources = _import_sources()
+                sources = import_sources()
                 if self.engine is not None:
                     spark = self.engine.source(located.plan, self.root)
                     self._load_table(view, spark, load, report, is_declared=True)
@@ -210,14 +210,14 @@ class Materializer:
                 hint="correct the source, or load without --prune",
             )
         if report.rows_future:
-            kept.add(_future_keys(view, source, report.started_ms))
+            kept.add(future_keys(view, source, report.started_ms))
         pages = prune_view(self.store, view, times, kept.__contains__, lock.confirm)
         for count in pages:
             report.entities_pruned += count
 
     def load_file(self, view: ViewPlan, path: Path, report: MaterializeReport) -> None:
         """Load a view from a corrected file of rejected rows."""
-        source: BatchSource = _import_sources().CorrectedRowsSource(path, self.root)
+        source: BatchSource = import_sources().CorrectedRowsSource(path, self.root)
         view = self._with_ttl(view)
         with self._load(view, report) as load:
             self._load_table(view, source, load, report)
@@ -229,7 +229,7 @@ class Materializer:
             return self._load_rows(view, rows_by_id(view, rows))
         if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
             return self._load_rows(view, rows_of_dicts(view, rows))
-        source: BatchSource = _import_sources().ArrowSource(rows)
+        source: BatchSource = import_sources().ArrowSource(rows)
         report = MaterializeReport(view.name)
         with self._load(view, report) as load:
             self._load_table(view, source, load, report)
@@ -278,7 +278,7 @@ class Materializer:
         """Load the record batches of a source; `is_declared` if it is the source of the view."""
         load.scanned_ms = now_ms()
         if is_declared:
-            _apply_lookback(view, report)
+            apply_lookback(view, report)
         latest_ms = report.started_ms if view.future_rows == "skip" else None
         scan = source.scan(
             view, TimeRange(report.window_start_ms, report.window_end_ms, latest_ms)
@@ -573,7 +573,7 @@ class Materializer:
     ) -> None:
         if rejected is None or not rejected.rows:
             return
-        _import_sources()
+        import_sources()
         import pyarrow as pa
 
         from featurekit.runtime.rejects import Rejects
@@ -584,54 +584,10 @@ class Materializer:
         rejects.close()
 
 
-def _apply_lookback(view: ViewPlan, report: MaterializeReport) -> None:
-    """Limit the load to the view's lookback, unless it has a start or an end."""
-    has_window = (report.window_start_ms, report.window_end_ms) != (None, None)
-    if view.lookback_ms is not None and not has_window:
-        report.window_start_ms = report.started_ms - view.lookback_ms
-
-
-def _future_keys(view: ViewPlan, source: BatchSource, latest_ms: int) -> Iterator[bytes]:
-    """Yield the keys of the rows of a source that are later than a time."""
-    from featurekit.lower.columns import encode_batch
-
-    scan = source.scan(view, TimeRange(start_ms=latest_ms))
-    for batch in scan.batches:
-        encoded = encode_batch(view, scan.form, batch)
-        yield from encoded.keys.to_pylist()
-        yield from encoded.rejected_keys
-
-
-def source_of(view: ViewPlan) -> SourcePlan:
-    """Return the source of a view; raise `RequestError` if it has none to load from."""
-    if view.source is None:
-        raise RequestError(
-            f"feature view '{view.name}' has no batch source to materialize from",
-            hint="give it a `source:`, or write it with write_batch()"
-            if view.kind == "batch"
-            else "a stream view gets its values from its stream",
-        )
-    return view.source
-
-
 def _one_line(error: FeatureKitError, view: str) -> str:
     """Return the error as one line, without the view's name, which is shown beside it."""
     where = error.where.removeprefix(view).removeprefix(", ")
     return f"{where}: {error.message}" if where else error.message
-
-
-def _import_sources() -> Any:
-    """Import the batch sources, which need the extra `batch`."""
-    try:
-        import duckdb  # noqa: F401 - so that a missing library is reported before the load starts
-        import pyarrow  # noqa: F401 - as above
-
-        from featurekit import sources
-    except ImportError as error:
-        if isinstance(error, MissingExtraError):
-            raise
-        raise MissingExtraError.of("batch", "loading tables") from error
-    return sources
 
 
 def _cpu_seconds(replies: Sequence[Reply]) -> float | None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
+from featurekit.history_ports import AsOf, PastLoad, StoredValues
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
-from featurekit.ports import AsOf, BatchSource, PastLoad, StoredValues, TimeRange
+from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.histories import Histories, history_of
 from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, MaxAge, feature_list, max_age_ms

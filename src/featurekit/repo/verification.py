@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
-from featurekit.ports import AsOf
+from featurekit.history_ports import AsOf
 from featurekit.repo.batch_loads import asyncio_form
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.logs import Logs

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.compiler import compile_read
+from featurekit.history_ports import AsOf
 from featurekit.plan import ReadPlan, RepoPlan, ViewPlan
-from featurekit.ports import AsOf, OnlineStore
+from featurekit.ports import OnlineStore
 from featurekit.repo.deletion import server_times_ms
 from featurekit.repo.expected_values import (
     KeyLife,

@@ -22,8 +22,8 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.sources.history_index import MAX_ROWS, History
 from featurekit.sources.history_range import history_range
 from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes, Recorded, Scheduled

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any
 
 from featurekit.errors import SourceError
+from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.plan import FieldPlan, SourceColumns, ViewPlan
-from featurekit.ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.sources.history_index import MAX_ROWS, History
 from featurekit.sources.history_range import history_range
 from featurekit.sources.load_times import to_ms

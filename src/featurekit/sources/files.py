@@ -17,8 +17,9 @@ from typing_extensions import override
 
 from featurekit.errors import SourceError, name_hint
 from featurekit.file_globs import matching_paths
+from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, SourceColumns, ViewPlan
-from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.formats import (
     FILE_COLUMN,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import HistoricalRows, HistoryQuery
 from featurekit.sources.batch_history import batch_rows_at
 from featurekit.sources.event_history import event_rows_at
 from featurekit.sources.session import Rows

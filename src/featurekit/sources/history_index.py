@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from featurekit.errors import SourceError
+from featurekit.history_ports import AsOf
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import ALL_TIMES, SOURCE_ROW, AsOf, TimeRange
+from featurekit.ports import ALL_TIMES, SOURCE_ROW, TimeRange
 from featurekit.sources.load_times import floor_to
 from featurekit.sources.selection import Selection, check_members, json_pointer, select
 from featurekit.sources.session import Rows, quote_text

@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pyarrow.compute as pc
 
+from featurekit.history_ports import HistoryQuery
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.ports import ALL_TIMES, HistoryQuery, TimeRange
+from featurekit.ports import ALL_TIMES, TimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from typing_extensions import override
 
 from featurekit.errors import SourceError
+from featurekit.history_ports import LabelQuery
 from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
-from featurekit.ports import BatchSource, LabelQuery, TimeRange
+from featurekit.ports import BatchSource, TimeRange
 from featurekit.sources.history_index import NO_PREFIX
 from featurekit.sources.session import Session, quote_identifier
 from featurekit.types.arrow import arrow_type, decode_array

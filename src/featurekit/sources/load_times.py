@@ -27,8 +27,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from featurekit.history_ports import PastLoad
 from featurekit.plan import SchedulePlan
-from featurekit.ports import PastLoad
 from featurekit.sources.session import Session
 
 FOREVER = 2**62

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import assert_never
 
 from featurekit.errors import SourceError
+from featurekit.history_ports import HistorySource, SampledSource
 from featurekit.plan import (
     PythonSourcePlan,
     SourceFiles,
@@ -13,7 +14,7 @@ from featurekit.plan import (
     SqlSourcePlan,
     TableSourcePlan,
 )
-from featurekit.ports import BatchSource, HistorySource, SampledSource
+from featurekit.ports import BatchSource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
 from featurekit.sources.sql import SqlSource

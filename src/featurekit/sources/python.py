@@ -16,8 +16,9 @@ from typing import Any, cast
 from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, SourceError, name_hint
+from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import PythonSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.arrow import open_arrow, scan_arrow, to_arrow
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.history import rows_at

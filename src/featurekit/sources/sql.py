@@ -10,8 +10,9 @@ from typing import Any
 from typing_extensions import override
 
 from featurekit.errors import SourceError
+from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import SqlSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, HistoricalRows, HistoryQuery, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.history import rows_at
 from featurekit.sources.key_sample import sample_keys

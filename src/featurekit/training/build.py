@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit.errors import RequestError, SourceError
+from featurekit.history_ports import LabelQuery, StoredValues
 from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
-from featurekit.ports import LabelQuery, StoredValues
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import ValueRefusedError
+from featurekit.history_ports import event_age_column, remaining_column
 from featurekit.plan import FieldPlan, ReadColumn
-from featurekit.ports import event_age_column, remaining_column
 from featurekit.types.arrow import arrow_type, decode_array
 
 STATUSES = ("present", "default", "missing", "stale")

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import BadRowError, join_where
-from featurekit.lower.columns import EncodedBatch, encode_batch
-from featurekit.plan import EVENT_TIMESTAMP, SourcePlan, ViewPlan
-from featurekit.ports import (
-    SOURCE_ROW,
+from featurekit.history_ports import (
     HistoricalRows,
     StoredValues,
     event_age_column,
     remaining_column,
 )
+from featurekit.lower.columns import EncodedBatch, encode_batch
+from featurekit.plan import EVENT_TIMESTAMP, SourcePlan, ViewPlan
+from featurekit.ports import SOURCE_ROW
 from featurekit.training.spool import BATCH_ROWS
 
 _TIME = pa.timestamp("us", "UTC")

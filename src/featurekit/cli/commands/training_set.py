@@ -20,7 +20,7 @@ from featurekit.cli.context import (
 from featurekit.cli.formatting import format_count, pluralize
 from featurekit.cli.output import print_note, print_table, progress_bars
 from featurekit.errors import RequestError
-from featurekit.ports import AsOf
+from featurekit.history_ports import AsOf
 from featurekit.runtime.load import Progress
 
 if TYPE_CHECKING:
