@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from featurekit import FeatureStore
 from featurekit.errors import BadRowError, RequestError, SourceError
 from featurekit.training.labels import BLOCK_ROWS
 from featurekit.training.spool import BATCH_ROWS, check_free_space, rebatch
+from tests.cli.running import run
 from tests.training.test_jobs import HOUR, NOON, THREE, VIEWS, labels, write_rows
 from tests.training.test_jobs import store as store
 from tests.training.test_point_in_time import open_store
@@ -87,7 +89,6 @@ def test_a_label_outside_of_the_calendar_is_refused(store: FeatureStore) -> None
 
 
 def test_a_polars_frame_with_categories_is_taken(store: FeatureStore) -> None:
-    polars = pytest.importorskip("polars")
     frame = polars.from_arrow(THREE).with_columns(polars.col("user_id").cast(polars.Categorical))
     frame = frame.with_columns(shop=polars.Series(["a", None, "b"], dtype=polars.Categorical))
     result = store.get_historical_features(frame, "model").to_polars()
@@ -252,6 +253,77 @@ def test_temporary_files_end_with_the_job(
     assert job.to_arrow()["age"].to_pylist() == [43, None, 42]
     del job
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_with_block_closes_a_job(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    with store.get_historical_features(THREE, "model") as job:
+        assert job.to_arrow()["age"].to_pylist() == [43, None, 42]
+        assert list((tmp_path / "tmp").iterdir())
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_polars_query_that_has_not_run_is_refused(store: FeatureStore) -> None:
+    lazy = polars.from_arrow(THREE).lazy()
+    with pytest.raises(RequestError, match="LazyFrame") as raised:
+        store.get_historical_features(lazy, "model").to_arrow()
+    assert raised.value.hint == "pass labels.collect()"
+
+
+def test_progress_needs_a_function_at_once(store: FeatureStore) -> None:
+    with pytest.raises(RequestError, match="on_progress=True is not a function"):
+        store.get_historical_features(THREE, "model", on_progress=True)  # type: ignore[arg-type]
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_the_job_runs(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "train"
+    file.write_text("x")
+    job = store.get_historical_features(tmp_path / "nothing.parquet", "model")
+    for folder, message in ((file, "this is a file"), (file / "a/b", f"{file} is a file")):
+        for allow_overwrite in (False, True):
+            with pytest.raises(RequestError, match=message) as raised:
+                job.persist(folder, allow_overwrite=allow_overwrite)
+            assert raised.value.hint == "choose the name of a new folder, such as train/"
+    found = run("--repo", str(tmp_path), "training-set", "model", "--output", str(file))
+    assert found.exit_code == 1
+    assert "this is a file" in found.output
+    assert file.read_text() == "x"
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".CSV.bz2"])
+def test_labels_can_be_a_compressed_csv_file(
+    store: FeatureStore, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"labels{suffix}"
+    with pa.output_stream(str(path), compression=suffix[5:].replace("gz", "gzip")) as file:
+        file.write(b"user_id,event_timestamp\n007,2026-06-01T12:00:00Z\n")
+    assert store.get_historical_features(path, "model").to_arrow()["age"].to_pylist() == [41]
+
+
+def test_files_that_are_not_labels_are_refused(store: FeatureStore, tmp_path: Path) -> None:
+    text = "user_id,event_timestamp\n7,2026-06-01T12:00:00Z\n"
+    for name in ("a.txt", "b.csv.zip", "csv/l.csv", "named.csv/l.csv", "both/1.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    pq.write_table(THREE, tmp_path / "both/0.parquet")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nothing.parquet").touch()
+    for name in ("a.txt", "b.csv.zip", "csv", "named.csv", "both", "nothing.parquet"):
+        with pytest.raises(
+            SourceError, match=f"labels, .*{name}.*: the file is not Parquet"
+        ) as raised:
+            store.get_historical_features(tmp_path / name, "model").to_arrow()
+        assert "FROM 'labels/*.csv'" in raised.value.hint
+    with pytest.raises(SourceError, match="the folder has no files") as raised:
+        store.get_historical_features(tmp_path / "empty", "model").to_arrow()
+    assert raised.value.hint == "put Parquet files into it"
+    query = f"SELECT user_id::VARCHAR AS user_id, event_timestamp FROM '{tmp_path}/csv/*.csv'"
+    assert store.get_historical_features(query, "model").to_arrow()["age"].to_pylist() == [42]
 
 
 def test_a_full_disk_is_noticed_before_the_start(tmp_path: Path) -> None:

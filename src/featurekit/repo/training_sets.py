@@ -104,6 +104,11 @@ class TrainingSets(ABC):
             raise RequestError(
                 f"on_bad_row={on_bad_row!r} is unknown", hint="use 'fail' or 'skip'"
             )
+        if on_progress is not None and not callable(on_progress):
+            raise RequestError(
+                f"on_progress={on_progress!r} is not a function",
+                hint="pass a function of one argument, a TrainingProgress",
+            )
         repo = self.compiled
         plan = compile_read(
             repo,

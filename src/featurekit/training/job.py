@@ -24,7 +24,8 @@ _INTERRUPT_INTERVAL_S = 0.05
 class RetrievalJob:
     """A training set that is built at the first call of a method; later calls use the same one.
 
-    It is kept in temporary files, which are deleted with the job, or by `close`.
+    It is kept in temporary files, which are deleted with the job, by `close`, or at the end of a
+    `with` block.
     """
 
     def __init__(self, request: TrainingRequest) -> None:
@@ -147,6 +148,13 @@ class RetrievalJob:
         """Make a run of the job in another thread raise soon; do nothing if none runs."""
         if (run := self._run) is not None:
             run.interrupt()
+
+    def __enter__(self) -> RetrievalJob:
+        """Return the job, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Delete the temporary files. The job builds them again if it is used again."""

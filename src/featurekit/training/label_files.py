@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from featurekit.types import DType, codec_of
 from featurekit.types.arrow import parse_array
 
 _CSV_BLOCK_BYTES = 8_000_000
+
+_CSV_NAME = re.compile(r"\.csv(\.(gz|bz2|zst|lz4))?$", re.IGNORECASE)
+"""The names of CSV files; Arrow decompresses them by their names."""
+
+_PARQUET_START = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,13 @@ def open_labels(
 def _open(data: object, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
     if isinstance(data, str | Path):
         path = _existing(data)
-        if path.suffix.lower() == ".csv":
+        if path.is_dir():
+            return _open_folder(path)
+        if _CSV_NAME.search(path.name):
             return _open_csv(path, dtypes, timestamp_field)
-        return _open_parquet(path)
+        _check_parquet(path)
+        file = pyarrow.parquet.ParquetFile(path)
+        return LabelStream(file.schema_arrow, file.iter_batches(BATCH_ROWS))
     if callable(data):
         data = data()
     if isinstance(data, pa.RecordBatchReader):
@@ -80,6 +90,10 @@ def _to_table(data: object, timestamp_field: str) -> Any:
         return _from_pandas(data, timestamp_field)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
+    if type(data).__name__ == "LazyFrame":
+        raise RequestError(
+            "the labels are a LazyFrame, which has no rows yet", hint="pass labels.collect()"
+        )
     raise RequestError(
         f"the labels are a {type(data).__name__}, expected a table",
         hint="pass a pyarrow table or reader, a pandas or polars data frame, the path of a Parquet or "
@@ -130,15 +144,35 @@ def _existing(data: str | Path) -> Path:
     return path
 
 
-def _open_parquet(path: Path) -> LabelStream:
-    if path.is_file():
-        file = pyarrow.parquet.ParquetFile(path)
-        return LabelStream(file.schema_arrow, file.iter_batches(BATCH_ROWS))
-    folder = pyarrow.dataset.dataset(path, format="parquet", partitioning="hive")
+def _open_folder(path: Path) -> LabelStream:
+    """Open the Parquet files of a folder."""
+
+    def dataset(**options: Any) -> Any:
+        return pyarrow.dataset.dataset(path, format="parquet", partitioning="hive", **options)
+
+    files = dataset(schema=pa.schema([])).files
+    if not files:
+        raise SourceError(
+            "the folder has no files", where=f"labels, {path}", hint="put Parquet files into it"
+        )
+    for file in files:
+        _check_parquet(Path(file))
+    folder = dataset()
     batches = folder.to_batches(
         batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1, use_threads=False
     )
     return LabelStream(folder.schema, batches)
+
+
+def _check_parquet(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_PARQUET_START)) != _PARQUET_START:
+            raise SourceError(
+                "the file is not Parquet",
+                where=f"labels, {path}",
+                hint="labels are a Parquet file, a CSV file named .csv or .csv.gz, a folder of Parquet "
+                "files, or a SQL query, such as \"FROM 'labels/*.csv'\"",
+            )
 
 
 def _open_csv(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:

@@ -51,6 +51,7 @@ def write_training_set(
             where=str(folder),
             hint="choose another folder, or pass allow_overwrite=True or --overwrite",
         )
+    _check_folder(folder)
     built = training_set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +67,18 @@ def write_training_set(
             f"the training set cannot be written: {error}", where=str(folder)
         ) from error
     return folder
+
+
+def _check_folder(folder: Path) -> None:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise RequestError(
+            "a training set is a folder, and this is a file"
+            if existing == folder
+            else f"the folder cannot be made: {existing} is a file",
+            where=str(folder),
+            hint="choose the name of a new folder, such as train/",
+        )
 
 
 def _write_data(built: Rows, path: Path) -> None:
