@@ -147,7 +147,9 @@ def _times(history: History, query: HistoryQuery) -> _Times:
     as_of = query.as_of or ("schedule" if view.schedule else None)
     history.check_created(as_of, created)
     at = history.event_us
-    known = f"greatest({at}, {created})" if created and as_of != "event_time" else at
+    known = at
+    if created and as_of != "event_time":  # a row without a time is never known
+        known = f"CASE WHEN {at} IS NOT NULL THEN greatest({at}, {created}) END"
     order = (selection.time, *order)
     loads: LoadTimes = Continuous(view.lookback_ms)
     if as_of == "schedule" and view.schedule:
