@@ -6,6 +6,9 @@ The log of a view is a list of its newest loads, newest first, and a hash of blo
 (`load_blocks`). A load pushes its record. If the list has become long, it then seals the oldest records:
 a script adds a block and takes its records off the list, unless another load has done so. Nothing is ever
 changed, and blocks are removed only when they are too old, or the log is too large.
+
+While a load runs, a note of it is stored. A load that finds the note of another one, whose lock it has
+taken over, records that one as a load that never ended.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from featurekit.changes import Change
@@ -27,6 +30,9 @@ from featurekit.repo.load_blocks import BlockName, decode_block, encode_block
 from featurekit.repo.stored_records import decode_record, parse_json
 from featurekit.runtime.load import RejectedKeys
 from featurekit.wire import ErrorReply, Reply, text_command
+
+NEVER_ENDED = "it never ended: its process was killed or interrupted, or lost the store"
+"""The error of a load that began, and did not record its end."""
 
 NEWEST_LOADS = 50
 """Loads of each view that `loads` returns, and that are never in a block."""
@@ -95,6 +101,8 @@ class LoadRecord:
         fingerprint: The fingerprint of the registry in force; empty if not known.
         ttl_ms: The TTL that was used instead of the declared ones; `None` for none.
         missing_only: Whether it wrote only entities without any value of the view.
+        never_ended: Whether it began, and did not record its end: how much it wrote is not known.
+            `ended_ms` is then when that was found.
     """
 
     view: str
@@ -124,6 +132,7 @@ class LoadRecord:
     fingerprint: str = ""
     ttl_ms: int | None = None
     missing_only: bool = False
+    never_ended: bool = False
 
     @property
     def end_ms(self) -> int:
@@ -207,6 +216,7 @@ class History:
         prefix = f"featurekit:{{{project}}}:"
         self._loads_key = prefix + "runs:"
         self._blocks_key = prefix + "load_blocks:"
+        self._begun_key = prefix + "begun:"
         self._applies_key = prefix + "applies"
         self._registries_key = prefix + "registries"
         self._rejected_key = prefix + "rejected:"
@@ -219,6 +229,38 @@ class History:
             return next(_records(LoadRecord, self._documents(replies[0], key)), None)
 
         return Query([(key, ("LRANGE", key, 0, 0))], first)
+
+    def begin_load(self, note: LoadRecord) -> None:
+        """Note that a load has begun, which holds the lock of its view, and record one that never ended.
+
+        Args:
+            note: What is recorded if it never ends.
+
+        Raises:
+            StoreError: The store is unavailable, or refuses a command.
+        """
+        note = replace(note, never_ended=True)
+        key, text = self._begun_key + note.view, json.dumps(_load_document(note))
+        before = self._note(self._call("SET", key, text, "GET"))
+        # It is the same one if the reply was lost, and the command repeated.
+        if before is not None and before.started_ms != note.started_ms:
+            ended = replace(before, view=note.view, ended_ms=note.started_ms)
+            self.new_load(ended).run(self._handle.store)
+
+    def end_load(self, view: str) -> KeyedCommand:
+        """Return the command that removes the note of a load, after its record is added."""
+        key = self._begun_key + view
+        return key, ("DEL", key)
+
+    def begun_loads(self, views: Sequence[str]) -> dict[str, LoadRecord]:
+        """Return the notes of the loads that have begun and not ended, by view."""
+        keys = [(self._begun_key + view).encode() for view in views]
+        replies = self._handle.store.read(keys, [text_command("GET", key) for key in keys])
+        notes = {view: self._note(reply) for view, reply in zip(views, replies, strict=True)}
+        return {view: note for view, note in notes.items() if note is not None}
+
+    def _note(self, reply: Reply) -> LoadRecord | None:
+        return next(_records(LoadRecord, [_json_or_none(reply)]), None)
 
     def new_load(self, record: LoadRecord, rejected: RejectedKeys | None = None) -> Query[int]:
         """Return the query that adds a load, and the keys of its rejected rows if given.

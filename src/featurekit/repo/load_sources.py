@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.runtime.load import MaterializeReport
+from featurekit.wire import Reply, parse_info
 
 
 def apply_lookback(view: ViewPlan, report: MaterializeReport) -> None:
@@ -53,3 +54,11 @@ def import_sources() -> Any:
             raise
         raise MissingExtraError.of("batch", "loading tables") from error
     return sources
+
+
+def cpu_seconds(replies: Sequence[Reply]) -> float | None:
+    """Return the CPU time that the servers have used so far, by their replies to `INFO cpu`."""
+    if not replies:
+        return None
+    names = ("used_cpu_user", "used_cpu_sys")
+    return sum(float(parse_info(reply).get(name, 0)) for reply in replies for name in names)

@@ -7,7 +7,7 @@ itself in the history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,14 +34,20 @@ from featurekit.ports import (
     TimeRange,
 )
 from featurekit.repo.deletion import LoadTimes, prune_view, server_times_ms
-from featurekit.repo.history import History, LoadRecord
+from featurekit.repo.history import NEVER_ENDED, History, LoadRecord
 from featurekit.repo.load_engines import (
     LoadEngine,
     ScanOnEngine,
     first_error,
     merge_rejects,
 )
-from featurekit.repo.load_sources import apply_lookback, future_keys, import_sources, source_of
+from featurekit.repo.load_sources import (
+    apply_lookback,
+    cpu_seconds,
+    future_keys,
+    import_sources,
+    source_of,
+)
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle, now_ms
 from featurekit.repo.time_arguments import format_time_ms
@@ -68,7 +74,7 @@ from featurekit.runtime.load_rows import (
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.partition import LoadTicket, write_partition
 from featurekit.runtime.tracing import STORE, span
-from featurekit.wire import Reply, parse_info
+from featurekit.wire import Reply
 
 OnBadRow = Literal["fail", "skip"]
 """What a load does with a row that does not fit its view."""
@@ -111,7 +117,7 @@ class _Load:
         return self.before.newest_written_ms if self.before else None
 
     def _set_cpu(self, reply: Reply) -> None:
-        self.cpu_after = _cpu_seconds([reply])
+        self.cpu_after = cpu_seconds([reply])
 
 
 PruneMode = Literal["no", "yes", "all"]
@@ -412,7 +418,8 @@ class Materializer:
             for record in self.history.loads([view]):
                 if record.started_ms == load_ms:
                     return True
-                if record.rows_written and (load_ms is None or record.corrects_ms != load_ms):
+                has_written = record.rows_written or record.never_ended
+                if has_written and (load_ms is None or record.corrects_ms != load_ms):
                     return False
         return False
 
@@ -460,11 +467,12 @@ class Materializer:
         with ViewLock(self.store, self.plan.prefix, report.view, now_ms, beside) as lock:
             cpu, has_registry, *replies = lock.replies
             has_one_server = self.store.capabilities.transactions
-            load = _Load(lock, has_one_server, _cpu_seconds(cpu))
+            load = _Load(lock, has_one_server, cpu_seconds(cpu))
             with suppress(StoreError, RegistryError):  # an unreadable history stops no load
                 load.before, load.knows_before = last.result(replies), True
                 if not registry.result([has_registry]):  # applied by an older version
                     self.keep_registry()
+                self.history.begin_load(self._load_record(load, report, NEVER_ENDED))
             try:
                 yield load
             except FeatureKitError as error:
@@ -486,7 +494,7 @@ class Materializer:
         if load.has_one_server:
             return load.cpu_after
         with suppress(StoreError):
-            return _cpu_seconds(self.store.call_many([_ASK_CPU])[0])
+            return cpu_seconds(self.store.call_many([_ASK_CPU])[0])
         return None
 
     def _record(self, load: _Load, report: MaterializeReport, error: str = "") -> None:
@@ -500,7 +508,9 @@ class Materializer:
             has_rejected = report.rows_rejected or len(report.rejected_keys)
             rejected = report.rejected_keys if has_rejected else None
             query = self.history.new_load(self._load_record(load, report, error), rejected)
-            listed = query.result(load.lock.release(query.commands))
+            end = [] if load.lock.is_lost else [self.history.end_load(report.view)]
+            replies = load.lock.release([*query.commands, *end])
+            listed = query.result(replies[: len(query.commands)])
             self.history.seal(report.view, listed)
         except (StoreError, RegistryError) as history_error:
             report.history_error = _one_line(history_error, report.view)
@@ -588,11 +598,3 @@ def _one_line(error: FeatureKitError, view: str) -> str:
     """Return the error as one line, without the view's name, which is shown beside it."""
     where = error.where.removeprefix(view).removeprefix(", ")
     return f"{where}: {error.message}" if where else error.message
-
-
-def _cpu_seconds(replies: Sequence[Reply]) -> float | None:
-    """Return the CPU time that the servers have used so far, by their replies to `INFO cpu`."""
-    if not replies:
-        return None
-    names = ("used_cpu_user", "used_cpu_sys")
-    return sum(float(parse_info(reply).get(name, 0)) for reply in replies for name in names)

@@ -30,6 +30,7 @@ from featurekit.repo.registry_store import RegistryState, RegistryStore
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
+from featurekit.repo.unended_loads import unended_loads
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import Metrics
 
@@ -122,7 +123,10 @@ class Monitoring(ABC):
             observation: A recent result of `diagnostics.observe()`; read now by default.
         """
         plan = self.compiled
-        loads = self._registry_store.history.last_loads([view.name for view in plan.views])
+        history, names = self._registry_store.history, [view.name for view in plan.views]
+        loads = history.last_loads(names)
+        with suppress(StoreUnavailableError):
+            loads |= unended_loads(history, self._handle.store, plan.prefix, names)
         if observation is None:
             with suppress(StoreUnavailableError):
                 observation = self.diagnostics.observe()

@@ -56,8 +56,10 @@ class Explainer:
         if self.is_loading:
             return "a load of the view was running"
         for load in last_loads(self.loads, rows):
+            at = format_time_ms(load.started_ms)
+            if load.never_ended:
+                return f"the load that began at {at} never ended"
             if is_foreign(load):
-                at = format_time_ms(load.started_ms)
                 return f"rows that are not from the source were loaded at {at}"
         if kind == "missing" and self.view.kind == "batch" and self.view.source is None:
             return (

@@ -148,6 +148,11 @@ class ViewLock:
         """The value by which tasks know that this process holds the lock."""
         return LockToken(self._key, self._token)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether another load is known to hold the lock."""
+        return self._lost
+
     def fence_off_tasks(self) -> None:
         """Stop tasks that have the token, and return when none of them can write any more.
 
