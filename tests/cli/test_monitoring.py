@@ -101,6 +101,9 @@ def test_list_shows_the_last_loads_and_applies(folder: Path) -> None:
     assert (load["view"], load["rows_written"], load["error"]) == ("user_profile", 17, "")
     assert ("add", "entity user") in [(c["kind"], c["subject"]) for c in apply["changes"]]
     assert table_cells(run("list", "loads").stdout)[1][:2] == ["user_profile", "just now"]
+    assert run_json("list", "loads", "user_profile", "--since", "2026-01-01") == [load]
+    assert run_json("list", "loads", "--until", "2026-01-01") == []
+    assert run("list", "views", "--since", "2026-01-01").exit_code == 1
     assert "add entity user; " in run("list", "applies").stdout
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.changes import Change
-from featurekit.errors import BadRowError, UnknownNameError
+from featurekit.errors import BadRowError, RequestError, UnknownNameError
 from featurekit.history_ports import PastLoad
 from featurekit.repo.history import (
     BLOCK_LOADS,
@@ -91,6 +91,15 @@ def test_the_log_keeps_all_loads_of_its_time_and_lists_the_newest(
         part = history_of(store).load_log("profile", from_ms, to_ms)
         assert [load.rows_read for load in part] == list(range(100, 601))
         assert len(history_of(store).past_loads("profile")) == count
+        ranged = store.load_history("profile", since=from_ms, until=to_ms)
+        assert [load.rows_read for load in ranged] == list(range(600, 99, -1))
+        assert len(store.load_history(until=START_MS)) == 2
+        assert len(store.load_history(since="2020-01-01")) == count + 1
+        assert store.load_history("shop", since=START_MS + 1) == []
+        with pytest.raises(RequestError, match="since 2 is after until 1"):
+            store.load_history(since=2, until=1)
+        with pytest.raises(RequestError, match="since"):
+            store.load_history(since="yesterday")
         with valkey.client() as client:
             assert client.llen("featurekit:{shop}:runs:profile") == NEWEST_LOADS + 5
             names = client.hkeys("featurekit:{shop}:load_blocks:profile")

@@ -397,6 +397,14 @@ class History:
             for record in _records(LoadRecord, self._range(self._loads_key + view, NEWEST_LOADS))
         )
 
+    def loads_between(
+        self, views: Sequence[str], start_ms: int, end_ms: int | None
+    ) -> list[LoadRecord]:
+        """Return all loads of these views that ended within a range of times, newest first."""
+        return _newest_first(
+            record for view in views for record in self.load_log(view, start_ms, end_ms)
+        )
+
     def record_apply(self, record: ApplyRecord) -> None:
         """Add the newest apply, and drop the registries that were in force only before the log begins."""
         commands = [

@@ -7,7 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from featurekit.errors import RegistryError, StoreError, StoreUnavailableError, UnknownNameError
+from featurekit.errors import (
+    RegistryError,
+    RequestError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownNameError,
+)
 from featurekit.plan import RepoPlan
 from featurekit.repo.batch_loads import asyncio_form
 from featurekit.repo.diagnostics import (
@@ -30,6 +36,7 @@ from featurekit.repo.registry_store import RegistryState, RegistryStore
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
+from featurekit.repo.time_arguments import Time, to_ms
 from featurekit.repo.unended_loads import unended_loads
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import Metrics
@@ -150,14 +157,28 @@ class Monitoring(ABC):
 
     metrics_async = asyncio_form(metrics)
 
-    def load_history(self, view: str | None = None) -> list[LoadRecord]:
-        """Return the last 50 loads of a view, or of each view, newest first.
+    def load_history(
+        self, view: str | None = None, *, since: Time = None, until: Time = None
+    ) -> list[LoadRecord]:
+        """Return loads from the log, newest first.
+
+        Args:
+            view: The view; by default all.
+            since: Return all loads that ended at or after this time, not only the last 50 of each view.
+            until: Return all loads that ended at or before this time.
 
         Raises:
             UnknownNameError: There is no such view.
+            RequestError: A time is none, or has no zone, or `since` is after `until`.
         """
         views = self.compiled.views if view is None else [self.compiled.view(view)]
-        return self._registry_store.history.loads([each.name for each in views])
+        names, history = [each.name for each in views], self._registry_store.history
+        since_ms, until_ms = to_ms(since, where="since"), to_ms(until, where="until")
+        if since_ms is None and until_ms is None:
+            return history.loads(names)
+        if since_ms is not None and until_ms is not None and since_ms > until_ms:
+            raise RequestError(f"since {since} is after until {until}")
+        return history.loads_between(names, since_ms or 0, until_ms)
 
     def served_log(self, service: str) -> Any:
         """Return what a feature service has logged, as a `pyarrow.RecordBatchReader`.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import NamedTuple
 
 import click
 
+from featurekit.cli.commands.batch import TIME
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
 from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
@@ -34,6 +35,7 @@ from featurekit.repo.catalog import (
     ttl_text,
     view_kind,
 )
+from featurekit.repo.history import LoadRecord
 
 Row = tuple[dict[str, object], list[Cell]]
 """One definition or event, as a JSON document and as the cells of a table row."""
@@ -95,8 +97,12 @@ def _field_rows(store: FeatureStore) -> Iterator[Row]:
 
 
 def _load_rows(store: FeatureStore) -> Iterator[Row]:
+    return _rows_of_loads(store.load_history())
+
+
+def _rows_of_loads(loads: Iterable[LoadRecord]) -> Iterator[Row]:
     now_ms = time.time_ns() // 1_000_000
-    for load in store.load_history():
+    for load in loads:
         cells: list[Cell] = [
             load.view,
             format_age(now_ms - load.ended_ms),
@@ -139,23 +145,39 @@ DEFAULT_LISTINGS = ("entities", "views", "services")
 @cli_command("list")
 @click.argument("what", type=click.Choice(list(LISTINGS)), required=False)
 @click.argument("name", required=False)
-def list_command(context: CliContext, what: str | None, name: str | None) -> None:
+@click.option(
+    "--since", metavar="TIME", help=f"Show all loads that ended at or after this time: {TIME}."
+)
+@click.option("--until", metavar="TIME", help="Show all loads that ended at or before this time.")
+def list_command(
+    context: CliContext, what: str | None, name: str | None, since: str | None, until: str | None
+) -> None:
     """List entities, views, services, fields, loads or applies.
 
     Without an argument, lists the applied entities, views and services. Shows the last 50 loads of
-    each view and the last 100 applies, newest first.
+    each view and the last 100 applies, newest first. With --since or --until, shows all loads of
+    that time that the log has.
 
     NAME limits the list to one definition, to the fields of this name in all views, or to the loads
     of one view.
 
     \b
     featurekit list fields tx_count_7d
-    featurekit list loads user_profile
+    featurekit list loads user_profile --since 2026-11-01
     """  # noqa: D301 - click reads the backspace
     chosen = [what] if what else DEFAULT_LISTINGS
+    is_range = (since, until) != (None, None)
+    if is_range and what != "loads":
+        raise RequestError(
+            "--since and --until limit loads", hint="featurekit list loads --since TIME"
+        )
     with context.open_store() as store:
-        listed = {kind: list(LISTINGS[kind].rows(store)) for kind in chosen}
-    if what and name:
+        if is_range:
+            loads = store.load_history(name, since=since, until=until)
+            listed = {"loads": list(_rows_of_loads(loads))}
+        else:
+            listed = {kind: list(LISTINGS[kind].rows(store)) for kind in chosen}
+    if what and name and not is_range:
         listed[what] = _named_rows(what, name, listed[what])
     if context.json:
         documents = {kind: [document for document, _ in rows] for kind, rows in listed.items()}
