@@ -10,8 +10,8 @@ log is closed, the stream is copied to a Parquet file under a temporary name, wh
     part and parquet     the process died after it had renamed the file: the part is deleted
     parquet              complete
 
-A process that begins to write completes the parts of processes that have died. A part cut off in the
-middle of a message is read up to there.
+A process holds a lock (`flock`) on its parts, which ends with it. One that begins to write completes the
+parts of processes that have died. A part that is cut off or damaged is read up to there.
 
 Rejected: a Parquet writer that stays open (without its footer, which comes last, the hour is lost), and
 a file for each call of `write` (thousands of small files a day).
@@ -19,6 +19,7 @@ a file for each call of `write` (thousands of small files a day).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -40,10 +41,10 @@ _GRACE_MS = 10_000
 """How long after an hour its file is completed: rows wait in a buffer before they are written."""
 
 _DEAD_S = 30.0
-"""How long nothing was written to the part of a process that does not run on this machine any more."""
+"""How long nothing was written to a part of this machine that no process has locked."""
 
 _ABANDONED_S = 2 * 3600.0
-"""How long nothing was written to a part that any process may complete."""
+"""How long nothing was written to a part of another machine, or one without locks."""
 
 Encode = Callable[[Sequence[Any]], Any]
 """Converts rows to a `pyarrow.RecordBatch`."""
@@ -71,7 +72,7 @@ class HourlyFiles:
         self._has_recovered = False
 
     def write(self, rows: Sequence[Any]) -> None:
-        """Append rows to the files of their hours, and complete those of past hours.
+        """Append rows to the files of their hours.
 
         Raises:
             OSError: The rows cannot be written. Nothing of the hour in question is.
@@ -82,13 +83,22 @@ class HourlyFiles:
         groups = groupby(rows, lambda row: int(row[0]) // HOUR_MS)
         batches = [(hour, self._encode(list(group))) for hour, group in groups]
         for hour, batch in batches:
-            if (part := self._parts.get(hour)) is None:
+            part = self._parts.get(hour)
+            if part is None or part.is_deleted:
                 name = f"{self._now_ms()}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
                 part = self._parts[hour] = _Part.create(self._folder, hour, name, self._schema)
             part.append(batch)
+
+    def complete_past_hours(self) -> None:
+        """Complete the files of past hours.
+
+        Raises:
+            OSError: A file cannot be completed. The next call tries it again.
+        """
         over = (self._now_ms() - _GRACE_MS) // HOUR_MS
         for hour in [hour for hour in self._parts if hour < over]:
-            self._parts.pop(hour).complete()
+            self._parts[hour].complete()
+            del self._parts[hour]
 
     def close(self) -> None:
         """Complete all files.
@@ -96,18 +106,21 @@ class HourlyFiles:
         Raises:
             OSError: A file cannot be completed. Its part stays, and another process completes it.
         """
-        while self._parts:
-            self._parts.popitem()[1].complete()
+        try:
+            for part in self._parts.values():
+                part.complete()
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
-        """Forget the open files, which belong to the parent of this process."""
+        """Forget the open files: they are complete, or belong to the parent of this process."""
         for part in self._parts.values():
             part.close()
         self._parts = {}
 
 
 class _Part:
-    """An open Arrow stream. Messages are appended as a whole, without a buffer in this process."""
+    """An open and locked Arrow stream. Messages are appended as a whole, without a buffer in this process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -121,8 +134,20 @@ class _Part:
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         part = cls(path, os.open(path, flags, 0o644))
-        part._write(schema.serialize())
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(part._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part._write(schema.serialize())
+        except OSError:
+            part.close()
+            path.unlink(missing_ok=True)
+            raise
         return part
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether another process has deleted or completed the file, so that rows in it would be lost."""
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def append(self, batch: Any) -> None:
         """Append a record batch."""
@@ -139,13 +164,16 @@ class _Part:
             raise
 
     def complete(self) -> None:
-        """Convert the stream to a Parquet file."""
+        """Convert the stream to a Parquet file. If that fails, it stays open."""
+        if not self.is_deleted:
+            complete_part(self._path)
         self.close()
-        complete_part(self._path)
 
     def close(self) -> None:
         """Close the stream. It stays as it is."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def complete_part(part: Path) -> None:
@@ -156,6 +184,8 @@ def complete_part(part: Path) -> None:
         try:
             rows = _copy_to_parquet(part, temporary)
             if rows:
+                with temporary.open("rb") as file:  # or a power failure may leave an empty file
+                    os.fsync(file.fileno())
                 temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
@@ -177,41 +207,47 @@ def _copy_to_parquet(part: Path, path: Path) -> int:
 
 
 def _complete_batches(file: Any) -> Iterator[Any]:
-    """Yield the record batches of a stream up to its end, or to where it is cut off."""
-    try:
+    """Yield the record batches of a stream up to its end, or to where it is cut off or damaged."""
+    with suppress(StopIteration, pa.ArrowException, ValueError, OSError):
         reader = pa.ipc.open_stream(file)
         while True:
-            yield reader.read_next_batch()
-    except (StopIteration, pa.ArrowInvalid, OSError):
-        return
+            batch = reader.read_next_batch()
+            batch.validate(full=True)  # a Parquet writer may crash on offsets that are wrong
+            yield batch
 
 
 def complete_abandoned(folder: Path, now_ms: int) -> None:
     """Complete the parts of processes that have died."""
     for part in sorted(folder.glob(f"*/*{_PART}")):
-        with suppress(OSError):  # another process completes it at the same time
+        # Another process completes it at the same time, or it is damaged: then it stays.
+        with suppress(OSError, ValueError, pa.ArrowException):
             if _is_abandoned(part, now_ms):
                 complete_part(part)
 
 
 def _is_abandoned(part: Path, now_ms: int) -> bool:
     idle_s = now_ms / 1000 - part.stat().st_mtime
-    found = re.fullmatch(r"\d\d-\d+-(.+)-(\d+)-\w+", part.name.removesuffix(_PART))
-    if found is None:
+    found = re.fullmatch(r"\d\d-\d+-(.+)-\d+-\w+", part.name.removesuffix(_PART))
+    if found is None or idle_s <= _DEAD_S:
         return False
-    is_dead = found[1] == _host() and not _is_running(int(found[2]))
-    return idle_s > (_DEAD_S if is_dead else _ABANDONED_S)
+    is_locked = _is_locked(part)
+    is_dead = found[1] == _host() and is_locked is False
+    return is_dead or (idle_s > _ABANDONED_S and not is_locked)
 
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname())
 
 
-def _is_running(process_id: int) -> bool:
+def _is_locked(part: Path) -> bool | None:
+    """Return whether a process holds the lock of a part; `None` if the file system has no locks."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.kill(process_id, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False

@@ -36,11 +36,18 @@ class LogFiles(Protocol):
     """The files that one process writes a log to."""
 
     def write(self, rows: Sequence[Any]) -> None:
-        """Append rows, of which there may be none, and complete the files of past hours.
+        """Append rows, of which there may be none.
 
         Raises:
             OSError: They cannot be written.
             ValueError: A row does not fit the columns of the log.
+        """
+
+    def complete_past_hours(self) -> None:
+        """Complete the files of past hours.
+
+        Raises:
+            OSError: A file cannot be completed.
         """
 
     def close(self) -> None:
@@ -185,6 +192,10 @@ class RowLog:
         rows = [self._rows.popleft() for _ in range(len(self._rows))]
         with self._file_lock:
             self._write_rows(rows, MAX_HALVINGS)
+            try:
+                self._files.complete_past_hours()
+            except (OSError, ValueError) as error:
+                self._warn(error)
 
     def _write_rows(self, rows: list[Any], halvings: int) -> int:
         """Write rows; return how many halvings are left to find those that do not fit."""
