@@ -103,9 +103,10 @@ def applied(
 
 
 def hashes(server: Server) -> dict[bytes, dict[bytes, bytes]]:
-    """Return all hashes with their raw fields."""
+    """Return all hashes of entities with their raw fields."""
     with server.client() as client:
-        return {key: client.hgetall(key) for key in client.scan_iter(_type="hash")}
+        keys = client.scan_iter(_type="hash")
+        return {key: client.hgetall(key) for key in keys if not key.startswith(b"featurekit:")}
 
 
 _IMMORTAL = """
