@@ -277,6 +277,7 @@ def test_each_key_is_looked_at() -> None:
     bases = {key for key in keys_of(Model) if key.startswith("_")}
     of_repo = {f"RepoConfig.{name}" for name in RepoConfig.model_fields}
     of_repo |= {"EnginesConfig.spark", "SparkConfig.master", "SparkConfig.conf"}
+    of_repo |= {"LoadLogConfig.keep", "LoadLogConfig.max_bytes"}
     of_store = {f"OnlineStoreConfig.{name}" for name in OnlineStoreConfig.model_fields}
     of_store |= {f"Tls.{name}" for name in Tls.model_fields}
     assert {*keys_of(Model)} - bases - of_files == {*CHANGES} | of_repo | of_store

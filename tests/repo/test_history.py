@@ -123,6 +123,31 @@ def test_blocks_that_are_too_old_or_too_large_are_dropped(valkey: Server, tmp_pa
         assert left == list(range(2 * BLOCK_LOADS, count + BLOCK_LOADS))
 
 
+@pytest.mark.parametrize(
+    ("declared", "kept"),
+    [("{max_bytes: 2200, keep: 600d}", 1), ("{keep: 1h}", 0), ("{keep: 600d}", 2)],
+)
+@pytest.mark.parametrize("registry", [".featurekit/registry.json", "online"])
+def test_the_declared_bounds_of_the_log_are_obeyed(
+    valkey: Server, tmp_path: Path, declared: str, kept: int, registry: str
+) -> None:
+    with applied(tmp_path, valkey.url, registry=registry):
+        pass
+    with (tmp_path / "featurerepo.yaml").open("a") as file:
+        file.write(f"load_log: {declared}\n")
+    with FeatureStore(tmp_path) as store:
+        history = store._registry_store.history
+        first_ms = store.handle.now_ms() - 500 * 86_400_000
+        for number in range(NEWEST_LOADS + 2 * BLOCK_LOADS):
+            ended_ms = first_ms + number * 60_000
+            record = LoadRecord(
+                "profile", ended_ms - 5, ended_ms, number, source_identity=f"1 file {number}"
+            )
+            history.seal("profile", history.new_load(record).run(store.handle.store))
+        log = list(store.load_history("profile", since=0))
+        assert len(log) == NEWEST_LOADS + kept * BLOCK_LOADS
+
+
 def test_two_loads_seal_the_same_records_once(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
         count = NEWEST_LOADS + BLOCK_LOADS - 1

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from featurekit.errors import ValueRefusedError, name_hint
 from featurekit.models.model import Model, model_json_schema
 from featurekit.models.scalars import (
+    Duration,
     Flag,
     Name,
     NonEmptyText,
@@ -141,6 +142,22 @@ class EnginesConfig(Model):
     )
 
 
+class LoadLogConfig(Model):
+    """How much of the log of loads is kept. Each load removes what is over the bounds of its own file."""
+
+    keep: Duration = Field(
+        default=400 * 86_400_000,
+        json_schema_extra={"default": "400d"},
+        description="How long a load is kept, and the registry under which it ran, "
+        "for example `keep: 400d`.",
+    )
+    max_bytes: PositiveInt = Field(
+        default=8 * 2**20,
+        description="The most bytes of the older loads of one view, about 45 for each load; the oldest go "
+        "first; for example `max_bytes: 8388608`.",
+    )
+
+
 class RepoConfig(Model):
     """`featurerepo.yaml`."""
 
@@ -160,6 +177,10 @@ class RepoConfig(Model):
         default=OnlineStoreConfig(),
         description="Online store and its connection options, "
         "for example `online_store: {url: redis://localhost:6379/0}`.",
+    )
+    load_log: LoadLogConfig = Field(
+        default=LoadLogConfig(),
+        description="How much of the log of loads is kept, for example `load_log: {keep: 90d}`.",
     )
     engine: Literal["duckdb", "spark"] = Field(
         default="duckdb",

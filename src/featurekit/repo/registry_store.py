@@ -36,7 +36,7 @@ from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
-from featurekit.repo.history import ApplyRecord, History
+from featurekit.repo.history import DEFAULT_BOUNDS, ApplyRecord, History, LogBounds
 from featurekit.repo.store_handle import LazyStoreHandle, now_ms
 from featurekit.repo.store_identity import (
     StoreCheck,
@@ -80,9 +80,11 @@ class RegistryStore(ABC):
         history: The history of loads and applies.
     """
 
-    def __init__(self, handle: LazyStoreHandle, project: str) -> None:
+    def __init__(
+        self, handle: LazyStoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
+    ) -> None:
         self.handle = handle
-        self.history = History(handle, project)
+        self.history = History(handle, project, bounds)
         self._project = project
 
     @abstractmethod
@@ -119,9 +121,10 @@ class RegistryStore(ABC):
 def open_registry_store(loaded: LoadedRepo, handle: LazyStoreHandle) -> RegistryStore:
     """Return the registry store that `registry:` in `featurerepo.yaml` selects."""
     config = loaded.config
+    bounds = LogBounds(config.load_log.keep, config.load_log.max_bytes)
     if config.registry == ONLINE or handle.url.startswith("memory://"):
-        return OnlineRegistryStore(handle, config.project)
-    return FileRegistryStore(loaded.root / config.registry, handle, config.project)
+        return OnlineRegistryStore(handle, config.project, bounds)
+    return FileRegistryStore(loaded.root / config.registry, handle, config.project, bounds)
 
 
 def _conflict() -> RegistryConflictError:
@@ -134,8 +137,10 @@ def _conflict() -> RegistryConflictError:
 class FileRegistryStore(RegistryStore):
     """A registry in a file, which is replaced by renaming."""
 
-    def __init__(self, path: Path, handle: LazyStoreHandle, project: str) -> None:
-        super().__init__(handle, project)
+    def __init__(
+        self, path: Path, handle: LazyStoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
+    ) -> None:
+        super().__init__(handle, project, bounds)
         self._path = path
 
     @override
