@@ -214,7 +214,7 @@ def test_a_row_that_does_not_fit_is_dropped_alone(tmp_path: Path) -> None:
 
 
 PROCESS = """
-import os, sys, time
+import multiprocessing, os, sys, time
 from tests.logs.test_hourly_files import *
 log = RowLog("test", HourlyFiles(Path(sys.argv[1]), SCHEMA, encode, Clock()))
 log.append((START_MS, "parent"))
@@ -223,6 +223,11 @@ if sys.argv[2] == "fork":
         log.append((START_MS, "child"))
         sys.exit()
     os.waitpid(child, 0)
+if sys.argv[2] == "multiprocessing":
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lambda: log.append((START_MS, "child")))
+    child.start()
+    child.join()
 if sys.argv[2] == "kill":
     log._wake.set()
     while not log.written:
@@ -237,8 +242,9 @@ def _run(folder: Path, how: str) -> int:
     return subprocess.run(command, check=False, timeout=60).returncode
 
 
-def test_rows_are_written_at_exit_and_a_fork_writes_its_own(tmp_path: Path) -> None:
-    assert _run(tmp_path, "fork") == 0
+@pytest.mark.parametrize("how", ["fork", "multiprocessing"])
+def test_rows_are_written_at_exit_and_a_fork_writes_its_own(tmp_path: Path, how: str) -> None:
+    assert _run(tmp_path, how) == 0
     assert sorted(texts_of(tmp_path)) == ["child", "parent"]
     assert len(files_in(tmp_path, "*.parquet")) == 2
     assert files_in(tmp_path, "*.part") == []

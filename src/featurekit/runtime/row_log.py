@@ -10,9 +10,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -153,6 +155,7 @@ class RowLog:
                 self._wake.clear()
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
+                _close_with_child(os.getpid())
             self.append = self._append
         self._append(row)
 
@@ -228,6 +231,16 @@ def close_logs() -> None:
     """Close all logs of this process."""
     for instance in list(_instances):
         instance.close()
+
+
+@lru_cache(maxsize=1)
+def _close_with_child(process_id: int) -> None:
+    """Close all logs at the end of a child of `multiprocessing`, where `atexit` may not run."""
+    del process_id
+    if "multiprocessing.util" in sys.modules:  # as in every such child
+        from multiprocessing.util import Finalize
+
+        Finalize(None, close_logs, exitpriority=0)
 
 
 def _renew_all() -> None:
