@@ -226,6 +226,25 @@ def test_a_load_from_the_source_records_what_it_read(valkey: Server, tmp_path: P
         ]
 
 
+def test_a_load_from_a_query_records_the_files_that_it_read(
+    valkey: Server, tmp_path: Path
+) -> None:
+    query = "SELECT * FROM read_csv('*.csv') WHERE age > $least"
+    source = f'{{type: sql, query: "{query}", parameters: {{least: 0}}, timestamp_field: at}}'
+    rows = tmp_path / "rows.csv"
+    rows.write_text("user_id,at,age\nu1,2026-01-01T00:00:00Z,7\n")
+    yaml = SHOP_YAML.replace("{type: csv, path: rows.csv, timestamp_field: at}", source)
+    with applied(tmp_path, valkey.url, yaml) as store:
+        store.materialize(["people"])
+        store.materialize(["people"])
+        rows.write_text("user_id,at,age\nu1,2026-01-01T00:00:00Z,70\n")
+        store.materialize(["people"])
+        identities = [load.source_identity for load in history_of(store).load_log("people")]
+    digest = identities[0].split(",")[0]
+    assert identities[0] == identities[1] != identities[2]
+    assert all(each.startswith(f"{digest}, 1 file ") for each in identities)
+
+
 def test_applied_registries_are_kept_by_fingerprint(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url) as store:
         first = store.applied

@@ -17,8 +17,10 @@ from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.history import rows_at
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
+from featurekit.sources.query_files import query_files
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session, SessionSource
+from featurekit.sources.snapshot import Snapshot
 
 
 class SqlSource(SessionSource):
@@ -54,14 +56,23 @@ class SqlSource(SessionSource):
         session = self.add_session(Session(self.root))
         with session.errors(where):
             _check_is_one_select(session, self.plan, where)
+            identity = self._identity(session, where)
             # The query may end in `;` and a comment, so it cannot be embedded. A view has no parameters.
             kind = "TABLE" if self.plan.parameters else "VIEW"
             sql = f"CREATE TEMP {kind} query_result AS {self.plan.query}"
             session.execute(sql, dict(self.plan.parameters))
             columns = session.columns("query_result")
-            digest = hashlib.blake2b(self.plan.query.encode(), digest_size=8).hexdigest()
             rows = Rows(session, "query_result", "native", where, columns)
-            return replace(copy_rows(rows, view, self.plan), identity=f"query {digest}")
+            return replace(copy_rows(rows, view, self.plan), identity=identity)
+
+    def _identity(self, session: Session, where: str) -> str:
+        """Return what identifies the query, and the files that it is about to read if they are known."""
+        query, parameters = self.plan.query, dict(self.plan.parameters)
+        digest = hashlib.blake2b(query.encode(), digest_size=8).hexdigest()
+        files = query_files(session, query, parameters, self.root)
+        if not files:
+            return f"query only {digest}"
+        return f"query {digest}, {Snapshot.of(files, where).identity(files, self.root)}"
 
 
 def _check_is_one_select(session: Session, plan: SqlSourcePlan, where: str) -> None:
