@@ -85,22 +85,59 @@ class Histories:
         query = HistoryQuery(moments, as_of, loads, ends)
         return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
 
+    def sql(self, view: ViewPlan) -> str:
+        """Return the SQL of a view. See `sources.history_sql`."""
+        from featurekit.sources.history_sql import NO_MOMENTS, history_sql
+
+        where = f"feature view {view.name}"
+        if view.kind == "stream":
+            raise RequestError(
+                "to_sql() does not say what events left in a store",
+                where=where,
+                hint="use to_arrow(), or leave out the features of the view",
+            )
+        if self.as_of in ("schedule", "loads") or (self.as_of is None and view.schedule):
+            raise RequestError(
+                "to_sql() does not say when loads ran",
+                where=where,
+                hint="pass as_of='event_time' or as_of='created'",
+            )
+        if _has_own_ttls(view) and (owner := self._expiring_owner(view)) is not None:
+            raise RequestError(
+                f"to_sql() does not say when the keys expire that feature view {owner.name} renews",
+                where=where,
+                hint="use to_arrow(), or leave out the features of the view",
+            )
+        query = HistoryQuery(NO_MOMENTS, self.as_of)
+        return self._read(view, lambda history: history_sql(history, view, query))
+
     def _key_ends(self, view: ViewPlan, moments: Any) -> Any:
         """Return when keys expired, which take the values of all views along; `None` if never."""
+        owner = self._expiring_owner(view)
+        if owner is None:
+            return None
+        as_of, loads = self._owner_as_of(owner), self._loads(owner)
+        query = HistoryQuery(moments, as_of, loads, ends_keys=True)
+        return self._read(owner, lambda history: history.key_ends(owner, query))
+
+    def _expiring_owner(self, view: ViewPlan) -> ViewPlan | None:
+        """Return the view that owns the TTL of the keys, if its loads let keys expire."""
         owners = (v for v in self.repo.views if v.key == view.key and not _has_own_ttls(v))
         owner = next(owners, None)
         plan = history_of(owner) if owner else None
         if owner is None or plan is None or not plan.timestamp_field:
             return None
-        as_of, loads = self._as_of(owner), self._loads(owner)
-        if as_of == "created" and not plan.created_timestamp_field:
-            as_of = "event_time"
-        if as_of == "schedule" and owner.schedule is None:
-            as_of = None
-        if (as_of == "loads" and not loads) or _renews_keys(owner, as_of):
+        as_of = self._owner_as_of(owner)
+        if (as_of == "loads" and not self._loads(owner)) or _renews_keys(owner, as_of):
             return None
-        query = HistoryQuery(moments, as_of, loads, ends_keys=True)
-        return self._read(owner, lambda history: history.key_ends(owner, query))
+        return owner
+
+    def _owner_as_of(self, owner: ViewPlan) -> AsOf | None:
+        """Return when the rows of the owner of the keys' TTL count, by what it declares."""
+        as_of, plan = self._as_of(owner), history_of(owner)
+        if as_of == "created" and not (plan and plan.created_timestamp_field):
+            return "event_time"
+        return None if as_of == "schedule" and owner.schedule is None else as_of
 
     def _as_of(self, view: ViewPlan) -> AsOf | None:
         """Return `as_of`, or `None` for the rows that no load writes: `static` ones, and those of programs."""

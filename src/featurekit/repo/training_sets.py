@@ -138,6 +138,15 @@ class TrainingSets(ABC):
                 at_us=moments["at"].combine_chunks() if view.name in needs_ages else None,
             )
 
+        def to_sql(request: TrainingRequest) -> str:
+            from featurekit.repo.training_sql import training_sql
+
+            if on_bad_row == "skip":
+                raise RequestError(
+                    "to_sql() does not skip rows that do not fit", hint="leave out on_bad_row"
+                )
+            return training_sql(request, histories.sql, self.path.absolute())
+
         return RetrievalJob(
             TrainingRequest(
                 plan,
@@ -150,6 +159,7 @@ class TrainingSets(ABC):
                 lambda: time.time_ns() // 1_000_000,
                 on_progress,
                 partial(record_training_set, self.path),
+                to_sql,
             )
         )
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.plan import SourceColumns, ViewPlan
-from featurekit.sources.history_index import MAX_ROWS, History
+from featurekit.sources.history_index import INTEGERS, MAX_ROWS, History
 from featurekit.sources.history_range import history_range
 from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes, Recorded, Scheduled
 from featurekit.sources.session import Rows
@@ -33,8 +33,6 @@ T = TypeVar("T")
 
 _ALWAYS = f"({-FOREVER})"
 """The SQL of the time of rows that hold for all times."""
-
-_EXACT_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def batch_rows_at(
             joined = _join_by_time(history, times, has_rank=bool(rank))
         else:
             counts = _store_full_index(history, times)
-            joined = _join_by_first(times)
+            joined = join_by_first(times)
         session = history.rows.session
         sql = f"CREATE TABLE matched AS SELECT rid, t, rn, wrote FROM {times.loads.wrote(joined)}"
         session.run(lambda: session.execute(sql))
@@ -129,14 +127,15 @@ def _with_history(
         with rows.errors():
             in_range = history_range(view, source, query)
             history = History.of(rows, view, source, query.moments, in_range)
-            times = _times(history, query)
+            times = row_times(history, query)
             times.loads.prepare(rows.session)
             return read(history, times)
     finally:
         rows.session.close()
 
 
-def _times(history: History, query: HistoryQuery) -> _Times:
+def row_times(history: History, query: HistoryQuery) -> _Times:
+    """Return when the rows of a history count."""
     view, selection = history.view, history.selection
     created = history.created_us()
     parts = selection.order[1:] if selection.time else selection.order
@@ -171,7 +170,7 @@ def _rank(history: History, created: str, parts: tuple[str, ...]) -> str | None:
     if not parts:
         return ""
     kind = kinds.get(history.source.created_timestamp_field or "", "")
-    if kind in _EXACT_TYPES:
+    if kind in INTEGERS:
         return f"coalesce(CAST({parts[-1]} AS BIGINT), {-FOREVER})"
     is_exact = created and "_NS" not in kind and not history.selection.created_text
     return f"coalesce({created}, {-FOREVER})" if is_exact else None
@@ -209,7 +208,7 @@ def _join_by_time(history: History, times: _Times, *, has_rank: bool) -> str:
     return f'(SELECT v.*, r.rn FROM timed v LEFT JOIN {last} r USING (k, "at"))'
 
 
-def _join_by_first(times: _Times) -> str:
+def join_by_first(times: _Times) -> str:
     """Return moments with their rows, which are joined by when they began to count."""
     ages = [f"o{i} NULLS FIRST" for i in range(len(times.order))]
     window = f'PARTITION BY k ORDER BY first, "at", {", ".join([*ages, "rn"])}'

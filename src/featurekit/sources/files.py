@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from featurekit.errors import SourceError, name_hint
+from featurekit.errors import RequestError, SourceError, name_hint
 from featurekit.file_globs import matching_paths
 from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, SourceColumns, ViewPlan
@@ -75,6 +75,24 @@ class FileSource(SessionSource):
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
         return self._read_history(view, query, rows_at)
+
+    def with_rows(self, view: ViewPlan, read: Callable[[Rows], T]) -> T:
+        """Return what a function returns for the rows, from SQL that can be run elsewhere."""
+        if any("://" in file for file in self.files(view)):
+            raise RequestError(
+                "to_sql() does not read files at URLs as a load reads them",
+                where=f"feature view {view.name}",
+                hint="use to_arrow(), or a `type: sql` source",
+            )
+
+        def read_files(files: list[str]) -> T:
+            with self._opened(view, files) as rows, rows.errors():
+                return read(rows)
+
+        try:
+            return self._attempt(view, read_files)
+        finally:
+            self.close_sessions()
 
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""

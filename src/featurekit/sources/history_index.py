@@ -34,7 +34,8 @@ _BATCH_ROWS = 16_384
 NO_PREFIX = b"::"
 """What keys begin with if they have neither a prefix nor the name of an entity."""
 
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+"""The DuckDB types of integers that fit a BIGINT."""
 
 _INDEX_ROWS = 262_144
 """Rows of an index batch. Each batch is joined to the entities."""
@@ -178,7 +179,7 @@ class History:
         [value] = self._keys().values()
         if codec.python_type == "str" and kind == "VARCHAR":
             return value
-        is_integer = codec.is_integer and kind in _INTEGERS
+        is_integer = codec.is_integer and kind in INTEGERS
         return f"CAST({value} AS VARCHAR)" if is_integer else ""
 
     def _join_index(self, key: str, columns: Mapping[str, str], required: str) -> tuple[int, int]:

@@ -59,12 +59,20 @@ class SqlLabels(_SessionQuery):
     def reader(self) -> Any:
         session = self._open()
         with session.errors("labels"):
-            statements = session.connection.extract_statements(self._query)
-            kind = session.duckdb.StatementType.SELECT
-            if len(statements) != 1 or statements[0].type != kind:
-                raise SourceError("the labels are not one SELECT statement", where="labels")
-            relation = session.connection.sql(self._query)
+            relation = session.connection.sql(self.statement(session).query)
             return _reader(session, relation)
+
+    def statement(self, session: Session) -> Any:
+        """Return the query, parsed.
+
+        Raises:
+            SourceError: It is not one SELECT statement.
+        """
+        statements = session.connection.extract_statements(self._query)
+        kind = session.duckdb.StatementType.SELECT
+        if len(statements) != 1 or statements[0].type != kind:
+            raise SourceError("the labels are not one SELECT statement", where="labels")
+        return statements[0]
 
 
 class EntityLabels(_SessionQuery):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from featurekit.errors import SourceError
+from featurekit.errors import RequestError, SourceError
 from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, Scan, TimeRange
@@ -21,6 +22,8 @@ from featurekit.sources.query_files import query_files
 from featurekit.sources.selection import copy_rows
 from featurekit.sources.session import Rows, Session, SessionSource
 from featurekit.sources.snapshot import Snapshot
+
+T = TypeVar("T")
 
 
 class SqlSource(SessionSource):
@@ -38,6 +41,24 @@ class SqlSource(SessionSource):
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
         return rows_at(self._open(view), view, self.plan, query)
+
+    def with_rows(self, view: ViewPlan, read: Callable[[Rows], T]) -> T:
+        """Return what a function returns for the rows, from SQL that can be run elsewhere."""
+        where = f"feature view {view.name}"
+        if self.plan.parameters:
+            raise RequestError(
+                "to_sql() does not pass the parameters of a query",
+                where=where,
+                hint="use to_arrow(), or write them into the query",
+            )
+        session = self.add_session(Session(self.root))
+        try:
+            with session.errors(where):
+                _check_is_one_select(session, self.plan, where)
+                query = f"(\n{self.plan.query.strip().removesuffix(';')}\n)"
+                return read(Rows(session, query, "native", where, session.columns(query)))
+        finally:
+            session.close()
 
     def key_ends(self, view: ViewPlan, query: HistoryQuery) -> Any:
         """Return when keys expired. See `ports.HistorySource`."""

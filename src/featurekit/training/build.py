@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from featurekit.errors import RequestError, SourceError
 from featurekit.history_ports import LabelQuery, StoredValues
-from featurekit.plan import ReadColumn, ReadGroup, ReadPlan, ViewPlan
+from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
@@ -59,6 +59,10 @@ class ViewPart:
         """The view with the join keys that the labels have."""
         return replace(self.view, key=self.group.key)
 
+    def of(self, fields: tuple[FieldPlan, ...]) -> ViewPlan:
+        """Return the view with some of its fields."""
+        return replace(self.view, fields=fields)
+
     @property
     def names(self) -> dict[str, str]:
         """The view's name and its alias, for the metadata."""
@@ -81,6 +85,7 @@ class TrainingRequest:
         now_ms: Returns the current time, for the manifest.
         on_progress: Called a few times a second while the job runs.
         on_persist: Called with the folder of a training set that was written.
+        to_sql: Returns the SQL of a request. See `RetrievalJob.to_sql`.
     """
 
     plan: ReadPlan
@@ -93,6 +98,7 @@ class TrainingRequest:
     now_ms: Callable[[], int]
     on_progress: OnTrainingProgress | None = None
     on_persist: Callable[[Path], object] = lambda _: None
+    to_sql: Callable[[TrainingRequest], str] | None = None
 
     @property
     def parts(self) -> list[ViewPart]:
@@ -158,7 +164,7 @@ class TrainingSet:
 
         def check(schema: Any) -> None:
             run.check()
-            _check_names(schema, request.features_schema)
+            check_names(schema, request.features_schema)
 
         labels = request.labels
         if isinstance(labels, LabelQuery):
@@ -216,7 +222,8 @@ def _merged(metadata: dict[str, Any], block: dict[str, Any]) -> dict[str, Any]:
     return {**block, **metadata, **most}
 
 
-def _check_names(labels: Any, features: Any) -> None:
+def check_names(labels: Any, features: Any) -> None:
+    """Raise `RequestError` if a column of the labels is named like a feature."""
     for name in features.names:
         if name in labels.names:
             raise RequestError(

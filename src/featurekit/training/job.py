@@ -87,6 +87,19 @@ class RetrievalJob:
             raise RequestError("to_polars() needs polars", hint="pip install polars") from error
         return polars.from_arrow(self.to_arrow())
 
+    def to_sql(self) -> str:
+        """Return SQL statements for DuckDB whose last one gives the same rows; nothing is built.
+
+        They read the files that exist now, of batch views by `event_time` or `created`, whose fields have
+        plain types and no constraints. A value that would fail the job is an error when they run.
+
+        Raises:
+            RequestError: The statements would not give the same rows.
+            SourceError: A source or the labels cannot be read.
+        """
+        assert self._request.to_sql is not None  # noqa: S101 - only tests make such requests
+        return self._request.to_sql(self._request)
+
     @property
     def metadata(self) -> dict[str, Any]:
         """The features, how each view was read, and counts of labels and statuses. Runs the job."""

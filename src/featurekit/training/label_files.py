@@ -65,7 +65,7 @@ def open_labels(
 
 def _open(data: object, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
     if isinstance(data, str | Path):
-        path = _existing(data)
+        path = label_path(data)
         if path.is_dir():
             return _open_folder(path)
         if _CSV_NAME.search(path.name):
@@ -129,7 +129,7 @@ def _from_pandas(frame: Any, timestamp_field: str) -> Any:
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def _existing(data: str | Path) -> Path:
+def label_path(data: str | Path) -> Path:
     """Return the path of labels.
 
     Raises:
@@ -176,15 +176,35 @@ def _check_parquet(path: Path) -> None:
 
 
 def _open_csv(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
-    # Arrow would read the id 007 as a number, and a time without a zone as one of UTC.
-    texts = [name for name, dtype in dtypes.items() if codec_of(dtype).python_type == "str"]
-    types = dict.fromkeys([*texts, timestamp_field], pa.string())
-    schema = _csv_schema(path, types)
+    schema = _csv_schema(path, _csv_texts(dtypes, timestamp_field))
     reader = _csv_reader(path, {field.name: field.type for field in schema})
     if timestamp_field in schema.names:
         index = schema.names.index(timestamp_field)
         schema = schema.set(index, pa.field(timestamp_field, pa.timestamp("us", "UTC")))
     return LabelStream(schema, _with_times(reader, timestamp_field))
+
+
+def csv_schema(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> Any:
+    """Return the columns of labels in a CSV file, with times as texts; `None` if they are in Parquet."""
+    if not _CSV_NAME.search(path.name):
+        _check_parquet(path)
+        return None
+    if path.suffix.lower() not in (".csv", ".gz"):
+        raise RequestError(
+            f"DuckDB does not read {path.suffix} files",
+            where=f"labels, {path}",
+            hint="write the labels as .csv, .csv.gz or Parquet, or use to_arrow()",
+        )
+    return _csv_schema(path, _csv_texts(dtypes, timestamp_field))
+
+
+def _csv_texts(dtypes: Mapping[str, DType], timestamp_field: str) -> dict[str, Any]:
+    """Return the types of the columns that are read as texts.
+
+    Arrow would read the id 007 as a number, and a time without a zone as one of UTC.
+    """
+    texts = [name for name, dtype in dtypes.items() if codec_of(dtype).python_type == "str"]
+    return dict.fromkeys([*texts, timestamp_field], pa.string())
 
 
 def _csv_schema(path: Path, types: Mapping[str, Any]) -> Any:

@@ -78,7 +78,7 @@ def read_labels(
     keyed = {view.key: replace(view, ordering="arrival") for view in views}
     dtypes = {k.name: k.dtype for key in keyed for k in key.join_keys}
     with open_labels(data, dtypes, timestamp_field) as stream:
-        _check_columns(stream.schema.names, list(dtypes), timestamp_field)
+        check_columns(stream.schema.names, list(dtypes), timestamp_field)
         check(stream.schema)
         own = None
         if stream.again is None:
@@ -113,7 +113,7 @@ def first_labels(data: object, keys: Sequence[KeyPlan], timestamp_field: str, co
     """
     dtypes = {k.name: k.dtype for key in keys for k in key.join_keys}
     with open_labels(data, dtypes, timestamp_field) as stream:
-        _check_columns(stream.schema.names, list(dtypes), timestamp_field)
+        check_columns(stream.schema.names, list(dtypes), timestamp_field)
         first = next(rebatch(stream.batches, count), None)
         return pa.Table.from_batches([] if first is None else [first], stream.schema)
 
@@ -124,7 +124,8 @@ def _numbered(moments: Any) -> Any:
     return pa.table([rids, *moments.columns], names=["rid", *_MOMENT.names])
 
 
-def _check_columns(names: list[str], join_keys: list[str], timestamp_field: str) -> None:
+def check_columns(names: list[str], join_keys: list[str], timestamp_field: str) -> None:
+    """Raise `RequestError` if the labels lack a column or have one twice."""
     if repeated := [name for name in names if names.count(name) > 1]:
         raise RequestError(f"the labels have several columns named '{repeated[0]}'")
     for use, name in [("timestamp_field", timestamp_field), *(("join key", k) for k in join_keys)]:
