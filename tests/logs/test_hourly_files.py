@@ -91,12 +91,13 @@ def test_the_part_of_a_dead_process_is_completed_by_the_next(tmp_path: Path) -> 
     first.write([(START_MS, "c")])
     first.close()
     assert texts_of(tmp_path) == ["c"]  # it may still be running
+    part.with_name(f"{part.name.removesuffix('.arrows.part')}.parquet.1.tmp").write_bytes(b"PAR1")
     _kill(dead, part, idle_s=60)
     second = HourlyFiles(tmp_path, SCHEMA, encode, now)
     second.write([(START_MS, "d")])
     second.close()
     assert sorted(texts_of(tmp_path)) == ["a", "b", "c", "d"]
-    assert files_in(tmp_path, "*.part") == []
+    assert [file.suffix for file in files_in(tmp_path, "*")] == [".parquet"] * 3
 
 
 def test_a_part_without_rows_leaves_no_file(tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def complete_part(part: Path) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     part.unlink(missing_ok=True)
+    for other in part.parent.glob(f"{final.name}.*.tmp"):  # of a process that was killed meanwhile
+        other.unlink(missing_ok=True)
 
 
 def _copy_to_parquet(part: Path, path: Path) -> int:
