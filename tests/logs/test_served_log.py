@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
+import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -189,3 +192,31 @@ def test_a_request_over_http_is_logged_with_its_id(valkey: Server, tmp_path: Pat
                 )
     rows = served(tmp_path / "served").to_pylist()
     assert [row["request_id"] for row in rows] == ["a" * 128, None]
+
+
+def test_a_child_opens_logs_while_a_thread_of_its_parent_did(
+    valkey: Server, tmp_path: Path
+) -> None:
+    with applied(tmp_path, valkey.url, LOGGED) as store:
+        fill(store)
+        with store._logs._lock:  # as if another thread were opening a log
+            child = os.fork()
+            if not child:
+                store.online_reader("fraud_v1").read("u1")
+                store.close()
+                os._exit(0)
+            ended = wait_for_child(child)
+    assert ended == 0
+
+
+def wait_for_child(child: int) -> int | None:
+    """Return the exit code of a child; kill it if it has not ended after 20 seconds."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None

@@ -98,14 +98,6 @@ class SparkSource:
         return {"spark.sql.execution.arrow.maxRecordsPerBatch": str(batch)}
 
 
-def write_frame(frame: Any, ticket: LoadTicket) -> list[PartitionResult]:
-    """Write the rows of a DataFrame with the columns of `ports.Scan.batches`."""
-    return [
-        pickle.loads(row[0])  # noqa: S301 - what a task of this job returned
-        for row in frame.mapInArrow(partition_task(ticket), "result binary").collect()
-    ]
-
-
 def partition_task(ticket: LoadTicket) -> Callable[[Iterable[Any]], Iterator[Any]]:
     """Return the function for `mapInArrow`, which writes a partition and returns its result."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
+from featurekit.forks import renew_after_fork
 from featurekit.plan import LogPlan, ReadPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.repo.locations import Located
 from featurekit.repo.source_access import SourceAccess
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("featurekit.logs")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Logs:
     """Opens each log at its first use. Thread-safe.
 
@@ -39,6 +40,13 @@ class Logs:
     _events: dict[ViewPlan, EventLog] = field(default_factory=dict)
     _served: dict[tuple[ReadPlan, LogPlan], ServedLog] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        renew_after_fork(self)
+
+    def renew_in_child(self) -> None:
+        """Replace the lock, which a thread of the parent may hold."""
+        self._lock = threading.Lock()
 
     def of_events(self, view: ViewPlan) -> EventLog | None:
         """Return the log of a stream view; `None` if it has none, or may not be written here.

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from featurekit.errors import FeatureKitError
+from featurekit.forks import renew_after_fork
 from featurekit.plan import ReadPlan
 from featurekit.printable import printable
 
@@ -125,6 +126,7 @@ class RowLog:
         self._limit, self._many = limit, limit // 2
         self._renew()
         _instances.add(self)
+        renew_after_fork(self)
 
     def _renew(self) -> None:
         self.dropped = self.written = 0
@@ -243,10 +245,4 @@ def _close_with_child(process_id: int) -> None:
         Finalize(None, close_logs, exitpriority=0)
 
 
-def _renew_all() -> None:
-    for instance in list(_instances):
-        instance.renew_in_child()
-
-
 atexit.register(close_logs)
-os.register_at_fork(after_in_child=_renew_all)

@@ -28,7 +28,7 @@ from time import monotonic
 from typing import Protocol
 from weakref import ReferenceType, ref
 
-from featurekit.stores.forks import renew_after_fork
+from featurekit.forks import renew_after_fork
 
 RECHECK_S = 0.25
 """How long to wait at most before looking again, if a release was interrupted before it woke others."""

@@ -33,10 +33,10 @@ from weakref import ReferenceType, ref
 from typing_extensions import override
 
 from featurekit.errors import StoreUnavailableError
+from featurekit.forks import renew_after_fork
 from featurekit.ports import ConnectionStats
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.error_mapping import pool_exhausted_error
-from featurekit.stores.forks import renew_after_fork
 from featurekit.stores.permits import NO_PERMIT, HeldPermit, Permits
 from featurekit.stores.url import StoreUrl
 
