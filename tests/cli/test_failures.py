@@ -69,6 +69,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "embedded start": [],
     "embedded stop": [],
     "embedded status": [],
+    "generate python": ["-o", "features.py"],
     "demo": ["--port", "-1"],
     "serve": ["--port", "-1"],
     "schema": ["neither"],
@@ -79,7 +80,7 @@ ARGUMENTS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize(
     "command",
-    sorted({*COMMANDS, "stream run", *ARGUMENTS} - {"stream", "embedded"}),
+    sorted({*COMMANDS, "stream run", *ARGUMENTS} - {"stream", "embedded", "generate"}),
 )
 def test_every_command_that_fails_prints_one_json_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,3 +51,17 @@ def write_atomically(path: Path, text: str) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise RegistryError(f"the file cannot be written: {error}", where=str(path)) from error
+
+
+def write_files(files: Mapping[Path, str]) -> None:
+    """Write each file, in folders that are created if needed, so that readers never see a partial file.
+
+    Raises:
+        RegistryError: A folder or file cannot be written.
+    """
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RegistryError(f"the folder cannot be made: {error}", where=str(path)) from error
+        write_atomically(path, text)
