@@ -533,3 +533,51 @@ feature_views:
     assert found["usd"].to_pylist() == [1.5, 2.5, 1.5]
     assert found["mood"].to_pylist() == [None, "up", None]
     assert found["most"].to_pylist() == [3, 3, 3]
+
+
+NANOSECONDS = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch:
+      refresh: 24h
+      schedule: {every: 1s, at: "00:00"}
+      source: {type: parquet, path: rows.parquet, timestamp_field: at, created_timestamp_field: created}
+    fields: {name: string}
+  - name: clicks
+    entity: user
+    stream:
+      refresh: 24h
+      batch_source: {type: parquet, path: rows.parquet, timestamp_field: at, created_timestamp_field: arrived}
+    fields: {page: string}
+"""
+
+
+def test_rows_of_one_microsecond_rank_by_nanoseconds(tmp_path: Path) -> None:
+    def nanoseconds(*after: int) -> Any:
+        return pa.array([START * 1_000_000 + n for n in after]).cast(pa.timestamp("ns", "UTC"))
+
+    columns = {
+        "user_id": [1, 1],
+        "at": nanoseconds(0, 2),
+        "created": nanoseconds(2_000_000_000, 1),
+        "arrived": nanoseconds(1_999, 1_001),
+        "name": ["old", "new"],
+        "page": ["new", "old"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    store = open_store(tmp_path, NANOSECONDS)
+    store.materialize(["profile"])
+    assert store.get_online_features(["profile"], {"user_id": [1]}).to_dict()["name"] == ["new"]
+    for as_of in (*AS_OF, None):
+        job = store.get_historical_features(labels_now(), ["profile"], as_of=as_of)
+        assert job.to_arrow()["name"].to_pylist() == ["new"], as_of
+    moment = {"user_id": [1] * 2, "event_timestamp": nanoseconds(999, 1_000)}
+    job = store.get_historical_features(pa.table(moment), ["clicks"])
+    assert job.to_arrow()["page"].to_pylist() == [None, "new"]
+
+
+def labels_now() -> Any:
+    now = pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC"))
+    return pa.table({"user_id": [1], "event_timestamp": now})

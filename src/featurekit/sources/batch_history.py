@@ -43,7 +43,8 @@ class _Times:
         as_of: The meaning that was used.
         at: The SQL of a row's time in microseconds.
         known: The SQL of the microsecond from which a row is known.
-        order: The SQL that orders rows by age, most important first; the number of a row comes last.
+        order: The SQL that orders rows by age, most important first: the time, if the rows have one; the
+            number of a row comes last.
         rank: The SQL of a BIGINT that orders rows of one time, before their numbers do; empty if there
             is no such order, `None` if a BIGINT cannot hold it.
         loads: The loads.
@@ -55,6 +56,11 @@ class _Times:
     order: tuple[str, ...]
     rank: str | None
     loads: LoadTimes
+
+    @property
+    def has_time(self) -> bool:
+        """Whether `order` begins with the time of a row."""
+        return self.at != _ALWAYS
 
     @property
     def joins_by_time(self) -> bool:
@@ -211,10 +217,11 @@ def _join_by_time(history: History, times: _Times, *, has_rank: bool) -> str:
 def join_by_first(times: _Times) -> str:
     """Return moments with their rows, which are joined by when they began to count."""
     ages = [f"o{i} NULLS FIRST" for i in range(len(times.order))]
-    window = f'PARTITION BY k ORDER BY first, "at", {", ".join([*ages, "rn"])}'
+    window = f"PARTITION BY k ORDER BY {', '.join(['first', *ages, 'rn'])}"
+    time = "o0" if times.has_time else "0"  # in the unit of the source, unlike "at"
     index = (
         f'(SELECT k, first, "at", rn FROM {times.loads.taken("row_index")} QUALIFY '
-        f'"at" >= max("at") OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) '
+        f"{time} >= max({time}) OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) "
         f"AND lead(first) OVER ({window}) IS DISTINCT FROM first)"
     )
     return (

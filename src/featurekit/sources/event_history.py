@@ -28,7 +28,10 @@ from featurekit.sources.load_times import to_ms
 from featurekit.sources.selection import json_pointer
 from featurekit.sources.session import Rows, quote_identifier, quote_text
 
-_POSITION = f'"at"::HUGEINT * {MAX_ROWS} + {MAX_ROWS - 1}'
+_MICROSECOND = 1000 * MAX_ROWS
+"""A microsecond in the order of events, which are ordered by nanoseconds and numbers within it."""
+
+_POSITION = f'"at"::HUGEINT * {_MICROSECOND} + {_MICROSECOND - 1}'
 """Where a moment is in the order of events: after all that arrived by then."""
 
 _AT_MS = to_ms('"at"')
@@ -46,8 +49,8 @@ def event_rows_at(
             history = History.of(
                 rows, view, source, query.moments, history_range(view, source, query)
             )
-            as_of, arrival, time = _times(history, query.as_of)
-            columns = {"arrival": arrival, "event": time}
+            as_of, arrival, nanos, time = _times(history, query.as_of)
+            columns = {"arrival": arrival, "nanos": nanos, "event": time}
             for i, field in enumerate(view.fields):
                 columns[f"f{i}"] = _state(rows, source, field)
             counts = history.store_index(columns, "arrival")
@@ -64,8 +67,8 @@ def event_rows_at(
     )
 
 
-def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str]:
-    """Return when events count, their arrival in microseconds, and their time in milliseconds.
+def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str, str]:
+    """Return when events count, their arrival in microseconds, its nanoseconds, and their time in milliseconds.
 
     A history without times of events has only arrivals, and one without arrivals only times.
     """
@@ -76,12 +79,13 @@ def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str]:
             "the history of events has neither a timestamp_field nor a created_timestamp_field",
             where=history.rows.where,
         )
-    known = [part for part in (time, arrival) if part]
+    known = [(time, history.event_ns), (arrival, history.created_ns)]
     if as_of != "event_time" and arrival:
         known.reverse()
-    used: AsOf = "event_time" if known[0] == time else "created"
-    first = f"coalesce({', '.join(known)})"
-    return used, first, to_ms(f"coalesce({time}, {first})" if time else first)
+    parts, nanos = zip(*((part, ns) for part, ns in known if part), strict=True)
+    used: AsOf = "event_time" if parts[0] == time else "created"
+    first, first_ns = (f"coalesce({', '.join(each)})" for each in (parts, nanos))
+    return used, first, first_ns, to_ms(f"coalesce({time}, {first})" if time else first)
 
 
 def _state(rows: Rows, source: SourceColumns, field: FieldPlan) -> str:
@@ -111,8 +115,8 @@ def _store_accepted(history: History, query: HistoryQuery) -> None:
     """Store the table `events` with the events that the store accepts."""
     view, session = history.view, history.rows.session
     events = (
-        f"(SELECT * EXCLUDE (arrival), {to_ms('arrival')} AS arrived, "
-        f"arrival::HUGEINT * {MAX_ROWS} + rn AS position FROM row_index)"
+        f"(SELECT * EXCLUDE (arrival, nanos), {to_ms('arrival')} AS arrived, "
+        f"arrival::HUGEINT * {_MICROSECOND} + nanos * {MAX_ROWS} + rn AS position FROM row_index)"
     )
     ends = history.key_ends(query.key_ends)
     events = (

@@ -82,9 +82,7 @@ class History:
         """The SQL of a row's time in microseconds; empty if the rows have none."""
         if not self.selection.time:
             return ""
-        return _microseconds(
-            self.selection.time, self.rows.columns.get(self.source.timestamp_field or "", "")
-        )
+        return _microseconds(self.selection.time, self._kind(self.source.timestamp_field))
 
     def created_us(self) -> str:
         """Return the SQL of a row's creation in microseconds; empty if that is not a time."""
@@ -102,6 +100,20 @@ class History:
         kind = rows.columns[column]
         is_time = kind.startswith("TIMESTAMP") or kind == "DATE"
         return _microseconds(selection.order[-1], kind) if is_time else ""
+
+    @property
+    def event_ns(self) -> str:
+        """The SQL of the nanoseconds of a row's time within its microsecond; null without a time."""
+        return _nanoseconds(self.selection.time, self._kind(self.source.timestamp_field))
+
+    @property
+    def created_ns(self) -> str:
+        """The SQL of the nanoseconds of a row's creation, as `event_ns`."""
+        time = self.selection.order[-1] if self.selection.order else ""
+        return _nanoseconds(time, self._kind(self.source.created_timestamp_field))
+
+    def _kind(self, column: str | None) -> str:
+        return self.rows.columns.get(column or "", "")
 
     def check_created(self, as_of: AsOf | None, created: str) -> None:
         """Raise `SourceError` if times of creation are asked for and there are none."""
@@ -278,3 +290,10 @@ def _microseconds(time: str, kind: str) -> str:
     if "_NS" in kind:
         return f"({floor_to(f'epoch_ns({time})', 1000)} // 1000)"
     return f"epoch_us(CAST({time} AS TIMESTAMPTZ))"
+
+
+def _nanoseconds(time: str, kind: str) -> str:
+    """Return the nanoseconds of a time within its microsecond; null if there is no time."""
+    if "_NS" in kind:
+        return f"(epoch_ns({time}) - {floor_to(f'epoch_ns({time})', 1000)})"
+    return f"CASE WHEN {time} IS NOT NULL THEN 0 END" if time else "NULL"
