@@ -1,8 +1,10 @@
 """What a real server serves, with loads, events and expiry in real time, and what histories say of it.
 
 A load is written at some moment between its start and its end, an event between two looks at the
-clock, and so is a read. So the history is computed for both ends of each, also with TTLs that are
-longer and shorter by the longest load, and a value is undecided where these differ.
+clock, and so is a read. So the history is computed with all loads and events early and with all
+late, also with TTLs that are longer and shorter by the longest load, and then with each load and
+each event at a random moment of its own: a value can depend on one that was early and one that was
+late. A value is undecided where any two of these differ.
 """
 
 from __future__ import annotations
@@ -123,8 +125,49 @@ def run(store: FeatureStore, rng: random.Random) -> tuple[list[Sent], list[Seen]
     return sent, seen
 
 
-def write_log(folder: Path, sent: Sequence[Sent], *, late: bool) -> ParquetSourcePlan:
-    arrivals = [event.after_ms if late else event.before_ms for event in sent]
+@dataclass(frozen=True)
+class Case:
+    """When loads and events were written in their spans, and how much longer TTLs were.
+
+    Attributes:
+        loads: 0 for the start of the span, 1 for its end, `None` for a random moment of each load.
+        events: The same, of events.
+        longer_ms: How much longer TTLs were.
+        seed: Of the random moments.
+    """
+
+    loads: int | None
+    events: int | None
+    longer_ms: int
+    seed: int = 0
+
+    def moments(self, spans: Sequence[tuple[int, int]], of: str) -> list[int]:
+        """Return a moment in each span."""
+        rng, at = random.Random(f"{self.seed} {of}"), self.events if of == "s" else self.loads
+        moments = [
+            rng.choice([first, last, rng.randint(first, last)])
+            if at is None
+            else (first, last)[at]
+            for first, last in spans
+        ]
+        if of == "s":  # one writer sent them one after the other
+            for i in range(1, len(moments)):
+                moments[i] = max(moments[i], moments[i - 1])
+        return moments
+
+
+def cases(store: FeatureStore) -> list[Case]:
+    longest = max(record.ended_ms - record.started_ms for record in store.load_history()) + 1
+    ends = [(0, 0), (1, 0), (0, longest), (1, -longest)]
+    fixed = [Case(loads, events, longer) for loads, longer in ends for events in (0, 1)]
+    rng = random.Random(0)
+    return fixed + [
+        Case(None, None, rng.choice([-longest, 0, 0, longest]), seed) for seed in range(24)
+    ]
+
+
+def write_log(folder: Path, sent: Sequence[Sent], case: Case) -> ParquetSourcePlan:
+    arrivals = case.moments([(event.before_ms, event.after_ms) for event in sent], "s")
     columns = {
         "user_id": pa.array([event.key for event in sent], pa.int64()),
         "at": pa.array([event.event_ms for event in sent], pa.timestamp("ms", "UTC")),
@@ -132,41 +175,22 @@ def write_log(folder: Path, sent: Sequence[Sent], *, late: bool) -> ParquetSourc
         "sent": pa.array([list(event.values) for event in sent], pa.list_(pa.string())),
         **{n: pa.array([event.values.get(n) for event in sent], pa.int64()) for n in ("s1", "s2")},
     }
-    pq.write_table(pa.table(columns), folder / f"log{late}.parquet")
+    pq.write_table(pa.table(columns), folder / "log.parquet")
     return ParquetSourcePlan(
-        paths=(f"log{late}.parquet",),
+        paths=("log.parquet",),
         timestamp_field="at",
         created_timestamp_field="arrived",
         sent_fields_column="sent",
     )
 
 
-def past_loads(store: FeatureStore, view: ViewPlan, *, late: bool) -> list[PastLoad]:
+def past_loads(store: FeatureStore, view: ViewPlan, case: Case) -> list[PastLoad]:
+    records = [record for record in store.load_history(view.name) if view.kind == "batch"]
+    written = case.moments([(record.scanned_ms, record.ended_ms) for record in records], view.name)
     return [
-        PastLoad(
-            record.scanned_ms,
-            record.ended_ms if late else record.scanned_ms,
-            record.window_start_ms,
-            record.end_ms,
-        )
-        for record in store.load_history(view.name)
-        if view.kind == "batch"
+        PastLoad(record.scanned_ms, written_ms, record.window_start_ms, record.end_ms)
+        for record, written_ms in zip(records, written, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Whether loads and events were written late in their spans, and how much longer TTLs were."""
-
-    late_loads: bool
-    late_events: bool
-    longer_ms: int
-
-
-def cases(store: FeatureStore) -> list[Case]:
-    longest = max(record.ended_ms - record.started_ms for record in store.load_history()) + 1
-    loads = [(False, 0), (True, 0), (False, longest), (True, -longest)]
-    return [Case(late, events, longer) for late, longer in loads for events in (False, True)]
 
 
 def with_longer_ttls(view: ViewPlan, longer_ms: int) -> ViewPlan:
@@ -181,7 +205,7 @@ def computed(
 ) -> dict[str, list[Any]]:
     """Return the values of all fields."""
     repo = store.compiled
-    log = write_log(folder, sent, late=case.late_events)
+    log = write_log(folder, sent, case)
     views = [
         replace(v, history=log) if v.kind == "stream" else with_longer_ttls(v, case.longer_ms)
         for v in repo.views
@@ -191,7 +215,7 @@ def computed(
         SourceAccess(None, allow_sources=True),
         folder,
         "loads",
-        lambda view: past_loads(store, view, late=case.late_loads),
+        lambda view: past_loads(store, view, case),
     )
     found: dict[str, list[Any]] = {}
     for view in views:
