@@ -337,6 +337,31 @@ RowForm = Literal["native", "text", "json"]
 
 
 @dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What the keys and times of the rows of a source say, beyond what a load counts.
+
+    Attributes:
+        entities: Entities with a row that a load takes.
+        outside: Rows outside the range of times, such as those older than the lookback.
+        tied: Rows with the key, time and creation time of another one, so that their order decides.
+        tied_keys: The join keys of the first entities with such rows.
+        future_keys: The join keys of the first entities with rows of the future.
+        late: Rows that were created more than a given time after their own time.
+        max_delay_ms: The longest time between the two; `None` if rows have no creation time.
+        oldest_event_ms: The oldest time of the rows that a load takes.
+    """
+
+    entities: int
+    outside: int = 0
+    tied: int = 0
+    tied_keys: tuple[str, ...] = ()
+    future_keys: tuple[str, ...] = ()
+    late: int = 0
+    max_delay_ms: int | None = None
+    oldest_event_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """The newest row of each entity in a batch source.
 
@@ -352,6 +377,7 @@ class Scan:
         newest_event_ms: The newest event time of those rows; `None` if they have none.
         correction: What a file of corrected rows says about them; `None` for any other source.
         source_identity: What identifies the contents that were read, as far as it is known.
+        facts: What `InspectedSource.inspect` found out; `None` for any other scan.
     """
 
     form: RowForm
@@ -361,6 +387,7 @@ class Scan:
     newest_event_ms: int | None = None
     correction: Correction | None = None
     source_identity: str = ""
+    facts: RowFacts | None = None
 
 
 class TimeRange(NamedTuple):
@@ -398,6 +425,20 @@ class BatchSource(Protocol):
 
         Has no effect on a query that has not begun, so repeat it until the thread has stopped.
         """
+
+
+class InspectedSource(BatchSource, Protocol):
+    """A source whose rows can be checked before a load."""
+
+    def inspect(self, view: ViewPlan, times: TimeRange, *, every_row: bool) -> Scan:
+        """Return a scan with `facts`: of the rows that a load takes, or of every row of the range.
+
+        Raises:
+            SourceError: The source cannot be read, or lacks a column.
+        """
+
+    def position(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        """Return where a row of `inspect` is, as `locate` does, also among lines that cannot be read."""
 
 
 class StreamEvent(NamedTuple):

@@ -26,7 +26,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Define",
         {
             "init": "Create a repository with working examples.",
-            "validate": "Check the definitions and report all problems.",
+            "validate": "Check the definitions, and with --data the batch sources.",
             "plan": "Show the changes that apply would make.",
             "apply": "Update the registry from the definitions.",
             "schema": "Print the JSON Schema of the YAML files, for editors.",
@@ -83,7 +83,6 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 COMMANDS: dict[str, str] = {name: text for _, part in SECTIONS for name, text in part.items()}
 
 _SHARED_MODULES = {
-    "validate": "definitions",
     "plan": "definitions",
     "apply": "definitions",
     "schema": "definitions",

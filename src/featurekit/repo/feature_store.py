@@ -11,6 +11,7 @@ from typing import Any, Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
+from featurekit.compiler import compile_repo
 from featurekit.errors import (
     Problem,
     RegistryError,
@@ -23,6 +24,7 @@ from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.batch_loads import BatchLoads, asyncio_form
+from featurekit.repo.data_tools import DataTools
 from featurekit.repo.definition_lists import DefinitionLists, views_table
 from featurekit.repo.deletion import (
     DeletedEntities,
@@ -509,6 +511,15 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         return delete_retired(self.compiled, self._handle.store, on_page)
 
     # Operating
+
+    @property
+    def data(self) -> DataTools:
+        """Checks of batch sources before a load, profiles of features, and estimates of memory."""
+
+        def definitions() -> RepoPlan:
+            return compile_repo(self.declared) if self._loaded is not None else self.compiled
+
+        return DataTools(definitions, self._sources, self.path, self._handle)
 
     @property
     def handle(self) -> LazyStoreHandle:

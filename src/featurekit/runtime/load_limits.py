@@ -26,7 +26,7 @@ def check_source(view: ViewPlan, report: MaterializeReport) -> None:
         )
     if limits.max_source_age_ms is None:
         return
-    limit = _age_text(limits.max_source_age_ms)
+    limit = age_text(limits.max_source_age_ms)
     if newest_ms is None:
         raise SourceError(
             f"the source has no row with a time, which max_source_age {limit} needs",
@@ -35,7 +35,7 @@ def check_source(view: ViewPlan, report: MaterializeReport) -> None:
         )
     age_ms = report.started_ms - newest_ms
     if age_ms > limits.max_source_age_ms:
-        age = _age_text(age_ms)
+        age = age_text(age_ms)
         raise SourceError(
             f"the newest row of the source is {age} old, more than max_source_age {limit}",
             where=view.name,
@@ -63,7 +63,7 @@ def check_rejected(view: ViewPlan, report: MaterializeReport, rows_total: int) -
         )
 
 
-def _age_text(age_ms: int) -> str:
+def age_text(age_ms: int) -> str:
     """Return an age in the largest unit that it fills, and the next one, such as `1d12h`."""
     text = ""
     for unit, size_ms in _UNITS_MS:

@@ -52,7 +52,7 @@ def encode_tables(
     """
     view = target.view
     for rows in scan.batches:
-        batch, unread = _without_problems(rows, scan.form, rejects)
+        batch, unread = split_problems(rows, scan.form, rejects)
         if unread:
             yield LoadBatch(Chunk(b"", 0, 0, 0), command_errors, str, unread)
         encoded = encode_batch(view, scan.form, batch)
@@ -72,7 +72,7 @@ def encode_tables(
         )
 
 
-def _without_problems(batch: Any, form: str, rejects: Rejects | None) -> tuple[Any, int]:
+def split_problems(batch: Any, form: str, rejects: Rejects | None) -> tuple[Any, int]:
     """Return the rows of lines that could be read, and the number of others, which are rejected."""
     if PROBLEM not in batch.schema.names:
         return batch, 0
@@ -104,7 +104,7 @@ def _bad_row_error(
 ) -> BadRowError:
     index = encoded.rejected[0]
     error = encoded.errors(index)[0]
-    row = _identifying_values(view, batch, index)
+    row = identifying_values(view, batch, index)
     keys = ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
     where = join_where(view.name, locate(row), keys, error.field)
     hint = _value_hint(view, error) or _hint(
@@ -134,7 +134,7 @@ def _hint(view: ViewPlan, batch: Any, name: str, *, all_rejected: bool) -> str:
     return "nothing of this row's batch is written; fix the row, or load with on_bad_row=skip"
 
 
-def _identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
+def identifying_values(view: ViewPlan, batch: Any, index: int) -> dict[str, object]:
     """Return a row's join keys and event time. A row of JSON is parsed for them, if possible."""
     dtypes = {k.name: k.dtype for k in view.key.join_keys}
     dtypes |= {FILE: DType("string"), SOURCE_ROW: DType("int64")}

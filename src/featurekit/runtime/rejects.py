@@ -60,7 +60,7 @@ class Rejects:
     def add_batch(self, rows: Any, form: str, errors: Sequence[Sequence[RowError]]) -> None:
         """Add rows of a `pyarrow.RecordBatch` of a scan, with the errors of each."""
         numbers = rows.column(SOURCE_ROW)
-        reasons = [[_reason(error) for error in row] for row in errors]
+        reasons = [[reason_text(error) for error in row] for row in errors]
         loads = [self._load_ms if all(map(_is_about_field, row)) else None for row in errors]
         if form == "json":
             lines = rows.column("json").to_pylist()
@@ -150,7 +150,7 @@ class Rejects:
 
     def _count(self, number: int, reasons: Sequence[str]) -> None:
         for reason in reasons:
-            kind = _VALUE.sub("", reason)
+            kind = reason_kind(reason)
             if kind in self._counts or len(self._counts) < _MAX_KINDS:
                 self._examples.setdefault(kind, reason)
                 self._counts[kind] = self._counts.get(kind, 0) + 1
@@ -169,7 +169,13 @@ class Rejects:
             ) from error
 
 
-def _reason(error: RowError) -> str:
+def reason_kind(reason: str) -> str:
+    """Return a reason without its values, the same for all rows that are rejected alike."""
+    return _VALUE.sub("", reason)
+
+
+def reason_text(error: RowError) -> str:
+    """Return an error with its field."""
     return f"{error.field}: {error.reason}" if error.field else error.reason
 
 

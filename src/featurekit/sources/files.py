@@ -19,7 +19,7 @@ from featurekit.errors import RequestError, SourceError, name_hint
 from featurekit.file_globs import matching_paths
 from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import FileSourcePlan, ParquetSourcePlan, SourceColumns, ViewPlan
-from featurekit.ports import ALL_TIMES, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, SOURCE_ROW, Scan, TimeRange
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.formats import (
     FILE_COLUMN,
@@ -32,6 +32,7 @@ from featurekit.sources.formats import (
 )
 from featurekit.sources.history import rows_at
 from featurekit.sources.history_range import files_in_range, history_range
+from featurekit.sources.inspection import inspect_rows
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.partitions import typed_partitions
@@ -71,6 +72,11 @@ class FileSource(SessionSource):
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         return self._attempt(view, lambda files: self._scan(view, files, times))
+
+    def inspect(self, view: ViewPlan, times: TimeRange, *, every_row: bool) -> Scan:
+        """Return a scan with `facts`. See `ports.InspectedSource`."""
+        read = partial(inspect_rows, view=view, source=self.plan, times=times, every_row=every_row)
+        return self._attempt(view, lambda files: self._scan_with(view, files, read))
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""
@@ -216,8 +222,14 @@ class FileSource(SessionSource):
         return [self._copies.path(file) for file in files] if self._copies else list(files)
 
     def _scan(self, view: ViewPlan, files: list[str], times: TimeRange) -> Scan:
+        def read(rows: Rows) -> Scan:
+            return newest_rows(rows, view, self.plan, times, self.batch_rows)
+
+        return self._scan_with(view, files, read)
+
+    def _scan_with(self, view: ViewPlan, files: list[str], read: Callable[[Rows], Scan]) -> Scan:
         with self._opened(view, files) as rows:
-            scan = newest_rows(rows, view, self.plan, times, self.batch_rows)
+            scan = read(rows)
         return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
 
     @contextmanager
@@ -259,6 +271,17 @@ class FileSource(SessionSource):
         if found is not None and len(files) > 1:  # row numbers count over all files
             found = self._find(view, [found[0]], snapshot, row)
         return self.format.describe_row(*found) if found else None
+
+    @override
+    def position(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        """Return where a row of `inspect` is; `None` if not known. See `ports.InspectedSource`."""
+        files, form = self.files(view), self.format
+        if not isinstance(form, TextFormat):
+            return self.locate(view, row)
+        is_plain = not (isinstance(form, CsvFormat) and form.is_encoded)
+        if len(files) == 1 and "://" not in files[0] and is_plain:
+            return form.describe_row(files[0], int(str(row[SOURCE_ROW])))
+        return None if form.has_problems else self.locate(view, row)
 
     def _open(
         self,

@@ -14,7 +14,7 @@ from featurekit.plan import (
     SqlSourcePlan,
     TableSourcePlan,
 )
-from featurekit.ports import BatchSource
+from featurekit.ports import InspectedSource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
 from featurekit.sources.sql import SqlSource
@@ -24,7 +24,7 @@ BATCH_ROWS = 16384
 
 def open_source(
     plan: SourcePlan, root: Path, *, batch_rows: int = BATCH_ROWS, skip_unreadable: bool = False
-) -> BatchSource:
+) -> InspectedSource:
     """Return the source of a plan; nothing is read yet.
 
     Args:

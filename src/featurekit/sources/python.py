@@ -18,10 +18,11 @@ from typing_extensions import override
 from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.plan import PythonSourcePlan, ViewPlan
-from featurekit.ports import ALL_TIMES, Scan, TimeRange
+from featurekit.ports import ALL_TIMES, RowFacts, Scan, TimeRange
 from featurekit.sources.arrow import open_arrow, scan_arrow, to_arrow
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.history import rows_at
+from featurekit.sources.inspection import inspect_rows
 from featurekit.sources.session import Rows, Session, SessionSource
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,16 @@ class PythonSource(SessionSource):
             times = times if has_time else ALL_TIMES
             scan = scan_arrow(session, data, view, self.plan, times, self.batch_rows)
             return replace(scan, source_identity=identity)
+
+    def inspect(self, view: ViewPlan, times: TimeRange, *, every_row: bool) -> Scan:
+        """Return a scan with `facts`. See `ports.InspectedSource`."""
+        session = self.add_session(Session())
+        with self._called(session, view, times) as data:
+            if data is None:
+                return Scan("native", iter(()), 0, facts=RowFacts(0))
+            times = times if self.plan.timestamp_field is not None else ALL_TIMES
+            rows = open_arrow(session, data, view, self.plan)
+            return inspect_rows(rows, view, self.plan, times, every_row=every_row)
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""

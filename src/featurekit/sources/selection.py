@@ -20,6 +20,7 @@ from featurekit.sources.times import (
     CreatedOrder,
     created_order,
     event_time,
+    is_number,
     time_comparison,
 )
 from featurekit.types import DType, codec_of
@@ -109,6 +110,15 @@ def select(
         is_future=_is_future(time, kind, time_range.latest_ms),
         created_text=created.text,
     )
+
+
+def created_time(rows: Rows, source: SourceColumns) -> str:
+    """Return the expression of the time when a row was created; empty if that is not a time."""
+    column = source.created_timestamp_field
+    kind = _duckdb_type(rows, column) if column else ""
+    if not column or is_number(kind):
+        return ""
+    return event_time(rows, column, _column(rows, column), kind)
 
 
 def source_columns(view: ViewPlan, source: SourceColumns) -> list[tuple[str, str]]:

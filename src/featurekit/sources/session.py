@@ -168,6 +168,10 @@ class SessionSource(BatchSource):
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         return None
 
+    def position(self, view: ViewPlan, row: dict[str, object]) -> str | None:
+        """Return where a row of `inspect` is; `None` if not known. See `ports.InspectedSource`."""
+        return self.locate(view, row)
+
     @override
     def interrupt(self) -> None:
         for ref in self._sessions:

@@ -16,6 +16,7 @@ from featurekit.plan import SqlSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, Scan, TimeRange
 from featurekit.sources.batch_history import batch_key_ends
 from featurekit.sources.history import rows_at
+from featurekit.sources.inspection import inspect_rows
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import newest_rows
 from featurekit.sources.query_files import query_files
@@ -37,6 +38,10 @@ class SqlSource(SessionSource):
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
         return newest_rows(self._open(view), view, self.plan, times, self.batch_rows)
+
+    def inspect(self, view: ViewPlan, times: TimeRange, *, every_row: bool) -> Scan:
+        """Return a scan with `facts`. See `ports.InspectedSource`."""
+        return inspect_rows(self._open(view), view, self.plan, times, every_row=every_row)
 
     def rows_at(self, view: ViewPlan, query: HistoryQuery) -> HistoricalRows:
         """Return the row of each moment. See `ports.HistorySource`."""

@@ -119,6 +119,11 @@ def time_comparison(time: str, kind: str, sign: str, ms: int) -> str:
     return f"{value} {sign} {literal} {quote_text(moment.replace(tzinfo=None).isoformat(sep=' '))}"
 
 
+def is_number(kind: str) -> bool:
+    """Return whether a DuckDB type is one of numbers."""
+    return kind.partition("(")[0] in _NUMBER_TYPES or kind in _FLOAT_TYPES
+
+
 def _is_time(kind: str) -> bool:
     return kind.startswith("TIMESTAMP") or kind == "DATE"
 

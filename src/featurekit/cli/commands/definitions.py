@@ -1,4 +1,4 @@
-"""The commands `validate`, `plan`, `apply` and `schema`, which work on definitions."""
+"""The commands `plan`, `apply` and `schema`, which work on definitions."""
 
 from __future__ import annotations
 
@@ -35,30 +35,6 @@ CHANGE_LABELS = {
 }
 NEEDS_CONFIRMATION = {"remove", "breaking"}
 SCHEMAS = {"repo": repo_json_schema, "definitions": definitions_json_schema}
-
-
-@cli_command("validate", has_url=False)
-def validate_command(context: CliContext) -> None:
-    """Check the definitions and report all problems.
-
-    Warnings report valid definitions that are probably mistakes; the exit code stays 0.
-    """
-    with context.open_store() as store:
-        declared, warnings = store.declared, store.warnings
-    entities, views = len(declared.entities), len(declared.feature_views)
-    services = len(declared.feature_services)
-    if context.json:
-        counts = {"entities": entities, "feature_views": views, "feature_services": services}
-        context.print_json({"ok": True, **counts, "warnings": warnings})
-        return
-    for warning in warnings:
-        print_note("warning", str(warning), YELLOW)
-    counted = [
-        pluralize(entities, "entity", "entities"),
-        pluralize(views, "view"),
-        pluralize(services, "service"),
-    ]
-    print_line(Styled("ok", GREEN), f": {', '.join(counted)}")
 
 
 @cli_command("plan")
