@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from featurekit.changes import diff
+from featurekit.codegen.catalog import history_rows, logging_text
 from featurekit.compiler import compile_repo
 from featurekit.models import definitions_json_schema
 from featurekit.plan import (
@@ -15,7 +16,6 @@ from featurekit.plan import (
     SchedulePlan,
 )
 from featurekit.registry import Registry
-from featurekit.repo.catalog import history_rows, logging_text
 from tests.declare.conftest import Load, Problems
 
 HEAD = """\

@@ -30,7 +30,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "plan": "Show the changes that apply would make.",
             "apply": "Update the registry from the definitions.",
             "schema": "Print the JSON Schema of the YAML files, for editors.",
-            "generate": "Generate typed code from the definitions.",
+            "generate": "Generate code, schemas, documentation or contracts from the definitions.",
         },
     ),
     (

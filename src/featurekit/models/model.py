@@ -12,7 +12,7 @@ from featurekit.models.scalars import FlagOrText, Name, NonEmptyText, ScalarText
 APPLIED = "applied"
 """Key of the validation context that is true for an applied registry."""
 
-_JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+JSON_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def _add_one_of(schema: dict[str, Any], model: type[Model]) -> None:
@@ -78,7 +78,7 @@ class Named(Described):
 def model_json_schema(model: type[Model], title: str) -> dict[str, Any]:
     """Return a model's JSON Schema, as strict as the loader."""
     schema = _strict_schema(model.model_json_schema())
-    return {"$schema": _JSON_SCHEMA_DIALECT, **schema, "title": title}
+    return {"$schema": JSON_SCHEMA_DIALECT, **schema, "title": title}
 
 
 def _strict_schema(schema: Any) -> Any:

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from featurekit import models
+from featurekit.codegen.catalog import view_kind
 from featurekit.errors import UnknownNameError
 from featurekit.models.model import Described
 from featurekit.printable import HtmlCell, html_table
 from featurekit.registry import Registry
-from featurekit.repo.catalog import view_kind
 from featurekit.types import codec_of
 
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from featurekit.codegen.catalog import definition_document, services_with_field, view_kind
 from featurekit.errors import UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.registry import Registry
-from featurekit.repo.catalog import definition_document, services_with_field, view_kind
 from featurekit.server.context import ServerContext
 from featurekit.server.registry_reloader import RegistryReloader
 from featurekit.server.responses import json_response

@@ -11,9 +11,18 @@ import click
 
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import pluralize
-from featurekit.cli.output import GREEN, Styled, print_line
-from featurekit.codegen.files import FileStates, compare_files
+from featurekit.cli.output import GREEN, RED, Styled, print_line
+from featurekit.codegen.contract import contract_files
+from featurekit.codegen.files import (
+    FileStates,
+    GeneratedFolder,
+    compare_files,
+    compare_folder,
+    files_of,
+)
 from featurekit.codegen.python import python_module
+from featurekit.codegen.service_json_schema import service_schema_files
+from featurekit.codegen.typescript import typescript_module
 from featurekit.errors import RequestError
 from featurekit.registry import Registry
 from featurekit.repo import FeatureStore
@@ -23,7 +32,7 @@ from featurekit.repo.store_handle import URL_VARIABLE
 
 @click.group("generate")
 def generate_command() -> None:
-    """Generate typed code from the definitions.
+    """Generate code, schemas, documentation or contracts from the definitions.
 
     A target reads the definitions, or with --applied the registry. --check writes nothing and exits
     with 1 if a file is not what the command would write, for CI.
@@ -97,30 +106,78 @@ def python_command(context: CliContext, registry: Registry, output: Path, check:
     finish(context, {output: python_module(registry)}, check=check)
 
 
+@target("typescript")
+def typescript_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
+    """Write TypeScript: types of the HTTP answers, and a client that uses fetch."""
+    finish(context, {output: typescript_module(registry)}, check=check)
+
+
+@target("jsonschema")
+def jsonschema_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
+    """Write a JSON Schema per feature service into a folder."""
+    finish_folder(context, output, service_schema_files(registry), check=check)
+
+
+@target("contract")
+def contract_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
+    """Write a data contract per feature view into a folder.
+
+    The contracts are YAML in the Open Data Contract Standard 3.1.
+    """
+    finish_folder(context, output, contract_files(registry), check=check)
+
+
 def finish(context: CliContext, files: dict[Path, str], *, check: bool) -> None:
     """Write the files that changed, or with `check` compare them; print what was done.
 
     Raises:
         RequestError: With `check`, a file is missing or out of date.
     """
-    states = compare_files(files)
-    if check and states.different:
+    _finish(context, files, compare_files(files), check=check)
+
+
+def finish_folder(
+    context: CliContext, folder: Path, generated: GeneratedFolder, *, check: bool
+) -> None:
+    """Write the files of a folder as `finish` does, and delete those of definitions that are gone.
+
+    Raises:
+        RequestError: A file of another origin would be overwritten; or with `check`, a file is missing,
+            out of date or superfluous.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"{folder} is a file, expected a folder", hint="give another -o")
+    _finish(context, files_of(folder, generated), compare_folder(folder, generated), check=check)
+
+
+def _finish(
+    context: CliContext, files: dict[Path, str], states: FileStates, *, check: bool
+) -> None:
+    different, obsolete = states.different, states.obsolete
+    if check and (different or obsolete):
         raise _stale_error(states)
-    if not check:
-        write_files({path: files[path] for path in states.different})
+    write_files({path: files[path] for path in different})
+    for path in obsolete:
+        path.unlink(missing_ok=True)
     if context.json:
-        written = [] if check else states.different
-        context.print_json({"files": [*files], "written": written})
-    elif check or not states.different:
+        written = {"files": [*files], "written": different}
+        context.print_json(written | ({"deleted": obsolete} if obsolete else {}))
+    elif not (different or obsolete):
         print_line(Styled("up to date", GREEN), f": {pluralize(len(files), 'file')}")
     else:
-        for path in states.different:
+        for path in different:
             print_line(Styled("written", GREEN), f" {path}")
+        for path in obsolete:
+            print_line(Styled("deleted", RED), f" {path}")
 
 
 def _stale_error(states: FileStates) -> RequestError:
-    first, *others = states.different
-    state = "does not exist" if first in states.missing else "is not what the definitions say"
+    first, *others = (*states.different, *states.obsolete)
+    state = "is not what the definitions say"
+    if first in states.missing:
+        state = "does not exist"
+    elif first in states.obsolete:
+        state = "belongs to a definition that is gone"
     more = f", and {pluralize(len(others), 'other file')} too" if others else ""
     command = f"featurekit generate {click.get_current_context().info_name}"
     return RequestError(

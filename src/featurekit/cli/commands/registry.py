@@ -13,13 +13,7 @@ from featurekit.cli.commands.batch import TIME
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
 from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
-from featurekit.errors import RequestError, UnknownNameError
-from featurekit.models import Entity, FeatureService, FeatureView, format_duration
-from featurekit.models.model import Described
-from featurekit.plan import RepoPlan
-from featurekit.registry import Registry
-from featurekit.repo import FeatureStore
-from featurekit.repo.catalog import (
+from featurekit.codegen.catalog import (
     constraints_text,
     default_text,
     definition_document,
@@ -31,10 +25,16 @@ from featurekit.repo.catalog import (
     logging_text,
     ordering_text,
     services_with_field,
-    source_text,
     ttl_text,
     view_kind,
+    view_source_text,
 )
+from featurekit.errors import RequestError, UnknownNameError
+from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+from featurekit.models.model import Described
+from featurekit.plan import RepoPlan
+from featurekit.registry import Registry
+from featurekit.repo import FeatureStore
 from featurekit.repo.history import LoadRecord
 
 Row = tuple[dict[str, object], list[Cell]]
@@ -306,7 +306,7 @@ def _describe_view(registry: Registry, view: FeatureView) -> Description:
             ("refresh", format_duration(view.ingestion.refresh)),
             ("expires", expiry_text(view)),
             ("ordering", ordering_text(view)),
-            ("source", source_text(view)),
+            ("source", view_source_text(view)),
             *history_rows(view),
             ("services", ", ".join(services)),
         ]

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute
 
+from featurekit.codegen.catalog import catalog
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
 from featurekit.plan import RedisStreamPlan
 from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
-from featurekit.repo.catalog import catalog
 from featurekit.repo.diagnostics import Evidence, InspectedField, explain
 from featurekit.repo.histories import default_as_of
 from featurekit.repo.training_records import last_training_sets

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featurekit.codegen.row_schemas import (
+    closed_object,
+    fields_of_read,
+    join_key_schemas,
+    rows_schema,
+    typed_row_schema,
+    written_row_schema,
+)
+from featurekit.codegen.value_schemas import Schema
 from featurekit.compiler import compile_read
-from featurekit.lower.read import STATUSES
-from featurekit.models import FeatureService, FeatureView, FieldSpec
-from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan
+from featurekit.models import FeatureService, FeatureView
+from featurekit.plan import ReadPlan, RepoPlan
 from featurekit.registry import Registry
 from featurekit.runtime.read_arguments import MAX_TIMEOUT_S
 from featurekit.runtime.write_arguments import MAX_TTL_MS
-from featurekit.server.openapi.value_schemas import (
-    Schema,
-    key_schema,
-    request_schema,
-    response_schema,
-)
 from featurekit.server.v1_api import MIN_TIMEOUT_S
 
 Operation = dict[str, Any]
@@ -74,22 +76,11 @@ _DURATION: Schema = {
     "pattern": "^[1-9][0-9]{0,2}(d|h|m|s|ms)$",
     "examples": ["2m", "24h"],
 }
-_SECONDS: Schema = {"type": ["number", "null"]}
 
 
 def ref(name: str) -> Schema:
     """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def closed_object(properties: dict[str, Schema], required: Sequence[str] = ()) -> Schema:
-    """Return the schema of an object without further members."""
-    schema: Schema = {
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-    }
-    return schema | ({"required": list(required)} if required else {})
 
 
 def operation(
@@ -138,9 +129,8 @@ def read_service(
 ) -> tuple[Operation, dict[str, Schema]]:
     """Return the operation that reads a service, and the schemas it refers to."""
     read, name = compile_read(plan, service.name), service.name
-    views = {view.name: view for view in registry.feature_views}
-    fields = {c.name: views[c.view].fields_[c.field.name] for c in read.columns}
-    keys = _join_keys_schema(read)
+    fields, key_schemas = fields_of_read(registry, read), join_key_schemas(read)
+    keys = closed_object(key_schemas, list(key_schemas))
     result = operation(
         f"read_{name}",
         service.description or f"Read {name}.",
@@ -152,7 +142,7 @@ def read_service(
         result["deprecated"] = True
     return result | request_body(ref(f"{name}_request")), {
         f"{name}_request": closed_object(read_members(read, keys, most), ["entities"]),
-        f"{name}_row": _typed_row_schema(keys, fields),
+        f"{name}_row": typed_row_schema(keys, fields),
     }
 
 
@@ -185,49 +175,6 @@ def read_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str, Sc
     }
 
 
-def _join_keys_schema(plan: ReadPlan) -> Schema:
-    keys = {part.name: part.dtype for group in plan.groups for part in group.key.join_keys}
-    return closed_object(
-        {name: key_schema(str(dtype)) for name, dtype in keys.items()}, list(keys)
-    )
-
-
-def _typed_row_schema(keys: Schema, fields: dict[str, FieldSpec]) -> Schema:
-    cells = {name: cell_schema(response_schema(field)) for name, field in fields.items()}
-    return row_schema(keys, closed_object(cells, list(cells)))
-
-
-def row_schema(keys: Schema, features: Schema) -> Schema:
-    """Return the schema of a row in a response."""
-    members: dict[str, Schema] = {
-        "entity": keys,
-        "found": {
-            "type": "boolean",
-            "description": "Whether `found_by` is true for every entity and alias.",
-        },
-        "found_by": {
-            "type": "object",
-            "additionalProperties": {"type": "boolean"},
-            "description": "Whether any of the features is stored, by entity or alias.",
-        },
-        "features": features,
-        "error": {"type": "string", "description": "Why the row could not be read."},
-    }
-    return closed_object(members, ["entity", "found", "found_by", "features"])
-
-
-def rows_schema(row: Schema) -> Schema:
-    """Return the schema of a response with rows."""
-    return closed_object({"rows": {"type": "array", "items": row}}, ["rows"])
-
-
-def cell_schema(value: Schema) -> Schema:
-    """Return the schema of a feature in a row: its value, status and, on request, freshness."""
-    status = {"enum": list(STATUSES)}
-    members = {"value": value, "status": status, "ttl_s": _SECONDS, "age_s": _SECONDS}
-    return closed_object(members, ["value", "status"])
-
-
 def write_view(
     registry: Registry, view: FeatureView, most: int
 ) -> tuple[Operation, dict[str, Schema]]:
@@ -252,25 +199,4 @@ def write_view(
     )
     write["description"] = view.description
     body = request_body(closed_object(members, ["rows"]))
-    return write | body, {f"{name}_given": _written_row_schema(registry, view)}
-
-
-def _written_row_schema(registry: Registry, view: FeatureView) -> Schema:
-    entity = next(each for each in registry.all_entities if each.name == view.entity_name)
-    keys = {name: key_schema(dtype) for name, dtype in entity.join_keys.items()}
-    fields = {name: request_schema(field) for name, field in view.fields_.items()}
-    required = list(keys)
-    if view.batch is not None:
-        required += [name for name, field in view.fields_.items() if field.required]
-    time: Schema = {
-        "anyOf": [
-            {"type": "string", "format": "date-time"},
-            {"type": "integer", "description": "Milliseconds since the Unix epoch."},
-        ]
-    }
-    if view.stream is not None:
-        fields.setdefault(EVENT_TIMESTAMP, time)
-    if view.event_time_field:
-        fields[EVENT_TIMESTAMP] = time
-        required.append(EVENT_TIMESTAMP)
-    return closed_object(keys | fields, required)
+    return write | body, {f"{name}_given": written_row_schema(registry, view)}

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from featurekit.codegen.row_schemas import cell_schema, closed_object, row_schema, rows_schema
+from featurekit.codegen.value_schemas import Schema
 from featurekit.registry import Registry
 from featurekit.server.openapi.operations import (
     READ_ERRORS,
     REGISTRY_ERRORS,
     WRITE_ERRORS,
     Operation,
-    cell_schema,
-    closed_object,
     operation,
     read_members,
     ref,
     request_body,
     response,
-    row_schema,
-    rows_schema,
 )
-from featurekit.server.openapi.value_schemas import Schema
 
 Paths = dict[str, dict[str, Any]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 
 _CONSTRAINTS = ("min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
+_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]*@")
 _SOURCE_LOCATIONS = ("path", "query", "query_file", "callable", "stream", "topic")
 
 
@@ -90,16 +92,16 @@ def _constraints(field: FieldSpec) -> Iterator[str]:
             yield f"{name} {value}"
 
 
-def source_text(view: FeatureView) -> str:
-    """Return the source's type, location and options, as `csv data/users.csv, delimiter ;`."""
+def view_source_text(view: FeatureView) -> str:
+    """Return the type, location and options of a view's source, as `csv data/users.csv, delimiter ;`."""
     source = view.ingestion.source
-    return _source_text(source) if source else "none; a program writes it"
+    return source_text(source) if source else "none; a program writes it"
 
 
 def history_rows(view: FeatureView) -> list[tuple[str, str]]:
     """Return (name, text) of what a view declares of its history."""
     batch, stream, history = view.batch, view.stream, view.ingestion.batch_source
-    rows = [("batch_source", _source_text(history))] if history else []
+    rows = [("batch_source", source_text(history))] if history else []
     if batch and batch.lookback:
         rows.append(("lookback", format_duration(batch.lookback)))
     if batch and (schedule := batch.schedule):
@@ -119,13 +121,19 @@ def logging_text(service: FeatureService) -> str:
     return log.path if log.sample_rate == 1 else f"{log.path}, sample rate {log.sample_rate:g}"
 
 
-def _source_text(source: AnySource) -> str:
+def source_text(source: AnySource) -> str:
+    """Return a source's type, location and options."""
     options: dict[str, Any] = source.model_dump(
         mode="json", exclude_defaults=True, exclude={"type"}
     )
     locations = [_plain_text(options.pop(key)) for key in _SOURCE_LOCATIONS if key in options]
     others = [f"{name} {_plain_text(value)}" for name, value in options.items()]
-    return ", ".join([f"{source.type} {' '.join(locations)}", *others])
+    return without_password(", ".join([f"{source.type} {' '.join(locations)}", *others]))
+
+
+def without_password(text: str) -> str:
+    """Return a text without the passwords of the addresses in it."""
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def key_text(plan: KeyPlan) -> str:
@@ -225,7 +233,7 @@ def _view(registry: Registry, view: FeatureView) -> dict[str, object]:
         "ttl_ms": ingestion.ttl_ms,
         "expires": expiry_text(view),
         "ordering": ordering_text(view),
-        "source": source_text(view),
+        "source": view_source_text(view),
         "has_source": ingestion.source is not None,
         "history": dict(history_rows(view)),
         "fields": [_field(registry, view, name) for name in view.fields_],
