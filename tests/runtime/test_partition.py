@@ -136,7 +136,7 @@ def test_a_task_stops_soon_after_its_load_is_fenced_off(
     ],
 )
 def test_a_handle_for_other_machines_has_no_password(url: str, expected: str) -> None:
-    handle = LazyStoreHandle(url, Path(), {"sentinel_password": "secret"}).without_passwords()
+    handle = LazyStoreHandle(url, Path(), {"sentinel_password": "secret"}).for_tasks()
     assert handle.url == expected
     assert b"secret" not in pickle.dumps(handle)
     assert handle.passwords == {}

@@ -123,7 +123,7 @@ class SparkRows:
             order += [F.col(FILE), F.col(ROW)]
             own: Any = F.struct(F.col(FILE), F.col(ROW))
         else:
-            order += [_orderable(self.frame, name) for name in self.names]
+            order += [orderable(self.frame, name) for name in self.names]
             own = F.struct(F.monotonically_increasing_id(), F.lit(0))
         place = [F.col(FILE), F.coalesce(F.col(ROW) + 1, F.lit(0)).alias(SOURCE_ROW)]
         chosen = self.frame.where(~self.future(times))
@@ -301,7 +301,7 @@ def _parsed_time(value: Any) -> Any:
     return F.when(upper.rlike(_TIME), spelled.try_cast("timestamp"))
 
 
-def _orderable(frame: Any, name: str) -> Any:
+def orderable(frame: Any, name: str) -> Any:
     """Return an expression of a column that Spark can order by."""
     from pyspark.sql import functions as F  # noqa: N812
 

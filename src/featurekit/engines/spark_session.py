@@ -62,8 +62,7 @@ def load_settings(session: Any, extra: Mapping[str, str]) -> Iterator[None]:
     try:
         for name, value in changed.items():
             session.conf.set(name, value)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of pyspark, about pandas
+        with without_pandas_warning():
             yield
     finally:
         for name, value in before.items():
@@ -71,6 +70,14 @@ def load_settings(session: Any, extra: Mapping[str, str]) -> Iterator[None]:
                 session.conf.unset(name)
             else:
                 session.conf.set(name, value)
+
+
+@contextmanager
+def without_pandas_warning() -> Iterator[None]:
+    """Hide the warning of pyspark that it does not support pandas 3 fully, which is not used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextmanager

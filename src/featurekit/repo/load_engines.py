@@ -62,6 +62,7 @@ def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> 
         raise RequestError(
             f"there is no engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}"
         )
+    handle.for_tasks()
     if not isinstance(engine, str):
         return LoadEngine(engine)
     from featurekit.engines.spark_session import open_session

@@ -348,7 +348,7 @@ class Materializer:
         """Write the rows of a scan in tasks of an engine, which stop if this process loses the lock."""
         ticket = replace(
             self._ticket(view, scan.form, report),
-            store=self.handle.without_passwords(),
+            store=self.handle.for_tasks(),
             lock=load.lock.token,
         )
         on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, load.lock.check)

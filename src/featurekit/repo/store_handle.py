@@ -112,8 +112,17 @@ class LazyStoreHandle(StoreHandle):
             return self.url
         return str(url if url.password else replace(url, username=""))
 
-    def without_passwords(self) -> LazyStoreHandle:
-        """Return a handle for other machines: its URL has no password, which their environment gives."""
+    def for_tasks(self) -> LazyStoreHandle:
+        """Return a handle for other machines: its URL has no password, which their environment gives.
+
+        Raises:
+            RequestError: The store is in the memory of this process.
+        """
+        if self._parsed_url.scheme == "memory":
+            raise RequestError(
+                "the online store is in the memory of this process, which no task of Spark reaches",
+                hint="name a server with --url (from Python: url=)",
+            )
         scheme, _, rest = self.url.partition("://")
         location, _, query = rest.partition("?")
         login, _, place = location.rpartition("@")
