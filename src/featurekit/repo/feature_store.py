@@ -105,7 +105,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         self._sources = sources
         self._registry = RegistryState(registry_store, sources.loaded)
         self._counters = Counters()
-        self._logs = Logs(lambda: self._sources, handle.root)
+        self._logs = Logs(lambda: self._sources, handle.root, handle.now_ms)
         self._readers = ReaderService(handle, self._registry, self._counters, self._logs)
 
     @classmethod

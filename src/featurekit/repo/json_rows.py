@@ -21,7 +21,6 @@ from featurekit.lower.rows import json_object_decoder, object_row_decoder
 from featurekit.lower.write_group import load_guard
 from featurekit.plan import EVENT_TIMESTAMP, ViewPlan
 from featurekit.ports import StoreHandle, StreamEvent
-from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import event_decoder
 from featurekit.runtime.load import LoadTarget, MaterializeReport, send_batches
@@ -159,8 +158,16 @@ class JsonlEventWriter:
         report: The counts of all batches, with the rejected events by line number.
     """
 
-    def __init__(self, writer: StreamWriter, metrics: EventMetrics, *, skip: bool) -> None:
+    def __init__(
+        self,
+        writer: StreamWriter,
+        metrics: EventMetrics,
+        now_ms: Callable[[], int],
+        *,
+        skip: bool,
+    ) -> None:
         self.report = WriteReport()
+        self._now_ms = now_ms
         self._writer = writer
         self._metrics = metrics
         self._skip = skip
@@ -194,7 +201,7 @@ class JsonlEventWriter:
 
     def _note_ttl_left(self, events: Sequence[Event], ttl: Ttl) -> None:
         """Remember how long the longest-lived value has to live."""
-        view, now = self._writer.plan, now_ms()
+        view, now = self._writer.plan, self._now_ms()
         ttl_ms = ttl_to_ms(ttl) or view.longest_ttl_ms
         for event in events:
             try:

@@ -15,7 +15,6 @@ from featurekit.forks import renew_after_fork
 from featurekit.plan import LogPlan, ReadPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.repo.locations import Located
 from featurekit.repo.source_access import SourceAccess
-from featurekit.repo.store_handle import now_ms
 from featurekit.runtime.metrics import LogMetrics
 from featurekit.runtime.row_log import RowLog
 
@@ -32,10 +31,12 @@ class Logs:
     Attributes:
         sources: Returns which folders may be written.
         root: The folder that paths are relative to.
+        now_ms: Returns the current time.
     """
 
     sources: Callable[[], SourceAccess]
     root: Path
+    now_ms: Callable[[], int]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _events: dict[ViewPlan, EventLog] = field(default_factory=dict)
     _served: dict[tuple[ReadPlan, LogPlan], ServedLog] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Logs:
             return None
         with self._lock:
             if (log := self._events.get(view)) is None:
-                log = self._events[view] = _event_log(view, self.root / located.plan.path)
+                log = self._events[view] = self._event_log(view, self.root / located.plan.path)
             return log
 
     def of_service(self, repo: RepoPlan, name: str) -> ServedLog | None:
@@ -75,7 +76,7 @@ class Logs:
         with self._lock:
             if (log := self._served.get((read, plan))) is None:
                 folder = self.root / plan.path
-                log = self._served[read, plan] = _served_log(read, plan.sample_rate, folder)
+                log = self._served[read, plan] = self._served_log(read, plan.sample_rate, folder)
             return log
 
     def read_service(self, repo: RepoPlan, name: str) -> Any:
@@ -128,18 +129,16 @@ class Logs:
                 _log.warning("'%s' is not logged: %s", owner.name, error.message)
             return None
 
+    def _event_log(self, view: ViewPlan, folder: Path) -> EventLog:
+        try:
+            from featurekit.logs import EventLog
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "stream.log") from error
+        return EventLog(view, folder, self.now_ms)
 
-def _event_log(view: ViewPlan, folder: Path) -> EventLog:
-    try:
-        from featurekit.logs import EventLog
-    except ImportError as error:
-        raise MissingExtraError.of("batch", "stream.log") from error
-    return EventLog(view, folder, now_ms)
-
-
-def _served_log(read: ReadPlan, sample_rate: float, folder: Path) -> ServedLog:
-    try:
-        from featurekit.logs import ServedLog
-    except ImportError as error:
-        raise MissingExtraError.of("batch", "logging of a feature service") from error
-    return ServedLog(read, sample_rate, folder, now_ms)
+    def _served_log(self, read: ReadPlan, sample_rate: float, folder: Path) -> ServedLog:
+        try:
+            from featurekit.logs import ServedLog
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "logging of a feature service") from error
+        return ServedLog(read, sample_rate, folder, self.now_ms)

@@ -49,7 +49,7 @@ from featurekit.repo.load_sources import (
     source_of,
 )
 from featurekit.repo.source_access import SourceAccess
-from featurekit.repo.store_handle import LazyStoreHandle, now_ms
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import (
@@ -254,7 +254,7 @@ class Materializer:
         with self._load(view, report) as load:
             target = LoadTarget(view, self.store.capabilities, self._guard(view))
             on_batch = progress_callback(view.name, 0, self.on_progress, load.lock.check)
-            prepared = encode_rows(target, rows, rejects, written, now_ms)
+            prepared = encode_rows(target, rows, rejects, written, self.handle.now_ms)
             try:
                 send_batches(
                     self.store,
@@ -282,7 +282,7 @@ class Materializer:
         is_declared: bool = False,
     ) -> None:
         """Load the record batches of a source; `is_declared` if it is the source of the view."""
-        load.scanned_ms = now_ms()
+        load.scanned_ms = self.handle.now_ms()
         if is_declared:
             apply_lookback(view, report)
         latest_ms = report.started_ms if view.future_rows == "skip" else None
@@ -460,11 +460,13 @@ class Materializer:
     @contextmanager
     def _recorded(self, report: MaterializeReport) -> Iterator[_Load]:
         """Hold the view's lock while the block runs, and record the load in the history."""
-        report.started_ms = now_ms()
+        report.started_ms = self.handle.now_ms()
         start, last = time.monotonic(), self.history.last_load(report.view)
         registry = self.history.has_registry(self.plan.fingerprint)
         beside = [_ASK_CPU, *registry.commands, *last.commands]
-        with ViewLock(self.store, self.plan.prefix, report.view, now_ms, beside) as lock:
+        with ViewLock(
+            self.store, self.plan.prefix, report.view, self.handle.now_ms, beside
+        ) as lock:
             cpu, has_registry, *replies = lock.replies
             has_one_server = self.store.capabilities.transactions
             load = _Load(lock, has_one_server, cpu_seconds(cpu))
@@ -517,7 +519,7 @@ class Materializer:
 
     def _load_record(self, load: _Load, report: MaterializeReport, error: str) -> LoadRecord:
         before = load.before or LoadRecord(report.view)
-        ended_ms = good_ms = now_ms()
+        ended_ms = good_ms = self.handle.now_ms()
         left_out = report.rows_rejected or report.rows_kept
         if error or (left_out and not report.rows_written):
             good_ms = before.good_ms
@@ -576,7 +578,8 @@ class Materializer:
     def _rejects_path(self, view: ViewPlan) -> Path:
         if self.rejects is not None:
             return self.rejects
-        return self.root / ".featurekit" / "rejects" / f"{view.name}-{now_ms()}.parquet"
+        name = f"{view.name}-{self.handle.now_ms()}.parquet"
+        return self.root / ".featurekit" / "rejects" / name
 
     def _write_rejects(
         self, view: ViewPlan, rejected: RejectedRows | None, report: MaterializeReport

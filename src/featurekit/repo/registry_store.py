@@ -37,7 +37,7 @@ from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
 from featurekit.repo.history import DEFAULT_BOUNDS, ApplyRecord, History, LogBounds
-from featurekit.repo.store_handle import LazyStoreHandle, now_ms
+from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import (
     StoreCheck,
     StoreIdentity,
@@ -411,7 +411,7 @@ class RegistryState:
 
     def _record_apply(self, before: Registry | None, after: Registry, changes: Changes) -> None:
         record = ApplyRecord(
-            at_ms=now_ms(),
+            at_ms=self._store.handle.now_ms(),
             who=f"{_user_name()}@{socket.gethostname()}",
             before=before.fingerprint if before is not None else "",
             after=after.fingerprint,

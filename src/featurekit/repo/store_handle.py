@@ -83,6 +83,7 @@ class LazyStoreHandle(StoreHandle):
         self.root = root
         self.options = dict(options)
         self.store_check: StoreCheck | None = None
+        self._now_ms = self._memory_time_ms if url.startswith("memory://") else now_ms
         self._store: OnlineStore | None = None
         self._pid = os.getpid()
         self._closed_stats = ConnectionStats()
@@ -210,7 +211,12 @@ class LazyStoreHandle(StoreHandle):
 
     @override
     def now_ms(self) -> int:
-        return now_ms()
+        return self._now_ms()
+
+    def _memory_time_ms(self) -> int:
+        from featurekit.stores.memory import memory_time_ms
+
+        return memory_time_ms(self._parsed_url.path)
 
     @override
     def check_store(self) -> None:

@@ -172,7 +172,8 @@ class Streaming:
             raise RequestError(f"on_bad_event must be 'fail' or 'skip', not {on_bad_event!r}")
         plan, metrics = self.plan.view(view), self.counters.events(view)
         stream_writer = StreamWriter(plan, self.handle, metrics, self.logs.of_events(plan))
-        writer = JsonlEventWriter(stream_writer, metrics, skip=on_bad_event == "skip")
+        skip = on_bad_event == "skip"
+        writer = JsonlEventWriter(stream_writer, metrics, self.handle.now_ms, skip=skip)
         report, first_number = writer.report, 1
         for lines in batches:
             writer.write(lines, first_number, ttl)

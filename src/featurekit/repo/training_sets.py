@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -156,7 +155,7 @@ class TrainingSets(ABC):
                 read_values,
                 statuses,
                 run_interruptibly,
-                lambda: time.time_ns() // 1_000_000,
+                self._registry_store.handle.now_ms,
                 on_progress,
                 partial(record_training_set, self.path),
                 to_sql,
@@ -184,7 +183,7 @@ class TrainingSets(ABC):
         folder = write_training_set(
             lambda: logged,
             Path(path),
-            lambda: time.time_ns() // 1_000_000,
+            self._registry_store.handle.now_ms,
             allow_overwrite=allow_overwrite,
         )
         record_training_set(self.path, folder)
@@ -227,7 +226,7 @@ class TrainingSets(ABC):
             for view in views
             if len(view.key.join_keys) == len(key.join_keys)
         ]
-        end_ms = time.time_ns() // 1_000_000 if end_ms is None else end_ms
+        end_ms = self._registry_store.handle.now_ms() if end_ms is None else end_ms
         times = TimeRange(start_ms, end_ms + 1)
         return EntityLabels(key, sources, times, timestamp_field)
 

@@ -1,16 +1,17 @@
 """A store in this process, on fakeredis, for tests without a server.
 
-Each process has one server for each name. It differs from a real one: it deletes expired fields
-at once, never runs out of memory, and rounds TTLs down.
+Each process has one server for each name, which may have a clock of its own. It differs from a real one:
+it deletes expired fields at once, and never runs out of memory. See `memory_server`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import inf
 from typing import Any
 
-from redis.exceptions import RedisError
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError
@@ -22,10 +23,38 @@ from featurekit.stores.pool_async import AsyncPool
 from featurekit.stores.redis import RedisStore
 from featurekit.stores.redis_async import AsyncRedisStore
 from featurekit.stores.url import StoreUrl
-from featurekit.wire import ErrorReply, Reply, first_error
+from featurekit.wire import Reply, first_error
 
-VERSION = (8, 0)
 _servers: dict[str, Any] = {}
+_clocks: dict[str, Callable[[], int]] = {}
+
+
+def set_memory_clock(name: str, now_ms: Callable[[], int]) -> None:
+    """Let the server of a name take its time from a function, in milliseconds since the epoch."""
+    _clocks[name] = now_ms
+
+
+def memory_time_ms(name: str) -> int:
+    """Return the time of the server of a name: that of its clock, or else the system's."""
+    return _time(name)[0]
+
+
+def delete_expired(name: str) -> None:
+    """Delete what has expired by now on the server of a name, as a server does after a while."""
+    if (server := _servers.get(name)) is not None:
+        server.delete_expired()
+
+
+def delete_memory_server(name: str) -> None:
+    """Forget the server of a name, with its data and its clock."""
+    _servers.pop(name, None)
+    _clocks.pop(name, None)
+
+
+def _time(name: str) -> tuple[int, bool]:
+    """Return the time of a server, and whether its clock was set."""
+    clock = _clocks.get(name)
+    return (time.time_ns() // 1_000_000, False) if clock is None else (clock(), True)
 
 
 class MemoryConnection(Connection):
@@ -61,10 +90,8 @@ class MemoryConnection(Connection):
         self._fake.disconnect()
 
     def _read_reply(self) -> Reply:
-        try:
-            return _as_reply(self._fake.read_response(disconnect_on_error=False))
-        except RedisError as error:
-            return _error_reply(error)
+        reply: Reply = self._fake.read_response(disconnect_on_error=False)
+        return reply
 
 
 class AsyncMemoryConnection(AsyncConnection):
@@ -130,26 +157,9 @@ class AsyncMemoryStore(AsyncRedisStore):
 
 def _connect_fake(name: str) -> Any:
     try:
-        import fakeredis
-    except ImportError as error:
+        from featurekit.stores.memory_server import MemoryServer
+    except ModuleNotFoundError as error:
         raise MissingExtraError.of("testing", "a memory:// store") from error
-    server = _servers.setdefault(name, fakeredis.FakeServer(version=VERSION))
-    connection = fakeredis.FakeRedisConnection(server=server, version=VERSION, protocol=2)
-    connection.connect()
-    return connection
-
-
-def _as_reply(reply: Any) -> Reply:
-    """Return a reply as hiredis does: errors are values, inside transactions too."""
-    if isinstance(reply, list):
-        return [_as_reply(item) for item in reply]
-    if isinstance(reply, RedisError):
-        return _error_reply(reply)
-    plain: Reply = reply
-    return plain
-
-
-def _error_reply(error: RedisError) -> ErrorReply:
-    """Return the server's text, with the error code that redis-py removed."""
-    code = error.status_code
-    return ErrorReply(f"{code} {error}" if code else str(error))
+    if (server := _servers.get(name)) is None:
+        server = _servers.setdefault(name, MemoryServer(partial(_time, name)))
+    return server.connect()
