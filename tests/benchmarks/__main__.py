@@ -24,6 +24,7 @@ from tests.benchmarks import (
     concurrency,
     http,
     loads,
+    matrix,
     metrics_overhead,
     reads,
     startup,
@@ -33,7 +34,7 @@ from tests.benchmarks import (
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
-    startup, reads, concurrency, cluster_reads, metrics_overhead, loads, streams, http, training,
+    startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, streams, http, training,
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def _name(module: ModuleType) -> str:
 
 
 def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
-    timed = (reads, concurrency, cluster_reads, metrics_overhead, streams, http)
+    timed = (reads, matrix, concurrency, cluster_reads, metrics_overhead, streams, http)
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
         for module in timed

@@ -25,7 +25,7 @@ RESERVED_NAMES = frozenset(
         *("error", "found", "found_by", "freshness", "keys", "statuses", "to_dict"),
         # Attributes of a response.
         *("ages", "columns", "entities", "errors", "feature_names", "is_complete"),
-        *("statuses_by_row", "to_arrow", "to_df", "to_json", "to_pandas", "to_rows"),
+        *("statuses_by_row", "to_arrow", "to_df", "to_json", "to_numpy", "to_pandas", "to_rows"),
         # Keys of a row over HTTP.
         *("entity", "features"),
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.reader import Call, OnlineReader
+from featurekit.runtime.reader import Call, CellRows, OnlineReader
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.row_log import ServedLog
 
@@ -39,16 +40,21 @@ class LoggedReader(OnlineReader):
     @override
     def _run(self, call: Call[T], options: ReadOptions) -> T:
         result = OnlineReader._run(self, call, options)  # noqa: SLF001 - faster than super()
-        rows = result._rows if isinstance(result, OnlineResponse) else result  # noqa: SLF001
-        self._log.add(call.keys, rows, self._layout)  # type: ignore[arg-type]
+        self._log.add(call.keys, _rows_of(result), self._layout)
         return result
 
     @override
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
         result = await OnlineReader._run_async(self, call, options)  # noqa: SLF001
-        rows = result._rows if isinstance(result, OnlineResponse) else result  # noqa: SLF001
-        self._log.add(call.keys, rows, self._layout)  # type: ignore[arg-type]
+        self._log.add(call.keys, _rows_of(result), self._layout)
         return result
+
+
+def _rows_of(result: Any) -> Sequence[Any]:
+    """Return the rows of a read: records, or tuples that end with the cells."""
+    if isinstance(result, OnlineResponse):
+        return result._rows  # noqa: SLF001
+    return [(cells,) for cells in result] if isinstance(result, CellRows) else result
 
 
 def _new_logged_reader(

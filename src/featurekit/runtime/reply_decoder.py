@@ -19,9 +19,10 @@ from left to right until a cell raises; the decoder by cell counts from there on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from featurekit.errors import StoreError
@@ -33,6 +34,7 @@ from featurekit.lower.read import (
     PRESENT,
     AbsentCounters,
     Cell,
+    Cells,
     GroupReader,
     PartialRow,
     RowDecoder,
@@ -163,8 +165,36 @@ class ReplyDecoder:
         all_ttls_s = ttls_s or [()] * len(rows)
         return [make(row[:-1], row[-1], ttls) for row, ttls in zip(rows, all_ttls_s, strict=True)]
 
-    def _joined_row(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> tuple[Any, ...]:
-        """Decode one row from the replies for each group."""
+    def cells(self, replies: Sequence[Reply], now_ms: int) -> list[list[Cell]]:
+        """Return the cells of each row, from the same replies as `rows` or one for each row."""
+        size, width = len(replies) // len(self._groups), self._replies_per_request
+        if len(self._groups) == width == 1 and set(map(type, replies)) <= {list}:
+            return replies  # type: ignore[return-value]
+        starts = range(0, len(replies), size) if size else ()
+        return [
+            self._joined_cells(
+                [replies[start + first : start + first + width] for start in starts], now_ms
+            )
+            for first in range(0, size, width)
+        ]
+
+    def count_absent(
+        self, rows: Sequence[Cells], absent: Sequence[tuple[ReadColumn, Mapping[str, int]]]
+    ) -> None:
+        """Count values that are not present: for each feature, how many have which status."""
+        nothing: list[Cell] = [None] * sum(group.field_count for group in self._groups)
+        empty = 0
+        if all(counts.get(absent_status(column.field)) for column, counts in absent):
+            empty = sum(row == nothing for row in rows)
+            deque(islice(self._empty_rows.increments, empty), 0)
+        for column, counts in absent:
+            self.invalid_values += counts.get(INVALID, 0)
+            for status, count in counts.items():
+                others = count - (empty if status == absent_status(column.field) else 0)
+                deque(islice(self._counter(column, status).increments, others), 0)
+
+    def _joined_cells(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> list[Cell]:
+        """Return the cells of one row from the replies for each group."""
         pairs = zip(replies, self._groups, strict=True)
         cells = list(
             chain.from_iterable([_cells(each[-1], group.field_count) for each, group in pairs])
@@ -174,7 +204,15 @@ class ReplyDecoder:
             is_partial |= self._mark_stale(cells, replies, now_ms)
         if is_partial:
             self._raise_if_refused(chain.from_iterable(replies))
-        return self._partial_row(cells, counted=False) if is_partial else self.row(cells)
+        return PartialRow(cells) if is_partial else cells
+
+    def _joined_row(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> tuple[Any, ...]:
+        """Decode one row from the replies for each group."""
+        cells = self._joined_cells(replies, now_ms)
+        if type(cells) is PartialRow:
+            return self._partial_row(cells, counted=False)
+        row: tuple[Any, ...] = self.row(cells)
+        return row
 
     def _raise_if_refused(self, replies: Iterable[Reply]) -> None:
         """Raise `StoreError` if a reply is an error that concerns more than one key."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import override
 
 from featurekit.errors import MissingExtraError, ValueRefusedError
+from featurekit.lower.matrix import Matrix
 from featurekit.lower.read import (
     PRESENT,
     Cell,
@@ -25,6 +27,9 @@ from featurekit.plan import ReadPlan
 from featurekit.printable import HtmlCell, html_table
 from featurekit.types import DType, codec_of
 from featurekit.wire import ErrorReply
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 _SHOWN_NAMES = 8
 """Feature names in a response's repr."""
@@ -280,6 +285,23 @@ class OnlineResponse:
             return None if kind.num_fields else pandas.ArrowDtype(kind)
 
         return self.to_arrow().to_pandas(types_mapper=dtype_of)
+
+    def to_numpy(self, dtype: DTypeLike = "float32", *, fill: float = math.nan) -> NDArray[Any]:
+        """Return the features as an `n x f` array of numbers, as `reader.read_matrix` does.
+
+        Args:
+            dtype: `float32` or `float64`.
+            fill: What stands for a value that is not there and has no default.
+
+        Raises:
+            RequestError: A feature is not a number, or the type is another one.
+            ValueRefusedError: A number would change: an integer beyond 2**24 in float32, or beyond
+                2**53 in float64.
+            MissingExtraError: numpy is not installed.
+        """
+        matrix = Matrix(self._schema.plan, dtype, fill)
+        matrix.add([row[-1] for row in self._rows])
+        return matrix.values
 
     def to_df(self) -> Any:
         """Return `to_pandas()`, by the name that Feast has for it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -15,6 +16,9 @@ from featurekit.types.codec import (
     short_repr,
     to_python_scalar,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _STORED = {b"true": True, b"false": False}
 _WRITTEN = {
@@ -57,6 +61,20 @@ class BoolCodec(Codec):
     @override
     def json_schema(self, *, in_request: bool) -> JsonSchema:
         return {"type": "boolean"}
+
+    @property
+    @override
+    def number_columns(self) -> int:
+        return 1
+
+    @override
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        import numpy as np
+
+        try:
+            return np.array([_STORED[cell] for cell in cells], np.float64)
+        except KeyError as error:
+            raise ValueError(f"{error} is not {self.noun}") from None
 
     @override
     def encoder_expression(self, _low: Bound | None, _high: Bound | None) -> str:

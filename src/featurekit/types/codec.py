@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DECODE_ERRORS = (ValueError, KeyError, TypeError, OverflowError)
 """Everything that `Codec.decode` and the decoder expression raise for undecodable bytes."""
@@ -193,6 +196,19 @@ class Codec(ABC):
     def decoder_globals(self) -> dict[str, object]:
         """Return the globals of `decoder_expression`; a name means the same for every codec."""
         return {}
+
+    @property
+    def number_columns(self) -> int:
+        """The number of columns of a matrix of numbers that a value fills; 0 if it has no place."""
+        return 0
+
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        """Return stored values as float64 numbers: `n`, or `n x number_columns` for a vector.
+
+        Raises:
+            ValueError: One is not in the usual form. `decode` tells whether it is a value.
+        """
+        raise NotImplementedError(f"{self.dtype} is not a number: {len(cells)} cells")
 
     def as_arrays(self) -> Codec:
         """Return the codec that decodes vectors to numpy arrays if numpy is installed."""

@@ -9,15 +9,19 @@ import math
 import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Context, Decimal
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from featurekit.errors import ValueRefusedError
 from featurekit.types.codec import Bound, Codec, JsonSchema, short_repr, to_python_scalar
+from featurekit.types.number_arrays import FLOAT_CHARACTERS, parse_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TEXT = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|-?inf")
 """A float in a CSV file."""
@@ -132,6 +136,15 @@ class FloatCodec(Codec):
             f"if v.__class__ is float and {bounds[0]!r} <= v <= {bounds[1]!r}"
         )
 
+    @property
+    @override
+    def number_columns(self) -> int:
+        return 1
+
+    @override
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        return parse_numbers(cells, FLOAT_CHARACTERS)
+
     @override
     def decoder_expression(self, data: str) -> str:
         return f"float({data})"
@@ -163,6 +176,16 @@ class Float32Codec(FloatCodec):
     @override
     def encoder_expression(self, _low: Bound | None, _high: Bound | None) -> None:
         return None
+
+    @override
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            found = super(Float32Codec, self).to_numbers(cells).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise ValueError("a number outside float32")
+        return found.astype(np.float64)
 
     @override
     def decoder_expression(self, data: str) -> str:

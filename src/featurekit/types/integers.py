@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -19,6 +19,10 @@ from featurekit.types.codec import (
     short_repr,
     to_python_scalar,
 )
+from featurekit.types.number_arrays import INTEGER_CHARACTERS, parse_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _INT = re.compile(rb"-?[0-9]+")
 _SMALL = {b"%d" % number: number for number in range(1000)}
@@ -110,6 +114,18 @@ class IntCodec(Codec):
         least = least if low is None else max(least, int(low))
         most = most if high is None else min(most, int(high))
         return f"b'%d' % v if v.__class__ is int and {least} <= v <= {most}"
+
+    @property
+    @override
+    def number_columns(self) -> int:
+        return 1
+
+    @override
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        found = parse_numbers(cells, INTEGER_CHARACTERS)
+        if len(found) and abs(found).max() >= 1 << (self.bits - 1):
+            raise ValueError(f"a number outside {self.dtype}")
+        return found
 
     @override
     def decoder_expression(self, data: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -26,6 +26,9 @@ from featurekit.types.codec import (
 )
 from featurekit.types.floats import Float32Codec, shortest_text32
 from featurekit.types.json_values import load_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _DISPLAYED = 4
 """Elements that `display_text` writes."""
@@ -47,6 +50,22 @@ class VectorCodec(Codec):
     @override
     def as_arrays(self) -> Codec:
         return VectorArrayCodec(self.dtype) if _has_numpy() else self
+
+    @property
+    @override
+    def number_columns(self) -> int:
+        return self.dtype.size
+
+    @override
+    def to_numbers(self, cells: Sequence[bytes]) -> NDArray[Any]:
+        import numpy as np
+
+        if set(map(len, cells)) - {4 * self.dtype.size}:
+            raise ValueError("a vector of another size")
+        found = np.frombuffer(b"".join(cells), "<f4").astype(np.float64)
+        if not np.isfinite(found).all():
+            raise ValueError("a number that is not finite")
+        return found.reshape(len(cells), self.dtype.size)
 
     @override
     def encode(self, value: object) -> bytes:
