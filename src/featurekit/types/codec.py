@@ -206,7 +206,7 @@ class Codec(ABC):
         """Return stored values as float64 numbers: `n`, or `n x number_columns` for a vector.
 
         Raises:
-            ValueError: One is not in the usual form. `decode` tells whether it is a value.
+            ValueError: One is not in the usual form. `decode` finds out whether it is a value.
         """
         raise NotImplementedError(f"{self.dtype} is not a number: {len(cells)} cells")
 
