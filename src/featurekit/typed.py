@@ -1,7 +1,325 @@
-"""What modules of `featurekit generate python` build on."""
+"""The base classes of what `featurekit generate python` writes.
+
+Generated modules import them; other code has no need to. They check once, when a reader or a writer
+is created, that the registry has what the code was generated for.
+"""
 
 from __future__ import annotations
 
-from featurekit.lower.records import Record as Row
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict
 
-__all__ = ["Row"]
+from typing_extensions import TypeVar, override
+
+from featurekit.errors import RequestError
+from featurekit.lower.records import Record as Row
+from featurekit.repo import FeatureStore
+from featurekit.repo.definition_lists import FeatureService
+from featurekit.repo.materialization import OnBadRow
+from featurekit.repo.serving import Features, MaxAge
+from featurekit.repo.streaming import OnBadEvent
+from featurekit.repo.time_arguments import Span
+from featurekit.runtime.load import MaterializeReport, OnProgress
+from featurekit.runtime.read_arguments import Column, DataFrame, EntityRows, Timeout
+from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.write_arguments import Timestamp, Ttl
+from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.signatures import FeatureType, Signature, stale_code_error
+
+__all__ = [
+    "Array",
+    "Column",
+    "DataFrame",
+    "EntityRows",
+    "EventOptions",
+    "FeatureService",
+    "FeatureType",
+    "Json",
+    "MaxAge",
+    "OnlineReader",
+    "OnlineResponse",
+    "ReadOptions",
+    "Row",
+    "Signature",
+    "TimedEventOptions",
+    "Timeout",
+    "Timestamp",
+    "TypedBatchWriter",
+    "TypedFeatureStore",
+    "TypedReader",
+    "TypedStreamWriter",
+]
+
+RowT = TypeVar("RowT", bound=Row, default=Any)
+BatchRowT = TypeVar("BatchRowT", default=Any)
+EventT = TypeVar("EventT", default=Any)
+
+
+class Array(Protocol):
+    """An array of numpy, as the value of an array or a vector."""
+
+    @property
+    def dtype(self) -> Any:
+        """The type of its elements."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of its dimensions."""
+
+    def tolist(self) -> Any:
+        """Return the elements as a list."""
+
+
+Json: TypeAlias = dict[str, Any] | list[Any] | tuple[Any, ...] | str | int | float | bool
+"""A JSON value to write."""
+
+
+class ReadOptions(TypedDict, total=False):
+    """Options of a read, see `OnlineReader.read`."""
+
+    timeout: Timeout
+    """Time limit of the whole call: seconds or a timedelta."""
+    partial: bool
+    """Return the status `unavailable` for values on a server that is away, instead of raising."""
+
+
+class EventOptions(TypedDict, total=False):
+    """Options of a write into a stream view, see `StreamWriter.write`."""
+
+    ttl: Ttl
+    """How long the values live instead of their declared TTLs: a timedelta, or whole seconds."""
+    event_timestamp: Timestamp
+    """When the event happened: an aware datetime, milliseconds since the epoch, or RFC 3339 text."""
+
+
+class TimedEventOptions(TypedDict, total=False):
+    """Options of a write into a stream view with `ordering: event_time`."""
+
+    ttl: Ttl
+    """How long the values live instead of their declared TTLs: a timedelta, or whole seconds."""
+    event_timestamp: Required[datetime | int | str]
+    """When the event happened: an aware datetime, milliseconds since the epoch, or RFC 3339 text."""
+
+
+class TypedReader(Generic[RowT]):
+    """A reader of one feature service, or of one feature view.
+
+    Create it once and reuse it. Thread-safe; survives `fork`; pickles without connections.
+
+    Args:
+        store: The feature store.
+        freshness: Also read the remaining TTL of each value, see `Row.freshness`.
+        max_age: The maximum age of the values of some views, as in `FeatureStore.online_reader`.
+
+    Raises:
+        RegistryError: The registry differs from the one that the code was generated from, so that a
+            value may be missing or of another type; names the differences.
+        UnknownNameError: The registry has no such service or view.
+    """
+
+    signature: ClassVar[Signature]
+    row_class: ClassVar[type[Row]]
+
+    def __init__(
+        self, store: FeatureStore, *, freshness: bool = False, max_age: MaxAge = None
+    ) -> None:
+        self._reader: OnlineReader[RowT, object] = store.readers.reader(
+            self.signature.feature_list,
+            freshness=freshness,
+            max_age=max_age,
+            row=self.row_class,
+        )
+        names = [name for name, _ in self.signature.join_keys]
+        order = self._reader.plan.join_keys
+        in_order = [names.index(name) for name in order]
+        self._reorder: Any = None if list(order) == names else itemgetter(*in_order)
+
+    @property
+    def reader(self) -> OnlineReader[RowT, object]:
+        """The reader that does the work, for `get` and other calls without types."""
+        return self._reader
+
+    def _read(self, entity: Any, options: ReadOptions | None) -> RowT:
+        if self._reorder is not None:
+            entity = self._reorder(entity)
+        return self._reader.read(entity, **(options or {}))
+
+    async def _read_async(self, entity: Any, options: ReadOptions | None) -> RowT:
+        if self._reorder is not None:
+            entity = self._reorder(entity)
+        return await self._reader.read_async(entity, **(options or {}))
+
+    def _read_many(self, columns: tuple[Any, ...], options: ReadOptions | None) -> list[RowT]:
+        return self._reader.read_many(self._entities(columns), **(options or {}))
+
+    async def _read_many_async(
+        self, columns: tuple[Any, ...], options: ReadOptions | None
+    ) -> list[RowT]:
+        return await self._reader.read_many_async(self._entities(columns), **(options or {}))
+
+    def _entities(self, columns: tuple[Any, ...]) -> Any:
+        """Return the entities in columns of join keys: values, or tuples in the plan's order."""
+        if len(columns) == 1:
+            return columns[0]
+        for (name, _), column in zip(self.signature.join_keys, columns, strict=True):
+            if isinstance(column, str | bytes | Mapping):
+                raise RequestError(
+                    f"expected a list of values, not {column!r}", where=f"join key '{name}'"
+                )
+        if self._reorder is not None:
+            columns = self._reorder(columns)
+        try:
+            return list(zip(*columns, strict=True))
+        except ValueError:
+            names = ", ".join(name for name, _ in self.signature.join_keys)
+            raise RequestError(f"the columns {names} differ in length") from None
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._reader.plan.name}>"
+
+
+class _TypedWriter:
+    """What both kinds of writers do first: compare their code with the registry."""
+
+    signature: ClassVar[Signature]
+
+    def _check(self, store: FeatureStore) -> None:
+        differences = self.signature.write_differences(store.compiled)
+        if differences:
+            raise stale_code_error(self.signature, differences, type(self).__module__)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.signature.name}>"
+
+
+class TypedStreamWriter(_TypedWriter, Generic[EventT]):
+    """A writer of one stream view. Create it once and reuse it.
+
+    Thread-safe; survives `fork`; pickles without connections.
+
+    Raises:
+        RegistryError: The registry differs from the one that the code was generated from, so that
+            writes would be refused; names the differences.
+        UnknownNameError: The registry has no such view.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._check(store)
+        self._writer = store.stream_writer(self.signature.name)
+
+    @property
+    def writer(self) -> StreamWriter:
+        """The writer that does the work, for calls without types."""
+        return self._writer
+
+    def _write(
+        self, entity: object, values: Any, options: EventOptions | TimedEventOptions | None
+    ) -> bool:
+        return self._writer.write(entity, values, **(options or {}))
+
+    async def _write_async(
+        self, entity: object, values: Any, options: EventOptions | TimedEventOptions | None
+    ) -> bool:
+        return await self._writer.write_async(entity, values, **(options or {}))
+
+    def write_many(
+        self,
+        events: Iterable[EventT],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+        encode_first: bool = False,
+    ) -> WriteReport:
+        """Write events in order: `(entity, values)`, or `(entity, values, event_timestamp)`.
+
+        The arguments and errors are those of `StreamWriter.write_many`.
+        """
+        given: Any = events
+        return self._writer.write_many(
+            given, ttl=ttl, on_bad_event=on_bad_event, encode_first=encode_first
+        )
+
+    async def write_many_async(
+        self, events: Iterable[EventT], *, ttl: Ttl = None, on_bad_event: OnBadEvent = "fail"
+    ) -> WriteReport:
+        """Do the same as `write_many` without blocking the event loop."""
+        given: Any = events
+        return await self._writer.write_many_async(given, ttl=ttl, on_bad_event=on_bad_event)
+
+
+class TypedBatchWriter(_TypedWriter, Generic[BatchRowT]):
+    """A writer of rows into one batch view.
+
+    Raises:
+        RegistryError: The registry differs from the one that the code was generated from, so that
+            rows would be refused; names the differences.
+        UnknownNameError: The registry has no such view.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._check(store)
+        self._store = store
+
+    def write(
+        self,
+        rows: Iterable[BatchRowT],
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+        allow_older: bool = False,
+        ttl: Span | None = None,
+    ) -> MaterializeReport:
+        """Write rows, one for each entity, as `FeatureStore.write_batch` does.
+
+        A field that is left out of a row is deleted, as `None` is.
+        """
+        return self._store.write_batch(
+            self.signature.name,
+            list(rows),
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+            allow_older=allow_older,
+            ttl=ttl,
+        )
+
+    async def write_async(
+        self,
+        rows: Iterable[BatchRowT],
+        *,
+        on_bad_row: OnBadRow = "fail",
+        rejects: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+        allow_older: bool = False,
+        ttl: Span | None = None,
+    ) -> MaterializeReport:
+        """Do the same as `write` without blocking the event loop."""
+        return await self._store.write_batch_async(
+            self.signature.name,
+            list(rows),
+            on_bad_row=on_bad_row,
+            rejects=rejects,
+            on_progress=on_progress,
+            allow_older=allow_older,
+            ttl=ttl,
+        )
+
+
+class TypedFeatureStore(FeatureStore):
+    """A feature store whose methods know the services of one project. See `FeatureStore`."""
+
+    row_classes: ClassVar[Mapping[str, type[Row]]] = {}
+    """The generated row class of each feature service."""
+
+    @override
+    def _reader(self, features: Features, **options: Any) -> OnlineReader:
+        is_typed = isinstance(features, str) and not options["full_feature_names"]
+        row = self.row_classes.get(str(features), Row) if is_typed else Row
+        return self.readers.reader(features, row=row, **options)

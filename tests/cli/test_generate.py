@@ -46,3 +46,21 @@ def test_code_is_generated_from_a_registry_in_the_store_without_definitions(
     arguments = ("generate", "python", "-o", "features.py", "--project", project)
     assert run(*arguments, "--url", valkey.url).exit_code == 0
     assert "signed_up" in Path("features.py").read_text()
+
+
+def test_a_module_of_a_package_is_deleted_with_its_definition(folder: Path) -> None:
+    command = ("generate", "python", "-o", "code")
+    assert "code/__init__.py" in run_json(*command)["written"]
+    own = Path("code/own.py")
+    own.write_text("# Not generated.\n")
+    old = run_json(*command)["files"]
+    file = folder / "features/users.yaml"
+    file.write_text(file.read_text().replace("user_activity", "user_events"))
+    stale = run(*command, "--check")
+    assert stale.exit_code == 1
+    assert "and 4 other files too" in stale.stderr
+    done = run_json(*command)
+    assert done["deleted"] == ["code/user_activity.py"]
+    assert [path for path in old if not Path(path).exists()] == ["code/user_activity.py"]
+    assert own.exists()
+    assert run(*command, "--check").exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from typing_extensions import override
 
@@ -22,6 +22,7 @@ from featurekit.lower.read import (
     group_spans,
 )
 from featurekit.plan import ReadPlan
+from featurekit.signatures import Signature, stale_code_error
 from featurekit.wire import ErrorReply
 
 
@@ -35,6 +36,8 @@ class Record:
 
     __slots__ = ("_cells", "_freshness")
 
+    _signature: ClassVar[Signature | None] = None
+    _base: ClassVar[type[Record]]
     _plan: ClassVar[ReadPlan]
     _names: ClassVar[tuple[str, ...]]
     _attributes: ClassVar[frozenset[str]]
@@ -106,23 +109,48 @@ class Record:
     @override
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
-        return f"Row({values})"
+        return f"{type(self).__name__}({values})"
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_record, (self._plan, self._cells, self._freshness)
+        return _rebuild_record, (self._base, self._plan, self._cells, self._freshness)
+
+
+def check_row_class(base: type[Record], plan: ReadPlan) -> None:
+    """Check that a plan yields what a generated row class promises.
+
+    Raises:
+        RegistryError: It does not; names the differences.
+    """
+    signature = base._signature  # noqa: SLF001 - an attribute of rows, where a feature may have any name
+    differences = signature.read_differences(plan) if signature is not None else []
+    if signature is not None and differences:
+        raise stale_code_error(signature, differences, base.__module__)
+
+
+def record_class(plan: ReadPlan, base: type[Record] = Record) -> type[Record]:
+    """Return the class of a plan's rows; its arguments are the values, the cells and the TTLs.
+
+    Args:
+        plan: The read.
+        base: Its base class, which may have slots for some of the features.
+    """
+    hashable: Any = base  # to mypy, a class whose instances have no hash has none either
+    return _record_class(plan, hashable)
 
 
 @lru_cache(maxsize=256)
-def record_class(plan: ReadPlan) -> type[Record]:
-    """Return the class of a plan's rows; its arguments are the values, the cells and the TTLs."""
+def _record_class(plan: ReadPlan, base: type[Any]) -> type[Record]:
     reserved = set(dir(Record))
     names = tuple(column.name for column in plan.columns)
-    slots = [name for name in names if name not in reserved]
+    attributes = [name for name in names if name not in reserved]
+    slots = tuple(name for name in attributes if not hasattr(base, name))
     targets = ", ".join("_" if name in reserved else f"s.{name}" for name in names)
     source = (
-        "class Row(Record):\n"
-        f" __slots__ = {tuple(slots)!r}\n"
+        "class Row(BASE):\n"
+        f" __slots__ = {slots!r}\n"
+        " __qualname__ = NAME\n"
+        " _base = BASE\n"
         " _plan = PLAN\n"
         " _names = NAMES\n"
         " _attributes = ATTRIBUTES\n"
@@ -132,13 +160,19 @@ def record_class(plan: ReadPlan) -> type[Record]:
         "  s._freshness = freshness\n"
         f"  {targets}, = values\n"
     )
-    known = {"Record": Record, "PLAN": plan, "NAMES": names, "__name__": __name__}
-    known |= {"SPANS": group_spans(plan), "ATTRIBUTES": frozenset(slots)}
-    return cast("type[Record]", build("Row", source, known))
+    name = "Row" if base is Record else base.__name__
+    known = {"BASE": base, "NAME": name, "PLAN": plan, "NAMES": names, "__name__": base.__module__}
+    known |= {"SPANS": group_spans(plan), "ATTRIBUTES": frozenset(attributes)}
+    row = cast("type[Record]", build("Row", source, known))
+    row.__name__ = name
+    return row
 
 
 def record_function(
-    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None = None
+    plan: ReadPlan,
+    fallback: RowDecoder,
+    absent: AbsentCounters | None = None,
+    base: type[Record] = Record,
 ) -> RowDecoder:
     """Return the generated function from a row's cells to a record.
 
@@ -148,6 +182,7 @@ def record_function(
         plan: The read.
         fallback: Decodes the replies for which the generated function raises.
         absent: Counts absent values, if given.
+        base: The base class of the record, see `record_class`.
     """
     terms, defaults, names = decoder_expressions(plan, absent)
     reserved = dir(Record)
@@ -167,13 +202,13 @@ def record_function(
         "  return fallback(r)\n"
         " return s\n"
     )
-    row = record_class(plan)
+    row = record_class(plan, base)
     names |= {"Row": row, "new": row.__new__, "E": ROW_ERRORS, "fallback": fallback}
     return build("record", source, names)
 
 
 def _rebuild_record(
-    plan: ReadPlan, cells: list[Cell], freshness: tuple[float | None, ...]
+    base: type[Record], plan: ReadPlan, cells: list[Cell], freshness: tuple[float | None, ...]
 ) -> Record:
     values, _ = decode_row_by_cell(plan, cells)
-    return record_class(plan)(values, cells, freshness)  # type: ignore[call-arg]
+    return record_class(plan, base)(values, cells, freshness)  # type: ignore[call-arg]

@@ -356,7 +356,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
             ValueRefusedError: A join key has the wrong type.
             StoreUnavailableError: No reply in time. Safe to retry.
         """
-        reader = self._readers.reader(
+        reader = self._reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
         return reader.get(entity_rows, timeout=timeout, partial=partial)
@@ -375,7 +375,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """Read features without blocking the event loop. See `get_online_features`."""
         if not self._registry.is_loaded:
             await asyncio.to_thread(self.load_registry)
-        reader = self._readers.reader(
+        reader = self._reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
         return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
@@ -392,9 +392,12 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
 
         The arguments and errors are those of `get_online_features`.
         """
-        return self._readers.reader(
+        return self._reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
+
+    def _reader(self, features: Features, **options: Any) -> OnlineReader:
+        return self._readers.reader(features, **options)
 
     @property
     @override

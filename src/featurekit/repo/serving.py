@@ -9,6 +9,7 @@ from typing import Any
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError
 from featurekit.feature_lists import parse_feature_list
+from featurekit.lower.records import Record, check_row_class
 from featurekit.plan import ReadPlan
 from featurekit.repo.definition_lists import FeatureService
 from featurekit.repo.logs import Logs
@@ -61,17 +62,18 @@ class ReaderService:
         freshness: bool = False,
         max_age: MaxAge = None,
         counted: bool = True,
+        row: type[Record] = Record,
     ) -> OnlineReader:
         """Return a cached or newly compiled reader. See `FeatureStore.online_reader`.
 
-        The reads of a reader that is not `counted` are in no metric and no log: pages that refresh themselves are
+        `row` is the base class of its rows, which a generated module may give. The reads of a reader that is not `counted` are in no metric and no log: pages that refresh themselves are
         not the users of the features.
         """
         wanted: str | tuple[object, ...] = (
             features if isinstance(features, str) else feature_list(features)
         )
         ages = max_age_ms(max_age) if max_age else ()
-        key: tuple[object, ...] = (wanted, full_feature_names, freshness, ages, counted)
+        key: tuple[object, ...] = (wanted, full_feature_names, freshness, ages, counted, row)
         # Read before the plan: if the registry is reloaded in between, the reader of the old plan
         # is added to the dict that `clear` has dropped.
         readers = self._readers
@@ -89,12 +91,13 @@ class ReaderService:
                 full_feature_names=full_feature_names,
                 max_age_ms=dict(ages),
             )
+            check_row_class(row, plan)
             if len(readers) >= MAX_READERS:
                 with suppress(KeyError):  # another thread dropped it
                     del readers[next(iter(readers))]
             service = wanted if counted and isinstance(wanted, str) else None
             reader = self.reader_for_plan(
-                plan, freshness=freshness, counted=counted, service=service
+                plan, freshness=freshness, counted=counted, service=service, row=row
             )
             readers[key] = reader
         return reader
@@ -106,6 +109,7 @@ class ReaderService:
         freshness: bool = False,
         counted: bool = True,
         service: str | None = None,
+        row: type[Record] = Record,
     ) -> OnlineReader:
         """Return a new reader for a plan that the caller compiled; it is not cached.
 
@@ -114,12 +118,13 @@ class ReaderService:
             freshness: Whether to read the remaining TTLs.
             counted: Whether reads are in the metrics.
             service: The feature service in whose log the rows belong; `None` for no log.
+            row: The base class of its rows.
         """
         counters = self._counters if counted else None
         log = self._logs.of_service(self._registry.plan, service) if service else None
         if log is None:
-            return OnlineReader(plan, self._handle, counters, freshness=freshness)
-        return LoggedReader(plan, self._handle, counters, log, freshness=freshness)
+            return OnlineReader(plan, self._handle, counters, freshness=freshness, row=row)
+        return LoggedReader(plan, self._handle, counters, log, freshness=freshness, row=row)
 
 
 def feature_list(features: Features) -> str | tuple[str | Mapping[str, object], ...]:

@@ -7,17 +7,18 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from featurekit.lower.records import Record
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.reader import Call, CellRows, OnlineReader
+from featurekit.runtime.reader import Call, CellRows, EntityT, OnlineReader, RowT
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.row_log import ServedLog
 
 T = TypeVar("T")
 
 
-class LoggedReader(OnlineReader):
+class LoggedReader(OnlineReader[RowT, EntityT]):
     """A reader of a feature service that logs what it serves. See `OnlineReader`."""
 
     def __init__(
@@ -28,14 +29,16 @@ class LoggedReader(OnlineReader):
         log: ServedLog,
         *,
         freshness: bool = False,
+        row: type[Record] = Record,
     ) -> None:
-        super().__init__(plan, handle, counters, freshness=freshness)
+        super().__init__(plan, handle, counters, freshness=freshness, row=row)
         self._log = log
         self._layout = log.layout(plan)
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _new_logged_reader, (self.plan, self._handle, self._log, self._freshness)
+        arguments = (self.plan, self._handle, self._log, self._freshness, self._row)
+        return _new_logged_reader, arguments
 
     @override
     def _run(self, call: Call[T], options: ReadOptions) -> T:
@@ -58,6 +61,6 @@ def _rows_of(result: Any) -> Sequence[Any]:
 
 
 def _new_logged_reader(
-    plan: ReadPlan, handle: StoreHandle, log: ServedLog, freshness: object
+    plan: ReadPlan, handle: StoreHandle, log: ServedLog, freshness: object, row: type[Record]
 ) -> LoggedReader:
-    return LoggedReader(plan, handle, None, log, freshness=bool(freshness))
+    return LoggedReader(plan, handle, None, log, freshness=bool(freshness), row=row)

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex, TypeVar
 
 from featurekit.errors import MissingExtraError, RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Column(Protocol[T_co]):
+    """A list, a tuple or an array of values; text is not one, though it is a `Sequence[str]`."""
+
+    def __getitem__(self, index: SupportsIndex, /) -> T_co:
+        """Return one value."""
+
+    def __contains__(self, value: object, /) -> bool:
+        """Return whether a value is in it. That of text takes no object."""
+
+    def __iter__(self) -> Iterator[T_co]:
+        """Iterate over the values."""
+
+    def __len__(self) -> int:
+        """Return the number of values."""
 
 
 class DataFrame(Protocol):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial as bind
 from sys import modules
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
 
-from typing_extensions import override
+from typing_extensions import TypeVar, override
 
 from featurekit.errors import StoreError
 from featurekit.lower.matrix import Matrix, matrix_columns
@@ -22,6 +22,7 @@ from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.read_arguments import (
+    Column,
     DataFrame,
     EntityRows,
     Timeout,
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 T = TypeVar("T")
+RowT = TypeVar("RowT", default=Any)
+EntityT = TypeVar("EntityT", default=Any)
+
+_RESPONSE: Callable[..., OnlineResponse] = OnlineResponse
 
 SLICE_ENTITIES = 256
 """How many requests an asyncio read prepares before other tasks run: about a millisecond."""
@@ -70,8 +75,10 @@ class CellRows(list[list[Cell]]):
     """The cells of each row of a read, not decoded."""
 
 
-class OnlineReader:
+class OnlineReader(Generic[RowT, EntityT]):
     """A reader of one list of features. It is compiled once and can be shared by threads.
+
+    Its parameters are the types of a row and of an entity, which generated code knows.
 
     Attributes:
         plan: The compiled list of features.
@@ -84,10 +91,12 @@ class OnlineReader:
         counters: Counters | None = None,
         *,
         freshness: bool = False,
+        row: type[Record] = Record,
     ) -> None:
         self.plan = plan
         self._handle = handle
         self._freshness = freshness
+        self._row = row
         self._schema = ResponseSchema.of(plan)
         self._entity_columns = entity_columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
@@ -109,6 +118,7 @@ class OnlineReader:
             self._counters.empty_rows,
             self._describe_store,
             freshness=freshness,
+            row=row,
         )
         features = [column for column in plan.columns if not column.is_event_time]
         self._span_attributes: dict[str, str | int | tuple[str, ...]] = {
@@ -119,7 +129,7 @@ class OnlineReader:
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _new_reader, (self.plan, self._handle, self._freshness)
+        return _new_reader, (self.plan, self._handle, self._freshness, self._row)
 
     @override
     def __repr__(self) -> str:
@@ -131,7 +141,7 @@ class OnlineReader:
         """The number of stored values that this reader could not decode so far."""
         return self._decoder.invalid_values
 
-    def read(self, entity: object, *, timeout: Timeout = None, partial: bool = False) -> Any:
+    def read(self, entity: EntityT, *, timeout: Timeout = None, partial: bool = False) -> RowT:
         """Read the features of one entity as a row: `reader.read("u0001").tx_count_7d`.
 
         Args:
@@ -149,15 +159,16 @@ class OnlineReader:
             StoreError: The server refuses the command, for example to this user.
         """
         options = read_options(timeout, partial=partial)
-        return self._run(self._prepare_records((entity,)), options)[0]
+        row: RowT = self._run(self._prepare_records((entity,)), options)[0]
+        return row
 
     def read_many(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         timeout: Timeout = None,
         partial: bool = False,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Read the features of `n` entities as `n` rows in the same order. See `read`.
 
         `entities` may be a data frame of pandas, polars or Arrow with the join keys as columns.
@@ -168,7 +179,7 @@ class OnlineReader:
     @overload
     def read_matrix(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = ...,
         fill: float = ...,
@@ -180,7 +191,7 @@ class OnlineReader:
     @overload
     def read_matrix(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = ...,
         fill: float = ...,
@@ -191,7 +202,7 @@ class OnlineReader:
 
     def read_matrix(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = "float32",
         fill: float = math.nan,
@@ -243,29 +254,29 @@ class OnlineReader:
         return self._run(self._prepare_response(entity_rows, columns), options)
 
     async def read_async(
-        self, entity: object, *, timeout: Timeout = None, partial: bool = False
-    ) -> Any:
+        self, entity: EntityT, *, timeout: Timeout = None, partial: bool = False
+    ) -> RowT:
         """Do the same as `read` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        return (await self._run_async(self._prepare_records((entity,)), options))[0]
+        row: RowT = (await self._run_async(self._prepare_records((entity,)), options))[0]
+        return row
 
     async def read_many_async(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         timeout: Timeout = None,
         partial: bool = False,
-    ) -> list[Any]:
+    ) -> list[RowT]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        if not isinstance(entities, list | tuple):
-            entities = list(entity_list(self.plan, entities))
-        return await self._run_async(await self._prepare_records_in_slices(entities), options)
+        given = self._listed(entities)
+        return await self._run_async(await self._prepare_records_in_slices(given), options)
 
     @overload
     async def read_matrix_async(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = ...,
         fill: float = ...,
@@ -277,7 +288,7 @@ class OnlineReader:
     @overload
     async def read_matrix_async(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = ...,
         fill: float = ...,
@@ -288,7 +299,7 @@ class OnlineReader:
 
     async def read_matrix_async(
         self,
-        entities: Sequence[object] | DataFrame,
+        entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = "float32",
         fill: float = math.nan,
@@ -299,9 +310,7 @@ class OnlineReader:
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        if not isinstance(entities, list | tuple):
-            entities = list(entity_list(self.plan, entities))
-        call = await self._prepare_records_in_slices(entities, self._cells)
+        call = await self._prepare_records_in_slices(self._listed(entities), self._cells)
         rows = await self._run_async(call, options)
         for start in range(0, len(rows), SLICE_ENTITIES):
             matrix.add(rows[start : start + SLICE_ENTITIES])
@@ -356,8 +365,15 @@ class OnlineReader:
         self._count_read(rows, seconds, replies)
         return result
 
+    def _listed(self, entities: Column[EntityT] | DataFrame) -> Sequence[object]:
+        if isinstance(entities, list | tuple):
+            return entities
+        return list(entity_list(self.plan, entities))
+
     def _prepare_records(
-        self, entities: Iterable[object] | DataFrame, finish: Finish | None = None
+        self,
+        entities: Iterable[object] | Column[object] | DataFrame,
+        finish: Finish | None = None,
     ) -> Call[list[Any]]:
         """Prepare a read of records, or of what `finish` makes of the replies."""
         if not isinstance(entities, list | tuple):
@@ -412,7 +428,7 @@ class OnlineReader:
             keys += part
             requests += self._groups[0].requests(part)
             await asyncio.sleep(0)
-        finish = bind(OnlineResponse, self._schema, columns)
+        finish = bind(_RESPONSE, self._schema, columns)
         return Call(size, keys, requests, self._decoder.row, finish)
 
     def _prepare_response(
@@ -421,7 +437,7 @@ class OnlineReader:
         group_keys = self._group_keys(columns)
         if self._decodes_each_reply:
             [keys], [group] = group_keys, self._groups
-            finish = bind(OnlineResponse, self._schema, columns)
+            finish = bind(_RESPONSE, self._schema, columns)
             return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
         rows = len(next(iter(columns.values()))) if columns else _count_rows(entity_rows)
         return self._prepare_joined(rows, group_keys, bind(self._response, columns))
@@ -520,5 +536,7 @@ def _is_unavailable(reply: Any) -> bool:
     return any(isinstance(cell, ErrorReply) and cell.code == UNAVAILABLE for cell in cells)
 
 
-def _new_reader(plan: ReadPlan, handle: StoreHandle, freshness: object) -> OnlineReader:
-    return OnlineReader(plan, handle, freshness=bool(freshness))
+def _new_reader(
+    plan: ReadPlan, handle: StoreHandle, freshness: object, row: type[Record]
+) -> OnlineReader:
+    return OnlineReader(plan, handle, freshness=bool(freshness), row=row)

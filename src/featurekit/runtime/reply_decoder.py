@@ -83,12 +83,13 @@ class ReplyDecoder:
         empty_rows: Counts the rows without any stored value.
         describe_store: Returns the store's address, for errors.
         freshness: Whether the replies contain all TTLs.
+        row: The base class of records.
 
     Attributes:
         invalid_values: Stored values that could not be decoded so far.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one call of the reader passes on
         self,
         plan: ReadPlan,
         groups: Sequence[GroupReader],
@@ -97,8 +98,10 @@ class ReplyDecoder:
         describe_store: Callable[[], str],
         *,
         freshness: bool,
+        row: type[Record] = Record,
     ) -> None:
         self.invalid_values = 0
+        self._row = row
         self._plan = plan
         self._groups = groups
         self._counters = counters
@@ -118,7 +121,7 @@ class ReplyDecoder:
     @cached_property
     def record(self) -> RowDecoder:
         """The generated function from a row's cells to a `Record`."""
-        return record_function(self._plan, self.record_by_cell, self._absent)
+        return record_function(self._plan, self.record_by_cell, self._absent, self._row)
 
     @cached_property
     def _absent(self) -> AbsentCounters:
@@ -141,7 +144,7 @@ class ReplyDecoder:
     def record_by_cell(self, reply: Any) -> Record:
         """Decode a record that the generated function gave up."""
         *values, cells = self.row_by_cell(reply)
-        make: Any = record_class(self._plan)
+        make: Any = record_class(self._plan, self._row)
         record: Record = make(values, cells)
         return record
 
@@ -161,7 +164,7 @@ class ReplyDecoder:
     def records(self, replies: Sequence[Reply], now_ms: int) -> list[Record]:
         """Decode the same replies as `rows` to records."""
         rows, ttls_s, _ = self.rows(replies, now_ms)
-        make: Any = record_class(self._plan)
+        make: Any = record_class(self._plan, self._row)
         all_ttls_s = ttls_s or [()] * len(rows)
         return [make(row[:-1], row[-1], ttls) for row, ttls in zip(rows, all_ttls_s, strict=True)]
 

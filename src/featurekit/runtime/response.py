@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 
-from typing_extensions import override
+from typing_extensions import TypeVar, override
 
 from featurekit.errors import MissingExtraError, ValueRefusedError
 from featurekit.lower.matrix import Matrix
@@ -30,6 +30,9 @@ from featurekit.wire import ErrorReply
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
+
+ColumnsT = TypeVar("ColumnsT", default=dict[str, list[Any]])
+RowDictT = TypeVar("RowDictT", default=dict[str, Any])
 
 _SHOWN_NAMES = 8
 """Feature names in a response's repr."""
@@ -85,8 +88,10 @@ class ResponseSchema:
         )
 
 
-class OnlineResponse:
+class OnlineResponse(Generic[ColumnsT, RowDictT]):
     """The features of `n` entity rows, in the order of the request. Duplicates are kept.
+
+    Its parameters are the types of `to_dict()` and of a row of `to_rows()`, which generated code knows.
 
     Args:
         schema: The columns.
@@ -121,9 +126,10 @@ class OnlineResponse:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def to_dict(self) -> dict[str, list[Any]]:
+    def to_dict(self) -> ColumnsT:
         """Return columns of `n` values: the join keys first, then the features."""
-        return {**self.entities, **self._columns(self._rows)}
+        columns: Any = {**self.entities, **self._columns(self._rows)}
+        return columns  # type: ignore[no-any-return]
 
     def columns(self) -> list[tuple[Any, ...]]:
         """Return the columns of the features without their names, in the order requested."""
@@ -131,13 +137,14 @@ class OnlineResponse:
             return [()] * len(self._schema.names)
         return list(zip(*self._rows))[:-1]  # noqa: B905 - as in `_columns`
 
-    def to_rows(self) -> list[dict[str, Any]]:
+    def to_rows(self) -> list[RowDictT]:
         """Return `n` dicts of join keys and features."""
         names = [*self.entities, *self.feature_names]
-        return [
+        rows: list[Any] = [
             dict(zip(names, (*key, *row[:-1]), strict=True))
             for key, row in zip(self._key_rows(), self._rows, strict=True)
         ]
+        return rows
 
     def _key_rows(self) -> Iterable[tuple[object, ...]]:
         """Return the join keys of each row."""

@@ -20,7 +20,7 @@ from featurekit.codegen.files import (
     compare_folder,
     files_of,
 )
-from featurekit.codegen.python import python_module
+from featurekit.codegen.python import python_module, python_package
 from featurekit.codegen.service_json_schema import service_schema_files
 from featurekit.codegen.typescript import typescript_module
 from featurekit.errors import RequestError
@@ -102,8 +102,16 @@ def _registry(context: CliContext, *, applied: bool, project: str) -> Registry:
 
 @target("python")
 def python_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
-    """Write Python: a class for the rows of each service."""
-    finish(context, {output: python_module(registry)}, check=check)
+    """Write typed readers, writers and rows in Python.
+
+    PATH is a file if it ends with .py, or else the folder of a package with a module for each
+    service and view. The code imports what serving imports, and is checked by mypy and pyright. It
+    refuses to read or write if the applied registry differs where it matters.
+    """
+    if output.suffix == ".py":
+        finish(context, {output: python_module(registry)}, check=check)
+    else:
+        finish_folder(context, output, python_package(registry), check=check)
 
 
 @target("typescript")

@@ -1,7 +1,7 @@
-"""Generate typed Python from a registry: row classes, so that editors know each feature."""
+"""Generate typed Python from a registry: rows, readers, writers and a feature store."""
 
 from __future__ import annotations
 
-from featurekit.codegen.python.module import python_module
+from featurekit.codegen.python.module import python_module, python_package
 
-__all__ = ["python_module"]
+__all__ = ["python_module", "python_package"]

@@ -1,28 +1,64 @@
-"""Annotations of features in generated Python."""
+"""Annotations of features and join keys in generated Python."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set
+
+from featurekit.codegen.python.imports import Imports
+from featurekit.codegen.python.text import quoted
 from featurekit.plan import FieldPlan
+from featurekit.signatures import FeatureType
 from featurekit.types import DType, codec_of
 
-_LITERAL_TYPES = ("str", "int", "bool", "bytes")
-"""Python types whose values may stand in `Literal`."""
 
+class Annotations:
+    """Writes annotations in one scope.
 
-def value_type(field: FieldPlan) -> str:
-    """Return the annotation of a value of a field that is not null."""
-    codec, dtype = codec_of(field.dtype), field.dtype
-    if field.constraints.one_of and codec.python_type in _LITERAL_TYPES:
-        choices = (repr(codec.decode(choice)) for choice in field.constraints.one_of)
-        return f"Literal[{', '.join(choices)}]"
-    if dtype.element:
-        return f"list[{codec_of(DType(dtype.element)).python_type}]"
-    return codec.python_type
+    Args:
+        imports: Collects the names that they use.
+        shadowed: The names that mean something else in this scope, such as a feature named `date`.
+    """
 
+    def __init__(self, imports: Imports, shadowed: Set[str] = frozenset()) -> None:
+        self._imports = imports
+        self._shadowed = shadowed
 
-def read_type(field: FieldPlan) -> str:
-    """Return the annotation of a feature of a row: `None` stands for a value that is not stored."""
-    annotation = value_type(field)
-    return (
-        annotation if field.default is not None or annotation == "Any" else f"{annotation} | None"
-    )
+    def use(self, name: str) -> str:
+        """Return how to refer to a name in this scope."""
+        return self._imports.use(name, self._shadowed)
+
+    def key(self, dtype: DType) -> str:
+        """Return the annotation of a join key."""
+        return self.use(codec_of(dtype).python_type)
+
+    def read(self, field: FieldPlan) -> str:
+        """Return the annotation of a feature of a row: without a default, it may be missing."""
+        return self._value(field) if field.default is not None else f"{self._value(field)} | None"
+
+    def write(self, field: FieldPlan) -> str:
+        """Return the annotation of a value to write; `None` deletes the stored one."""
+        return " | ".join(self._written(field))
+
+    def _value(self, field: FieldPlan) -> str:
+        if choices := FeatureType.of(field.name, field).one_of:
+            return f"{self.use('Literal')}[{', '.join(map(quoted, choices))}]"
+        element = field.dtype.element or ("float32" if field.dtype.kind == "vector" else None)
+        if element:
+            return f"{self.use('list')}[{self.use(codec_of(DType(element)).python_type)}]"
+        return self.use(codec_of(field.dtype).python_type)
+
+    def _written(self, field: FieldPlan) -> Iterator[str]:
+        kind = field.dtype.kind
+        if kind in ("array", "vector"):
+            value = self.use(codec_of(DType(field.dtype.element or "float32")).python_type)
+            yield f"{self.use('list')}[{value}]"
+            yield f"{self.use('tuple')}[{value}, ...]"
+            yield self.use("Array")
+        elif kind == "json":
+            yield self.use("Json")
+        else:
+            yield self._value(field)
+            if kind == "decimal":
+                yield self.use("int")
+        if not field.constraints.required:
+            yield "None"
