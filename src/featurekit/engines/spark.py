@@ -60,10 +60,14 @@ class SparkSource:
         session: The Spark session.
         plan: What to read.
         root: The repository's folder.
+        skip_unreadable: Return lines that cannot be read as rows with a problem.
     """
 
-    def __init__(self, session: Any, plan: SourcePlan, root: Path) -> None:
+    def __init__(
+        self, session: Any, plan: SourcePlan, root: Path, *, skip_unreadable: bool = False
+    ) -> None:
         self._session, self._plan, self._root = session, plan, root
+        self._skip_unreadable = skip_unreadable
         self._newest: Any = None
 
     def scan(self, view: ViewPlan, times: TimeRange) -> Scan:
@@ -74,7 +78,13 @@ class SparkSource:
         """
         where = f"feature view {view.name}"
         with load_settings(self._session, self._settings(view)), spark_errors(where):
-            rows = open_rows(self._session, view, self._plan, self._root).within(times)
+            rows = open_rows(
+                self._session,
+                view,
+                self._plan,
+                self._root,
+                skip_unreadable=self._skip_unreadable,
+            ).within(times)
             counts = _count(rows, times)
             if rows.orders > rows.has_time:
                 _check_created(rows, counts, self._plan.created_timestamp_field or "")
@@ -90,7 +100,8 @@ class SparkSource:
         where = f"feature view {ticket.view.name}"
         with load_settings(self._session, self._settings(ticket.view)), spark_errors(where):
             frame = self._newest.mapInArrow(partition_task(ticket), "result binary")
-            return [pickle.loads(row[0]) for row in _run(self._session, frame, on_wait)]  # noqa: S301
+            rows = _run(self._session, frame, on_wait)
+            return [pickle.loads(row[0]) for row in rows]  # noqa: S301
 
     def _settings(self, view: ViewPlan) -> dict[str, str]:
         row_bytes = sum(4 * field.dtype.size for field in view.fields)
@@ -125,6 +136,7 @@ def write_in_task(ticket: LoadTicket, batches: Iterable[Any]) -> PartitionResult
             error = failure
         finally:
             rejects.close()
+            ticket.store.close()
         data = path.read_bytes() if report.rejects_path else b""
     if len(data) > MAX_REJECT_BYTES:
         error = error or BadRowError(
@@ -190,11 +202,12 @@ def _run(session: Any, frame: Any, on_wait: OnWait) -> list[Any]:
             errors.append(error)
 
     thread = threading.Thread(target=collect, name="featurekit spark", daemon=True)
+    progress = _Progress(session, tag, frame)
     thread.start()
     try:
         while thread.is_alive():
             thread.join(_POLL_S)
-            on_wait(_share_done(session, tag))
+            on_wait(progress.share())
     except BaseException:
         session.interruptTag(tag)
         thread.join(_STOP_S)
@@ -204,12 +217,27 @@ def _run(session: Any, frame: Any, on_wait: OnWait) -> list[Any]:
     return results
 
 
-def _share_done(session: Any, tag: str) -> float:
-    """Return the share of the tasks of the last stage that have ended; 0 if it is not known."""
-    if is_connect(session):
-        return 0.0
-    tracker = session.sparkContext.statusTracker()
-    jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(tag)]
-    stages = [stage for job in jobs if job for stage in job.stageIds]
-    info = tracker.getStageInfo(max(stages)) if stages else None
-    return info.numCompletedTasks / info.numTasks if info and info.numTasks else 0.0
+class _Progress:
+    """The share of the tasks of the last stage, which write, that have ended.
+
+    Adaptive execution runs a job for each exchange before the job of the last stage.
+    """
+
+    def __init__(self, session: Any, tag: str, frame: Any) -> None:
+        self._tag, self._share = tag, 0.0
+        self._tracker: Any = None
+        if not is_connect(session):
+            self._tracker = session.sparkContext.statusTracker()
+            plan = frame._jdf.queryExecution().executedPlan().toString()  # noqa: SLF001 - no public form
+            self._jobs = 1 + plan.count("Exchange ") if "AdaptiveSparkPlan" in plan else 1
+
+    def share(self) -> float:
+        """Return the share; 0 if it is not known."""
+        if self._tracker is None:
+            return 0.0
+        jobs = self._tracker.getJobIdsForGroup(self._tag)
+        last = self._tracker.getJobInfo(max(jobs)) if len(jobs) >= self._jobs else None
+        stage = self._tracker.getStageInfo(max(last.stageIds)) if last else None
+        if stage is not None and stage.numTasks:
+            self._share = max(self._share, stage.numCompletedTasks / stage.numTasks)
+        return self._share

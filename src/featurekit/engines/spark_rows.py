@@ -14,12 +14,12 @@ sorts whole rows; `dropDuplicates` after a sort, which does not keep the order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from featurekit.errors import SourceError
+from featurekit.engines.spark_session import error_in_task
+from featurekit.errors import FeatureKitError, SourceError
 from featurekit.plan import (
     CsvSourcePlan,
     JsonlSourcePlan,
@@ -31,13 +31,15 @@ from featurekit.plan import (
     TableSourcePlan,
     ViewPlan,
 )
-from featurekit.ports import FILE, SOURCE_ROW, RowForm, TimeRange
+from featurekit.ports import FILE, LINE, PROBLEM, SOURCE_ROW, RowForm, TimeRange
 from featurekit.sources.files import FileSource
 from featurekit.sources.open import BATCH_ROWS
 from featurekit.sources.selection import check_columns, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from featurekit.sources.session import Rows
 
 ROW = "_row"
 """The column with the number of a row in its file, from 0."""
@@ -134,8 +136,23 @@ class SparkRows:
         return chosen.groupBy(*groups).agg(row).select(*names)
 
 
-def open_rows(session: Any, view: ViewPlan, source: SourcePlan, root: Path) -> SparkRows:
+def open_rows(
+    session: Any,
+    view: ViewPlan,
+    source: SourcePlan,
+    root: Path,
+    *,
+    skip_unreadable: bool = False,
+) -> SparkRows:
     """Return the rows of a source.
+
+    Args:
+        session: The Spark session.
+        view: The view.
+        source: What to read.
+        root: The repository's folder.
+        skip_unreadable: Return lines of CSV and JSON Lines files that cannot be read as rows with a
+            problem; otherwise they are errors.
 
     Raises:
         SourceError: Spark cannot read it, or it lacks a column.
@@ -159,7 +176,8 @@ def open_rows(session: Any, view: ViewPlan, source: SourcePlan, root: Path) -> S
             frame = session.sql(source.query, args=dict(source.parameters))
             return _native(_without_place(frame), view, source, has_files=False)
         case CsvSourcePlan() | JsonlSourcePlan():
-            return _text(session, view, source, root, where)
+            texts = TextFiles(view, source, root, skip_unreadable)
+            return _text(session, texts, where)
         case PythonSourcePlan():
             raise SourceError(
                 "a Python function runs in one process, not on Spark",
@@ -310,10 +328,89 @@ def orderable(frame: Any, name: str) -> Any:
     return column.cast("string") if "map" in kind.simpleString() else column
 
 
-def _text(
-    session: Any, view: ViewPlan, source: CsvSourcePlan | JsonlSourcePlan, root: Path, where: str
-) -> SparkRows:
-    """Return the rows of CSV or JSON Lines files, which tasks read with featurekit's own rules."""
+@dataclass(frozen=True, slots=True)
+class TextFiles:
+    """CSV or JSON Lines files, which tasks read with featurekit's own rules.
+
+    Attributes:
+        view: The view.
+        source: The files.
+        root: The folder that paths are relative to.
+        skip_unreadable: Return lines that cannot be read as rows with a problem.
+    """
+
+    view: ViewPlan
+    source: CsvSourcePlan | JsonlSourcePlan
+    root: Path
+    skip_unreadable: bool
+
+    def open(self, paths: tuple[str, ...]) -> FileSource:
+        """Return a source of some of the files."""
+        plan, skip = replace(self.source, paths=paths), self.skip_unreadable
+        return FileSource(plan, self.root, BATCH_ROWS, skip_unreadable=skip)
+
+    @property
+    def orders(self) -> dict[str, str]:
+        """The columns `o0`, ... with their types in Spark."""
+        kinds = ["timestamp"] if self.source.timestamp_field else []
+        kinds += ["decimal(38,18)", "timestamp"] if self.source.created_timestamp_field else []
+        return {f"o{i}": kind for i, kind in enumerate(kinds)}
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The columns of `ports.Scan.batches` with their types in Spark."""
+        keys, fields = self.view.key.join_keys, self.view.fields
+        is_json = isinstance(self.source, JsonlSourcePlan)
+        names = ["json"] if is_json else [*(k.name for k in keys), *(f.name for f in fields)]
+        columns = dict.fromkeys(names, "string")
+        if self.source.timestamp_field:
+            columns["event_timestamp"] = "timestamp"
+        return columns | dict.fromkeys((PROBLEM, LINE) if self.skip_unreadable else (), "string")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """All columns of a frame of rows with their types in Spark."""
+        keys = {f"k{i}": "string" for i in range(len(self.view.key.join_keys))}
+        place = {"created": "string", FILE: "string", ROW: "long"}
+        return {**keys, **self.orders, **place, **self.outputs}
+
+    def read(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yield the rows of the files in `batches` of ranks and paths. Runs in tasks."""
+        for batch in batches:
+            for file in batch.to_pylist():
+                try:
+                    yield from self._rows(file["rank"], file["path"])
+                except FeatureKitError as error:
+                    raise error_in_task(error) from error
+
+    def _rows(self, rank: int, path: str) -> Iterator[Any]:
+        label = f"{rank:06d} {path}".replace("'", "''")
+        names = list(self.columns)
+        for rows in self.open((path,)).all_rows(self.view, lambda rows: self._sql(rows, label)):
+            yield rows.rename_columns(names)
+
+    def _sql(self, rows: Rows, label: str) -> list[str]:
+        """Return the SQL of the columns."""
+        chosen = select(self.view, self.source, rows)
+        kinds = [
+            "DECIMAL(38, 18)" if kind.startswith("decimal") else "TIMESTAMPTZ"
+            for kind in self.orders.values()
+        ]
+        missing = ["CAST(NULL AS VARCHAR)"] * (len(self.outputs) - len(chosen.values))
+        return [
+            *(f"CAST({key} AS VARCHAR)" for key in chosen.keys),
+            *(f"CAST({part} AS {kind})" for part, kind in zip(chosen.order, kinds, strict=True)),
+            f"CAST({chosen.created_text or 'NULL'} AS VARCHAR)",
+            f"'{label}'",
+            "row_number() OVER () - 1",
+            *chosen.values,
+            *missing,
+        ]
+
+
+def _text(session: Any, texts: TextFiles, where: str) -> SparkRows:
+    """Return the rows of CSV or JSON Lines files."""
+    view, source = texts.view, texts.source
     if remote := [path for path in source.paths if "://" in path]:
         raise SourceError(
             f"{remote[0]} is not a file that tasks can open",
@@ -326,81 +423,18 @@ def _text(
             where=where,
             hint="load it with --engine duckdb (engine='duckdb')",
         )
-    local = FileSource(source, root, BATCH_ROWS)
+    local = texts.open(source.paths)
     files = local.files(view)
     local.check_members(view)
-    is_json = isinstance(source, JsonlSourcePlan)
-    names = (
-        ["json"]
-        if is_json
-        else [*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)]
-    )
-    if source.timestamp_field:
-        names.append("event_timestamp")
-    orders = (["timestamp"] if source.timestamp_field else []) + (
-        ["decimal(38,18)", "timestamp"] if source.created_timestamp_field else []
-    )
-    columns = [
-        *((f"k{i}", "string") for i in range(len(view.key.join_keys))),
-        *((f"o{i}", kind) for i, kind in enumerate(orders)),
-        ("created", "string"),
-        (FILE, "string"),
-        (ROW, "long"),
-        *((name, "timestamp" if name == "event_timestamp" else "string") for name in names),
-    ]
-    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns)
+    schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in texts.columns.items())
     paths = session.createDataFrame(
         [(rank, file) for rank, file in enumerate(files)], "rank int, path string"
     )
-    read = text_reader(view, source, root, [name for name, _ in columns])
-    frame = paths.repartition(len(files)).mapInArrow(read, schema)
-    form: RowForm = "json" if is_json else "text"
-    has_time = bool(source.timestamp_field)
-    keys = len(view.key.join_keys)
+    frame = paths.repartition(len(files)).mapInArrow(texts.read, schema)
+    form: RowForm = "json" if isinstance(source, JsonlSourcePlan) else "text"
+    keys, has_time = len(view.key.join_keys), bool(source.timestamp_field)
+    names = tuple(texts.outputs)
+    orders = len(texts.orders)
     return SparkRows(
-        frame,
-        form,
-        keys,
-        len(orders),
-        tuple(names),
-        has_files=True,
-        has_time=has_time,
-        where=where,
+        frame, form, keys, orders, names, has_files=True, has_time=has_time, where=where
     )
-
-
-def text_reader(
-    view: ViewPlan, source: CsvSourcePlan | JsonlSourcePlan, root: Path, names: Sequence[str]
-) -> Any:
-    """Return the function by which a task reads files."""
-
-    def read_file(rank: int, path: str) -> Iterator[Any]:
-        one = FileSource(replace(source, paths=(path,)), root, BATCH_ROWS)
-        label = f"{rank:06d} {path}".replace("'", "''")
-        for rows in one.all_rows(view, lambda rows: _text_columns(view, source, rows, label)):
-            yield rows.rename_columns(list(names))
-
-    def read(batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
-            files = zip(
-                batch.column("rank").to_pylist(), batch.column("path").to_pylist(), strict=True
-            )
-            for rank, path in files:
-                yield from read_file(rank, path)
-
-    return read
-
-
-def _text_columns(view: ViewPlan, source: SourceColumns, rows: Any, label: str) -> list[str]:
-    """Return the SQL of the columns of a frame of rows, without their values' own names."""
-    chosen = select(view, source, rows)
-    times = ["TIMESTAMPTZ"] if source.timestamp_field else []
-    times += ["DECIMAL(38, 18)", "TIMESTAMPTZ"] if source.created_timestamp_field else []
-    return [
-        *(f"CAST({key} AS VARCHAR)" for key in chosen.keys),
-        *(f"CAST({part} AS {kind})" for part, kind in zip(chosen.order, times, strict=True)),
-        f"CAST({chosen.created_text or 'NULL'} AS VARCHAR)",
-        f"'{label}'",
-        "row_number() OVER () - 1",
-        *chosen.values,
-    ]

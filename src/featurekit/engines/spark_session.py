@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from featurekit.errors import MissingExtraError, RequestError, SourceError
+from featurekit.errors import FeatureKitError, MissingExtraError, RequestError, SourceError
 
 _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
@@ -15,6 +17,8 @@ _SETTINGS = {
 }
 """Settings under which rows mean the same in Spark and in DuckDB: times without a zone are UTC, and a
 cast that fails is an error instead of null."""
+
+_MARK = "featurekit error "
 
 
 def open_session(master: str | None, conf: Mapping[str, str], passwords: Mapping[str, str]) -> Any:
@@ -89,11 +93,35 @@ def spark_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as error:
+        if (own := _own_error(str(error))) is not None:
+            raise own from error
         text = first_line(error)
         hint = ""
         if "ILLEGAL" in text or "UNSUPPORTED_TIME_TYPE" in text:
             hint = "Spark does not read this type; cast the column where the file is written"
         raise SourceError(f"Spark: {text}", where=where, hint=hint) from error
+
+
+class TaskError(Exception):
+    """One of our own errors in a task that has no other way to return it."""
+
+
+def error_in_task(error: FeatureKitError) -> TaskError:
+    """Return an error from which `spark_errors` makes a `SourceError` with the same text."""
+    document = json.dumps([error.message, error.where, error.hint])
+    return TaskError(f"{_MARK}{b64encode(document.encode()).decode()};")
+
+
+def _own_error(text: str) -> SourceError | None:
+    """Return the error of a task; `None` if the text, in which data may occur, has none."""
+    _, mark, rest = text.rpartition(_MARK)
+    if not mark:
+        return None
+    try:
+        message, where, hint = map(str, json.loads(b64decode(rest.partition(";")[0])))
+    except ValueError:
+        return None
+    return SourceError(message, where=where, hint=hint)
 
 
 def is_connect(session: Any) -> bool:

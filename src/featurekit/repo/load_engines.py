@@ -42,11 +42,11 @@ class LoadEngine:
 
     session: Any
 
-    def source(self, plan: SourcePlan, root: Path) -> ScanOnEngine:
-        """Return a source; nothing is read yet."""
+    def source(self, plan: SourcePlan, root: Path, *, skip_unreadable: bool) -> ScanOnEngine:
+        """Return a source; nothing is read yet. See `sources.open_source`."""
         from featurekit.engines.spark import SparkSource
 
-        return SparkSource(self.session, plan, root)
+        return SparkSource(self.session, plan, root, skip_unreadable=skip_unreadable)
 
 
 def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> LoadEngine | None:

@@ -178,7 +178,9 @@ class Materializer:
             with located.hidden_values():
                 sources = import_sources()
                 if self.engine is not None:
-                    spark = self.engine.source(located.plan, self.root)
+                    spark = self.engine.source(
+                        located.plan, self.root, skip_unreadable=self.skip_bad_rows
+                    )
                     self._load_table(view, spark, load, report, is_declared=True)
                     return
                 source: BatchSource = sources.open_source(

@@ -5,7 +5,7 @@ load. What it sends to tasks is a `LoadTicket`; each task calls `write_partition
 
 A task that lost its driver (a cancelled job, a stolen lock, a network partition) must stop. On one server
 as on a cluster, where the lock is in another slot than the rows, a chunk is not conditional on the
-lock. So a `Fence` asks the server before the first chunk, then before the first piece of data that is
+lock. So a task asks the server before the first chunk, then before the first piece of data that is
 sent `FENCE_S` after the last answer, by the monotonic or the wall clock, whichever advanced more.
 What may slip through is what is sent within `FENCE_S` of the theft, and one call of `send`. Rows are
 whole in any case.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from featurekit.errors import LockedError
 from featurekit.lower.scripts import Script
 from featurekit.plan import ViewPlan
-from featurekit.ports import RowForm, Scan, StoreHandle
+from featurekit.ports import BeforeSend, RowForm, Scan, StoreHandle
 from featurekit.runtime.load import (
     LoadCallbacks,
     LoadTarget,
@@ -68,37 +68,6 @@ class LoadTicket:
     load_ms: int | None = None
 
 
-class Fence:
-    """Stops a task whose driver lost the lock of the load.
-
-    Args:
-        handle: Opens the online store.
-        view: The view, for messages.
-        lock: The lock.
-    """
-
-    def __init__(self, handle: StoreHandle, view: str, lock: LockToken) -> None:
-        self._handle, self._view, self._lock = handle, view, lock
-        self._looked: tuple[float, float] | None = None
-
-    def confirm(self) -> None:
-        """Ask the server who holds the lock, unless it answered within `FENCE_S`.
-
-        Raises:
-            LockedError: The driver does not hold it any more.
-            StoreUnavailableError: The server does not answer.
-        """
-        clocks = (time.monotonic(), self._handle.now_ms() / 1000)
-        if self._looked is not None:
-            elapsed = max(now - then for now, then in zip(clocks, self._looked, strict=True))
-            if elapsed < FENCE_S:
-                return
-        owner = self._handle.store.call("GET", self._lock.key, key=self._lock.key)
-        if owner != self._lock.value.encode():
-            raise lost_lock_error(self._view)
-        self._looked = clocks
-
-
 def lost_lock_error(view: str) -> LockedError:
     """Return the error of a load whose lock was lost."""
     return LockedError(
@@ -140,9 +109,7 @@ def write_partition(
     report = report if report is not None else MaterializeReport(ticket.view.name)
     store = ticket.store.store
     if callbacks is None and ticket.lock is not None:
-        callbacks = LoadCallbacks(
-            before_send=Fence(ticket.store, ticket.view.name, ticket.lock).confirm
-        )
+        callbacks = LoadCallbacks(before_send=_fence(ticket, ticket.lock))
     target = LoadTarget(ticket.view, store.capabilities, ticket.guard)
     scan = Scan(ticket.form, iter(batches), rows_read=0)
     prepared = encode_tables(target, scan, rejects, locate, skip=ticket.skip_bad_rows)
@@ -150,3 +117,25 @@ def write_partition(
         store, prepared, report, skip=ticket.skip_bad_rows, callbacks=callbacks or LoadCallbacks()
     )
     return report
+
+
+def _fence(ticket: LoadTicket, lock: LockToken) -> BeforeSend:
+    """Return what asks the server who holds the lock, unless it answered within `FENCE_S`.
+
+    It raises `LockedError` if that is not the driver any more.
+    """
+    handle = ticket.store
+    answered: tuple[float, float] | None = None
+
+    def confirm() -> None:
+        nonlocal answered
+        clocks = (time.monotonic(), handle.now_ms() / 1000)
+        if answered is not None:
+            elapsed = max(now - then for now, then in zip(clocks, answered, strict=True))
+            if elapsed < FENCE_S:
+                return
+        if handle.store.call("GET", lock.key, key=lock.key) != lock.value.encode():
+            raise lost_lock_error(ticket.view.name)
+        answered = clocks
+
+    return confirm
