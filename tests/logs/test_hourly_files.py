@@ -179,7 +179,7 @@ def test_a_full_disk_leaves_no_open_files_and_no_empty_parts(tmp_path: Path) -> 
     count = len(list(Path("/proc/self/fd").iterdir()))
     _limit(10)
     for _ in range(3):
-        log._rows.append((START_MS, "lost"))
+        log.rows.append((START_MS, "lost"))
         log._write()
     assert len(list(Path("/proc/self/fd").iterdir())) <= count
     assert files_in(tmp_path, "*") == []
@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_no_open_files_and_no_empty_parts(tmp_path: Path) -> 
 def test_a_file_that_cannot_be_completed_is_completed_once_there_is_space(tmp_path: Path) -> None:
     clock = Clock()
     log = RowLog("test", HourlyFiles(tmp_path, SCHEMA, encode, clock))
-    log._rows.append((START_MS, "a"))
+    log.rows.append((START_MS, "a"))
     log._write()
     clock.now_ms += 80_000
     _limit(10)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurekit import FeatureStore, request_id
-from featurekit.runtime.logged_reader import LoggedReader
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
 from tests.cli.running import run, run_json
@@ -81,7 +80,6 @@ def test_what_does_not_decode_or_is_stale_has_its_status(valkey: Server, tmp_pat
         fill(store)
         client.hset("fs:user:u2", "tx_count_7d", "many")
         reader = store.online_reader("fraud_v1")
-        assert isinstance(reader, LoggedReader)
         reader.read_many(["u1", "u2"])
         store.online_reader("fraud_v1", freshness=True).read("u1")
         client.pexpire("fs:user:u1", 10_000_000)

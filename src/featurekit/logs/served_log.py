@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -25,8 +26,10 @@ from featurekit.lower.read import (
     group_offsets,
 )
 from featurekit.plan import ReadPlan
+from featurekit.runtime.reader import CellRows
 from featurekit.runtime.request_id import current_request_id
-from featurekit.runtime.row_log import RowLog
+from featurekit.runtime.response import OnlineResponse
+from featurekit.runtime.row_log import AddServed, RowLog
 from featurekit.types.arrow import arrow_type, to_arrow
 
 SERVED_AT = "served_at"
@@ -37,7 +40,8 @@ _HASH_BITS = 32
 
 _Row = tuple[int, Sequence[bytes], Any, str | None, tuple[int, ...]]
 """When a row was served, the keys of its entities, its cells, the request's id, and the indexes of the
-features in the cells. Decoded values are not kept, so that they are freed as soon as without a log."""
+features in the cells. Decoded values are not kept, so that they are freed as soon as without a log; tuples of
+bytes, unlike lists, are not visited again by the garbage collector."""
 
 
 _Cells = Sequence[Sequence[Cell]]
@@ -77,7 +81,7 @@ class ServedColumns:
         served_ms, keys, cells, request_ids, layouts = zip(*rows, strict=True)
         pairs = zip(cells, layouts, strict=True)
         own = [[row[index] for index in layout] for row, layout in pairs]
-        are_plain = all(type(row) is list for row in cells)
+        are_plain = all(type(row) is tuple for row in cells)
         features, statuses = self._features(own, are_plain=are_plain)
         columns = [
             *self._key_columns(keys),
@@ -128,6 +132,19 @@ class ServedColumns:
         return features, statuses
 
 
+def _rows_of(result: Any) -> Sequence[Any]:
+    """Return the rows of a read: records, or tuples that end with the cells."""
+    if isinstance(result, OnlineResponse):
+        return result._rows  # noqa: SLF001
+    return [(cells,) for cells in result] if isinstance(result, CellRows) else result
+
+
+def _cells(row: Any) -> Any:
+    """Return the cells of a row as a tuple; as a `PartialRow` if one is stale or cannot be decoded."""
+    cells = row[-1] if row.__class__ is tuple else row._cells  # noqa: SLF001
+    return tuple(cells) if cells.__class__ is list else cells
+
+
 def _fill(values: Any, is_present: Any, default: Any) -> Any:
     """Return the values, with the default where there is none; of any type."""
     rows = pa.array(range(len(values)), pa.int64())
@@ -167,32 +184,41 @@ class ServedLog:
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._arguments
 
-    def layout(self, plan: ReadPlan) -> tuple[int, ...]:
-        """Return where the cells of a read have the features of the service."""
+    def add_function(self, plan: ReadPlan) -> AddServed:
+        """Return the function that adds the rows of a read. It runs in each read, so it avoids lookups."""
         offsets = group_offsets(plan)
         columns = plan.columns[: self._features]
-        return tuple(offsets[column.group] + column.slot for column in columns)
+        layout = tuple(offsets[column.group] + column.slot for column in columns)
+        log, buffer, now_ms = self.log, self.log.rows, self._now_ms
+        limit, takes_all = self._limit, self._takes_all
+        add_rows = partial(self._add_rows, layout)
 
-    def add(self, keys: Sequence[bytes], rows: Sequence[Any], layout: tuple[int, ...]) -> None:
-        """Add the rows of a read."""
-        if len(rows) == 1 == len(keys):
-            if self._takes_all or crc32(keys[0]) < self._limit:
+        def add(keys: Sequence[bytes], result: Any) -> None:
+            rows = result if result.__class__ is list else _rows_of(result)
+            if len(rows) != 1 or len(keys) != 1:
+                add_rows(keys, rows)
+            elif takes_all or crc32(keys[0]) < limit:
                 row = rows[0]
                 cells = row[-1] if row.__class__ is tuple else row._cells  # noqa: SLF001
-                self.log.append((self._now_ms(), keys, cells, current_request_id(), layout))
-            return
+                if cells.__class__ is list:
+                    cells = tuple(cells)
+                entry = (now_ms(), (keys[0],), cells, current_request_id(), layout)
+                if len(buffer) < log.free_rows:
+                    buffer.append(entry)
+                else:
+                    log.append(entry)
+
+        return add
+
+    def _add_rows(
+        self, layout: tuple[int, ...], keys: Sequence[bytes], rows: Sequence[Any]
+    ) -> None:
         by_row = zip(*self._keys_by_group(keys, len(rows)), strict=True)
         at_ms, request_id = self._now_ms(), current_request_id()
         first, limit = self._first, self._limit
         self.log.extend(
             [
-                (
-                    at_ms,
-                    own,
-                    row[-1] if row.__class__ is tuple else row._cells,  # noqa: SLF001
-                    request_id,
-                    layout,
-                )
+                (at_ms, own, _cells(row), request_id, layout)
                 for own, row in zip(by_row, rows, strict=True)
                 if crc32(own[first]) < limit
             ]

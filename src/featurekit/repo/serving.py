@@ -17,7 +17,6 @@ from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.runtime.counters import Counters
-from featurekit.runtime.logged_reader import LoggedReader
 from featurekit.runtime.reader import OnlineReader
 
 Features = str | Sequence[str | Mapping[str, object]] | FeatureService
@@ -122,9 +121,7 @@ class ReaderService:
         """
         counters = self._counters if counted else None
         log = self._logs.of_service(self._registry.plan, service) if service else None
-        if log is None:
-            return OnlineReader(plan, self._handle, counters, freshness=freshness, row=row)
-        return LoggedReader(plan, self._handle, counters, log, freshness=freshness, row=row)
+        return OnlineReader(plan, self._handle, counters, log, freshness=freshness, row=row)
 
 
 def feature_list(features: Features) -> str | tuple[str | Mapping[str, object], ...]:

@@ -33,6 +33,7 @@ from featurekit.runtime.read_arguments import (
 )
 from featurekit.runtime.reply_decoder import ReplyDecoder
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
+from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
@@ -89,11 +90,14 @@ class OnlineReader(Generic[RowT, EntityT]):
         plan: ReadPlan,
         handle: StoreHandle,
         counters: Counters | None = None,
+        log: ServedLog | None = None,
         *,
         freshness: bool = False,
         row: type[Record] = Record,
     ) -> None:
         self.plan = plan
+        self._log = log
+        self._add_to_log = None if log is None else log.add_function(plan)
         self._handle = handle
         self._freshness = freshness
         self._row = row
@@ -129,7 +133,8 @@ class OnlineReader(Generic[RowT, EntityT]):
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        return _new_reader, (self.plan, self._handle, self._freshness, self._row)
+        arguments = (self.plan, self._handle, self._log, self._freshness, self._row)
+        return _new_reader, arguments
 
     @override
     def __repr__(self) -> str:
@@ -346,6 +351,8 @@ class OnlineReader(Generic[RowT, EntityT]):
             self._count_failure(rows, perf_counter() - start, error)
             raise
         self._count_read(rows, seconds, replies)
+        if (add_to_log := self._add_to_log) is not None:
+            add_to_log(keys, result)
         return result
 
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
@@ -363,6 +370,8 @@ class OnlineReader(Generic[RowT, EntityT]):
             self._count_failure(rows, perf_counter() - start, error)
             raise
         self._count_read(rows, seconds, replies)
+        if (add_to_log := self._add_to_log) is not None:
+            add_to_log(keys, result)
         return result
 
     def _listed(self, entities: Column[EntityT] | DataFrame) -> Sequence[object]:
@@ -537,6 +546,10 @@ def _is_unavailable(reply: Any) -> bool:
 
 
 def _new_reader(
-    plan: ReadPlan, handle: StoreHandle, freshness: object, row: type[Record]
+    plan: ReadPlan,
+    handle: StoreHandle,
+    log: ServedLog | None,
+    freshness: object,
+    row: type[Record],
 ) -> OnlineReader:
-    return OnlineReader(plan, handle, freshness=bool(freshness), row=row)
+    return OnlineReader(plan, handle, log=log, freshness=bool(freshness), row=row)

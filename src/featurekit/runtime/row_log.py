@@ -83,23 +83,19 @@ class EventLog(Protocol):
         """Write all rows, and complete the files. It can be used again."""
 
 
+AddServed = Callable[[Sequence[bytes], Any], None]
+"""Adds the rows of a read. Its arguments are the keys of the rows' entities, group by group, and the
+result of the read: a list of records or an `OnlineResponse`."""
+
+
 class ServedLog(Protocol):
     """A log of the rows that a feature service has served. Never waits for a disk."""
 
-    def layout(self, plan: ReadPlan) -> tuple[int, ...]:
-        """Return where the cells of a read have the features of the service.
+    def add_function(self, plan: ReadPlan) -> AddServed:
+        """Return the function that adds the rows of a read, as far as they are in the sample.
 
         Args:
             plan: The read. Its first columns are those of the service, maybe with other names.
-        """
-
-    def add(self, keys: Sequence[bytes], rows: Sequence[Any], layout: tuple[int, ...]) -> None:
-        """Add the rows of a read, as far as they are in the sample.
-
-        Args:
-            keys: The keys of the rows' entities, group by group.
-            rows: The decoded rows: records, or tuples that end with the cells.
-            layout: From `layout`.
         """
 
 
@@ -112,32 +108,33 @@ class RowLog:
         limit: The most rows in the buffer.
 
     Attributes:
-        append: Adds a row, or drops it. Never waits.
+        rows: The buffer.
+        free_rows: While the buffer has fewer rows, a caller may append to it directly: 0 if no thread
+            would write them.
         dropped: Rows that were dropped since the start of the process: the buffer was full, or they
             could not be written.
         written: Rows that were written.
     """
 
-    append: Callable[[Any], None]
-
     def __init__(self, name: str, files: LogFiles, limit: int = MAX_ROWS) -> None:
         self._name = name
         self._files = files
         self._limit, self._many = limit, limit // 2
+        self.rows: deque[Any] = deque()
         self._renew()
         _instances.add(self)
         renew_after_fork(self)
 
     def _renew(self) -> None:
         self.dropped = self.written = 0
-        self._rows: deque[Any] = deque()
+        self.rows.clear()  # the same deque, which callers hold
+        self.free_rows = 0
         self._lock = threading.Lock()
         self._file_lock = threading.Lock()
         self._wake = threading.Event()
         self._is_closing = False
         self._thread: threading.Thread | None = None
         self._last_error = ""
-        self.append = self._append_first
 
     def renew_in_child(self) -> None:
         """Drop what belongs to the parent process."""
@@ -149,8 +146,23 @@ class RowLog:
         for row in rows:
             self.append(row)
 
-    def _append_first(self, row: Any) -> None:
-        """Start the thread, and add a row."""
+    def append(self, row: Any) -> None:
+        """Add a row, or drop it. Never waits."""
+        rows = self.rows
+        if len(rows) < self.free_rows:
+            rows.append(row)
+            return
+        if not self.free_rows:
+            self._start()
+        if len(rows) >= self._many:
+            self._wake.set()
+        if len(rows) < self._limit:
+            rows.append(row)
+        else:
+            self.dropped += 1
+
+    def _start(self) -> None:
+        """Start the thread."""
         with self._lock:
             if self._thread is None:
                 self._is_closing = False
@@ -158,23 +170,13 @@ class RowLog:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
                 _close_with_child(os.getpid())
-            self.append = self._append
-        self._append(row)
-
-    def _append(self, row: Any) -> None:
-        rows = self._rows
-        if len(rows) > self._many:
-            self._wake.set()
-            if len(rows) >= self._limit:
-                self.dropped += 1
-                return
-        rows.append(row)
+            self.free_rows = self._many
 
     def close(self) -> None:
         """Write all rows, and complete the files."""
         with self._lock:
             thread, self._thread = self._thread, None
-            self.append = self._append_first
+            self.free_rows = 0
             self._is_closing = True
             self._wake.set()
         if thread is not None:
@@ -194,7 +196,7 @@ class RowLog:
             self._write()
 
     def _write(self) -> None:
-        rows = [self._rows.popleft() for _ in range(len(self._rows))]
+        rows = [self.rows.popleft() for _ in range(len(self.rows))]
         with self._file_lock:
             self._write_rows(rows, MAX_HALVINGS)
             try:
