@@ -97,7 +97,7 @@ def test_the_part_of_a_dead_process_is_completed_by_the_next(tmp_path: Path) -> 
     second.write([(START_MS, "d")])
     second.close()
     assert sorted(texts_of(tmp_path)) == ["a", "b", "c", "d"]
-    assert [file.suffix for file in files_in(tmp_path, "*")] == [".parquet"] * 3
+    assert [file.suffix for file in files_in(tmp_path, "*")] == [".damaged", *[".parquet"] * 3]
 
 
 def test_a_part_without_rows_leaves_no_file(tmp_path: Path) -> None:
@@ -114,7 +114,9 @@ def test_a_part_without_rows_leaves_no_file(tmp_path: Path) -> None:
     assert len(files_in(tmp_path, "*")) == 1
 
 
-def test_a_damaged_part_is_read_up_to_the_damage_and_stops_no_log(tmp_path: Path) -> None:
+def test_a_damaged_part_is_read_up_to_the_damage_and_kept_and_stops_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = HourlyFiles(tmp_path / "source", SCHEMA, encode, Clock())
     source.write([(START_MS, "first")])
     source.write([(START_MS, "second")])
@@ -137,6 +139,10 @@ def test_a_damaged_part_is_read_up_to_the_damage_and_stops_no_log(tmp_path: Path
         files.close()
         rescued = ["first"] if name in ("letters", "offsets") else []
         assert sorted(texts_of(tmp_path / name)) == [*rescued, "new"], name
+        [kept] = files_in(tmp_path / name, "*.damaged")
+        assert kept.read_bytes() == data
+        [warning] = [text for text in caplog.messages if str(kept) in text]
+        assert f"first {len(rescued)} rows are in a Parquet file" in warning
 
 
 def test_the_part_of_a_running_process_is_left_alone_however_old(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ log is closed, the stream is copied to a Parquet file under a temporary name, wh
     parquet              complete
 
 A process holds a lock (`flock`) on its parts, which ends with it. One that begins to write completes the
-parts of processes that have died. A part that is cut off or damaged is read up to there.
+parts of processes that have died. A part that is cut off or damaged is read up to there; then it is kept as
+`*.arrows.damaged`, and a warning is logged.
 
 Rejected: a Parquet writer that stays open (without its footer, which comes last, the hour is lost), and
 a file for each call of `write` (thousands of small files a day).
@@ -20,6 +21,7 @@ a file for each call of `write` (thousands of small files a day).
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -34,9 +36,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_log = logging.getLogger("featurekit.logs")
+
 HOUR_MS = 3_600_000
 
 _PART = ".arrows.part"
+_DAMAGED = ".arrows.damaged"
+
+_HEADER_BYTES = 8
+"""The size of what starts a message. Fewer bytes at the end of a part contain nothing."""
+
 _GRACE_MS = 10_000
 """How long after an hour its file is completed: rows wait in a buffer before they are written."""
 
@@ -182,36 +191,57 @@ def complete_part(part: Path) -> None:
     if not final.exists():
         temporary = part.with_name(f"{final.name}.{secrets.token_hex(4)}.tmp")
         try:
-            rows = _copy_to_parquet(part, temporary)
+            rows, unread_bytes = _copy_to_parquet(part, temporary)
             if rows:
                 with temporary.open("rb") as file:  # or a power failure may leave an empty file
                     os.fsync(file.fileno())
                 temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
+        if unread_bytes >= _HEADER_BYTES:
+            _keep_damaged(part, rows, unread_bytes)
     part.unlink(missing_ok=True)
     for other in part.parent.glob(f"{final.name}.*.tmp"):  # of a process that was killed meanwhile
         other.unlink(missing_ok=True)
 
 
-def _copy_to_parquet(part: Path, path: Path) -> int:
-    rows = 0
+def _keep_damaged(part: Path, rows: int, unread_bytes: int) -> None:
+    """Rename a part that could not be read to its end, and log a warning."""
+    damaged = part.with_name(part.name.removesuffix(_PART) + _DAMAGED)
+    part.replace(damaged)
+    message = (
+        "%s is damaged: its first %d rows are in a Parquet file, the last %d bytes cannot be read"
+    )
+    _log.warning(message, damaged, rows, unread_bytes)
+
+
+def _copy_to_parquet(part: Path, path: Path) -> tuple[int, int]:
+    """Return the number of rows that were copied, and that of bytes that could not be read."""
+    rows = read_bytes = 0
     writer = None
     with pa.OSFile(str(part)) as file:
         for batch in _complete_batches(file):
+            read_bytes = file.seek(0, os.SEEK_CUR)
+            if batch is None:
+                continue
             if writer is None:
                 writer = pq.ParquetWriter(path, batch.schema, compression="zstd")
             writer.write_batch(batch)
             rows += batch.num_rows
+        unread_bytes = file.size() - read_bytes
     if writer is not None:
         writer.close()
-    return rows
+    return rows, unread_bytes
 
 
 def _complete_batches(file: Any) -> Iterator[Any]:
-    """Yield the record batches of a stream up to its end, or to where it is cut off or damaged."""
+    """Yield the messages of a stream up to its end, or to where it is cut off or damaged.
+
+    Each is a record batch, except the first one, with the schema, which is `None`.
+    """
     with suppress(StopIteration, pa.ArrowException, ValueError, OSError):
         reader = pa.ipc.open_stream(file)
+        yield None
         while True:
             batch = reader.read_next_batch()
             batch.validate(full=True)  # a Parquet writer may crash on offsets that are wrong

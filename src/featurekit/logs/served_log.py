@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from typing_extensions import override
 
+from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import SourceError, ValueRefusedError
 from featurekit.logs.columns import TIMESTAMP, key_columns, time_column, value_column
 from featurekit.logs.hourly_files import HourlyFiles
@@ -249,4 +250,13 @@ def open_served_log(plan: ReadPlan, folder: Path) -> Any:
             where=str(folder),
             hint="rows are in a file once their hour is over, or once the process has ended",
         )
-    return ds.dataset(files, schema=schema, format="parquet").scanner().to_reader()
+    return pa.RecordBatchReader.from_batches(schema, _read_files(files, schema))
+
+
+def _read_files(files: Sequence[str], schema: Any) -> Iterator[Any]:
+    """Yield the rows of files as record batches; an error names the file that is damaged."""
+    try:
+        yield from ds.dataset(files, schema=schema, format="parquet").scanner().to_reader()
+    except (pa.ArrowException, OSError) as error:
+        damaged = damaged_file_error(files, error, "log of served features")
+        raise damaged or SourceError(str(error), where="log of served features") from error

@@ -300,6 +300,8 @@ class FileSource(SessionSource):
         session = self.add_session(
             Session(self.root, lambda message: self.format.explain(message, files))
         )
+        if isinstance(self.format, ParquetFormat):
+            session.parquet_files = files
         with session.errors(where):
             used = [column for _, column in source_columns(view, self.plan)]
             source = self.format.source(FileRead(session, files, used, where, with_file_name))

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from typing_extensions import override
 
+from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import MissingExtraError, SourceError
 from featurekit.plan import ViewPlan
 from featurekit.ports import BatchSource
@@ -48,12 +49,21 @@ Explain = Callable[[str], tuple[str, str] | None]
 
 
 class Session:
-    """A DuckDB connection in UTC that sees only the data registered with it."""
+    """A DuckDB connection in UTC that sees only the data registered with it.
+
+    Args:
+        root: The folder that paths are relative to.
+        explain: Explains errors.
+
+    Attributes:
+        parquet_files: Files that may be damaged if a query fails.
+    """
 
     def __init__(self, root: Path | None = None, explain: Explain = lambda _: None) -> None:
         self.duckdb, self.arrow = _import_libraries()
         self.root = root
         self.explain = explain
+        self.parquet_files: Sequence[str] = ()
         folder = tempfile.mkdtemp(prefix="featurekit-")
         config = {"threads": THREADS, "temp_directory": folder}
         self.connection = self.duckdb.connect(config=config)
@@ -69,6 +79,9 @@ class Session:
         try:
             yield
         except (self.duckdb.Error, self.arrow.ArrowException, OSError) as error:
+            if damaged := damaged_file_error(self.parquet_files, error, where):
+                damaged.where = damaged.where.replace(f"{self.root}/", "")
+                raise damaged from error
             position, problem = self.explain(str(error)) or ("", self._short_message(error))
             at = f"{where}: {position}" if position else where
             raise SourceError(problem, where=at, hint=_memory_hint(str(error))) from error

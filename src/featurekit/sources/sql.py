@@ -82,7 +82,9 @@ class SqlSource(SessionSource):
         session = self.add_session(Session(self.root))
         with session.errors(where):
             _check_is_one_select(session, self.plan, where)
-            identity = self._identity(session, where)
+            files = query_files(session, self.plan.query, dict(self.plan.parameters), self.root)
+            session.parquet_files = [file for file in files if file.endswith(".parquet")]
+            identity = self._identity(files, where)
             # The query may end in `;` and a comment, so it cannot be embedded. A view has no parameters.
             kind = "TABLE" if self.plan.parameters else "VIEW"
             sql = f"CREATE TEMP {kind} query_result AS {self.plan.query}"
@@ -91,11 +93,9 @@ class SqlSource(SessionSource):
             rows = Rows(session, "query_result", "native", where, columns)
             return replace(copy_rows(rows, view, self.plan), identity=identity)
 
-    def _identity(self, session: Session, where: str) -> str:
+    def _identity(self, files: list[str], where: str) -> str:
         """Return what identifies the query, and the files that it is about to read if they are known."""
-        query, parameters = self.plan.query, dict(self.plan.parameters)
-        digest = hashlib.blake2b(query.encode(), digest_size=8).hexdigest()
-        files = query_files(session, query, parameters, self.root)
+        digest = hashlib.blake2b(self.plan.query.encode(), digest_size=8).hexdigest()
         if not files:
             return f"query only {digest}"
         return f"query {digest}, {Snapshot.of(files, where).identity(files, self.root)}"

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
+from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import RequestError, name_hint
 from featurekit.plan import ReadColumn
 from featurekit.training.columns import status_name
@@ -64,7 +65,9 @@ class ColumnFiles:
             text = manifest.read_text(encoding="utf-8") if manifest.is_file() else "{}"
             return cls(str(path), dataset, json.loads(text))
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise RequestError(f"cannot be read: {error}", where=str(path)) from error
+            raise damaged_file_error(files, error) or RequestError(
+                f"cannot be read: {error}", where=str(path)
+            ) from error
 
     @property
     def names(self) -> list[str]:
@@ -89,7 +92,8 @@ class ColumnFiles:
         try:
             column = self.data.to_table(columns=[name])[name]
         except (pa.ArrowException, OSError) as error:
-            raise RequestError(f"cannot be read: {error}", where=self.name) from error
+            damaged = damaged_file_error(getattr(self.data, "files", ()), error)
+            raise damaged or RequestError(f"cannot be read: {error}", where=self.name) from error
         column = column if self._chosen is None else column.filter(self._chosen)
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 

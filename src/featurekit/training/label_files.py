@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
+from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import RequestError, SourceError
 from featurekit.training.spool import BATCH_ROWS
 from featurekit.types import DType, codec_of
@@ -60,7 +61,17 @@ def open_labels(
     try:
         yield _open(data, dtypes, timestamp_field)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(str(error), where=where) from error
+        raise _damaged(data, error) or SourceError(str(error), where=where) from error
+
+
+def _damaged(data: object, error: Exception) -> SourceError | None:
+    if not isinstance(data, str | Path):
+        return None
+    path = Path(data)
+    if _CSV_NAME.search(path.name):
+        return None
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    return damaged_file_error(files, error, "labels")
 
 
 def _open(data: object, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
