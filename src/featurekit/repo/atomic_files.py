@@ -34,8 +34,13 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a new file and rename it to `path`, so that readers never see a partial file.
+
+    Args:
+        path: The file.
+        text: Its content.
+        durable: Whether it must survive a power failure, which takes milliseconds.
 
     Raises:
         RegistryError: The file cannot be written.
@@ -44,8 +49,9 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with new.open("w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -54,7 +60,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_files(files: Mapping[Path, str]) -> None:
-    """Write each file, in folders that are created if needed, so that readers never see a partial file.
+    """Write files that can be generated again, in folders that are created if needed.
+
+    Readers never see a partial file.
 
     Raises:
         RegistryError: A folder or file cannot be written.
@@ -64,4 +72,4 @@ def write_files(files: Mapping[Path, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RegistryError(f"the folder cannot be made: {error}", where=str(path)) from error
-        write_atomically(path, text)
+        write_atomically(path, text, durable=False)

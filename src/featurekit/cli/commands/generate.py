@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ from featurekit.codegen.files import (
 )
 from featurekit.codegen.python import python_module, python_package
 from featurekit.codegen.service_json_schema import service_schema_files
+from featurekit.codegen.site import site_files
 from featurekit.codegen.typescript import typescript_module
 from featurekit.errors import RequestError
 from featurekit.registry import Registry
 from featurekit.repo import FeatureStore
 from featurekit.repo.atomic_files import write_files
 from featurekit.repo.store_handle import URL_VARIABLE
+
+MOST_LINES = 20
+"""The most files that are printed by name."""
 
 
 @click.group("generate")
@@ -135,6 +139,16 @@ def contract_command(context: CliContext, registry: Registry, output: Path, chec
     finish_folder(context, output, contract_files(registry), check=check)
 
 
+@target("docs")
+def docs_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
+    """Write a web site of the registry into a folder.
+
+    Open its index.html from the disk, or serve the folder from any web server. It has a search, light and
+    dark colours, and loads nothing from elsewhere.
+    """
+    finish_folder(context, output, site_files(registry), check=check)
+
+
 def finish(context: CliContext, files: dict[Path, str], *, check: bool) -> None:
     """Write the files that changed, or with `check` compare them; print what was done.
 
@@ -173,10 +187,15 @@ def _finish(
     elif not (different or obsolete):
         print_line(Styled("up to date", GREEN), f": {pluralize(len(files), 'file')}")
     else:
-        for path in different:
-            print_line(Styled("written", GREEN), f" {path}")
-        for path in obsolete:
-            print_line(Styled("deleted", RED), f" {path}")
+        _print_paths(Styled("written", GREEN), different)
+        _print_paths(Styled("deleted", RED), obsolete)
+
+
+def _print_paths(verb: Styled, paths: Sequence[Path]) -> None:
+    for path in paths[:MOST_LINES]:
+        print_line(verb, f" {path}")
+    if len(paths) > MOST_LINES:
+        print_line(verb, f" {pluralize(len(paths) - MOST_LINES, 'other file')}")
 
 
 def _stale_error(states: FileStates) -> RequestError:
