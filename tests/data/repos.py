@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 CONFIG = """
-project: shop
+project: {name}
 definitions: [features.yaml]
-online_store: {url: "memory://", key_prefix: fs}
+online_store: {{url: "{url}", key_prefix: {name}}}
 """
 ENTITY = "entities: [{name: user, join_keys: {user_id: string}}]\nfeature_views:\n"
 NOW = datetime.now(UTC)
@@ -52,9 +53,10 @@ def row(number: int, **values: Any) -> dict[str, Any]:
     }
 
 
-def write_repo(folder: Path, views: str) -> Path:
-    """Write the definitions of a repository."""
-    (folder / "featurerepo.yaml").write_text(CONFIG)
+def write_repo(folder: Path, views: str, url: str = "memory://") -> Path:
+    """Write the definitions of a repository, whose keys no other one has."""
+    name = f"p{uuid4().hex[:12]}"
+    (folder / "featurerepo.yaml").write_text(CONFIG.format(name=name, url=url))
     (folder / "features.yaml").write_text(ENTITY + views)
     return folder
 

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import click
 
 from featurekit.cli.formatting import format_ms
+from featurekit.errors import RequestError
 from featurekit.printable import printable, printable_json
 
 Justify = Literal["left", "right"]
@@ -164,6 +166,18 @@ def _render(renderable: Any) -> None:
         if line:
             line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
         console.print(Segments([*line, Segment.line()]), end="", soft_wrap=True)
+
+
+def write_page(path: str, page: str) -> None:
+    """Write an HTML page into a file.
+
+    Raises:
+        RequestError: The file cannot be written.
+    """
+    try:
+        Path(path).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"cannot be written: {error.strerror}", where=path) from error
 
 
 @contextmanager

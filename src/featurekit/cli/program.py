@@ -62,6 +62,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "list": "List entities, views, services, fields, loads or applies.",
             "describe": "Show the details of an entity, view, service or field.",
             "status": "Show the state of each view, and when it was last written.",
+            "profile": "Describe the values of a view, in its source or online.",
             "verify": "Compare what is served with what the history says.",
             "compare": "Compare a training set with what is served now.",
             "doctor": "Check the definitions, the store, the registry and stored data.",

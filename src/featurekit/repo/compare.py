@@ -64,7 +64,7 @@ def read_online(
         name = f"online values of {table.num_rows:,} of its rows"
         rows = table.to_pylist()
     else:
-        rows = _stored_rows(plan, store, count)
+        rows = stored_rows(plan, store, count)
         name = f"online values of {len(rows):,} stored entities"
     if not rows:
         raise RequestError(
@@ -79,7 +79,7 @@ def read_online(
     return OnlineColumns(name, pa.concat_tables(tables), statuses, now_ms)
 
 
-def _stored_rows(plan: ReadPlan, store: OnlineStore, count: int) -> list[dict[str, Any]]:
+def stored_rows(plan: ReadPlan, store: OnlineStore, count: int) -> list[dict[str, Any]]:
     """Return join keys of stored entities; those of several entities are combined at random."""
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     groups = [group for group in plan.groups if not group.is_global]

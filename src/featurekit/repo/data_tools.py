@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.plan import RepoPlan, ViewPlan
+from featurekit.ports import TimeRange
 from featurekit.repo.data_report import DataReport
+from featurekit.repo.load_sources import import_sources
+from featurekit.repo.serving import ReaderService
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.load import OnProgress
 
 if TYPE_CHECKING:
     from featurekit.repo.data_checks import SourceChecker
+    from featurekit.repo.profile import Profiler
+    from featurekit.training.profile_report import ProfileReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,16 @@ class DataTools:
         sources: The sources that may be opened.
         root: The repository's folder.
         handle: Access to the online store.
+        applied: Returns the applied registry, compiled.
+        readers: Compiles readers.
     """
 
     definitions: Callable[[], RepoPlan]
     sources: SourceAccess
     root: Path
     handle: LazyStoreHandle
+    applied: Callable[[], RepoPlan]
+    readers: ReaderService
 
     def check(
         self,
@@ -58,6 +68,74 @@ class DataTools:
         checker = self._checker(now_ms, every_row, on_progress)
         checks = [checker.check(view) for view in self._batch_views(views)]
         return DataReport(now_ms, every_row, tuple(checks))
+
+    def profile(
+        self,
+        view: str,
+        *,
+        online: bool = False,
+        sample: int = 1000,
+        on_progress: OnProgress | None = None,
+    ) -> ProfileReport:
+        """Describe the values of a view: counts, nulls, percentiles, frequent values, histograms.
+
+        Args:
+            view: The name of a view.
+            online: Describe values of stored entities. By default, those of the newest row of each
+                entity in the view's source.
+            sample: How many stored entities to read.
+            on_progress: Called after each record batch of a source.
+
+        Raises:
+            UnknownNameError: There is no such view.
+            RequestError: The view has no source, or no entity is stored.
+            SourceError: The source cannot be read.
+            StoreError: The online store is unavailable.
+            MissingExtraError: DuckDB or pyarrow is not installed.
+        """
+        try:
+            from featurekit.repo.profile import profiler
+            from featurekit.training.profile_report import ProfileReport
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "profile()") from error
+        if sample < 1:
+            raise RequestError(f"sample must be at least 1, not {sample}")
+        plan = (self.applied if online else self.definitions)().view(view)
+        now_ms = self.handle.now_ms()
+        with profiler(plan) as found:
+            if online:
+                read = compile_read(self.applied(), [view])
+                reader = self.readers.reader_for_plan(read, counted=False)
+                found.add_online(reader, self.handle.store, sample)
+                origin = "stored entities"
+            else:
+                origin = f"newest rows of {self._add_source(plan, found, now_ms, on_progress)}"
+            notes = []
+            if found.rejected:
+                notes.append(
+                    f"rows that do not fit the view: {found.rejected:,}; they are left out: "
+                    f"see `featurekit validate --data {view}`"
+                )
+            return ProfileReport(view, origin, now_ms, found.rows, found.fields(), tuple(notes))
+
+    def _add_source(
+        self, view: ViewPlan, found: Profiler, now_ms: int, on_progress: OnProgress | None
+    ) -> str:
+        """Add the rows of a view's source that a load takes; return the source as declared."""
+        from featurekit.repo.data_checks import describe_source
+
+        if view.source is None:
+            raise RequestError(
+                f"feature view '{view.name}' has no batch source",
+                hint="describe stored entities with --online (online=True)",
+            )
+        start_ms = None if view.lookback_ms is None else now_ms - view.lookback_ms
+        latest_ms = now_ms if view.future_rows == "skip" else None
+        located = self.sources.locate(view, view.source)
+        with located.hidden_values():
+            source = import_sources().open_source(located.plan, self.root, skip_unreadable=True)
+            found.add_source(source, TimeRange(start_ms, None, latest_ms), on_progress)
+        return describe_source(view.source)
 
     def _batch_views(self, names: str | Sequence[str] | None) -> list[ViewPlan]:
         plan = self.definitions()

@@ -522,7 +522,14 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         def definitions() -> RepoPlan:
             return compile_repo(self.declared) if self._loaded is not None else self.compiled
 
-        return DataTools(definitions, self._sources, self.path, self._handle)
+        return DataTools(
+            definitions,
+            self._sources,
+            self.path,
+            self._handle,
+            lambda: self.compiled,
+            self._readers,
+        )
 
     @property
     def handle(self) -> LazyStoreHandle:

@@ -45,7 +45,7 @@ class Histogram:
             the values beyond.
         labels: The names of the bins of values and categories.
         first: The share of each bin in the first column.
-        second: The share of each bin in the second column.
+        second: The share of each bin in the second column; empty if there is only one column.
     """
 
     scale: Scale
@@ -148,30 +148,67 @@ def number_histogram(first: Any, second: Any) -> Histogram:
     if len(distinct) <= MAX_CATEGORIES:
         return _value_histogram(first, second, sorted(distinct.to_pylist()))
     finite = both.filter(pc.is_finite(both))
-    low, middle, high = pc.quantile(
-        finite, [0.005, 0.5, 0.995], interpolation="nearest"
-    ).to_pylist()
-    is_log = pc.min(finite).as_py() >= 0 and high > _LOG_SPREAD * middle
-    edges = _log_edges(finite, high) if is_log else _equal_edges(finite, low, high)
+    scale, edges = bin_edges(_spread(finite))
     shares = [_shares(count_numbers(column, edges[1:-1])) for column in (first, second)]
-    return Histogram("log" if is_log else "linear", tuple(edges), (), *shares)
+    return Histogram(scale, tuple(edges), (), *shares)
 
 
-def _equal_edges(values: Any, low: float, high: float) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where the finite values of a column are.
+
+    Attributes:
+        min: The least one.
+        low: The 0.5th percentile.
+        median: The median.
+        high: The 99.5th percentile.
+        max: The greatest one.
+        low_positive: The first percentile of those above 0; `None` if there are none.
+        is_whole: Whether all are whole numbers.
+    """
+
+    min: float
+    low: float
+    median: float
+    high: float
+    max: float
+    low_positive: float | None
+    is_whole: bool
+
+
+def _spread(values: Any) -> Spread:
+    low, middle, high = pc.quantile(
+        values, [0.005, 0.5, 0.995], interpolation="nearest"
+    ).to_pylist()
+    positive = values.filter(pc.greater(values, 0))
+    low_positive = pc.quantile(positive, 0.01, interpolation="nearest")[0].as_py()
+    is_whole = pc.all(pc.equal(pc.floor(values), values)).as_py()
+    bounds = pc.min_max(values).as_py()
+    return Spread(bounds["min"], low, middle, high, bounds["max"], low_positive, is_whole)
+
+
+def bin_edges(spread: Spread) -> tuple[Scale, list[float]]:
+    """Return the scale and the bounds of the bins of a histogram of numbers."""
+    if spread.min >= 0 and spread.high > _LOG_SPREAD * spread.median:
+        return "log", _log_edges(spread)
+    return "linear", _equal_edges(spread)
+
+
+def _equal_edges(spread: Spread) -> list[float]:
     """Return the bounds of bins of one width; of whole numbers, each bin has equally many."""
+    low, high = spread.low, spread.high
     if high <= low:
-        low, high = pc.min(values).as_py(), pc.max(values).as_py()
-    if pc.all(pc.equal(pc.floor(values), values)).as_py():
+        low, high = spread.min, spread.max
+    if spread.is_whole:
         width = max(1, math.ceil((high - low + 1) / PLOT_BINS))
         return [low + width * i for i in range(math.ceil((high - low + 1) / width) + 1)]
     return [low + (high - low) * i / PLOT_BINS for i in range(PLOT_BINS + 1)]
 
 
-def _log_edges(values: Any, high: float) -> list[float]:
+def _log_edges(spread: Spread) -> list[float]:
     """Return the bounds of bins whose width grows with the values; the first one has 0 also."""
-    positive = values.filter(pc.greater(values, 0))
-    low = pc.quantile(positive, 0.01, interpolation="nearest")[0].as_py()
-    low = max(low, high / 1e6)
+    high = spread.high
+    low = max(spread.low_positive or 0.0, high / 1e6)
     return [low * (high / low) ** (i / PLOT_BINS) for i in range(PLOT_BINS + 1)]
 
 

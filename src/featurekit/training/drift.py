@@ -156,8 +156,8 @@ def compare_feature(
     if training.statuses is None or online.statuses is None:  # compare nulls with nulls
         training = ColumnSample(training.values, None, training.times)
         online = ColumnSample(online.values, None, online.times)
-    measure = _measure(dtype, has_times=training.times is not None and online.times is not None)
-    first, second = (_measured(measure, side, name[0]) for side in (training, online))
+    measure = measure_of(dtype, has_times=training.times is not None and online.times is not None)
+    first, second = (measured_values(measure, side, name[0]) for side in (training, online))
     found = _categories(first, second) if measure == "category" else _numbers(first, second)
     missing = abs(training.missing - online.missing)
     noises = [
@@ -233,12 +233,13 @@ def _rate_noise(training: ColumnSample, online: ColumnSample) -> float:
     return _Z99 * math.sqrt(rate * (1 - rate) * (1 / sizes[0] + 1 / sizes[1]))
 
 
-def _measure(dtype: DType, *, has_times: bool) -> Measure:
+def measure_of(dtype: DType, *, has_times: bool) -> Measure:
+    """Return what is compared of the values of a type."""
     compared_as = codec_of(dtype).compared_as
     return "age" if has_times and compared_as == "time" else compared_as
 
 
-def _measured(measure: Measure, side: ColumnSample, name: str) -> Any:
+def measured_values(measure: Measure, side: ColumnSample, name: str) -> Any:
     """Return what is compared as an array of texts or float64, without nulls and `nan`."""
     try:
         if measure == "category":

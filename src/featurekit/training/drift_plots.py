@@ -1,4 +1,4 @@
-"""Plots of two distributions as HTML with inline SVG.
+"""Plots of one or two distributions as HTML with inline SVG.
 
 Labels are HTML beside the SVG, so that they keep their size when a plot is stretched to its card.
 """
@@ -64,10 +64,10 @@ def bin_names(histogram: Histogram, measure: Measure) -> list[str]:
 
 
 def plot(histogram: Histogram, measure: Measure) -> str:
-    """Return a plot of both distributions."""
+    """Return a plot of the distributions."""
     if histogram.scale == "categories":
         return _category_plot(histogram)
-    top = max(*histogram.first, *histogram.second) or 1.0
+    top = max([*histogram.first, *histogram.second]) or 1.0
     names = bin_names(histogram, measure)
     is_each = histogram.scale == "values"
     shapes = _bars(histogram, top) if is_each else _steps(histogram, top)
@@ -90,7 +90,7 @@ def mini_plot(histogram: Histogram | None) -> str:
     """Return a small plot without labels, for a table."""
     if histogram is None:
         return ""
-    top = max(*histogram.first, *histogram.second) or 1.0
+    top = max([*histogram.first, *histogram.second]) or 1.0
     is_smooth = histogram.scale in ("linear", "log")
     shapes = _steps(histogram, top) if is_smooth else _bars(histogram, top)
     return (
@@ -146,6 +146,8 @@ def _steps(histogram: Histogram, top: float) -> str:
         for i, share in enumerate(histogram.first)
         if share
     )
+    if not histogram.second:
+        return bars
     points = [f"M0 {_HEIGHT:g}"]
     for i, share in enumerate(histogram.second):
         points.append(f"V{(1 - share / top) * _HEIGHT:.2f}H{(i + 1) * width:.2f}")
@@ -153,9 +155,14 @@ def _steps(histogram: Histogram, top: float) -> str:
 
 
 def _bars(histogram: Histogram, top: float) -> str:
-    """Return pairs of bars."""
+    """Return bars, in pairs if there are two distributions."""
     slot = _WIDTH / len(histogram.first)
     shapes = []
+    if not histogram.second:
+        return "".join(
+            _rect("bar-training", ((i + 0.14) * slot, slot * 0.72), share / top)
+            for i, share in enumerate(histogram.first)
+        )
     for i, (first, second) in enumerate(zip(histogram.first, histogram.second, strict=True)):
         start = i * slot + slot * 0.14
         shapes.append(_rect("bar-training", (start, slot * 0.34), first / top))
@@ -177,24 +184,32 @@ def _hits(histogram: Histogram, names: Sequence[str]) -> str:
     width = _WIDTH / len(names)
     return "".join(
         f'<rect class="hit" x="{i * width:.2f}" y="0" width="{width:.2f}" height="{_HEIGHT:g}"><title>'
-        f"{html_text(name)}: training {percent(first)}, served {percent(second)}</title></rect>"
-        for i, (name, first, second) in enumerate(
-            zip(names, histogram.first, histogram.second, strict=True)
-        )
+        f"{html_text(name)}: {text}</title></rect>"
+        for i, (name, text) in enumerate(zip(names, _share_texts(histogram), strict=True))
     )
+
+
+def _share_texts(histogram: Histogram) -> list[str]:
+    if not histogram.second:
+        return [percent(share) for share in histogram.first]
+    return [
+        f"training {percent(first)}, served {percent(second)}"
+        for first, second in zip(histogram.first, histogram.second, strict=True)
+    ]
 
 
 def _category_plot(histogram: Histogram) -> str:
     """Return a row for each of the most frequent categories."""
-    top = max(*histogram.first, *histogram.second) or 1.0
+    top = max([*histogram.first, *histogram.second]) or 1.0
     rows = []
-    shown = zip(histogram.labels, histogram.first, histogram.second, strict=True)
+    second_shares = histogram.second or (None,) * len(histogram.first)
+    shown = zip(histogram.labels, histogram.first, second_shares, strict=True)
     for name, first, second in list(shown)[:MAX_SHOWN]:
-        bars = (
-            f'<rect class="bar-training" x="0" y="1" width="{first / top * _WIDTH:.2f}" height="8"/>'
-            f'<rect class="bar-online" x="0" y="11" width="{second / top * _WIDTH:.2f}" height="8"/>'
-        )
-        shares = f"{percent(first)} → {percent(second)}"
+        bars = f'<rect class="bar-training" x="0" y="{1 if histogram.second else 5}" width="{first / top * _WIDTH:.2f}" height="{8 if histogram.second else 10}"/>'
+        shares = percent(first)
+        if second is not None:
+            bars += f'<rect class="bar-online" x="0" y="11" width="{second / top * _WIDTH:.2f}" height="8"/>'
+            shares += f" → {percent(second)}"
         text = html_text(name) or "<em>empty</em>"
         rows.append(
             f'<span class="name" title="{html_text(name)}">{text}</span>'

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
 from featurekit.training.drift import (
@@ -24,14 +22,7 @@ from featurekit.training.drift_plots import (
     plot,
     status_bar,
 )
-
-_STYLES = (
-    "server/console/static/css/base.css",
-    "server/console/static/css/parts.css",
-    "training/drift_report.css",
-)
-_ICON = "server/console/static/favicon.svg"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+from featurekit.training.report_page import figures, note_lines, report_page, time_text
 
 _MEASURES: dict[Measure, str] = {
     "number": "",
@@ -91,43 +82,16 @@ class DriftReport:
 
 def _page(report: DriftReport) -> str:
     """Return the page."""
-    package = files("featurekit")
-    style = "\n".join(package.joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
-    icon = package.joinpath(_ICON).read_text(encoding="utf-8").strip()
-    icon = icon.replace("<svg", '<svg width="36" height="36" aria-hidden="true"', 1)
-    title = f"{html_text(report.request)}: training and serving"
     cards = "\n".join(_card(feature) for feature in report.features)
-    time = datetime.fromtimestamp(report.compared_ms / 1000, UTC)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<header class="top">{icon}<div>
-<h1>{title}</h1>
-<p class="lead">{html_text(report.training)}, compared with {html_text(report.online)},
-{time.day} {time:%b %Y, %H:%M} UTC</p>
-</div></header>
-<main>
-{_figures(report)}
-{_notes(report)}
+    lead = f"{report.training}, compared with {report.online}, {time_text(report.compared_ms)}"
+    body = f"""{_figures(report)}
+{note_lines(_notes(report))}
 {_overview(report)}
 <div class="cards">
 {cards}
 </div>
-{_foot(report.bounds)}
-</main>
-</body>
-</html>
-"""
+{_foot(report.bounds)}"""
+    return report_page(f"{report.request}: training and serving", lead, body)
 
 
 def _figures(report: DriftReport) -> str:
@@ -138,21 +102,16 @@ def _figures(report: DriftReport) -> str:
         ("", "rows of the training set", first.training.rows),
         ("", "rows served", first.online.rows),
     ]
-    items = "".join(
-        f'<div class="figure figure-{kind}"><dt>{name}</dt>'
-        f'<dd><span class="figure-value">{value:,}</span></dd></div>'
-        for kind, name, value in parts
-    )
-    return f'<dl class="figures">{items}</dl>'
+    return figures(parts)
 
 
-def _notes(report: DriftReport) -> str:
+def _notes(report: DriftReport) -> list[str]:
     notes = list(report.notes)
     if report.only_training:
         notes.append(f"only in the training set: {', '.join(report.only_training)}")
     if report.only_online:
         notes.append(f"only served: {', '.join(report.only_online)}")
-    return "\n".join(f'<p class="note-line">{html_text(note)}</p>' for note in notes)
+    return notes
 
 
 def _overview(report: DriftReport) -> str:

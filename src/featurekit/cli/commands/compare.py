@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import pluralize
-from featurekit.cli.output import DIM, GREEN, RED, YELLOW, Cell, Styled, print_note, print_table
-from featurekit.errors import RequestError
+from featurekit.cli.output import (
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    Cell,
+    Styled,
+    print_note,
+    print_table,
+    write_page,
+)
 
 if TYPE_CHECKING:
     from featurekit.training.drift import FeatureDrift
@@ -64,19 +72,12 @@ def compare_command(
     with context.open_store() as store:
         report = store.compare(training, service, bounds=bounds, **options)
     if html is not None:
-        _write(Path(html), report.to_html())
+        write_page(html, report.to_html())
     if context.json:
         context.print_json(report.to_dict())
     else:
         _print_report(report, html)
     return 1 if report.drifted else 0
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _print_report(report: DriftReport, html: str | None) -> None:
