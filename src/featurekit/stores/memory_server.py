@@ -8,8 +8,8 @@ A clock that was set stands just after its millisecond: a value that has lived f
 TTL is gone. A real server compares whole milliseconds, so it may serve a value up to a millisecond
 longer; which one depends on chance there, and must not here.
 
-Commands that fakeredis answers differently from real servers, and that featurekit does not send, are
-refused by name: see `REFUSED`. tests/testkit/test_memory_server.py compares the rest with real servers.
+tests/testkit/test_memory_server.py compares random scripts with real servers. What cannot be corrected is
+refused by name: `KEEPTTL` of `HSETEX`, and the commands that fakeredis does not know, such as `CONFIG`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,16 @@ from typing import Any
 import fakeredis
 from fakeredis._core import Database
 from fakeredis._helpers import SimpleError
+from fakeredis._msgs import WRONGTYPE_MSG, XREADGROUP_KEY_OR_GROUP_NOT_FOUND_MSG
 from fakeredis._socket import FakeSocket
 from fakeredis.commands_mixins import hash_mixin, streams_mixin
-from fakeredis.model import Hash, _hash, _stream
+from fakeredis.model import Hash, XStream, _hash, _stream
 
 from featurekit.wire import ErrorReply
 
 VERSION = (8, 0)
 MAX_DEADLINE_MS = 2**46
 """The first deadline of a hash field that Redis refuses."""
-
-REFUSED = {
-    "hincrbyfloat": "real servers lose the field's TTL on replicas",
-    "hgetex": "its replies differ from those of real servers",
-    "hgetdel": "its replies differ from those of real servers",
-    "himport": "it depends on the connection",
-    "wait": "there are no replicas",
-    "config": "there is no configuration",
-}
-"""Commands that fakeredis has but answers differently from real servers, with the reason."""
 
 
 class _CommandTime(threading.local):
@@ -152,14 +143,8 @@ class _Socket(FakeSocket):  # type: ignore[misc]
         with self._server.at_its_time():
             super()._process_command(fields)
 
-    def _name_to_func(self, cmd_name: str) -> Any:
-        name = cmd_name.partition(" ")[0]
-        if (reason := REFUSED.get(name)) is not None:
-            raise SimpleError(f"ERR {name.upper()} is not supported by memory://: {reason}")
-        return super()._name_to_func(cmd_name)
-
     def _decode_error(self, error: SimpleError) -> ErrorReply:
-        return ErrorReply(error.value)
+        return ErrorReply(error.value.removeprefix("ERR ") if _has_code(error) else error.value)
 
     def _get_server_runtime(self, server: MemoryServer) -> Any:
         runtime = super()._get_server_runtime(server)
@@ -229,6 +214,23 @@ class _Socket(FakeSocket):  # type: ignore[misc]
     def hexpiretime(self, key: Any, *args: bytes) -> list[int]:
         return [-(-ms // 1000) if ms > 0 else ms for ms in self.hpexpiretime(key, *args)]
 
+    # Streams
+
+    def xreadgroup(self, *args: bytes) -> Any:
+        names = [arg.lower() for arg in args]
+        streams = args[names.index(b"streams") + 1 :] if b"streams" in names else ()
+        for name in streams[: len(streams) // 2]:
+            stream = self._db[name].value if name in self._db else None
+            if stream is None:
+                raise SimpleError(_NO_GROUP.format(name.decode(), args[1].decode()))
+            if not isinstance(stream, XStream):
+                raise SimpleError(WRONGTYPE_MSG)
+        return super().xreadgroup(*args)
+
+    def xpending(self, key: Any, group: bytes, *args: bytes) -> Any:
+        reply = super().xpending(key, group, *args)
+        return reply if args or reply[3] else [*reply[:3], None]
+
     def hsetex(self, key: Any, *args: bytes) -> Any:
         options = [arg.lower() for arg in args[: _options_end(args)]]
         if b"keepttl" in options:
@@ -242,6 +244,7 @@ class _Socket(FakeSocket):  # type: ignore[misc]
         return super().hsetex(key, *args)
 
 
+_NO_GROUP = XREADGROUP_KEY_OR_GROUP_NOT_FOUND_MSG
 _DELETED = 2
 """The code of `HPEXPIRE` for a field whose deadline has passed."""
 
@@ -253,6 +256,12 @@ _EXPIRY_OPTIONS = (
     (b"exat", 1000, False),
     (b"pxat", 1, False),
 )
+
+
+def _has_code(error: SimpleError) -> bool:
+    """Return whether an error has a code of its own after `ERR`."""
+    text: str = error.value
+    return text.startswith("ERR BUSYGROUP ")
 
 
 def _options_end(args: tuple[bytes, ...]) -> int:
