@@ -127,15 +127,21 @@ def test_blocks_that_are_too_old_or_too_large_are_dropped(valkey: Server, tmp_pa
     ("declared", "kept"),
     [("{max_bytes: 2200, keep: 600d}", 1), ("{keep: 1h}", 0), ("{keep: 600d}", 2)],
 )
-@pytest.mark.parametrize("registry", [".featurekit/registry.json", "online"])
+@pytest.mark.parametrize("registry", [".featurekit/registry.json", "online", "from_registry"])
 def test_the_declared_bounds_of_the_log_are_obeyed(
     valkey: Server, tmp_path: Path, declared: str, kept: int, registry: str
 ) -> None:
-    with applied(tmp_path, valkey.url, registry=registry):
-        pass
+    has_file = registry != "from_registry"
+    with applied(tmp_path, valkey.url, registry=registry if has_file else "online") as store:
+        project = store.project
     with (tmp_path / "featurerepo.yaml").open("a") as file:
         file.write(f"load_log: {declared}\n")
-    with FeatureStore(tmp_path) as store:
+    if not has_file:
+        with FeatureStore(tmp_path) as store:
+            assert not store.apply().changes
+    with (
+        FeatureStore(tmp_path) if has_file else FeatureStore.from_registry(valkey.url, project)
+    ) as store:
         history = store._registry_store.history
         first_ms = store.handle.now_ms() - 500 * 86_400_000
         for number in range(NEWEST_LOADS + 2 * BLOCK_LOADS):

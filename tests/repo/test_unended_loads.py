@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import redis
 
 from featurekit import FeatureStore
 from featurekit.repo.history import NEVER_ENDED
+from tests.cli.running import run
 from tests.promise.repos import applied
 from tests.servers import Server
 
@@ -101,6 +104,21 @@ def test_a_killed_load_is_shown_recorded_and_not_counted(
         assert store.status()[0].error == ""
         client.hset("fs:user:u3", "age", "9")
         assert store.verify("model", seed=1).differences == 1
+
+
+def test_a_killed_load_is_listed_before_the_next_load(store: FeatureStore, tmp_path: Path) -> None:
+    store.materialize()
+    [before] = store.load_history()
+    kill_a_load(store)
+    killed, first = store.load_history()
+    assert (killed.never_ended, killed.error, first) == (True, NEVER_ENDED, before)
+    assert store.load_history(since=before.started_ms) == [
+        replace(killed, ended_ms=ANY),
+        before,
+    ]
+    assert store.load_history(until=before.ended_ms) == [before]
+    listed = run("--repo", str(tmp_path), "list", "loads").stdout.splitlines()
+    assert listed[1].split()[:2] == ["people", "never"]
 
 
 def test_a_note_that_cannot_be_read_or_written_stops_no_load(

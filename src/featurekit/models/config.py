@@ -143,7 +143,7 @@ class EnginesConfig(Model):
 
 
 class LoadLogConfig(Model):
-    """How much of the log of loads is kept. Each load removes what is over the bounds of its own file."""
+    """How much of the log of loads is kept. Loads without this file obey the last `apply`."""
 
     keep: Duration = Field(
         default=400 * 86_400_000,

@@ -205,18 +205,18 @@ class History:
     Args:
         handle: The online store.
         project: The project.
-        bounds: How much of the log this process keeps when it adds to it.
+        bounds: How much of the log this process keeps when it adds to it; `None` for what the last
+            `apply` of a process with a file has stored.
     """
 
-    def __init__(
-        self, handle: StoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
-    ) -> None:
+    def __init__(self, handle: StoreHandle, project: str, bounds: LogBounds | None = None) -> None:
         self._handle = handle
-        self._bounds = bounds
+        self._own_bounds = bounds
         prefix = f"featurekit:{{{project}}}:"
         self._loads_key = prefix + "runs:"
         self._blocks_key = prefix + "load_blocks:"
         self._begun_key = prefix + "begun:"
+        self._bounds_key = prefix + "load_log"
         self._applies_key = prefix + "applies"
         self._registries_key = prefix + "registries"
         self._rejected_key = prefix + "rejected:"
@@ -307,13 +307,33 @@ class History:
 
     def _outdated(self, names: Sequence[BlockName]) -> list[BlockName]:
         """Return the blocks that are too old, and the oldest of those that are too many bytes."""
-        since_ms = self._handle.now_ms() - self._bounds.keep_ms
+        bounds = self._bounds()
+        since_ms = self._handle.now_ms() - bounds.keep_ms
         size_bytes, gone = 0, []
         for name in sorted(names, reverse=True):
             size_bytes += name.size_bytes
-            if name.last_ms < since_ms or size_bytes > self._bounds.max_bytes or not name.records:
+            if name.last_ms < since_ms or size_bytes > bounds.max_bytes or not name.records:
                 gone.append(name)
         return gone
+
+    def _bounds(self) -> LogBounds:
+        if self._own_bounds is not None:
+            return self._own_bounds
+        stored = _json_or_none(self._call("GET", self._bounds_key))
+        found = decode_record(LogBounds, stored) if isinstance(stored, dict) else None
+        return found or DEFAULT_BOUNDS
+
+    def keep_bounds(self) -> None:
+        """Store how much of the log is kept, for processes that have only the registry.
+
+        Raises:
+            StoreError: The store is unavailable, or refuses a command.
+        """
+        bounds = self._own_bounds or DEFAULT_BOUNDS
+        if bounds == DEFAULT_BOUNDS:
+            self._call("DEL", self._bounds_key)
+        else:
+            self._call("SET", self._bounds_key, json.dumps(asdict(bounds)))
 
     def load_log(
         self, view: str, start_ms: int = 0, end_ms: int | None = None
@@ -412,7 +432,7 @@ class History:
             _trim(self._applies_key, MAX_APPLIES),
         ]
         self._pushed(commands).run(self._handle.store)
-        since_ms = self._handle.now_ms() - self._bounds.keep_ms
+        since_ms = self._handle.now_ms() - self._bounds().keep_ms
         kept = set[str]()
         for apply in self.applies(MAX_APPLIES):
             kept |= {apply.before, apply.after}

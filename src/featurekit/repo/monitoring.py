@@ -37,7 +37,7 @@ from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
 from featurekit.repo.time_arguments import Time, to_ms
-from featurekit.repo.unended_loads import unended_loads
+from featurekit.repo.unended_loads import unended_loads, with_unended_loads
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.metrics import Metrics
 
@@ -160,7 +160,7 @@ class Monitoring(ABC):
     def load_history(
         self, view: str | None = None, *, since: Time = None, until: Time = None
     ) -> list[LoadRecord]:
-        """Return loads from the log, newest first.
+        """Return loads from the log, newest first, and those that never ended because they were killed.
 
         Args:
             view: The view; by default all.
@@ -174,11 +174,18 @@ class Monitoring(ABC):
         views = self.compiled.views if view is None else [self.compiled.view(view)]
         names, history = [each.name for each in views], self._registry_store.history
         since_ms, until_ms = to_ms(since, where="since"), to_ms(until, where="until")
-        if since_ms is None and until_ms is None:
-            return history.loads(names)
         if since_ms is not None and until_ms is not None and since_ms > until_ms:
             raise RequestError(f"since {since} is after until {until}")
-        return history.loads_between(names, since_ms or 0, until_ms)
+        now_ms, unended = self._handle.now_ms(), dict[str, LoadRecord]()
+        if until_ms is None or until_ms >= now_ms:  # read first: one may be recorded meanwhile
+            unended = unended_loads(history, self._handle.store, self.compiled.prefix, names)
+        if since_ms is None and until_ms is None:
+            loads = history.loads(names)
+        else:
+            loads = history.loads_between(names, since_ms or 0, until_ms)
+        known = {(load.view, load.started_ms) for load in loads}
+        missing = [u for u in unended.values() if (u.view, u.started_ms) not in known]
+        return with_unended_loads(loads, missing, now_ms)
 
     def served_log(self, service: str) -> Any:
         """Return what a feature service has logged, as a `pyarrow.RecordBatchReader`.

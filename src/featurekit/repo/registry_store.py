@@ -36,7 +36,7 @@ from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 from featurekit.repo.atomic_files import exclusive_lock, write_atomically
-from featurekit.repo.history import DEFAULT_BOUNDS, ApplyRecord, History, LogBounds
+from featurekit.repo.history import ApplyRecord, History, LogBounds
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.store_identity import (
     StoreCheck,
@@ -81,7 +81,7 @@ class RegistryStore(ABC):
     """
 
     def __init__(
-        self, handle: LazyStoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
+        self, handle: LazyStoreHandle, project: str, bounds: LogBounds | None = None
     ) -> None:
         self.handle = handle
         self.history = History(handle, project, bounds)
@@ -138,7 +138,7 @@ class FileRegistryStore(RegistryStore):
     """A registry in a file, which is replaced by renaming."""
 
     def __init__(
-        self, path: Path, handle: LazyStoreHandle, project: str, bounds: LogBounds = DEFAULT_BOUNDS
+        self, path: Path, handle: LazyStoreHandle, project: str, bounds: LogBounds | None = None
     ) -> None:
         super().__init__(handle, project, bounds)
         self._path = path
@@ -398,6 +398,8 @@ class RegistryState:
                 self._store.history.keep_registry(declared)
             self._store.save(declared, before, renewed or StoreIdentity.new(fingerprint))
             self._record_apply(before, declared, changes)
+        with suppress(StoreError):
+            self._store.history.keep_bounds()
         self.refresh()
         return changes
 

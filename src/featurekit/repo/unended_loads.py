@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from featurekit.ports import OnlineStore
 from featurekit.repo.history import History, LoadRecord
@@ -24,3 +25,11 @@ def unended_loads(
     return {
         view: note for view, note in still.items() if note.started_ms == begun[view].started_ms
     }
+
+
+def with_unended_loads(
+    loads: Sequence[LoadRecord], unended: Iterable[LoadRecord], now_ms: int
+) -> list[LoadRecord]:
+    """Return loads, newest first, with those that never ended, as a later load would record them."""
+    found = [replace(load, ended_ms=now_ms) for load in unended]
+    return sorted([*found, *loads], key=lambda load: load.ended_ms, reverse=True)

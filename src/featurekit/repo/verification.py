@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiler import compile_read
@@ -18,7 +17,7 @@ from featurekit.repo.serving import Features, ReaderService, feature_list
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.repo.training_sets import TrainingSets
-from featurekit.repo.unended_loads import unended_loads
+from featurekit.repo.unended_loads import unended_loads, with_unended_loads
 from featurekit.repo.verify_records import save_report
 
 if TYPE_CHECKING:
@@ -92,10 +91,7 @@ class Verification(TrainingSets):
         def loads(view: str) -> Sequence[LoadRecord]:
             unended = unended_loads(history, store, self.compiled.prefix, [view])
             ended_ms = self._handle.now_ms()
-            return [
-                *(replace(load, ended_ms=ended_ms) for load in unended.values()),
-                *history.loads([view]),
-            ]
+            return with_unended_loads(history.loads([view]), unended.values(), ended_ms)
 
         def recompute(labels: Any, features: Sequence[str], as_of: AsOf | None) -> tuple[Any, str]:
             job = self.get_historical_features(

@@ -105,7 +105,7 @@ def _rows_of_loads(loads: Iterable[LoadRecord]) -> Iterator[Row]:
     for load in loads:
         cells: list[Cell] = [
             load.view,
-            format_age(now_ms - load.ended_ms),
+            "never" if load.never_ended else format_age(now_ms - load.ended_ms),
             format_count(load.rows_read),
             format_count(load.rows_written),
             Styled(format_count(load.rows_rejected), RED if load.rows_rejected else ""),
