@@ -19,9 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from featurekit.engines.spark_rows import SparkRows, open_rows
+from featurekit.engines.spark_rows import CREATED, SparkRows, open_rows
 from featurekit.engines.spark_session import is_connect, load_settings, spark_errors
-from featurekit.errors import BadRowError, FeatureKitError, SourceError
+from featurekit.errors import BadRowError, FeatureKitError
 from featurekit.plan import SourcePlan, ViewPlan
 from featurekit.ports import FILE, SOURCE_ROW, Scan, TimeRange
 from featurekit.runtime.load import MaterializeReport
@@ -87,7 +87,7 @@ class SparkSource:
             ).within(times)
             counts = _count(rows, times)
             if rows.orders > rows.has_time:
-                _check_created(rows, counts, self._plan.created_timestamp_field or "")
+                rows.check_created(counts, self._plan.created_timestamp_field or "")
             self._newest = rows.newest(times)
         return Scan(rows.form, iter(()), counts["total"], counts["future"], counts["newest_ms"])
 
@@ -159,8 +159,8 @@ def _count(rows: SparkRows, times: TimeRange) -> dict[str, Any]:
     from pyspark.sql import functions as F  # noqa: N812
 
     future = rows.future(times)
-    time = F.col("o0") if rows.has_time else F.lit(None).cast("timestamp")
-    created = F.col("created")
+    time = F.col("@o0") if rows.has_time else F.lit(None).cast("timestamp")
+    created = F.col(CREATED)
     (row,) = rows.frame.agg(
         F.count(F.lit(1)).alias("total"),
         F.count_if(future).alias("future"),
@@ -170,20 +170,6 @@ def _count(rows: SparkRows, times: TimeRange) -> dict[str, Any]:
         F.min(F.when(created.startswith("="), created)).alias("other"),
     ).collect()
     return dict(row.asDict())
-
-
-def _check_created(rows: SparkRows, counts: dict[str, Any], column: str) -> None:
-    if counts["other"] is not None:
-        problem = f"contains '{counts['other'][1:]}', which is neither a number nor a time"
-    elif counts["numbers"] and counts["times"]:
-        problem = "contains numbers and times, which have no common order"
-    else:
-        return
-    raise SourceError(
-        f"created_timestamp_field '{column}' {problem}",
-        where=rows.where,
-        hint="it orders rows with equal times: use a column of numbers or of times",
-    )
 
 
 def _run(session: Any, frame: Any, on_wait: OnWait) -> list[Any]:

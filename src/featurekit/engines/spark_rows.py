@@ -2,9 +2,9 @@
 
 Every frame of rows has these columns, then those of `ports.Scan.batches`:
 
-    k0, ...   what identifies an entity
-    o0, ...   what orders rows by age, most important first
-    created   `number`, `time` or `=text`: what a created_timestamp_field of texts contains; else null
+    @k0, ...  what identifies an entity
+    @o0, ...  what orders rows by age, most important first
+    @created  `number`, `time` or `=text`: what a created_timestamp_field of texts contains; else null
     _file, _row  where a row is, which decides among equally old rows; null if the source has no files
 
 The answers equal those of `sources.newest`. `max_by` of structs orders as DuckDB does with `DESC NULLS
@@ -14,6 +14,7 @@ sorts whole rows; `dropDuplicates` after a sort, which does not keep the order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 ROW = "_row"
 """The column with the number of a row in its file, from 0."""
 
+CREATED = "@created"
+SENT_FIELDS = "@sent"
+"""Of events of a source with a `sent_fields_column`: that column."""
+
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = "[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?"
 _OFFSET = "[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?"
@@ -58,11 +63,11 @@ class SparkRows:
     Attributes:
         frame: A DataFrame with the columns above.
         form: The form of the rows, see `ports.Scan`.
-        keys: The number of columns `k0`, ...
-        orders: The number of columns `o0`, ...
+        keys: The number of columns `@k0`, ...
+        orders: The number of columns `@o0`, ...
         names: The columns of `ports.Scan.batches`.
         has_files: Whether rows have a file and a number.
-        has_time: Whether `o0` is the time of a row.
+        has_time: Whether `@o0` is the time of a row.
         where: The name of the source in messages.
     """
 
@@ -79,7 +84,7 @@ class SparkRows:
         """Return the rows of a range of times, and those without a time; also those of the future."""
         from pyspark.sql import functions as F  # noqa: N812 - as Spark's documentation has it
 
-        frame, time = self.frame, F.col("o0")
+        frame, time = self.frame, F.col("@o0")
         if times.start_ms is not None or times.end_ms is not None:
             if not self.has_time:
                 raise SourceError(
@@ -101,7 +106,7 @@ class SparkRows:
 
         if not self.has_time or times.latest_ms is None:
             return F.expr("false")
-        later = F.col("o0") >= F.timestamp_millis(F.lit(times.latest_ms + 1))
+        later = F.col("@o0") >= F.timestamp_millis(F.lit(times.latest_ms + 1))
         return F.coalesce(later, F.expr("false"))
 
     @property
@@ -109,17 +114,36 @@ class SparkRows:
         """The condition of the rows with an entity and a time."""
         from pyspark.sql import functions as F  # noqa: N812
 
-        names = [f"k{i}" for i in range(self.keys)] + (["o0"] if self.has_time else [])
+        names = [f"@k{i}" for i in range(self.keys)] + (["@o0"] if self.has_time else [])
         condition = F.expr("true")
         for name in names:
             condition &= F.col(name).isNotNull()
         return condition
 
+    def check_created(self, found: Mapping[str, Any], column: str) -> None:
+        """Raise `SourceError` if the texts of a created_timestamp_field have no common order.
+
+        Args:
+            found: How many of them are `numbers` and `times`, and one that is `other`.
+            column: Its name.
+        """
+        if found["other"] is not None:
+            problem = f"contains '{found['other'][1:]}', which is neither a number nor a time"
+        elif found["numbers"] and found["times"]:
+            problem = "contains numbers and times, which have no common order"
+        else:
+            return
+        raise SourceError(
+            f"created_timestamp_field '{column}' {problem}",
+            where=self.where,
+            hint="it orders rows with equal times: use a column of numbers or of times",
+        )
+
     def newest(self, times: TimeRange) -> Any:
         """Return the newest row of each entity, and all rows without an entity or a time."""
         from pyspark.sql import functions as F  # noqa: N812
 
-        order = [F.col(f"o{i}") for i in range(self.orders)]
+        order = [F.col(f"@o{i}") for i in range(self.orders)]
         outputs = [F.col(quoted(name)) for name in self.names]
         if self.has_files:
             order += [F.col(FILE), F.col(ROW)]
@@ -129,8 +153,8 @@ class SparkRows:
             own = F.struct(F.monotonically_increasing_id(), F.lit(0))
         place = [F.col(FILE), F.coalesce(F.col(ROW) + 1, F.lit(0)).alias(SOURCE_ROW)]
         chosen = self.frame.where(~self.future(times))
-        chosen = chosen.withColumn("own", F.when(~self.complete, own))
-        groups = [F.col(f"k{i}") for i in range(self.keys)] + [F.col("own")]
+        chosen = chosen.withColumn("@own", F.when(~self.complete, own))
+        groups = [F.col(f"@k{i}") for i in range(self.keys)] + [F.col("@own")]
         row = F.max_by(F.struct(*outputs, *place), F.struct(*order)).alias("newest")
         names = [f"newest.{quoted(name)}" for name in (*self.names, FILE, SOURCE_ROW)]
         return chosen.groupBy(*groups).agg(row).select(*names)
@@ -261,11 +285,12 @@ def _native(frame: Any, view: ViewPlan, source: SourceColumns, *, has_files: boo
         created, created_text = _created(F.col(quoted(column)), column, kinds[column], where)
         order += created
     frame = frame.select(
-        *(key.alias(f"k{i}") for i, key in enumerate(keys)),
-        *(part.alias(f"o{i}") for i, part in enumerate(order)),
-        created_text.alias("created"),
+        *(key.alias(f"@k{i}") for i, key in enumerate(keys)),
+        *(part.alias(f"@o{i}") for i, part in enumerate(order)),
+        created_text.alias(CREATED),
         F.col("@file").alias(FILE),
         F.col("@row").alias(ROW),
+        *([F.col(quoted(sent)).alias(SENT_FIELDS)] if (sent := source.sent_fields_column) else []),
         *outputs,
     )
     has_time = bool(source.timestamp_field)
@@ -351,10 +376,10 @@ class TextFiles:
 
     @property
     def orders(self) -> dict[str, str]:
-        """The columns `o0`, ... with their types in Spark."""
+        """The columns `@o0`, ... with their types in Spark."""
         kinds = ["timestamp"] if self.source.timestamp_field else []
         kinds += ["decimal(38,18)", "timestamp"] if self.source.created_timestamp_field else []
-        return {f"o{i}": kind for i, kind in enumerate(kinds)}
+        return {f"@o{i}": kind for i, kind in enumerate(kinds)}
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -370,8 +395,8 @@ class TextFiles:
     @property
     def columns(self) -> dict[str, str]:
         """All columns of a frame of rows with their types in Spark."""
-        keys = {f"k{i}": "string" for i in range(len(self.view.key.join_keys))}
-        place = {"created": "string", FILE: "string", ROW: "long"}
+        keys = {f"@k{i}": "string" for i in range(len(self.view.key.join_keys))}
+        place = {CREATED: "string", FILE: "string", ROW: "long"}
         return {**keys, **self.orders, **place, **self.outputs}
 
     def read(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -398,7 +423,7 @@ class TextFiles:
         ]
         missing = ["CAST(NULL AS VARCHAR)"] * (len(self.outputs) - len(chosen.values))
         return [
-            *(f"CAST({key} AS VARCHAR)" for key in chosen.keys),
+            *(f"CAST({key} AS VARCHAR)" for key in chosen.keys if self.view.key.join_keys),
             *(f"CAST({part} AS {kind})" for part, kind in zip(chosen.order, kinds, strict=True)),
             f"CAST({chosen.created_text or 'NULL'} AS VARCHAR)",
             f"'{label}'",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurekit.errors import RequestError
 from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery, HistorySource, PastLoad
 from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
 from featurekit.repo.source_access import SourceAccess
+
+if TYPE_CHECKING:
+    from featurekit.engines.spark_history import ViewHistory
 
 T = TypeVar("T")
 
@@ -75,6 +79,36 @@ class Histories:
     def rows_at(self, view: ViewPlan, moments: Any) -> HistoricalRows:
         """Return the rows of a view at some moments. See `ports.HistorySource`."""
         ends = self._key_ends(view, moments) if _has_own_ttls(view) else None
+        as_of, loads = self._checked_loads(view)
+        query = HistoryQuery(moments, as_of, loads, ends)
+        return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
+
+    def on_spark(self, view: ViewPlan, stack: ExitStack) -> ViewHistory:
+        """Return how Spark reads the history of a view.
+
+        Args:
+            view: The view.
+            stack: Holds what hides the values of variables in errors.
+        """
+        from featurekit.engines.spark_history import ViewHistory
+
+        def located(of: ViewPlan) -> SourcePlan:
+            plan = history_of(of)
+            assert plan is not None  # noqa: S101 - see `check`
+            found = self.sources.locate(of, plan)
+            stack.enter_context(found.hidden_values())
+            return found.plan
+
+        owner = self._expiring_owner(view) if _has_own_ttls(view) else None
+        of_owner = None
+        if owner is not None:
+            as_of, loads = self._owner_as_of(owner), self._loads(owner)
+            of_owner = ViewHistory(owner, located(owner), as_of, loads)
+        as_of, loads = self._checked_loads(view)
+        return ViewHistory(view, located(view), as_of, loads, of_owner)
+
+    def _checked_loads(self, view: ViewPlan) -> tuple[AsOf | None, Sequence[PastLoad]]:
+        """Return when rows of a view count, and its loads if they are needed."""
         as_of, loads = self._as_of(view), self._loads(view)
         if as_of == "loads" and view.kind == "batch" and not loads:
             raise RequestError(
@@ -82,8 +116,7 @@ class Histories:
                 where=f"feature view {view.name}",
                 hint="`featurekit materialize` logs its loads; until then, use another as_of",
             )
-        query = HistoryQuery(moments, as_of, loads, ends)
-        return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
+        return as_of, loads
 
     def sql(self, view: ViewPlan) -> str:
         """Return the SQL of a view. See `sources.history_sql`."""

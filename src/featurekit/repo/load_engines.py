@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,9 @@ from featurekit.runtime.partition import LoadTicket
 
 if TYPE_CHECKING:
     from featurekit.engines.spark import OnWait, PartitionResult
+    from featurekit.repo.histories import Histories
+    from featurekit.training.build import BuiltTrainingSet, TrainingRequest
+    from featurekit.training.progress import Run
 
 ENGINES = ("duckdb", "spark")
 
@@ -47,6 +50,21 @@ class LoadEngine:
         from featurekit.engines.spark import SparkSource
 
         return SparkSource(self.session, plan, root, skip_unreadable=skip_unreadable)
+
+    def training_sets(
+        self, histories: Histories, *, skip_bad_rows: bool
+    ) -> Callable[[TrainingRequest, Run], BuiltTrainingSet]:
+        """Return what builds training sets; nothing is read yet."""
+        from featurekit.engines.spark_training import SparkTrainingSet
+
+        return lambda request, run: SparkTrainingSet(
+            request,
+            run,
+            self.session,
+            histories.root,
+            lambda stack: lambda view: histories.on_spark(view, stack),
+            skip_bad_rows=skip_bad_rows,
+        )
 
 
 def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> LoadEngine | None:

@@ -16,6 +16,7 @@ from featurekit.history_ports import AsOf, PastLoad, StoredValues
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.histories import Histories, history_of
+from featurekit.repo.load_engines import LoadEngine
 from featurekit.repo.registry_store import RegistryStore
 from featurekit.repo.serving import Features, MaxAge, feature_list, max_age_ms
 from featurekit.repo.source_access import SourceAccess
@@ -44,6 +45,10 @@ class TrainingSets(ABC):
         """The folder that paths of sources are relative to."""
 
     @abstractmethod
+    def _load_engine(self, engine: Any) -> LoadEngine | None:
+        """Return the engine of a name; `None` for this process."""
+
+    @abstractmethod
     def served_log(self, service: str) -> Any:
         """Return what a feature service has logged, as a `pyarrow.RecordBatchReader`."""
 
@@ -62,6 +67,7 @@ class TrainingSets(ABC):
         statuses: bool = False,
         on_bad_row: Literal["fail", "skip"] = "fail",
         on_progress: OnTrainingProgress | None = None,
+        engine: Any = None,
     ) -> RetrievalJob:
         """Return a job that adds to labels the features that a read at their times would have returned.
 
@@ -88,6 +94,9 @@ class TrainingSets(ABC):
             on_bad_row: What to do with a row that a label needs and that does not fit its view: `fail`,
                 or `skip`, so that the label misses its values.
             on_progress: Called a few times a second while the job runs.
+            engine: What reads the histories: `duckdb` in this process, `spark`, or a Spark session; by
+                default the `engine` of featurerepo.yaml. On Spark the labels may also be a DataFrame of
+                it, or Parquet files anywhere that it reads.
 
         Raises:
             UnknownNameError: There is no such service, view or field.
@@ -146,11 +155,13 @@ class TrainingSets(ABC):
                 )
             return training_sql(request, histories.sql, self.path.absolute())
 
+        spark = self._load_engine(engine)
+        labels = partial(self._labels, entity_df, plan, views, (start_date, end_date))
         return RetrievalJob(
             TrainingRequest(
                 plan,
                 views,
-                self._labels(entity_df, plan, views, (start_date, end_date), timestamp_field),
+                labels(timestamp_field),
                 timestamp_field,
                 read_values,
                 statuses,
@@ -159,6 +170,9 @@ class TrainingSets(ABC):
                 on_progress,
                 partial(record_training_set, self.path),
                 to_sql,
+                None
+                if spark is None
+                else spark.training_sets(histories, skip_bad_rows=on_bad_row == "skip"),
             )
         )
 

@@ -189,7 +189,9 @@ class Recorded(LoadTimes):
         chains: list[list[PastLoad]] = []
         for load in sorted(loads, key=lambda load: (load.written_ms, load.scanned_ms)):
             for chain in chains:
-                if _start(chain[-1]) <= _start(load) and _until(chain[-1]) <= _until(load):
+                if load_start(chain[-1]) <= load_start(load) and load_until(
+                    chain[-1]
+                ) <= load_until(load):
                     chain.append(load)
                     break
             else:
@@ -202,8 +204,8 @@ class Recorded(LoadTimes):
             columns = {
                 "i": range(len(chain)),
                 "scanned": [load.scanned_ms for load in chain],
-                "until": [_until(load) for load in chain],
-                "start": [_start(load) for load in chain],
+                "until": [load_until(load) for load in chain],
+                "start": [load_start(load) for load in chain],
                 "written": [load.written_ms for load in chain],
             }
             int64 = session.arrow.int64()
@@ -288,7 +290,7 @@ class Recorded(LoadTimes):
         windows = self._windows(table)
         parts = []
         for c, chain in enumerate(self.chains):
-            runs = ", ".join(f"({start}, {end})" for start, end in _runs(chain, ttl_ms))
+            runs = ", ".join(f"({start}, {end})" for start, end in runs_of_loads(chain, ttl_ms))
             rows = f"(SELECT *, {self._first(c)} AS first, last{c} AS last FROM {windows})"
             parts.append(
                 "SELECT k, greatest(first, run_start) AS first_ms, least(last, run_end) AS last_ms "
@@ -302,17 +304,18 @@ def _at(table: str) -> str:
     return to_ms(f'{table}."at"')
 
 
-def _start(load: PastLoad) -> int:
+def load_start(load: PastLoad) -> int:
+    """Return the first millisecond whose rows a load takes."""
     return -FOREVER if load.start_ms is None else load.start_ms
 
 
-def _until(load: PastLoad) -> int:
+def load_until(load: PastLoad) -> int:
     """Return the last millisecond whose rows a load takes."""
     ends = [load.scanned_ms, *([] if load.end_ms is None else [load.end_ms - 1])]
     return min(ends)
 
 
-def _runs(chain: Sequence[PastLoad], ttl_ms: int) -> list[tuple[int, int]]:
+def runs_of_loads(chain: Sequence[PastLoad], ttl_ms: int) -> list[tuple[int, int]]:
     """Return the spans of time in which each load came before the TTL of the one before ended."""
     runs: list[tuple[int, int]] = []
     for load in chain:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ from featurekit.training.columns import (
     status_name,
     statuses_of,
 )
-from featurekit.training.labels import Labels, read_labels
+from featurekit.training.labels import read_labels
 from featurekit.training.progress import OnTrainingProgress, Run
 from featurekit.training.spool import Spool, check_free_space, rebatch
 from featurekit.types.arrow import arrow_type
@@ -86,6 +86,7 @@ class TrainingRequest:
         on_progress: Called a few times a second while the job runs.
         on_persist: Called with the folder of a training set that was written.
         to_sql: Returns the SQL of a request. See `RetrievalJob.to_sql`.
+        build: Builds the training set elsewhere than in this process.
     """
 
     plan: ReadPlan
@@ -99,6 +100,7 @@ class TrainingRequest:
     on_progress: OnTrainingProgress | None = None
     on_persist: Callable[[Path], object] = lambda _: None
     to_sql: Callable[[TrainingRequest], str] | None = None
+    build: Callable[[TrainingRequest, Run], BuiltTrainingSet] | None = None
 
     @property
     def parts(self) -> list[ViewPart]:
@@ -119,6 +121,22 @@ class TrainingRequest:
         values = [pa.field(c.name, arrow_type(c.field.dtype)) for c in columns]
         statuses = [pa.field(status_name(c.name), STATUS_TYPE) for c in columns]
         return pa.schema([*values, *(statuses if self.statuses else [])])
+
+
+class BuiltTrainingSet(Protocol):
+    """A training set that was built."""
+
+    metadata: dict[str, Any]
+
+    @property
+    def schema(self) -> Any:
+        """The columns of the labels, then the features, then their statuses."""
+
+    def batches(self) -> Iterator[Any]:
+        """Yield the rows, in batches of the same size each time."""
+
+    def close(self) -> object:
+        """Free what it occupies."""
 
 
 class TrainingSet:
@@ -156,7 +174,8 @@ class TrainingSet:
             spool.close()
             self._parts.append(spool)
             counts |= columns.counts
-        self.metadata = _metadata(request.plan, self._labels, views, counts)
+        labels = {"rows": self._labels.rows, "sha256": self._labels.sha256}
+        self.metadata = training_metadata(request.plan, labels, views, counts)
 
     def _read_labels(self, run: Run, folder: Path) -> None:
         request = self._request
@@ -245,9 +264,11 @@ def _has_width(kind: Any) -> bool:
     return bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
 
 
-def _metadata(
-    plan: ReadPlan, labels: Labels, views: list[dict[str, Any]], counts: dict[str, Any]
+def training_metadata(
+    plan: ReadPlan, labels: dict[str, Any], views: list[dict[str, Any]], counts: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the metadata of a training set: its features, its labels, and how its views were read."""
+
     def feature(column: ReadColumn) -> dict[str, Any]:
         found = counts.get(column.name, {})
         return {
@@ -264,5 +285,5 @@ def _metadata(
         "request": plan.name,
         "registry": plan.fingerprint,
         "views": views,
-        "labels": {"rows": labels.rows, "sha256": labels.sha256},
+        "labels": labels,
     }

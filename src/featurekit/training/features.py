@@ -5,7 +5,7 @@ A value is encoded as a load encodes it, so it is what the store would have held
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from featurekit.errors import BadRowError, join_where
 from featurekit.history_ports import (
     HistoricalRows,
+    PastLoad,
     StoredValues,
     event_age_column,
     remaining_column,
@@ -42,16 +43,30 @@ def stored_values(
     Raises:
         BadRowError: A row that a label needs does not fit the view.
     """
-    metadata = {
-        "as_of": rows.as_of,
-        "source": _declared(view.history or view.source),
-        **_loads(view, rows),
-        **({"identity": rows.source_identity} if rows.source_identity else {}),
-        "rows_read": rows.rows_read,
-        "rows_incomplete": rows.rows_incomplete,
-    }
+    metadata = history_metadata(
+        view, rows.as_of, rows.loads, rows.rows_read, rows.rows_incomplete, rows.source_identity
+    )
     counts = {"rows_rejected": 0} if skip_bad_rows else {}
     return StoredValues(_batches(view, rows, counts, at_us), metadata, counts)
+
+
+def history_metadata(
+    view: ViewPlan,
+    as_of: str,
+    loads: Sequence[PastLoad],
+    rows_read: int,
+    rows_incomplete: int,
+    identity: str = "",
+) -> dict[str, Any]:
+    """Return how the history of a view was read. The arguments are those of `HistoricalRows`."""
+    return {
+        "as_of": as_of,
+        "source": _declared(view.history or view.source),
+        **_loads(view, as_of, loads),
+        **({"identity": identity} if identity else {}),
+        "rows_read": rows_read,
+        "rows_incomplete": rows_incomplete,
+    }
 
 
 def _declared(source: SourcePlan | None) -> dict[str, Any]:
@@ -62,15 +77,15 @@ def _declared(source: SourcePlan | None) -> dict[str, Any]:
     return {n: value for n, value in asdict(source).items() if value not in (defaults[n], ())}
 
 
-def _loads(view: ViewPlan, rows: HistoricalRows) -> dict[str, Any]:
+def _loads(view: ViewPlan, as_of: str, loads: Sequence[PastLoad]) -> dict[str, Any]:
     """Return what the loads of a batch view were assumed or known to be."""
     found: dict[str, Any] = {}
-    if rows.as_of == "schedule" and view.schedule is not None:
+    if as_of == "schedule" and view.schedule is not None:
         found["schedule"] = asdict(view.schedule)
-    if rows.as_of == "loads" and rows.loads:
-        first, last = rows.loads[0], rows.loads[-1]
+    if as_of == "loads" and loads:
+        first, last = loads[0], loads[-1]
         found["loads"] = {
-            "count": len(rows.loads),
+            "count": len(loads),
             "first_ms": first.written_ms,
             "last_ms": last.written_ms,
         }
@@ -82,7 +97,7 @@ def _loads(view: ViewPlan, rows: HistoricalRows) -> dict[str, Any]:
 def _batches(
     view: ViewPlan, rows: HistoricalRows, counts: dict[str, int], at_us: Any
 ) -> Iterator[Any]:
-    found = _encoded_rows(_encoded_view(view), rows, counts)
+    found = _encoded_rows(encoded_view(view), rows, counts)
     rn = found[SOURCE_ROW]
     at_ms = None if at_us is None else floor_ms(at_us)
     indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
@@ -137,7 +152,7 @@ def floor_ms(times: Any) -> Any:
     return floor.cast(pa.timestamp("ms", floor.type.tz)).cast(pa.int64())
 
 
-def _encoded_view(view: ViewPlan) -> ViewPlan:
+def encoded_view(view: ViewPlan) -> ViewPlan:
     """Return the view with what is checked in rows of its history.
 
     The order of rows is known already. Events may leave out fields that are required in rows.

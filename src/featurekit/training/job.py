@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from featurekit.errors import MissingExtraError, RequestError
-from featurekit.training.build import TrainingRequest, TrainingSet
+from featurekit.training.build import BuiltTrainingSet, TrainingRequest, TrainingSet
 from featurekit.training.output import write_training_set
 from featurekit.training.progress import Run
 
@@ -30,7 +30,7 @@ class RetrievalJob:
 
     def __init__(self, request: TrainingRequest) -> None:
         self._request = request
-        self._built: TrainingSet | None = None
+        self._built: BuiltTrainingSet | None = None
         self._run: Run | None = None
         self._lock = threading.Lock()
 
@@ -86,6 +86,20 @@ class RetrievalJob:
         except ImportError as error:
             raise RequestError("to_polars() needs polars", hint="pip install polars") from error
         return polars.from_arrow(self.to_arrow())
+
+    def to_spark(self) -> Any:
+        """Return a Spark `DataFrame`, whose rows are in no order. It can be used until `close`.
+
+        Raises:
+            RequestError: The training set is not built on Spark.
+        """
+        frame = getattr(self._training_set(), "frame", None) if self._request.build else None
+        if frame is None:
+            raise RequestError(
+                "to_spark() needs a training set that is built on Spark",
+                hint="pass engine='spark' or a SparkSession to get_historical_features()",
+            )
+        return frame
 
     def to_sql(self) -> str:
         """Return SQL statements for DuckDB whose last one gives the same rows; nothing is built.
@@ -176,20 +190,21 @@ class RetrievalJob:
                 self._built.close()
                 self._built = None
 
-    def _training_set(self) -> TrainingSet:
+    def _training_set(self) -> BuiltTrainingSet:
         with self._lock:
             if self._built is None:
                 self._built = self._build()
             return self._built
 
-    def _build(self) -> TrainingSet:
+    def _build(self) -> BuiltTrainingSet:
         request = self._request
         run = self._run = Run(len(request.parts))
         report = request.on_progress
         on_wait = None if report is None else (lambda: report(run.progress))
         try:
-            built: TrainingSet = request.run(
-                lambda: TrainingSet(request, run), run.interrupt, on_wait
+            build = request.build or TrainingSet
+            built: BuiltTrainingSet = request.run(
+                lambda: build(request, run), run.interrupt, on_wait
             )
         finally:
             self._run = None

@@ -25,7 +25,7 @@ from featurekit.training.spool import BATCH_ROWS, Spool, rebatch
 BLOCK_ROWS = 64 * BATCH_ROWS
 """Labels whose values are found at once. The memory for that is the same for any number of labels."""
 
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The times that a `datetime` can hold."""
 
 _MOMENT = pa.schema([("k", pa.binary()), ("at", pa.int64())])
@@ -52,6 +52,12 @@ class Labels:
         """Yield the tables of moments that `ports.HistorySource` takes, `BLOCK_ROWS` labels at a time."""
         blocks = rebatch(self._moments[view.key].batches(), BLOCK_ROWS)
         yield from map(_numbered, blocks) if self.rows else [_numbered(_MOMENT.empty_table())]
+
+    def with_moments(self) -> Iterator[tuple[Any, dict[KeyPlan, Any]]]:
+        """Yield each batch of labels with its moments for each key, which have no numbers."""
+        spools = [rebatch(spool.batches()) for spool in self._moments.values()]
+        for batch, *moments in zip(self.batches(), *spools, strict=True):
+            yield batch, dict(zip(self._moments, moments, strict=True))
 
 
 def read_labels(
@@ -184,7 +190,7 @@ def _microseconds(times: Any, name: str, before: int) -> Any:
         at = times.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise ValueRefusedError(str(error), where=f"labels, {name}") from error
-    outside = pc.or_(pc.less(at, _FIRST_US), pc.greater(at, _LAST_US))
+    outside = pc.or_(pc.less(at, FIRST_US), pc.greater(at, LAST_US))
     if (index := pc.index(outside, value=True).as_py()) >= 0:
         raise RequestError(
             "the time is not in the years 1 to 9999",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -36,6 +37,14 @@ class Rows(Protocol):
         """Yield the rows."""
 
 
+@runtime_checkable
+class PartitionedRows(Protocol):
+    """Rows that are written by several processes."""
+
+    def write_data(self, path: Path) -> None:
+        """Write the rows to a new folder of Parquet files."""
+
+
 def write_training_set(
     training_set: Callable[[], Rows],
     folder: Path,
@@ -56,7 +65,10 @@ def write_training_set(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _replaced(data) as new:
-            _write_data(built, new)
+            if isinstance(built, PartitionedRows):
+                built.write_data(new)
+            else:
+                _write_data(built, new)
             manifest.unlink(missing_ok=True)
         document = {"created_at": _to_text(now_ms()), **built.metadata}
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -112,7 +124,17 @@ def _replaced(path: Path) -> Iterator[Path]:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield new
+        if path.is_dir() or (new.is_dir() and path.exists()):
+            _delete(path)
         new.replace(path)
     finally:
         with suppress(OSError):
-            new.unlink(missing_ok=True)
+            _delete(new)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

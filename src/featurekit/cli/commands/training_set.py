@@ -89,6 +89,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Write what the service has logged while it was served, as it is, instead of computing it.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    help="What reads the histories; by default `engine` of featurerepo.yaml. Spark writes a folder "
+    "data.parquet.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a training set in the folder.")
 def training_set_command(
     context: CliContext,
