@@ -184,8 +184,8 @@ class RepoConfig(Model):
     )
     engine: Literal["duckdb", "spark"] = Field(
         default="duckdb",
-        description="What reads the sources of loads: `duckdb` in the process, or `spark`; `--engine` "
-        "overrides it; for example `engine: spark`.",
+        description="What reads the sources of loads and training sets: `duckdb` in the process, or "
+        "`spark`; `--engine` overrides it; for example `engine: spark`.",
     )
     engines: EnginesConfig = Field(
         default=EnginesConfig(),
