@@ -258,8 +258,8 @@ class BatchLoads(ABC):
         """
 
     @abstractmethod
-    def _load_engine(self, engine: Any) -> LoadEngine | None:
-        """Return the engine of loads; `None` for this process."""
+    def _load_engine(self, engine: Any, *, writes: bool = True) -> LoadEngine | None:
+        """Return an engine, whose tasks must reach the store if it writes; `None` for this process."""
 
     @abstractmethod
     def _materializer(

@@ -413,11 +413,12 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         self._sources.check([plan.view(name) for name in views])
 
     @override
-    def _load_engine(self, engine: Any) -> LoadEngine | None:
+    def _load_engine(self, engine: Any, *, writes: bool = True) -> LoadEngine | None:
         config = self._loaded.config if self._loaded is not None else None
         default = config.engine if config is not None else "duckdb"
         engines = config.engines if config is not None else EnginesConfig()
-        return open_engine(default if engine is None else engine, engines, self._handle)
+        engine = default if engine is None else engine
+        return open_engine(engine, engines, self._handle, writes=writes)
 
     @override
     def _materializer(

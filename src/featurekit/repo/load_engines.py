@@ -67,8 +67,16 @@ class LoadEngine:
         )
 
 
-def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> LoadEngine | None:
-    """Return the engine of a name or a Spark session; `None` for loads in this process.
+def open_engine(
+    engine: Any, config: EnginesConfig, handle: LazyStoreHandle, *, writes: bool
+) -> LoadEngine | None:
+    """Return the engine of a name or a Spark session; `None` for this process.
+
+    Args:
+        engine: `duckdb`, `spark`, or a Spark session.
+        config: The settings of a session that is opened.
+        handle: The store.
+        writes: Whether tasks write to it.
 
     Raises:
         RequestError: There is no such engine, or it does not start.
@@ -76,12 +84,15 @@ def open_engine(engine: Any, config: EnginesConfig, handle: LazyStoreHandle) -> 
     """
     if engine == "duckdb":
         return None
-    if isinstance(engine, str) and engine != "spark":
+    is_session = type(engine).__module__.startswith("pyspark.sql.")
+    if not is_session and engine != "spark":
         raise RequestError(
-            f"there is no engine {engine!r}", hint=f"known engines: {', '.join(ENGINES)}"
+            f"there is no engine {engine!r}",
+            hint=f"known engines: {', '.join(ENGINES)}, and from Python a SparkSession",
         )
-    handle.for_tasks()
-    if not isinstance(engine, str):
+    if writes:
+        handle.for_tasks()
+    if is_session:
         return LoadEngine(engine)
     from featurekit.engines.spark_session import open_session
 

@@ -45,8 +45,8 @@ class TrainingSets(ABC):
         """The folder that paths of sources are relative to."""
 
     @abstractmethod
-    def _load_engine(self, engine: Any) -> LoadEngine | None:
-        """Return the engine of a name; `None` for this process."""
+    def _load_engine(self, engine: Any, *, writes: bool = True) -> LoadEngine | None:
+        """Return an engine, whose tasks must reach the store if it writes; `None` for this process."""
 
     @abstractmethod
     def served_log(self, service: str) -> Any:
@@ -155,7 +155,7 @@ class TrainingSets(ABC):
                 )
             return training_sql(request, histories.sql, self.path.absolute())
 
-        spark = self._load_engine(engine)
+        spark = self._load_engine(engine, writes=False)
         labels = partial(self._labels, entity_df, plan, views, (start_date, end_date))
         return RetrievalJob(
             TrainingRequest(
