@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import RequestError
+from featurekit.errors import RequestError, SourceError
 
 REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: 'memory://{name}'}}\n"
 DEFINITIONS = """
@@ -98,3 +100,75 @@ def test_rows_of_a_program_have_no_lookback(store: FeatureStore) -> None:
 def test_a_load_of_a_part_of_the_source_does_not_prune(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="has a `lookback`: an entity whose rows are older"):
         store.materialize(prune=True)
+
+
+PARTITIONED = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: visits
+    entity: user
+    batch:
+      refresh: 24h
+      expires: field
+      source: {type: FORM, path: rows/, timestamp_field: at, hive_partitioning: true}
+    fields: {count: {type: int64, min: 0}, site: string, day: date}
+  - name: pruned
+    entity: user
+    batch:
+      refresh: 24h
+      expires: field
+      source: {type: FORM, path: rows/, timestamp_field: at, hive_partitioning: true, date_partition_column: day,
+        columns: {count2: count, site2: site, day2: day}}
+    fields: {count2: {type: int64, min: 0}, site2: string, day2: date}
+"""
+WINDOWS: list[tuple[str | None, str | None]] = [
+    (None, None),
+    ("2026-06-03", None),
+    ("2026-06-03T23:59:59.999Z", "2026-06-05"),
+    ("2026-06-02T12:00:00Z", "2026-06-02T12:00:00.001Z"),
+    (None, "2026-06-03T00:00:00.001Z"),
+    ("2026-06-20", "2026-06-21"),
+]
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_a_load_of_some_days_opens_their_folders_and_writes_the_same(
+    tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "featurerepo.yaml").write_text(REPO.format(name=f"{tmp_path.name}{form}"))
+    (tmp_path / "f.yaml").write_text(PARTITIONED.replace("FORM", form))
+    for day in range(1, 7):
+        folder = tmp_path / f"rows/day=2026-06-{day:02}"
+        folder.mkdir(parents=True)
+        times = ("T00:00:00Z", "T12:00:00Z", "T23:59:59.999999Z")
+        rows = {
+            "user_id": ["u1", f"u{day}", f"x{day}"],
+            "at": [f"2026-06-{day:02}{time}" for time in times],
+            "count": [day, 10 * day, 100 * day],
+        }
+        if day > 3:
+            rows["site"] = ["a", "b", "c"]
+        table = pa.table(rows)
+        if form == "csv":
+            pyarrow.csv.write_csv(table, folder / "a.csv")
+        else:
+            at = table["at"].cast(pa.timestamp("us", "UTC"))
+            pq.write_table(table.set_column(1, "at", at), folder / "a.parquet")
+    users = [*(f"u{n}" for n in range(1, 7)), *(f"x{n}" for n in range(1, 7))]
+    with FeatureStore(tmp_path) as store:
+        store.apply()
+        reader = store.online_reader(["visits", "pruned"])
+        for start, end in WINDOWS:
+            store.reset()
+            whole, pruned = store.materialize(start=start, end=end, allow_older=True)
+            counts = (whole.rows_read, whole.rows_written, whole.rows_superseded)
+            assert counts == (pruned.rows_read, pruned.rows_written, pruned.rows_superseded)
+            for row in reader.read_many(users):
+                assert (row.count, row.site, row.day) == (row.count2, row.site2, row.day2)
+        loads = {load.view: load.source_identity for load in store.load_history()}
+        assert loads["visits"] == loads["pruned"]
+        for day in (1, 5):
+            (tmp_path / f"rows/day=2026-06-0{day}/a.{form}").write_bytes(b"\xff\xfe is not read")
+        store.materialize("pruned", start="2026-06-02", end="2026-06-04", allow_older=True)
+        with pytest.raises(SourceError):
+            store.materialize("pruned", start="2026-06-05")

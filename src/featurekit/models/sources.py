@@ -120,7 +120,7 @@ class _Files(_HistorySource):
     date_partition_column: NonEmptyText | None = Field(
         default=None,
         description="Column of the folders with the date of `timestamp_field` in UTC, so that training "
-        "sets read only the folders they need; with `hive_partitioning`; "
+        "sets and loads of some days open only the folders they need; with `hive_partitioning`; "
         "for example `date_partition_column: day`.",
     )
 

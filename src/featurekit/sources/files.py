@@ -31,7 +31,7 @@ from featurekit.sources.formats import (
     format_of,
 )
 from featurekit.sources.history import rows_at
-from featurekit.sources.history_range import files_in_range, history_range
+from featurekit.sources.history_range import files_in_range, files_to_load, history_range
 from featurekit.sources.inspection import inspect_rows
 from featurekit.sources.key_sample import sample_keys
 from featurekit.sources.newest import expressions, newest_rows
@@ -67,10 +67,12 @@ class FileSource(SessionSource):
         self.root = root.absolute()
         self.skip_unreadable = skip_unreadable
         self._copies: TextCopies | None = None
+        self._times = ALL_TIMES  # of the last scan
         self.format = format_of(plan)
 
     @override
     def scan(self, view: ViewPlan, times: TimeRange = ALL_TIMES) -> Scan:
+        self._times = times
         return self._attempt(view, lambda files: self._scan(view, files, times))
 
     def inspect(self, view: ViewPlan, times: TimeRange, *, every_row: bool) -> Scan:
@@ -230,20 +232,31 @@ class FileSource(SessionSource):
         def read(rows: Rows) -> Scan:
             return newest_rows(rows, view, self.plan, times, self.batch_rows)
 
-        return self._scan_with(view, files, read)
+        return self._scan_with(view, files, read, times)
 
-    def _scan_with(self, view: ViewPlan, files: list[str], read: Callable[[Rows], Scan]) -> Scan:
-        with self._opened(view, files) as rows:
+    def _scan_with(
+        self,
+        view: ViewPlan,
+        files: list[str],
+        read: Callable[[Rows], Scan],
+        times: TimeRange = ALL_TIMES,
+    ) -> Scan:
+        with self._opened(view, files, times) as rows:
             scan = read(rows)
         return replace(scan, batches=self._before_deletion(scan.batches)) if self._copies else scan
 
     @contextmanager
-    def _opened(self, view: ViewPlan, files: list[str]) -> Iterator[Rows]:
-        """Open the rows of the files; raise at the end of the block if the files changed."""
+    def _opened(
+        self, view: ViewPlan, files: list[str], times: TimeRange = ALL_TIMES
+    ) -> Iterator[Rows]:
+        """Open the rows of the files; raise at the end of the block if the files changed.
+
+        Files without rows in a range of times are not opened, but are part of the identity.
+        """
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         with snapshot.guard():
             identity = snapshot.identity(files, self.root)
-            files = self._readable(files)
+            files = self._readable(files_to_load(files, self.plan, times))
             rows = replace(self._open(view, files, snapshot), identity=identity)
             if any("://" in file for file in files):
                 # Changes cannot be noticed there without asking the server for each batch.
@@ -269,7 +282,7 @@ class FileSource(SessionSource):
     def locate(self, view: ViewPlan, row: dict[str, object]) -> str | None:
         if "json" not in row and any(k.name not in row for k in view.key.join_keys):
             return None
-        files = self.files(view)
+        files = files_to_load(self.files(view), self.plan, self._times)
         snapshot = Snapshot.of(files, f"feature view {view.name}")
         files = self._readable(files)
         found = self._find(view, files, snapshot, row)

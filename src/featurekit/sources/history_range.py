@@ -58,5 +58,14 @@ def files_in_range(files: Sequence[str], source: SourceColumns, times: TimeRange
     return [file for file in files if is_in_range(file)] or list(files[:1])
 
 
+def files_to_load(files: Sequence[str], source: SourceColumns, times: TimeRange) -> list[str]:
+    """Return the files that a load of a range of times opens.
+
+    The last one is always among them: it has the columns that older files may lack.
+    """
+    found = files_in_range(files, source, times)
+    return found if found[-1:] == list(files[-1:]) else [*found, *files[-1:]]
+
+
 def _date(time_ms: int) -> date:
     return (_EPOCH + timedelta(milliseconds=time_ms)).date()
