@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import replace
@@ -206,6 +207,16 @@ class Monitoring(ABC):
         """Return the last 100 applies that changed the registry, newest first."""
         return self._registry_store.history.applies()
 
-    def doctor(self) -> list[CheckResult]:
-        """Check the server, the connection, the registry, the views and the stored hashes."""
-        return run_checks(self._handle, self._registry, self.status, self.project)
+    def doctor(self, *, contract: bool = False) -> list[CheckResult]:
+        """Check the server, the connection, the registry, the views and the stored hashes.
+
+        Args:
+            contract: Also try on the server what featurekit promises: that values expire, alone and on time,
+                that writes apply as a whole, and that nothing comes back changed. It takes a few
+                seconds, and writes some entities under keys of its own, which it deletes.
+        """
+        wait = self._wait_ms if contract else None
+        return run_checks(self._handle, self._registry, self.status, self.project, wait)
+
+    def _wait_ms(self, ms: int) -> None:
+        time.sleep(ms / 1000)

@@ -159,6 +159,10 @@ class LazyStoreHandle(StoreHandle):
     def _parsed_url(self) -> StoreUrl:
         return StoreUrl.parse(self.url, self.options)
 
+    def without_check(self) -> LazyStoreHandle:
+        """Return a handle that does not check whether the store is the registry's own."""
+        return LazyStoreHandle(self.url, self.root, self.options)
+
     def open_another(self, load_timeout_s: float = inf, *, once: bool = False) -> OnlineStore:
         """Return a new store with connections of its own; the caller closes it.
 

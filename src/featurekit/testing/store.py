@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import textwrap
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -87,6 +88,10 @@ class MemoryFeatureStore(StoreUnderTest):
     def __exit__(self, *_: object) -> None:
         self.close()
         self.discard()
+
+    @override
+    def _wait_ms(self, ms: int) -> None:
+        self.clock.advance(timedelta(milliseconds=ms))
 
     @override
     def _materializer(

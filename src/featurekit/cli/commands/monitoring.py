@@ -192,14 +192,22 @@ def _stream_row(view: ViewStatus, stream: StreamFreshness) -> list[Cell]:
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 after a warning too, as for a view that is late."
 )
-def doctor_command(context: CliContext, strict: bool) -> int:
+@click.option(
+    "--contract",
+    is_flag=True,
+    help="Also try on the server what featurekit promises, under keys of its own.",
+)
+def doctor_command(context: CliContext, strict: bool, contract: bool) -> int:
     """Check the definitions, the store, the registry and stored data.
 
     Checks the definitions, the server and its settings, the registry, the state of each view, and a
     sample of the hashes. Exits with 1 if a check fails.
+
+    With --contract, also writes, reads and lets expire a few entities, and deletes them: run it on a
+    server before you rely on it. It takes a few seconds.
     """
     with context.open_store() as store:
-        findings = store.doctor()
+        findings = store.doctor(contract=contract)
     levels = [finding.level for finding in findings]
     if context.json:
         context.print_json({"ok": "fail" not in levels, "findings": findings})

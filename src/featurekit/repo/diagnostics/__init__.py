@@ -5,8 +5,9 @@ Nothing here writes, except that `doctor` writes one probe key.
 
 from __future__ import annotations
 
+from featurekit.repo.diagnostics.check_result import CheckResult
 from featurekit.repo.diagnostics.diagnostics import Diagnostics
-from featurekit.repo.diagnostics.doctor import CheckResult, run_checks
+from featurekit.repo.diagnostics.doctor import run_checks
 from featurekit.repo.diagnostics.evidence import Evidence
 from featurekit.repo.diagnostics.explain import Explanation, explain, explain_field
 from featurekit.repo.diagnostics.inspect import InspectedField, Inspection, inspect_entity

@@ -5,41 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from statistics import median
-from typing import Literal
 
 from featurekit.errors import FeatureKitError, RegistryError, StoreError
 from featurekit.plan import EntityPlan, RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
+from featurekit.repo.diagnostics.check_result import CheckResult, Level
+from featurekit.repo.diagnostics.contract import WaitMs, run_contract
 from featurekit.repo.diagnostics.sampling import sample_keys
 from featurekit.repo.diagnostics.view_status import ViewState, ViewStatus
 from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.wire import command
 
-Level = Literal["ok", "warn", "fail"]
-
 _PINGS = 50
 _SLOW_MS = 5.0
 _SAMPLED_KEYS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The result of one check.
-
-    Attributes:
-        level: `ok`, `warn` or `fail`.
-        subject: What was checked.
-        message: What the check found.
-        hint: What to do about it; empty if nothing.
-    """
-
-    level: Level
-    subject: str
-    message: str
-    hint: str = ""
 
 
 def run_checks(
@@ -47,8 +28,17 @@ def run_checks(
     registry: RegistryState,
     statuses: Callable[[], list[ViewStatus]],
     project: str,
+    contract_wait: WaitMs | None = None,
 ) -> list[CheckResult]:
-    """Run all checks, from the server up. If the server is away, the others are not run."""
+    """Run all checks, from the server up. If the server is away, the others are not run.
+
+    Args:
+        handle: The online store.
+        registry: The registry.
+        statuses: Returns the states of the views.
+        project: The project's name.
+        contract_wait: Waits some milliseconds, for the contract suite; `None` to leave it out.
+    """
     store = handle.store
     try:
         server = [
@@ -60,16 +50,31 @@ def run_checks(
     try:
         plan = registry.plan
     except RegistryError as error:
-        return [*server, CheckResult("fail", "registry", error.message, error.hint)]
+        failed = CheckResult("fail", "registry", error.message, error.hint)
+        return [*server, failed, *_check_contract(handle, registry, contract_wait)]
     return [
         *server,
         _check_writing(store, plan),
+        *_check_contract(handle, registry, contract_wait),
         _check_own_store(registry),
         _check_registry(registry, plan, project),
         *(_check_view(status, plan.view(status.view)) for status in statuses()),
         *_check_retired_fields(plan),
         *(result for entity in plan.entities for result in _check_hashes(store, plan, entity)),
     ]
+
+
+def _check_contract(
+    handle: LazyStoreHandle, registry: RegistryState, wait_ms: WaitMs | None
+) -> list[CheckResult]:
+    if wait_ms is None:
+        return []
+    try:
+        prefix = (registry.registry or registry.declared).key_prefix
+        # The suite brings its own views: whether the registry was applied does not matter.
+        return run_contract(handle.without_check(), prefix, wait_ms)
+    except (RegistryError, StoreError) as error:
+        return [CheckResult("fail", "contract", error.message, error.hint)]
 
 
 def _check_server(store: OnlineStore) -> Iterator[CheckResult]:
