@@ -36,8 +36,9 @@ class HistoryQuery:
     """The moments at which the rows of a view are wanted.
 
     Attributes:
-        moments: A `pyarrow.Table` with the columns `rid` (int64, from 0, in order), `k` (binary, of
-            `lower.columns.encode_ids`) and `at` (int64, microseconds since the epoch).
+        moments: A `pyarrow.Table` with the columns `rid` (int64, from 0, in order), `k` (of
+            `lower.columns.encode_ids`: binary, or a dictionary of such with one dictionary for all
+            chunks) and `at` (int64, microseconds since the epoch).
         as_of: When a row counts; by default `schedule` if the view has one, else `created` if the
             history has such times, else `event_time`.
         loads: The loads of the view, for `loads`.
@@ -61,9 +62,12 @@ class HistoricalRows:
         form: The form of the rows, see `Scan`.
         numbers: For each field an array with the `SOURCE_ROW` of each moment's value; null if the
             store would have had none. Its value in that row may be null. Fields may share an array.
+            `None` if the batches have the row of each moment.
         deadlines: For each field an array with the last millisecond at which that value would have
-            been served; null where `numbers` is, and where the value never expires.
-        batches: Those rows, each once, in any order, with the columns of `Scan.batches`.
+            been served; null where `numbers` is, and where the value never expires. Without `numbers`,
+            for each field the name of such a column of the batches, null where there is no value.
+        batches: The rows of the numbers, each once, in any order, with the columns of
+            `Scan.batches`; or the row of each moment, in order, with a null `SOURCE_ROW` for none.
         as_of: When rows counted; `static` if the source says that they hold for all times.
         rows_read: The rows that were read: of Parquet and queries, those whose times can matter.
         rows_incomplete: Those of them without a key or a time, which no moment has.
@@ -72,7 +76,7 @@ class HistoricalRows:
     """
 
     form: RowForm
-    numbers: Mapping[str, Any]
+    numbers: Mapping[str, Any] | None
     deadlines: Mapping[str, Any]
     batches: Iterator[Any]
     as_of: AsOf | Literal["static"]

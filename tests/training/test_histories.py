@@ -335,6 +335,14 @@ def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: As
     check_world(tmp_path, repo, 1, as_of, keys=25, moments=12)
 
 
+@pytest.mark.parametrize("repeated", [0, 10**9])
+def test_rows_are_encoded_once_or_for_each_label_alike(
+    tmp_path: Path, repo: RepoPlan, repeated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.sources.batch_history._REPEATED", repeated)
+    check_world(tmp_path, repo, 2, "loads", keys=25, moments=12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("as_of", AS_OF)
 def test_many_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:

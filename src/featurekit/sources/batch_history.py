@@ -15,7 +15,7 @@ Then the rows that were found are read by number. An expired value has no row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -26,10 +26,20 @@ from featurekit.history_ports import AsOf, HistoricalRows, HistoryQuery
 from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.sources.history_index import INTEGERS, MAX_ROWS, History
 from featurekit.sources.history_range import history_range
-from featurekit.sources.load_times import FOREVER, Continuous, LoadTimes, Recorded, Scheduled
+from featurekit.sources.load_times import (
+    FOREVER,
+    Continuous,
+    LoadTimes,
+    Recorded,
+    Scheduled,
+    to_ms,
+)
 from featurekit.sources.session import Rows
 
 T = TypeVar("T")
+
+_REPEATED = 4
+"""Moments per row from which on rows are encoded once and then taken for each moment."""
 
 _ALWAYS = f"({-FOREVER})"
 """The SQL of the time of rows that hold for all times."""
@@ -81,12 +91,15 @@ def batch_rows_at(
         else:
             counts = _store_full_index(history, times)
             joined = join_by_first(times)
-        session = history.rows.session
-        sql = f"CREATE TABLE matched AS SELECT rid, t, rn, wrote FROM {times.loads.wrote(joined)}"
-        session.run(lambda: session.execute(sql))
-        session.execute("DROP TABLE row_index; DROP TABLE IF EXISTS timed")
-        numbers, deadlines = _live_rows(history, query)
-        batches = history.read_rows("FROM matched")
+        names = _store_matches(history, times.loads.wrote(joined), query)
+        numbers: dict[str, Any] | None = None
+        deadlines: Mapping[str, Any] = names
+        if rows.form == "native" and not _rows_repeat(history):
+            batches = history.ordered_rows("matches", list(dict.fromkeys(names.values())))
+        else:
+            numbers, deadlines = _fetch_matches(history, names)
+            batches = history.read_rows("FROM matches")
+            rows.session.close()
         return HistoricalRows(
             rows.form,
             numbers,
@@ -105,6 +118,7 @@ def batch_key_ends(rows: Rows, view: ViewPlan, source: SourceColumns, query: His
 
     def read(history: History, times: _Times) -> Any:
         if isinstance(times.loads, Continuous) and times.loads.lookback_ms is None:
+            rows.session.close()
             return None
         _store_full_index(history, times)
         spans = times.loads.spans("row_index", view.ttl_ms)
@@ -117,6 +131,7 @@ def batch_key_ends(rows: Rows, view: ViewPlan, source: SourceColumns, query: His
             f"SELECT DISTINCT k, (reach + {view.ttl_ms})::BIGINT AS end_ms FROM ({reach}) "
             f"WHERE next_ms IS NULL OR next_ms > reach + {view.ttl_ms}"
         )
+        rows.session.close()
         return found.set_column(0, "k", pc.take(history.entities, found["k"]))
 
     return _with_history(rows, view, source, query, read)
@@ -136,8 +151,9 @@ def _with_history(
             times = row_times(history, query)
             times.loads.prepare(rows.session)
             return read(history, times)
-    finally:
+    except BaseException:
         rows.session.close()
+        raise
 
 
 def row_times(history: History, query: HistoryQuery) -> _Times:
@@ -231,37 +247,59 @@ def join_by_first(times: _Times) -> str:
     )
 
 
-def _live_rows(history: History, query: HistoryQuery) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the numbers and the deadlines of the rows whose values have not expired."""
-    view = history.view
+def _store_matches(history: History, joined: str, query: HistoryQuery) -> dict[str, str]:
+    """Store the table `matches` with the number of each moment's row, and its deadlines.
+
+    A row is null if all of its values have expired, and a deadline if those have that it is for.
+
+    Returns:
+        For each field the column with its deadline.
+    """
+    view, session = history.view, history.rows.session
     ends = history.key_ends(query.key_ends) if view.expires == "field" else ""
-    joined = (
-        "(SELECT v.*, e.end_ms FROM (SELECT v.*, m.k FROM matched v JOIN moments m USING (rid)) v "
-        f"ASOF LEFT JOIN {ends} e ON v.k = e.k AND v.wrote <= e.end_ms)"
-        if ends
-        else "(SELECT *, NULL::BIGINT AS end_ms FROM matched)"
-    )
-    found = history.fetch(f"SELECT t, rn, wrote, end_ms FROM {joined} ORDER BY rid")
-    t_ms = _floor_ms(found["t"])
-    numbers: dict[int, Any] = {}
-    deadlines: dict[int, Any] = {}
     ttls = {field.name: field.ttl_ms or view.ttl_ms for field in view.fields}
-    for ttl in set(ttls.values()):
-        deadline = pc.min_element_wise(pc.add(found["wrote"], ttl), found["end_ms"])
-        is_live = pc.fill_null(pc.less_equal(t_ms, deadline), fill_value=False)
-        numbers[ttl] = _where(is_live, found["rn"])
-        deadlines[ttl] = _where(pc.and_(is_live, found["rn"].is_valid()), deadline)
-    return (
-        {name: numbers[ttl] for name, ttl in ttls.items()},
-        {name: deadlines[ttl] for name, ttl in ttls.items()},
+    names = {ttl: f"deadline{i}" for i, ttl in enumerate(sorted(set(ttls.values())))}
+    if ends:
+        joined = (
+            f"(SELECT v.*, e.end_ms FROM {joined} v "
+            f"ASOF LEFT JOIN {ends} e ON v.k = e.k AND v.wrote <= e.end_ms)"
+        )
+    parts = []
+    for ttl, name in names.items():
+        deadline = f"least(wrote + {ttl}, end_ms)" if ends else f"wrote + {ttl}"
+        is_live = f"rn IS NOT NULL AND {to_ms('t')} <= {deadline}"
+        parts.append(f"CASE WHEN {is_live} THEN {deadline} END AS {name}")
+    sql = (
+        f"CREATE TABLE matches AS SELECT rid, {', '.join(names.values())}, "
+        f"CASE WHEN coalesce({', '.join(names.values())}) IS NOT NULL THEN rn END AS rn "
+        f"FROM (SELECT rid, rn, {', '.join(parts)} FROM {joined})"
     )
+    session.run(lambda: session.execute(sql))
+    session.execute("DROP TABLE row_index; DROP TABLE IF EXISTS timed")
+    return {name: names[ttl] for name, ttl in ttls.items()}
 
 
-def _floor_ms(microseconds: Any) -> Any:
-    """Return microseconds in milliseconds, rounded down."""
-    times = microseconds.cast(pa.timestamp("us"))
-    return pc.floor_temporal(times, unit="millisecond").cast(pa.timestamp("ms")).cast(pa.int64())
+def _rows_repeat(history: History) -> bool:
+    """Return whether moments share their rows, so that these should be encoded only once."""
+    ((found, distinct),) = history.rows.session.fetch_all(
+        "SELECT count(rn), approx_count_distinct(rn) FROM matches"
+    )
+    return bool(found > _REPEATED * distinct)
 
 
-def _where(condition: Any, values: Any) -> Any:
-    return pc.if_else(condition, values, pa.scalar(None, pa.int64())).combine_chunks()
+def _fetch_matches(
+    history: History, names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the numbers of rows and the deadlines of each field."""
+    deadlines = list(dict.fromkeys(names.values()))
+    found = history.fetch(f"SELECT rn, {', '.join(deadlines)} FROM matches ORDER BY rid")
+    rn = found["rn"].combine_chunks()
+    columns = {name: found[name].combine_chunks() for name in deadlines}
+    numbers = {
+        name: pc.if_else(column.is_valid(), rn, pa.scalar(None, pa.int64()))
+        for name, column in columns.items()
+    }
+    return (
+        {field: numbers[name] for field, name in names.items()},
+        {field: columns[name] for field, name in names.items()},
+    )

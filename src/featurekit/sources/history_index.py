@@ -9,10 +9,11 @@ by number when it is known which ones are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import SourceError
@@ -72,9 +73,11 @@ class History:
         selection = select(replace(view, ordering="arrival"), source, rows, times)
         if rows.form == "json":
             check_members(view, source, rows)
-        entities = moments["k"].unique()
-        ids = pc.index_in(moments["k"], value_set=entities)
+        keys = moments["k"].dictionary_encode()
+        ids = pa.chunked_array([chunk.indices for chunk in keys.chunks], pa.int32())
+        entities = keys.chunk(0).dictionary if keys.num_chunks else pa.array([], pa.binary())
         rows.session.connection.register("moments", moments.set_column(1, "k", ids))
+        rows.session.reserve_memory(moments.nbytes + ids.nbytes + entities.nbytes)
         return cls(rows, view, source, selection, entities)
 
     @property
@@ -207,12 +210,23 @@ class History:
             f'JOIN entities e USING (key) WHERE r."{required}" IS NOT NULL'
         )
         session.run(lambda: session.execute(sql))
-        ((read, complete),) = session.fetch_all(
-            f"SELECT count(*), count(*) FILTER (key <> '' AND \"{required}\" IS NOT NULL) "
-            f"FROM {numbered}"
-        )
+        return self._count_rows({"key": key, required: columns[required]})
+
+    def _count_rows(self, required: Mapping[str, str]) -> tuple[int, int]:
+        """Return the number of rows, and of those that lack a required column."""
+        source = f"(FROM {self.rows.source} WHERE {self.selection.in_time_range})"
+        lacks = [f"{part} IS NULL" for part in required.values()]
+        lacks.append(f"{required['key']} = ''")
+        # Statistics of the source may answer each of these, but not all at once.
+        counts = [f"(SELECT count(*) FROM {source} WHERE {lack})" for lack in ("true", *lacks)]
+        ((read, *lacking),) = self.rows.session.fetch_all(f"SELECT {', '.join(counts)}")
         self.rows.check_count(read)
-        return read, read - complete
+        if not any(lacking):
+            return read, 0
+        ((incomplete,),) = self.rows.session.fetch_all(
+            f"SELECT count(*) FROM {source} WHERE {' OR '.join(lacks)}"
+        )
+        return read, incomplete
 
     def _keys(self) -> dict[str, str]:
         """Return the SQL of the join keys by name; of JSON, the texts of values of the right type."""
@@ -250,12 +264,46 @@ class History:
             rows.check_unchanged()
             batches.append(batch.rename_columns([*self.selection.names, SOURCE_ROW]))
         if sum(batch.num_rows for batch in batches) != expected:
-            raise SourceError(
-                "the source changed during the read",
-                where=rows.where,
-                hint="read it again when no other process writes to it",
-            )
+            raise self._changed()
         return _drained(batches)
+
+    def ordered_rows(self, matches: str, columns: Sequence[str]) -> Iterator[Any]:
+        """Return the rows that a table matches to moments, in their order, one for each moment.
+
+        Args:
+            matches: A table with `rid`, `rn`, and other columns.
+            columns: Those of the others that the batches have too.
+        """
+        rows, session = self.rows, self.rows.session
+        values = {f"v{i}": part for i, part in enumerate(self.selection.values)}
+        others = [f'm."{name}"' for name in columns]
+        parts = ", ".join([*(f"r.{name}" for name in values), "r.rn", "m.rn AS wanted", *others])
+        sql = (
+            f"SELECT {parts} FROM {matches} m LEFT JOIN {self._numbered(values)} r ON m.rn = r.rn "
+            "ORDER BY m.rid"
+        )
+        names = [*self.selection.names, SOURCE_ROW, *columns]
+        wanted = found = 0
+        try:
+            with rows.errors():
+                session.connection.unregister("moments")
+                session.limit_memory(rows.extra_memory_bytes)
+                for batch in session.connection.sql(sql).to_arrow_reader(_BATCH_ROWS):
+                    rows.check_unchanged()
+                    wanted += batch.num_rows - batch.column("wanted").null_count
+                    found += batch.num_rows - batch.column("rn").null_count
+                    yield batch.drop_columns(["wanted"]).rename_columns(names)
+            if found != wanted:
+                raise self._changed()
+        finally:
+            session.close()
+
+    def _changed(self) -> SourceError:
+        return SourceError(
+            "the source changed during the read",
+            where=self.rows.where,
+            hint="read it again when no other process writes to it",
+        )
 
     def _numbered(self, columns: Mapping[str, str]) -> str:
         """Return a FROM clause with the rows of the time range, numbered in the order of arrival."""

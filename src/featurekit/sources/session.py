@@ -1,11 +1,12 @@
 """DuckDB sessions with bounded memory, and the rows read in them.
 
-A session belongs to one scan, because an unread result blocks its connection. Data beyond
-`MEMORY_BYTES` spills to a temporary folder, which is deleted with the session.
+A session belongs to one scan, because an unread result blocks its connection. Data beyond its memory
+limit spills to a temporary folder, which is deleted with the session.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -28,7 +29,14 @@ from featurekit.sources.interrupt import run_interruptibly
 T = TypeVar("T")
 
 MEMORY_BYTES = 160_000_000
-"""DuckDB's memory limit. Measured: 5 million rows of 6 fields fit, half of them superseded."""
+"""DuckDB's usual memory limit. Measured: 5 million rows of 6 fields fit, half of them superseded."""
+
+MEMORY_VARIABLE = "FEATUREKIT_MEMORY_LIMIT"
+"""The environment variable with another limit, such as `500MB` or `2GiB`."""
+
+_LEAST_MEMORY_BYTES = 50_000_000
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 
 THREADS = 2
 
@@ -64,6 +72,8 @@ class Session:
         self.root = root
         self.explain = explain
         self.parquet_files: Sequence[str] = ()
+        self._memory_bytes = _memory_bytes(os.environ.get(MEMORY_VARIABLE))
+        self._reserved_bytes = 0
         folder = tempfile.mkdtemp(prefix="featurekit-")
         config = {"threads": THREADS, "temp_directory": folder}
         self.connection = self.duckdb.connect(config=config)
@@ -108,9 +118,15 @@ class Session:
         return run_interruptibly(action, self.interrupt)
 
     def limit_memory(self, extra_bytes: int = 0) -> None:
-        """Set DuckDB's memory limit to `MEMORY_BYTES` plus `extra_bytes`."""
-        total = MEMORY_BYTES + extra_bytes
+        """Set DuckDB's memory limit, to `extra_bytes` more than the usual one if it is not higher."""
+        limit = self._memory_bytes or MEMORY_BYTES
+        total = max(limit, min(limit, MEMORY_BYTES) + extra_bytes) - self._reserved_bytes
         self.connection.execute(f"SET memory_limit = '{total // 1024} KiB'")
+
+    def reserve_memory(self, size: int) -> None:
+        """Leave a part of the limit to others, at most half of it."""
+        self._reserved_bytes = min(size, (self._memory_bytes or MEMORY_BYTES) // 2)
+        self.limit_memory()
 
     def execute(self, sql: str, parameters: Mapping[str, str] = NO_PARAMETERS) -> None:
         """Run a statement that has no result, with the texts of its `$name` parameters."""
@@ -118,10 +134,12 @@ class Session:
         self.call(lambda: self.connection.execute(*arguments))
 
     def run(self, action: Callable[[], object]) -> None:
-        """Call a function; call it again without a memory limit if the limit was too low."""
+        """Call a function; call it again without a memory limit if the usual one was too low."""
         try:
             action()
         except self.duckdb.OutOfMemoryException:
+            if self._memory_bytes is not None:
+                raise
             self.connection.execute("RESET memory_limit")
             action()
             self.limit_memory()
@@ -276,7 +294,25 @@ def _close(connection: Any, folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _memory_bytes(text: str | None) -> int | None:
+    """Return the bytes of a memory limit; `None` for the usual one."""
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    exponent = "KMGT".index(found[2].upper()) + 1 if found else 0
+    size = int(float(found[1]) * (1024 if found[3] else 1000) ** exponent) if found else 0
+    if size < _LEAST_MEMORY_BYTES:
+        raise SourceError(
+            f"{MEMORY_VARIABLE} is {text!r}, expected a size of at least 50MB",
+            hint="set it to a number with a unit, such as 500MB or 2GiB",
+        )
+    return size
+
+
 def _memory_hint(message: str) -> str:
     if message.startswith("Out of Memory"):
-        return "rows are too wide to be sorted in memory: select fewer columns, or split the files"
+        return (
+            "rows are too wide to be sorted in memory: select fewer columns, split the files, "
+            f"or raise {MEMORY_VARIABLE} if it is set"
+        )
     return ""

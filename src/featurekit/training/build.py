@@ -201,7 +201,9 @@ class TrainingSet:
         """Write the columns of a view, and return how it was read."""
         metadata: dict[str, Any] = {}
         for moments in self._labels.moments(part.keyed):
+            pa.default_memory_pool().release_unused()  # what follows has a limit of its own
             stored = self._request.read_values(part.view, moments, run)
+            del moments  # which are not needed while the values are read
             for batch in stored.batches:
                 run.check()
                 spool.write(columns.batch(batch))

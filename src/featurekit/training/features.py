@@ -25,8 +25,6 @@ from featurekit.plan import EVENT_TIMESTAMP, SourcePlan, ViewPlan
 from featurekit.ports import SOURCE_ROW
 from featurekit.training.spool import BATCH_ROWS
 
-_TIME = pa.timestamp("us", "UTC")
-
 
 def stored_values(
     view: ViewPlan, rows: HistoricalRows, *, skip_bad_rows: bool = False, at_us: Any = None
@@ -97,10 +95,14 @@ def _loads(view: ViewPlan, as_of: str, loads: Sequence[PastLoad]) -> dict[str, A
 def _batches(
     view: ViewPlan, rows: HistoricalRows, counts: dict[str, int], at_us: Any
 ) -> Iterator[Any]:
-    found = _encoded_rows(encoded_view(view), rows, counts)
-    rn = found[SOURCE_ROW]
+    encoded = encoded_view(view)
     at_ms = None if at_us is None else floor_ms(at_us)
-    indices = {id(n): pc.index_in(n, value_set=rn) for n in rows.numbers.values()}
+    if rows.numbers is None:
+        yield from _ordered_batches(encoded, rows, counts, at_ms)
+        return
+    found = _encoded_rows(encoded, rows, counts)
+    arrays = {id(numbers): numbers for numbers in rows.numbers.values()}
+    indices = {name: pc.index_in(n, value_set=found[SOURCE_ROW]) for name, n in arrays.items()}
     for start in range(0, len(next(iter(indices.values()))), BATCH_ROWS):
         batch = {}
         for field in view.fields:
@@ -108,13 +110,59 @@ def _batches(
             index = indices[id(rows.numbers[name])].slice(start, BATCH_ROWS)
             batch[name] = found[name].take(index)
             if at_ms is not None:
-                now = at_ms.slice(start, BATCH_ROWS)
                 deadline = rows.deadlines[name].slice(start, BATCH_ROWS)
-                batch[remaining_column(name)] = pc.subtract(deadline, now)
-                batch[event_age_column(name)] = pc.subtract(
-                    now, found[EVENT_TIMESTAMP].take(index)
-                )
+                event_ms = found[EVENT_TIMESTAMP].take(index)
+                batch |= _ages(name, deadline, event_ms, at_ms.slice(start, BATCH_ROWS))
         yield pa.record_batch(batch)
+
+
+def _ordered_batches(
+    view: ViewPlan, rows: HistoricalRows, counts: dict[str, int], at_ms: Any
+) -> Iterator[Any]:
+    """Yield the values of batches that have the row of each moment."""
+    keyless = replace(view, key=replace(view.key, join_keys=()))  # keys that matched are right
+    fields = [field.name for field in view.fields]
+    rejected: set[int] = set()
+    start = 0
+    for batch in rows.batches:
+        numbers = batch.column(SOURCE_ROW)
+        has_value = numbers.is_valid()
+        matched = batch.filter(has_value) if numbers.null_count else batch
+        encoded = encode_batch(keyless, rows.form, matched.select(fields))
+        if encoded.rejected:
+            if "rows_rejected" not in counts:
+                raise _bad_row(keyless, matched, encoded)
+            bad = matched.column(SOURCE_ROW).take(pa.array(encoded.rejected))
+            rejected.update(bad.to_pylist())
+            counts["rows_rejected"] = len(rejected)
+            has_value = pc.and_(has_value, pc.invert(pc.is_in(numbers, value_set=bad)))
+        position = pc.subtract(pc.cumulative_sum(has_value.cast(pa.int64())), 1)
+        index = pc.if_else(has_value, position, pa.scalar(None, pa.int64()))
+        values = {}
+        for name, column in zip(fields, encoded.values, strict=True):
+            deadline = batch.column(rows.deadlines[name])
+            is_whole = not (index.null_count or deadline.null_count)
+            live = pc.if_else(deadline.is_valid(), index, pa.scalar(None, pa.int64()))
+            values[name] = column if is_whole else column.take(live)
+            if at_ms is not None:
+                now = at_ms.slice(start, batch.num_rows)
+                values |= _ages(name, deadline, _event_ms(batch), now)
+        start += batch.num_rows
+        yield pa.record_batch(values)
+
+
+def _ages(field: str, deadline_ms: Any, event_ms: Any, now_ms: Any) -> dict[str, Any]:
+    return {
+        remaining_column(field): pc.subtract(deadline_ms, now_ms),
+        event_age_column(field): pc.subtract(now_ms, event_ms),
+    }
+
+
+def _event_ms(batch: Any) -> Any:
+    """Return the times of rows in milliseconds; null if they have none."""
+    if EVENT_TIMESTAMP in batch.schema.names:
+        return floor_ms(batch.column(EVENT_TIMESTAMP))
+    return pa.nulls(batch.num_rows, pa.int64())
 
 
 def _encoded_rows(view: ViewPlan, rows: HistoricalRows, counts: dict[str, int]) -> dict[str, Any]:
@@ -122,11 +170,9 @@ def _encoded_rows(view: ViewPlan, rows: HistoricalRows, counts: dict[str, int]) 
     fields = [field.name for field in view.fields]
     parts: dict[str, list[Any]] = {name: [] for name in (*fields, SOURCE_ROW, EVENT_TIMESTAMP)}
     for batch in rows.batches:
-        has_time = EVENT_TIMESTAMP in batch.schema.names
-        times = batch.column(EVENT_TIMESTAMP) if has_time else pa.nulls(batch.num_rows, _TIME)
         kept = [n for n in batch.schema.names if n not in (SOURCE_ROW, EVENT_TIMESTAMP)]
         encoded = encode_batch(view, rows.form, batch.select(kept))
-        columns = [batch.column(SOURCE_ROW), floor_ms(times)]
+        columns = [batch.column(SOURCE_ROW), _event_ms(batch)]
         if encoded.rejected:
             if "rows_rejected" not in counts:
                 raise _bad_row(view, batch, encoded)

@@ -7,7 +7,7 @@ temporary file unless the caller holds all labels in memory. So memory does not 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
 from featurekit.training.label_files import open_labels, without_views
-from featurekit.training.spool import BATCH_ROWS, Spool, rebatch
+from featurekit.training.spool import BATCH_ROWS, Spool, divided, rebatch
 
 BLOCK_ROWS = 64 * BATCH_ROWS
 """Labels whose values are found at once. The memory for that is the same for any number of labels."""
 
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The times that a `datetime` can hold."""
+
+_POSITIONS = pa.array(range(BATCH_ROWS), pa.int64())
 
 _MOMENT = pa.schema([("k", pa.binary()), ("at", pa.int64())])
 
@@ -49,9 +51,9 @@ class Labels:
     _moments: dict[KeyPlan, Spool]
 
     def moments(self, view: ViewPlan) -> Iterator[Any]:
-        """Yield the tables of moments that `ports.HistorySource` takes, `BLOCK_ROWS` labels at a time."""
-        blocks = rebatch(self._moments[view.key].batches(), BLOCK_ROWS)
-        yield from map(_numbered, blocks) if self.rows else [_numbered(_MOMENT.empty_table())]
+        """Yield the tables of moments that `HistoryQuery` takes, `BLOCK_ROWS` labels at a time."""
+        blocks = divided(self._moments[view.key].batches(), BLOCK_ROWS) if self.rows else [[]]
+        yield from map(_numbered, blocks)
 
     def with_moments(self) -> Iterator[tuple[Any, dict[KeyPlan, Any]]]:
         """Yield each batch of labels with its moments for each key, which have no numbers."""
@@ -124,10 +126,13 @@ def first_labels(data: object, keys: Sequence[KeyPlan], timestamp_field: str, co
         return pa.Table.from_batches([] if first is None else [first], stream.schema)
 
 
-def _numbered(moments: Any) -> Any:
+def _numbered(batches: Iterable[Any]) -> Any:
     """Return a table of moments with their numbers."""
-    rids = pa.array(range(moments.num_rows), pa.int64())
-    return pa.table([rids, *moments.columns], names=["rid", *_MOMENT.names])
+    moments = pa.Table.from_batches(batches, _MOMENT)
+    ones = pa.repeat(pa.scalar(1, pa.int64()), moments.num_rows)
+    rids = pc.subtract(pc.cumulative_sum(ones), 1)
+    keys = moments["k"].dictionary_encode()
+    return pa.table([rids, keys, moments["at"]], names=["rid", *_MOMENT.names])
 
 
 def check_columns(names: list[str], join_keys: list[str], timestamp_field: str) -> None:
@@ -160,7 +165,7 @@ def _plain(batch: Any) -> Any:
     That form leaves out dictionaries, and contains the memory around slices of views.
     """
     fields = [field.with_type(_plain_type(field.type)) for field in batch.schema]
-    return batch.cast(pa.schema(fields)).take(pa.array(range(batch.num_rows)))
+    return batch.cast(pa.schema(fields)).take(_POSITIONS.slice(0, batch.num_rows))
 
 
 def _plain_type(kind: Any) -> Any:

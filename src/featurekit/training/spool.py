@@ -46,6 +46,11 @@ class Spool:
 
 def rebatch(batches: Iterable[Any], rows: int = BATCH_ROWS) -> Iterator[Any]:
     """Yield the same rows in batches of `rows` rows; only the last one may be shorter."""
+    return map(_join, divided(batches, rows))
+
+
+def divided(batches: Iterable[Any], rows: int) -> Iterator[list[Any]]:
+    """Yield the same rows in lists of batches with `rows` rows; only the last one may have fewer."""
     pending: list[Any] = []
     count = 0
     for batch in batches:
@@ -53,13 +58,13 @@ def rebatch(batches: Iterable[Any], rows: int = BATCH_ROWS) -> Iterator[Any]:
         while count + rest.num_rows >= rows:
             pending.append(rest.slice(0, rows - count))
             rest = rest.slice(rows - count)
-            yield _join(pending)
+            yield pending
             pending, count = [], 0
         if rest.num_rows:
             pending.append(rest)
             count += rest.num_rows
     if pending:
-        yield _join(pending)
+        yield pending
 
 
 def _join(batches: list[Any]) -> Any:
