@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict
+from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict, overload
 
 from typing_extensions import TypeVar, override
 
@@ -52,11 +52,13 @@ __all__ = [
     "TypedFeatureStore",
     "TypedReader",
     "TypedStreamWriter",
+    "TypedTimedStreamWriter",
 ]
 
 RowT = TypeVar("RowT", bound=Row, default=Any)
 BatchRowT = TypeVar("BatchRowT", default=Any)
-EventT = TypeVar("EventT", default=Any)
+KeyT = TypeVar("KeyT", default=Any)
+ValuesT = TypeVar("ValuesT", bound=Mapping[str, object], default=Any)
 
 
 class Array(Protocol):
@@ -198,17 +200,7 @@ class _TypedWriter:
         return f"<{type(self).__name__} of {self.signature.name}>"
 
 
-class TypedStreamWriter(_TypedWriter, Generic[EventT]):
-    """A writer of one stream view. Create it once and reuse it.
-
-    Thread-safe; survives `fork`; pickles without connections.
-
-    Raises:
-        RegistryError: The registry differs from the one that the code was generated from, so that
-            writes would be refused; names the differences.
-        UnknownNameError: The registry has no such view.
-    """
-
+class _StreamWriter(_TypedWriter):
     def __init__(self, store: FeatureStore) -> None:
         self._check(store)
         self._writer = store.stream_writer(self.signature.name)
@@ -228,29 +220,116 @@ class TypedStreamWriter(_TypedWriter, Generic[EventT]):
     ) -> bool:
         return await self._writer.write_async(entity, values, **(options or {}))
 
+
+class TypedStreamWriter(_StreamWriter, Generic[KeyT, ValuesT]):
+    """A writer of one stream view. Create it once and reuse it.
+
+    Thread-safe; survives `fork`; pickles without connections.
+
+    Raises:
+        RegistryError: The registry differs from the one that the code was generated from, so that
+            writes would be refused; names the differences.
+        UnknownNameError: The registry has no such view.
+    """
+
+    # Three overloads for one union of two tuples, which mypy does not infer in comprehensions.
+    @overload
     def write_many(
         self,
-        events: Iterable[EventT],
+        events: Iterable[tuple[KeyT, ValuesT]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+        encode_first: bool = False,
+    ) -> WriteReport: ...
+
+    @overload
+    def write_many(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT, Timestamp]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+        encode_first: bool = False,
+    ) -> WriteReport: ...
+
+    @overload
+    def write_many(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT] | tuple[KeyT, ValuesT, Timestamp]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+        encode_first: bool = False,
+    ) -> WriteReport: ...
+
+    def write_many(self, events: Any, **options: Any) -> WriteReport:
+        """Write events in order: `(entity, values)`, or `(entity, values, event_timestamp)`.
+
+        The arguments and errors are those of `StreamWriter.write_many`.
+        """
+        return self._writer.write_many(events, **options)
+
+    @overload
+    async def write_many_async(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+    ) -> WriteReport: ...
+
+    @overload
+    async def write_many_async(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT, Timestamp]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+    ) -> WriteReport: ...
+
+    @overload
+    async def write_many_async(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT] | tuple[KeyT, ValuesT, Timestamp]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
+    ) -> WriteReport: ...
+
+    async def write_many_async(self, events: Any, **options: Any) -> WriteReport:
+        """Do the same as `write_many` without blocking the event loop."""
+        return await self._writer.write_many_async(events, **options)
+
+
+class TypedTimedStreamWriter(_StreamWriter, Generic[KeyT, ValuesT]):
+    """A writer of one stream view with `ordering: event_time`. See `TypedStreamWriter`."""
+
+    def write_many(
+        self,
+        events: Iterable[tuple[KeyT, ValuesT, datetime | int | str]],
         *,
         ttl: Ttl = None,
         on_bad_event: OnBadEvent = "fail",
         encode_first: bool = False,
     ) -> WriteReport:
-        """Write events in order: `(entity, values)`, or `(entity, values, event_timestamp)`.
+        """Write events in order, each as `(entity, values, event_timestamp)`.
 
         The arguments and errors are those of `StreamWriter.write_many`.
         """
-        given: Any = events
         return self._writer.write_many(
-            given, ttl=ttl, on_bad_event=on_bad_event, encode_first=encode_first
+            events, ttl=ttl, on_bad_event=on_bad_event, encode_first=encode_first
         )
 
     async def write_many_async(
-        self, events: Iterable[EventT], *, ttl: Ttl = None, on_bad_event: OnBadEvent = "fail"
+        self,
+        events: Iterable[tuple[KeyT, ValuesT, datetime | int | str]],
+        *,
+        ttl: Ttl = None,
+        on_bad_event: OnBadEvent = "fail",
     ) -> WriteReport:
         """Do the same as `write_many` without blocking the event loop."""
-        given: Any = events
-        return await self._writer.write_many_async(given, ttl=ttl, on_bad_event=on_bad_event)
+        return await self._writer.write_many_async(events, ttl=ttl, on_bad_event=on_bad_event)
 
 
 class TypedBatchWriter(_TypedWriter, Generic[BatchRowT]):

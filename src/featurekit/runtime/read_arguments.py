@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol, SupportsIndex, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from featurekit.errors import MissingExtraError, RequestError, name_hint
 from featurekit.plan import ReadPlan
@@ -16,7 +16,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Column(Protocol[T_co]):
     """A list, a tuple or an array of values; text is not one, though it is a `Sequence[str]`."""
 
-    def __getitem__(self, index: SupportsIndex, /) -> T_co:
+    def __getitem__(self, index: int, /) -> T_co:
         """Return one value."""
 
     def __contains__(self, value: object, /) -> bool:

@@ -49,6 +49,7 @@ from featurekit.typed import (
     TypedFeatureStore,
     TypedReader,
     TypedStreamWriter,
+    TypedTimedStreamWriter,
 )
 from typing_extensions import override
 
@@ -1238,7 +1239,7 @@ ClassViewEvent: TypeAlias = (
 """An event of class for `write_many`."""
 
 
-class ClassViewWriter(TypedStreamWriter[ClassViewEvent]):
+class ClassViewWriter(TypedStreamWriter[str, ClassViewValues]):
     """Writes events into the stream view class. Create it once and reuse it."""
 
     signature = _CLASS_VIEW
@@ -1329,7 +1330,7 @@ GlobalStreamEvent: TypeAlias = (
 """An event of global_stream for `write_many`."""
 
 
-class GlobalStreamWriter(TypedStreamWriter[GlobalStreamEvent]):
+class GlobalStreamWriter(TypedStreamWriter[tuple[()], GlobalStreamValues]):
     """Writes events into the stream view global_stream. Create it once and reuse it."""
 
     signature = _GLOBAL_STREAM_VIEW
@@ -1549,11 +1550,13 @@ class StreamViewValues(TypedDict, total=False):
     items: _builtins.int | None
 
 
-StreamViewEvent: TypeAlias = tuple[tuple[str, int, date], StreamViewValues, Timestamp]
+StreamViewEvent: TypeAlias = (
+    tuple[tuple[str, int, date], StreamViewValues, datetime | int | str]
+)
 """An event of stream for `write_many`."""
 
 
-class StreamViewWriter(TypedStreamWriter[StreamViewEvent]):
+class StreamViewWriter(TypedTimedStreamWriter[tuple[str, int, date], StreamViewValues]):
     """Writes events into the stream view stream. Create it once and reuse it."""
 
     signature = _STREAM_VIEW
@@ -1852,7 +1855,7 @@ A__bEvent: TypeAlias = tuple[str, A__bValues] | tuple[str, A__bValues, Timestamp
 """An event of a__b for `write_many`."""
 
 
-class A__bWriter(TypedStreamWriter[A__bEvent]):
+class A__bWriter(TypedStreamWriter[str, A__bValues]):
     """Writes events into the stream view a__b. Create it once and reuse it."""
 
     signature = _A__B_VIEW
@@ -1981,7 +1984,7 @@ Stream_Event: TypeAlias = (
 """An event of stream_ for `write_many`."""
 
 
-class Stream_Writer(TypedStreamWriter[Stream_Event]):
+class Stream_Writer(TypedStreamWriter[tuple[int, str], Stream_Values]):
     """Writes events into the stream view stream_. Create it once and reuse it."""
 
     signature = _STREAM__VIEW

@@ -29,7 +29,7 @@ _MODULES = {
         ),
         *("MaxAge", "OnlineReader", "OnlineResponse", "ReadOptions", "Row", "Signature"),
         *("TimedEventOptions", "Timeout", "Timestamp", "TypedBatchWriter", "TypedFeatureStore"),
-        *("TypedReader", "TypedStreamWriter"),
+        *("TypedReader", "TypedStreamWriter", "TypedTimedStreamWriter"),
     ),
     "typing_extensions": ("override",),
 }

@@ -89,14 +89,19 @@ def _stream_writer(part: Part, stem: str, plan: ViewPlan, signature: str) -> Non
     more = "A field that is left out keeps its value; None deletes it."
     typed_dict(part, f"{stem}Values", members, [about, more], total=False)
     entity = key_type(part, plan.key.join_keys)
-    timed = f"tuple[{entity}, {stem}Values, {part.use('Timestamp')}]"
-    forms = [timed] if plan.event_time_field else [f"tuple[{entity}, {stem}Values]", timed]
+    if plan.event_time_field:
+        base = part.use("TypedTimedStreamWriter")
+        time = " | ".join(map(part.use, ("datetime", "int", "str")))
+        forms = [f"tuple[{entity}, {stem}Values, {time}]"]
+    else:
+        base, time = part.use("TypedStreamWriter"), part.use("Timestamp")
+        forms = [f"tuple[{entity}, {stem}Values]", f"tuple[{entity}, {stem}Values, {time}]"]
     head, types = f"{stem}Event: {part.use('TypeAlias')} = ", " | ".join(forms)
     alias = f"{head}{types}" if len(head + types) <= WIDTH else f"{head}(\n    {types}\n)"
     part.add(
         f"{stem}Event", [alias, *docstring([f"An event of {plan.name} for `write_many`."], "")]
     )
-    base = f"{part.use('TypedStreamWriter')}[{stem}Event]"
+    base = f"{base}[{entity}, {stem}Values]"
     text = f"Writes events into the stream view {plan.name}. Create it once and reuse it."
     lines = [
         f"class {stem}Writer({base}):",
