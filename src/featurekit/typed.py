@@ -6,8 +6,9 @@ is created, that the registry has what the code was generated for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Required, TypeAlias, TypedDict, overload
@@ -19,7 +20,7 @@ from featurekit.lower.records import Record as Row
 from featurekit.repo import FeatureStore
 from featurekit.repo.definition_lists import FeatureService
 from featurekit.repo.materialization import OnBadRow
-from featurekit.repo.serving import Features, MaxAge
+from featurekit.repo.serving import MaxAge
 from featurekit.repo.streaming import OnBadEvent
 from featurekit.repo.time_arguments import Span
 from featurekit.runtime.load import MaterializeReport, OnProgress
@@ -37,6 +38,7 @@ __all__ = [
     "EntityRows",
     "EventOptions",
     "FeatureService",
+    "FeatureStore",
     "FeatureType",
     "Json",
     "MaxAge",
@@ -49,12 +51,12 @@ __all__ = [
     "Timeout",
     "Timestamp",
     "TypedBatchWriter",
-    "TypedFeatureStore",
     "TypedReader",
     "TypedStreamWriter",
     "TypedTimedStreamWriter",
 ]
 
+T = TypeVar("T")
 RowT = TypeVar("RowT", bound=Row, default=Any)
 BatchRowT = TypeVar("BatchRowT", default=Any)
 KeyT = TypeVar("KeyT", default=Any)
@@ -135,25 +137,23 @@ class TypedReader(Generic[RowT]):
             max_age=max_age,
             row=self.row_class,
         )
+        self._reorder = self._order()
+        self._read: Callable[..., RowT] = self._reader.read
+        self._read_async: Callable[..., Awaitable[RowT]] = self._reader.read_async
+        if self._reorder is not None:
+            self._read = partial(_read_in_order, self._reader.read, self._reorder)
+            self._read_async = partial(_read_in_order, self._reader.read_async, self._reorder)
+
+    def _order(self) -> itemgetter[Any] | None:
+        """Return what puts join keys into the plan's order, if that is another one."""
         names = [name for name, _ in self.signature.join_keys]
-        order = self._reader.plan.join_keys
-        in_order = [names.index(name) for name in order]
-        self._reorder: Any = None if list(order) == names else itemgetter(*in_order)
+        order = [names.index(name) for name in self._reader.plan.join_keys]
+        return None if order == sorted(order) else itemgetter(*order)
 
     @property
     def reader(self) -> OnlineReader[RowT, object]:
-        """The reader that does the work, for `get` and other calls without types."""
+        """The reader that does the work, for `get`, `read_matrix` and other calls without types."""
         return self._reader
-
-    def _read(self, entity: Any, options: ReadOptions | None) -> RowT:
-        if self._reorder is not None:
-            entity = self._reorder(entity)
-        return self._reader.read(entity, **(options or {}))
-
-    async def _read_async(self, entity: Any, options: ReadOptions | None) -> RowT:
-        if self._reorder is not None:
-            entity = self._reorder(entity)
-        return await self._reader.read_async(entity, **(options or {}))
 
     def _read_many(self, columns: tuple[Any, ...], options: ReadOptions | None) -> list[RowT]:
         return self._reader.read_many(self._entities(columns), **(options or {}))
@@ -185,6 +185,12 @@ class TypedReader(Generic[RowT]):
         return f"<{type(self).__name__} of {self._reader.plan.name}>"
 
 
+def _read_in_order(
+    read: Callable[..., T], reorder: Callable[[Any], object], entity: Any, **options: Any
+) -> T:
+    return read(reorder(entity), **options)
+
+
 class _TypedWriter:
     """What both kinds of writers do first: compare their code with the registry."""
 
@@ -204,21 +210,13 @@ class _StreamWriter(_TypedWriter):
     def __init__(self, store: FeatureStore) -> None:
         self._check(store)
         self._writer = store.stream_writer(self.signature.name)
+        self._write = self._writer.write
+        self._write_async = self._writer.write_async
 
     @property
     def writer(self) -> StreamWriter:
         """The writer that does the work, for calls without types."""
         return self._writer
-
-    def _write(
-        self, entity: object, values: Any, options: EventOptions | TimedEventOptions | None
-    ) -> bool:
-        return self._writer.write(entity, values, **(options or {}))
-
-    async def _write_async(
-        self, entity: object, values: Any, options: EventOptions | TimedEventOptions | None
-    ) -> bool:
-        return await self._writer.write_async(entity, values, **(options or {}))
 
 
 class TypedStreamWriter(_StreamWriter, Generic[KeyT, ValuesT]):
@@ -389,16 +387,3 @@ class TypedBatchWriter(_TypedWriter, Generic[BatchRowT]):
             allow_older=allow_older,
             ttl=ttl,
         )
-
-
-class TypedFeatureStore(FeatureStore):
-    """A feature store whose methods know the services of one project. See `FeatureStore`."""
-
-    row_classes: ClassVar[Mapping[str, type[Row]]] = {}
-    """The generated row class of each feature service."""
-
-    @override
-    def _reader(self, features: Features, **options: Any) -> OnlineReader:
-        is_typed = isinstance(features, str) and not options["full_feature_names"]
-        row = self.row_classes.get(str(features), Row) if is_typed else Row
-        return self.readers.reader(features, row=row, **options)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -15,7 +17,7 @@ from tests.codegen.repositories import HOSTILE, SHOP, source, write_repo
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
+REQUIRED = os.environ.get("FEATUREKIT_REQUIRE_TYPESCRIPT")  # which needs the same Node.js
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,18 @@ def pyright(folder: Path, *names: str) -> dict[tuple[str, int], str]:
     }
 
 
-CHECKERS = pytest.mark.parametrize("check", [mypy, pyright])
+CHECKERS = pytest.mark.parametrize(
+    "check",
+    [
+        mypy,
+        pytest.param(
+            pyright,
+            marks=pytest.mark.skipif(
+                not (REQUIRED or which("node")), reason="pyright needs Node.js"
+            ),
+        ),
+    ],
+)
 
 
 @CHECKERS

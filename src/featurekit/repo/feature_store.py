@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from typing_extensions import override
 
@@ -19,6 +19,7 @@ from featurekit.errors import (
 )
 from featurekit.loader import find_repo, load_repo
 from featurekit.lower.keys import entity_key
+from featurekit.lower.records import Record
 from featurekit.models.config import EnginesConfig
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import RepoPlan
@@ -85,6 +86,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         ... ).to_dict()  # doctest: +SKIP
     """
 
+    _row_classes: ClassVar[Mapping[str, type[Record]]] = {}
+    """The row class of each feature service, in the subclass that `featurekit generate python` writes."""
+
     def __init__(self, repo_path: str | Path = ".", *, url: str | None = None) -> None:
         loaded = load_repo(find_repo(repo_path), os.environ)
         online = loaded.config.online_store
@@ -106,7 +110,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         self._registry = RegistryState(registry_store, sources.loaded)
         self._counters = Counters()
         self._logs = Logs(lambda: self._sources, handle.root, handle.now_ms)
-        self._readers = ReaderService(handle, self._registry, self._counters, self._logs)
+        self._readers = ReaderService(
+            handle, self._registry, self._counters, self._logs, self._row_classes
+        )
 
     @classmethod
     def from_registry(
@@ -356,7 +362,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
             ValueRefusedError: A join key has the wrong type.
             StoreUnavailableError: No reply in time. Safe to retry.
         """
-        reader = self._reader(
+        reader = self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
         return reader.get(entity_rows, timeout=timeout, partial=partial)
@@ -375,7 +381,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """Read features without blocking the event loop. See `get_online_features`."""
         if not self._registry.is_loaded:
             await asyncio.to_thread(self.load_registry)
-        reader = self._reader(
+        reader = self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
         return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
@@ -392,12 +398,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
 
         The arguments and errors are those of `get_online_features`.
         """
-        return self._reader(
+        return self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
-
-    def _reader(self, features: Features, **options: Any) -> OnlineReader:
-        return self._readers.reader(features, **options)
 
     @property
     @override

@@ -38,11 +38,18 @@ class ReaderService:
         registry: The applied registry.
         counters: Counts the reads.
         logs: The logs of what services serve.
+        row_classes: The base class of the rows of some services.
     """
 
     def __init__(
-        self, handle: LazyStoreHandle, registry: RegistryState, counters: Counters, logs: Logs
+        self,
+        handle: LazyStoreHandle,
+        registry: RegistryState,
+        counters: Counters,
+        logs: Logs,
+        row_classes: Mapping[str, type[Record]],
     ) -> None:
+        self._row_classes = row_classes
         self._handle = handle
         self._registry = registry
         self._counters = counters
@@ -61,11 +68,11 @@ class ReaderService:
         freshness: bool = False,
         max_age: MaxAge = None,
         counted: bool = True,
-        row: type[Record] = Record,
+        row: type[Record] | None = None,
     ) -> OnlineReader:
         """Return a cached or newly compiled reader. See `FeatureStore.online_reader`.
 
-        `row` is the base class of its rows, which a generated module may give. The reads of a reader that is not `counted` are in no metric and no log: pages that refresh themselves are
+        `row` is the base class of its rows, by default that of the service. The reads of a reader that is not `counted` are in no metric and no log: pages that refresh themselves are
         not the users of the features.
         """
         wanted: str | tuple[object, ...] = (
@@ -90,6 +97,9 @@ class ReaderService:
                 full_feature_names=full_feature_names,
                 max_age_ms=dict(ages),
             )
+            if row is None:
+                is_typed = isinstance(wanted, str) and not full_feature_names
+                row = self._row_classes.get(str(wanted), Record) if is_typed else Record
             check_row_class(row, plan)
             if len(readers) >= MAX_READERS:
                 with suppress(KeyError):  # another thread dropped it

@@ -15,6 +15,7 @@ import typing as _typing
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Literal,
@@ -34,6 +35,7 @@ from featurekit.typed import (
     EntityRows,
     EventOptions,
     FeatureService,
+    FeatureStore,
     FeatureType,
     Json,
     MaxAge,
@@ -46,7 +48,6 @@ from featurekit.typed import (
     Timeout,
     Timestamp,
     TypedBatchWriter,
-    TypedFeatureStore,
     TypedReader,
     TypedStreamWriter,
     TypedTimedStreamWriter,
@@ -172,11 +173,15 @@ class ImportReader(TypedReader[ImportRow]):
 
     def read(self, *, options: ReadOptions | None = None) -> ImportRow:
         """Read the features of one entity in one round trip."""
-        return self._read((), options)
+        if options is None:
+            return self._read(())
+        return self._read((), **options)
 
     async def read_async(self, *, options: ReadOptions | None = None) -> ImportRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((), options)
+        if options is None:
+            return await self._read_async(())
+        return await self._read_async((), **options)
 
 
 class ImportKeys(TypedDict):
@@ -301,7 +306,9 @@ class TypedServiceReader(TypedReader[TypedServiceRow]):
         _options: ReadOptions | None = None,
     ) -> TypedServiceRow:
         """Read the features of one entity in one round trip."""
-        return _self._read((self, options, date, values, str), _options)
+        if _options is None:
+            return _self._read((self, options, date, values, str))
+        return _self._read((self, options, date, values, str), **_options)
 
     async def read_async(
         _self,
@@ -314,7 +321,9 @@ class TypedServiceReader(TypedReader[TypedServiceRow]):
         _options: ReadOptions | None = None,
     ) -> TypedServiceRow:
         """Do the same as `read` without blocking the event loop."""
-        return await _self._read_async((self, options, date, values, str), _options)
+        if _options is None:
+            return await _self._read_async((self, options, date, values, str))
+        return await _self._read_async((self, options, date, values, str), **_options)
 
     def read_many(
         _self,
@@ -474,7 +483,9 @@ class ABReader(TypedReader[ABRow]):
         options: ReadOptions | None = None,
     ) -> ABRow:
         """Read the features of one entity in one round trip."""
-        return self._read((origin, destination), options)
+        if options is None:
+            return self._read((origin, destination))
+        return self._read((origin, destination), **options)
 
     async def read_async(
         self,
@@ -484,7 +495,9 @@ class ABReader(TypedReader[ABRow]):
         options: ReadOptions | None = None,
     ) -> ABRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((origin, destination), options)
+        if options is None:
+            return await self._read_async((origin, destination))
+        return await self._read_async((origin, destination), **options)
 
     def read_many(
         self,
@@ -578,7 +591,9 @@ class ClassReader(TypedReader[ClassRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> ClassRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -587,7 +602,9 @@ class ClassReader(TypedReader[ClassRow]):
         options: ReadOptions | None = None,
     ) -> ClassRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -817,7 +834,9 @@ class OnlineServiceReader(TypedReader[OnlineServiceRow]):
         _options: ReadOptions | None = None,
     ) -> OnlineServiceRow:
         """Read the features of one entity in one round trip."""
-        return _self._read((user_id, self, options, date), _options)
+        if _options is None:
+            return _self._read((user_id, self, options, date))
+        return _self._read((user_id, self, options, date), **_options)
 
     async def read_async(
         _self,
@@ -829,7 +848,9 @@ class OnlineServiceReader(TypedReader[OnlineServiceRow]):
         _options: ReadOptions | None = None,
     ) -> OnlineServiceRow:
         """Do the same as `read` without blocking the event loop."""
-        return await _self._read_async((user_id, self, options, date), _options)
+        if _options is None:
+            return await _self._read_async((user_id, self, options, date))
+        return await _self._read_async((user_id, self, options, date), **_options)
 
     def read_many(
         _self,
@@ -1011,7 +1032,9 @@ class StreamReader(TypedReader[StreamRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> StreamRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -1020,7 +1043,9 @@ class StreamReader(TypedReader[StreamRow]):
         options: ReadOptions | None = None,
     ) -> StreamRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -1115,7 +1140,9 @@ class ABViewReader(TypedReader[ABViewRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> ABViewRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -1124,7 +1151,9 @@ class ABViewReader(TypedReader[ABViewRow]):
         options: ReadOptions | None = None,
     ) -> ABViewRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -1194,7 +1223,9 @@ class ClassViewReader(TypedReader[ClassViewRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> ClassViewRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -1203,7 +1234,9 @@ class ClassViewReader(TypedReader[ClassViewRow]):
         options: ReadOptions | None = None,
     ) -> ClassViewRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -1251,11 +1284,10 @@ class ClassViewWriter(TypedStreamWriter[str, ClassViewValues]):
         options: EventOptions | None = None,
         **values: Unpack[ClassViewValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return self._write(user_id, values, options)
+        """Write one event of the fields given; return whether it was written."""
+        if options is None:
+            return self._write(user_id, values)
+        return self._write(user_id, values, **options)
 
     async def write_async(
         self,
@@ -1265,7 +1297,9 @@ class ClassViewWriter(TypedStreamWriter[str, ClassViewValues]):
         **values: Unpack[ClassViewValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await self._write_async(user_id, values, options)
+        if options is None:
+            return await self._write_async(user_id, values)
+        return await self._write_async(user_id, values, **options)
 
 
 _GLOBAL_STREAM_VIEW = Signature(
@@ -1303,7 +1337,9 @@ class GlobalStreamReader(TypedReader[GlobalStreamRow]):
 
     def read(self, *, options: ReadOptions | None = None) -> GlobalStreamRow:
         """Read the features of one entity in one round trip."""
-        return self._read((), options)
+        if options is None:
+            return self._read(())
+        return self._read((), **options)
 
     async def read_async(
         self,
@@ -1311,7 +1347,9 @@ class GlobalStreamReader(TypedReader[GlobalStreamRow]):
         options: ReadOptions | None = None,
     ) -> GlobalStreamRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((), options)
+        if options is None:
+            return await self._read_async(())
+        return await self._read_async((), **options)
 
 
 class GlobalStreamValues(TypedDict, total=False):
@@ -1341,11 +1379,10 @@ class GlobalStreamWriter(TypedStreamWriter[tuple[()], GlobalStreamValues]):
         options: EventOptions | None = None,
         **values: Unpack[GlobalStreamValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return self._write((), values, options)
+        """Write one event of the fields given; return whether it was written."""
+        if options is None:
+            return self._write((), values)
+        return self._write((), values, **options)
 
     async def write_async(
         self,
@@ -1354,7 +1391,9 @@ class GlobalStreamWriter(TypedStreamWriter[tuple[()], GlobalStreamValues]):
         **values: Unpack[GlobalStreamValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await self._write_async((), values, options)
+        if options is None:
+            return await self._write_async((), values)
+        return await self._write_async((), values, **options)
 
 
 _ONLINE_VIEW = Signature(
@@ -1392,11 +1431,15 @@ class OnlineViewReader(TypedReader[OnlineViewRow]):
 
     def read(self, *, options: ReadOptions | None = None) -> OnlineViewRow:
         """Read the features of one entity in one round trip."""
-        return self._read((), options)
+        if options is None:
+            return self._read(())
+        return self._read((), **options)
 
     async def read_async(self, *, options: ReadOptions | None = None) -> OnlineViewRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((), options)
+        if options is None:
+            return await self._read_async(())
+        return await self._read_async((), **options)
 
 
 class OnlineViewBatchRow(TypedDict):
@@ -1496,7 +1539,9 @@ class StreamViewReader(TypedReader[StreamViewRow]):
         _options: ReadOptions | None = None,
     ) -> StreamViewRow:
         """Read the features of one entity in one round trip."""
-        return _self._read((self, options, date), _options)
+        if _options is None:
+            return _self._read((self, options, date))
+        return _self._read((self, options, date), **_options)
 
     async def read_async(
         _self,
@@ -1507,7 +1552,9 @@ class StreamViewReader(TypedReader[StreamViewRow]):
         _options: ReadOptions | None = None,
     ) -> StreamViewRow:
         """Do the same as `read` without blocking the event loop."""
-        return await _self._read_async((self, options, date), _options)
+        if _options is None:
+            return await _self._read_async((self, options, date))
+        return await _self._read_async((self, options, date), **_options)
 
     def read_many(
         _self,
@@ -1570,11 +1617,8 @@ class StreamViewWriter(TypedTimedStreamWriter[tuple[str, int, date], StreamViewV
         _options: TimedEventOptions,
         **_values: Unpack[StreamViewValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return _self._write((self, options, date), _values, _options)
+        """Write one event of the fields given; return whether it was written."""
+        return _self._write((self, options, date), _values, **_options)
 
     async def write_async(
         _self,
@@ -1586,7 +1630,7 @@ class StreamViewWriter(TypedTimedStreamWriter[tuple[str, int, date], StreamViewV
         **_values: Unpack[StreamViewValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await _self._write_async((self, options, date), _values, _options)
+        return await _self._write_async((self, options, date), _values, **_options)
 
 
 _TYPES_VIEW = Signature(
@@ -1716,7 +1760,9 @@ class TypesReader(TypedReader[TypesRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> TypesRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -1725,7 +1771,9 @@ class TypesReader(TypedReader[TypesRow]):
         options: ReadOptions | None = None,
     ) -> TypesRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -1812,7 +1860,9 @@ class A__bReader(TypedReader[A__bRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> A__bRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -1821,7 +1871,9 @@ class A__bReader(TypedReader[A__bRow]):
         options: ReadOptions | None = None,
     ) -> A__bRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -1867,11 +1919,10 @@ class A__bWriter(TypedStreamWriter[str, A__bValues]):
         options: EventOptions | None = None,
         **values: Unpack[A__bValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return self._write(user_id, values, options)
+        """Write one event of the fields given; return whether it was written."""
+        if options is None:
+            return self._write(user_id, values)
+        return self._write(user_id, values, **options)
 
     async def write_async(
         self,
@@ -1881,7 +1932,9 @@ class A__bWriter(TypedStreamWriter[str, A__bValues]):
         **values: Unpack[A__bValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await self._write_async(user_id, values, options)
+        if options is None:
+            return await self._write_async(user_id, values)
+        return await self._write_async(user_id, values, **options)
 
 
 _STREAM__VIEW = Signature(
@@ -1933,7 +1986,9 @@ class Stream_Reader(TypedReader[Stream_Row]):
         options: ReadOptions | None = None,
     ) -> Stream_Row:
         """Read the features of one entity in one round trip."""
-        return self._read((values, str), options)
+        if options is None:
+            return self._read((values, str))
+        return self._read((values, str), **options)
 
     async def read_async(
         self,
@@ -1943,7 +1998,9 @@ class Stream_Reader(TypedReader[Stream_Row]):
         options: ReadOptions | None = None,
     ) -> Stream_Row:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((values, str), options)
+        if options is None:
+            return await self._read_async((values, str))
+        return await self._read_async((values, str), **options)
 
     def read_many(
         self,
@@ -1997,11 +2054,10 @@ class Stream_Writer(TypedStreamWriter[tuple[int, str], Stream_Values]):
         _options: EventOptions | None = None,
         **_values: Unpack[Stream_Values],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return _self._write((values, str), _values, _options)
+        """Write one event of the fields given; return whether it was written."""
+        if _options is None:
+            return _self._write((values, str), _values)
+        return _self._write((values, str), _values, **_options)
 
     async def write_async(
         _self,
@@ -2012,7 +2068,9 @@ class Stream_Writer(TypedStreamWriter[tuple[int, str], Stream_Values]):
         **_values: Unpack[Stream_Values],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await _self._write_async((values, str), _values, _options)
+        if _options is None:
+            return await _self._write_async((values, str), _values)
+        return await _self._write_async((values, str), _values, **_options)
 
 
 FeatureName: TypeAlias = Literal[
@@ -2081,10 +2139,10 @@ ServiceName: TypeAlias = Literal[
 """The feature services."""
 
 
-class HostileFeatureStore(TypedFeatureStore):
+class HostileFeatureStore(FeatureStore):
     """The feature store of project hostile; see `featurekit.FeatureStore`."""
 
-    row_classes: ClassVar[Mapping[str, type[Row]]] = {
+    _row_classes: ClassVar[Mapping[str, type[Row]]] = {
         "a_b_": ABRow,
         "class_": ClassRow,
         "import": ImportRow,
@@ -2093,305 +2151,301 @@ class HostileFeatureStore(TypedFeatureStore):
         "typed": TypedServiceRow,
     }
 
-    @overload  # type: ignore[override]
-    def online_reader(
-        self,
-        features: Literal["a_b_"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[ABRow, tuple[str, str]]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["class_"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[ClassRow, str]: ...
+        @overload  # type: ignore[override]
+        def online_reader(
+            self,
+            features: Literal["a_b_"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[ABRow, tuple[str, str]]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["import"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[ImportRow, tuple[()]]: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["class_"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[ClassRow, str]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["online_"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[OnlineServiceRow, tuple[str, str, int, date]]: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["import"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[ImportRow, tuple[()]]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["stream__"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[StreamRow, str]: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["online_"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[OnlineServiceRow, tuple[str, str, int, date]]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["typed"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[TypedServiceRow, tuple[str, int, date, int, str]]: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["stream__"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[StreamRow, str]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: ServiceName,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["typed"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[TypedServiceRow, tuple[str, int, date, int, str]]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader: ...
+        @overload
+        def online_reader(
+            self,
+            features: ServiceName,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader: ...
 
-    @override
-    def online_reader(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.online_reader`."""
-        return super().online_reader(features, *args, **options)
+        @overload
+        def online_reader(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader: ...
 
-    @overload  # type: ignore[override]
-    def get_online_features(
-        self,
-        features: Literal["a_b_"],
-        entity_rows: Sequence[ABKeys] | ABKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ABColumns, ABDict]: ...
+        @override
+        def online_reader(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["class_"],
-        entity_rows: Sequence[ClassKeys] | ClassKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ClassColumns, ClassDict]: ...
+        @overload  # type: ignore[override]
+        def get_online_features(
+            self,
+            features: Literal["a_b_"],
+            entity_rows: Sequence[ABKeys] | ABKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ABColumns, ABDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["import"],
-        entity_rows: Sequence[ImportKeys] | ImportKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ImportColumns, ImportDict]: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["class_"],
+            entity_rows: Sequence[ClassKeys] | ClassKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ClassColumns, ClassDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["online_"],
-        entity_rows: Sequence[OnlineServiceKeys] | OnlineServiceKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[OnlineServiceColumns, OnlineServiceDict]: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["import"],
+            entity_rows: Sequence[ImportKeys] | ImportKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ImportColumns, ImportDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["stream__"],
-        entity_rows: Sequence[StreamKeys] | StreamKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[StreamColumns, StreamDict]: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["online_"],
+            entity_rows: Sequence[OnlineServiceKeys] | OnlineServiceKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[OnlineServiceColumns, OnlineServiceDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["typed"],
-        entity_rows: Sequence[TypedServiceKeys] | TypedServiceKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[TypedServiceColumns, TypedServiceDict]: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["stream__"],
+            entity_rows: Sequence[StreamKeys] | StreamKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[StreamColumns, StreamDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: ServiceName,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["typed"],
+            entity_rows: Sequence[TypedServiceKeys] | TypedServiceKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[TypedServiceColumns, TypedServiceDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        def get_online_features(
+            self,
+            features: ServiceName,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @override
-    def get_online_features(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.get_online_features`."""
-        return super().get_online_features(features, *args, **options)
+        @overload
+        def get_online_features(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @overload  # type: ignore[override]
-    async def get_online_features_async(
-        self,
-        features: Literal["a_b_"],
-        entity_rows: Sequence[ABKeys] | ABKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ABColumns, ABDict]: ...
+        @override
+        def get_online_features(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["class_"],
-        entity_rows: Sequence[ClassKeys] | ClassKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ClassColumns, ClassDict]: ...
+        @overload  # type: ignore[override]
+        async def get_online_features_async(
+            self,
+            features: Literal["a_b_"],
+            entity_rows: Sequence[ABKeys] | ABKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ABColumns, ABDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["import"],
-        entity_rows: Sequence[ImportKeys] | ImportKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[ImportColumns, ImportDict]: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["class_"],
+            entity_rows: Sequence[ClassKeys] | ClassKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ClassColumns, ClassDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["online_"],
-        entity_rows: Sequence[OnlineServiceKeys] | OnlineServiceKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[OnlineServiceColumns, OnlineServiceDict]: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["import"],
+            entity_rows: Sequence[ImportKeys] | ImportKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[ImportColumns, ImportDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["stream__"],
-        entity_rows: Sequence[StreamKeys] | StreamKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[StreamColumns, StreamDict]: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["online_"],
+            entity_rows: Sequence[OnlineServiceKeys] | OnlineServiceKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[OnlineServiceColumns, OnlineServiceDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["typed"],
-        entity_rows: Sequence[TypedServiceKeys] | TypedServiceKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[TypedServiceColumns, TypedServiceDict]: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["stream__"],
+            entity_rows: Sequence[StreamKeys] | StreamKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[StreamColumns, StreamDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: ServiceName,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["typed"],
+            entity_rows: Sequence[TypedServiceKeys] | TypedServiceKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[TypedServiceColumns, TypedServiceDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: ServiceName,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @override
-    async def get_online_features_async(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.get_online_features_async`."""
-        return await super().get_online_features_async(features, *args, **options)
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
+
+        @override
+        async def get_online_features_async(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     Literal,
@@ -27,6 +28,7 @@ from featurekit.typed import (
     EntityRows,
     EventOptions,
     FeatureService,
+    FeatureStore,
     FeatureType,
     MaxAge,
     OnlineReader,
@@ -38,7 +40,6 @@ from featurekit.typed import (
     Timeout,
     Timestamp,
     TypedBatchWriter,
-    TypedFeatureStore,
     TypedReader,
     TypedStreamWriter,
     TypedTimedStreamWriter,
@@ -124,7 +125,9 @@ class GreetingReader(TypedReader[GreetingRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> GreetingRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -133,7 +136,9 @@ class GreetingReader(TypedReader[GreetingRow]):
         options: ReadOptions | None = None,
     ) -> GreetingRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -249,7 +254,9 @@ class RankingReader(TypedReader[RankingRow]):
         options: ReadOptions | None = None,
     ) -> RankingRow:
         """Read the features of one entity in one round trip."""
-        return self._read((user_id, shop, item_id), options)
+        if options is None:
+            return self._read((user_id, shop, item_id))
+        return self._read((user_id, shop, item_id), **options)
 
     async def read_async(
         self,
@@ -260,7 +267,9 @@ class RankingReader(TypedReader[RankingRow]):
         options: ReadOptions | None = None,
     ) -> RankingRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((user_id, shop, item_id), options)
+        if options is None:
+            return await self._read_async((user_id, shop, item_id))
+        return await self._read_async((user_id, shop, item_id), **options)
 
     def read_many(
         self,
@@ -366,7 +375,9 @@ class ActivityReader(TypedReader[ActivityRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> ActivityRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -375,7 +386,9 @@ class ActivityReader(TypedReader[ActivityRow]):
         options: ReadOptions | None = None,
     ) -> ActivityRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -424,11 +437,10 @@ class ActivityWriter(TypedStreamWriter[str, ActivityValues]):
         options: EventOptions | None = None,
         **values: Unpack[ActivityValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return self._write(user_id, values, options)
+        """Write one event of the fields given; return whether it was written."""
+        if options is None:
+            return self._write(user_id, values)
+        return self._write(user_id, values, **options)
 
     async def write_async(
         self,
@@ -438,7 +450,9 @@ class ActivityWriter(TypedStreamWriter[str, ActivityValues]):
         **values: Unpack[ActivityValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await self._write_async(user_id, values, options)
+        if options is None:
+            return await self._write_async(user_id, values)
+        return await self._write_async(user_id, values, **options)
 
 
 _PROFILE_VIEW = Signature(
@@ -489,7 +503,9 @@ class ProfileReader(TypedReader[ProfileRow]):
 
     def read(self, *, user_id: str, options: ReadOptions | None = None) -> ProfileRow:
         """Read the features of one entity in one round trip."""
-        return self._read(user_id, options)
+        if options is None:
+            return self._read(user_id)
+        return self._read(user_id, **options)
 
     async def read_async(
         self,
@@ -498,7 +514,9 @@ class ProfileReader(TypedReader[ProfileRow]):
         options: ReadOptions | None = None,
     ) -> ProfileRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async(user_id, options)
+        if options is None:
+            return await self._read_async(user_id)
+        return await self._read_async(user_id, **options)
 
     def read_many(
         self,
@@ -579,7 +597,9 @@ class StockReader(TypedReader[StockRow]):
         options: ReadOptions | None = None,
     ) -> StockRow:
         """Read the features of one entity in one round trip."""
-        return self._read((shop, item_id), options)
+        if options is None:
+            return self._read((shop, item_id))
+        return self._read((shop, item_id), **options)
 
     async def read_async(
         self,
@@ -589,7 +609,9 @@ class StockReader(TypedReader[StockRow]):
         options: ReadOptions | None = None,
     ) -> StockRow:
         """Do the same as `read` without blocking the event loop."""
-        return await self._read_async((shop, item_id), options)
+        if options is None:
+            return await self._read_async((shop, item_id))
+        return await self._read_async((shop, item_id), **options)
 
     def read_many(
         self,
@@ -639,11 +661,8 @@ class StockWriter(TypedTimedStreamWriter[tuple[str, int], StockValues]):
         options: TimedEventOptions,
         **values: Unpack[StockValues],
     ) -> bool:
-        """Write one event in one round trip; return whether it was written.
-
-        Only the fields given change; None deletes one.
-        """
-        return self._write((shop, item_id), values, options)
+        """Write one event of the fields given; return whether it was written."""
+        return self._write((shop, item_id), values, **options)
 
     async def write_async(
         self,
@@ -654,7 +673,7 @@ class StockWriter(TypedTimedStreamWriter[tuple[str, int], StockValues]):
         **values: Unpack[StockValues],
     ) -> bool:
         """Do the same as `write` without blocking the event loop."""
-        return await self._write_async((shop, item_id), values, options)
+        return await self._write_async((shop, item_id), values, **options)
 
 
 FeatureName: TypeAlias = Literal[
@@ -679,169 +698,165 @@ ServiceName: TypeAlias = Literal[
 """The feature services."""
 
 
-class ShopFeatureStore(TypedFeatureStore):
+class ShopFeatureStore(FeatureStore):
     """The feature store of project shop; see `featurekit.FeatureStore`."""
 
-    row_classes: ClassVar[Mapping[str, type[Row]]] = {
+    _row_classes: ClassVar[Mapping[str, type[Row]]] = {
         "greeting": GreetingRow,
         "ranking": RankingRow,
     }
 
-    @overload  # type: ignore[override]
-    def online_reader(
-        self,
-        features: Literal["greeting"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[GreetingRow, str]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def online_reader(
-        self,
-        features: Literal["ranking"],
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader[RankingRow, tuple[str, str, int]]: ...
+        @overload  # type: ignore[override]
+        def online_reader(
+            self,
+            features: Literal["greeting"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[GreetingRow, str]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: ServiceName,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader: ...
+        @overload
+        def online_reader(
+            self,
+            features: Literal["ranking"],
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader[RankingRow, tuple[str, str, int]]: ...
 
-    @overload
-    def online_reader(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineReader: ...
+        @overload
+        def online_reader(
+            self,
+            features: ServiceName,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader: ...
 
-    @override
-    def online_reader(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.online_reader`."""
-        return super().online_reader(features, *args, **options)
+        @overload
+        def online_reader(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineReader: ...
 
-    @overload  # type: ignore[override]
-    def get_online_features(
-        self,
-        features: Literal["greeting"],
-        entity_rows: Sequence[GreetingKeys] | GreetingKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[GreetingColumns, GreetingDict]: ...
+        @override
+        def online_reader(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    @overload
-    def get_online_features(
-        self,
-        features: Literal["ranking"],
-        entity_rows: Sequence[RankingKeys] | RankingKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[RankingColumns, RankingDict]: ...
+        @overload  # type: ignore[override]
+        def get_online_features(
+            self,
+            features: Literal["greeting"],
+            entity_rows: Sequence[GreetingKeys] | GreetingKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[GreetingColumns, GreetingDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: ServiceName,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        def get_online_features(
+            self,
+            features: Literal["ranking"],
+            entity_rows: Sequence[RankingKeys] | RankingKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[RankingColumns, RankingDict]: ...
 
-    @overload
-    def get_online_features(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        def get_online_features(
+            self,
+            features: ServiceName,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @override
-    def get_online_features(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.get_online_features`."""
-        return super().get_online_features(features, *args, **options)
+        @overload
+        def get_online_features(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @overload  # type: ignore[override]
-    async def get_online_features_async(
-        self,
-        features: Literal["greeting"],
-        entity_rows: Sequence[GreetingKeys] | GreetingKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[GreetingColumns, GreetingDict]: ...
+        @override
+        def get_online_features(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Literal["ranking"],
-        entity_rows: Sequence[RankingKeys] | RankingKeyColumns | DataFrame,
-        *,
-        full_feature_names: Literal[False] = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse[RankingColumns, RankingDict]: ...
+        @overload  # type: ignore[override]
+        async def get_online_features_async(
+            self,
+            features: Literal["greeting"],
+            entity_rows: Sequence[GreetingKeys] | GreetingKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[GreetingColumns, GreetingDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: ServiceName,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: Literal[True],
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Literal["ranking"],
+            entity_rows: Sequence[RankingKeys] | RankingKeyColumns | DataFrame,
+            *,
+            full_feature_names: Literal[False] = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse[RankingColumns, RankingDict]: ...
 
-    @overload
-    async def get_online_features_async(
-        self,
-        features: Column[FeatureName | Mapping[str, object]] | FeatureService,
-        entity_rows: EntityRows,
-        *,
-        full_feature_names: bool = False,
-        freshness: bool = False,
-        timeout: Timeout = None,
-        partial: bool = False,
-        max_age: MaxAge = None,
-    ) -> OnlineResponse: ...
+        @overload
+        async def get_online_features_async(
+            self,
+            features: ServiceName,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: Literal[True],
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
 
-    @override
-    async def get_online_features_async(self, features: Any, *args: Any, **options: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See `FeatureStore.get_online_features_async`."""
-        return await super().get_online_features_async(features, *args, **options)
+        @overload
+        async def get_online_features_async(
+            self,
+            features: Column[FeatureName | Mapping[str, object]] | FeatureService,
+            entity_rows: EntityRows,
+            *,
+            full_feature_names: bool = False,
+            freshness: bool = False,
+            timeout: Timeout = None,
+            partial: bool = False,
+            max_age: MaxAge = None,
+        ) -> OnlineResponse: ...
+
+        @override
+        async def get_online_features_async(self, features: Any, *args: Any, **options: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]

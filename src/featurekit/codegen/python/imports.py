@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 
-from featurekit.codegen.python.text import WIDTH
+from featurekit.codegen.python.text import WIDTH, by_kind
 
 _TYPED = "featurekit.typed"
 _MODULES = {
@@ -13,7 +13,16 @@ _MODULES = {
     "datetime": ("date", "datetime"),
     "decimal": ("Decimal",),
     "typing": (
-        *("Any", "ClassVar", "Literal", "NotRequired", "Required", "TypeAlias", "TypedDict"),
+        *(
+            "TYPE_CHECKING",
+            "Any",
+            "ClassVar",
+            "Literal",
+            "NotRequired",
+            "Required",
+            "TypeAlias",
+            "TypedDict",
+        ),
         *("Unpack", "overload"),
     ),
     _TYPED: (
@@ -28,7 +37,7 @@ _MODULES = {
             "Json",
         ),
         *("MaxAge", "OnlineReader", "OnlineResponse", "ReadOptions", "Row", "Signature"),
-        *("TimedEventOptions", "Timeout", "Timestamp", "TypedBatchWriter", "TypedFeatureStore"),
+        *("TimedEventOptions", "Timeout", "Timestamp", "TypedBatchWriter", "FeatureStore"),
         *("TypedReader", "TypedStreamWriter", "TypedTimedStreamWriter"),
     ),
     "typing_extensions": ("override",),
@@ -84,7 +93,7 @@ class Imports:
             elif module in self.modules:
                 yield f"import {module} as _{module.rpartition('.')[2]}"
         for module in modules:
-            names = sorted(self.names & {*_MODULES[module]}, key=lambda n: (n[0].islower(), n))
+            names = sorted(self.names & {*_MODULES[module]}, key=by_kind)
             if names:
                 yield import_line(module, names)
 

@@ -10,7 +10,7 @@ from featurekit.codegen.python.names import Names
 from featurekit.codegen.python.parts import Column
 from featurekit.codegen.python.services import service_part
 from featurekit.codegen.python.store import store_part
-from featurekit.codegen.python.text import docstring, natural, quoted
+from featurekit.codegen.python.text import by_kind, docstring, quoted
 from featurekit.codegen.python.views import view_part
 from featurekit.compiler import compile_read, compile_repo
 from featurekit.plan import ReadColumn, ReadPlan
@@ -49,7 +49,7 @@ def python_package(registry: Registry) -> GeneratedFolder:
         imports = [*part.imports.lines(), f"from .{_FINGERPRINT} import FINGERPRINT", ""]
         body = [*_all(part.names), "", "", *_stripped(part.lines)]
         files[f"{module}.py"] = _module(code.about, imports, body)
-        lines.append(import_line(f".{module}", sorted(part.names, key=natural)))
+        lines.append(import_line(f".{module}", sorted(part.names, key=by_kind)))
         exported += part.names
     lines = [import_line(f".{_FINGERPRINT}", ["FINGERPRINT"]), *sorted(lines)]
     body = [*_all([*exported, *code.store.names]), "", "", *_stripped(code.store.lines)]
@@ -121,7 +121,7 @@ def _module(about: Sequence[str], imports: Iterable[str], body: Iterable[str]) -
 
 def _all(names: Sequence[str]) -> Iterator[str]:
     yield "__all__ = ["
-    yield from (f"    {quoted(name)}," for name in sorted(names, key=natural))
+    yield from (f"    {quoted(name)}," for name in sorted(names, key=by_kind))
     yield "]"
 
 

@@ -22,7 +22,7 @@ class Names:
     """
 
     def __init__(self, project: str, services: Iterable[str], views: Iterable[str]) -> None:
-        self._taken = {*IMPORTABLE, "FINGERPRINT", "FeatureName", "ServiceName", "TYPE_CHECKING"}
+        self._taken = {*IMPORTABLE, "FINGERPRINT", "FeatureName", "ServiceName"}
         self._modules: set[str] = set()
         self.store = self._free(project, "", STORE_CLASSES)
         self.services = {

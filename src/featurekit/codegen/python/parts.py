@@ -173,12 +173,39 @@ def reader_class(
     columns = f"({', '.join(keys)}{',' if len(keys) == 1 else ''})"
     option = f"{options}: {part.use('ReadOptions')} | None = None"
     text = "Read the features of one entity in one round trip."
-    lines += _twins("read", [me, "*", *one, option], row, f"{me}._read({entity}, {options})", text)
+    lines += call_methods("read", [me, "*", *one, option], row, [entity, options], text)
     if keys:
         text = "Read the features of `n` entities as `n` rows in the same order, see `read`."
         call = f"{me}._read_many({columns}, {options})"
         lines += _twins("read_many", [me, "*", *many, option], f"list[{row}]", call, text)
     part.add(f"{stem}Reader", lines)
+
+
+def call_methods(
+    name: str, parameters: Sequence[str], result: str, arguments: Sequence[str], about: str
+) -> Iterator[str]:
+    """Yield a method, and its form for asyncio, that pass optional options as keywords.
+
+    Args:
+        name: The name of the method; what it calls has the same name with `_` in front.
+        parameters: Its parameters.
+        result: The annotation of its result.
+        arguments: What it passes on; the options are last.
+        about: Its documentation.
+    """
+    me, (*given, options) = parameters[0], arguments
+    call = f"({', '.join(given)})"
+    with_options = f"({', '.join([*given, f'**{options}'])})"
+    is_optional = any(parameter.endswith("= None") for parameter in parameters)
+    for wait, head, suffix in (("", "def", ""), ("await ", "async def", "_async")):
+        yield ""
+        yield from method(f"{head} {name}{suffix}", parameters, result)
+        text = about if not wait else f"Do the same as `{name}` without blocking the event loop."
+        yield from docstring([text], " " * 8)
+        if is_optional:
+            yield f"        if {options} is None:"
+            yield f"            return {wait}{me}._{name}{suffix}{call}"
+        yield f"        return {wait}{me}._{name}{suffix}{with_options}"
 
 
 def _twins(

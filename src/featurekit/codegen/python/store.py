@@ -10,6 +10,11 @@ from featurekit.codegen.python.services import plan_join_keys
 from featurekit.codegen.python.text import docstring, quoted
 from featurekit.plan import ReadPlan, RepoPlan
 
+_NAMES = (
+    *("TYPE_CHECKING", "Any", "Column", "DataFrame", "EntityRows", "FeatureService", "Literal"),
+    *("Mapping", "MaxAge", "OnlineReader", "OnlineResponse", "Sequence", "Timeout", "overload"),
+    "override",
+)
 _READER_OPTIONS = ("freshness: bool = False", "max_age: MaxAge = None")
 _GET_OPTIONS = (
     "freshness: bool = False",
@@ -36,10 +41,10 @@ def store_part(names: Names, repo: RepoPlan, plans: Mapping[str, ReadPlan]) -> P
         )
     name = f"{names.store}FeatureStore"
     about = f"The feature store of project {repo.project}; see `featurekit.FeatureStore`."
-    lines = [f"class {name}({part.use('TypedFeatureStore')}):", *docstring([about])]
+    lines = [f"class {name}({part.use('FeatureStore')}):", *docstring([about])]
     if plans:
         mapping = f"{part.use('Mapping')}[{part.use('str')}, type[{part.use('Row')}]]"
-        lines += ["", f"    row_classes: {part.use('ClassVar')}[{mapping}] = {{"]
+        lines += ["", f"    _row_classes: {part.use('ClassVar')}[{mapping}] = {{"]
         lines += [f"        {quoted(each)}: {names.services[each]}Row," for each in sorted(plans)]
         lines += ["    }", *_overloads(part, names, plans)]
     part.add(name, lines)
@@ -58,26 +63,10 @@ def _literal(part: Part, name: str, values: Sequence[str], about: str) -> Iterat
 
 
 def _overloads(part: Part, names: Names, plans: Mapping[str, ReadPlan]) -> Iterator[str]:
-    for name in (
-        "Any",
-        "MaxAge",
-        "Timeout",
-        "overload",
-        "override",
-        "Literal",
-        "Sequence",
-        "Mapping",
-    ):
+    for name in _NAMES:
         part.use(name)
-    for name in (
-        "Column",
-        "DataFrame",
-        "EntityRows",
-        "FeatureService",
-        "OnlineReader",
-        "OnlineResponse",
-    ):
-        part.use(name)
+    yield ""
+    yield "    if TYPE_CHECKING:"
     yield from _readers(part, names, plans)
     yield from _responses("def get_online_features", names, plans)
     yield from _responses("async def get_online_features_async", names, plans)
@@ -119,20 +108,16 @@ def _untyped(rows: Sequence[str]) -> Iterator[list[str]]:
 def _method(
     head: str, heads: Sequence[tuple[Sequence[str], str]], options: Sequence[str]
 ) -> Iterator[str]:
-    """Yield the overloads of a method, and the method."""
+    """Yield the overloads of a method for type checkers; it is that of `FeatureStore`."""
     for index, (parameters, result) in enumerate(heads):
         yield ""
-        yield "    @overload" + ("" if index else "  # type: ignore[override]")
+        yield "        @overload" + ("" if index else "  # type: ignore[override]")
         *lines, last = method(head, ["self", *parameters, *options], result)
-        yield from lines
-        yield f"{last} ..."
-    name = head.rpartition(" ")[2]
-    is_async = head.startswith("async")
+        yield from (f"    {line}" for line in lines)
+        yield f"    {last} ..."
     yield ""
-    yield "    @override"
+    yield "        @override"
     yield (
-        f"    {head}(self, features: Any, *args: Any, **options: Any) -> Any:"
+        f"        {head}(self, features: Any, *args: Any, **options: Any) -> Any: ..."
         "  # pyright: ignore[reportIncompatibleMethodOverride]"
     )
-    yield f'        """See `FeatureStore.{name}`."""'
-    yield f"        return {'await ' if is_async else ''}super().{name}(features, *args, **options)"

@@ -18,11 +18,15 @@ def quoted(value: object) -> str:
     return text
 
 
-def natural(name: str) -> tuple[object, ...]:
-    """Return the key by which formatters sort names: numbers in them by value, capitals first."""
+def natural(name: str) -> list[object]:
+    """Return the key by which slots are sorted: numbers in names by their values."""
     parts = re.split(r"(\d+)", name)
-    numbers = [int(part) if index % 2 else part for index, part in enumerate(parts)]
-    return (not name.isupper(), *numbers)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def by_kind(name: str) -> tuple[object, ...]:
+    """Return the key by which imports are sorted: constants, classes, and then functions."""
+    return (not name.isupper(), name[:1].islower(), natural(name))
 
 
 def docstring(paragraphs: Iterable[str], indent: str = "    ") -> Iterator[str]:

@@ -10,9 +10,9 @@ from featurekit.codegen.python.annotations import Annotations
 from featurekit.codegen.python.parts import (
     Column,
     Part,
+    call_methods,
     free_name,
     key_type,
-    method,
     reader_class,
     row_class,
     signature_lines,
@@ -128,13 +128,5 @@ def _write_methods(part: Part, stem: str, plan: ViewPlan) -> Iterator[str]:
         f"**{values}: {part.use('Unpack')}[{stem}Values]",
     ]
     entity = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
-    call = f"({entity}, {values}, {options})"
-    about = "Write one event in one round trip; return whether it was written."
-    yield ""
-    yield from method("def write", parameters, "bool")
-    yield from docstring([about, "Only the fields given change; None deletes one."], " " * 8)
-    yield f"        return {me}._write{call}"
-    yield ""
-    yield from method("async def write_async", parameters, "bool")
-    yield '        """Do the same as `write` without blocking the event loop."""'
-    yield f"        return await {me}._write_async{call}"
+    about = "Write one event of the fields given; return whether it was written."
+    yield from call_methods("write", parameters, "bool", [entity, values, options], about)
