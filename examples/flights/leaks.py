@@ -21,19 +21,21 @@ def main() -> None:
     """Print for each meaning how good its model looks, and how good it is when served."""
     labels = pd.read_parquet(LABELS)
     with FeatureStore() as store:
-        today = store.get_historical_features(labels.assign(**{TIME: NOW}), "delay_v1")
-        own_time = store.get_historical_features(labels, "delay_v1", as_of="event_time")
-        served = store.get_historical_features(labels, "delay_v1")
-        tables = {
-            "now": today.to_df().assign(**{TIME: labels[TIME]}),
-            "event_time": own_time.to_df(),
-            "schedule": served.to_df(),
+        jobs = {
+            "now": store.get_historical_features(labels.assign(**{TIME: NOW}), "delay_v1"),
+            "event_time": store.get_historical_features(labels, "delay_v1", as_of="event_time"),
+            "schedule": store.get_historical_features(labels, "delay_v1"),
         }
-    features = [feature["name"] for feature in served.metadata["features"]]
+        tables = {}
+        for name, job in jobs.items():
+            print(f"features as of {name} ...", flush=True)
+            tables[name] = job.to_df().assign(**{TIME: labels[TIME]})
+        features = [feature["name"] for feature in jobs["now"].metadata["features"]]
     print(f"{'trained on':12}{'AUC on its own kind':>20}{'AUC as served':>16}")
     for name, table in tables.items():
         model = fit(table, features)
-        print(f"{name:12}{auc(model, table):20.3f}{auc(model, tables['schedule']):16.3f}")
+        own, served = auc(model, table), auc(model, tables["schedule"])
+        print(f"{name:12}{own:20.3f}{served:16.3f}", flush=True)
     print("\nfeature                      values that differ between event_time and schedule")
     for name in features:
         early, right = tables["event_time"][name], tables["schedule"][name]

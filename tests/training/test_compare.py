@@ -121,20 +121,27 @@ def test_each_kind_of_difference_is_found() -> None:
     assert flags.level == "drifted"
     vectors = pa.array([[3.0, 4.0]] * 10, pa.list_(pa.float32(), 2))
     norm = compared("vector<float32, 2>", vectors, vectors)
-    assert (norm.measure, norm.training.median, norm.level) == ("norm", 5, "stable")
+    assert (norm.measure, norm.training.median, norm.level) == ("norm", 5, "too few")
     lists = compared("array<string>", pa.array([["x"], []]), pa.array([["x"], ["y", "z"]]))
     assert (lists.measure, lists.online.high) == ("length", 2)
 
 
 def test_odd_columns_are_compared() -> None:
     empty = compared("float64", numbers([]), numbers([1.0]))
-    assert (empty.psi, empty.training.median, empty.level) == (None, None, "stable")
+    assert (empty.psi, empty.training.median, empty.level) == (None, None, "too few")
     nothing = compared("string", pa.array([None], pa.string()), pa.array([None], pa.string()))
     assert nothing.histogram is None
     odd = numbers([math.nan, math.inf, -math.inf, 0.0, 1e300, *range(40)])
     assert compared("float64", odd, odd).psi == pytest.approx(0)
     few = compared("float64", numbers([1, 2, 3]), numbers([7, 8, 9]))
-    assert few.level == "stable"  # as few values can differ by chance
+    assert few.level == "too few"  # as few values can differ by chance
+    one = compared("float64", numbers([5]), numbers([5] * 1000))
+    assert one.level == "too few"
+    one = compared("string", pa.array(["a"]), pa.array(["a"] * 1000))
+    assert one.level == "too few"
+    absent = pa.nulls(1000, pa.float64())
+    assert compared("float64", absent, absent).level == "stable"
+    assert compared("float64", absent[:9], absent[:9]).level == "too few"
     with pytest.raises(RequestError, match="'f' is string"):
         compared("int64", pa.array(["x"]), pa.array([1]))
 

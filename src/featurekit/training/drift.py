@@ -25,8 +25,8 @@ from featurekit.training.distributions import (
 )
 from featurekit.types import DType, codec_of
 
-Level = Literal["drifted", "shifted", "stable"]
-LEVELS: tuple[Level, ...] = ("drifted", "shifted", "stable")
+Level = Literal["drifted", "shifted", "too few", "stable"]
+LEVELS: tuple[Level, ...] = ("drifted", "shifted", "too few", "stable")
 
 Measure = Literal["number", "time", "age", "norm", "length", "category"]
 """What is compared: the value itself, the time from a timestamp to the label or read, the norm of a vector,
@@ -109,7 +109,8 @@ class FeatureDrift:
         field: Its field.
         dtype: Its type.
         measure: What is compared.
-        level: Whether it has drifted or shifted.
+        level: Whether it has drifted or shifted. `too few`: it has not, but has so few values that a
+            difference at the bounds could be chance.
         causes: The measures that are above their bounds: `psi`, `ks`, `missing`.
         score: The greatest ratio of a measure to its bound.
         psi: The population stability index; `None` if one side has no values.
@@ -172,11 +173,14 @@ def compare_feature(
     ]
     drifted = tuple(cause for cause, ratio, _ in counted if ratio >= 1)
     shifted = tuple(cause for cause, ratio, part in counted if ratio >= part)
+    level: Level = "drifted" if drifted else "shifted" if shifted else "stable"
+    if level == "stable" and _has_too_few_values(found, training, online, bounds):
+        level = "too few"
     return FeatureDrift(
         *name,
         dtype=str(dtype),
         measure=measure,
-        level="drifted" if drifted else "shifted" if shifted else "stable",
+        level=level,
         causes=drifted or shifted,
         score=max((ratio for _, ratio, _ in counted), default=0.0),
         psi=found.psi,
@@ -226,11 +230,28 @@ def _categories(first: Any, second: Any) -> _Found:
     return _Found(psi(*counts), noise, histogram=histogram)
 
 
+def _has_too_few_values(
+    found: _Found, training: ColumnSample, online: ColumnSample, bounds: DriftBounds
+) -> bool:
+    """Return whether chance explains differences at the bounds of all measures."""
+    if found.psi is not None:
+        return found.psi_noise >= bounds.psi and (found.ks is None or found.ks_noise >= bounds.ks)
+    half = [(0.5, max(1, len(side.values))) for side in (training, online)]
+    return _noise_of_shares(half) >= bounds.missing
+
+
 def _rate_noise(training: ColumnSample, online: ColumnSample) -> float:
     """Return the difference of two shares that samples of the same share seldom exceed."""
-    sizes = max(1, len(training.values)), max(1, len(online.values))
-    rate = (training.missing * sizes[0] + online.missing * sizes[1]) / sum(sizes)
-    return _Z99 * math.sqrt(rate * (1 - rate) * (1 / sizes[0] + 1 / sizes[1]))
+    return _noise_of_shares(
+        [(side.missing, max(1, len(side.values))) for side in (training, online)]
+    )
+
+
+def _noise_of_shares(shares: Sequence[tuple[float, int]]) -> float:
+    """Return the noise of the difference of two shares, each with the number of its values."""
+    total = sum(size for _, size in shares)
+    rate = sum(share * size for share, size in shares) / total
+    return _Z99 * math.sqrt(rate * (1 - rate) * sum(1 / size for _, size in shares))
 
 
 def measure_of(dtype: DType, *, has_times: bool) -> Measure:

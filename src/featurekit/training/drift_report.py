@@ -33,7 +33,7 @@ _MEASURES: dict[Measure, str] = {
     "length": "number of elements, or of bytes",
 }
 _CAUSES = {"psi": "PSI", "ks": "KS", "missing": "the share of missing values"}
-_KINDS = {"drifted": "bad", "shifted": "warn", "stable": "good"}
+_KINDS = {"drifted": "bad", "shifted": "warn", "too few": "", "stable": "good"}
 _LEGEND = (
     '<span class="legend"><span class="key key-training">training</span>'
     '<span class="key key-online">served</span></span>'
@@ -170,7 +170,7 @@ def _decimals(value: float | None) -> str:
 
 
 def _level(feature: FeatureDrift) -> str:
-    return f'<span class="level level-{feature.level}">{feature.level}</span>'
+    return f'<span class="level level-{feature.level.replace(" ", "-")}">{feature.level}</span>'
 
 
 def _anchor(feature: FeatureDrift) -> str:
@@ -223,6 +223,8 @@ def _verdict(feature: FeatureDrift) -> str:
     if feature.measure in ("age", "norm", "length"):
         parts.append(_MEASURES[feature.measure])
     text = " · ".join(parts)
+    if feature.level == "too few":
+        return f"<strong>Too few values.</strong> {text}"
     if not feature.causes:
         return text
     causes = " and ".join(_CAUSES[cause] for cause in feature.causes)
@@ -278,5 +280,5 @@ def _foot(bounds: DriftBounds) -> str:
         f"drifted from a PSI of {bounds.psi:g}, a KS of {bounds.ks:g}, or a change of missing values by "
         f"{percent(bounds.missing)} of all on, and shifted from {bounds.psi * 0.4:g}, {bounds.ks / 2:g} or "
         f"{percent(bounds.missing / 2)} on. Differences that two samples of one distribution can have "
-        "(99 of 100 have less) do not count.</p>"
+        "(99 of 100 have less) do not count; with too few values, all differences could be such.</p>"
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from featurekit.training.drift import FeatureDrift
     from featurekit.training.drift_report import DriftReport
 
-_STYLES = {"drifted": RED, "shifted": YELLOW, "stable": GREEN}
+_STYLES = {"drifted": RED, "shifted": YELLOW, "too few": DIM, "stable": GREEN}
 _SHARE = click.FloatRange(min=0, max=1, min_open=True)
 
 
@@ -94,6 +94,8 @@ def _print_report(report: DriftReport, html: str | None) -> None:
     print_note("compared", f"{report.training} with {report.online}", GREEN)
     if html is not None:
         print_note("written", html, GREEN)
+    if few := [feature.name for feature in report.features if feature.level == "too few"]:
+        print_note("too few", f"values to compare: {', '.join(few)}", YELLOW)
     drifted = report.drifted
     if drifted:
         print_note("drifted", f"{pluralize(len(drifted), 'feature')}: {', '.join(drifted)}", RED)
