@@ -29,6 +29,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "validate": "Check the definitions, and with --data the batch sources.",
             "plan": "Show the changes that apply would make.",
             "apply": "Update the registry from the definitions.",
+            "import-feast": "Convert a Feast repository to YAML.",
             "schema": "Print the JSON Schema of the YAML files, for editors.",
             "generate": "Generate code, schemas, documentation or contracts from the definitions.",
         },

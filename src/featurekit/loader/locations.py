@@ -5,6 +5,7 @@ The variables themselves may be unset: they are expanded where a source is opene
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from featurekit.loader.declarations import Declaration, N
@@ -34,11 +35,20 @@ def log_location_problems(item: Declaration[FeatureService]) -> Iterator[Located
         yield from _problems_in(item, ("logging",), item.model.logging)
 
 
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
 def query_warnings(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
-    """Yield a warning for each query that contains a reference, which SQL does not expand."""
+    """Yield warnings about queries: references, which SQL does not expand, and no statement at all."""
     for keys, source in item.model.sources():
         if not isinstance(source, SqlSource | SqlEvents):
             continue
+        if source.query and not _COMMENTS.sub("", source.query).strip(" \t\r\n;"):
+            yield LocatedProblem(
+                item.at(*keys, "query"),
+                f"{item.label}: the query has only comments, so nothing can be loaded from it",
+                "write a statement such as `select * from 'exported/*.parquet'`",
+            )
         if names := used_variables(source.query or ""):
             name = min(names)
             yield LocatedProblem(
