@@ -1,6 +1,6 @@
 """Build the ASGI application of a server.
 
-It is plain Starlette without middleware: on the hot path, the framework is most of the cost.
+It is plain Starlette without middleware, which reads do not even pass: see `direct`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute
 from featurekit.errors import FeatureKitError, RegistryError, StoreError
 from featurekit.server.access import AccessCheck
 from featurekit.server.context import ServerContext
-from featurekit.server.feast_api import feast_routes
+from featurekit.server.direct import DirectApp
+from featurekit.server.feast_api import feast_read_routes, feast_write_routes
 from featurekit.server.metrics_endpoint import MetricsEndpoint
 from featurekit.server.openapi.document import openapi_routes
 from featurekit.server.registry_api import registry_routes
@@ -60,10 +61,11 @@ def create_app(context: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starl
     async def to_docs(_request: Request) -> Response:
         return RedirectResponse("docs")
 
-    return Starlette(
+    reads = [*v1_read_routes(context), *feast_read_routes(context)]
+    app = DirectApp(
         routes=[
-            *v1_read_routes(context),
-            *feast_routes(context, jobs),
+            *reads,
+            *feast_write_routes(context, jobs),
             *v1_write_routes(context, jobs),
             *_probe_routes(context),
             *registry_routes(context, reloader),
@@ -75,6 +77,8 @@ def create_app(context: ServerContext, extra: Sequence[BaseRoute] = ()) -> Starl
         exception_handlers={HTTPException: no_route, Exception: _internal_error},
         lifespan=lifespan,
     )
+    app.answer_directly(reads, _internal_error)
+    return app
 
 
 def _probe_routes(context: ServerContext) -> list[BaseRoute]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from featurekit.errors import (
     RequestError,
@@ -79,13 +79,9 @@ _FALSE = frozenset({"false", "f", "0", "off", "no", "n"})
 _CREATED = "created"
 
 
-def feast_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseRoute]:
-    """Return the routes of Feast's interface."""
-    return [
-        *_read_routes(context),
-        *_write_routes(context),
-        *_materialize_routes(context, jobs),
-    ]
+def feast_write_routes(context: ServerContext, jobs: MaterializeJobs) -> list[BaseRoute]:
+    """Return the routes of Feast's interface that write rows and load views."""
+    return [*_write_routes(context), *_materialize_routes(context, jobs)]
 
 
 class ReadRequest(NamedTuple):
@@ -98,7 +94,8 @@ class ReadRequest(NamedTuple):
     with_views: bool
 
 
-def _read_routes(context: ServerContext) -> list[BaseRoute]:
+def feast_read_routes(context: ServerContext) -> list[Route]:
+    """Return the routes of Feast's interface that read features."""
     cache = ReaderCache(context, FEAST_NON_FINITE, event_times=True)
 
     async def get_online_features(request: Request) -> Response:

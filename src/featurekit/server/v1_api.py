@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from featurekit.errors import RequestError
 from featurekit.runtime.read_arguments import MAX_TIMEOUT_S
@@ -21,7 +21,6 @@ from featurekit.server.reader_cache import (
     CachedReader,
     FeatureNames,
     ReaderCache,
-    json_column,
 )
 from featurekit.server.request_body import (
     as_object,
@@ -52,7 +51,7 @@ MIN_TIMEOUT_S = 0.005
 _FEATURE_MEMBERS = ("features", "full_feature_names")
 
 
-def v1_read_routes(context: ServerContext) -> list[BaseRoute]:
+def v1_read_routes(context: ServerContext) -> list[Route]:
     """Return the routes that read features."""
     cache = ReaderCache(context, V1_NON_FINITE)
 
@@ -128,22 +127,23 @@ def _rows_document(
     cached: CachedReader, response: OnlineResponse, entities: list[Any]
 ) -> list[dict[str, Any]]:
     """Return one row per entity, in order."""
-    columns = map(json_column, cached.encoders, response.columns())
     answers = zip(
         entities,
         _found_by_rows(response),
-        zip(*columns, strict=True),
+        response._rows,  # noqa: SLF001 - values in columns would be turned into rows again
         response.statuses_by_row(),
         strict=True,
     )
-    rows: list[dict[str, Any]] = []
-    names = cached.names
-    for entity, found_by, values, statuses in answers:
-        cells = zip(names, values, statuses)  # noqa: B905 - all are as wide as the plan
-        features = {n: {"value": value, "status": status} for n, value, status in cells}
-        found = all(found_by.values())
-        row = {"entity": entity, "found": found, "found_by": found_by, "features": features}
-        rows.append(row)
+    features = cached.features
+    rows = [
+        {
+            "entity": entity,
+            "found": all(found_by.values()),
+            "found_by": found_by,
+            "features": features(row, statuses),
+        }
+        for entity, found_by, row, statuses in answers
+    ]
     if response.freshness:
         _add_freshness(rows, response)
     for index, reason in response.errors.items():
@@ -155,6 +155,9 @@ def _found_by_rows(response: OnlineResponse) -> list[dict[str, bool]]:
     found_by = response.found_by
     if not found_by:  # only views without an entity
         return [{} for _ in range(len(response))]
+    if len(found_by) == 1:
+        [(name, found)] = found_by.items()
+        return [{name: is_found} for is_found in found]
     return [dict(zip(found_by, row, strict=True)) for row in zip(*found_by.values(), strict=True)]
 
 
