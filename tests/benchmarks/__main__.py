@@ -27,6 +27,7 @@ from tests.benchmarks import (
     matrix,
     metrics_overhead,
     reads,
+    spark_loads,
     startup,
     streams,
     training,
@@ -34,7 +35,8 @@ from tests.benchmarks import (
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
-    startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, streams, http, training,
+    startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
+    training,
 )  # fmt: skip
 
 
@@ -90,6 +92,7 @@ def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Mea
         for module in timed
     }
     functions |= {"startup": startup.measure, "loads": lambda: loads.measure(rows)}
+    functions["spark_loads"] = lambda: spark_loads.measure(rows)
     functions["training"] = lambda: training.measure(rows)
     return {_name(module): functions[_name(module)] for module in MODULES}
 

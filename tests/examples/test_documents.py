@@ -119,7 +119,7 @@ def test_decisions_are_numbered_consecutively_and_say_different_things() -> None
 
 
 def test_documents_and_examples_import_public_modules_only() -> None:
-    names = ("demo", "errors", "server", "spark", "testing")
+    names = ("demo", "errors", "server", "partitions", "spark", "testing")
     public = {"featurekit", *(f"featurekit.{name}" for name in names)}
     code = [block.text for path in DOCUMENTS for block in blocks(path)]
     code += [path.read_text() for path in sorted((ROOT / "examples").rglob("*.py"))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
@@ -99,6 +100,8 @@ def spark_errors(where: str) -> Iterator[None]:
         hint = ""
         if "ILLEGAL" in text or "UNSUPPORTED_TIME_TYPE" in text:
             hint = "Spark does not read this type; cast the column where the file is written"
+        if "No module named" in text:
+            hint = "install featurekit and the extra 'batch' for the Python of the executors (PYSPARK_PYTHON)"
         raise SourceError(f"Spark: {text}", where=where, hint=hint) from error
 
 
@@ -130,6 +133,10 @@ def is_connect(session: Any) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error of Spark."""
+    """Return the first line of an error of Spark; of one in a task's Python, the line that names it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines and "Python worker" in lines[0]:
+        lines = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)][
+            -1:
+        ] or lines
     return lines[0].strip() if lines else type(error).__name__

@@ -424,6 +424,11 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         return open_engine(engine, engines, self._handle, writes=writes)
 
     @override
+    def _spark_session(self, engine: Any) -> Any:
+        opened = self._load_engine(engine)
+        return opened.session if opened is not None else None
+
+    @override
     def _materializer(
         self, on_bad_row: OnBadRow, rejects: str | Path | None, on_progress: OnProgress | None
     ) -> Materializer:

@@ -84,20 +84,25 @@ def open_engine(
     """
     if engine == "duckdb":
         return None
-    is_session = type(engine).__module__.startswith("pyspark.sql.")
-    if not is_session and engine != "spark":
-        raise RequestError(
-            f"there is no engine {engine!r}",
-            hint=f"known engines: {', '.join(ENGINES)}, and from Python a SparkSession",
-        )
+    check_engine(engine)
     if writes:
         handle.for_tasks()
-    if is_session:
+    if not isinstance(engine, str):
         return LoadEngine(engine)
     from featurekit.engines.spark_session import open_session
 
     spark = config.spark
     return LoadEngine(open_session(spark.master, spark.conf, handle.passwords))
+
+
+def check_engine(engine: Any) -> None:
+    """Raise `RequestError` unless something is the name of an engine or a Spark session."""
+    is_session = type(engine).__module__.startswith("pyspark.sql.")
+    if not is_session and engine not in ENGINES:
+        raise RequestError(
+            f"there is no engine {engine!r}",
+            hint=f"known engines: {', '.join(ENGINES)}, and from Python a SparkSession",
+        )
 
 
 def first_error(results: Iterable[PartitionResult]) -> FeatureKitError | None:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from featurekit.errors import (
     BadRowError,
     FeatureKitError,
-    OlderRowsError,
     RegistryError,
     RequestError,
     StoreError,
@@ -26,7 +25,6 @@ from featurekit.lower.write_group import load_guard
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import (
     BatchSource,
-    Correction,
     KeyedCommand,
     OnlineStore,
     RowForm,
@@ -48,9 +46,9 @@ from featurekit.repo.load_sources import (
     import_sources,
     source_of,
 )
+from featurekit.repo.older_rows import refuse_older
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
-from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import (
     LoadCallbacks,
@@ -294,7 +292,9 @@ class Materializer:
         report.rows_read, report.rows_future = scan.rows_read, scan.rows_future
         report.newest_event_ms = scan.newest_event_ms
         report.corrects_ms = scan.correction.load_ms if scan.correction else None
-        self._refuse_older(view, report, scan.correction, load.newest_written_ms)
+        # With `ordering: event_time` the server decides row by row instead.
+        if self._guard(view) is None and not self.allow_older:
+            refuse_older(report, scan.correction, load.newest_written_ms, self.history)
         if is_declared:
             load.source_identity = scan.source_identity
             check_source(view, report)
@@ -348,17 +348,9 @@ class Materializer:
         report: MaterializeReport,
     ) -> None:
         """Write the rows of a scan in tasks of an engine, which stop if this process loses the lock."""
-        ticket = replace(
-            self._ticket(view, scan.form, report),
-            store=self.handle.for_tasks(),
-            lock=load.lock.token,
-        )
         on_batch = progress_callback(view.name, scan.rows_read, self.on_progress, load.lock.check)
-        try:
+        with self._task_ticket(view, scan.form, load, report) as ticket:
             results = source.write(ticket, lambda share: on_batch(int(share * scan.rows_read)))
-        except BaseException:
-            load.lock.fence_off_tasks()
-            raise
         for result in results:
             report.add_partition(result.report)
         report.rejects_path = merge_rejects(
@@ -370,6 +362,28 @@ class Materializer:
         load.cpu_before = None
         check_rejected(view, report, scan.rows_read)
 
+    @contextmanager
+    def open_load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[LoadTicket]:
+        """Yield the ticket of a load whose rows the caller's tasks write and add to the report."""
+        with self._load(view, report) as load:
+            with self._task_ticket(view, "native", load, report) as ticket:
+                yield ticket
+            load.lock.check()
+            load.cpu_before = None
+            check_rejected(view, report, report.rows_read)
+
+    @contextmanager
+    def _task_ticket(
+        self, view: ViewPlan, form: RowForm, load: _Load, report: MaterializeReport
+    ) -> Iterator[LoadTicket]:
+        """Yield a ticket for tasks; on an error, return when none of them can write any more."""
+        ticket = self._ticket(view, form, report)
+        try:
+            yield replace(ticket, store=self.handle.for_tasks(), lock=load.lock.token)
+        except BaseException:
+            load.lock.fence_off_tasks()
+            raise
+
     def _guard(self, view: ViewPlan) -> Script | None:
         return load_guard(view, allow_older=self.allow_older, missing_only=self.missing_only)
 
@@ -379,51 +393,6 @@ class Materializer:
         return LoadTicket(
             view, self.handle, form, self.skip_bad_rows, self._guard(view), load_ms=load_ms
         )
-
-    def _refuse_older(
-        self,
-        view: ViewPlan,
-        report: MaterializeReport,
-        correction: Correction | None,
-        newest_ms: int | None,
-    ) -> None:
-        """Refuse a load whose rows are all older than what earlier loads wrote.
-
-        Corrected rows are compared one by one, except those that complete the last load: it would
-        have written them if they had been right. With `ordering: event_time` the server decides row
-        by row instead.
-
-        Raises:
-            OlderRowsError: They are older, and neither `allow_older` nor `missing_only` is set.
-        """
-        which, own_ms = "newest", report.newest_event_ms
-        if correction is not None:
-            is_last = self._is_last_load(view.name, correction.load_ms)
-            which = "oldest"
-            own_ms = correction.oldest_unsure_ms if is_last else correction.oldest_ms
-        if self._guard(view) is not None or self.allow_older:
-            return
-        if newest_ms is None or own_ms is None:
-            return
-        if own_ms < newest_ms:
-            raise OlderRowsError(
-                f"the {which} row is of {format_time_ms(own_ms)}, and rows of up to "
-                f"{format_time_ms(newest_ms)} were loaded before; nothing was written",
-                where=view.name,
-                hint="to overwrite newer values, load with allow_older (--allow-older); to fill in "
-                "entities without values, load with missing_only (--missing-only)",
-            )
-
-    def _is_last_load(self, view: str, load_ms: int | None) -> bool:
-        """Return whether nothing but corrections of a load was written since it started."""
-        with suppress(StoreError, RegistryError):
-            for record in self.history.loads([view]):
-                if record.started_ms == load_ms:
-                    return True
-                has_written = record.rows_written or record.never_ended
-                if has_written and (load_ms is None or record.corrects_ms != load_ms):
-                    return False
-        return False
 
     @contextmanager
     def _load(self, view: ViewPlan, report: MaterializeReport) -> Iterator[_Load]:

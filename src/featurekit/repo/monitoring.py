@@ -30,8 +30,10 @@ from featurekit.repo.diagnostics import (
     inspect_entity,
     run_checks,
 )
+from featurekit.repo.diagnostics.spark_checks import check_spark
 from featurekit.repo.diagnostics.view_status import view_metrics, view_statuses
 from featurekit.repo.history import ApplyRecord, LoadRecord
+from featurekit.repo.load_engines import check_engine
 from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryState, RegistryStore
 from featurekit.repo.store_handle import LazyStoreHandle
@@ -207,16 +209,29 @@ class Monitoring(ABC):
         """Return the last 100 applies that changed the registry, newest first."""
         return self._registry_store.history.applies()
 
-    def doctor(self, *, contract: bool = False) -> list[CheckResult]:
+    def doctor(self, *, contract: bool = False, engine: Any = "duckdb") -> list[CheckResult]:
         """Check the server, the connection, the registry, the views and the stored hashes.
 
         Args:
             contract: Also try on the server what featurekit promises: that values expire, alone and on time,
                 that writes apply as a whole, and that nothing comes back changed. It takes a few
                 seconds, and writes some entities under keys of its own, which it deletes.
+            engine: With `spark` or a Spark session, also check Java, versions, and whether the tasks of
+                the session reach the store.
+
+        Raises:
+            RequestError: There is no such engine.
         """
+        check_engine(engine)
         wait = self._wait_ms if contract else None
-        return run_checks(self._handle, self._registry, self.status, self.project, wait)
+        checks = run_checks(self._handle, self._registry, self.status, self.project, wait)
+        if engine == "duckdb":
+            return checks
+        return [*checks, *check_spark(self._handle, lambda: self._spark_session(engine))]
+
+    @abstractmethod
+    def _spark_session(self, engine: Any) -> Any:
+        """Return the Spark session of an engine."""
 
     def _wait_ms(self, ms: int) -> None:
         time.sleep(ms / 1000)

@@ -197,7 +197,13 @@ def _stream_row(view: ViewStatus, stream: StreamFreshness) -> list[Cell]:
     is_flag=True,
     help="Also try on the server what featurekit promises, under keys of its own.",
 )
-def doctor_command(context: CliContext, strict: bool, contract: bool) -> int:
+@click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    default="duckdb",
+    help="With `spark`, also check Java, versions, and whether executors reach the store.",
+)
+def doctor_command(context: CliContext, strict: bool, contract: bool, engine: str) -> int:
     """Check the definitions, the store, the registry and stored data.
 
     Checks the definitions, the server and its settings, the registry, the state of each view, and a
@@ -207,7 +213,7 @@ def doctor_command(context: CliContext, strict: bool, contract: bool) -> int:
     server before you rely on it. It takes a few seconds.
     """
     with context.open_store() as store:
-        findings = store.doctor(contract=contract)
+        findings = store.doctor(contract=contract, engine=engine)
     levels = [finding.level for finding in findings]
     if context.json:
         context.print_json({"ok": "fail" not in levels, "findings": findings})
