@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     )
     from featurekit.lower.read import Status
     from featurekit.repo import FeatureStore
+    from featurekit.repo.data_report import DataReport
+    from featurekit.repo.data_tools import DataTools
     from featurekit.repo.definition_lists import Entity, Feature, FeatureService, FeatureView
+    from featurekit.repo.estimate_report import EstimateReport
     from featurekit.repo.store_handle import embedded_server
     from featurekit.repo.store_identity import StoreState
     from featurekit.repo.streaming import StreamOptions
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from featurekit.training import (
         DriftBounds,
         DriftReport,
+        ProfileReport,
         RetrievalJob,
         TrainingProgress,
         VerifyReport,
@@ -57,10 +61,13 @@ __all__ = [
     "BadEventError",
     "BadRowError",
     "BreakingChangeError",
+    "DataReport",
+    "DataTools",
     "DefinitionError",
     "DriftBounds",
     "DriftReport",
     "Entity",
+    "EstimateReport",
     "Feature",
     "FeatureKitError",
     "FeatureService",
@@ -73,6 +80,7 @@ __all__ = [
     "OlderRowsError",
     "OnlineReader",
     "OnlineResponse",
+    "ProfileReport",
     "Progress",
     "RegistryConflictError",
     "RetrievalJob",
@@ -96,6 +104,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "DataReport": "featurekit.repo.data_report",
+    "DataTools": "featurekit.repo.data_tools",
+    "EstimateReport": "featurekit.repo.estimate_report",
+    "ProfileReport": "featurekit.training",
     "DriftBounds": "featurekit.training",
     "DriftReport": "featurekit.training",
     "Entity": "featurekit.repo.definition_lists",

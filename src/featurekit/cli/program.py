@@ -73,6 +73,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Operate",
         {
             "demo": "Show expiry live on a web page.",
+            "estimate": "Estimate memory and reads of many entities from a sample.",
             "bench": "Measure reads and writes on this machine and store.",
             "embedded": "Start, stop or inspect the embedded server.",
             "delete": "Delete all that is stored for some entities.",

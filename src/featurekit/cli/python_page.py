@@ -27,7 +27,7 @@ SHORT_SIGNATURE = 80
 """The most characters of a signature on one line."""
 
 CLASSES = (
-    "FeatureStore", "OnlineReader", "OnlineResponse", "RetrievalJob", "TrainingProgress", "VerifyReport", "DriftReport", "DriftBounds", "StreamWriter", "MaterializeReport", "Progress",
+    "FeatureStore", "OnlineReader", "OnlineResponse", "RetrievalJob", "TrainingProgress", "VerifyReport", "DriftReport", "DriftBounds", "DataTools", "DataReport", "ProfileReport", "EstimateReport", "StreamWriter", "MaterializeReport", "Progress",
     "WriteReport", "StreamOptions", "WorkerOptions", "StreamReport", "Metrics", "Entity", "FeatureView",
     "Feature", "FeatureService",
 )  # fmt: skip

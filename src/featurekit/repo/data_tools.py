@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
-from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import TimeRange
+from featurekit.plan import RepoPlan, SourcePlan, ViewPlan
+from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.data_report import DataReport
 from featurekit.repo.load_sources import import_sources
 from featurekit.repo.serving import ReaderService
@@ -20,6 +20,7 @@ from featurekit.runtime.load import OnProgress
 
 if TYPE_CHECKING:
     from featurekit.repo.data_checks import SourceChecker
+    from featurekit.repo.estimate_report import EstimateReport
     from featurekit.repo.profile import Profiler
     from featurekit.training.profile_report import ProfileReport
 
@@ -117,6 +118,70 @@ class DataTools:
                     f"see `featurekit validate --data {view}`"
                 )
             return ProfileReport(view, origin, now_ms, found.rows, found.fields(), tuple(notes))
+
+    def estimate(
+        self,
+        entities: Mapping[str, int],
+        *,
+        sample: int = 1000,
+        examples: str | Path | None = None,
+    ) -> EstimateReport:
+        """Estimate memory and reads of some entities, with a sample on the connected server.
+
+        Writes hashes under keys of its own, which expire after 10 minutes, measures them, and deletes
+        them. Values are of the sources, of histories of events, of examples, or made from types and
+        constraints.
+
+        Args:
+            entities: How many of each entity there will be.
+            sample: How many hashes of each to measure.
+            examples: A file of JSON Lines: objects with join keys and fields of any views, whose
+                values are used instead of others.
+
+        Raises:
+            UnknownNameError: There is no such entity.
+            RequestError: An entity has no view, or the examples do not fit.
+            SourceError: A source cannot be read.
+            StoreError: The store is unavailable, or the user lacks a right.
+            MissingExtraError: DuckDB or pyarrow is not installed.
+        """
+        try:
+            from featurekit.repo.estimate import Estimator, counts_by_entity
+            from featurekit.repo.estimate_memory import ServerMemory
+            from featurekit.repo.estimate_report import EstimateReport
+            from featurekit.repo.estimate_rows import RowSampler, read_examples
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "estimate()") from error
+        if sample < 1:
+            raise RequestError(f"sample must be at least 1, not {sample}")
+        repo = self.definitions()
+        counts = counts_by_entity(repo, entities)
+        rows = read_examples(Path(examples)) if examples is not None else []
+        store = self.handle.store
+        store.check_writable(repo.prefix)
+        server = ServerMemory.of(store)
+        sampler = RowSampler(sample, self._open, rows, self.handle.now_ms())
+        estimator, notes = Estimator(repo, store, server, sampler), dict[str, None]()
+        return EstimateReport(
+            store=self.handle.address,
+            server=server.name,
+            allocator=server.allocator,
+            servers=server.servers,
+            used_bytes=server.used_bytes,
+            max_bytes=server.max_bytes,
+            entities=tuple(estimator.estimate(*each, notes) for each in counts.items()),
+            notes=tuple(notes),
+        )
+
+    def _open(self, view: ViewPlan, source: SourcePlan) -> BatchSource:
+        """Open a source of a view, or its history."""
+        declared = self.definitions().view(view.name)
+        located = self.sources.locate(declared, source)
+        with located.hidden_values():
+            opened: BatchSource = import_sources().open_source(
+                located.plan, self.root, skip_unreadable=True
+            )
+        return opened
 
     def _add_source(
         self, view: ViewPlan, found: Profiler, now_ms: int, on_progress: OnProgress | None

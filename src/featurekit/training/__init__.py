@@ -11,6 +11,7 @@ from featurekit.training.drift import DriftBounds
 from featurekit.training.drift_report import DriftReport
 from featurekit.training.features import stored_values
 from featurekit.training.job import RetrievalJob
+from featurekit.training.profile_report import ProfileReport
 from featurekit.training.progress import OnTrainingProgress, TrainingProgress
 from featurekit.training.verify import VerifyReport
 
@@ -18,6 +19,7 @@ __all__ = [
     "DriftBounds",
     "DriftReport",
     "OnTrainingProgress",
+    "ProfileReport",
     "RetrievalJob",
     "TrainingProgress",
     "TrainingRequest",
