@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from featurekit import FeatureStore, OnlineReader
-from featurekit.errors import BadEventError, BadRowError, RequestError, UnknownNameError
+from featurekit.errors import (
+    BadEventError,
+    BadRowError,
+    DefinitionError,
+    RepoNotFoundError,
+    RequestError,
+    UnknownNameError,
+)
 from featurekit.testing import Clock, MemoryFeatureStore
 
 DEFINITIONS = """
@@ -197,6 +204,41 @@ def test_logs_and_rejected_rows_stay_in_the_test(tmp_path: Path) -> None:
         store.assert_served("model", USER, {"count": 1})
     assert not rejects.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.yaml", "featurerepo.yaml"]
+
+
+def test_a_text_may_have_settings_beside_definitions(feature_store: MemoryFeatureStore) -> None:
+    text = "online_store:\n  key_prefix: own\nproject: shop\n" + DEFINITIONS
+    with MemoryFeatureStore(text) as store:
+        assert (store.project, store.address.rpartition(" ")[2]) == ("shop", "own")
+    with pytest.raises(DefinitionError) as wrong:
+        MemoryFeatureStore("project: 3\nentities: []\n\nfeature_view: []\n")
+    assert {problem.where for problem in wrong.value.problems} == {
+        "featurerepo.yaml:1:10",
+        "definitions.yaml:4:1",
+    }
+    with pytest.raises(RepoNotFoundError):
+        MemoryFeatureStore("entities: []")
+
+
+def test_a_service_whose_file_has_a_store_in_memory_opens_the_store_of_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "featurerepo.yaml").write_text(
+        "project: shop\ndefinitions: [d.yaml]\nonline_store: {url: 'memory://'}\n"
+    )
+    (tmp_path / "d.yaml").write_text(DEFINITIONS)
+    with MemoryFeatureStore(tmp_path) as store:
+        monkeypatch.setenv("FEATUREKIT_ONLINE_URL", store.url)
+        assert FeatureStore(tmp_path).url == store.url
+
+
+def test_a_failed_check_of_an_alias_says_why() -> None:
+    repo = Path(__file__).parents[2] / "examples" / "flights"
+    with MemoryFeatureStore(repo) as store:
+        store.given_features({"airport": "JFK", "departures": 3, "arrivals": 2})
+        flight = {"tailnum": "N1", "origin": "JFK", "dest": "LAX"}
+        with pytest.raises(AssertionError, match=r"\(missing\)\n .*did not write this entity"):
+            store.assert_served("delay_v1", flight, {"destination__arrivals": 9})
 
 
 def test_stores_in_memory_have_clocks_of_their_own() -> None:

@@ -14,13 +14,14 @@ from types import FunctionType
 
 import featurekit
 from featurekit.codegen.reference import write_pages
+from featurekit.testing import Clock, MemoryFeatureStore
 
 PAGE = "python.md"
 HEAD = """\
 # Python API reference
 
-This page is generated from the docstrings. Every name is imported from `featurekit`; errors are also listed in
-[errors.md](errors.md). Plain numbers that stand for a time span are seconds. A method whose name ends in `_async`
+This page is generated from the docstrings. Every name is imported from `featurekit`, but those of the [test kit](testing.md) from
+`featurekit.testing`; errors are also listed in [errors.md](errors.md). Plain numbers that stand for a time span are seconds. A method whose name ends in `_async`
 does the same as the one without it, and is listed with it.
 """
 SHORT_SIGNATURE = 80
@@ -47,6 +48,8 @@ def python_page() -> str:
     parts = [HEAD]
     for name in CLASSES:
         parts += _class_parts(getattr(featurekit, name))
+    parts += _class_parts(MemoryFeatureStore, without=featurekit.FeatureStore)
+    parts += _class_parts(Clock)
     parts.append("## Functions\n")
     parts += [_function_part(name, getattr(featurekit, name)) for name in FUNCTIONS]
     statuses = ", ".join(f"`{status}`" for status in featurekit.Status.__args__)  # type: ignore[attr-defined]
@@ -56,9 +59,10 @@ def python_page() -> str:
     return "\n".join(parts)
 
 
-def _class_parts(owner: type) -> Iterator[str]:
+def _class_parts(owner: type, without: type = object) -> Iterator[str]:
     yield f"## `{owner.__name__}`\n\n{_markdown(inspect.getdoc(owner) or '')}\n"
-    for name in _public_names(owner):
+    inherited = set(dir(without))
+    for name in [each for each in _public_names(owner) if each not in inherited]:
         member = inspect.getattr_static(owner, name)
         if isinstance(member, property):
             yield f"### `{name}`\n\n{_markdown(inspect.getdoc(member) or '')}\n"

@@ -52,7 +52,7 @@ def select_url(config: OnlineStoreConfig, url: str | None, env: Mapping[str, str
         return _checked_url(url, "url")
     if not variable or variable == config.url:
         return config.url
-    if config.url.startswith("memory://"):
+    if config.url.startswith("memory://") and not variable.startswith("memory://"):
         raise StoreError(
             f"{URL_VARIABLE} is set, but the file's store is {config.url}, which it does not replace",
             where="online_store.url",

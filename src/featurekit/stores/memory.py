@@ -14,7 +14,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from featurekit.errors import MissingExtraError
+from featurekit.errors import MissingExtraError, StoreError
 from featurekit.ports import BeforeSend, Chunk
 from featurekit.stores.connection import AsyncConnection, Connection, OnReply
 from featurekit.stores.deadline import Deadline
@@ -160,6 +160,11 @@ def _connect_fake(name: str) -> Any:
         from featurekit.stores.memory_server import MemoryServer
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("testing", "a memory:// store") from error
+    except ImportError as error:
+        raise StoreError(
+            f"a memory:// store does not work with the installed version of fakeredis: {error}",
+            hint="install the version of the extra: pip install 'featurekit[testing]'",
+        ) from error
     if (server := _servers.get(name)) is None:
         server = _servers.setdefault(name, MemoryServer(partial(_time, name)))
     return server.connect()

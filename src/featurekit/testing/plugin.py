@@ -66,12 +66,15 @@ def feature_store(feature_repo: str | Path) -> Iterator[MemoryFeatureStore]:
     from featurekit.errors import FeatureKitError, RepoNotFoundError
     from featurekit.testing import MemoryFeatureStore
 
+    store, reason = None, ""
     try:
         store = MemoryFeatureStore(feature_repo)
     except RepoNotFoundError as error:
-        pytest.fail(f"{error.message}\n  hint: {_HOW}", pytrace=False)
+        reason = f"{error.message}\n  hint: {_HOW}"
     except FeatureKitError as error:
-        pytest.fail(str(error), pytrace=False)
+        reason = str(error)
+    if store is None:
+        pytest.fail(reason, pytrace=False)
     with store, pytest.MonkeyPatch.context() as patch:
         patch.setenv(_URL_VARIABLE, store.url)
         yield store

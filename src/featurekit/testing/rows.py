@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from featurekit.errors import RequestError, UnknownNameError
 from featurekit.plan import RepoPlan, ViewPlan
@@ -12,73 +14,89 @@ Row = Mapping[str, object]
 """Join keys and features, by name."""
 
 
-def split_row(repo: RepoPlan, row: Row, view: str | None = None) -> dict[str, Row]:
-    """Return the rows of the views that a row has features of, each with the join keys.
+@dataclass
+class _Entity:
+    """The views of one entity that rows may have features of."""
+
+    views: list[ViewPlan]
+
+    @cached_property
+    def keys(self) -> set[str]:
+        return {key.name for key in self.views[0].key.join_keys}
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The view of each field."""
+        return {field.name: view.name for view in self.views for field in view.fields}
+
+    @cached_property
+    def names(self) -> set[str]:
+        return self.keys | self.owners.keys()
+
+    @property
+    def label(self) -> str:
+        return ", ".join(view.name for view in self.views)
+
+
+class RowSplitter:
+    """Finds the entity and the views of rows.
 
     Args:
         repo: The compiled repository.
-        row: The join keys of one entity, and features of any of its views.
-        view: The view of all the features.
+        view: The view of all the features of the rows, if it is known.
 
     Raises:
-        RequestError: No entity has such join keys, or several have; or the row has no features.
-        UnknownNameError: The entity has no such feature.
+        UnknownNameError: There is no such view.
     """
-    entities: dict[object, list[ViewPlan]] = {}
-    for plan in [repo.view(view)] if view else repo.views:
-        if _key_names(plan) <= row.keys():
-            entities.setdefault(plan.key, []).append(plan)
-    fitting = [views for views in entities.values() if row.keys() <= _names(views)]
-    if len(fitting) > 1:
-        raise RequestError(
-            f"the row {short_repr(row)} may be of {_list_views(fitting)}",
-            hint="name the view: given_features(row, view=...)",
+
+    def __init__(self, repo: RepoPlan, view: str | None = None) -> None:
+        self._view = view
+        by_key: dict[object, list[ViewPlan]] = {}
+        for plan in [repo.view(view)] if view else repo.views:
+            by_key.setdefault(plan.key, []).append(plan)
+        self._entities = list(map(_Entity, by_key.values()))
+
+    def split(self, row: Row) -> dict[str, Row]:
+        """Return the row of each view that a row has features of, each with the join keys.
+
+        Raises:
+            RequestError: No entity has such join keys, or several have; or the row has no features.
+            UnknownNameError: The entity has no such feature.
+        """
+        names = row.keys()
+        keyed = [each for each in self._entities if each.keys <= names]
+        fitting = [each for each in keyed if names <= each.names]
+        if len(fitting) > 1:
+            raise RequestError(
+                f"the row {short_repr(row)} may be of {' or '.join(e.label for e in fitting)}",
+                hint="name the view: given_features(row, view=...)",
+            )
+        if not fitting:
+            raise self._misfit(row, keyed)
+        [entity] = fitting
+        keys = {name: value for name, value in row.items() if name in entity.keys}
+        parts: dict[str, dict[str, object]] = {}
+        for name, value in row.items():
+            if name not in entity.keys:
+                parts.setdefault(entity.owners[name], dict(keys))[name] = value
+        if not parts:
+            raise RequestError(f"the row {short_repr(row)} has no features")
+        return dict(parts)
+
+    def _misfit(self, row: Row, keyed: Sequence[_Entity]) -> RequestError | UnknownNameError:
+        """Return why a row fits no entity: its join keys, or a feature."""
+        known = [each for each in keyed if each.keys or self._view]
+        if known:  # the entity with the most of the row's names
+            entity = max(known, key=lambda each: len(row.keys() & each.names))
+            unknown = next(name for name in row if name not in entity.names)
+            where = f"entity {entity.views[0].key.entity}"
+            where = f"feature view {self._view}" if self._view else where
+            return UnknownNameError.among("feature", unknown, entity.owners, where=where)
+        needed = {
+            each.views[0].key.entity: ", ".join(key.name for key in each.views[0].key.join_keys)
+            for each in self._entities
+        }
+        listed = "; ".join(f"{entity} has {names}" for entity, names in needed.items() if names)
+        return RequestError(
+            f"the row {short_repr(row)} has the join keys of no entity", hint=listed
         )
-    if not fitting:
-        raise _misfit(repo, row, list(entities.values()), view)
-    [views] = fitting
-    keys = {name: row[name] for name in row if name in _key_names(views[0])}
-    fields = {plan.name: row.keys() & {field.name for field in plan.fields} for plan in views}
-    parts: dict[str, Row] = {
-        name: keys | {field: row[field] for field in row if field in present}
-        for name, present in fields.items()
-        if present
-    }
-    if not parts:
-        raise RequestError(f"the row {short_repr(row)} has no features")
-    return parts
-
-
-def _misfit(
-    repo: RepoPlan, row: Row, entities: list[list[ViewPlan]], view: str | None
-) -> RequestError | UnknownNameError:
-    """Return why a row fits no entity: its join keys, or a feature."""
-    keyed = [views for views in entities if views[0].key.join_keys or view]
-    if keyed:  # the entity with the most of the row's names
-        views = max(keyed, key=lambda each: len(row.keys() & _names(each)))
-        unknown = next(name for name in row if name not in _names(views))
-        where = f"feature view {view}" if view else f"entity {views[0].key.entity}"
-        return UnknownNameError.among(
-            "feature", unknown, _names(views) - _key_names(views[0]), where=where
-        )
-    known = {
-        plan.key.entity: ", ".join(key.name for key in plan.key.join_keys)
-        for plan in repo.views
-        if plan.key.join_keys
-    }
-    listed = "; ".join(f"{entity} has {names}" for entity, names in known.items())
-    return RequestError(f"the row {short_repr(row)} has the join keys of no entity", hint=listed)
-
-
-def _key_names(plan: ViewPlan) -> set[str]:
-    return {key.name for key in plan.key.join_keys}
-
-
-def _names(views: list[ViewPlan]) -> set[str]:
-    """Return the join keys and the fields of an entity's views."""
-    fields = {field.name for plan in views for field in plan.fields}
-    return fields | _key_names(views[0])
-
-
-def _list_views(entities: list[list[ViewPlan]]) -> str:
-    return " or ".join(", ".join(plan.name for plan in views) for views in entities)

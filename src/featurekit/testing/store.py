@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import textwrap
@@ -14,6 +15,9 @@ from typing import Self
 
 from typing_extensions import override
 
+from featurekit.errors import RepoNotFoundError
+from featurekit.loader import REPO_FILE
+from featurekit.models.config import RepoConfig
 from featurekit.plan import LogPlan, ServicePlan, ViewPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.locations import Located
@@ -35,14 +39,15 @@ class MemoryFeatureStore(StoreUnderTest):
     that is opened with its `url` shares its data and its clock.
 
     Args:
-        repo: The folder of a repository, or definitions as YAML text: with `entities`,
-            `feature_views` and `feature_services`.
+        repo: The folder of a repository, or its YAML as text: `entities`, `feature_views`,
+            `feature_services`, and settings of `featurerepo.yaml`, such as `project`, if needed.
         clock: Its clock; by default one that starts at the system's time.
 
     Attributes:
         clock: Its clock.
 
     Raises:
+        RepoNotFoundError: There is no such folder, or no `featurerepo.yaml` in it or above it.
         DefinitionError: The definitions are not valid; lists every problem.
         MissingExtraError: The extra `testing` is not installed.
     """
@@ -131,12 +136,31 @@ class _TestMaterializer(Materializer):
 def _repo_folder(repo: str | Path, folder: Path) -> Path:
     """Return the folder of a repository; definitions as text become one in a folder of the test."""
     if isinstance(repo, Path) or "\n" not in repo:
+        if not Path(repo).exists():
+            raise RepoNotFoundError(
+                f"there is no folder {repo}", hint="pass a folder, or definitions of several lines"
+            )
         return Path(repo)
     made = folder / "repository"
     made.mkdir()
-    (made / "featurerepo.yaml").write_text("project: test\ndefinitions: [definitions.yaml]\n")
-    (made / "definitions.yaml").write_text(textwrap.dedent(repo))
+    settings, definitions = _split(textwrap.dedent(repo))
+    project = "" if "\nproject:" in f"\n{settings}" else "project: test\n"
+    (made / REPO_FILE).write_text(f"{settings}\n{project}definitions: [definitions.yaml]\n")
+    (made / "definitions.yaml").write_text(definitions)
     return made
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the settings and the definitions of a text, each on its lines, for the places in errors."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    is_definition = True
+    for line in text.splitlines():
+        if key := re.match(r"(\w+) *:", line):
+            is_definition = key[1] not in RepoConfig.model_fields
+        parts[is_definition].append(line)
+        parts[not is_definition].append("")
+    settings, definitions = ("\n".join(part) for part in parts)
+    return settings.rstrip(), definitions
 
 
 def _open_again(path: Path, url: str) -> FeatureStore:

@@ -16,7 +16,7 @@ from featurekit.repo.serving import Features
 from featurekit.repo.time_arguments import Time, to_ms
 from featurekit.runtime.writer import WriteReport
 from featurekit.testing.clock import Clock
-from featurekit.testing.rows import Row, split_row
+from featurekit.testing.rows import Row, RowSplitter
 from featurekit.types import codec_of, short_repr
 
 P = ParamSpec("P")
@@ -67,8 +67,9 @@ class StoreUnderTest(FeatureStore):
             BadEventError: The same of a stream view.
         """
         written: dict[str, list[Row]] = {}
+        splitter = RowSplitter(self.compiled, view)
         for row in rows:
-            for name, part in split_row(self.compiled, row, view).items():
+            for name, part in splitter.split(row).items():
                 written.setdefault(name, []).append(part)
         for name, parts in written.items():
             plan = self.compiled.view(name)
