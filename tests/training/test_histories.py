@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -249,8 +249,26 @@ def with_stream(view: ViewPlan, world: World, history: SourcePlan) -> ViewPlan:
     )
 
 
+def read_here(
+    histories: Histories, views: Sequence[ViewPlan], moments: Any, _users: Sequence[int]
+) -> dict[str, list[Any]]:
+    """Return the values of the fields of views at moments."""
+    got: dict[str, list[Any]] = {}
+    for view in views:
+        found = histories.rows_at(view, moments)
+        got |= pa.Table.from_batches(stored_values(view, found).batches).to_pydict()
+    return got
+
+
 def check_world(
-    folder: Path, repo: RepoPlan, seed: int, as_of: AsOf, keys: int, moments: int
+    folder: Path,
+    repo: RepoPlan,
+    seed: int,
+    as_of: AsOf,
+    keys: int,
+    moments: int,
+    *,
+    read: Callable[..., dict[str, list[Any]]] = read_here,
 ) -> None:
     rng = random.Random(seed)
     world = draw_world(rng, as_of)
@@ -314,10 +332,7 @@ def check_world(
             for load in batch.loads
         ],
     )
-    got: dict[str, list[Any]] = {}
-    for view in views:
-        found = histories.rows_at(view, table)
-        got |= pa.Table.from_batches(stored_values(view, found).batches).to_pydict()
+    got = read(histories, views, table, [key for key, _ in at])
     for i, (key, tick) in enumerate(at):
         row = {name: int(values[i]) for name, values in got.items() if values[i] is not None}
         assert row == wanted[key][tick], (

@@ -162,9 +162,8 @@ def open_history(
     counts = frame.agg(
         F.count(F.lit(1)).alias("read"),
         F.count_if(F.col("@k").isNotNull() & F.col("@known").isNotNull()).alias("complete"),
-        F.sort_array(F.collect_set(FILE)).alias("files"),
     ).collect()[0]
-    files = tuple(counts["files"]) if rows.has_files else ()
+    files = _files(rows, frame)
     frame = _numbered(reading, frame, files)
     if not rows.has_files:
         orders += _ties(frame, payload)
@@ -289,6 +288,15 @@ def _encoded(
     return reading.keep(rows.frame.mapInArrow(task, schema)), payload
 
 
+def _files(rows: SparkRows, frame: Any) -> tuple[str, ...]:
+    """Return the files of rows, in order."""
+    if not rows.has_files:
+        return ()
+    if rows.form == "native" and len(found := rows.frame.inputFiles()) == 1:
+        return tuple(found)  # spares to look at the path of each row
+    return tuple(sorted(row[0] for row in frame.select(FILE).distinct().collect()))
+
+
 def _numbered(reading: Reading, frame: Any, files: tuple[str, ...]) -> Any:
     """Return rows with `@rn`, their number in the order of files; 0 without files."""
     from pyspark.sql import functions as F  # noqa: N812
@@ -345,7 +353,8 @@ def join_rows(labels: Any, rows: HistoryRows, ends: Any, view: ViewPlan) -> Any:
     if rows.by_time:
         found = rows.loads.joinable(rows.frame).withColumn("@position", F.col("@time"))
         moments = moments.withColumn("@position", F.col("@upto"))
-        orders, row = rows.orders, F.last("@row", ignorenulls=True)
+        orders = [name for name in rows.orders if name != "@time"]
+        row = F.last("@row", ignorenulls=True)
     else:
         found = rows.loads.taken(rows.frame).withColumn("@position", F.col("@from"))
         moments = moments.withColumn("@position", F.col("@at"))
@@ -414,22 +423,23 @@ def _last_of(
     from pyspark.sql import functions as F  # noqa: N812
 
     if is_global:
-        labels = labels.withColumn("@k", F.pmod(F.xxhash64("@at"), F.lit(GLOBAL_PARTS)))
-        parts = F.explode(F.sequence(F.lit(0), F.lit(GLOBAL_PARTS - 1)))
-        rows = rows.withColumn("@k", parts.cast("long"))
+        labels = labels.withColumn(
+            "@k", F.pmod(F.xxhash64("@at"), F.lit(GLOBAL_PARTS)).cast("int")
+        )
+        rows = rows.withColumn("@k", F.explode(F.sequence(F.lit(0), F.lit(GLOBAL_PARTS - 1))))
     used = [name for name in rows.columns if name.startswith(("@row", "@rank", "@event"))]
+    position = "@position" if "@position" in labels.columns else "@at"
     left = labels.select(
         "@k",
-        "@position" if "@position" in labels.columns else F.col("@at").alias("@position"),
-        F.lit(1).alias("@side"),
+        (F.col(position) * 2 + 1).alias("@turn"),  # after the rows of that instant
         F.struct("*").alias("@label"),
     )
     right = rows.select(
-        "@k", "@position", F.lit(0).alias("@side"), *(F.col(f"`{n}`") for n in orders), *used
+        "@k", (F.col("@position") * 2).alias("@turn"), *(F.col(f"`{n}`") for n in orders), *used
     )
     window = (
         Window.partitionBy("@k")
-        .orderBy("@position", "@side", *(F.col(f"`{n}`").asc_nulls_first() for n in orders))
+        .orderBy("@turn", *(F.col(f"`{n}`").asc_nulls_first() for n in orders))
         .rowsBetween(Window.unboundedPreceding, 0)
     )
     united = left.unionByName(right, allowMissingColumns=True)
