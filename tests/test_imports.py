@@ -49,6 +49,12 @@ def test_a_feature_store_shows_its_public_verbs_only() -> None:
     assert len(names - properties) <= 52
 
 
+def test_the_pytest_plugin_imports_no_library_before_it_is_used() -> None:
+    assert not imported("import featurekit.testing.plugin") & (
+        CLIENTS - {"click"} | TABLES | SERVER
+    )
+
+
 def test_reading_imports_no_library_of_tables_or_of_http() -> None:
     assert not imported("from featurekit import FeatureStore") & (TABLES | SERVER)
 
