@@ -55,6 +55,13 @@ class MicroBatchWriter:
         self._skip = skip
 
     @override
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise RequestError(
+            "the writer stays in this process, and Spark Connect runs `foreachBatch` on its server",
+            hint="start the query in a program with a Spark session of its own",
+        )
+
+    @override
     def __repr__(self) -> str:
         return f"<MicroBatchWriter {self._plan.name}: {self.total.written} events written>"
 

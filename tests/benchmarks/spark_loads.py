@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,8 @@ def _session() -> Iterator[Any]:
         "spark.python.worker.reuse", "false"
     )
     builder = builder.config("spark.ui.showConsoleProgress", "false")
-    session = builder.config("spark.pyspark.python", sys.executable).getOrCreate()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    session = builder.getOrCreate()
     try:
         yield session
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import runpy
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -177,6 +178,11 @@ def test_a_store_in_memory_is_refused(tmp_path: Path, spark: Any) -> None:
         pytest.raises(FeatureKitError, match="memory of this process"),
     ):
         stream_writer(store, "activity")
+
+
+def test_a_writer_does_not_leave_the_process_with_the_password(store: FeatureStore) -> None:
+    with pytest.raises(FeatureKitError, match="Spark Connect"):
+        pickle.dumps(stream_writer(store, "activity"))
 
 
 def test_tasks_leave_no_connection_open(store: FeatureStore, valkey: Server, spark: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
@@ -46,6 +48,8 @@ def open_session(master: str | None, conf: Mapping[str, str], passwords: Mapping
     builder = SparkSession.builder.appName("featurekit")
     if master is not None:
         builder = builder.master(master)
+        if master.startswith("local"):  # otherwise tasks run the `python3` of the PATH
+            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {"spark.ui.showConsoleProgress": "false", **conf}
     settings |= {f"spark.executorEnv.{name}": value for name, value in passwords.items()}
     for name, value in settings.items():
