@@ -16,6 +16,8 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
+from featurekit.runtime.reader import SLICE_ENTITIES
+from featurekit.runtime.reply_decoder import ReplyDecoder
 from tests.cli.running import run, run_json
 from tests.promise.repos import ALL_TYPES, applied, commands, names
 from tests.servers import Server
@@ -335,6 +337,39 @@ async def test_asyncio_reads_return_the_same(shop: FeatureStore) -> None:
     assert await reader.read_many_async([]) == []
     with pytest.raises(RequestError):
         await shop.get_online_features_async("fraud_v1", [{}])
+    await shop.close_async()
+
+
+async def test_large_reads_of_several_entities_let_other_tasks_run(
+    shop: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = shop.online_reader("both", freshness=True)
+    asked = [("u1", 7), ("unknown", 7), ("u2", 8)] * 400
+    rows = [{"user_id": user, "merchant_id": merchant} for user, merchant in asked]
+    turns, seen = 0, []
+    split_rows = ReplyDecoder.rows
+
+    def count_rows(decoder: ReplyDecoder, replies: Any, now_ms: int) -> Any:
+        seen.append((turns, len(replies)))
+        return split_rows(decoder, replies, now_ms)
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    monkeypatch.setattr(ReplyDecoder, "rows", count_rows)
+    counting = asyncio.create_task(count_turns())
+    assert await reader.read_many_async(asked) == reader.read_many(asked)
+    large = await reader.get_async(rows)
+    counting.cancel()
+    small = reader.get(rows)
+    assert large.to_dict() == small.to_dict()
+    assert large.statuses == small.statuses
+    assert list(large.freshness) == list(small.freshness)
+    slices = [turn for turn, size in seen if size <= SLICE_ENTITIES]
+    assert len(slices) == len(set(slices)) == 2 * 5  # each in a turn of its own
     await shop.close_async()
 
 

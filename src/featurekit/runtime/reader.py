@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial as bind
+from itertools import chain
 from sys import modules
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
@@ -31,7 +32,7 @@ from featurekit.runtime.read_arguments import (
     join_key_values,
     read_options,
 )
-from featurekit.runtime.reply_decoder import ReplyDecoder
+from featurekit.runtime.reply_decoder import DecodedRow, ReplyDecoder, RowReplies
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
 from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
@@ -58,7 +59,8 @@ class Call(NamedTuple, Generic[T]):
         keys: One key for each request.
         requests: Complete commands.
         decode: Converts each reply as it arrives; `None` if rows need several replies.
-        finish: Converts the list of replies, or of what `decode` returned, to the result.
+        finish: Converts the list of replies, or of what a decoder returned, to the result.
+        decode_rows: Decodes rows from the replies of each and the time, if rows need several.
     """
 
     rows: int
@@ -66,10 +68,7 @@ class Call(NamedTuple, Generic[T]):
     requests: Sequence[bytes]
     decode: RowDecoder | None
     finish: Callable[[list[Any]], T]
-
-
-Finish = Callable[[list[Any]], list[Any]]
-"""Converts the replies of a read to its rows."""
+    decode_rows: Callable[[Sequence[RowReplies], int], list[Any]] | None = None
 
 
 class CellRows(list[list[Cell]]):
@@ -237,7 +236,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         """
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        rows = self._run(self._prepare_records(entities, self._cells), options)
+        rows = self._run(self._cells_call(self._prepare_records(entities)), options)
         matrix.add(rows)
         return self._finish_matrix(matrix, rows, statuses=statuses)
 
@@ -315,10 +314,10 @@ class OnlineReader(Generic[RowT, EntityT]):
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        call = await self._prepare_records_in_slices(self._listed(entities), self._cells)
+        call = self._cells_call(await self._prepare_records_in_slices(self._listed(entities)))
         rows = await self._run_async(call, options)
-        for start in range(0, len(rows), SLICE_ENTITIES):
-            matrix.add(rows[start : start + SLICE_ENTITIES])
+        for part in _slices(len(rows)):
+            matrix.add(rows[part])
             await asyncio.sleep(0)
         return self._finish_matrix(matrix, rows, statuses=statuses)
 
@@ -337,7 +336,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         return self._handle.store.describe()
 
     def _run(self, call: Call[T], options: ReadOptions) -> T:
-        rows, keys, requests, decode, finish = call
+        rows, keys, requests, decode, finish, decode_rows = call
         if not rows:
             return finish([])
         store, width, start = self._handle.store, self._replies_per_request, perf_counter()
@@ -346,7 +345,10 @@ class OnlineReader(Generic[RowT, EntityT]):
                 keys, requests, decode, replies_per_request=width, options=options
             )
             seconds = perf_counter() - start
-            result = finish(replies)
+            decoded = replies
+            if decode_rows is not None:
+                decoded = decode_rows(self._decoder.split(replies, rows), self._handle.now_ms())
+            result = finish(decoded)
         except StoreError as error:
             self._count_failure(rows, perf_counter() - start, error)
             raise
@@ -356,7 +358,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         return result
 
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
-        rows, keys, requests, decode, finish = call
+        rows, keys, requests, decode, finish, decode_rows = call
         if not rows:
             return finish([])
         store, width, start = self._handle.async_store(), self._replies_per_request, perf_counter()
@@ -365,7 +367,15 @@ class OnlineReader(Generic[RowT, EntityT]):
                 keys, requests, decode, replies_per_request=width, options=options
             )
             seconds = perf_counter() - start
-            result = finish(replies)
+            decoded = replies
+            if decode_rows is not None:
+                by_row, decoded = self._decoder.split(replies, rows), []
+                now_ms = self._handle.now_ms()
+                for part in _slices(rows):
+                    decoded += decode_rows(by_row[part], now_ms)
+                    if part.stop < rows:
+                        await asyncio.sleep(0)
+            result = finish(decoded)
         except StoreError as error:
             self._count_failure(rows, perf_counter() - start, error)
             raise
@@ -380,96 +390,121 @@ class OnlineReader(Generic[RowT, EntityT]):
         return list(entity_list(self.plan, entities))
 
     def _prepare_records(
-        self,
-        entities: Iterable[object] | Column[object] | DataFrame,
-        finish: Finish | None = None,
+        self, entities: Iterable[object] | Column[object] | DataFrame
     ) -> Call[list[Any]]:
-        """Prepare a read of records, or of what `finish` makes of the replies."""
         if not isinstance(entities, list | tuple):
             entities = entity_list(self.plan, entities)
-        if self._decodes_each_reply:
+        if self._decodes_each_reply:  # the usual read, without the calls below
             [group] = self._groups
             keys = list(map(group.key, entities))
-            requests = group.requests(keys)
-            if finish is not None:
-                return Call(len(keys), keys, requests, None, finish)
-            return Call(len(keys), keys, requests, self._decoder.record, _unchanged)
-        finish = finish or self._records
+            return Call(len(keys), keys, group.requests(keys), self._decoder.record, _unchanged)
+        rows, group_keys = self._record_keys(entities)
+        return self._records_call(rows, group_keys, self._requests(group_keys))
+
+    async def _prepare_records_in_slices(self, entities: Sequence[object]) -> Call[list[Any]]:
+        """Do the same as `_prepare_records`, and let other tasks run in between."""
+        if len(entities) <= SLICE_ENTITIES:
+            return self._prepare_records(entities)
+        parts = (self._record_keys(entities[part])[1] for part in _slices(len(entities)))
+        return self._records_call(len(entities), *await self._in_slices(parts))
+
+    def _records_call(
+        self, rows: int, group_keys: Sequence[list[bytes]], requests: list[bytes]
+    ) -> Call[list[Any]]:
+        if self._decodes_each_reply:
+            return Call(rows, group_keys[0], requests, self._decoder.record, _unchanged)
+        keys = list(chain.from_iterable(group_keys))
+        return Call(rows, keys, requests, None, _unchanged, self._decoder.records)
+
+    def _cells_call(self, records: Call[list[Any]]) -> Call[list[Any]]:
+        """Return a call that reads the same, but does not decode the cells of rows."""
+        if self._decodes_each_reply:
+            return records._replace(decode=None, finish=self._plain_cells)
+        return records._replace(finish=CellRows, decode_rows=self._decoder.cells)
+
+    def _plain_cells(self, replies: list[Reply]) -> list[Any]:
+        if set(map(type, replies)) <= {list}:
+            return CellRows(replies)  # type: ignore[arg-type]
+        by_row = self._decoder.split(replies, len(replies))
+        return CellRows(self._decoder.cells(by_row, self._handle.now_ms()))
+
+    def _prepare_response(
+        self, entity_rows: EntityRows, columns: dict[str, list[object]]
+    ) -> Call[OnlineResponse]:
+        group_keys = self._group_keys(columns)
+        if self._decodes_each_reply:  # the usual read, without the calls below
+            [keys], [group] = group_keys, self._groups
+            finish = bind(_RESPONSE, self._schema, columns)
+            return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
+        return self._response_call(entity_rows, columns, group_keys, self._requests(group_keys))
+
+    async def _prepare_response_in_slices(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
+        """Do the same as `_prepare_response`, and let other tasks run in between."""
+        columns = self._entity_columns(entity_rows)
+        size = max(map(len, columns.values()), default=0)
+        if size <= SLICE_ENTITIES:
+            return self._prepare_response(entity_rows, columns)
+        parts = (
+            self._group_keys({name: column[part] for name, column in columns.items()})
+            for part in _slices(size)
+        )
+        return self._response_call(entity_rows, columns, *await self._in_slices(parts))
+
+    def _response_call(
+        self,
+        entity_rows: EntityRows,
+        columns: dict[str, list[object]],
+        group_keys: Sequence[list[bytes]],
+        requests: list[bytes],
+    ) -> Call[OnlineResponse]:
+        if self._decodes_each_reply:
+            finish = bind(_RESPONSE, self._schema, columns)
+            return Call(len(requests), group_keys[0], requests, self._decoder.row, finish)
+        rows = len(next(iter(columns.values()))) if columns else _count_rows(entity_rows)
+        keys = list(chain.from_iterable(group_keys))
+        finish = bind(self._joined_response, columns)
+        return Call(rows, keys, requests, None, finish, self._decoder.rows)
+
+    def _joined_response(
+        self, columns: dict[str, list[object]], decoded: list[DecodedRow]
+    ) -> OnlineResponse:
+        rows, ttls_s, ages_s = zip(*decoded, strict=True) if decoded else ((), (), ())
+        if not self._freshness:
+            return OnlineResponse(self._schema, columns, rows)
+        return OnlineResponse(self._schema, columns, rows, ttls_s, ages_s)
+
+    def _record_keys(self, entities: Iterable[object]) -> tuple[int, list[list[bytes]]]:
+        """Return the number of entities, and the keys of each group."""
         if len(self._groups) == 1 and not self._has_global:
             keys = list(map(self._groups[0].key, entities))
-            return self._prepare_joined(len(keys), [keys], finish)
+            return len(keys), [keys]
         columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
         rows = 0
         for rows, entity in enumerate(entities, 1):  # noqa: B007 - counts them
             values = join_key_values(self.plan, entity)
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
-        return self._prepare_joined(rows, self._group_keys(columns), finish)
+        return rows, self._group_keys(columns)
 
-    async def _prepare_records_in_slices(
-        self, entities: Sequence[object], finish: Finish | None = None
-    ) -> Call[list[Any]]:
-        """Do the same as `_prepare_records`, and let other tasks run in between."""
-        if len(entities) <= SLICE_ENTITIES or not self._decodes_each_reply:
-            return self._prepare_records(entities, finish)
-        keys: list[bytes] = []
-        requests: list[bytes] = []
-        for start in range(0, len(entities), SLICE_ENTITIES):
-            part = self._prepare_records(entities[start : start + SLICE_ENTITIES])
-            keys += part.keys
-            requests += part.requests
+    def _requests(self, group_keys: Sequence[list[bytes]]) -> list[bytes]:
+        if len(group_keys) == 1:
+            return self._groups[0].requests(group_keys[0])
+        pairs = zip(self._groups, group_keys, strict=True)
+        return [request for group, keys in pairs for request in group.requests(keys)]
+
+    async def _in_slices(
+        self, parts: Iterable[list[list[bytes]]]
+    ) -> tuple[list[list[bytes]], list[bytes]]:
+        """Join the keys of slices, group by group, with their requests; let tasks run in between."""
+        group_keys: list[list[bytes]] = [[] for _ in self._groups]
+        requests: list[list[bytes]] = [[] for _ in self._groups]
+        for part in parts:
+            for i, (group, keys) in enumerate(zip(self.plan.groups, part, strict=True)):
+                if not (group.is_global and group_keys[i]):
+                    group_keys[i] += keys
+                    requests[i] += self._groups[i].requests(keys)
             await asyncio.sleep(0)
-        if finish is not None:
-            return Call(len(keys), keys, requests, None, finish)
-        return Call(len(keys), keys, requests, self._decoder.record, _unchanged)
-
-    async def _prepare_response_in_slices(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
-        """Do the same as `_prepare_response`, and let other tasks run in between."""
-        columns = self._entity_columns(entity_rows)
-        size = max(map(len, columns.values()), default=0)
-        if size <= SLICE_ENTITIES or not self._decodes_each_reply:
-            return self._prepare_response(entity_rows, columns)
-        keys: list[bytes] = []
-        requests: list[bytes] = []
-        for start in range(0, size, SLICE_ENTITIES):
-            stop = start + SLICE_ENTITIES
-            [part] = self._group_keys({name: c[start:stop] for name, c in columns.items()})
-            keys += part
-            requests += self._groups[0].requests(part)
-            await asyncio.sleep(0)
-        finish = bind(_RESPONSE, self._schema, columns)
-        return Call(size, keys, requests, self._decoder.row, finish)
-
-    def _prepare_response(
-        self, entity_rows: EntityRows, columns: dict[str, list[object]]
-    ) -> Call[OnlineResponse]:
-        group_keys = self._group_keys(columns)
-        if self._decodes_each_reply:
-            [keys], [group] = group_keys, self._groups
-            finish = bind(_RESPONSE, self._schema, columns)
-            return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
-        rows = len(next(iter(columns.values()))) if columns else _count_rows(entity_rows)
-        return self._prepare_joined(rows, group_keys, bind(self._response, columns))
-
-    def _prepare_joined(
-        self, rows: int, group_keys: list[list[bytes]], finish: Callable[[list[Any]], T]
-    ) -> Call[T]:
-        """Prepare a read whose rows are joined from the replies for all groups."""
-        if self._has_global:
-            finish = bind(self._join_global, rows, finish)
-        pairs = list(zip(self._groups, group_keys, strict=True))
-        requests = [request for group, keys in pairs for request in group.requests(keys)]
-        return Call(rows, [key for keys in group_keys for key in keys], requests, None, finish)
-
-    def _join_global(self, rows: int, finish: Callable[[list[Any]], T], replies: list[Reply]) -> T:
-        """Finish a read with the replies for views without an entity repeated for each row."""
-        joined: list[Reply] = []
-        start, width = 0, self._replies_per_request
-        for group in self.plan.groups if rows else ():
-            end = start + (width if group.is_global else width * rows)
-            joined += replies[start:end] * (rows if group.is_global else 1)
-            start = end
-        return finish(joined)
+        return group_keys, list(chain.from_iterable(requests))
 
     def _group_keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
@@ -486,21 +521,11 @@ class OnlineReader(Generic[RowT, EntityT]):
             for key, names in self._key_functions
         ]
 
-    def _records(self, replies: list[Reply]) -> list[Record]:
-        return self._decoder.records(replies, self._handle.now_ms())
-
-    def _cells(self, replies: list[Reply]) -> list[Any]:
-        return CellRows(self._decoder.cells(replies, self._handle.now_ms()))
-
     def _finish_matrix(
         self, matrix: Matrix, rows: list[Any], *, statuses: bool
     ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         self._decoder.count_absent(rows, matrix.absent())
         return (matrix.values, matrix.statuses) if statuses else matrix.values
-
-    def _response(self, columns: dict[str, list[object]], replies: list[Reply]) -> OnlineResponse:
-        decoded = self._decoder.rows(replies, self._handle.now_ms())
-        return OnlineResponse(self._schema, columns, *decoded)
 
     def _count_read(self, rows: int, seconds: float, replies: Sequence[Any]) -> None:
         metrics = self._counters.metrics
@@ -531,6 +556,12 @@ class OnlineReader(Generic[RowT, EntityT]):
 def _count_rows(entity_rows: EntityRows) -> int:
     """Return the number of rows without join keys; columns without any are one row."""
     return 1 if isinstance(entity_rows, Mapping) else len(entity_rows)  # type: ignore[arg-type]
+
+
+def _slices(size: int) -> list[slice]:
+    """Return the slices of a large read."""
+    starts = range(0, size, SLICE_ENTITIES)
+    return [slice(start, start + SLICE_ENTITIES) for start in starts]
 
 
 def _unchanged(records: list[Any]) -> list[Any]:

@@ -59,18 +59,22 @@ Seconds = tuple[float | None, ...]
 """Seconds for each feature of a row; `None` if unknown."""
 
 
-class DecodedRows(NamedTuple):
-    """Decoded rows and, for a read with freshness, the ages of their values.
+RowReplies = Sequence[Sequence[Any]]
+"""The replies of one row: for each group those to its request."""
+
+
+class DecodedRow(NamedTuple):
+    """A decoded row and, for a read with freshness, the ages of its values.
 
     Attributes:
-        rows: For each row the values of its features, followed by its cells.
-        ttls_s: For each row the seconds until each value expires.
-        ages_s: For each row the seconds since the event behind each value.
+        row: The values of its features, followed by its cells.
+        ttls_s: The seconds until each value expires.
+        ages_s: The seconds since the event behind each value.
     """
 
-    rows: list[tuple[Any, ...]]
-    ttls_s: list[Seconds]
-    ages_s: list[Seconds]
+    row: tuple[Any, ...]
+    ttls_s: Seconds
+    ages_s: Seconds
 
 
 class ReplyDecoder:
@@ -148,38 +152,43 @@ class ReplyDecoder:
         record: Record = make(values, cells)
         return record
 
-    def rows(self, replies: Sequence[Reply], now_ms: int) -> DecodedRows:
-        """Decode the replies for all groups, which follow one another."""
-        size, width = len(replies) // len(self._groups), self._replies_per_request
-        starts = range(0, len(replies), size) if size else ()
-        decoded = DecodedRows([], [], [])
-        for first in range(0, size, width):
-            row = [replies[start + first : start + first + width] for start in starts]
-            decoded.rows.append(self._joined_row(row, now_ms))
-            if self._freshness:
-                decoded.ttls_s.append(self._ttls_s(row))
-                decoded.ages_s.append(self._ages_s(row, now_ms))
-        return decoded
+    def split(self, replies: Sequence[Reply], rows: int) -> list[RowReplies]:
+        """Return the replies of each row: for each group those to its request.
 
-    def records(self, replies: Sequence[Reply], now_ms: int) -> list[Record]:
-        """Decode the same replies as `rows` to records."""
-        rows, ttls_s, _ = self.rows(replies, now_ms)
-        make: Any = record_class(self._plan, self._row)
-        all_ttls_s = ttls_s or [()] * len(rows)
-        return [make(row[:-1], row[-1], ttls) for row, ttls in zip(rows, all_ttls_s, strict=True)]
-
-    def cells(self, replies: Sequence[Reply], now_ms: int) -> list[list[Cell]]:
-        """Return the cells of each row, from the same replies as `rows` or one for each row."""
-        size, width = len(replies) // len(self._groups), self._replies_per_request
-        if len(self._groups) == width == 1 and set(map(type, replies)) <= {list}:
-            return replies  # type: ignore[return-value]
-        starts = range(0, len(replies), size) if size else ()
+        Args:
+            replies: Those for all rows of a group follow one another, group by group. A group that is
+                the same for all rows has one request.
+            rows: The number of rows.
+        """
+        width = self._replies_per_request
+        if len(self._groups) == 1 and not self._plan.groups[0].is_global:
+            return [[replies[i : i + width]] for i in range(0, rows * width, width)]
+        starts, start = [], 0
+        for group in self._plan.groups:
+            starts.append((start, 0 if group.is_global else width))
+            start += width if group.is_global else width * rows
         return [
-            self._joined_cells(
-                [replies[start + first : start + first + width] for start in starts], now_ms
-            )
-            for first in range(0, size, width)
+            [replies[first + i * step : first + i * step + width] for first, step in starts]
+            for i in range(rows)
         ]
+
+    def rows(self, replies: Sequence[RowReplies], now_ms: int) -> list[DecodedRow]:
+        """Decode rows from the replies of each."""
+        if not self._freshness:
+            return [DecodedRow(self._joined_row(row, now_ms), (), ()) for row in replies]
+        return [
+            DecodedRow(self._joined_row(row, now_ms), self._ttls_s(row), self._ages_s(row, now_ms))
+            for row in replies
+        ]
+
+    def records(self, replies: Sequence[RowReplies], now_ms: int) -> list[Record]:
+        """Decode the same replies as `rows` to records."""
+        make: Any = record_class(self._plan, self._row)
+        return [make(row[:-1], row[-1], ttls) for row, ttls, _ in self.rows(replies, now_ms)]
+
+    def cells(self, replies: Sequence[RowReplies], now_ms: int) -> list[list[Cell]]:
+        """Return the cells of each row, from the same replies as `rows`."""
+        return [self._joined_cells(row, now_ms) for row in replies]
 
     def count_absent(
         self, rows: Sequence[Cells], absent: Sequence[tuple[ReadColumn, Mapping[str, int]]]

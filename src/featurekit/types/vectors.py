@@ -62,7 +62,8 @@ class VectorCodec(Codec):
 
         if set(map(len, cells)) - {4 * self.dtype.size}:
             raise ValueError("a vector of another size")
-        found = np.frombuffer(b"".join(cells), "<f4").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # checked below
+            found = np.frombuffer(b"".join(cells), "<f4").astype(np.float64)
         if not np.isfinite(found).all():
             raise ValueError("a number that is not finite")
         return found.reshape(len(cells), self.dtype.size)
