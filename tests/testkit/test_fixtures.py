@@ -152,6 +152,10 @@ def test_wrong_rows_are_refused_with_the_reason(feature_store: MemoryFeatureStor
         feature_store.given_features({**USER, "ratio": 0.5}, view="profile")
     with pytest.raises(BadEventError, match="count"):
         feature_store.given_features({**USER, "count": -1})
+    with pytest.raises(RequestError, match=r"not \[1\]\n.*several arguments"):
+        feature_store.given_features([1])  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="not 'x'"):
+        feature_store.given_events("activity", "x")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="lacks the join key 'user_id'"):
         feature_store.given_events("activity", {"count": 1})
     feature_store.given_features({**USER, "ratio": 0.5}, view="membership")

@@ -63,6 +63,11 @@ class RowSplitter:
             RequestError: No entity has such join keys, or several have; or the row has no features.
             UnknownNameError: The entity has no such feature.
         """
+        if not isinstance(row, Mapping):
+            raise RequestError(
+                f"expected a dict of join keys and features, not {short_repr(row)}",
+                hint="several rows are several arguments: given_features(row, row)",
+            )
         names = row.keys()
         keyed = [each for each in self._entities if each.keys <= names]
         fitting = [each for each in keyed if names <= each.names]

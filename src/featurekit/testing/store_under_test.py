@@ -198,6 +198,10 @@ class _Served:
 
 def _event(plan: ViewPlan, event: Row, at_ms: int | None) -> tuple[object, dict[str, object], Any]:
     """Return an event as `StreamWriter.write_many` takes it."""
+    if not isinstance(event, Mapping):
+        raise RequestError(
+            f"expected a dict of join keys and fields, not {short_repr(event)}", where=plan.name
+        )
     values = dict(event)
     names = [key.name for key in plan.key.join_keys]
     if lacking := [name for name in names if name not in values]:
