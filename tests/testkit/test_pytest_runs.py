@@ -131,6 +131,7 @@ def test_an_option_names_the_repository_and_xdist_runs_tests_in_parallel(tmp_pat
     assert "10 passed" in run(tmp_path, "-q", "-n", "2")
 
 
+@pytest.mark.slow
 def test_failures_show_the_line_of_the_test_and_the_reason(tmp_path: Path) -> None:
     write(tmp_path, FAILING)
     printed = run(tmp_path, "-q", "-n", "0")

@@ -161,9 +161,10 @@ def run(store: StoreUnderTest, steps: list[Any]) -> list[dict[str, Any]]:
     return served
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12)
-@given(steps=st.lists(STEPS, min_size=3, max_size=10))
+@settings(max_examples=50)
+@given(steps=st.lists(STEPS, min_size=3, max_size=12))
 def test_random_scripts_are_served_the_same(
     kind: str,
     steps: list[Any],
@@ -172,4 +173,23 @@ def test_random_scripts_are_served_the_same(
 ) -> None:
     folder = tmp_path_factory.mktemp("repo")
     with opened(kind, folder, started) as real, MemoryFeatureStore(DEFINITIONS) as memory:
+        assert run(memory, steps) == run(real, steps)
+
+
+def test_a_script_of_all_kinds_of_writes_is_served_the_same(
+    tmp_path: Path, started: dict[str, Server]
+) -> None:
+    both = {"first": 1, "second": 2}
+    steps = [
+        *[(view, both) for view in ("profile", "labels", "limits", "rates")],
+        *[
+            ("advance", 1),
+            ("activity", both, 0),
+            ("session", both, 1),
+            ("session", {"first": 3}, 2),
+        ],
+        *[("advance", 3), ("activity", {"second": None}, 0), ("session", {"first": None}, 0)],
+        *[("advance", 2), ("profile", {"first": 3}), ("limits", {"second": 1}), ("advance", 60)],
+    ]
+    with opened("valkey", tmp_path, started) as real, MemoryFeatureStore(DEFINITIONS) as memory:
         assert run(memory, steps) == run(real, steps)
