@@ -19,7 +19,7 @@ NOW = pd.Timestamp("2014-01-03", tz="UTC")
 
 def main() -> None:
     """Print for each meaning how good its model looks, and how good it is when served."""
-    labels = pd.read_parquet(LABELS)
+    labels = pd.read_parquet(LABELS)[::4].reset_index(drop=True)  # enough to see the difference
     with FeatureStore() as store:
         jobs = {
             "now": store.get_historical_features(labels.assign(**{TIME: NOW}), "delay_v1"),
