@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -73,6 +73,7 @@ class HistoricalRows:
         rows_incomplete: Those of them without a key or a time, which no moment has.
         loads: The loads of `HistoryQuery`, if they counted.
         source_identity: What identifies the contents of the source; empty if not known.
+        close: Frees what batches hold that are not read.
     """
 
     form: RowForm
@@ -84,6 +85,7 @@ class HistoricalRows:
     rows_incomplete: int
     loads: Sequence[PastLoad] = ()
     source_identity: str = ""
+    close: Callable[[], object] = lambda: None
 
 
 class HistorySource(Protocol):
@@ -142,11 +144,13 @@ class StoredValues:
             event, in milliseconds.
         metadata: How the view was read, for `RetrievalJob.metadata`: at least `as_of` and `rows_read`.
         counts: Counts of rows for the metadata, complete after the last batch.
+        close: Frees what batches hold that are not read.
     """
 
     batches: Iterator[Any]
     metadata: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
+    close: Callable[[], object] = lambda: None
 
 
 def remaining_column(field: str) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +22,12 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import BadRowError, RequestError, SourceError
+from featurekit.history_ports import AsOf
+from featurekit.sources.disk_space import check_free_space
+from featurekit.sources.session import Session
+from featurekit.training.columns import FeatureColumns
 from featurekit.training.labels import BLOCK_ROWS
-from featurekit.training.spool import BATCH_ROWS, check_free_space, rebatch
+from featurekit.training.spool import BATCH_ROWS, Spool, rebatch
 from tests.cli.running import run
 from tests.training.test_jobs import HOUR, NOON, THREE, VIEWS, labels, write_rows
 from tests.training.test_jobs import store as store
@@ -332,6 +337,14 @@ def test_a_full_disk_is_noticed_before_the_start(tmp_path: Path) -> None:
         check_free_space(tmp_path, 10**21)
 
 
+def test_a_disk_too_small_for_sorting_a_history_is_noticed_before_that(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featurekit.sources.history_index._SPILL_FACTOR", 10**15)
+    with pytest.raises(RequestError, match="GB of temporary files, and the disk has"):
+        store.get_historical_features(THREE, "model").to_arrow()
+
+
 def test_batches_are_divided_anew_without_loss() -> None:
     batches = [pa.record_batch({"i": pa.array(range(n), pa.int64())}) for n in (0, 3, 1, 0, 9, 2)]
     found = list(rebatch(batches, 4))
@@ -371,6 +384,51 @@ def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Pa
     assert "KeyboardInterrupt" in error
     assert not list(temporary.iterdir())
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("as_of", ["event_time", "created"])
+def test_a_job_can_be_interrupted_in_every_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_of: AsOf
+) -> None:
+    """Each query, and each batch that is written, is a phase."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    columns = {"at": [NOON] * 9, "created": [NOON] * 9}
+    table = pa.table({"user_id": list("123456789"), "age": range(9), **columns})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    store = open_store(tmp_path, VIEWS.replace("at}", "at, created_timestamp_field: created}", 1))
+    job = store.get_historical_features(labels(list("1234"), [NOON] * 4), "model", as_of=as_of)
+    calls: list[str] = []
+    stop_at = 1
+
+    def hooked(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(method.__name__)
+            if len(calls) == stop_at:
+                job.interrupt()
+            return method(*arguments, **options)
+
+        return call
+
+    for owner, name in (
+        *((Session, name) for name in ("execute", "fetch_all", "call")),
+        (Spool, "write"),
+        (FeatureColumns, "batch"),
+    ):
+        monkeypatch.setattr(owner, name, hooked(getattr(owner, name)))
+    while True:
+        calls.clear()
+        try:
+            job.persist(tmp_path / "train")
+        except (RequestError, SourceError):
+            assert len(calls) >= stop_at
+            assert not list(temporary.iterdir())
+            stop_at += 1
+        else:
+            break
+    assert len(calls) < stop_at
+    assert {"execute", "write", "batch"} <= set(calls)
 
 
 PEAK = """

@@ -178,6 +178,54 @@ def test_a_row_that_does_not_fit_fails_in_sql_too(
     check(typed.get_historical_features(tmp_path / "l.parquet", ["profile"]))
 
 
+BOUND = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: bound
+    entity: user
+    batch: {refresh: 1h, source: {type: parquet, path: rows.parquet, timestamp_field: at}}
+    fields:
+      age: {type: int64, min: 0, max: 100, required: true}
+      ratio: {type: float64, min: 0.1, max: 1, allow_nan: true}
+      share: {type: float32, min: 0.1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("age", "ratio", "share", "fits"),
+    [
+        (0, 0.1, 0.1, True),
+        (100, 1.0, None, True),
+        (1, float("nan"), 1.0, True),
+        (1, None, 0.5, True),
+        (None, 0.5, 0.5, False),
+        (-1, 0.5, 0.5, False),
+        (101, 0.5, 0.5, False),
+        (1, 0.0999, 0.5, False),
+        (1, float("inf"), 0.5, False),
+        (1, 0.5, 0.09, False),
+        (1, 0.5, float("nan"), False),
+    ],
+)
+def test_bounds_hold_in_sql_too(
+    tmp_path: Path, age: int | None, ratio: float | None, share: float | None, *, fits: bool
+) -> None:
+    row = {"user_id": ["7"], "at": pa.array([START], TIME), "age": pa.array([age], pa.int64())}
+    row |= {"ratio": pa.array([ratio], pa.float64()), "share": pa.array([share], pa.float32())}
+    pq.write_table(pa.table(row), tmp_path / "rows.parquet")
+    pq.write_table(labels(["7", "8"], [START] * 2), tmp_path / "l.parquet")
+    job = open_store(tmp_path, BOUND).get_historical_features(tmp_path / "l.parquet", ["bound"])
+    if fits:
+        assert repr(duckdb.connect().sql(job.to_sql()).fetchall()[0][2:]) == repr(
+            tuple(column[0].as_py() for column in job.to_arrow().columns[2:])
+        )
+        return
+    with pytest.raises(FeatureKitError):
+        job.to_arrow()
+    with pytest.raises(duckdb.Error, match="does not fit"):
+        duckdb.connect().sql(job.to_sql()).fetchall()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -202,6 +250,10 @@ MORE = """
     entity: user
     batch: {refresh: 1h, lookback: 1h, schedule: {every: 1h}, expires: field, source: {type: parquet, path: rows.parquet, timestamp_field: at}}
     fields: {width: int64, years: int32, tags: json}
+  - name: coded
+    entity: user
+    batch: {refresh: 1h, expires: field, source: {type: parquet, path: rows.parquet, timestamp_field: at}}
+    fields: {code: {type: int64, one_of: [1]}}
   - name: texts
     entity: user
     batch: {refresh: 1h, expires: field, source: {type: csv, path: rows.csv, timestamp_field: at}}
@@ -226,7 +278,7 @@ GOOD = "SELECT '7' AS user_id, TIMESTAMPTZ '2026-06-01 12:00Z' AS event_timestam
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [
-        (["profile"], {}, "field age: to_sql.. does not check the constraints"),
+        (["coded"], {}, "field code: to_sql.. does not check one_of, pattern or max_length"),
         (["plans:width"], {}, "feature view plans: to_sql.. does not say when loads ran"),
         (["plans:width"], {"as_of": "loads"}, "does not say when loads ran"),
         (
@@ -255,6 +307,7 @@ def test_what_sql_cannot_say_is_refused(
         "years": [2],
         "tags": ["1"],
         "fixed": [3],
+        "code": [1],
     }
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
     (tmp_path / "e.jsonl").touch()

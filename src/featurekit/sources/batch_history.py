@@ -108,6 +108,7 @@ def batch_rows_at(
             times.as_of,
             *counts,
             source_identity=rows.identity,
+            close=rows.session.close,
         )
 
     return _with_history(rows, view, source, query, read)

@@ -23,7 +23,7 @@ from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.ports import ALL_TIMES, SOURCE_ROW, TimeRange
 from featurekit.sources.load_times import floor_to
 from featurekit.sources.selection import Selection, check_members, json_pointer, select
-from featurekit.sources.session import Rows, quote_text
+from featurekit.sources.session import Rows, Session, quote_text
 from featurekit.sources.times import check_created_texts
 from featurekit.types import DType, codec_of
 
@@ -37,6 +37,9 @@ NO_PREFIX = b"::"
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 """The DuckDB types of integers that fit a BIGINT."""
+
+_SPILL_FACTOR = 2
+"""The size of an index and of its sorted copy, in that of the index."""
 
 _INDEX_ROWS = 262_144
 """Rows of an index batch. Each batch is joined to the entities."""
@@ -141,8 +144,14 @@ class History:
         Returns:
             The number of rows, and of those of them that lack a key or the required column.
         """
+        if self.rows.form == "native":
+            self._check_space(columns)
         if key := self._plain_key():
             return self._join_index(key, columns, required)
+        return self._encode_index(columns, required)
+
+    def _encode_index(self, columns: Mapping[str, str], required: str) -> tuple[int, int]:
+        """Do as `store_index`, with the keys that codecs encode."""
         rows = self.rows
         values = self._keys()
         ids = [f"v{i}" for i in range(len(values))]
@@ -212,9 +221,19 @@ class History:
         session.run(lambda: session.execute(sql))
         return self._count_rows({"key": key, required: columns[required]})
 
+    def _check_space(self, columns: Mapping[str, str]) -> None:
+        """Raise `RequestError` if the disk has no space for the index and its sorted copy."""
+        session = self.rows.session
+        ((count,),) = session.fetch_all(f"SELECT count(*) FROM {self._in_range}")
+        session.check_space(_SPILL_FACTOR * 8 * (len(columns) + 2) * count)
+
+    @property
+    def _in_range(self) -> str:
+        return f"(FROM {self.rows.source} WHERE {self.selection.in_time_range})"
+
     def _count_rows(self, required: Mapping[str, str]) -> tuple[int, int]:
         """Return the number of rows, and of those that lack a required column."""
-        source = f"(FROM {self.rows.source} WHERE {self.selection.in_time_range})"
+        source = self._in_range
         lacks = [f"{part} IS NULL" for part in required.values()]
         lacks.append(f"{required['key']} = ''")
         # Statistics of the source may answer each of these, but not all at once.
@@ -265,7 +284,7 @@ class History:
             batches.append(batch.rename_columns([*self.selection.names, SOURCE_ROW]))
         if sum(batch.num_rows for batch in batches) != expected:
             raise self._changed()
-        return _drained(batches)
+        return _drained(batches, session)
 
     def ordered_rows(self, matches: str, columns: Sequence[str]) -> Iterator[Any]:
         """Return the rows that a table matches to moments, in their order, one for each moment.
@@ -327,9 +346,10 @@ class History:
         return session.call(lambda: session.connection.sql(sql).to_arrow_table())
 
 
-def _drained(batches: list[Any]) -> Iterator[Any]:
+def _drained(batches: list[Any], session: Session) -> Iterator[Any]:
     batches.reverse()
     while batches:
+        session.check()
         yield batches.pop()
 
 

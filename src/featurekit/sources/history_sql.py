@@ -157,9 +157,10 @@ def _column(rows: Rows, source: SourceColumns, field: FieldPlan) -> str:
     """Return the SQL of a field's column, whose values need no conversion."""
     where = f"field {field.name}"
     _, accepted = _types_of(field.dtype, where, rows.where)
-    if replace(field.constraints, allow_nan=False) != UNCONSTRAINED:
+    others = replace(field.constraints, allow_nan=False, required=False, min=None, max=None)
+    if others != UNCONSTRAINED:
         raise RequestError(
-            "to_sql() does not check the constraints of a field",
+            "to_sql() does not check one_of, pattern or max_length",
             where=f"{rows.where}, {where}",
             hint="use to_arrow(), or leave out the feature",
         )
@@ -176,19 +177,35 @@ def _column(rows: Rows, source: SourceColumns, field: FieldPlan) -> str:
 def _value(rows: Rows, field: FieldPlan, name: str) -> str:
     """Return the SQL of a value; one that a load would refuse is an error when the SQL runs."""
     value, dtype = f"n.{name}", str(field.dtype)
-    fits = ""
-    if dtype.startswith("float") and not field.constraints.allow_nan:
-        fits = f"isfinite({value})"
-    elif dtype in ("date", "timestamp"):
-        fits = f"isfinite({value}) AND year({value}) BETWEEN 1 AND 9999"
+    fits = _conditions(field, value)
+    refused = f"NOT ({' AND '.join(fits)})" if fits else ""
+    if field.constraints.required:
+        is_missing = f"n.rn IS NOT NULL AND {value} IS NULL"
+        refused = f"({is_missing}) OR {refused}" if refused else is_missing
     cast = f"CAST({value} AS {_TYPES[dtype][0]})"
-    if not fits:
+    if not refused:
         return cast
     message = quote_text(f"{rows.where}: a row does not fit, {field.name}: ")
-    return (
-        f"CASE WHEN {value} IS NULL OR ({fits}) THEN {cast} "
-        f"ELSE error({message} || {value}::VARCHAR) END"
-    )
+    shown = f"coalesce({value}::VARCHAR, 'null')"
+    return f"CASE WHEN {refused} THEN error({message} || {shown}) ELSE {cast} END"
+
+
+def _conditions(field: FieldPlan, value: str) -> list[str]:
+    """Return the SQL of what must hold for a value; each is null for a null."""
+    dtype, constraints = str(field.dtype), field.constraints
+    found = []
+    if dtype.startswith("float") and not constraints.allow_nan:
+        found.append(f"isfinite({value})")
+    elif dtype in ("date", "timestamp"):
+        found.append(f"isfinite({value}) AND year({value}) BETWEEN 1 AND 9999")
+    is_float = dtype.startswith("float")
+    for sign, bound in ((">=", constraints.min), ("<=", constraints.max)):
+        if bound is not None and is_float:  # NaN is out of no bounds, if it is allowed
+            limit = f"CAST({quote_text(str(bound))} AS DOUBLE)"
+            found.append(f"(isnan({value}) OR {value}::DOUBLE {sign} {limit})")
+        elif bound is not None:
+            found.append(f"{value} {sign} {bound}")
+    return found
 
 
 NO_MOMENTS = pa.table({"at": pa.array([], pa.int64())})

@@ -24,6 +24,7 @@ from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import MissingExtraError, SourceError
 from featurekit.plan import ViewPlan
 from featurekit.ports import BatchSource
+from featurekit.sources.disk_space import check_free_space
 from featurekit.sources.interrupt import run_interruptibly
 
 T = TypeVar("T")
@@ -74,10 +75,12 @@ class Session:
         self.parquet_files: Sequence[str] = ()
         self._memory_bytes = _memory_bytes(os.environ.get(MEMORY_VARIABLE))
         self._reserved_bytes = 0
+        self._is_interrupted = False
         folder = tempfile.mkdtemp(prefix="featurekit-")
         config = {"threads": THREADS, "temp_directory": folder}
         self.connection = self.duckdb.connect(config=config)
         self.close = weakref.finalize(self, _close, self.connection, folder)
+        self._folder = Path(folder)
         self.limit_memory()
         search_path = {} if root is None else {"file_search_path": quote_text(str(root))}
         for setting, value in (_SETTINGS | search_path).items():
@@ -101,9 +104,15 @@ class Session:
             raise
 
     def interrupt(self) -> None:
-        """Make a query that runs in another thread raise; do nothing if there is none."""
+        """Make a query that runs in another thread raise, or else the next `check`."""
+        self._is_interrupted = True
         with suppress(self.duckdb.Error):  # the connection may be closed already
             self.connection.interrupt()
+
+    def check(self) -> None:
+        """Raise `SourceError` if the session was interrupted."""
+        if self._is_interrupted:
+            raise SourceError("the read was interrupted")
 
     def progress(self) -> float | None:
         """Return the share of the running query that is done, from 0 to 1; `None` if none runs."""
@@ -122,6 +131,12 @@ class Session:
         limit = self._memory_bytes or MEMORY_BYTES
         total = max(limit, min(limit, MEMORY_BYTES) + extra_bytes) - self._reserved_bytes
         self.connection.execute(f"SET memory_limit = '{total // 1024} KiB'")
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Raise `RequestError` if the disk has no space for what exceeds the memory limit."""
+        spilled = needed_bytes - (self._memory_bytes or MEMORY_BYTES)
+        if spilled > 0:
+            check_free_space(self._folder, spilled)
 
     def reserve_memory(self, size: int) -> None:
         """Leave a part of the limit to others, at most half of it."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import pyarrow as pa
 from featurekit.errors import RequestError, SourceError
 from featurekit.history_ports import LabelQuery, StoredValues
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
+from featurekit.sources.disk_space import check_free_space
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
@@ -24,7 +26,7 @@ from featurekit.training.columns import (
 )
 from featurekit.training.labels import read_labels
 from featurekit.training.progress import OnTrainingProgress, Run
-from featurekit.training.spool import Spool, check_free_space, rebatch
+from featurekit.training.spool import Spool, rebatch
 from featurekit.types.arrow import arrow_type
 
 ReadValues = Callable[[ViewPlan, Any, Run], StoredValues]
@@ -204,10 +206,11 @@ class TrainingSet:
             pa.default_memory_pool().release_unused()  # what follows has a limit of its own
             stored = self._request.read_values(part.view, moments, run)
             del moments  # which are not needed while the values are read
-            for batch in stored.batches:
-                run.check()
-                spool.write(columns.batch(batch))
-                run.labels_done += batch.num_rows
+            with closing(stored):
+                for batch in stored.batches:
+                    run.check()
+                    spool.write(columns.batch(batch))
+                    run.labels_done += batch.num_rows
             if metadata and metadata.get("identity") != stored.metadata.get("identity"):
                 raise SourceError(
                     "the source changed while it was read",

@@ -45,7 +45,7 @@ def stored_values(
         view, rows.as_of, rows.loads, rows.rows_read, rows.rows_incomplete, rows.source_identity
     )
     counts = {"rows_rejected": 0} if skip_bad_rows else {}
-    return StoredValues(_batches(view, rows, counts, at_us), metadata, counts)
+    return StoredValues(_batches(view, rows, counts, at_us), metadata, counts, rows.close)
 
 
 def history_metadata(

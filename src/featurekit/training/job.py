@@ -105,7 +105,8 @@ class RetrievalJob:
         """Return SQL statements for DuckDB whose last one gives the same rows; nothing is built.
 
         They read the files that exist now, of batch views by `event_time` or `created`, whose fields have
-        plain types and no constraints. A value that would fail the job is an error when they run.
+        plain types and no constraints but `min`, `max` and `required`. A value that would fail the job is an
+        error when they run.
 
         Raises:
             RequestError: The statements would not give the same rows.

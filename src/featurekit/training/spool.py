@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-
-from featurekit.errors import RequestError
 
 BATCH_ROWS = 16_384
 """Rows of a batch. A batch of wide rows must fit into memory a few times."""
@@ -73,19 +70,3 @@ def _join(batches: list[Any]) -> Any:
     table = pa.Table.from_batches(batches).combine_chunks()
     columns = [column.chunk(0) for column in table.columns]
     return pa.RecordBatch.from_arrays(columns, schema=table.schema)
-
-
-def check_free_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `RequestError` if a folder's disk has less space than a job needs."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise RequestError(
-            f"the training set needs about {_gigabytes(needed_bytes)} of temporary files, and the disk "
-            f"has {_gigabytes(free)} free",
-            where=str(folder),
-            hint="free some space, set TMPDIR to a folder on another disk, or pass fewer labels at a time",
-        )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
