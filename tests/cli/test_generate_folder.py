@@ -33,3 +33,17 @@ def test_the_pages_of_definitions_that_are_gone_are_deleted_and_other_files_are_
     assert refused.exit_code == 1
     assert "other/index.html exists and was not written by" in refused.stderr
     assert [path.name for path in Path("other").iterdir()] == ["index.html"]
+
+
+def test_a_path_that_cannot_be_written_is_an_error(folder: Path) -> None:
+    Path("file").write_text("by hand")
+    for arguments, message in (
+        (("docs", "-o", "file"), "file is a file, expected a folder"),
+        (("typescript", "-o", "features"), "cannot read features: Is a directory"),
+        (("typescript", "-o", "file"), "file exists and was not written by"),
+        (("contract", "-o", "file/contracts"), "file/contracts"),
+    ):
+        failed = run("generate", *arguments)
+        assert failed.exit_code == 1
+        assert message in failed.stderr
+    assert Path("file").read_text() == "by hand"

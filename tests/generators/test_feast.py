@@ -246,11 +246,13 @@ def test_what_cannot_be_read_is_an_error_with_a_way_out(
 ) -> None:
     monkeypatch.chdir(repository)
     Path("other.json").write_text('{"a": 1}')
+    Path("odd.json").write_text('{"featureViews": [{"spec": {"name": "x", "features": [{}]}}]}')
     Path("broken.sh").write_text("#!/bin/sh\necho 'ModuleNotFoundError: x' >&2; exit 1\n")
     Path("broken.sh").chmod(0o755)
     for arguments, message in (
         (("feast", "--python", "./missing"), "cannot run ./missing"),
         (("feast", "--python", "./broken.sh"), "ModuleNotFoundError: x"),
+        (("odd.json",), "odd.json: the document of the registry has another form"),
         (("other.json",), "is not the JSON of a Feast registry"),
         ((".",), "there is no feature_store.yaml"),
     ):

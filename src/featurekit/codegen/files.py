@@ -53,7 +53,7 @@ def compare_files(files: Mapping[Path, str]) -> FileStates:
     """Return which files differ from their generated content."""
     missing = tuple(path for path in files if not path.exists())
     stale = tuple(
-        path for path in files if path not in missing and path.read_bytes() != files[path].encode()
+        path for path in files if path not in missing and _read(path) != files[path].encode()
     )
     return FileStates(missing, stale)
 
@@ -86,5 +86,13 @@ def files_of(folder: Path, generated: GeneratedFolder) -> dict[Path, str]:
 
 
 def _is_generated(path: Path) -> bool:
-    with path.open("rb") as file:
-        return MARK.encode() in file.read(_MARK_WITHIN)
+    return MARK.encode() in _read(path)[:_MARK_WITHIN]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestError(
+            f"cannot read {path}: {error.strerror}", hint="choose another -o"
+        ) from error

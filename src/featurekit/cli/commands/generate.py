@@ -121,7 +121,8 @@ def python_command(context: CliContext, registry: Registry, output: Path, check:
 @target("typescript")
 def typescript_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
     """Write TypeScript: types of the HTTP answers, and a client that uses fetch."""
-    finish(context, {output: typescript_module(registry)}, check=check)
+    generated = GeneratedFolder({output.name: typescript_module(registry)}, ())
+    finish_folder(context, output.parent, generated, check=check)
 
 
 @target("jsonschema")

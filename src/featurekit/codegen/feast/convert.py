@@ -241,7 +241,9 @@ class Conversion:
         reason = (
             f"{name} is not a type of join keys here" if name else "Feast's registry has no type"
         )
-        outcome.notes.append(f"join key {key}: {reason}; check that its values are texts")
+        outcome.notes.append(
+            f"join key {key}: {reason}, so it is a string here; write the type of its values"
+        )
         return "string"
 
     def view_items(self) -> list[Item]:

@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from featurekit.codegen.feast.convert import Conversion
 from featurekit.codegen.feast.report import Imported, Outcome
-from featurekit.codegen.feast.repository import file_columns, read_repository
+from featurekit.codegen.feast.repository import FeastRepository, file_columns, read_repository
 from featurekit.codegen.feast.repository_file import repository_text
 from featurekit.codegen.feast.yaml_text import comment, list_text
+from featurekit.errors import FeatureKitError
 
 _VIEWS_HEAD = """\
 Imported from Feast by `featurekit import-feast`; docs/from-feast.md compares both.
@@ -36,6 +37,16 @@ def import_feast(path: Path, output: Path, python: str | None = None) -> Importe
     conversion = Conversion(
         repository.document, folder, lambda source: file_columns(repository, source)
     )
+    try:
+        return _convert(repository, conversion)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FeatureKitError(
+            f"the document of the registry has another form than Feast's: {error!r}",
+            where=str(path),
+        ) from error
+
+
+def _convert(repository: FeastRepository, conversion: Conversion) -> Imported:
     config, notes = repository_text(repository.project, repository.config)
     project = Outcome("project", repository.project, "featurerepo.yaml", notes)
     views = list_text("feature_views", conversion.view_items())

@@ -77,7 +77,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise FeatureKitError(f"cannot read it: {error}", where=str(folder / CONFIG)) from error
+        reason = " ".join(str(error).split())
+        raise FeatureKitError(f"cannot read it: {reason}", where=str(folder / CONFIG)) from error
     return data if isinstance(data, dict) else {}
 
 

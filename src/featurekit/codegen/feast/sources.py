@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -141,6 +143,8 @@ def _query_to_write(source: Document) -> Source:
     options = source.get(options_key, {})
     if not name:
         name = str(source.get("dataSourceClassType") or "a custom source").rpartition(".")[2]
+        name = name.removesuffix("Source")
+        options = _custom_options(source)
     table = ".".join(
         str(options[key]) for key in ("catalog", "database", "schema", "table") if options.get(key)
     )
@@ -157,6 +161,16 @@ def _query_to_write(source: Document) -> Source:
         "cannot be loaded from it"
     )
     return Source({"type": "sql", "query": "\n".join(lines) + "\n"}, [note])
+
+
+def _custom_options(source: Document) -> dict[str, Any]:
+    """Return the options of a source that is not Feast's own: JSON in base64, as contributed ones have it."""
+    text = str(source.get("customOptions", {}).get("configuration", ""))
+    try:
+        options = json.loads(base64.b64decode(text))
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def stream_source(source: Document, columns: Mapping[str, str]) -> Source:
