@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.disk_space import check_free_space
 from featurekit.errors import BadRowError, RequestError, SourceError
 from featurekit.history_ports import AsOf
-from featurekit.sources.disk_space import check_free_space
 from featurekit.sources.session import Session
 from featurekit.training.columns import FeatureColumns
 from featurekit.training.labels import BLOCK_ROWS

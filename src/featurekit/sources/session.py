@@ -21,10 +21,10 @@ from typing import Any, Literal, TypeVar
 from typing_extensions import override
 
 from featurekit.damaged_files import damaged_file_error
+from featurekit.disk_space import check_free_space
 from featurekit.errors import MissingExtraError, SourceError
 from featurekit.plan import ViewPlan
 from featurekit.ports import BatchSource
-from featurekit.sources.disk_space import check_free_space
 from featurekit.sources.interrupt import run_interruptibly
 
 T = TypeVar("T")

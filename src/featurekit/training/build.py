@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from featurekit.disk_space import check_free_space
 from featurekit.errors import RequestError, SourceError
 from featurekit.history_ports import LabelQuery, StoredValues
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
-from featurekit.sources.disk_space import check_free_space
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
