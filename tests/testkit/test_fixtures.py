@@ -245,6 +245,34 @@ def test_a_failed_check_of_an_alias_says_why() -> None:
             store.assert_served("delay_v1", flight, {"destination__arrivals": 9})
 
 
+def test_a_training_set_at_the_time_of_the_clock_leaves_nothing_in_the_repository(
+    tmp_path: Path,
+) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "featurerepo.yaml").write_text("project: shop\ndefinitions: [d.yaml]\n")
+    (repo / "rows.csv").write_text("user_id,at,country\nu1,2026-01-01T00:00:00Z,NO\n")
+    (repo / "d.yaml").write_text(
+        "entities: [{name: user, join_keys: {user_id: string}}]\n"
+        "feature_views: [{name: profile, entity: user, batch: {refresh: 12h, source: {type: csv,\n"
+        "  path: rows.csv, timestamp_field: at}}, fields: {country: string}}]\n"
+        "feature_services: [{name: model, features: [profile]}]\n"
+    )
+    with MemoryFeatureStore(repo, clock=Clock("2026-01-01T06:00:00Z")) as store:
+        store.materialize()
+        store.assert_served("model", USER, {"country": "NO"})
+        [status] = store.status()
+        assert status.state == "on time"
+        store.get_historical_features(None, "model").persist(tmp_path / "data")
+        store.clock.advance("1d")
+        store.assert_missing("model", USER)
+    assert sorted(path.name for path in repo.iterdir()) == [
+        "d.yaml",
+        "featurerepo.yaml",
+        "rows.csv",
+    ]
+
+
 def test_stores_in_memory_have_clocks_of_their_own() -> None:
     with MemoryFeatureStore(DEFINITIONS) as one, MemoryFeatureStore(DEFINITIONS) as other:
         for store in (one, other):

@@ -168,7 +168,7 @@ class TrainingSets(ABC):
                 run_interruptibly,
                 self._registry_store.handle.now_ms,
                 on_progress,
-                partial(record_training_set, self.path),
+                partial(record_training_set, self._records_root),
                 to_sql,
                 None
                 if spark is None
@@ -200,8 +200,13 @@ class TrainingSets(ABC):
             self._registry_store.handle.now_ms,
             allow_overwrite=allow_overwrite,
         )
-        record_training_set(self.path, folder)
+        record_training_set(self._records_root, folder)
         return folder
+
+    @property
+    def _records_root(self) -> Path:
+        """The folder whose `.featurekit` lists training sets and keeps reports of verifications."""
+        return self.path
 
     def _past_loads(self, view: ViewPlan) -> Sequence[PastLoad]:
         return self._registry_store.history.past_loads(view.name)

@@ -111,7 +111,7 @@ class Verification(TrainingSets):
             [self.readers.reader_for_plan(each, counted=False) for each in plans], keys
         )
         if isinstance(feature_list(features), str):
-            save_report(self.path, report)
+            save_report(self._records_root, report)
         return report
 
     verify_async = asyncio_form(verify)

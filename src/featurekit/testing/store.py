@@ -94,6 +94,11 @@ class MemoryFeatureStore(StoreUnderTest):
         self.close()
         self.discard()
 
+    @property
+    @override
+    def _records_root(self) -> Path:
+        return self._folder
+
     @override
     def _wait_ms(self, ms: int) -> None:
         self.clock.advance(timedelta(milliseconds=ms))
