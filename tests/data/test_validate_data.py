@@ -72,6 +72,13 @@ def test_a_load_rejects_exactly_the_rows_that_were_found(tmp_path: Path) -> None
     )  # two of the rejected rows have no entity or time
 
 
+def test_definitions_and_sources_are_checked_without_a_server(tmp_path: Path) -> None:
+    write_users(write_repo(tmp_path, profile(), "redis://localhost:1"), [row(1)])
+    assert run("--repo", str(tmp_path), "validate").exit_code == 0
+    assert check(tmp_path)["state"] == "ok"
+    assert run("--repo", str(tmp_path), "profile", "profile").exit_code == 0
+
+
 def test_values_of_superseded_rows_are_checked_on_request(tmp_path: Path) -> None:
     rows = [row(1, age=-1, at=NOW - timedelta(hours=9)), row(1)]
     write_users(write_repo(tmp_path, profile()), rows)

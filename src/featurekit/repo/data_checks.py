@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -73,7 +73,8 @@ class _Values:
         """Check a record batch of a scan."""
         self.rows += rows.num_rows
         for row in islice(self._unread(rows), MAX_EXPLAINED - self.explained):
-            self._reject(row, [RowError("", str(row[PROBLEM]))])
+            for reason, text in self._reasons_of([RowError("", str(row[PROBLEM]))]):
+                reason.first.append((row, text))
         batch, unread = split_problems(rows, form, None)
         encoded = encode_batch(self.view, form, batch)
         self.rejected += unread + len(encoded.rejected)
@@ -82,21 +83,25 @@ class _Values:
         for name, values in zip(names, encoded.values[offset:], strict=True):
             self.nulls[name] = self.nulls.get(name, 0) + values.null_count
         for index in encoded.rejected[: MAX_EXPLAINED - self.explained]:
-            self._reject(identifying_values(self.view, batch, index), encoded.errors(index))
+            for reason, text in self._reasons_of(encoded.errors(index)):
+                reason.first.append((identifying_values(self.view, batch, index), text))
 
     def _unread(self, rows: Any) -> Iterator[dict[str, object]]:
         if PROBLEM in rows.schema.names:
             columns = rows.select([PROBLEM, LINE, SOURCE_ROW]).to_pylist()
             yield from (row for row in columns if row[PROBLEM] is not None)
 
-    def _reject(self, row: dict[str, object], errors: list[RowError]) -> None:
+    def _reasons_of(self, errors: list[RowError]) -> list[tuple[_Reason, str]]:
+        """Count the errors of a row; return the reasons that have room for it among their first rows."""
         self.explained += 1
+        lacking = []
         for error in errors:
             text, name = reason_text(error), error.field.removeprefix("join key ")
             reason = self.reasons.setdefault(reason_kind(text), _Reason(name, text))
             reason.rows += 1
             if len(reason.first) < MAX_FIRST:
-                reason.first.append((row, text))
+                lacking.append((reason, text))
+        return lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ class SourceChecker:
     ) -> Iterator[Finding]:
         if check.rows_tied:
             message = "rows have the key and time of another row, so that their order decides"
-            first = [Offender("", _keys_text(view, key)) for key in facts.tied_keys]
+            first = _entities(view, facts.tied_keys)
             yield Finding("warn", "duplicates", message, check.rows_tied, first=first)
         has_times = view.source is not None and view.source.timestamp_field is not None
         if check.rows_superseded and not has_times:
@@ -189,7 +194,7 @@ class SourceChecker:
             yield Finding("warn", "duplicates", message, check.rows_superseded)
         if check.rows_future:
             message = "rows are of the future, and a load leaves them out"
-            first = [Offender("", _keys_text(view, key)) for key in facts.future_keys]
+            first = _entities(view, facts.future_keys)
             yield Finding("warn", "future", message, check.rows_future, first=first)
         if check.rows_late:
             delay, refresh = age_text(facts.max_delay_ms or 0), age_text(view.refresh_ms)
@@ -228,7 +233,7 @@ def _value_findings(
         ]
         yield Finding("fail", "values", reason.message, reason.rows, reason.name, first)
     if values.rejected > values.explained:
-        message = f"reasons are counted for the first {values.explained} rejected rows"
+        message = f"reasons are counted for the first {values.explained:,} rejected rows"
         yield Finding("fail", "values", message, values.rejected)
 
 
@@ -252,8 +257,10 @@ def _key_text(view: ViewPlan, row: dict[str, object]) -> str:
     return ", ".join(f"{k.name}={row[k.name]!r}" for k in view.key.join_keys if k.name in row)
 
 
-def _keys_text(view: ViewPlan, key: str) -> str:
-    return f"{', '.join(k.name for k in view.key.join_keys)} {key}".strip()
+def _entities(view: ViewPlan, keys: Sequence[str]) -> list[Offender]:
+    """Return entities by their join keys; none of a view without an entity."""
+    names = ", ".join(join_key.name for join_key in view.key.join_keys)
+    return [Offender("", f"{names} {key}") for key in keys] if names else []
 
 
 def _is_of_spark(source: SourcePlan) -> bool:

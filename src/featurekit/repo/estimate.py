@@ -59,7 +59,9 @@ class Estimator:
         with SampleHashes(self.store, self.repo.prefix, self.server) as hashes:
             whole = hashes.measure(rows.keys, rows.views, count)
             if whole is None:
-                raise RequestError(f"no entity '{entity}' of the sample has a value")
+                raise RequestError(
+                    f"no source has a row of '{entity}'", hint="pass rows with --example FILE"
+                )
             reads, server_us = self._time_reads(hashes, rows)
             hashes.delete()
             return _Costs(hashes, self.server, rows, whole, count).result(entity, reads, server_us)
@@ -335,6 +337,8 @@ def _assumptions(entity: str, rows: EntityRows) -> Iterator[str]:
     if invented:
         yield f"values made from types and constraints: {', '.join(invented)}"
     complete = [each.view.name for each in rows.views if "source" not in each.origins.values()]
+    if empty := [v.view.name for v in rows.views if all(row is None for row in v.rows)]:
+        yield f"no {entity} of the sample has a row of {', '.join(empty)}, which then cost nothing"
     if complete:
         yield f"every {entity} is taken to have all fields of {', '.join(complete)}"
 

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 from typing_extensions import override
 
 from featurekit.changes import Changes
-from featurekit.compiler import compile_repo
 from featurekit.errors import (
     Problem,
     RegistryError,
@@ -49,7 +48,7 @@ from featurekit.repo.registry_store import (
     open_registry_store,
 )
 from featurekit.repo.serving import Features, MaxAge, ReaderService
-from featurekit.repo.source_access import SourceAccess
+from featurekit.repo.source_access import SourceAccess, compile_definitions
 from featurekit.repo.store_handle import LazyStoreHandle, select_url
 from featurekit.repo.store_identity import StoreState
 from featurekit.repo.streaming import Streaming
@@ -529,7 +528,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """Checks of batch sources before a load, profiles of features, and estimates of memory."""
 
         def definitions() -> RepoPlan:
-            return compile_repo(self.declared) if self._loaded is not None else self.compiled
+            return compile_definitions(self._loaded) if self._loaded else self.compiled
 
         return DataTools(
             definitions,

@@ -39,7 +39,7 @@ class SourceAccess:
         self._check_yaml()
         if (loaded := self._untrusting) is None:
             return
-        declared = {view.name: view for view in _compiled(loaded).views}
+        declared = {view.name: view for view in compile_definitions(loaded).views}
         for view in views:
             own = declared.get(view.name)
             if own is None or _sources(own) != _sources(view):
@@ -87,7 +87,7 @@ class SourceAccess:
             return self.locate(owner, log)
         self._check_yaml()
         if (loaded := self._untrusting) is not None:
-            declared = _compiled(loaded).services
+            declared = compile_definitions(loaded).services
             if log not in [each.logging for each in declared if each.name == owner.name]:
                 raise _differs(f"feature service '{owner.name}'", "log")
         return expand_locations(log, os.environ, f"feature service {owner.name}")
@@ -105,7 +105,8 @@ class SourceAccess:
         return view
 
 
-def _compiled(loaded: LoadedRepo) -> RepoPlan:
+def compile_definitions(loaded: LoadedRepo) -> RepoPlan:
+    """Return the plan of definitions, applied or not, without a look at the registry."""
     return compile_repo(Registry.from_loaded(loaded, None))
 
 

@@ -280,6 +280,10 @@ def _microseconds(values: Any) -> Any:
     return values.cast(pa.timestamp("us", zone)).cast(pa.int64())
 
 
+def _as_floats(values: Any) -> Any:
+    return values.cast(pa.float64(), safe=False)  # microseconds of far times have more digits
+
+
 def _norm(side: ColumnSample) -> Any:
     values = side.values
     if pa.types.is_fixed_size_list(values.type):
@@ -298,9 +302,9 @@ def _length(side: ColumnSample) -> Any:
 
 _MEASURES = {
     "number": lambda side: side.values,
-    "time": lambda side: pc.divide(_microseconds(side.values).cast(pa.float64()), 1e6),
+    "time": lambda side: pc.divide(_as_floats(_microseconds(side.values)), 1e6),
     "age": lambda side: pc.divide(
-        pc.subtract(side.times, _microseconds(side.values)).cast(pa.float64()), 1e6
+        _as_floats(pc.subtract(side.times, _microseconds(side.values))), 1e6
     ),
     "norm": _norm,
     "length": _length,

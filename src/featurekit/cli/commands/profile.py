@@ -21,6 +21,7 @@ from featurekit.cli.output import (
     progress_bars,
     write_page,
 )
+from featurekit.printable import printable
 
 if TYPE_CHECKING:
     from featurekit.repo import FeatureStore
@@ -33,6 +34,7 @@ _BARS = 15
 _SHOWN = 3
 """Frequent values of a field in the table."""
 
+_MIN_SHARE = 0.02
 _MAX_TEXT = 24
 
 _HEADINGS = ["field", "type", "null", "distinct", "min", "5%", "median", "95%", "max", ""]
@@ -130,17 +132,16 @@ def _type_text(profile: FieldProfile) -> str:
 
 
 def _distribution(profile: FieldProfile) -> str:
-    from featurekit.training.profile_report import is_top_shown
-
     if profile.histogram is None:
         return ""
     if profile.measure == "category":
-        shown = profile.top[:_SHOWN] if is_top_shown(profile) else ()
+        shown = [each for each in profile.top[:_SHOWN] if each[1] >= _MIN_SHARE * profile.values]
         return ", ".join(_share_text(text, count, profile) for text, count in shown)
     return _bars(profile.histogram.first)
 
 
 def _share_text(text: str, count: int, profile: FieldProfile) -> str:
+    text = printable(text, one_line=True)
     shown = text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
     return f"{shown or '(empty)'} {format_percent(count / profile.values)}"
 

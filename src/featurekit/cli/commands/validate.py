@@ -51,13 +51,13 @@ def validate_command(
     if not data and (views or every_row):
         raise click.UsageError(f"{views[0] if views else '--every-row'} needs --data")
     with context.open_store() as store:
-        warnings = store.warnings
+        warnings, plan = store.warnings, store.data.definitions()
         report = _check_data(context, store, views, every_row) if data else None
-        counts = {
-            "entities": len(store.declared.entities),
-            "feature_views": len(store.declared.feature_views),
-            "feature_services": len(store.declared.feature_services),
-        }
+    counts = {
+        "entities": sum(bool(entity.key.join_keys) for entity in plan.entities),
+        "feature_views": len(plan.views),
+        "feature_services": len(plan.services),
+    }
     has_failed = report is not None and bool(report.failed)
     has_warned = bool(warnings) or (report is not None and bool(report.warned))
     code = 1 if has_failed or (strict and has_warned) else 0
