@@ -34,8 +34,6 @@ _Document = dict[str, Any]
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
 _LOGICAL_TYPES = {
-    "integer": "integer",
-    "number": "number",
     "boolean": "boolean",
     "array": "array",
     "string": "string",
@@ -194,8 +192,9 @@ def _logical_type(dtype: DType, schema: Schema) -> str:
     schema = schema.get("anyOf", [schema])[0]  # of a float that may be nan, or a decimal
     if not schema:
         return "object"
-    if dtype.kind == "decimal":
-        return "number"
+    codec = codec_of(dtype)
+    if codec.has_bounds:
+        return "integer" if codec.is_integer else "number"
     return _TEXT_TYPES.get(schema.get("format", ""), _LOGICAL_TYPES[schema["type"]])
 
 

@@ -19,6 +19,10 @@ FOLDERS = {"entity": "entities", "view": "views", "service": "services"}
 """The folder of the pages of each kind of definition."""
 
 
+MOST_NAMES = 12
+"""The most names in one cell of a table."""
+
+
 @dataclass(frozen=True)
 class Site:
     """The registry that a site is about."""
@@ -86,10 +90,13 @@ def name_link(kind: str, name: str, root: str) -> Html:
 
 
 def names_list(kind: str, names: list[str], root: str) -> Html | None:
-    """Return links to definitions of a kind."""
+    """Return links to definitions of a kind; of many, the first ones and how many more there are."""
     if not names:
         return None
-    return span("words", [link(page_of(kind, name, root), breakable(name)) for name in names])
+    shown = names if len(names) <= MOST_NAMES else names[: MOST_NAMES - 2]
+    links = [link(page_of(kind, name, root), breakable(name)) for name in shown]
+    more = len(names) - len(shown)
+    return span("words", links, span("quiet", f"and {more:,} more") if more else None)
 
 
 def entity_link(view: FeatureView, root: str) -> Child:
