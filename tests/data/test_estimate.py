@@ -97,6 +97,7 @@ def test_field_ttls_make_hashes_of_valkey_wide(valkey: Server, tmp_path: Path) -
     assert all(each.bytes < found.bytes for each in found.choices)
 
 
+@pytest.mark.slow
 def test_a_long_value_is_named_with_what_it_costs(server: Server, tmp_path: Path) -> None:
     write_users(write_repo(tmp_path, profile(more=", bio: string"), server.url), 300)
     found = estimate(tmp_path, sample=100)
@@ -105,6 +106,7 @@ def test_a_long_value_is_named_with_what_it_costs(server: Server, tmp_path: Path
     assert {"hash-max-listpack-value 128 on the server"} <= {each.name for each in found.choices}
 
 
+@pytest.mark.slow
 def test_the_computed_size_of_a_setting_is_that_of_the_setting(
     valkey: Server, tmp_path: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_the_computed_size_of_a_setting_is_that_of_the_setting(
     assert computed.bytes == pytest.approx(real.bytes, rel=0.03)
 
 
+@pytest.mark.slow
 def test_views_that_not_all_entities_have_cost_less(valkey: Server, tmp_path: Path) -> None:
     few = """
   - name: few
@@ -152,6 +155,7 @@ def test_examples_replace_values_and_give_keys(valkey: Server, tmp_path: Path) -
         estimate(tmp_path, examples=examples)
 
 
+@pytest.mark.slow
 def test_events_of_a_history_give_the_values_of_a_stream(valkey: Server, tmp_path: Path) -> None:
     source = "batch_source: {type: jsonl, path: events.jsonl, timestamp_field: at}"
     write_repo(tmp_path, ACTIVITY.replace("ttl: 5m", f"ttl: 5m, {source}"), valkey.url)

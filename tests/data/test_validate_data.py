@@ -87,6 +87,7 @@ def test_values_of_superseded_rows_are_checked_on_request(tmp_path: Path) -> Non
     assert (view["rows_rejected"], view["rows_superseded"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_rows_of_the_future_late_tied_and_old_rows_are_warnings(tmp_path: Path) -> None:
     rows = [
         row(1),
@@ -156,6 +157,7 @@ def test_sources_that_cannot_be_read_are_findings_and_the_others_are_checked(
     assert check(tmp_path, "profile")["state"] == "ok"
 
 
+@pytest.mark.slow
 def test_json_and_sql_sources_and_functions_are_checked(tmp_path: Path) -> None:
     (tmp_path / "lines.jsonl").write_text('{"user_id": "a", "n": 1}\n{"user_id": "b", "n": "1"}\n')
     (tmp_path / "own_rows.py").write_text(
