@@ -68,7 +68,7 @@ def random_rows(seed: int, rows: int = 400) -> Any:
         return [pick.choice(values) for _ in range(rows)]
 
     nan, inf = float("nan"), float("inf")
-    times = [NOW + timedelta(hours=pick.randrange(6)) for _ in range(rows)]
+    times = [NOW + timedelta(hours=pick.randrange(6), microseconds=700) for _ in range(rows)]
     return pa.table(
         {
             "user_id": [f"u{pick.randrange(60)}" for _ in range(rows)],

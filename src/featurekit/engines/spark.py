@@ -160,11 +160,12 @@ def _count(rows: SparkRows, times: TimeRange) -> dict[str, Any]:
 
     future = rows.future(times)
     time = F.col("@o0") if rows.has_time else F.lit(None).cast("timestamp")
-    created = F.col(CREATED)
+    newest, created = F.max(F.when(rows.complete & ~future, time)), F.col(CREATED)
     (row,) = rows.frame.agg(
         F.count(F.lit(1)).alias("total"),
         F.count_if(future).alias("future"),
-        F.unix_millis(F.max(F.when(rows.complete & ~future, time))).alias("newest_ms"),
+        # Rounded, as DuckDB does, so that a load by either engine is not older than the other's.
+        F.unix_millis(newest + F.expr("interval 500 microseconds")).alias("newest_ms"),
         F.count_if(created == "number").alias("numbers"),
         F.count_if(created == "time").alias("times"),
         F.min(F.when(created.startswith("="), created)).alias("other"),
