@@ -261,9 +261,10 @@ def _objects(lines: Sequence[str], path: Path) -> Iterator[Example]:
 
 
 def _invented_id(dtype: DType, number: int) -> str:
-    if dtype.kind in ("int64", "int32"):
+    codec = codec_of(dtype)
+    if codec.is_integer:
         return str(10_000_000 + number)
-    if dtype.kind == "date":
+    if codec.python_type == "date":
         return (date(2000, 1, 1) + timedelta(days=number)).isoformat()
     return f"u{number:0{INVENTED_ID_CHARACTERS - 1}d}"
 
@@ -290,20 +291,18 @@ def _scalar(dtype: DType, plan: FieldPlan, chance: random.Random) -> object:
     high = float(rules.max) if rules.max is not None else max(low, 0.0) + _MAX_NUMBER
     length = rules.max_length if rules.max_length and not plan.dtype.element else None
     kinds: dict[str, Callable[[], object]] = {
-        "string": lambda: "".join(
+        "str": lambda: "".join(
             chance.choices(string.ascii_lowercase, k=min(length or _TEXT_CHARACTERS, 64))
         ),
-        "int64": lambda: int(chance.uniform(min(low, high), high)),
-        "int32": lambda: int(chance.uniform(min(low, high), high)),
-        "float64": lambda: chance.uniform(min(low, high), high),
-        "float32": lambda: chance.uniform(min(low, high), high),
+        "int": lambda: int(chance.uniform(min(low, high), high)),
+        "float": lambda: chance.uniform(min(low, high), high),
         "bool": lambda: chance.random() < 0.5,  # noqa: PLR2004 - a coin
-        "timestamp": lambda: (
+        "datetime": lambda: (
             datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=chance.randrange(10**10))
         ),
         "date": lambda: date(2026, 1, 1) + timedelta(days=chance.randrange(300)),
-        "decimal": lambda: Decimal(int(chance.uniform(min(low, high), high) * 100)) / 100,
+        "Decimal": lambda: Decimal(int(chance.uniform(min(low, high), high) * 100)) / 100,
         "bytes": lambda: chance.randbytes(min(length or _BLOB_BYTES, 64)),
-        "json": lambda: {"value": chance.randrange(_MAX_NUMBER)},
+        "Any": lambda: {"value": chance.randrange(_MAX_NUMBER)},
     }
-    return kinds[dtype.kind]()
+    return kinds[codec_of(dtype).python_type]()

@@ -63,6 +63,7 @@ class Codec(ABC):
 
     Attributes:
         python_type: The annotation of a decoded value.
+        also_written: Further Python types whose values a writer takes.
         json_type: The Python type of the JSON form of a scalar.
         json_ready: Whether a finite value is its own JSON form, so that `to_json` may be skipped.
         needs_exact_json: Whether JSON numbers must be read as `Decimal`, not rounded to floats.
@@ -82,6 +83,7 @@ class Codec(ABC):
     """
 
     python_type: ClassVar[str]
+    also_written: ClassVar[tuple[str, ...]] = ()
     json_type: ClassVar[type] = str
     json_ready: ClassVar[bool] = False
     needs_exact_json: ClassVar[bool] = False

@@ -23,6 +23,7 @@ class DecimalCodec(Codec):
     """`decimal`: up to 38 digits, without an exponent; text in JSON."""
 
     python_type: ClassVar[str] = "Decimal"
+    also_written: ClassVar[tuple[str, ...]] = ("int",)
     needs_exact_json: ClassVar[bool] = True
     is_wide: ClassVar[bool] = True
     is_text_in_yaml: ClassVar[bool] = True

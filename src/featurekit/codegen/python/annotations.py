@@ -42,23 +42,28 @@ class Annotations:
     def _value(self, field: FieldPlan) -> str:
         if choices := FeatureType.of(field.name, field).one_of:
             return f"{self.use('Literal')}[{', '.join(map(quoted, choices))}]"
-        element = field.dtype.element or ("float32" if field.dtype.kind == "vector" else None)
-        if element:
-            return f"{self.use('list')}[{self.use(codec_of(DType(element)).python_type)}]"
+        if element := _element(field.dtype):
+            return f"{self.use('list')}[{self.use(element)}]"
         return self.use(codec_of(field.dtype).python_type)
 
     def _written(self, field: FieldPlan) -> Iterator[str]:
-        kind = field.dtype.kind
-        if kind in ("array", "vector"):
-            value = self.use(codec_of(DType(field.dtype.element or "float32")).python_type)
+        codec = codec_of(field.dtype)
+        if element := _element(field.dtype):
+            value = self.use(element)
             yield f"{self.use('list')}[{value}]"
             yield f"{self.use('tuple')}[{value}, ...]"
             yield self.use("Array")
-        elif kind == "json":
+        elif codec.any_json:
             yield self.use("Json")
         else:
             yield self._value(field)
-            if kind == "decimal":
-                yield self.use("int")
+            yield from map(self.use, codec.also_written)
         if not field.constraints.required:
             yield "None"
+
+
+def _element(dtype: DType) -> str | None:
+    """Return the Python type of the elements of an array or vector; `None` for other types."""
+    if dtype.element:
+        return codec_of(DType(dtype.element)).python_type
+    return "float" if dtype.size else None
