@@ -7,7 +7,8 @@ of keys in memory; a join by ranges of time, which reads rows twice; ties groupe
 
     @k      the key of a label or row, as text, see `lower.columns.encode_ids`
     @at     the time of a label in microseconds; `@time` and `@known` are those of a row
-    @row    what a task needs of the row of a label: its columns, or the bytes of its values
+    @row    what a task needs of the row of a label: `@event_us`, its time or the smallest number; `@rn`;
+            and its fields, or the bytes of their values
     @wrote  the millisecond of the last load before the label that renewed the row
     @end    the millisecond at which the key of the row ended; null if it did not
 
@@ -150,7 +151,7 @@ def open_history(
     times_of = _times(reading, history, rows, created)
     is_encoded = view.kind == "stream" or rows.form != "native" or native_key(rows, view) is None
     frame = rows.frame
-    event_us = "unix_micros(`@o0`)" if rows.has_time else "CAST(NULL AS BIGINT)"
+    event_us = f"coalesce(unix_micros(`@o0`), {-FOREVER})" if rows.has_time else f"{-FOREVER}L"
     for name, sql in {**times_of.columns, "@event_us": event_us}.items():
         frame = frame.withColumn(name, F.expr(sql))
     orders = [f"@o{i}" for i in range(rows.has_time and not source.static, rows.orders)]
@@ -158,7 +159,7 @@ def open_history(
         frame, payload = _encoded(reading, replace(rows, frame=frame), view, source)
     else:
         frame = frame.withColumn("@k", native_key(rows, view))
-        payload = list(rows.names)
+        payload = [item.name for item in view.fields]
     counts = frame.agg(
         F.count(F.lit(1)).alias("read"),
         F.count_if(F.col("@k").isNotNull() & F.col("@known").isNotNull()).alias("complete"),
@@ -168,12 +169,7 @@ def open_history(
     if not rows.has_files:
         orders += _ties(frame, payload)
     frame = frame.where(F.col("@k").isNotNull() & F.col("@known").isNotNull())
-    inner = [
-        F.col("@time"),
-        F.col("@event_us"),
-        F.col("@rn"),
-        *(F.col(quoted(n)) for n in payload),
-    ]
+    inner = [F.col(quoted(name)) for name in ("@event_us", "@rn", *payload)]
     return HistoryRows(
         frame.withColumn("@row", F.struct(*inner)),
         [*(["@time"] if not source.static else []), *orders, "@rn"],
@@ -362,7 +358,7 @@ def join_rows(labels: Any, rows: HistoryRows, ends: Any, view: ViewPlan) -> Any:
         found = found.withColumn("@rank", rank)
         orders, row = [], F.max_by("@row", "@rank")
     joined = _last_of(moments, found, orders, {"@row": row}, is_global=not view.key.join_keys)
-    joined = rows.loads.wrote(joined.withColumn("@time", F.col("@row.`@time`"))).drop("@time")
+    joined = rows.loads.wrote(joined.withColumn("@time", F.col("@row.`@event_us`"))).drop("@time")
     return _with_end(joined, ends, "`@wrote`", view)
 
 

@@ -170,12 +170,12 @@ def _opened(session: Any, data: Any) -> tuple[Any, list[Any]]:
     if not isinstance(data, str | Path):
         return data, [F.monotonically_increasing_id()]
     path = str(data) if "://" in str(data) else str(Path(data).absolute())
-    frame = session.read.parquet(path).select(
-        "*",
-        F.col("_metadata.file_path").alias("@file"),
-        F.col("_metadata.row_index").alias("@row"),
-    )
-    return frame, [F.col("@file"), F.col("@row")]
+    frame = session.read.parquet(path)
+    place = {"@row": F.col("_metadata.row_index")}
+    if len(frame.inputFiles()) != 1:
+        place = {"@file": F.col("_metadata.file_path"), **place}
+    placed = frame.select("*", *(column.alias(name) for name, column in place.items()))
+    return placed, [F.col(name) for name in place]
 
 
 def _check_time(frame: Any, name: str, kind: str) -> None:

@@ -248,7 +248,8 @@ class SparkTrainingSet:
             return pa.schema([*labels.schema, *features], labels.schema.metadata)
         from pyspark.sql.pandas.types import to_arrow_schema
 
-        own = to_arrow_schema(self.frame.select(*map(quoted, labels.names)).schema)
+        frame = self.frame.select(*map(quoted, labels.names))
+        own = to_arrow_schema(frame.schema, timezone="UTC")
         return pa.schema([*own, *features])
 
     def batches(self) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.engines.spark_rows import SENT_FIELDS, SparkRows, quoted
@@ -14,6 +14,7 @@ from featurekit.history_ports import event_age_column, remaining_column
 from featurekit.lower.columns import EncodedBatch, encode_batch, encode_ids
 from featurekit.plan import ReadColumn, SourceColumns, ViewPlan
 from featurekit.sources.history_index import NO_PREFIX
+from featurekit.sources.load_times import FOREVER
 from featurekit.training.columns import FeatureColumns
 from featurekit.training.features import encoded_view, floor_ms
 from featurekit.types import codec_of
@@ -243,7 +244,9 @@ class PartTask:
             is_good = pc.and_(is_live, row.bad.is_null())
             stored[item.name] = pc.if_else(is_good, row.data, pa.scalar(None, pa.binary()))
             stored[remaining_column(item.name)] = pc.subtract(row.deadline, at_ms)
-            stored[event_age_column(item.name)] = pc.subtract(at_ms, floor_ms(row.event_us))
+            has_time = pc.greater(row.event_us, -FOREVER)
+            event_us = pc.if_else(has_time, row.event_us, pa.scalar(None, pa.int64()))
+            stored[event_age_column(item.name)] = pc.subtract(at_ms, floor_ms(event_us))
         numbers = [None] * batch.num_rows if rejected is None else list(map(sorted, rejected))
         values = FeatureColumns(self.columns).batch(pa.record_batch(stored))
         return values, pa.array(numbers, pa.list_(pa.int64()))
@@ -278,7 +281,7 @@ class PartTask:
 
         view, row = self.view, batch.column(f"r{self.number}")
         wrote, end = (batch.column(f"{name}{self.number}") for name in ("w", "e"))
-        _, event_us, number, *payload = _children(row)
+        event_us, number, *payload = _children(row)
         ttls = [item.ttl_ms or view.ttl_ms for item in view.fields]
         deadlines = {
             ttl: pc.if_else(row.is_valid(), pc.min_element_wise(pc.add(wrote, ttl), end), None)
@@ -300,15 +303,19 @@ class PartTask:
         import pyarrow.compute as pc
 
         live = pc.indices_nonzero(is_live)
-        columns = dict(zip(self.payload, payload, strict=True))
-        columns.pop("event_timestamp", None)
-        rows = pa.record_batch({name: column.take(live) for name, column in columns.items()})
-        found = encode_batch(encoded_view(self.view), "native", rows)
+        columns = zip(self.payload, payload, strict=True)
+        rows = pa.record_batch({name: column.take(live) for name, column in columns})
+        found = encode_batch(_without_key(encoded_view(self.view)), "native", rows)
         places = np.full(len(is_live), -1)
         places[live.to_numpy()] = np.arange(len(live))
         index = pa.array(places, mask=places < 0)
         values = [_spread(data, found.rejected, len(live)).take(index) for data in found.values]
         return _reasons(found, len(live)).take(index), values
+
+
+def _without_key(view: ViewPlan) -> ViewPlan:
+    """Return a view whose rows have no key, because they are those of a known key."""
+    return replace(view, key=replace(view.key, join_keys=(), hash_tag=None, hash_tag_index=None))
 
 
 @dataclass(frozen=True, slots=True)
