@@ -11,7 +11,7 @@ import click
 
 from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import pluralize
-from featurekit.cli.output import GREEN, RED, Styled, print_line
+from featurekit.cli.output import GREEN, RED, YELLOW, Styled, print_line, print_note
 from featurekit.codegen.contract import contract_files
 from featurekit.codegen.files import (
     FileStates,
@@ -104,6 +104,10 @@ def _registry(context: CliContext, *, applied: bool, project: str) -> Registry:
         return store.applied if applied else store.declared
 
 
+_VIEWS_IN_A_FILE = 100
+"""The views in a single file of which pyright has not yet refused the analysis."""
+
+
 @target("python")
 def python_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
     """Write typed readers, writers and rows in Python.
@@ -114,6 +118,10 @@ def python_command(context: CliContext, registry: Registry, output: Path, check:
     """
     if output.suffix == ".py":
         finish(context, {output: python_module(registry)}, check=check)
+        if len(registry.feature_views) > _VIEWS_IN_A_FILE and not check:
+            package = output.with_suffix("")
+            problem = f"pyright may find {output} too large: write a package with -o {package}"
+            print_note("note", problem, YELLOW)
     else:
         finish_folder(context, output, python_package(registry), check=check)
 
