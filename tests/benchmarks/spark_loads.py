@@ -36,9 +36,7 @@ def _session() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    builder = builder.config("spark.driver.memory", "3g").config(
-        "spark.python.worker.reuse", "false"
-    )
+    builder = builder.config("spark.driver.memory", "3g")
     builder = builder.config("spark.ui.showConsoleProgress", "false")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     session = builder.getOrCreate()
