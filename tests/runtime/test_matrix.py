@@ -67,7 +67,7 @@ def store(valkey: Server, tmp_path: Path) -> Iterator[FeatureStore]:
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> ReadPlan:
-    with opened(tmp_path_factory.mktemp("matrix"), "memory://") as store:
+    with opened(tmp_path_factory.mktemp("matrix"), "memory://matrix") as store:
         return store.online_reader("all").plan
 
 
