@@ -233,6 +233,8 @@ def test_the_same_inputs_give_the_same_files(store: FeatureStore, tmp_path: Path
     with pytest.raises(RequestError, match="has a training set already"):
         job.persist(tmp_path / "a")
     job.persist(tmp_path / "a", allow_overwrite=True)
+    with pytest.raises(RequestError, match="s3a://bucket/train is not a folder of this machine"):
+        job.persist("s3a://bucket/train")
 
 
 def test_the_command_writes_a_training_set(store: FeatureStore, tmp_path: Path) -> None:

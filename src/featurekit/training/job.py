@@ -128,8 +128,14 @@ class RetrievalJob:
         sources and versions of libraries give the same bytes, except for `created_at` in the manifest.
 
         Raises:
-            RequestError: The folder has a training set already, or cannot be written.
+            RequestError: The folder has a training set already, cannot be written, or is a URL.
         """
+        if "://" in str(path):
+            raise RequestError(
+                f"{path} is not a folder of this machine",
+                where="path",
+                hint="write to_spark() or to_arrow_reader() there, and metadata beside it",
+            )
         folder = write_training_set(
             self._training_set, Path(path), self._request.now_ms, allow_overwrite=allow_overwrite
         )
