@@ -380,6 +380,20 @@ def test_values_of_all_types_come_back(hostile: tuple[FeatureStore, Any]) -> Non
     )
 
 
+def test_no_module_of_a_package_hides_a_name_that_its_code_uses(tmp_path: Path) -> None:
+    views = "".join(
+        f"  - {{name: {name}, entity: user, stream: {{refresh: 1m}}, fields: {{{name}_x: int64}}}}\n"
+        for name in ("bool", "overload", "type")
+    )
+    head = "entities: [{name: user, join_keys: {user_id: string}}]\nfeature_views:\n"
+    repo = write_repo(
+        tmp_path, f"{head}{views}feature_services: [{{name: str, features: [bool]}}]"
+    )
+    files = python_package(FeatureStore(repo).declared).texts
+    modules = {"bool_view.py", "overload_view.py", "type_view.py", "str_service.py"}
+    assert {*files} == {"__init__.py", "_fingerprint.py", *modules}
+
+
 def test_a_package_has_a_module_for_each_definition_and_imports_what_serving_imports(
     tmp_path: Path,
 ) -> None:

@@ -105,6 +105,16 @@ def test_the_type_and_what_stands_for_a_missing_value_can_be_chosen(store: Featu
         reader.read_matrix(["u1"], dtype="int8")
 
 
+@pytest.mark.parametrize("fill", ["0", None, [1], 1j, 1e300, 10**400])
+def test_a_fill_that_is_not_a_number_of_the_type_is_refused_by_each_read(
+    store: FeatureStore, fill: Any
+) -> None:
+    reader = store.online_reader("all")
+    with pytest.raises(RequestError, match="fill: expected a number of float32, not"):
+        reader.read_matrix(["u1"], fill=fill)
+    assert reader.read_matrix(["u2"], fill=math.inf)[0][0] == math.inf
+
+
 def test_responses_and_asyncio_give_the_same_matrix(store: FeatureStore) -> None:
     reader, ids = store.online_reader("all"), ["u1", "u2", "nobody"] * 200
     expected = reader.read_matrix(ids)
@@ -148,6 +158,7 @@ def test_an_integer_that_would_be_rounded_is_refused_by_name(
         reader.read_matrix(["u1", "large"], dtype=dtype)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_float_outside_float32_is_refused_by_name(store: FeatureStore) -> None:
     reader = store.online_reader("all")
     store.write_batch("a", {"large": {"f64": 1e300}})

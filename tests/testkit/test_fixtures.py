@@ -139,6 +139,13 @@ def test_a_clock_moves_by_a_duration(clock: Clock, wrong: object) -> None:
         clock.advance(wrong)  # type: ignore[arg-type]
 
 
+def test_a_clock_ends_with_the_year_9999(clock: Clock) -> None:
+    clock.set("9999-12-31")
+    with pytest.raises(RequestError, match="outside the years 1 to 9999"):
+        clock.advance("24h")
+    assert clock.now() == datetime(9999, 12, 31, tzinfo=UTC)
+
+
 def test_wrong_rows_are_refused_with_the_reason(feature_store: MemoryFeatureStore) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'count'"):
         feature_store.given_features({**USER, "conut": 1})
@@ -160,6 +167,14 @@ def test_wrong_rows_are_refused_with_the_reason(feature_store: MemoryFeatureStor
         feature_store.given_events("activity", {"count": 1})
     feature_store.given_features({**USER, "ratio": 0.5}, view="membership")
     feature_store.assert_missing("model", USER)
+
+
+def test_wrong_arguments_of_checks_are_refused(feature_store: MemoryFeatureStore) -> None:
+    with pytest.raises(RequestError, match=r"not \['count'\]\n.*several arguments"):
+        feature_store.assert_missing("model", USER, ["count"])  # type: ignore[arg-type]
+    for wrong in (["count"], None):
+        with pytest.raises(RequestError, match="expected a dict of features, not"):
+            feature_store.assert_served("model", USER, wrong)  # type: ignore[arg-type]
 
 
 def test_a_check_that_fails_says_what_is_served_and_why(

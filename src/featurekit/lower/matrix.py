@@ -70,7 +70,7 @@ class Matrix:
         fill: What stands for a value that is not there and has no default.
 
     Raises:
-        RequestError: A feature is not a number, or the type is another one.
+        RequestError: A feature or `fill` is not a number, or the type is another one.
         MissingExtraError: numpy is not installed.
 
     """
@@ -91,7 +91,7 @@ class Matrix:
         if kind not in {np.dtype(np.float32), np.dtype(np.float64)}:
             raise RequestError(f"a matrix is float32 or float64, not {dtype!r}")
         self._dtype = kind
-        self._fill = fill
+        self._fill = self._checked_fill(fill)
         self._largest = 1 << (np.finfo(kind).nmant + 1)
         self._parts: list[NDArray[Any]] = []
         self._statuses: list[list[_Statuses]] = [[] for _ in self._columns]
@@ -197,11 +197,26 @@ class Matrix:
         """Return a decoded value as a number, or the numbers of a vector."""
         if codec_of(column.field.dtype).is_integer and abs(value) > self._largest:
             raise self._refusal(column, value)
-        if isinstance(value, float) and math.isfinite(value):
-            with_type = self._dtype.type(value)
-            if not math.isfinite(with_type):
-                raise self._refusal(column, value)
+        if isinstance(value, float) and not self._fits(value):
+            raise self._refusal(column, value)
         return value
+
+    def _fits(self, value: float) -> bool:
+        """Return whether the matrix's type has the number, or is infinite or NaN like it."""
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            return not math.isfinite(value) or math.isfinite(self._dtype.type(value))
+
+    def _checked_fill(self, fill: Any) -> float:
+        """Return the fill, which no read may need before its type is known."""
+        try:
+            number = float(fill)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or isinstance(fill, str) or not self._fits(number):
+            raise RequestError(f"expected a number of {self._dtype}, not {fill!r}", where="fill")
+        return number
 
     def _refusal(self, column: ReadColumn, value: object) -> ValueRefusedError:
         kind = self._dtype

@@ -48,9 +48,9 @@ class Clock:
             duration: Text such as `5m` or `1h30m`, a timedelta, or whole seconds.
 
         Raises:
-            RequestError: It is not a duration above zero.
+            RequestError: It is not a duration above zero, or ends after the year 9999.
         """
-        self._move(self._now_ms + to_span_ms(duration, where="duration"))
+        self.set(self._now_ms + to_span_ms(duration, where="duration"))
 
     def set(self, time: Time) -> None:
         """Move the clock to a time, forward or back. What has expired does not come back.

@@ -121,6 +121,8 @@ class StoreUnderTest(FeatureStore):
             AssertionError: A value differs; says which, and why it is not present.
             UnknownNameError: The read has no such feature.
         """
+        if not isinstance(expected, Mapping):
+            raise RequestError(f"expected a dict of features, not {short_repr(expected)}")
         served = self._read(features, keys, expected)
         wrong = [
             f"{name}: expected {value!r}, {self._describe(served, name)}"
@@ -154,6 +156,11 @@ class StoreUnderTest(FeatureStore):
         reader = self.online_reader(features, freshness=True)
         columns = {c.name: c for c in reader.plan.columns if not c.is_event_time}
         for name in names:
+            if not isinstance(name, str):
+                raise RequestError(
+                    f"expected the name of a feature, not {short_repr(name)}",
+                    hint="several names are several arguments: assert_missing(..., name, name)",
+                )
             if name not in columns:
                 raise UnknownNameError.among("feature", name, columns, where=reader.plan.name)
         row = reader.get([keys])

@@ -23,7 +23,7 @@ class Names:
 
     def __init__(self, project: str, services: Iterable[str], views: Iterable[str]) -> None:
         self._taken = {*IMPORTABLE, "FINGERPRINT", "FeatureName", "ServiceName"}
-        self._modules: set[str] = set()
+        self._modules = {*IMPORTABLE, "type"}  # a module is a name in `__init__`, beside these
         self.store = self._free(project, "", STORE_CLASSES)
         self.services = {
             name: self._free(name, "Service", SERVICE_CLASSES)
