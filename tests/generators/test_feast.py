@@ -158,6 +158,37 @@ def test_names_keys_aliases_and_views_without_an_entity_have_their_equal(tmp_pat
     assert service.logging.sample_rate == 0.5
 
 
+def test_reserved_names_and_a_service_named_like_a_view_get_other_names(tmp_path: Path) -> None:
+    features = [{"name": name, "valueType": "INT64"} for name in ("found", "features", "trips")]
+    document = {
+        "entities": [{"spec": {"name": "courier", "joinKey": "courier_id"}}],
+        "featureViews": [
+            {"spec": {"name": "stats", "entities": ["courier"], "features": features}}
+        ],
+        "featureServices": [
+            {
+                "spec": {
+                    "name": "Stats",
+                    "features": [{"featureViewName": "stats", "featureColumns": []}],
+                }
+            },
+            {
+                "spec": {
+                    "name": "stats",
+                    "features": [{"featureViewName": "stats", "featureColumns": features[:1]}],
+                }
+            },
+        ],
+    }
+    imported(tmp_path, "", document)
+    assert [*views(tmp_path)["stats"].fields_] == ["found_", "features_", "trips"]
+    services = load_repo(tmp_path / "new", {}).feature_services
+    assert {each.name: [str(item) for item in each.items] for each in services} == {
+        "stats_service": ["stats"],
+        "stats_service_2": ["stats:found_"],
+    }
+
+
 def test_validate_names_the_sources_of_warehouses(tmp_path: Path) -> None:
     imported(tmp_path, "routes")
     warnings = [str(warning) for warning in load_repo(tmp_path / "new", {}).warnings]
@@ -247,6 +278,7 @@ def test_what_cannot_be_read_is_an_error_with_a_way_out(
     monkeypatch.chdir(repository)
     Path("other.json").write_text('{"a": 1}')
     Path("odd.json").write_text('{"featureViews": [{"spec": {"name": "x", "features": [{}]}}]}')
+    Path("deep.json").write_text("[" * 100_000)
     Path("broken.sh").write_text("#!/bin/sh\necho 'ModuleNotFoundError: x' >&2; exit 1\n")
     Path("broken.sh").chmod(0o755)
     for arguments, message in (
@@ -254,6 +286,7 @@ def test_what_cannot_be_read_is_an_error_with_a_way_out(
         (("feast", "--python", "./broken.sh"), "ModuleNotFoundError: x"),
         (("odd.json",), "odd.json: the document of the registry has another form"),
         (("other.json",), "is not the JSON of a Feast registry"),
+        (("deep.json",), "is not the JSON of a Feast registry"),
         ((".",), "there is no feature_store.yaml"),
     ):
         failed = run("import-feast", *arguments, "-o", "new")

@@ -11,9 +11,11 @@ from typing import Any
 from featurekit.codegen.feast.naming import (
     definition_name,
     duration_ms,
+    feature_name,
     field_name,
     field_type,
     key_type,
+    service_name,
     ttl_and_refresh,
 )
 from featurekit.codegen.feast.report import Outcome
@@ -107,7 +109,7 @@ class Conversion:
             features = self._inferred_features(view)
         taken: set[str] = set()
         for feature in features:
-            name = field_name(feature["name"], taken)
+            name = feature_name(feature["name"], taken)
             dtype, note = field_type(feature)
             if name != feature["name"]:
                 note = f"it is `{feature['name']}` in Feast, which is not allowed here; {note}"
@@ -306,18 +308,19 @@ class Conversion:
 
     def service_items(self) -> list[Item]:
         """Return the feature services that have at least one feature."""
-        taken: set[str] = set()
+        views = {view.outcome.target for view in self.views}
+        taken = {*views}
         items = []
         for spec in self._specs("featureServices"):
-            outcome = Outcome(
-                "feature service", spec["name"], definition_name(spec["name"], taken)
-            )
+            target = service_name(spec["name"], views, taken)
+            outcome = Outcome("feature service", spec["name"], target)
             features = [
                 each for f in spec.get("features", ()) for each in self._features(f, outcome)
             ]
             if outcome.target != outcome.name:
                 outcome.notes.insert(
-                    0, f"it is `{outcome.name}` in Feast; names are lower-case here"
+                    0,
+                    f"it is `{outcome.name}` in Feast; names are lower-case here, and no view has them",
                 )
             self.outcomes.append(outcome)
             if not features:

@@ -7,6 +7,7 @@ import unicodedata
 from keyword import iskeyword
 from typing import Any
 
+from featurekit.loader.cross_checks import RESERVED_NAMES
 from featurekit.models import format_duration
 from featurekit.types import KEY_TYPES
 
@@ -73,6 +74,17 @@ def field_name(name: str, taken: set[str]) -> str:
     if iskeyword(plain) or plain in _RESERVED:
         plain = f"{plain}_"
     return _untaken(plain, taken)
+
+
+def feature_name(name: str, taken: set[str]) -> str:
+    """Return a name of a feature that is neither taken nor reserved, and take it."""
+    return field_name(f"{name}_" if name in RESERVED_NAMES else name, taken)
+
+
+def service_name(name: str, views: set[str], taken: set[str]) -> str:
+    """Return a name of a service that neither a view nor another service has, and take it."""
+    found = definition_name(name, set())
+    return definition_name(f"{found}_service" if found in views else found, taken)
 
 
 def _is_name(name: str) -> bool:

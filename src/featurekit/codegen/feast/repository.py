@@ -87,7 +87,7 @@ def _read_dump(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FeatureKitError(f"cannot read it: {error.strerror}", where=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not the JSON of a Feast registry", hint=_DUMP) from error
     if not isinstance(data, dict) or not _LISTS & data.keys():
         raise RequestError(f"{path} is not the JSON of a Feast registry", hint=_DUMP)
