@@ -37,13 +37,15 @@ def test_the_pages_of_definitions_that_are_gone_are_deleted_and_other_files_are_
 
 def test_a_path_that_cannot_be_written_is_an_error(folder: Path) -> None:
     Path("file").write_text("by hand")
+    Path("file.py").write_text("by hand")
     for arguments, message in (
         (("docs", "-o", "file"), "file is a file, expected a folder"),
         (("typescript", "-o", "features"), "cannot read features: Is a directory"),
+        (("python", "-o", "file.py"), "file.py exists and was not written by"),
         (("typescript", "-o", "file"), "file exists and was not written by"),
         (("contract", "-o", "file/contracts"), "file/contracts"),
     ):
         failed = run("generate", *arguments)
         assert failed.exit_code == 1
         assert message in failed.stderr
-    assert Path("file").read_text() == "by hand"
+    assert Path("file").read_text() == Path("file.py").read_text() == "by hand"

@@ -24,7 +24,7 @@ from featurekit.errors import RequestError, StoreError, UnknownNameError
 from featurekit.plan import FieldPlan
 from featurekit.repo.estimate import listpack_bytes
 from featurekit.repo.estimate_memory import SAMPLE_TTL_MS
-from featurekit.repo.estimate_report import EntityEstimate
+from featurekit.repo.estimate_report import EntityEstimate, EstimateReport
 from featurekit.repo.estimate_rows import invented_value
 from featurekit.types import codec_of, parse_dtype
 from tests.cli.running import run
@@ -66,8 +66,12 @@ def profile(expires: str = "key", more: str = "") -> str:
 
 
 def estimate(folder: Path, count: int = 1000, **options: Any) -> EntityEstimate:
+    return reported(folder, count, **options).entities[0]
+
+
+def reported(folder: Path, count: int = 1000, **options: Any) -> EstimateReport:
     with FeatureStore(folder) as store:
-        return store.data.estimate({"user": count}, **options).entities[0]
+        return store.data.estimate({"user": count}, **options)
 
 
 def test_the_sample_is_measured_and_deleted(server: Server, tmp_path: Path) -> None:
@@ -147,6 +151,11 @@ def test_examples_replace_values_and_give_keys(valkey: Server, tmp_path: Path) -
     assert found.sample == 9
     assert {each.name: each.max_value_bytes for each in found.fields}["device"] == 50
     assert {each.origin for each in found.fields} == {"example"}
+    examples.write_text('{"user_id": "u1", "devise": "x", "event_timestamp": "2026-01-01"}\n')
+    note = "no view has these names of the examples: devise"
+    assert note in reported(tmp_path, examples=examples).notes
+    examples.write_text("\n")
+    assert f"{examples} has no examples" in reported(tmp_path, examples=examples).notes
     examples.write_text('{"tx_count_5m": "many"}\n')
     with pytest.raises(RequestError, match=r"examples\.jsonl:1, tx_count_5m"):
         estimate(tmp_path, examples=examples)
@@ -303,6 +312,7 @@ def test_wrong_usage_is_refused(valkey: Server, tmp_path: Path) -> None:
                 store.data.estimate(counts)
     command = ("--repo", str(tmp_path), "estimate", "--entities")
     assert run(*command, "user").exit_code == 2
+    assert "'user' has two counts" in run(*command, "user=1", "--entities", "user=2").stderr
     assert run(*command, "user=1.5k", "--json").exit_code == 0
     assert "2,500,000 x" in run(*command, "user=2.5M").stdout
     write_repo(tmp_path, profile())

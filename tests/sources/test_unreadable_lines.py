@@ -180,10 +180,12 @@ def test_each_line_is_either_read_as_without_the_others_or_has_a_problem(
     assert len(rows) - len(read) == bad
 
 
-def test_an_error_that_no_line_explains_stays_that_error(repo: Repo) -> None:
-    repo.write("rows.csv", "user_id,m\na,1\n")
-    with pytest.raises(SourceError, match="no column 'n'"):
+@pytest.mark.parametrize("line", ["a,1", "a,1,2"])
+def test_an_error_that_no_line_explains_stays_that_error(repo: Repo, line: str) -> None:
+    repo.write("rows.csv", f"user_id,m\n{line}\n")
+    with pytest.raises(SourceError, match="no column 'n'") as error:
         scan(repo, CSV)
+    assert "known: m, user_id;" in (error.value.hint or "")
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ class DataTools:
             from featurekit.repo.estimate import Estimator, counts_by_entity
             from featurekit.repo.estimate_memory import ServerMemory
             from featurekit.repo.estimate_report import EstimateReport
-            from featurekit.repo.estimate_rows import RowSampler, read_examples
+            from featurekit.repo.estimate_rows import RowSampler, read_examples, unused_names
         except ImportError as error:
             raise MissingExtraError.of("batch", "estimate()") from error
         if sample < 1:
@@ -162,6 +162,10 @@ class DataTools:
         server = ServerMemory.of(store)
         sampler = RowSampler(sample, self._open, rows, self.handle.now_ms())
         estimator, notes = Estimator(repo, store, server, sampler), dict[str, None]()
+        if examples is not None and not rows:
+            notes[f"{examples} has no examples"] = None
+        if unused := unused_names(repo, rows):
+            notes[f"no view has these names of the examples: {', '.join(unused)}"] = None
         return EstimateReport(
             store=self.handle.address,
             server=server.name,

@@ -22,7 +22,7 @@ from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
 from featurekit.lower.columns import encode_batch
 from featurekit.lower.keys import key_function
-from featurekit.plan import FieldPlan, SourcePlan, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, FieldPlan, RepoPlan, SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.estimate_report import Origin
 from featurekit.repo.histories import history_of
@@ -245,6 +245,16 @@ def read_examples(path: Path) -> list[Example]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RequestError(f"cannot be read: {reason}", where=str(path)) from error
     return list(_objects(lines, path))
+
+
+def unused_names(repo: RepoPlan, examples: Sequence[Example]) -> list[str]:
+    """Return the names in examples that are neither a join key nor a field of any view."""
+    known = {EVENT_TIMESTAMP}
+    for view in repo.views:
+        known.update(key.name for key in view.key.join_keys)
+        known.update(field.name for field in view.fields)
+    names = dict.fromkeys(name for each in examples for name in each.values)
+    return [name for name in names if name not in known]
 
 
 def _objects(lines: Sequence[str], path: Path) -> Iterator[Example]:

@@ -137,7 +137,7 @@ def check_columns(
     view: ViewPlan, source: SourceColumns, columns: Iterable[str], where: str
 ) -> None:
     """Raise `SourceError` with all columns that a view needs and a source lacks."""
-    present = list(columns)
+    present = [name for name in columns if name not in (PROBLEM_COLUMN, LINE_COLUMN)]
     missing = [(use, name) for use, name in source_columns(view, source) if name not in present]
     if missing:
         raise SourceError(

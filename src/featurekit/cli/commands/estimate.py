@@ -37,6 +37,8 @@ def _entity_count(
         found = _COUNT.fullmatch(text.replace("_", "").replace(",", ""))
         if not name or found is None:
             raise click.BadParameter(f"'{value}' is not ENTITY=COUNT, for example user=10M")
+        if name in counts:
+            raise click.BadParameter(f"'{name}' has two counts")
         counts[name] = round(float(found[1]) * _UNITS[found[2].lower()])
     return counts
 

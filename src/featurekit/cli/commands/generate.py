@@ -16,7 +16,6 @@ from featurekit.codegen.contract import contract_files
 from featurekit.codegen.files import (
     FileStates,
     GeneratedFolder,
-    compare_files,
     compare_folder,
     files_of,
 )
@@ -117,7 +116,7 @@ def python_command(context: CliContext, registry: Registry, output: Path, check:
     refuses to read or write if the applied registry differs where it matters.
     """
     if output.suffix == ".py":
-        finish(context, {output: python_module(registry)}, check=check)
+        finish_file(context, output, python_module(registry), check=check)
         if len(registry.feature_views) > _VIEWS_IN_A_FILE and not check:
             package = output.with_suffix("")
             problem = f"pyright may find {output} too large: write a package with -o {package}"
@@ -129,8 +128,7 @@ def python_command(context: CliContext, registry: Registry, output: Path, check:
 @target("typescript")
 def typescript_command(context: CliContext, registry: Registry, output: Path, check: bool) -> None:
     """Write TypeScript: types of the HTTP answers, and a client that uses fetch."""
-    generated = GeneratedFolder({output.name: typescript_module(registry)}, ())
-    finish_folder(context, output.parent, generated, check=check)
+    finish_file(context, output, typescript_module(registry), check=check)
 
 
 @target("jsonschema")
@@ -158,19 +156,15 @@ def docs_command(context: CliContext, registry: Registry, output: Path, check: b
     finish_folder(context, output, site_files(registry), check=check)
 
 
-def finish(context: CliContext, files: dict[Path, str], *, check: bool) -> None:
-    """Write the files that changed, or with `check` compare them; print what was done.
-
-    Raises:
-        RequestError: With `check`, a file is missing or out of date.
-    """
-    _finish(context, files, compare_files(files), check=check)
+def finish_file(context: CliContext, path: Path, text: str, *, check: bool) -> None:
+    """Write one file as `finish_folder` does."""
+    finish_folder(context, path.parent, GeneratedFolder({path.name: text}, ()), check=check)
 
 
 def finish_folder(
     context: CliContext, folder: Path, generated: GeneratedFolder, *, check: bool
 ) -> None:
-    """Write the files of a folder as `finish` does, and delete those of definitions that are gone.
+    """Write the files that changed and delete those of definitions that are gone; print what was done.
 
     Raises:
         RequestError: A file of another origin would be overwritten; or with `check`, a file is missing,
