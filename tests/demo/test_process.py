@@ -53,7 +53,7 @@ def lines(process: subprocess.Popen[str], count: int) -> list[str]:
 
 def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
     os.kill(process.pid, number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
 
@@ -120,7 +120,7 @@ def test_a_redis_is_shown_by_host_and_port_without_its_password(
     port = _free_port()
     with running(valkey_binary(), "--port", str(port), "--requirepass", "hush") as server:
         with demo(tmp_path, "--redis-port", str(port)) as process:
-            _, err = process.communicate(timeout=10)
+            _, err = process.communicate(timeout=60)
             assert process.returncode == 1
             assert len(err.strip().splitlines()) <= 2
             assert err.startswith("error: ")
