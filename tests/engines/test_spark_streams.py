@@ -23,6 +23,14 @@ pytestmark = pytest.mark.slow
 
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
 
+
+@pytest.fixture(autouse=True)
+def _renew_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count from the start of each test: the module may have been imported long ago."""
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    monkeypatch.setitem(globals(), "NOW", now)
+
+
 VIEWS = """
 entities:
   - {name: user, join_keys: {user_id: string}}
