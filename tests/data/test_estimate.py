@@ -307,9 +307,9 @@ def test_wrong_usage_is_refused(valkey: Server, tmp_path: Path) -> None:
     with FeatureStore(tmp_path) as store:
         with pytest.raises(UnknownNameError):
             store.data.estimate({"usr": 1})
-        for counts in ({}, {"user": 0}):
+        for counts in ({}, {"user": 0}, {"user": "10M"}, {"user": 1.5}):
             with pytest.raises(RequestError):
-                store.data.estimate(counts)
+                store.data.estimate(counts)  # type: ignore[arg-type]
     command = ("--repo", str(tmp_path), "estimate", "--entities")
     assert run(*command, "user").exit_code == 2
     assert "'user' has two counts" in run(*command, "user=1", "--entities", "user=2").stderr

@@ -354,6 +354,6 @@ def counts_by_entity(repo: RepoPlan, entities: Mapping[str, int]) -> Mapping[str
         raise RequestError("no entity is named", hint="pass counts, such as {'user': 10_000_000}")
     for name, count in entities.items():
         repo.entity(name)
-        if count < 1:
-            raise RequestError(f"the count of {name} must be at least 1, not {count}")
+        if type(count) is not int or count < 1:
+            raise RequestError(f"the count of {name} must be at least 1, not {count!r}")
     return entities

@@ -49,6 +49,7 @@ from featurekit.sources.text_copies import (
     copy_of_json,
     json_problem,
     plain_copy,
+    with_replacements,
 )
 
 P = TypeVar("P", bound=FileSourcePlan)
@@ -428,7 +429,8 @@ def _csv_header(file: str, delimiter: str, used: Collection[str]) -> tuple[str, 
     _check_encoding(file, "set `encoding: utf-16` in the source")
     with open_text(file) as lines:
         first = next(csv_records(lines, delimiter), None)
-    header = tuple(split_record(first.text, delimiter)) if first and first.text else ()
+    text = with_replacements(first.text) if first else ""
+    header = tuple(split_record(text, delimiter)) if text else ()
     if not header:
         raise SourceError("no header line", where=Path(file).name)
     if same := [column for column in header if column in used and header.count(column) > 1]:

@@ -123,7 +123,10 @@ def copy_of_csv(file: TextIO, name: str, delimiter: str, used: Sequence[str]) ->
     header = next(records)
     names = split_record(header.text, delimiter)
     unused = [index for index, name in enumerate(names) if name not in used]
-    yield delimiter.join([_replaced(header.text), PROBLEM_COLUMN, f"{LINE_COLUMN}\n"]), False
+    yield (
+        delimiter.join([with_replacements(header.text), PROBLEM_COLUMN, f"{LINE_COLUMN}\n"]),
+        False,
+    )
     for record in records:
         if not record.text and header.cells > 1:
             continue
@@ -193,9 +196,9 @@ def _text_without_bad_bytes(text: str, delimiter: str, unused: Sequence[int]) ->
         return text, ""
     cells = split_record(text, delimiter)
     for index in unused:
-        cells[index] = _replaced(cells[index])
+        cells[index] = with_replacements(cells[index])
     problem = "" if all(map(_is_utf8, cells)) else _NOT_UTF8
-    return _replaced(text), problem
+    return with_replacements(text), problem
 
 
 def _is_utf8(text: str) -> bool:
@@ -206,7 +209,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _replaced(text: str) -> str:
+def with_replacements(text: str) -> str:
     """Return a text with a replacement character for each byte that is not UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
