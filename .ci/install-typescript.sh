@@ -2,7 +2,7 @@
 # install-typescript.sh PREFIX
 #
 # Puts the TypeScript compiler under PREFIX/package, for the tests of `featurekit generate typescript`.
-# It needs curl and runs with node. With a compiler already in PREFIX it returns at once.
+# It needs npm and runs with node. With a compiler already in PREFIX it returns at once.
 set -euo pipefail
 
 die() { printf 'install-typescript: %s\n' "$*" >&2; exit 1; }
@@ -14,7 +14,7 @@ sha512=jl1vZzPDinLr9eUt3J/t7V6FgNEw9QjvBPdysz9KfQDD41fQrC2Y4vKQdiaUpFT4bXlb1RHhL
 
 mkdir -p "$1"
 archive=$1/typescript-$version.tgz
-curl -fsSL --retry 3 -o "$archive" "https://registry.npmjs.org/typescript/-/typescript-$version.tgz" \
+npm pack --silent --pack-destination "$1" "typescript@$version" >/dev/null \
   || die "cannot download TypeScript $version"
 [ "$(openssl dgst -sha512 -binary "$archive" | base64 -w0)" = "$sha512" ] \
   || die "$archive has another hash"

@@ -210,7 +210,7 @@ class Codec(ABC):
         Raises:
             ValueError: One is not in the usual form. `decode` finds out whether it is a value.
         """
-        raise NotImplementedError(f"{self.dtype} is not a number: {len(cells)} cells")
+        raise ValueError(f"{len(cells)} values of {self.dtype} are not numbers")
 
     def as_arrays(self) -> Codec:
         """Return the codec that decodes vectors to numpy arrays if numpy is installed."""
