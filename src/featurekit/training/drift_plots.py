@@ -17,6 +17,13 @@ from featurekit.training.drift import Measure
 MAX_SHOWN = 10
 """Categories in a plot; the table below it has all."""
 
+MEASURE_NOTES: dict[Measure, str] = {
+    "age": "time from the value to the label or read",
+    "norm": "norm of the vector",
+    "length": "number of elements, or of bytes",
+}
+"""What is plotted of a feature, where it is not the value itself."""
+
 _MAX_LABELS = 12
 """Bars of a plot that have a label each."""
 

@@ -10,10 +10,10 @@ from featurekit.training.drift import (
     LEVELS,
     DriftBounds,
     FeatureDrift,
-    Measure,
     SideSummary,
 )
 from featurekit.training.drift_plots import (
+    MEASURE_NOTES,
     bin_names,
     html_text,
     mini_plot,
@@ -24,14 +24,6 @@ from featurekit.training.drift_plots import (
 )
 from featurekit.training.report_page import figures, note_lines, report_page, time_text
 
-_MEASURES: dict[Measure, str] = {
-    "number": "",
-    "category": "",
-    "time": "",
-    "age": "time from the value to the label or read",
-    "norm": "norm of the vector",
-    "length": "number of elements, or of bytes",
-}
 _CAUSES = {"psi": "PSI", "ks": "KS", "missing": "the share of missing values"}
 _KINDS = {"drifted": "bad", "shifted": "warn", "too few": "", "stable": "good"}
 _LEGEND = (
@@ -220,8 +212,8 @@ def _verdict(feature: FeatureDrift) -> str:
     parts = [f"PSI {_decimals(feature.psi)}"]
     if feature.measure != "category":
         parts.append(f"KS {_decimals(feature.ks)}")
-    if feature.measure in ("age", "norm", "length"):
-        parts.append(_MEASURES[feature.measure])
+    if note := MEASURE_NOTES.get(feature.measure):
+        parts.append(note)
     text = " · ".join(parts)
     if feature.level == "too few":
         return f"<strong>Too few values.</strong> {text}"

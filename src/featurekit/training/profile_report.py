@@ -10,6 +10,7 @@ from featurekit.training.distributions import Histogram
 from featurekit.training.drift import Measure
 from featurekit.training.drift_plots import (
     MAX_SHOWN,
+    MEASURE_NOTES,
     bin_names,
     html_text,
     mini_plot,
@@ -19,15 +20,6 @@ from featurekit.training.drift_plots import (
     status_bar,
 )
 from featurekit.training.report_page import figures, note_lines, report_page, time_text
-
-_MEASURES: dict[Measure, str] = {
-    "number": "",
-    "category": "",
-    "time": "",
-    "age": "",
-    "norm": "norm of the vector",
-    "length": "number of elements, or of bytes",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +199,8 @@ def _card_parts(profile: FieldProfile) -> Iterator[str]:
     counts.append(f"{percent(profile.null_share)} null")
     if profile.nans:
         counts.append(f"{profile.nans:,} nan")
-    if _MEASURES[profile.measure]:
-        counts.append(_MEASURES[profile.measure])
+    if note := MEASURE_NOTES.get(profile.measure):
+        counts.append(note)
     if profile.numbers and not profile.numbers.is_exact:
         counts.append("percentiles are approximate")
     yield f'<p class="why">{" · ".join(counts)}</p>'
