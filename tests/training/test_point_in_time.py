@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.csv
@@ -52,7 +53,9 @@ def at(tick: int | None) -> datetime | None:
     return None if tick is None else START + timedelta(seconds=tick)
 
 
-def open_store(folder: Path, views: str, url: str = "memory://") -> FeatureStore:
+def open_store(folder: Path, views: str, url: str = "") -> FeatureStore:
+    """Apply views in a folder, to a store in memory of the folder's own unless there is a URL."""
+    url = url or f"memory://{crc32(bytes(folder))}"  # loads of other tests stay elsewhere
     (folder / "featurerepo.yaml").write_text(REPO.format(url=url))
     (folder / "f.yaml").write_text(views)
     store = FeatureStore(folder)
