@@ -165,8 +165,8 @@ def test_a_list_keeps_its_order_and_returns_a_feature_once(repo: RepoPlan) -> No
 def test_columns_that_collide_get_their_full_names(load: Load) -> None:
     read = compile_read(compiled(load, EVERYTHING), "all")
     assert names(read) == ["k__same", "s__same", "number2", "f1"]
-    assert [(c.group, c.slot) for c in read.columns] == [(0, 0), (1, 0), (1, 1), (0, 1)]
-    assert [c.event_time_field for c in read.columns] == [None, "@s", "@s", None]
+    assert [(c.group, c.slot) for c in read.stored] == [(0, 0), (1, 0), (1, 1), (0, 1)]
+    assert [c.event_time_field for c in read.stored] == [None, "@s", "@s", None]
     assert read.join_keys == ("id", "region", "number")
 
 

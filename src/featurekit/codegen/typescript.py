@@ -18,7 +18,7 @@ from featurekit.codegen.value_schemas import Schema, field_schema
 from featurekit.compiler import compile_read, compile_repo
 from featurekit.models import FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described
-from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, RepoPlan
+from featurekit.plan import EVENT_TIMESTAMP, Column, RepoPlan
 from featurekit.printable import printable, printable_json
 from featurekit.registry import Registry
 
@@ -139,7 +139,7 @@ def _notes(model: Described) -> Iterator[str]:
         yield f"@deprecated{reason}"
 
 
-def _field_notes(field: FieldSpec, column: ReadColumn | None = None) -> Iterator[str]:
+def _field_notes(field: FieldSpec, column: Column | None = None) -> Iterator[str]:
     """Yield the description, then the type with the view and the default."""
     parts = [field.type]
     if column is not None:

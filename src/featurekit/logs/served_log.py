@@ -188,7 +188,7 @@ class ServedLog:
     def add_function(self, plan: ReadPlan) -> AddServed:
         """Return the function that adds the rows of a read. It runs in each read, so it avoids lookups."""
         offsets = group_offsets(plan)
-        columns = plan.columns[: self._features]
+        columns = plan.stored[: self._features]
         layout = tuple(offsets[column.group] + column.slot for column in columns)
         log, buffer, now_ms = self.log, self.log.rows, self._now_ms
         limit, takes_all = self._limit, self._takes_all

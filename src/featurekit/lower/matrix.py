@@ -244,7 +244,7 @@ def matrix_columns(plan: ReadPlan) -> list[str]:
 def _layout(plan: ReadPlan) -> list[tuple[ReadColumn, int]]:
     """Return each feature and the number of its columns, without event times read beside them."""
     layout = []
-    for column in plan.columns:
+    for column in plan.stored:
         codec = codec_of(column.field.dtype)
         if column.is_event_time:
             continue

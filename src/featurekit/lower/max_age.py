@@ -56,7 +56,7 @@ def _ttl_limits(plan: ReadPlan, groups: Sequence[GroupReader]) -> list[_Limit]:
     """Return one limit for each TTL: that of a field, or that of a key for all its fields."""
     offsets = group_offsets(plan)
     limits: dict[tuple[int, int, int, int], list[int]] = {}
-    for column in plan.columns:
+    for column in plan.stored:
         if column.min_remaining_ttl_ms is not None:
             fields, name = groups[column.group].ttl_fields, column.field.name
             reply, position = (0, fields.index(name)) if column.field.ttl_ms else (-2, 0)
@@ -69,7 +69,7 @@ def _age_limits(plan: ReadPlan, groups: Sequence[GroupReader]) -> list[_Limit]:
     """Return one limit for each event time, which is a value of the last reply."""
     offsets = group_offsets(plan)
     limits: dict[tuple[int, int, int, int], list[int]] = {}
-    for column in plan.columns:
+    for column in plan.stored:
         position = event_time_position(groups[column.group], column)
         if column.max_event_age_ms is not None and position is not None:
             limit = (column.group, -1, position, column.max_event_age_ms)

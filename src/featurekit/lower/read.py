@@ -93,14 +93,14 @@ def group_readers(plan: ReadPlan, *, freshness: bool) -> tuple[GroupReader, ...]
     If ages are limited, each request asks for the TTLs that determine them, of fields or of the
     key. With `freshness`, it asks for all TTLs and for event times as well.
     """
-    limited = [column for column in plan.columns if column.min_remaining_ttl_ms is not None]
+    limited = [column for column in plan.stored if column.min_remaining_ttl_ms is not None]
     needs_field_ttls = freshness or any(column.field.ttl_ms for column in limited)
     needs_key_ttl = freshness or any(not column.field.ttl_ms for column in limited)
     readers = []
     for index, group in enumerate(plan.groups):
         event_times = [
             column.event_time_field
-            for column in plan.columns
+            for column in plan.stored
             if column.group == index and (freshness or column.max_event_age_ms is not None)
         ]
         event_time_fields = tuple(dict.fromkeys(filter(None, event_times)))
@@ -216,7 +216,7 @@ def decoder_expressions(
         names |= {"next": next, "A": absent.rows}
     offsets = group_offsets(plan)
     terms, defaults = [], []
-    for index, column in enumerate(plan.columns):
+    for index, column in enumerate(plan.stored):
         codec = _column_codec(plan, column.field)
         names |= codec.decoder_globals()
         cell = f"r[{offsets[column.group] + column.slot}]"
@@ -254,7 +254,7 @@ def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...]
     offsets = group_offsets(plan)
     pairs = [
         decode_cell(c.field, cells[offsets[c.group] + c.slot], _column_codec(plan, c.field))
-        for c in plan.columns
+        for c in plan.stored
     ]
     return tuple(value for value, _ in pairs), tuple(status for _, status in pairs)
 

@@ -131,7 +131,7 @@ class TrainingSets(ABC):
         self._sources.check(views)
         needs_ages = {
             column.view
-            for column in plan.columns
+            for column in plan.stored
             if column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
         }
 

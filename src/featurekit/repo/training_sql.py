@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit.errors import RequestError
-from featurekit.plan import ReadColumn, ViewPlan
+from featurekit.plan import Column, ViewPlan
 from featurekit.sources.history_sql import default_sql, key_sql
 from featurekit.sources.labels import SqlLabels
 from featurekit.sources.session import Session, quote_files, quote_identifier, quote_text
@@ -39,7 +39,7 @@ _CSV_TYPES = {
 
 def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str:
     """Return statements whose last one gives the rows of a training set. See `RetrievalJob.to_sql`."""
-    for column in request.plan.columns:
+    for column in request.plan.stored:
         if column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None:
             raise RequestError(
                 "to_sql() does not know `max_age`", hint="leave it out, or use to_arrow()"
@@ -80,11 +80,11 @@ def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str
 def _outputs(request: TrainingRequest) -> list[str]:
     numbers = {(p.view.name, p.group.alias): i for i, p in enumerate(request.parts)}
 
-    def value(column: ReadColumn) -> str:
+    def value(column: Column) -> str:
         number = numbers[column.view, column.alias]
         return f"view{number}.{quote_identifier(column.field.name)}"
 
-    def status(column: ReadColumn) -> str:
+    def status(column: Column) -> str:
         absent = "missing" if column.field.default is None else "default"
         return f"CASE WHEN {value(column)} IS NULL THEN '{absent}' ELSE 'present' END"
 

@@ -43,7 +43,7 @@ from featurekit.lower.read import (
     row_function,
 )
 from featurekit.lower.records import Record, record_class, record_function
-from featurekit.plan import ReadColumn, ReadPlan
+from featurekit.plan import Column, ReadColumn, ReadPlan
 from featurekit.runtime.counters import AtomicCounter, Counters
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
@@ -115,7 +115,7 @@ class ReplyDecoder:
         self._replies_per_request = groups[0].replies_per_request
         self._mark_stale = stale_marker(plan, groups)
         self._unknown_ages: Seconds = (None,) * len(plan.columns)
-        self._keeps_event_time = any(column.event_time_field for column in plan.columns)
+        self._keeps_event_time = any(column.event_time_field for column in plan.stored)
 
     @cached_property
     def row(self) -> RowDecoder:
@@ -129,7 +129,7 @@ class ReplyDecoder:
 
     @cached_property
     def _absent(self) -> AbsentCounters:
-        columns = self._plan.columns
+        columns = self._plan.stored
         counters = [self._counter(column, absent_status(column.field)) for column in columns]
         return AbsentCounters(
             [counter.increments for counter in counters], self._empty_rows.increments
@@ -249,12 +249,12 @@ class ReplyDecoder:
             raised = (i for i, status in enumerate(statuses) if status not in _FAST_PATH_STATUSES)
             start = next(raised, len(statuses))
         self.invalid_values += statuses.count(INVALID)
-        for column, status in zip(self._plan.columns[start:], statuses[start:], strict=True):
+        for column, status in zip(self._plan.stored[start:], statuses[start:], strict=True):
             if status != PRESENT:
                 next(self._counter(column, status).increments)
         return (*values, PartialRow(cells))
 
-    def _counter(self, column: ReadColumn, status: str) -> AtomicCounter:
+    def _counter(self, column: Column, status: str) -> AtomicCounter:
         # An event time that is read beside the features is not counted as one.
         return (
             AtomicCounter() if column.is_event_time else self._counters.absent(column.view, status)
@@ -271,7 +271,7 @@ class ReplyDecoder:
             _group_ttls_s(each, group.field_count)
             for each, group in zip(replies, self._groups, strict=True)
         ]
-        return tuple([by_group[column.group][column.slot] for column in self._plan.columns])
+        return tuple([by_group[column.group][column.slot] for column in self._plan.stored])
 
     def _ages_s(self, replies: Sequence[Sequence[Any]], now_ms: int) -> Seconds:
         """Return the seconds since the newest event of each value's view, if the view keeps it."""
@@ -280,7 +280,7 @@ class ReplyDecoder:
         return tuple(
             [
                 _age_s(replies[column.group][-1], self._groups[column.group], column, now_ms)
-                for column in self._plan.columns
+                for column in self._plan.stored
             ]
         )
 

@@ -64,7 +64,7 @@ class ResponseSchema:
     @classmethod
     def of(cls, plan: ReadPlan) -> Self:
         """Return the schema of a plan's responses."""
-        offsets, columns = group_offsets(plan), plan.columns
+        offsets, columns = group_offsets(plan), plan.stored
         return cls(
             plan=plan,
             names=tuple(column.name for column in columns),
@@ -328,7 +328,7 @@ class OnlineResponse(Generic[ColumnsT, RowDictT]):
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table, for notebooks; a value's tooltip is its status."""
-        columns = self._schema.plan.columns
+        columns = self._schema.plan.stored
         codecs = [codec_of(dtype) for dtype in self._key_dtypes.values()]
         codecs += [codec_of(column.field.dtype) for column in columns]
         rows = [

@@ -218,18 +218,18 @@ class ReaderCache:
     def _build(self, plan: RepoPlan, read: ReadPlan, reader: OnlineReader) -> CachedReader:
         dtypes = {key.name: key.dtype for group in read.groups for key in group.key.join_keys}
         names = tuple(column.name for column in read.columns)
-        encoders = tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.columns)
+        encoders = tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.stored)
         return CachedReader(
             plan=plan,
             reader=reader,
-            columns=read.columns,
+            columns=read.stored,
             names=names,
             encoders=encoders,
             features=_features_function(names, encoders),
             event_time_views=tuple(
                 {
                     (c.group, c.view): None
-                    for c in read.columns
+                    for c in read.stored
                     if self._event_times and c.event_time_field
                 }
             ),
@@ -253,10 +253,8 @@ def _features_function(
 
 def _add_event_times(plan: ReadPlan) -> ReadPlan:
     """Return the plan with an additional column for each view that keeps event time."""
-    views = {
-        (c.group, c.view): (c, c.event_time_field) for c in plan.columns if c.event_time_field
-    }
-    groups, columns = list(plan.groups), list(plan.columns)
+    views = {(c.group, c.view): (c, c.event_time_field) for c in plan.stored if c.event_time_field}
+    groups, columns = list(plan.groups), list(plan.stored)
     for (group, view), (column, field) in views.items():
         fields = groups[group].fields
         groups[group] = replace(groups[group], fields=(*fields, field))

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
 from featurekit.feature_lists import GLOBAL
 from featurekit.models.scalars import format_duration
-from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, ReadPlan, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, Column, DerivedColumn, ReadPlan, ViewPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.serving import Features
 from featurekit.repo.time_arguments import Time, to_ms
@@ -183,6 +183,8 @@ class StoreUnderTest(FeatureStore):
             )
             return f"{text}, {lives} more)"
         column = served.columns[name]
+        if isinstance(column, DerivedColumn):
+            return f"{text}, computed when it is read)"
         view = self.compiled.view(column.view)
         parts = [served.keys[key.name] for key in served.plan.groups[column.group].key.join_keys]
         entity, key = view.key.entity, parts[0] if len(parts) == 1 else tuple(parts)
@@ -197,7 +199,7 @@ class _Served:
 
     plan: ReadPlan
     keys: Row
-    columns: Mapping[str, ReadColumn]
+    columns: Mapping[str, Column]
     row: Row
     statuses: Mapping[str, str]
     ttls_s: Mapping[str, float | None]
@@ -220,7 +222,7 @@ def _event(plan: ViewPlan, event: Row, at_ms: int | None) -> tuple[object, dict[
     return parts[0] if len(parts) == 1 else parts, values, time
 
 
-def _is_equal(column: ReadColumn, served: object, expected: object) -> bool:
+def _is_equal(column: Column, served: object, expected: object) -> bool:
     """Return whether two values are the same, by their bytes if both fit the type."""
     if served is None or expected is None:
         return served is expected

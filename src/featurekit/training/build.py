@@ -16,7 +16,7 @@ import pyarrow as pa
 from featurekit.disk_space import check_free_space
 from featurekit.errors import RequestError, SourceError
 from featurekit.history_ports import LabelQuery, StoredValues
-from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
+from featurekit.plan import Column, FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
@@ -108,7 +108,7 @@ class TrainingRequest:
     def parts(self) -> list[ViewPart]:
         """The views and their aliases, each with its columns."""
         columns: dict[tuple[str, int], list[ReadColumn]] = {}
-        for column in self.plan.columns:
+        for column in self.plan.stored:
             columns.setdefault((column.view, column.group), []).append(column)
         views = {view.name: view for view in self.views}
         return [
@@ -274,7 +274,7 @@ def training_metadata(
 ) -> dict[str, Any]:
     """Return the metadata of a training set: its features, its labels, and how its views were read."""
 
-    def feature(column: ReadColumn) -> dict[str, Any]:
+    def feature(column: Column) -> dict[str, Any]:
         found = counts.get(column.name, {})
         return {
             "name": column.name,

@@ -15,7 +15,7 @@ import pyarrow.dataset
 
 from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import RequestError, name_hint
-from featurekit.plan import ReadColumn
+from featurekit.plan import Column
 from featurekit.training.columns import status_name
 from featurekit.training.drift import ColumnSample
 from featurekit.training.output import MANIFEST_FILE
@@ -97,7 +97,7 @@ class ColumnFiles:
         column = column if self._chosen is None else column.filter(self._chosen)
         return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
-    def feature_name(self, column: ReadColumn) -> str | None:
+    def feature_name(self, column: Column) -> str | None:
         """Return the name of the column with a feature; `None` if there is none."""
         names = [column.name]
         if column.alias is None:

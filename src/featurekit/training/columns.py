@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from featurekit.errors import ValueRefusedError
 from featurekit.history_ports import event_age_column, remaining_column
-from featurekit.plan import FieldPlan, ReadColumn
+from featurekit.plan import Column, DerivedColumn, FieldPlan, ReadColumn
 from featurekit.types.arrow import arrow_type, decode_array
 
 STATUSES = ("present", "default", "missing", "stale")
@@ -25,8 +25,10 @@ def status_name(feature: str) -> str:
     return f"{feature}__status"
 
 
-def possible_statuses(column: ReadColumn) -> tuple[str, ...]:
+def possible_statuses(column: Column) -> tuple[str, ...]:
     """Return the statuses that values of a feature can have."""
+    if isinstance(column, DerivedColumn):
+        return STATUSES
     has_limit = column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
     return STATUSES if has_limit else STATUSES[:-1]
 

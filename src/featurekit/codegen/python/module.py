@@ -13,7 +13,8 @@ from featurekit.codegen.python.store import store_part
 from featurekit.codegen.python.text import by_kind, docstring, quoted
 from featurekit.codegen.python.views import view_part
 from featurekit.compiler import compile_read, compile_repo
-from featurekit.plan import ReadColumn, ReadPlan
+from featurekit.plan import Column as PlanColumn
+from featurekit.plan import ReadPlan
 from featurekit.registry import Registry
 
 _ORIGIN = f"{MARK} python`; do not edit."
@@ -94,7 +95,7 @@ class _Code:
     def _columns(self, plan: ReadPlan) -> list[Column]:
         return [self._column(column) for column in plan.columns]
 
-    def _column(self, column: ReadColumn) -> Column:
+    def _column(self, column: PlanColumn) -> Column:
         spec = self._fields[column.view, column.field.name]
         return Column(column.name, column.view, column.field, spec)
 

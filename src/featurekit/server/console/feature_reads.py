@@ -19,7 +19,7 @@ from typing import Any, Self
 from featurekit.errors import FeatureKitError, RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
 from featurekit.lower.keys import parse_entity_id
-from featurekit.plan import ReadColumn, ReadGroup, ReadPlan
+from featurekit.plan import Column, ReadGroup, ReadPlan
 from featurekit.repo import FeatureStore
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
@@ -228,7 +228,7 @@ def ids_with_values(store: FeatureStore, sampler: Sampler, entity: str, view: st
     return [id_ for id_, is_found in zip(ids, found, strict=True) if is_found]
 
 
-def _feature_document(store: FeatureStore, column: ReadColumn) -> dict[str, object]:
+def _feature_document(store: FeatureStore, column: Column) -> dict[str, object]:
     view = store.compiled.view(column.view)
     return {
         "name": f"{column.alias}__{column.field.name}" if column.alias else column.field.name,
@@ -265,7 +265,7 @@ def _row_documents(
     ]
 
 
-def _cell_text(column: ReadColumn, value: object) -> str | None:
+def _cell_text(column: Column, value: object) -> str | None:
     return None if value is None else shorten(codec_of(column.field.dtype).display_text(value))
 
 
