@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := pytest
 UV := $(shell command -v uv 2>/dev/null)
 
 ifdef UV
@@ -24,10 +25,10 @@ demo: $(VENV)/.demo ## Serve the fraud example as a live page.
 	@exec $(BIN)/featurekit demo $(ARGS)
 
 test: $(VENV)/.dev ## Run the tests, except slow ones.
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow' --hypothesis-profile=quick
+	$(BIN)/python -m $(PYTEST) -q -n 2 -m 'not slow' --hypothesis-profile=quick
 
 test-all: $(VENV)/.dev ## Run all tests.
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m $(PYTEST) -q -n 2
 
 check: $(VENV)/.dev ## Check format, lint, types, layers, words and generated pages.
 	$(BIN)/ruff format --check .
