@@ -239,7 +239,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
     """Wait until a condition holds."""
     late = time.monotonic() + seconds
     error: Exception | None = None

@@ -92,7 +92,7 @@ class FaultProxy:
     ) -> None:
         self.reset()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=60)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -116,7 +116,7 @@ class FaultProxy:
             self._loop.call_soon(done.set)  # after the closes that `act` has scheduled
 
         self._loop.call_soon_threadsafe(call)
-        done.wait(timeout=5)
+        done.wait(timeout=60)
 
     def _abort_all(self) -> None:
         for writer in list(self._open):

@@ -40,7 +40,7 @@ def on_free_port(start: Callable[[int], Server]) -> tuple[int, Server]:
     return port, start(port)
 
 
-def until(holds: Callable[[], object], seconds: float = 10) -> None:
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,9 +22,18 @@ NO_HSETEX = tuple(
     part for name in ("HSETEX", "HGETEX", "HGETDEL") for part in ("--rename-command", name, "")
 )
 OLDEST = (7, 4)
-PATIENT = {"connect_timeout": "5s"}
-"""Options of stores in tests. The connections that the tasks of an event loop open at once share one
-thread, which a busy machine may suspend for longer than the default: that is not the server's fault."""
+PATIENT = {"timeout": "10s", "connect_timeout": "10s"}
+"""Options of stores in tests that are not about time limits. A busy machine may suspend a server, or the
+thread of an event loop, for longer than the defaults of 250 and 500 ms."""
+
+PATIENT_YAML = ", ".join(f"{name}: {text}" for name, text in PATIENT.items())
+"""The same options as keys of `online_store:`; the options of a URL override them."""
+
+
+def patient(url: str) -> str:
+    """Return a store URL with the options of `PATIENT`, where it has none of its own."""
+    address, _, query = url.partition("?")
+    return f"{address}?{urlencode(PATIENT | dict(parse_qsl(query)))}"
 
 
 class Server:
@@ -58,7 +68,8 @@ class Server:
         """Start the server, and wait until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        for _ in range(1000):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             if self._is_answering():
                 return
             if self.process.poll() is not None:

@@ -12,7 +12,7 @@ from featurekit.stores import open_store
 from featurekit.stores.cluster.store import ClusterStore
 from tests.clusters import Cluster
 from tests.promise.repos import applied
-from tests.servers import redis_binary, valkey_binary
+from tests.servers import PATIENT, redis_binary, valkey_binary
 
 KINDS = {"valkey": (valkey_binary(), 3, 1)}
 if redis_binary():
@@ -50,7 +50,7 @@ def cluster(request: pytest.FixtureRequest, clusters: dict[str, Cluster]) -> Clu
 
 def opened(url: str) -> ClusterStore:
     """Open a store on a cluster."""
-    store = open_store(url, Path())
+    store = open_store(url, Path(), options=PATIENT)
     assert isinstance(store, ClusterStore)
     return store
 

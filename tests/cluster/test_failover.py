@@ -94,7 +94,7 @@ def test_loads_and_reads_survive_a_primary(
         turn += 1
         load(failing, turn)
     began = time.monotonic()
-    wait_for(lambda: reading.last_good > began, "reads to go on", 5)
+    wait_for(lambda: reading.last_good > began, "reads to go on")
     reading.end()
     victim.resume()
     assert reading.wrong == []
@@ -129,7 +129,7 @@ def test_asyncio_reads_and_events_find_the_new_primary(
     async def walk() -> int:
         assert await writer.write_async("u1", {"tx_count_5m": 1})
         await asyncio.to_thread(victim.kill)
-        late = time.monotonic() + 20
+        late = time.monotonic() + 60
         count = 1
         while time.monotonic() < late:
             try:

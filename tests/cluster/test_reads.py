@@ -140,14 +140,14 @@ def test_all_servers_get_requests_before_any_reply_is_awaited(
     store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
     if warm:
         store.read(list(lists), [command(b"LLEN", key) for key in lists])
-    waits = [command(b"BLPOP", key, b"9") for key in lists]
-    options = ReadOptions(timeout_s=9)
+    waits = [command(b"BLPOP", key, b"60") for key in lists]
+    options = ReadOptions(timeout_s=60)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(store.read, list(lists), waits, options=options)
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
         for key, node in reversed(lists.items()):
             node.ask("LPUSH", key, "x")
-        assert reading.result(9) == [[key, b"x"] for key in lists]
+        assert reading.result(60) == [[key, b"x"] for key in lists]
     store.close()
 
 
@@ -157,15 +157,17 @@ def test_replies_are_converted_while_other_servers_work(
 ) -> None:
     store = Loop(valkeys.url) if side == "asyncio" else opened(valkeys.url)
     store.read(list(lists), [command(b"LLEN", key) for key in lists])
-    waits = [command(b"BLPOP", key, b"9") for key in lists]
+    waits = [command(b"BLPOP", key, b"60") for key in lists]
     taken: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(store.read, list(lists), waits, taken.append, options=ReadOptions(9))
+        reading = pool.submit(
+            store.read, list(lists), waits, taken.append, options=ReadOptions(60)
+        )
         wait_for(lambda: all(map(blocked, lists.values())), "all servers to be asked")
         for count, (key, node) in enumerate(reversed(lists.items())):
             wait_for(partial(_has, taken, count), "the answer before")
             node.ask("LPUSH", key, "x")
-        assert reading.result(9) == [None] * len(lists)
+        assert reading.result(60) == [None] * len(lists)
     assert taken == [[key, b"x"] for key in reversed(lists)]
     store.close()
 
@@ -202,8 +204,8 @@ async def test_an_asyncio_read_that_is_cancelled_leaves_no_replies_behind(
     store = opened_async(f"{valkeys.url}?coalesce=false")
     keys = list(lists)
     await store.read(keys, [command(b"LLEN", key) for key in keys])
-    waits = [command(b"BLPOP", key, b"9") for key in keys]
-    task = asyncio.create_task(store.read(keys, waits, options=ReadOptions(timeout_s=9)))
+    waits = [command(b"BLPOP", key, b"60") for key in keys]
+    task = asyncio.create_task(store.read(keys, waits, options=ReadOptions(timeout_s=60)))
     while not all(map(blocked, lists.values())):
         await asyncio.sleep(0.01)
     task.cancel()

@@ -22,7 +22,7 @@ from tests.cluster.test_reads import KEYS, REQUESTS, VALUES, fill
 from tests.clusters import Cluster, Node, free_port, wait_for
 from tests.promise.repos import applied
 from tests.repo.test_deletion import write_users
-from tests.servers import Server
+from tests.servers import Server, patient
 from tests.stores.test_processes import in_child
 from tests.stores.test_rights import documented_rights, parse_rights, write_stream, write_timed
 from tests.streams.repositories import repository
@@ -83,7 +83,7 @@ def test_maintenance_covers_all_shards(shop: FeatureStore, cluster: Cluster) -> 
 def test_a_registry_and_a_worker_live_on_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
     with applied(tmp_path / "a", cluster.url, registry="online") as store:
         assert store.plan().changes == ()
-        with FeatureStore.from_registry(cluster.url, "shop") as other:
+        with FeatureStore.from_registry(patient(cluster.url), "shop") as other:
             assert other.compiled == store.compiled
     cluster.flush()
     with repository(tmp_path / "b", cluster.url) as store, cluster.client() as client:

@@ -9,6 +9,7 @@ from typing import Any
 
 from featurekit import FeatureStore
 from featurekit.codegen.python import python_module
+from tests.servers import PATIENT_YAML
 
 HOSTILE = r'''
 entities:
@@ -113,7 +114,7 @@ feature_services:
 def write_repo(folder: Path, definitions: str, url: str = "memory://") -> Path:
     """Write a repository; return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = f"online_store: {{url: '{url}', key_prefix: gen}}"
+    store = f"online_store: {{url: '{url}', key_prefix: gen, {PATIENT_YAML}}}"
     project = "shop" if definitions == SHOP else "hostile"
     head = f"project: {project}\ndefinitions: [definitions.yaml]\n{store}\n"
     (folder / "featurerepo.yaml").write_text(head)

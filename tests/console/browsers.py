@@ -27,6 +27,7 @@ from featurekit.server.console import console_routes
 from featurekit.server.context import ServerContext
 from featurekit.server.run import Options, uvicorn_config
 from tests.server.server_process import wait_until
+from tests.servers import patient
 
 REQUIRED = "FEATUREKIT_REQUIRE_BROWSER"
 """If this is set, as in CI, a missing browser is a failure."""
@@ -121,7 +122,7 @@ def demo(
     folder: Path, url: str, *, users: int, **more: object
 ) -> Iterator[tuple[Web, DemoService]]:
     """Run the demo with a number of users while the block runs."""
-    settings = replace(Settings(url=url, folder=folder), **more)  # type: ignore[arg-type]
+    settings = replace(Settings(url=patient(url), folder=folder), **more)  # type: ignore[arg-type]
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)

@@ -19,7 +19,7 @@ def test_a_server_with_open_pages_shuts_down(store: FeatureStore) -> None:
         assert next(lines) == 'data: {"history":[]}'
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_the_console_is_off_by_default(store: FeatureStore) -> None:

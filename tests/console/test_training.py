@@ -16,7 +16,7 @@ from featurekit import FeatureStore
 from featurekit.repo.training_records import last_training_sets, record_training_set
 from tests.console.browsers import NARROW, WIDE, browser, opened, served
 from tests.console.conftest import console
-from tests.servers import Server
+from tests.servers import Server, patient
 
 __all__ = ["browser"]
 
@@ -66,7 +66,7 @@ def training(tmp_path: Path, valkey: Server) -> Iterator[FeatureStore]:
     rows = {"user_id": ["a", "b", "c"], "at": times, "made": times}
     rows |= {"age": numbers, "size": numbers, "weight": numbers}
     pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
-    (tmp_path / "featurerepo.yaml").write_text(REPO % valkey.url)
+    (tmp_path / "featurerepo.yaml").write_text(REPO % patient(valkey.url))
     (tmp_path / "views.yaml").write_text(VIEWS)
     with FeatureStore(tmp_path) as store:
         store.apply()

@@ -11,10 +11,12 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.servers import PATIENT_YAML
+
 CONFIG = """
 project: {name}
 definitions: [features.yaml]
-online_store: {{url: "{url}", key_prefix: {name}}}
+online_store: {{url: "{url}", key_prefix: {name}, {options}}}
 """
 ENTITY = "entities: [{name: user, join_keys: {user_id: string}}]\nfeature_views:\n"
 NOW = datetime.now(UTC)
@@ -56,7 +58,9 @@ def row(number: int, **values: Any) -> dict[str, Any]:
 def write_repo(folder: Path, views: str, url: str = "memory://") -> Path:
     """Write the definitions of a repository, whose keys no other one has."""
     name = f"p{uuid4().hex[:12]}"
-    (folder / "featurerepo.yaml").write_text(CONFIG.format(name=name, url=url))
+    (folder / "featurerepo.yaml").write_text(
+        CONFIG.format(name=name, url=url, options=PATIENT_YAML)
+    )
     (folder / "features.yaml").write_text(ENTITY + views)
     return folder
 

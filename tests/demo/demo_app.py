@@ -16,6 +16,7 @@ from featurekit.demo.repository import declare
 from featurekit.demo.run import application
 from featurekit.demo.service import DemoService
 from featurekit.demo.settings import Keys, Settings
+from tests.servers import patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ async def demo_app(
     folder: Path, url: str, keys: str = "fs:user:", **more: Any
 ) -> AsyncIterator[DemoApp]:
     """Run a demo on an empty store while the block runs."""
-    settings = replace(Settings(url=url, folder=folder, keys=Keys.parse(keys)), **more)
+    settings = replace(Settings(url=patient(url), folder=folder, keys=Keys.parse(keys)), **more)
     declare(settings, settings.batch_ttl_s)
     with FeatureStore(folder) as store:
         store.apply(allow_breaking=True)
@@ -62,7 +63,7 @@ async def demo_app(
         await store.close_async()
 
 
-def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -23,7 +23,7 @@ from featurekit.errors import RequestError
 from tests.cli.running import run, run_json
 from tests.demo.demo_app import until
 from tests.promise.repos import FRAUD, write_repo
-from tests.servers import Server, running, valkey_binary
+from tests.servers import Server, patient, running, valkey_binary
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,7 @@ def test_no_reset_keeps_data_and_json_describes_the_start(valkey: Server, tmp_pa
     with valkey.client() as client:
         client.hset("fs:user:mine", "country_iso", "NO")
         client.set("fs:other", "x")
-        arguments = ("--url", valkey.url, "--seed-users", "0", "--json")
+        arguments = ("--url", patient(valkey.url), "--seed-users", "0", "--json")
         with demo(tmp_path, *arguments, "--no-reset") as process:
             started = _document(process)
             assert started["listening"].startswith("http://127.0.0.1:")
@@ -224,7 +224,7 @@ def test_an_unavailable_or_unfit_store_ends_the_demo(tmp_path: Path) -> None:
     with running(valkey_binary(), *old) as server:
         with server.client() as client:
             client.hset("fs:user:mine", "country_iso", "NO")
-        result = run("demo", "--repo", str(tmp_path), "--port", "0", "--url", server.url)
+        result = run("demo", "--repo", str(tmp_path), "--port", "0", "--url", patient(server.url))
         assert (result.exit_code, "lacks HEXPIRE" in result.stderr) == (1, True)
         with server.client() as client:
             assert client.keys("fs:*") == [b"fs:user:mine"]

@@ -17,7 +17,7 @@ from featurekit.errors import BadEventError, FeatureKitError
 from featurekit.spark import stream_writer
 from tests.examples.places import ROOT
 from tests.promise.repos import applied
-from tests.servers import Server
+from tests.servers import Server, patient
 
 pytestmark = pytest.mark.slow
 
@@ -229,7 +229,7 @@ def test_the_example_counts_payments_and_a_restarted_query_changes_nothing(
         (row,) = store.get_online_features(["payments"], [{"user_id": "u1"}]).to_rows()
         return [row["payments_5m"], row["amount_5m"]]
 
-    with FeatureStore(example, url=valkey.url) as store:
+    with FeatureStore(example, url=patient(valkey.url)) as store:
         store.apply()
         write("a.json", 1.5, 2)
         assert run(store) == [2, 3.5]

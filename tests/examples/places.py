@@ -16,7 +16,7 @@ from featurekit.stores.embedded_server import EmbeddedServer
 ROOT = Path(__file__).parents[2]
 
 ENVIRONMENT = {
-    "FEATUREKIT_ONLINE_URL": "embedded://.featurekit/online?timeout=10s",
+    "FEATUREKIT_ONLINE_URL": "embedded://.featurekit/online?timeout=10s&connect_timeout=10s",
     "OMP_NUM_THREADS": "1",
 }
 """The store that examples have anyway, and one thread for models: the machine is busy with tests."""

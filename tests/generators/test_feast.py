@@ -19,7 +19,7 @@ from featurekit.codegen.feast.report import Imported
 from featurekit.loader import load_repo
 from featurekit.models import FeatureView
 from tests.cli.running import run, run_json
-from tests.servers import Server
+from tests.servers import Server, patient
 
 DUMPS = Path(__file__).parent / "feast"
 TIMES = [datetime(2026, 11, 1, hour, tzinfo=UTC) for hour in (1, 2, 3)]
@@ -70,7 +70,7 @@ def test_a_repository_like_that_of_feast_init_applies_and_loads(
     assert states["feature view", "courier_hourly"] == "changed"
     assert states["on-demand feature view", "plus"] == "left out"
     assert states["label view", "courier_labels"] == "left out"
-    with FeatureStore(tmp_path / "new", url=valkey.url) as store:
+    with FeatureStore(tmp_path / "new", url=patient(valkey.url)) as store:
         store.apply()
         store.materialize()
         response = store.get_online_features("courier_v2", [{"courier_id": 7}, {"courier_id": 9}])
@@ -113,7 +113,7 @@ def test_a_repository_like_the_credit_scoring_tutorial_applies_and_loads(
         },
     )
     imported(tmp_path, "credit")
-    with FeatureStore(tmp_path / "new", url=valkey.url) as store:
+    with FeatureStore(tmp_path / "new", url=patient(valkey.url)) as store:
         store.apply()
         store.materialize()
         keys = [{"zipcode": 7675, "dob_ssn": "19530219_5179"}]

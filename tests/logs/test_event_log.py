@@ -20,7 +20,7 @@ from featurekit.repo.histories import history_of
 from featurekit.runtime.row_log import MAX_ROWS
 from featurekit.runtime.worker import WorkerOptions
 from tests.promise.repos import applied
-from tests.servers import Server
+from tests.servers import Server, patient
 
 YAML = """
 entities:
@@ -176,7 +176,9 @@ def test_a_registry_that_is_not_trusted_writes_no_log(
         (root / "features.yaml").write_text(text)
         with FeatureStore(root) as store:
             assert store.stream_writer("activity").has_log == (folder == "same")
-    with FeatureStore.from_registry(valkey.url, "shop", root=tmp_path / "registry") as store:
+    with FeatureStore.from_registry(
+        patient(valkey.url), "shop", root=tmp_path / "registry"
+    ) as store:
         assert store.stream_writer("activity").write("u1", {"clicks": 3})
     assert not (tmp_path / "registry").exists()
     assert "'activity' is not logged" in caplog.text

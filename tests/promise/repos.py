@@ -11,7 +11,7 @@ import redis
 
 from featurekit import FeatureStore
 from featurekit.types import SCALARS
-from tests.servers import PATIENT, Server
+from tests.servers import PATIENT_YAML, Server
 
 TYPES = {
     **{f"a_{kind}": kind for kind in (*SCALARS, "json")},
@@ -86,7 +86,7 @@ def write_repo(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "featurerepo.yaml").write_text(
         f"project: shop\ndefinitions: [features.yaml]\nregistry: {registry}\n"
-        f"online_store: {{url: '{url}', key_prefix: fs, connect_timeout: {PATIENT['connect_timeout']}}}\n"
+        f"online_store: {{url: '{url}', key_prefix: fs, {PATIENT_YAML}}}\n"
     )
     (folder / "features.yaml").write_text(definitions)
     return folder

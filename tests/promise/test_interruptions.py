@@ -30,7 +30,7 @@ from featurekit.stores import open_store
 from featurekit.stores.embedded_server import EmbeddedServer
 from tests.fault_proxy import FaultProxy
 from tests.promise.repos import FRAUD, applied, immortal
-from tests.servers import Server
+from tests.servers import PATIENT, Server
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +116,7 @@ def command(store: FeatureStore) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for(condition: Any, seconds: float = 20) -> None:
+def wait_for(condition: Any, seconds: float = 60) -> None:
     late = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < late
@@ -129,7 +129,7 @@ def test_an_interrupted_load_says_so_and_frees_its_lock(valkey: Server, tmp_path
         process = command(store)
         wait_for(lambda: client.dbsize() > 5000)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert b"Traceback" not in said
         assert 5000 < client.dbsize() < 100_000
@@ -151,7 +151,7 @@ def test_of_two_loads_of_one_view_the_second_is_told(shop: FeatureStore) -> None
     started, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
-        started.wait(10)
+        started.wait(60)
         with pytest.raises(
             LockedError, match=r"process \d+ on \S+ is loading feature view 'scores'"
         ):
@@ -171,7 +171,7 @@ def test_the_lock_of_a_dead_process_is_taken_over_at_once(
     assert client.exists("fs:@lock:profile")
     began = time.monotonic()
     loading.write_batch("profile", {"u1": {"country": "NO"}})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 8  # the lock's TTL is 10 seconds
 
 
 def holder(**other: object) -> str:
@@ -267,7 +267,7 @@ def test_a_load_that_was_paused_overwrites_at_most_one_chunk_of_a_newer_load(
         process.send_signal(signal.SIGSTOP)
         assert client.dbsize() < users
         newer = generation(2, users).drop_columns("t")
-        wait_for(lambda: not client.exists("fs:@lock:profile"), seconds=30)
+        wait_for(lambda: not client.exists("fs:@lock:profile"))
         assert store.write_batch("profile", newer).rows_written == users
         assert of_generation(client, 2, users) == users
         process.send_signal(signal.SIGCONT)
@@ -295,12 +295,12 @@ def test_a_load_that_loses_its_lock_stops(valkey: Server, shop: FeatureStore) ->
     started, end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool, valkey.client() as client:
         load = pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
-        started.wait(10)
+        started.wait(60)
         client.set("fs:@lock:scores", "another's", px=5000)
         time.sleep(2.2)  # a renewal is due
         end.set()
         with pytest.raises(LockedError, match="lost the lock"):
-            load.result(30)
+            load.result(60)
         assert client.get("fs:@lock:scores") == b"another's"
 
 
@@ -346,7 +346,7 @@ def test_a_load_survives_the_restart_of_its_server(
 
 def test_a_lock_whose_answers_are_lost_is_held_and_freed_all_the_same(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy, valkey.client() as client:
-        store = open_store(proxy.url, Path())
+        store = open_store(proxy.url, Path(), options=PATIENT)
         store.call("PING")
         proxy.to_client.cut_after(1)
         with ViewLock(store, "fs", "profile", now_ms):
@@ -358,7 +358,7 @@ def test_a_lock_whose_answers_are_lost_is_held_and_freed_all_the_same(valkey: Se
 
 def test_a_lock_left_behind_by_this_process_keeps_nobody_out(valkey: Server) -> None:
     with FaultProxy(valkey.socket) as proxy, valkey.client() as client:
-        store = open_store(proxy.url, Path())
+        store = open_store(proxy.url, Path(), options=PATIENT)
         store.call("PING")
         proxy.to_client.cut_after(1, again=True)  # taken, but its replies are lost
         with pytest.raises(StoreUnavailableError), ViewLock(store, "fs", "profile", now_ms):

@@ -14,7 +14,7 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import BadRowError, FeatureKitError, SourceError, ValueRefusedError
 from tests.cli.running import run, run_json
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
 DEFINITIONS = """
 entities:
@@ -37,7 +37,7 @@ def declare(tmp_path: Path, valkey: Server) -> Declare:
 
     def write(batch: str) -> Path:
         (tmp_path / "featurerepo.yaml").write_text(
-            f"project: left\ndefinitions: [users.yaml]\nonline_store: {{url: '{valkey.url}'}}\n"
+            f"project: left\ndefinitions: [users.yaml]\nonline_store: {{url: '{valkey.url}', {PATIENT_YAML}}}\n"
         )
         (tmp_path / "users.yaml").write_text(DEFINITIONS.format(batch=batch))
         with FeatureStore(tmp_path) as store:

@@ -10,7 +10,7 @@ import pytest
 from featurekit import FeatureStore, MaterializeReport
 from featurekit.errors import BadRowError, SourceError
 from featurekit.repo.materialization import OnBadRow
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
 DEFINITIONS = """
 entities:
@@ -28,7 +28,7 @@ def load(
     folder: Path, server: Server, source: str, on_bad_row: OnBadRow = "fail"
 ) -> MaterializeReport:
     (folder / "featurerepo.yaml").write_text(
-        f"project: odd\ndefinitions: [users.yaml]\nonline_store: {{url: '{server.url}'}}\n"
+        f"project: odd\ndefinitions: [users.yaml]\nonline_store: {{url: '{server.url}', {PATIENT_YAML}}}\n"
     )
     (folder / "users.yaml").write_text(DEFINITIONS.format(source=source))
     with FeatureStore(folder) as store:

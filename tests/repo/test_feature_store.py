@@ -14,12 +14,12 @@ import pytest
 from featurekit import FeatureService, FeatureStore, UnknownNameError
 from featurekit.errors import RegistryError
 from tests.promise.repos import FRAUD, applied, write_repo
-from tests.servers import Server
+from tests.servers import Server, patient
 
 
 def test_its_repr_names_project_and_address_without_the_password(tmp_path: Path) -> None:
     url = "redis://user:secret@example.com:6379/1"
-    store = FeatureStore.from_registry(url, "shop", root=tmp_path, must_exist=False)
+    store = FeatureStore.from_registry(patient(url), "shop", root=tmp_path, must_exist=False)
     assert repr(store) == "<FeatureStore 'shop' at redis://user@example.com:6379/1>"
 
 

@@ -24,7 +24,7 @@ from featurekit.repo.history import (
     LogBounds,
 )
 from tests.promise.repos import FRAUD, applied
-from tests.servers import Server
+from tests.servers import Server, patient
 
 SHOP_YAML = """
 entities:
@@ -140,7 +140,9 @@ def test_the_declared_bounds_of_the_log_are_obeyed(
         with FeatureStore(tmp_path) as store:
             assert not store.apply().changes
     with (
-        FeatureStore(tmp_path) if has_file else FeatureStore.from_registry(valkey.url, project)
+        FeatureStore(tmp_path)
+        if has_file
+        else FeatureStore.from_registry(patient(valkey.url), project)
     ) as store:
         history = store._registry_store.history
         first_ms = store.handle.now_ms() - 500 * 86_400_000

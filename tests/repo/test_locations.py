@@ -13,7 +13,7 @@ import pytest
 from featurekit import FeatureStore, StreamOptions
 from featurekit.errors import DefinitionError, FeatureKitError, RequestError, SourceError
 from tests.promise.repos import applied, commands, write_repo
-from tests.servers import Server, running, valkey_binary
+from tests.servers import Server, patient, running, valkey_binary
 
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
@@ -128,7 +128,10 @@ def test_a_stored_registry_does_not_read_the_environment_unless_it_may(
     monkeypatch.setenv("STAGE", "s3cret")
     with FeatureStore(repo, url=valkey.url) as store:
         store.apply()
-    with FeatureStore.from_registry(valkey.url, "shop") as served, commands(valkey) as sent:
+    with (
+        FeatureStore.from_registry(patient(valkey.url), "shop") as served,
+        commands(valkey) as sent,
+    ):
         for read in (
             lambda: served.materialize(["files"]),
             lambda: served.streams.run(options=StreamOptions(once=True)),
@@ -139,7 +142,7 @@ def test_a_stored_registry_does_not_read_the_environment_unless_it_may(
         assert served.diagnostics.stream_lag()[0].lag is None
         served.status()
     assert not any("s3cret" in part for command in sent for part in command)
-    with FeatureStore.from_registry(valkey.url, "shop", allow_sources=True) as served:
+    with FeatureStore.from_registry(patient(valkey.url), "shop", allow_sources=True) as served:
         assert served.materialize(["files"])[0].rows_written == 2
 
 

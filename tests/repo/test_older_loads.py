@@ -12,9 +12,9 @@ import pytest
 from featurekit import FeatureStore
 from featurekit.errors import OlderRowsError, RequestError
 from tests.cli.running import run
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
-REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs}}\n"
+REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs, {options}}}\n"
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
 feature_views:
@@ -35,7 +35,7 @@ ON_VALKEY = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, server: Server
 ) -> Iterator[FeatureStore]:
-    (tmp_path / "featurerepo.yaml").write_text(REPO.format(url=server.url))
+    (tmp_path / "featurerepo.yaml").write_text(REPO.format(url=server.url, options=PATIENT_YAML))
     (tmp_path / "f.yaml").write_text(DEFINITIONS.replace("EXPIRES", request.param))
     with FeatureStore(tmp_path) as store:
         store.apply()

@@ -29,10 +29,10 @@ from featurekit.runtime.metrics import LoadMetrics
 from tests.cli.running import run, run_json
 from tests.conftest import KINDS, flushed
 from tests.fault_proxy import FaultProxy
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 from tests.stores.test_rights import documented_rights
 
-REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs}}\n"
+REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs, {options}}}\n"
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
 feature_views:
@@ -63,7 +63,7 @@ def ms(time: datetime) -> int:
 def open_store(
     folder: Path, url: str, expires: str = "key", definitions: str = ""
 ) -> FeatureStore:
-    (folder / "featurerepo.yaml").write_text(REPO.format(url=url))
+    (folder / "featurerepo.yaml").write_text(REPO.format(url=url, options=PATIENT_YAML))
     text = (definitions or DEFINITIONS).replace("EXPIRES", expires)
     (folder / "f.yaml").write_text(text)
     store = FeatureStore(folder)

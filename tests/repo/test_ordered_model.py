@@ -16,7 +16,7 @@ from featurekit import FeatureStore
 from featurekit.errors import OlderRowsError
 from featurekit.runtime.load import MaterializeReport
 from tests.conftest import KINDS, flushed
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
 DEFINITIONS = """
 entities: [{name: user, join_keys: {user_id: string}}]
@@ -175,7 +175,7 @@ def run(kind: str, tmp_path: Path, started: dict[str, Server]) -> Iterator[Calla
     server = flushed(kind, started)
     (tmp_path / "featurerepo.yaml").write_text(
         "project: shop\ndefinitions: [f.yaml]\n"
-        f"online_store: {{url: '{server.url}', key_prefix: fs}}\n"
+        f"online_store: {{url: '{server.url}', key_prefix: fs, {PATIENT_YAML}}}\n"
     )
     expires = "" if kind == "valkey" else "expires: field,"
     (tmp_path / "f.yaml").write_text(DEFINITIONS.replace("EXPIRES", expires))

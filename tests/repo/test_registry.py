@@ -21,7 +21,7 @@ from featurekit.repo.registry_store import (
 )
 from featurekit.repo.store_identity import StoreIdentity
 from tests.promise.repos import FRAUD, applied, write_repo
-from tests.servers import Server
+from tests.servers import Server, patient
 
 PLACES = ["registry.json", "online"]
 IDENTITY = StoreIdentity.new("")
@@ -87,7 +87,7 @@ def test_of_concurrent_applies_one_wins_and_the_others_are_conflicts(
         with FeatureStore(path) as store:
             declared = store.declared
             stored = registry_store(store, "online" if place == "online" else "../registry.json")
-            start.wait(30)
+            start.wait(60)
             try:
                 stored.save(declared, None, IDENTITY)
             except RegistryConflictError:
@@ -101,7 +101,7 @@ def test_of_concurrent_applies_one_wins_and_the_others_are_conflicts(
 def test_an_online_registry_serves_without_yaml(valkey: Server, tmp_path: Path) -> None:
     with applied(tmp_path, valkey.url, registry="online") as store:
         store.write_batch("profile", {"u1": {"country": "NO"}})
-    with FeatureStore.from_registry(valkey.url, "shop") as served:
+    with FeatureStore.from_registry(patient(valkey.url), "shop") as served:
         row = served.online_reader("fraud_v1").read("u1")
         assert (row.country, row.tx_count_7d) == ("NO", 0)
         assert served.write_batch("profile", {"u1": {"country": "SE"}}).rows_written == 1
@@ -110,7 +110,7 @@ def test_an_online_registry_serves_without_yaml(valkey: Server, tmp_path: Path) 
         with pytest.raises(UnknownNameError):
             served.online_reader("nothing")
     with pytest.raises(RegistryError, match="no registry of project 'other'"):
-        FeatureStore.from_registry(valkey.url, "other")
+        FeatureStore.from_registry(patient(valkey.url), "other")
 
 
 def test_removed_fields_are_retired_until_they_are_declared_again(

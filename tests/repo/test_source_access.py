@@ -15,7 +15,7 @@ from featurekit.repo.source_access import SourceAccess
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
 from tests.promise.repos import applied, write_repo
-from tests.servers import Server
+from tests.servers import Server, patient
 from tests.testclient import TestClient
 
 VIEWS = """
@@ -69,7 +69,7 @@ def was_run(here: Path) -> bool:
 def test_a_store_without_yaml_does_not_open_the_sources_of_its_registry(
     here: Path, valkey: Server
 ) -> None:
-    with FeatureStore.from_registry(valkey.url, "shop", root=here) as store:
+    with FeatureStore.from_registry(patient(valkey.url), "shop", root=here) as store:
         for views in (None, ["profile"]):
             with pytest.raises(RequestError, match="does not open the sources"):
                 store.materialize(views)
@@ -97,7 +97,9 @@ def test_a_store_without_yaml_does_not_open_the_sources_of_its_registry(
 
 def test_a_caller_may_allow_the_sources(here: Path, valkey: Server) -> None:
     with (
-        FeatureStore.from_registry(valkey.url, "shop", root=here, allow_sources=True) as store,
+        FeatureStore.from_registry(
+            patient(valkey.url), "shop", root=here, allow_sources=True
+        ) as store,
         pickle.loads(pickle.dumps(store)) as copy,
     ):
         assert copy.materialize(["profile"])[0].rows_written == 1

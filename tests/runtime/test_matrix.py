@@ -19,7 +19,7 @@ from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.lower.matrix import Matrix
 from featurekit.lower.read import Cell, decode_row_by_cell
 from featurekit.plan import ReadPlan
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
 YAML = """
 entities:
@@ -48,7 +48,7 @@ V = np.array([1, 2, 3], "<f4").tobytes()
 
 def opened(folder: Path, url: str) -> FeatureStore:
     (folder / "featurerepo.yaml").write_text(
-        f"project: matrix\ndefinitions: [d.yaml]\nonline_store: {{url: '{url}'}}\n"
+        f"project: matrix\ndefinitions: [d.yaml]\nonline_store: {{url: '{url}', {PATIENT_YAML}}}\n"
     )
     (folder / "d.yaml").write_text(YAML)
     store = FeatureStore(folder)

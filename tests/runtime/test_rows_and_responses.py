@@ -19,7 +19,7 @@ from featurekit.lower.records import Record
 from featurekit.server.app import create_app
 from featurekit.server.context import ServerContext
 from tests.promise.repos import ALL_TYPES, applied
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server, patient
 from tests.testclient import TestClient
 
 DEFINITIONS = ALL_TYPES.replace(", source: SOURCE", "").replace(
@@ -139,7 +139,7 @@ def test_a_response_shows_as_html_that_is_escaped_and_needs_no_network(
 def test_a_store_shows_its_views_as_html_without_a_call_to_the_server(tmp_path: Path) -> None:
     url = "redis://user:secret@127.0.0.1:1/"
     (tmp_path / "featurerepo.yaml").write_text(
-        f"project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs}}\n"
+        f"project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs, {PATIENT_YAML}}}\n"
     )
     (tmp_path / "f.yaml").write_text(
         DEFINITIONS.replace("name: everything", "name: everything\n    description: '<i>&\"'")
@@ -147,7 +147,7 @@ def test_a_store_shows_its_views_as_html_without_a_call_to_the_server(tmp_path: 
     html = FeatureStore(tmp_path)._repr_html_()
     assert 'title="&lt;i&gt;&amp;&quot;">everything</td>' in html
     assert "secret" not in html
-    opened = FeatureStore.from_registry(url, "shop", root=tmp_path, must_exist=False)
+    opened = FeatureStore.from_registry(patient(url), "shop", root=tmp_path, must_exist=False)
     assert "<tbody></tbody>" in opened._repr_html_()
 
 

@@ -106,7 +106,7 @@ def served(folder: Path, *arguments: str, **environment: str) -> Iterator[Served
             server.process.stdout.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

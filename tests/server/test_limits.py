@@ -30,7 +30,7 @@ def timed(client: TestClient, path: str, body: str) -> tuple[int, str]:
     """Post a body; return the status and the text of the response, which must come soon."""
     start = time.process_time()
     result = client.post(path, content=body, headers={"Content-Type": "application/json"})
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
     return result.status_code, result.text
 
 

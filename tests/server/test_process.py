@@ -16,7 +16,7 @@ from featurekit import FeatureStore
 from tests.cli.running import run
 from tests.promise.repos import FRAUD, applied, write_repo
 from tests.server.server_process import Served, served, wait_until
-from tests.servers import Server, running, valkey_binary
+from tests.servers import Server, patient, running, valkey_binary
 from tests.stores.test_access import certificates
 
 READ: dict[str, Any] = {"entities": [{"user_id": "u1"}], "features": ["profile:country"]}
@@ -108,7 +108,7 @@ def test_an_open_request_is_answered_before_shutdown(ready: Path) -> None:
             wait_until(lambda: _refuses(server))
             client.sendall(b"}")
             assert client.recv(1000).startswith(b"HTTP/1.1 422 ")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
 
 
 def _refuses(server: Served) -> bool:
@@ -143,7 +143,7 @@ def test_workers_may_take_long_to_start(ready: Path, tmp_path: Path) -> None:
 def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Server) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with served(empty, "--project", "shop", "--url", valkey.url) as server:
+    with served(empty, "--project", "shop", "--url", patient(valkey.url)) as server:
         assert server.started["project"] == "shop"
         assert status(server) == 503
         with applied(tmp_path / "repo", valkey.url, registry="online"):
@@ -162,7 +162,7 @@ def test_a_server_serves_https(ready: Path, tmp_path: Path) -> None:
         assert server.url.startswith("https://")
         trusted = ssl.create_default_context(cafile=tmp_path / "ca.crt")
         answer = httpx2.post(
-            f"{server.url}/v1/features/read", json=READ, verify=trusted, timeout=20
+            f"{server.url}/v1/features/read", json=READ, verify=trusted, timeout=60
         )
     assert answer.status_code == 200
 

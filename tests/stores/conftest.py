@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 def opened(url: str, root: Path = Path()) -> RedisStore:
     """Open a store, typed as the base class of the stores under test."""
-    store = open_store(url, root)
+    store = open_store(url, root, options=PATIENT)
     assert isinstance(store, RedisStore)
     return store
 
@@ -43,7 +43,7 @@ def opened_async(url: str, root: Path = Path()) -> AsyncOnlineStore:
 
 def store_and_pool(url: str) -> tuple[RedisStore, Pool]:
     """Open a store on one server, and return its connection pool too."""
-    parsed = StoreUrl.parse(url)
+    parsed = StoreUrl.parse(url, PATIENT)
     pool = Pool(parsed)
     return RedisStore(parsed, pool), pool
 

@@ -16,7 +16,7 @@ from featurekit.stores import open_store
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import command
 from tests.sentinels import free_ports, on_free_port, until
-from tests.servers import Server, redis_binary, running, valkey_binary
+from tests.servers import PATIENT, Server, redis_binary, running, valkey_binary
 from tests.stores.conftest import opened, opened_async
 
 RIGHTS = (
@@ -67,7 +67,7 @@ def test_a_password_is_sent_and_never_shown(acl_server: Server) -> None:
 
 def test_the_environment_may_name_the_user(acl_server: Server) -> None:
     env = {"FEATUREKIT_ONLINE_USERNAME": "default", "FEATUREKIT_ONLINE_PASSWORD": "secret"}
-    store = open_store(acl_server.url, Path(), env)
+    store = open_store(acl_server.url, Path(), env, PATIENT)
     assert store.call("PING") == b"PONG"
     store.close()
 
@@ -255,7 +255,7 @@ async def test_tls_for_sentinels_and_their_primary(tls_server: TlsServer) -> Non
         lambda port: Server(redis_binary(), *tls_parts(port, tls_server.folder), sentinel=watch)
     )
     url = f"rediss+sentinel://127.0.0.1:{port}/main?{tls_server.ca}&{tls_server.client}"
-    store, async_store = opened(url), opened_async(url)
+    store, async_store = open_store(url, Path(), options=PATIENT), opened_async(url)
     store.check_writable("fs")
     assert await async_store.read([b"no"], [command(b"GET", b"no")]) == [None]
     store.close()
@@ -273,7 +273,7 @@ async def test_tls_for_the_nodes_of_a_cluster(tls_server: TlsServer) -> None:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
     url = f"rediss+cluster://127.0.0.1:{port}?{tls_server.ca}&{tls_server.client}"
-    store, async_store = open_store(url, Path()), opened_async(url)
+    store, async_store = open_store(url, Path(), options=PATIENT), opened_async(url)
     store.check_writable("fs")
     assert store.run([b"k"], [command(b"SET", b"k", b"1")]) == [b"OK"]
     assert await async_store.read([b"k"], [GET]) == [b"1"]
@@ -336,6 +336,6 @@ def test_the_error_of_a_tls_client_at_a_plain_port_suggests_redis(valkey: Server
     from tests.fault_proxy import FaultProxy
 
     with FaultProxy(valkey.socket) as proxy:
-        place = f"rediss://127.0.0.1:{proxy.port}"
+        place = f"rediss://127.0.0.1:{proxy.port}?connect_timeout=1s"
         with pytest.raises(StoreUnavailableError, match="does not speak TLS, write redis://"):
             opened(place).call("PING")

@@ -15,7 +15,7 @@ from featurekit.ports import Chunk, ConnectionStats
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.wire import command
 from tests.fault_proxy import FaultProxy
-from tests.servers import Server
+from tests.servers import PATIENT, Server
 from tests.stores.conftest import opened, opened_async
 
 PINGS = ([b"k"], [command(b"PING")])
@@ -24,7 +24,7 @@ PINGS = ([b"k"], [command(b"PING")])
 @pytest.fixture(params=["server", "memory://traffic"])
 def handle(request: pytest.FixtureRequest, valkey: Server) -> Iterator[LazyStoreHandle]:
     url = valkey.url if request.param == "server" else request.param
-    handle = LazyStoreHandle(url, Path())
+    handle = LazyStoreHandle(url, Path(), PATIENT)
     yield handle
     handle.close()
 

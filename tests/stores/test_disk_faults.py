@@ -16,7 +16,7 @@ from featurekit.errors import StoreError
 from featurekit.stores.embedded_server import EmbeddedServer
 from tests.cli.running import run
 from tests.promise.repos import applied
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 
 VIEW = """
 entities: [{name: user, join_keys: {user_id: string}}]
@@ -101,7 +101,7 @@ def test_a_registry_that_cannot_be_used_is_one_error_and_stays(
 ) -> None:
     (tmp_path / "featurerepo.yaml").write_text(
         "project: p\ndefinitions: [f.yaml]\nregistry: .featurekit/registry.json\n"
-        f"online_store: {{url: '{valkey.url}'}}\n"
+        f"online_store: {{url: '{valkey.url}', {PATIENT_YAML}}}\n"
     )
     (tmp_path / "f.yaml").write_text(VIEW)
     path = tmp_path / ".featurekit" / name if name else tmp_path / ".featurekit"

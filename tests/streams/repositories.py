@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from featurekit import FeatureStore
-from tests.servers import PATIENT, Server
+from tests.servers import PATIENT_YAML, Server
 
 DEFINITIONS = """
 entities:
@@ -65,7 +65,7 @@ def repository(folder: Path, url: str, definitions: str = DEFINITIONS) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "featurerepo.yaml").write_text(
         "project: shop\ndefinitions: [features.yaml]\n"
-        f"online_store: {{url: '{url}', key_prefix: fs, connect_timeout: {PATIENT['connect_timeout']}}}\n"
+        f"online_store: {{url: '{url}', key_prefix: fs, {PATIENT_YAML}}}\n"
     )
     (folder / "features.yaml").write_text(definitions)
     with FeatureStore(folder) as store:

@@ -136,7 +136,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(store: Feature
             stdin=endless,
             capture_output=True,
             check=False,
-            timeout=20,
+            timeout=60,
         )
     assert process.returncode == 1
     assert process.stderr.startswith(b"error: a line is longer than 128 MB")

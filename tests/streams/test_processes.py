@@ -67,7 +67,7 @@ def test_a_worker_asked_to_stop_writes_and_acknowledges_what_it_read(
         until(lambda: max(counts(client)) > 1000)
         began = time.monotonic()
         code, out, err = ended(process)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     assert (code, err) == (0, "")
     report = json.loads(out.splitlines()[-1])
     [group] = client.xinfo_groups("activity-events")
@@ -102,7 +102,7 @@ def test_a_worker_without_its_server_stops_in_time(tmp_path: Path, number: int) 
                 time.sleep(0.5)
                 began = time.monotonic()
                 code, _, err = ended(process)
-                assert time.monotonic() - began < 15
+                assert time.monotonic() - began < 30
         assert code == 0
         assert number == signal.SIGSTOP or "waiting: nothing listens at unix://" in err
 

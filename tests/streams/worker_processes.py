@@ -49,7 +49,7 @@ def forked(work: Callable[[], None]) -> Iterator[int]:
 def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str, str]:
     """Send a signal to a process; return its exit code and output."""
     os.kill(process.pid, number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
 

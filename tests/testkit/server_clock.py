@@ -13,7 +13,7 @@ from typing_extensions import override
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.testing import Clock
 from featurekit.testing.store_under_test import StoreUnderTest
-from tests.servers import Server
+from tests.servers import Server, patient
 
 PREFIX = "fs:"
 
@@ -69,7 +69,7 @@ class ServerFeatureStore(StoreUnderTest):
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.clock = ServerClock(server)
-        super().__init__(folder, url=server.url)
+        super().__init__(folder, url=patient(server.url))
         self.apply()
 
 

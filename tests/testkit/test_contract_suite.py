@@ -14,7 +14,7 @@ from featurekit.repo.memory_stores import delete_memory_server, set_memory_clock
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.testing import MemoryFeatureStore
 from tests.clusters import Cluster
-from tests.servers import Server, running, valkey_binary
+from tests.servers import PATIENT, Server, running, valkey_binary
 from tests.testkit.test_fixtures import DEFINITIONS
 
 SUBJECTS = [subject for subject, _, _ in CHECKS]
@@ -26,7 +26,7 @@ def sleep_ms(ms: int) -> None:
 
 def contract(url: str, wait_ms: Callable[[int], None] = sleep_ms) -> dict[str, str]:
     """Run the suite on a store; return what failed, by subject."""
-    handle = LazyStoreHandle(url, Path())
+    handle = LazyStoreHandle(url, Path(), PATIENT)
     results = run_contract(handle, "fs", wait_ms)
     handle.close()
     assert [result.subject for result in results] == [f"contract: {name}" for name in SUBJECTS]

@@ -380,7 +380,7 @@ def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Pa
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=30)[1]
+        error = process.communicate(timeout=60)[1]
     assert "KeyboardInterrupt" in error
     assert not list(temporary.iterdir())
     assert sorted(tmp_path.iterdir()) == before

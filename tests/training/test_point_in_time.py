@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
-from tests.servers import Server
+from tests.servers import PATIENT_YAML, Server
 from tests.training.simulator import BatchHistory, Load, Row, View, served
 
 START = datetime(2025, 3, 29, 23, 59, tzinfo=UTC)
 TICKS = 40
-REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs}}\n"
+REPO = "project: shop\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', key_prefix: fs, {options}}}\n"
 VIEWS = """
 entities:
   - {name: shop, join_keys: {country: string, shop_id: int64}}
@@ -56,7 +56,7 @@ def at(tick: int | None) -> datetime | None:
 def open_store(folder: Path, views: str, url: str = "") -> FeatureStore:
     """Apply views in a folder, to a store in memory of the folder's own unless there is a URL."""
     url = url or f"memory://{crc32(bytes(folder))}"  # loads of other tests stay elsewhere
-    (folder / "featurerepo.yaml").write_text(REPO.format(url=url))
+    (folder / "featurerepo.yaml").write_text(REPO.format(url=url, options=PATIENT_YAML))
     (folder / "f.yaml").write_text(views)
     store = FeatureStore(folder)
     store.apply(allow_breaking=True)
