@@ -20,6 +20,7 @@ from typing import Literal, TypeVar
 from typing_extensions import override
 
 from featurekit.constraints import Constraints
+from featurekit.expressions import Expression
 from featurekit.keys import KeyPlan
 from featurekit.plan import (
     EntityPlan,
@@ -30,7 +31,9 @@ from featurekit.plan import (
     SchedulePlan,
     ServicePlan,
     ViewPlan,
+    WindowsPlan,
 )
+from featurekit.plan.fields import find_plan
 from featurekit.types import DType, codec_of
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
@@ -336,6 +339,7 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if (old.source, old.stream) != (new.source, new.stream):
         yield Change("compatible", subject, "another source")
     yield from _diff_history(subject, old, new)
+    yield from _diff_windows(subject, old.windows, new.windows)
     names = [[field.name for field in view.fields] for view in (old, new)]
     if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
         yield Change("compatible", subject, "another order of fields")
@@ -365,6 +369,63 @@ def _diff_history(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change
     if old.history != new.history:
         which = "another" if old.history and new.history else "a" if new.history else "no"
         yield Change("compatible", subject, f"{which} batch_source")
+
+
+def _diff_windows(
+    subject: str, old: WindowsPlan | None, new: WindowsPlan | None
+) -> Iterator[Change]:
+    """Compare the inputs of windows, and what identifies repeated events."""
+    if old is None or new is None:
+        return
+    for name, was, now in _pair_by_name(old.inputs, new.inputs):
+        if was != now:
+            effect = "another" if was and now else "no" if was else "a"
+            yield Change("compatible", subject, f"{effect} input {name}", f"inputs.{name}")
+    guards = [each.event_id or each.once for each in (old, new)]
+    if guards[0] != guards[1]:
+        effect = "events applied before are counted again if they are sent again"
+        yield _changed("compatible", subject, "once", guards, effect)
+
+
+def _diff_aggregates(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
+    """Compare what is stored of events: tiles of another definition read as empty."""
+    pairs = [(_aggregate_texts(view, field), field.aggregate) for view, field in (old, new)]
+    (before, was), (after, now) = pairs
+    if was is None or now is None:
+        effect = "stored bytes would mean something else"
+        yield _changed(
+            "breaking", subject, "aggregate", (before["aggregate"], after["aggregate"]), effect
+        )
+        return
+    is_read = was.head == now.head
+    effect = "stored bytes would mean something else" if is_read else "its window starts empty"
+    for name in after:
+        if before[name] != after[name]:
+            yield _changed("breaking", subject, name, (before[name], after[name]), effect)
+    if was.window_ms != now.window_ms:
+        windows = [_duration_text(each.window_ms) for each in (was, now)]
+        kept = "" if not is_read else "the tiles that are stored are kept"
+        yield _changed("compatible", subject, "window", windows, kept)
+
+
+def _aggregate_texts(view: ViewPlan, field: FieldPlan) -> dict[str, str | None]:
+    """Return what decides the meaning of stored tiles."""
+    aggregate, of = field.aggregate, None
+    if aggregate is None:
+        return {"aggregate": None}
+    if aggregate.of is not None and view.windows is not None:
+        of = f"{aggregate.of} ({find_plan('input', view.windows.inputs, aggregate.of).dtype})"
+    return {
+        "type": str(field.dtype),
+        "aggregate": aggregate.function,
+        "of": of,
+        "where": _expression_text(aggregate.where),
+        "tile": _duration_text(aggregate.tile_ms),
+    }
+
+
+def _expression_text(expression: Expression | None) -> str | None:
+    return None if expression is None else str(expression)
 
 
 def _schedule_text(schedule: SchedulePlan | None) -> str | None:
@@ -417,7 +478,10 @@ def _returning_field(subject: str, old: DType | None, new: DType) -> Change:
 
 def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     (old_view, before), (new_view, after) = old, new
-    if before.dtype != after.dtype:
+    is_aggregate = before.aggregate is not None or after.aggregate is not None
+    if is_aggregate:
+        yield from _diff_aggregates(subject, old, new)
+    elif before.dtype != after.dtype:
         types = (str(before.dtype), str(after.dtype))
         if codec_of(after.dtype).decodes(before.dtype):
             yield _changed("compatible", subject, "type", types)
@@ -425,7 +489,7 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
             effect = "stored bytes would mean something else"
             yield _changed("breaking", subject, "type", types, effect)
     inherits = before.ttl_ms == old_view.ttl_ms and after.ttl_ms == new_view.ttl_ms
-    if before.ttl_ms and after.ttl_ms and not inherits:
+    if before.ttl_ms and after.ttl_ms and not (inherits or is_aggregate):
         yield from _diff_duration(subject, "ttl", before.ttl_ms, after.ttl_ms)
     values = [("default", before.default, after.default)]
     values += [

@@ -32,7 +32,7 @@ FORMAT = 1
 
 M = TypeVar("M", bound=Model)
 
-_ORDERED_MAPPINGS = ("join_keys", "fields")
+_ORDERED_MAPPINGS = ("join_keys", "inputs", "fields")
 """Mappings whose order matters; the JSON document has them as lists of pairs."""
 
 
@@ -107,10 +107,11 @@ class Registry:
         return (*self.entities, *map(_global_entity, names))
 
     def hash_fields(self, entity: str) -> set[str]:
-        """Return all fields of an entity's hash, including those that hold event times."""
+        """Return all fields of an entity's hash, including event times and guards of windows."""
         views = [view for view in self.feature_views if view.entity_name == entity]
         names = {name for view in views for name in view.fields_}
-        return names | {view.event_time_field for view in views if view.event_time_field}
+        own = {name for view in views for name in (view.event_time_field, view.guard_field)}
+        return names | {name for name in own if name is not None}
 
     def _retired_since(self, previous: Registry) -> dict[str, tuple[str, ...]]:
         retired = {}
@@ -200,6 +201,7 @@ class Registry:
         entities = {entity.name for entity in self.entities}
         views = {view.name: view for view in self.feature_views}
         wrong = [v.name for v in self.feature_views if v.entity and v.entity not in entities]
+        wrong += [v.name for v in self.feature_views if v.is_windowed and not _has_windows(v)]
         wrong += [
             service.name
             for service in self.feature_services
@@ -217,6 +219,15 @@ class Registry:
     def fingerprint(self) -> str:
         """The SHA-256 of the canonical JSON in hex; output shows its first 16 digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _has_windows(view: FeatureView) -> bool:
+    """Return whether a view has all that its aggregates need."""
+    return view.stream is not None and all(
+        each.has_tiles
+        and (each.of in view.inputs or (each.of is None and each.aggregate == "count"))
+        for each in view.fields_.values()
+    )
 
 
 def _dump_model(model: Model) -> dict[str, Any]:

@@ -123,7 +123,7 @@ WRONG_VIEWS = {
     "unknown key": (
         VIEW + "  fields: {a: int64}\n  ownr: x\n",
         "f.yaml:9:3: unknown key 'ownr' in feature view 'v'"
-        " | did you mean 'owner'? known: batch, deprecated, description, entity, fields, name, "
+        " | did you mean 'owner'? known: batch, deprecated, description, entity, fields, inputs, name, "
         "owner, stream, tags",
     ),
     "key of another level": (

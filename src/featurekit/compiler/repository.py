@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from featurekit.compiler.fields import compile_fields, compile_windows, max_ahead_ms
 from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.models.definitions import (
@@ -11,11 +12,9 @@ from featurekit.models.definitions import (
     FeatureView,
     Schedule,
 )
-from featurekit.models.fields import FieldSpec
 from featurekit.plan import (
     NO_LIMITS,
     EntityPlan,
-    FieldPlan,
     LoadLimits,
     LogPlan,
     RemovedEntityPlan,
@@ -83,17 +82,14 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
         name=view.name,
         kind="batch" if view.batch else "stream",
         key=entity.key,
-        fields=tuple(
-            _compile_field(name, spec, view.field_ttl_ms(name))
-            for name, spec in view.fields_.items()
-        ),
+        fields=compile_fields(view),
         expires="key" if view.owns_key else "field",
         ttl_ms=view.ingestion.ttl_ms,
         refresh_ms=view.ingestion.refresh,
         retired=entity.retired if view.batch else (),
         ordering=view.ingestion.ordering,
         future_rows=view.batch.future_rows if view.batch else "skip",
-        max_ahead_ms=view.stream.max_ahead if view.stream else 0,
+        max_ahead_ms=max_ahead_ms(view),
         source=compile_source(view.batch.source) if view.batch and view.batch.source else None,
         stream=compile_stream(project, view) if view.stream else None,
         limits=_compile_limits(view.batch) if view.batch else NO_LIMITS,
@@ -103,6 +99,7 @@ def _compile_view(project: str, entity: EntityPlan, view: FeatureView) -> ViewPl
         lookback_ms=view.batch.lookback if view.batch else None,
         schedule=_compile_schedule(view.batch.schedule) if view.batch else None,
         log=LogPlan(view.stream.log.path) if view.stream and view.stream.log else None,
+        windows=compile_windows(view),
     )
 
 
@@ -121,14 +118,4 @@ def _compile_limits(batch: Batch) -> LoadLimits:
         min_rows=batch.min_rows,
         max_source_age_ms=batch.max_source_age,
         max_rejected=batch.max_rejected,
-    )
-
-
-def _compile_field(name: str, spec: FieldSpec, ttl_ms: int) -> FieldPlan:
-    return FieldPlan(
-        name=name,
-        dtype=spec.dtype,
-        constraints=spec.constraints,
-        default=None if spec.default is None else spec.encode(spec.default),
-        ttl_ms=ttl_ms,
     )

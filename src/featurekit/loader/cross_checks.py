@@ -16,6 +16,7 @@ from featurekit.loader.locations import location_problems, log_location_problems
 from featurekit.loader.problems import LocatedProblem
 from featurekit.loader.service_checks import service_problems
 from featurekit.loader.values import value_problems
+from featurekit.loader.windows import window_problems
 from featurekit.models.definitions import Entity, FeatureService, FeatureView
 from featurekit.models.scalars import format_raw
 
@@ -49,6 +50,7 @@ def cross_check(declarations: Declarations) -> None:
         problems += _check_field_ttls(view)
         problems += _check_load_limits(view)
         problems += _check_ordering(view)
+        problems += window_problems(view)
         problems += history_problems(view)
         problems += location_problems(view)
         entity = entities.get(view.model.entity_name)
@@ -163,12 +165,20 @@ def _check_ordering(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
 def _check_field_names(
     item: Declaration[FeatureView], entity: Declaration[Entity]
 ) -> Iterator[LocatedProblem]:
+    join_keys = entity.names("join_keys") or ()
     for name in item.names("fields") or ():
-        if name in (entity.names("join_keys") or ()):
+        if name in join_keys:
             yield LocatedProblem(
                 item.key_at("fields", name),
                 f"{item.field(name)} has the name of a join key of {entity.label}",
                 "rename the field; join keys are already part of the key",
+            )
+    for name in item.names("inputs") or ():
+        if name in join_keys:
+            yield LocatedProblem(
+                item.key_at("inputs", name),
+                f"{item.label}: inputs.{name} has the name of a join key of {entity.label}",
+                "rename the input; a join key is one value in each window of an entity",
             )
 
 
@@ -190,13 +200,14 @@ def _check_columns(
     fields = item.names("fields")
     if fields is None or join_keys is None:
         return
-    known = [*fields, *join_keys]
+    kind, names = ("input", item.names("inputs") or []) if view.is_windowed else ("field", fields)
+    known = [*names, *join_keys]
     for keys, source in view.sources():
         for column in source.columns:
             if column not in known:
                 yield LocatedProblem(
                     item.key_at(*keys, "columns", column),
-                    f"{item.label}: columns: unknown field or join key {format_raw(column)}",
+                    f"{item.label}: columns: unknown {kind} or join key {format_raw(column)}",
                     name_hint(column, known),
                 )
 

@@ -9,6 +9,7 @@ from featurekit.loader.declarations import Declaration, Declarations
 from featurekit.loader.histories import history_warnings
 from featurekit.loader.locations import query_warnings
 from featurekit.loader.problems import LocatedProblem
+from featurekit.loader.windows import window_warnings
 from featurekit.models.definitions import FeatureView
 from featurekit.models.scalars import format_duration, parse_duration
 
@@ -26,6 +27,7 @@ def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
         yield from _warn_ttl_below_window(item)
         yield from query_warnings(item)
         yield from history_warnings(item)
+        yield from window_warnings(item)
         if (owner := owners.get(item.model.entity_name)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
 
@@ -82,6 +84,8 @@ def _warn_ttl_above_key(
         message = f"feature view '{view.name}': ttl {ttl} is {limit}"
         yield LocatedProblem(item.at(kind, "ttl"), message)
     for name, spec in view.fields_.items():
-        if spec.ttl is not None and spec.ttl > key_ttl_ms:
-            message = f"field '{view.name}:{name}': ttl {format_duration(spec.ttl)} is {limit}"
-            yield LocatedProblem(item.at("fields", name, "ttl"), message)
+        for key, duration_ms in (("ttl", spec.ttl), ("window", spec.window)):
+            if duration_ms is not None and duration_ms > key_ttl_ms:
+                duration = format_duration(duration_ms)
+                message = f"field '{view.name}:{name}': {key} {duration} is {limit}"
+                yield LocatedProblem(item.at("fields", name, key), message)

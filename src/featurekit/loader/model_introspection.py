@@ -30,7 +30,12 @@ def key_description(model: type[BaseModel], key: str) -> str:
 def literal_choices(model: type[BaseModel], key: str) -> list[str]:
     """Return the choices of a `Literal` key; empty for other keys."""
     annotation = _key_annotation(model, key)
-    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
+    options = [
+        annotation,
+        *get_args(annotation),
+    ]  # a key that may be left out is a union with None
+    found = next((each for each in options if get_origin(each) is Literal), None)
+    return list(get_args(found))
 
 
 def path_in_data(data: Any, loc: Loc) -> Iterator[str | int]:

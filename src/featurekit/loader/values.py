@@ -9,15 +9,17 @@ from featurekit.errors import ValueRefusedError
 from featurekit.loader.declarations import Declaration
 from featurekit.loader.problems import LocatedProblem, Path
 from featurekit.models.definitions import FeatureView
-from featurekit.models.fields import FieldSpec
+from featurekit.models.fields import ConstrainedValue, FieldSpec
 from featurekit.models.scalars import PlainScalar
 from featurekit.types import codec_of, short_repr
 
 
 def value_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
     """Yield the problems of the defaults and choices of a view's fields."""
+    for name, given in item.model.inputs.items():
+        yield from _choice_problems(item, ("inputs", name), given)
     for name, spec in item.model.fields_.items():
-        problems = list(_choice_problems(item, name, spec))
+        problems = list(_choice_problems(item, ("fields", name), spec))
         yield from problems
         if spec.default is None or problems:
             continue
@@ -28,13 +30,13 @@ def value_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
 
 
 def _choice_problems(
-    item: Declaration[FeatureView], name: str, spec: FieldSpec
+    item: Declaration[FeatureView], path: Path, spec: ConstrainedValue
 ) -> Iterator[LocatedProblem]:
     for index, choice in enumerate(spec.one_of or ()):
         try:
             spec.encode(choice)
         except ValueRefusedError as error:
-            yield _located(item, ("fields", name, "one_of", index), error)
+            yield _located(item, (*path, "one_of", index), error)
 
 
 def _check_default(spec: FieldSpec) -> None:

@@ -22,14 +22,13 @@ from pydantic import (
 from featurekit.errors import Problem, ValueRefusedError
 from featurekit.feature_lists import FeatureItem, ViewItem, global_entity, join_key_pairs
 from featurekit.models.config import RepoConfig
-from featurekit.models.fields import FieldSpec, TypeName
+from featurekit.models.fields import FieldSpec, InputSpec, TypeName, expand_type_shorthand
 from featurekit.models.model import Model, Named, model_json_schema
 from featurekit.models.scalars import (
     Duration,
     FieldName,
     Name,
     NonEmptyText,
-    PlainScalar,
     PositiveInt,
     PositiveShare,
     Share,
@@ -37,7 +36,7 @@ from featurekit.models.scalars import (
     TimeOfDay,
     format_raw,
 )
-from featurekit.models.sources import BatchSource, EventHistory, StreamSource
+from featurekit.models.sources import BatchSource, EventHistory, KafkaSource, StreamSource
 from featurekit.types import KEY_TYPES, type_hint
 
 _FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
@@ -77,11 +76,6 @@ def _refuse_mapping(raw: object) -> object:
     return raw
 
 
-def _expand_type_shorthand(raw: object) -> object:
-    is_null = isinstance(raw, PlainScalar) and raw.value is None
-    return {"type": raw} if isinstance(raw, str) and not is_null else raw
-
-
 AnySource = BatchSource | StreamSource | EventHistory
 KeyType = Annotated[
     Text, AfterValidator(_validate_key_type), WithJsonSchema({"enum": list(KEY_TYPES)})
@@ -94,7 +88,37 @@ FeatureRef = Annotated[
 ]
 FieldEntry = Annotated[
     FieldSpec,
-    BeforeValidator(_expand_type_shorthand, json_schema_input_type=TypeName | FieldSpec),
+    BeforeValidator(expand_type_shorthand, json_schema_input_type=TypeName | FieldSpec),
+]
+
+
+InputEntry = Annotated[
+    InputSpec,
+    BeforeValidator(expand_type_shorthand, json_schema_input_type=TypeName | InputSpec),
+]
+
+
+class EventId(Model):
+    """The id of an event, by which a repeated one is known."""
+
+    event_id: NonEmptyText = Field(
+        description="Key of the event with its id, for example `event_id: transaction_id`."
+    )
+
+
+def _refuse_other_text(raw: object) -> object:
+    if not isinstance(raw, dict | EventId) and raw not in ("source", "none"):
+        raise ValueRefusedError(
+            f"found {format_raw(raw)}, expected source, none or a mapping with event_id",
+            hint="for example `once: {event_id: transaction_id}`",
+        )
+    return raw
+
+
+Once = Annotated[
+    Annotated[Literal["source", "none"], Tag("(text)")] | Annotated[EventId, Tag("(mapping)")],
+    Discriminator(lambda raw: "(mapping)" if isinstance(raw, dict | EventId) else "(text)"),
+    BeforeValidator(_refuse_other_text),
 ]
 
 
@@ -283,6 +307,12 @@ class Stream(Model):
         default=None,
         description="Log of the events that were accepted, for example `log: {path: log/activity}`.",
     )
+    once: Once | None = Field(
+        default=None,
+        description="What identifies a repeated event of a view with windows: its place in the `source`, which "
+        "is the default with a source; its own id; or `none`, which counts it again; for example "
+        "`once: {event_id: transaction_id}`.",
+    )
 
     @property
     def ttl_ms(self) -> int:
@@ -309,6 +339,12 @@ class FeatureView(Named):
         default=None,
         description="Stream settings; mutually exclusive with `batch`, "
         "for example `stream: {refresh: 1m}`.",
+    )
+    inputs: dict[FieldName, InputEntry] = Field(
+        default={},
+        description="Values of an event that aggregates over windows are computed of, each a scalar type "
+        "or a mapping; all fields of the view are aggregates then; "
+        "for example `inputs: {amount: float64, merchant: string}`.",
     )
     fields_: Annotated[dict[FieldName, FieldEntry], Field(min_length=1)] = Field(
         alias="fields",
@@ -349,8 +385,34 @@ class FeatureView(Named):
         ordered = settings is not None and settings.ordering == "event_time"
         return f"@{self.name}" if ordered else None
 
+    @property
+    def is_windowed(self) -> bool:
+        """Whether its fields are aggregates over windows of events."""
+        return any(spec.aggregate for spec in self.fields_.values())
+
+    @property
+    def once(self) -> Literal["offset", "group", "event_id", "none"]:
+        """What identifies a repeated event of a view with windows."""
+        stream = self.stream
+        if stream is None or stream.once == "none":
+            return "none"
+        if isinstance(stream.once, EventId):
+            return "event_id"
+        if stream.source is None:
+            return "none"
+        return "offset" if isinstance(stream.source, KafkaSource) else "group"
+
+    @property
+    def guard_field(self) -> str | None:
+        """The hash field that identifies repeated events of windows; `None` if the view keeps none."""
+        has_guard = self.is_windowed and self.once in ("offset", "event_id")
+        return f"@{self.name}" if has_guard else None
+
     def field_ttl_ms(self, name: str) -> int:
         """Return a field's own TTL in milliseconds; 0 if the field expires with the key."""
+        spec = self.fields_[name]
+        if spec.window and spec.tile_ms:
+            return spec.window + spec.tile_ms
         return 0 if self.owns_key else self.fields_[name].ttl or self.ingestion.ttl_ms
 
 

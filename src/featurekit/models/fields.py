@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -63,6 +63,28 @@ Bound = Annotated[
     WithJsonSchema({"type": ["number", "string"]}),
 ]
 AnyValue = Annotated[JsonValue, BeforeValidator(lambda raw: raw)]
+AggregateFunction = Literal["count", "sum", "min", "max", "mean", "stddev", "count_distinct"]
+
+ALLOWED_TILES = range(2, 61)
+"""How many tiles may make a window."""
+
+_GOOD_TILES = range(12, 31)
+_TILES_S = (259_200, 86_400, 21_600, 10_800, 3600, 1800, 900, 600, 300, 60, 30, 15, 5, 1)
+
+
+def default_tile_ms(window_ms: int) -> int | None:
+    """Return the longest tile of which 12 to 30 make a window, or else the shortest of 2 to 60.
+
+    Stored bytes depend on it, so what it returns for a window must stay the same.
+
+    Examples:
+        >>> [default_tile_ms(s * 1000) for s in (300, 3600, 86_400)]
+        [15000, 300000, 3600000]
+    """
+    fitting = [tile_s * 1000 for tile_s in _TILES_S if window_ms % (tile_s * 1000) == 0]
+    best = [tile_ms for tile_ms in fitting if window_ms // tile_ms in _GOOD_TILES]
+    others = [tile_ms for tile_ms in reversed(fitting) if window_ms // tile_ms in ALLOWED_TILES]
+    return next(iter([*best, *others]), None)
 
 
 def _to_json_value(dtype: DType, raw: object) -> Any:
@@ -94,8 +116,14 @@ def _canonical_json(value: object) -> object:
     return value
 
 
-class FieldSpec(Described):
-    """A field of a feature view: one feature."""
+def expand_type_shorthand(raw: object) -> object:
+    """Return a type alone as the mapping that it stands for."""
+    is_null = isinstance(raw, PlainScalar) and raw.value is None
+    return {"type": raw} if isinstance(raw, str) and not is_null else raw
+
+
+class TypedValue(Described):
+    """A value of a declared type, which may have a default."""
 
     type: TypeName = Field(
         description="Type: string, int64, int32, float64, float32, bool, timestamp, date, "
@@ -104,8 +132,33 @@ class FieldSpec(Described):
     )
     default: AnyValue = Field(
         default=None,
-        description="Value that readers return if none is stored, for example `default: 0`.",
+        description="Value that readers return if there is none, for example `default: 0`.",
     )
+
+    @property
+    def dtype(self) -> DType:
+        """The parsed type."""
+        return parse_dtype(self.type)
+
+    def encode(self, value: object) -> bytes:
+        """Return the bytes of a declared default or choice.
+
+        Raises:
+            ValueRefusedError: The value is not of the type.
+        """
+        codec = codec_of(self.dtype)
+        return codec.encode(codec.from_json(value))
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _validate_default(cls, raw: object, info: ValidationInfo) -> object:
+        dtype = _validated_dtype(info)
+        return _to_json_value(dtype, raw) if dtype else _canonical_json(resolve_plain(raw))
+
+
+class ConstrainedValue(TypedValue):
+    """A value that a caller or a source supplies, with rules that it must meet."""
+
     min: Bound = Field(
         default=None, description="Minimum value of a number, for example `min: 0`."
     )
@@ -133,16 +186,6 @@ class FieldSpec(Described):
         default=False,
         description="Allow nan, inf and -inf in a float, for example `allow_nan: true`.",
     )
-    ttl: Duration | None = Field(
-        default=None,
-        description="Time to live of this field if it differs from the view's; for stream views "
-        "and for batch views with `expires: field`; for example `ttl: 15m`.",
-    )
-
-    @property
-    def dtype(self) -> DType:
-        """The parsed type."""
-        return parse_dtype(self.type)
 
     @property
     def constraints(self) -> Constraints:
@@ -160,21 +203,6 @@ class FieldSpec(Described):
             required=self.required,
             allow_nan=self.allow_nan,
         )
-
-    def encode(self, value: object) -> bytes:
-        """Return the bytes of a declared default or choice.
-
-        Raises:
-            ValueRefusedError: The value is not of the type.
-        """
-        codec = codec_of(self.dtype)
-        return codec.encode(codec.from_json(value))
-
-    @field_validator("default", mode="before")
-    @classmethod
-    def _validate_default(cls, raw: object, info: ValidationInfo) -> object:
-        dtype = _validated_dtype(info)
-        return _to_json_value(dtype, raw) if dtype else _canonical_json(resolve_plain(raw))
 
     @field_validator("one_of", mode="before")
     @classmethod
@@ -249,6 +277,52 @@ class FieldSpec(Described):
         if flag and dtype is not None and not codec_of(dtype).has_nan:
             raise _unsupported_type("a float", dtype)
         return flag
+
+
+class InputSpec(ConstrainedValue):
+    """An input of a view with windows: a value of an event, which aggregates are computed of."""
+
+
+class FieldSpec(ConstrainedValue):
+    """A field of a feature view: one feature."""
+
+    ttl: Duration | None = Field(
+        default=None,
+        description="Time to live of this field if it differs from the view's; for stream views "
+        "and for batch views with `expires: field`; for example `ttl: 15m`.",
+    )
+    aggregate: AggregateFunction | None = Field(
+        default=None,
+        description="What the field is of the events of a sliding window: `count`, `sum`, `min`, `max`, "
+        "`mean`, `stddev` (of the sample) or `count_distinct`; for stream views; for example "
+        "`aggregate: sum`.",
+    )
+    of: NonEmptyText | None = Field(
+        default=None,
+        description="Input that the aggregate is computed of; `count` may be without it and then counts "
+        "events; for example `of: amount`.",
+    )
+    window: Duration | None = Field(
+        default=None,
+        description="Length of the window, a multiple of `tile`, at most 90d; for example `window: 1h`.",
+    )
+    tile: Duration | None = Field(
+        default=None,
+        description="Step in which the start of the window moves, in whole seconds: 2 to 60 tiles make "
+        "a window; by default one of 12 to 30, such as 15s of 5m and 5m of 1h; for example `tile: 1m`.",
+    )
+
+    @property
+    def tile_ms(self) -> int | None:
+        """The length of the tiles in milliseconds; `None` if none fits the window."""
+        return self.tile or default_tile_ms(self.window or 0)
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether its window consists of whole tiles, and of as many as are allowed."""
+        window_ms, tile_ms = self.window or 0, self.tile_ms or 1
+        fits = not (window_ms % tile_ms or tile_ms % 1000)
+        return fits and window_ms // tile_ms in ALLOWED_TILES
 
 
 def _validated_dtype(info: ValidationInfo) -> DType | None:

@@ -20,10 +20,12 @@ class AggregatePlan:
 
     Attributes:
         function: What is computed.
-        of: The input that it is computed of; `None` for `count`.
+        of: The input that it is computed of; `None` for a `count` of events.
         window_ms: The length of the window, a multiple of `tile_ms`.
         tile_ms: The length of the tiles that are kept, counted from the start of 1970 in UTC.
         where: The condition that an event must meet, over the view's inputs.
+        definition: Three hex digits of the hash of what the stored tiles mean: the function, `of`,
+            `where` and their types. Tiles of another definition read as empty.
     """
 
     function: AggregateFunction
@@ -31,6 +33,17 @@ class AggregatePlan:
     window_ms: int
     tile_ms: int
     where: Expression | None = None
+    definition: str = "000"
+
+    @property
+    def tiles(self) -> int:
+        """The number of whole tiles of a window; it also has the one under way."""
+        return self.window_ms // self.tile_ms
+
+    @property
+    def head(self) -> str:
+        """How stored tiles begin: the length of a tile in seconds and the definition, as `60.3fa@`."""
+        return f"{self.tile_ms // 1000}.{self.definition}@"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,11 @@ class WindowsPlan:
 
     Attributes:
         inputs: The fields of an event that aggregates and their conditions are computed of.
-        once: What tells a repeated event: its `offset` in a partition of a topic, whether it is
+        once: What identifies a repeated event: its `offset` in a partition of a topic, whether it is
             still pending in the consumer `group`, an `event_id`, or `none`: at least once.
         event_id: The event key with the id, if `once` is `event_id`.
-        max_mark_age_ms: How old the view's mark may be before its windows are stale.
+        max_mark_age_ms: How old the view's mark may be before its windows are stale. A view without a
+            stream, which programs write, has no mark.
     """
 
     inputs: tuple[FieldPlan, ...]
@@ -152,6 +153,21 @@ class ViewPlan:
     def event_time_field(self) -> str | None:
         """The hash field that holds the newest event time; `None` if the view keeps none."""
         return f"@{self.name}" if self.ordering == "event_time" else None
+
+    @property
+    def guard_field(self) -> str | None:
+        """The hash field that identifies repeated events of windows; `None` if the view keeps none."""
+        has_guard = self.windows is not None and self.windows.once in ("offset", "event_id")
+        return f"@{self.name}" if has_guard else None
+
+    @property
+    def mark_key(self) -> bytes | None:
+        """The key of the hash that says up to when all events are applied; `None` without a worker.
+
+        It has a field for each partition or consumer, with a time in ms; the least of them counts.
+        """
+        is_marked = self.windows is not None and self.stream is not None
+        return f"{self.key.prefix}:@mark:{self.name}".encode() if is_marked else None
 
     @property
     def hash_fields(self) -> tuple[str, ...]:
