@@ -7,7 +7,15 @@ loading imports it, so that serving does not need pyarrow.
 from __future__ import annotations
 
 from featurekit.types.codec import DECODE_ERRORS, Bound, Codec, DType, JsonSchema, short_repr
-from featurekit.types.table import KEY_TYPES, SCALARS, codec_of, json_value, parse_dtype, type_hint
+from featurekit.types.table import (
+    KEY_TYPES,
+    SCALARS,
+    codec_of,
+    expression_type,
+    json_value,
+    parse_dtype,
+    type_hint,
+)
 
 __all__ = [
     "DECODE_ERRORS",
@@ -18,6 +26,7 @@ __all__ = [
     "DType",
     "JsonSchema",
     "codec_of",
+    "expression_type",
     "json_value",
     "parse_dtype",
     "short_repr",

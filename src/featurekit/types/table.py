@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from featurekit.errors import ValueRefusedError, name_hint
+from featurekit.expressions.kinds import SCALAR_TYPES, ExpressionType, Kind
 from featurekit.types.arrays import ArrayCodec
 from featurekit.types.booleans import BoolCodec
 from featurekit.types.codec import Codec, DType
@@ -111,3 +112,11 @@ def codec_of(dtype: DType) -> Codec:
     if dtype.element:
         return ArrayCodec(dtype, element=codec_of(DType(dtype.element)))
     return _CODECS[dtype.kind](dtype)
+
+
+def expression_type(dtype: DType) -> ExpressionType | None:
+    """Return the type with which expressions compute; `None` if they cannot use such values."""
+    if dtype.element:
+        element = SCALAR_TYPES.get(dtype.element)
+        return ExpressionType(Kind.ARRAY, element) if element else None
+    return SCALAR_TYPES.get(dtype.kind)
