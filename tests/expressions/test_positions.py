@@ -26,7 +26,7 @@ SOURCES = {
 def test_a_character_is_found_in_every_style(source: str) -> None:
     document = read_document("f.yaml", source.encode())
     path, value = next((p, _value(document.data, p)) for p in document.values if p[-1:] == ("a",))
-    line, column = yaml_position(source, document.values[path], value, value.index("avgg"))
+    _, line, column = document.at_character(path, value, value.index("avgg"))
     assert source.split("\n")[line - 1][column - 1 :].startswith("avgg")
 
 

@@ -46,6 +46,10 @@ class Declaration(Generic[N]):
         """Return the location of a key in it."""
         return self.document.key_at((*self.path, *path))
 
+    def at_character(self, offset: int, *path: str | int) -> SourceLocation:
+        """Return the location of a character of a text in it, such as an expression."""
+        return self.document.at_character((*self.path, *path), str(self.raw(*path)), offset)
+
     def names(self, key: str) -> list[str] | None:
         """Return all names in a mapping of it, valid or not; `None` without a mapping."""
         mapping = self.data.get(key)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from featurekit.expressions.positions import yaml_position
 from featurekit.loader.problems import LocatedProblem, Path, SourceLocation, syntax_problem
 from featurekit.models.scalars import PlainScalar, format_raw
 
@@ -34,6 +35,7 @@ class Document:
 
     Attributes:
         file: The file name for messages.
+        text: The source text.
         data: Mappings, lists and scalars; `None` for an empty file or one that does not parse.
         values: Line and column of each value, by its path.
         keys: Line and column of each key, by the path of its value.
@@ -42,6 +44,7 @@ class Document:
     """
 
     file: str
+    text: str = ""
     data: object = None
     values: dict[Path, _Position] = field(default_factory=dict)
     keys: dict[Path, _Position] = field(default_factory=dict)
@@ -53,6 +56,12 @@ class Document:
         while path and path not in self.values:
             path = path[:-1]
         return SourceLocation(self.file, *self.values.get(path, (1, 1)))
+
+    def at_character(self, path: Path, value: str, offset: int) -> SourceLocation:
+        """Return the location of a character of a text, such as the wrong part of an expression."""
+        start = self.at(path)
+        position = (start.line, start.column)
+        return SourceLocation(self.file, *yaml_position(self.text, position, value, offset))
 
     def key_at(self, path: Path) -> SourceLocation:
         """Return the location of a value's key."""
@@ -87,7 +96,7 @@ def read_document(file: str, data: bytes) -> Document:
     document = Document(file)
     text = ""
     try:
-        text = _decode(data)
+        text = document.text = _decode(data)
         root = _Composer(text).compose()
         if root is not None:
             document.data = _Builder(document).build(root, ())
