@@ -20,7 +20,6 @@ from typing import Literal, TypeVar
 from typing_extensions import override
 
 from featurekit.constraints import Constraints
-from featurekit.expressions import Expression
 from featurekit.keys import KeyPlan
 from featurekit.plan import (
     EntityPlan,
@@ -419,13 +418,9 @@ def _aggregate_texts(view: ViewPlan, field: FieldPlan) -> dict[str, str | None]:
         "type": str(field.dtype),
         "aggregate": aggregate.function,
         "of": of,
-        "where": _expression_text(aggregate.where),
+        "where": aggregate.where_text,
         "tile": _duration_text(aggregate.tile_ms),
     }
-
-
-def _expression_text(expression: Expression | None) -> str | None:
-    return None if expression is None else str(expression)
 
 
 def _schedule_text(schedule: SchedulePlan | None) -> str | None:

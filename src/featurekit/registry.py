@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from featurekit.errors import RegistryError
+from featurekit.expressions import ExpressionError
 from featurekit.feature_lists import SelectedFeature, expand_features, item_view
 from featurekit.models.definitions import (
     Entity,
@@ -222,7 +223,12 @@ class Registry:
 
 
 def _has_windows(view: FeatureView) -> bool:
-    """Return whether a view has all that its aggregates need."""
+    """Return whether a view has all that its aggregates need, with conditions that hold up."""
+    try:
+        for name in view.fields_:
+            view.condition(name)
+    except ExpressionError:
+        return False
     return view.stream is not None and all(
         each.has_tiles
         and (each.of in view.inputs or (each.of is None and each.aggregate == "count"))

@@ -48,7 +48,7 @@ feature_views:
       fee: float64
       currency: {type: string, one_of: [EUR, USD], pattern: '[A-Z]{3}', max_length: 3}
     fields:
-      amount_1h: {type: float64, aggregate: sum, of: amount, window: 1h, tile: 6m}
+      amount_1h: {type: float64, aggregate: sum, of: amount, window: 1h, tile: 6m, where: fee > 0.5}
 """
 
 ALIASED = "[checked, {view: checked, as: rated, join_keys: {shop_id: seller}, fields: [score]}]"
@@ -181,6 +181,7 @@ CHANGES = {
     "FieldSpec.of": ("of: amount", "of: fee"),
     "FieldSpec.window": ("window: 1h", "window: 2h"),
     "FieldSpec.tile": ("tile: 6m", "tile: 12m"),
+    "FieldSpec.where": ("fee > 0.5", "fee > 1.5"),
     "FeatureView.inputs": ("amount: {type", "other: int64\n      amount: {type"),
     "Stream.once": ("{event_id: payment}", "none"),
     "EventId.event_id": ("event_id: payment", "event_id: transfer"),

@@ -203,6 +203,20 @@ WRONG = {
         field("{type: int64, aggregate: count, window: 1h, default: none}"),
         "f.yaml:10:63: field 'user_tx:a': default: 'none' is not an int64",
     ),
+    "condition of unknown names": (
+        field("{type: int64, aggregate: count, window: 1h, where: amout > 1}"),
+        "f.yaml:10:61: field 'user_tx:a': where: unknown name 'amout' | did you mean 'amount'? known: amount, "
+        "cents, merchant, ok",
+    ),
+    "condition that is a number": (
+        field("{type: int64, aggregate: count, window: 1h, where: amount + 1}"),
+        "f.yaml:10:61: field 'user_tx:a': where: found a condition of type float64, expected bool",
+    ),
+    "condition on the time of a read": (
+        field("{type: int64, aggregate: count, window: 1h, where: epoch(now) > 1}"),
+        "f.yaml:10:61: field 'user_tx:a': where: an event is in a window by its own time, not by 'now'"
+        " | use inputs alone",
+    ),
     "31 aggregates": (
         view(*(f"n{i}: {{type: int64, aggregate: count, window: 5m}}" for i in range(31))),
         "f.yaml:40:7: feature view 'user_tx': found 31 aggregates, expected at most 30"
@@ -287,6 +301,7 @@ def test_a_wrong_window_is_reported_where_it_is(problems: Problems, name: str) -
         "{type: int64, aggregate: count, of: ok, window: 1h}",
         "{type: int64, aggregate: count_distinct, of: merchant, window: 1h}",
         "{type: int64, aggregate: sum, of: cents, window: 1h, default: 0}",
+        "{type: int64, aggregate: count, window: 1h, where: \"merchant = 'a' and ok\"}",
         "{type: float64, aggregate: sum, of: cents, window: 1h}",
         "{type: int32, aggregate: min, of: cents, window: 1h}",
         "{type: float64, aggregate: stddev, of: cents, window: 90d, tile: 36h}",
@@ -331,7 +346,8 @@ def test_the_registry_keeps_windows_as_they_are_written(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("of", "gone"), ("window", None), ("tile", "1500ms"), ("tile", "4m")]
+    ("key", "value"),
+    [("of", "gone"), ("window", None), ("tile", "1500ms"), ("tile", "4m"), ("where", "gone > 1")],
 )
 def test_a_registry_with_an_impossible_window_is_damaged(
     load: Load, key: str, value: str | None
@@ -364,6 +380,11 @@ SUM = "s: {type: float64, aggregate: sum, of: amount, window: 1h}"
             "1h",
             "2h, tile: 5m",
             "compatible field user_tx:s: window 1h -> 2h: the tiles that are stored are kept",
+        ),
+        (
+            "}",
+            ", where: ok}",
+            "breaking field user_tx:s: where none -> ok: its window starts empty",
         ),
         ("}", ", default: 0.0}", "compatible field user_tx:s: default none -> 0"),
     ],

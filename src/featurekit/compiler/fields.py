@@ -30,20 +30,25 @@ def _compile_field(view: FeatureView, name: str, spec: FieldSpec) -> FieldPlan:
     )
     if spec.aggregate is None:
         return field
-    is_count = spec.aggregate in ("count", "count_distinct")
-    if is_count and field.default is None and not _is_marked(view):
+    if _is_count(spec) and field.default is None and not _is_marked(view):
         field = replace(field, default=b"0")
-    return replace(field, constraints=UNCONSTRAINED, aggregate=_compile_aggregate(view, spec))
+    return replace(field, constraints=UNCONSTRAINED, aggregate=_compile_aggregate(view, name))
 
 
-def _compile_aggregate(view: FeatureView, spec: FieldSpec) -> AggregatePlan:
+def _compile_aggregate(view: FeatureView, name: str) -> AggregatePlan:
+    spec = view.fields_[name]
     of = view.inputs[spec.of] if spec.of else None
-    meaning = [spec.aggregate, spec.of, of and str(of.dtype), str(spec.dtype), None]
+    where = view.condition(name)
+    types = [of and str(of.dtype), str(spec.dtype)]
+    meaning = [spec.aggregate, spec.of, types, where and where.document()]
     return AggregatePlan(
         function=spec.aggregate or "count",
         of=spec.of,
         window_ms=spec.window or 0,
         tile_ms=spec.tile_ms or 0,
+        where=where,
+        where_text=spec.where,
+        is_zero_if_empty=_is_count(spec) and _is_marked(view),
         definition=hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:3],
     )
 
@@ -59,6 +64,10 @@ def compile_windows(view: FeatureView) -> WindowsPlan | None:
         event_id=once.event_id if isinstance(once, EventId) else None,
         max_mark_age_ms=view.stream.ttl_ms,
     )
+
+
+def _is_count(spec: FieldSpec) -> bool:
+    return spec.aggregate in ("count", "count_distinct")
 
 
 def _is_marked(view: FeatureView) -> bool:

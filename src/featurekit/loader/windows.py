@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from featurekit.errors import name_hint
+from featurekit.expressions import ExpressionError
 from featurekit.loader.declarations import Declaration
 from featurekit.loader.problems import LocatedProblem
 from featurekit.models.definitions import FeatureView
@@ -16,7 +17,7 @@ MAX_AGGREGATES = 30
 """The most aggregates of a view: one script computes them, and Lua allows 200 local variables."""
 
 _MAX_WINDOW_MS = 90 * 86_400_000
-_WINDOW_KEYS = ("of", "window", "tile")
+_WINDOW_KEYS = ("of", "window", "tile", "where")
 _REFUSED_KEYS = (
     *("ttl", "min", "max", "one_of", "pattern", "max_length", "required", "allow_nan"),
 )
@@ -152,6 +153,17 @@ def _check_aggregate(
             )
     yield from _check_window(item, name, spec)
     yield from _check_type(item, name, spec)
+    yield from _check_where(item, name)
+
+
+def _check_where(item: Declaration[FeatureView], name: str) -> Iterator[LocatedProblem]:
+    invalid = {*(item.names("inputs") or ())} - {*item.model.inputs}
+    try:
+        item.model.condition(name)
+    except ExpressionError as error:
+        if not invalid:  # else the condition may use one of these inputs
+            message = f"{item.field(name)}: where: {error.message}"
+            yield LocatedProblem(item.at("fields", name, "where"), message, error.hint)
 
 
 def _check_window(

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from featurekit.errors import Problem, ValueRefusedError
+from featurekit.expressions import BOOL, Expression, ExpressionError, parse
 from featurekit.feature_lists import FeatureItem, ViewItem, global_entity, join_key_pairs
 from featurekit.models.config import RepoConfig
 from featurekit.models.fields import FieldSpec, InputSpec, TypeName, expand_type_shorthand
@@ -37,7 +38,7 @@ from featurekit.models.scalars import (
     format_raw,
 )
 from featurekit.models.sources import BatchSource, EventHistory, KafkaSource, StreamSource
-from featurekit.types import KEY_TYPES, type_hint
+from featurekit.types import KEY_TYPES, expression_type, type_hint
 
 _FEATURE_REF = r"[^:.\s]+(:[^:.\s]+)?"
 
@@ -407,6 +408,24 @@ class FeatureView(Named):
         """The hash field that identifies repeated events of windows; `None` if the view keeps none."""
         has_guard = self.is_windowed and self.once in ("offset", "event_id")
         return f"@{self.name}" if has_guard else None
+
+    def condition(self, name: str) -> Expression | None:
+        """Return the condition that events must meet to be in an aggregate; `None` without one.
+
+        Raises:
+            ExpressionError: It is not a condition over the inputs.
+        """
+        if (text := self.fields_[name].where) is None:
+            return None
+        types = {given: expression_type(spec.dtype) for given, spec in self.inputs.items()}
+        expression = parse(text, {given: type_ for given, type_ in types.items() if type_})
+        if "now" in expression.names and "now" not in self.inputs:
+            raise ExpressionError(
+                "an event is in a window by its own time, not by 'now'", hint="use inputs alone"
+            )
+        if expression.type != BOOL:
+            raise ExpressionError(f"found a condition of type {expression.type}, expected bool")
+        return expression
 
     def field_ttl_ms(self, name: str) -> int:
         """Return a field's own TTL in milliseconds; 0 if the field expires with the key."""

@@ -312,6 +312,12 @@ class FieldSpec(ConstrainedValue):
         "a window; by default one of 12 to 30, such as 15s of 5m and 5m of 1h; for example `tile: 1m`.",
     )
 
+    where: NonEmptyText | None = Field(
+        default=None,
+        description="Condition over the inputs that an event must meet to be in the aggregate, for "
+        "example `where: status = 'declined'`.",
+    )
+
     @property
     def tile_ms(self) -> int | None:
         """The length of the tiles in milliseconds; `None` if none fits the window."""

@@ -24,8 +24,11 @@ class AggregatePlan:
         window_ms: The length of the window, a multiple of `tile_ms`.
         tile_ms: The length of the tiles that are kept, counted from the start of 1970 in UTC.
         where: The condition that an event must meet, over the view's inputs.
+        where_text: Its text.
         definition: Three hex digits of the hash of what the stored tiles mean: the function, `of`,
             `where` and their types. Tiles of another definition read as empty.
+        is_zero_if_empty: Whether a window without events is 0, not missing: a count of a view whose
+            mark shows that its worker runs.
     """
 
     function: AggregateFunction
@@ -33,7 +36,9 @@ class AggregatePlan:
     window_ms: int
     tile_ms: int
     where: Expression | None = None
+    where_text: str | None = None
     definition: str = "000"
+    is_zero_if_empty: bool = False
 
     @property
     def tiles(self) -> int:
