@@ -204,8 +204,8 @@ WRONG = {
         "f.yaml:10:63: field 'user_tx:a': default: 'none' is not an int64",
     ),
     "condition of unknown names": (
-        field("{type: int64, aggregate: count, window: 1h, where: amout > 1}"),
-        "f.yaml:10:61: field 'user_tx:a': where: unknown name 'amout' | did you mean 'amount'? known: amount, "
+        field("{type: int64, aggregate: count, window: 1h, where: ok and amout > 1}"),
+        "f.yaml:10:68: field 'user_tx:a': where: unknown name 'amout' | did you mean 'amount'? known: amount, "
         "cents, merchant, ok",
     ),
     "condition that is a number": (

@@ -130,24 +130,21 @@ def test_distinct_values_are_exact_below_64_and_estimated_from_there_on() -> Non
     assert 0 < sum(errors) / len(errors) < 200
 
 
-def brute_force(function: str, values: Sequence[float]) -> object:
-    match function:
-        case "count":
-            return len(values)
-        case "count_distinct":
-            return len({*values})
-        case "sum":
-            return math.fsum(values) if values else None
-        case "mean":
-            return math.fsum(values) / len(values) if values else None
-        case "stddev":
-            mean = math.fsum(values) / max(len(values), 1)
-            squares = math.fsum((x - mean) ** 2 for x in values)
-            return math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
-        case "min":
-            return min(values, default=None)
-        case _:
-            return max(values, default=None)
+def brute_force(function: str, values: Sequence[float]) -> float | None:
+    if not values and function not in ("count", "count_distinct"):
+        return None
+    mean = math.fsum(values) / max(len(values), 1)
+    squares = math.fsum((x - mean) ** 2 for x in values)
+    results: dict[str, float | None] = {
+        "count": len(values),
+        "count_distinct": len({*values}),
+        "sum": math.fsum(values),
+        "mean": mean,
+        "stddev": math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None,
+        "min": min(values, default=None),
+        "max": max(values, default=None),
+    }
+    return results[function]
 
 
 def state(function: str, values: Sequence[float]) -> str:

@@ -163,7 +163,8 @@ def _check_where(item: Declaration[FeatureView], name: str) -> Iterator[LocatedP
     except ExpressionError as error:
         if not invalid:  # else the condition may use one of these inputs
             message = f"{item.field(name)}: where: {error.message}"
-            yield LocatedProblem(item.at("fields", name, "where"), message, error.hint)
+            location = item.at_character(error.span[0], "fields", name, "where")
+            yield LocatedProblem(location, message, error.hint)
 
 
 def _check_window(
