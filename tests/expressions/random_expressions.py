@@ -234,6 +234,7 @@ _TEMPLATES = {
         "{sin|cos|atan|asin|acos|radians}({number})",
         "{greatest|least}({float}, {number}, {float})",
         "epoch({timestamp})",
+        "(epoch({timestamp}) - epoch({timestamp}))",
         "extract(epoch from {timestamp})",
         "cast({int} as double)",
         "{float}::float32",

@@ -29,6 +29,7 @@ from featurekit.expressions.nodes import (
     HIGH32,
     LOW,
     LOW32,
+    MAX_DAYS,
     NUMBERS,
     Args,
     Node,
@@ -41,7 +42,7 @@ from featurekit.expressions.nodes import (
     want,
     want_literal,
 )
-from featurekit.expressions.syntax import Syntax
+from featurekit.expressions.syntax import NUMBER, Syntax
 
 NOW = "now"
 """The input that is the time of a read, or of a label."""
@@ -93,6 +94,8 @@ def _number_rule(syntax: Syntax, _args: Args) -> Node:
 
 
 def _number(syntax: Syntax, text: str) -> Node:
+    if not NUMBER.fullmatch(text.removeprefix("-")):
+        raise ExpressionError(f"{text} is not a number", syntax.span)
     if re.fullmatch("-?[0-9]+", text):
         if not LOW <= int(text) <= HIGH:
             raise ExpressionError(f"{text} is outside int64", syntax.span)
@@ -158,36 +161,41 @@ def _bounded(op: str, args: tuple[Node, ...], low: int, high: int) -> Node:
 def _arithmetic(syntax: Syntax, args: Args) -> Node:
     op = syntax.op
     if op in "+-" and not all(arg.kind in NUMBERS for arg in args):
-        if op == "-" and args[0].type == args[1].type == DATE:
-            days = 4_000_000
-            return Node("days", INT64, (args[1], args[0]), None, any_null(args), -days, days)
-        _refuse_sum(syntax, args)
+        return _date_difference(syntax, args)
     a, b = (want(s, arg, *NUMBERS) for s, arg in zip(syntax.args, args, strict=True))
-    if Kind.FLOAT in (a.kind, b.kind) or op == "/":
-        if op == "//":
-            raise ExpressionError(
-                "// divides integers, and one of these is a float",
-                syntax.span,
-                "write floor(x / y)",
-            )
-        return Node(op, FLOAT64, (as_float(a), as_float(b)))
-    if op in _EXACT:
-        ends = [_EXACT[op](x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
-        return _bounded(op, (a, b), min(ends), max(ends))
+    if op == "-" and a.op == b.op == "epoch":  # exact, and cheaper than two conversions
+        times = (*a.args, *b.args)
+        return Node("elapsed", FLOAT64, times, nullable=any_null(times))
+    if op != "/" and a.kind is b.kind is Kind.INT:
+        return _integers(op, a, b)
+    if op == "//":
+        message = "// divides integers, and one of these is a float"
+        raise ExpressionError(message, syntax.span, "write floor(x / y)")
+    return Node(op, FLOAT64, (as_float(a), as_float(b)))
+
+
+def _integers(op: str, a: Node, b: Node) -> Node:
     if op == "%":
         most = max(abs(b.low), abs(b.high)) - 1
-        return Node(op, INT64, (a, b), None, True, 0 if a.low >= 0 else -most, most)  # noqa: FBT003
-    return Node(op, INT64, (a, b))
+        return Node(op, INT64, (a, b), low=0 if a.low >= 0 else -most, high=most)
+    if op == "//":
+        return Node(op, INT64, (a, b))
+    ends = [_EXACT[op](x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
+    return _bounded(op, (a, b), min(ends), max(ends))
 
 
-def _refuse_sum(syntax: Syntax, args: Args) -> None:
-    """Raise an error with a hint if operands of + or - are strings or times."""
-    kinds = {arg.kind for arg in args}
-    if syntax.op == "+" and Kind.STRING in kinds:
+def _date_difference(syntax: Syntax, args: Args) -> Node:
+    """Return the days between two dates; refuse all else that is not a number."""
+    op, kinds = syntax.op, {arg.kind for arg in args}
+    if op == "-" and kinds == {Kind.DATE}:
+        return Node("days", INT64, (args[1], args[0]), None, any_null(args), -MAX_DAYS, MAX_DAYS)
+    if op == "+" and Kind.STRING in kinds:
         raise ExpressionError("+ adds numbers", syntax.span, "write a || b to join strings")
     if kinds & {Kind.TIMESTAMP, Kind.DATE}:
         hint = "write epoch(a) - epoch(b) for seconds, or date_diff('day', b, a)"
-        raise ExpressionError(f"{syntax.op} computes with numbers", syntax.span, hint)
+        raise ExpressionError(f"{op} computes with numbers", syntax.span, hint)
+    wrong = next(i for i, arg in enumerate(args) if arg.kind not in NUMBERS)
+    return want(syntax.args[wrong], args[wrong], *NUMBERS)
 
 
 _EXACT: dict[str, Callable[[int, int], int]] = {

@@ -13,7 +13,6 @@ from featurekit.expressions.syntax import (
     MAX_CHARACTERS,
     MAX_DEPTH,
     MAX_NODES,
-    NUMBER,
     Syntax,
 )
 
@@ -64,8 +63,6 @@ class _Reader:
         self._characters += len(text)
         if self._characters > MAX_CHARACTERS:
             raise ExpressionError("the expression's tree is too large")
-        if (op == "cast" and text not in CAST_TYPES) or (
-            op == "number" and not NUMBER.fullmatch(text)
-        ):
-            raise ExpressionError(f"'{op}' has an unknown text in the expression's tree")
+        if op == "cast" and text not in CAST_TYPES:
+            raise ExpressionError("the expression's tree has a cast to an unknown type")
         return text

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from featurekit.expressions.kinds import Kind
-from featurekit.expressions.nodes import LOW, MAX_FLOAT, Node
+from featurekit.expressions.nodes import EPOCH, LOW, MAX_FLOAT, Node
 
 _FINITE = f"BETWEEN -{MAX_FLOAT!r} AND {MAX_FLOAT!r}"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -88,7 +88,7 @@ def _literal(value: Any) -> str:
 
 
 def _timestamp(value: datetime) -> str:
-    microseconds = (value - _EPOCH) // timedelta(microseconds=1)
+    microseconds = (value - EPOCH) // timedelta(microseconds=1)
     return f"make_timestamptz({_literal(microseconds)})"
 
 
@@ -105,7 +105,6 @@ _LITERALS: dict[type, Callable[[Any], str]] = {
     date: lambda value: f"DATE '{value.isoformat()}'",
     datetime: _timestamp,
 }
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
 def _floor_divide(sql: str, unit: int) -> str:
@@ -351,6 +350,7 @@ _TEMPLATES = {
     "is null": "{} IS NULL",
     "between": "{} BETWEEN {} AND {}",
     "epoch": "CAST(epoch_us({}) AS DOUBLE) / 1000000.0e0",
+    "elapsed": "CAST(epoch_us({}) - epoch_us({}) AS DOUBLE) / 1000000.0e0",
     "days": "CAST({1} - {0} AS BIGINT)",
 }
 _METHODS: dict[str, Callable[[_Generator, Node, list[_PIECE]], _PIECE]] = {

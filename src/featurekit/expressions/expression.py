@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from featurekit.expressions import duckdb
 from featurekit.expressions import python_source as python
@@ -68,6 +69,32 @@ class Expression:
         return _checked(
             Syntax("cast", (self.syntax,), str(to), self.syntax.span), dict(self.inputs)
         )
+
+    def or_default(self, value: object) -> Expression:
+        """Return the expression with a value instead of null.
+
+        Raises:
+            ExpressionError: The value is not of the expression's type.
+        """
+        syntax = Syntax("call", (self.syntax, _literal(value)), "coalesce", self.syntax.span)
+        return _checked(syntax, dict(self.inputs))
+
+
+def _literal(value: object) -> Syntax:
+    """Return the tree of a decoded value."""
+    if isinstance(value, bool):
+        return Syntax(str(value).lower())
+    if isinstance(value, int | float):
+        number = Syntax("number", (), repr(value).removeprefix("-"))
+        return Syntax("neg", (number,)) if repr(value).startswith("-") else number
+    if isinstance(value, datetime):
+        text = value.astimezone(UTC).isoformat().removesuffix("+00:00")
+        return Syntax("timestamp literal", (), f"{text}Z")
+    if isinstance(value, date):
+        return Syntax("date literal", (), value.isoformat())
+    if isinstance(value, str):
+        return Syntax("string", (), value)
+    raise ExpressionError(f"a default of type {type(value).__name__} is not a literal")
 
 
 def _conversion_hint(found: ExpressionType, to: ExpressionType) -> str:

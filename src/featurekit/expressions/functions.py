@@ -21,6 +21,7 @@ from featurekit.expressions.kinds import (
 from featurekit.expressions.nodes import (
     HIGH,
     LOW,
+    MAX_DAYS,
     NUMBERS,
     Args,
     Node,
@@ -280,7 +281,7 @@ def _date_diff(syntax: Syntax, args: Args) -> Node:
     if a.kind is Kind.DATE:
         if unit != "day":
             raise ExpressionError("dates differ by days", syntax.args[0].span, "write 'day'")
-        return Node("days", INT64, (a, b), None, nullable, -4_000_000, 4_000_000)
+        return Node("days", INT64, (a, b), None, nullable, -MAX_DAYS, MAX_DAYS)
     most = 4 * 10**11
     return Node("date_diff", INT64, (a, b), MICROSECONDS[unit], nullable, -most, most)
 

@@ -21,6 +21,10 @@ from featurekit.expressions.syntax import Syntax
 LOW, HIGH = -(1 << 63), (1 << 63) - 1
 LOW32, HIGH32 = -(1 << 31), (1 << 31) - 1
 MAX_FLOAT = 1.7976931348623157e308
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_DAYS = 4_000_000
+"""More days than are between any two dates."""
+
 NUMBERS = (Kind.INT, Kind.FLOAT)
 CHAIN = ("+", "-", "*", "/", "neg", "abs")
 """Operators of floats that are computed by IEEE 754 up to the end of a chain of them."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = 4503599627370496.0
 """Floats from here on, 2**52, have no fraction."""
 
@@ -93,23 +92,6 @@ def upper(text: str) -> str:
     return text.upper() if text.isascii() else text.translate(_UPPER)
 
 
-def epoch(time: datetime) -> float:
-    """Return the seconds since 1970; the microseconds are rounded to a float first."""
-    if 1700 < time.year < 2250:  # noqa: PLR2004 - the microseconds are exact as a float
-        return time.timestamp()
-    return ((time - _EPOCH) // timedelta(microseconds=1)) / 1e6
-
-
-def boundaries(start: datetime, end: datetime, unit: timedelta) -> int:
-    """Return how many boundaries of a unit are between two times."""
-    return (end - _EPOCH) // unit - (start - _EPOCH) // unit
-
-
-def truncate(time: datetime, unit: timedelta) -> datetime:
-    """Return the beginning of the unit in which a time is."""
-    return _EPOCH + (time - _EPOCH) // unit * unit
-
-
 def like(text: str, first: str, rest: tuple[str, ...]) -> bool:
     """Return whether a text matches a pattern, split at `%`, without backtracking."""
     if not rest:
@@ -149,9 +131,6 @@ FUNCTIONS: dict[str, object] = {
     "midnight": midnight,
     "lower": lower,
     "upper": upper,
-    "epoch": epoch,
-    "boundaries": boundaries,
-    "truncate": truncate,
     "like": like,
     "ln": math.log,
     **{

@@ -17,7 +17,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from featurekit.expressions.kinds import Kind
-from featurekit.expressions.nodes import HIGH32, LOW, LOW32, MAX_FLOAT, Node
+from featurekit.expressions.nodes import EPOCH, HIGH32, LOW, LOW32, MAX_FLOAT, Node
 from featurekit.expressions.operations import FUNCTIONS
 
 PREFIX = "_fx_"
@@ -68,7 +68,7 @@ class _Generator:
         if node.kind is not Kind.FLOAT or node.op == "literal":
             return self.final(node)
         guards, source = self.observed(node)
-        return _when(guards, f"({source} + 0.0)")
+        return _when(guards, f"({source} or 0.0)")
 
     def final(self, node: Node) -> str:
         """Return source of the value, or of None."""
@@ -313,9 +313,20 @@ class _Generator:
 
     def extreme(self, node: Node) -> _TERM:
         """`greatest` and `least`, which skip nulls."""
-        finals = ", ".join(self.final(arg) for arg in node.args)
-        source = f"{self.helper(node.op)}({finals})"
+        finals = [self.final(arg) for arg in node.args]
+        if len(finals) == 2:  # noqa: PLR2004 - the usual case, without a call
+            source = self._greater(finals[0], finals[1], ">=" if node.op == "greatest" else "<=")
+        else:
+            source = f"{self.helper(node.op)}({', '.join(finals)})"
         return self.maybe([], source) if node.nullable else ([], source)
+
+    def _greater(self, first: str, second: str, operator: str) -> str:
+        a, b = self._temporary(), self._temporary()
+        return (
+            f"((None if {a} is None else {a} if {a} {operator} {b} else {b})"
+            f" if (({a} := {first}) is None) is (({b} := {second}) is None)"
+            f" else {b} if {a} is None else {a})"
+        )
 
     def item(self, node: Node) -> _TERM:
         guards, array = self.bind(self.observed(node.args[0]))
@@ -350,15 +361,30 @@ class _Generator:
         guards, (a,) = self.operands(node)
         return guards, f"{a}.isoweekday()" if node.value == "isodow" else f"{a}.{node.value}"
 
+    def epoch(self, node: Node) -> _TERM:
+        guards, (a,) = self.operands(node)
+        return guards, self._seconds(a, self.constant(EPOCH))
+
+    def elapsed(self, node: Node) -> _TERM:
+        guards, (a, b) = self.operands(node)
+        return guards, self._seconds(a, b)
+
+    def _seconds(self, end: str, start: str) -> str:
+        """Return the source of a time in seconds: a whole number of microseconds, divided as a float."""
+        return f"(({end} - {start}) / {self.constant(timedelta(microseconds=1))} / 1000000.0)"
+
     def date_diff(self, node: Node) -> _TERM:
         guards, (a, b) = self.operands(node)
-        unit = self.constant(timedelta(microseconds=int(str(node.value))))
-        return guards, f"{self.helper('boundaries')}({a}, {b}, {unit})"
+        unit, start = self._unit(node), self.constant(EPOCH)
+        return guards, f"(({b} - {start}) // {unit} - ({a} - {start}) // {unit})"
 
     def date_trunc(self, node: Node) -> _TERM:
         guards, (a,) = self.operands(node)
-        unit = self.constant(timedelta(microseconds=int(str(node.value))))
-        return guards, f"{self.helper('truncate')}({a}, {unit})"
+        unit, start = self._unit(node), self.constant(EPOCH)
+        return guards, f"({start} + ({a} - {start}) // {unit} * {unit})"
+
+    def _unit(self, node: Node) -> str:
+        return self.constant(timedelta(microseconds=int(str(node.value))))
 
     # conditions
 
@@ -520,7 +546,7 @@ _METHODS: dict[str, Callable[[_Generator, Node], _TERM]] = {
     **dict.fromkeys(("+", "-", "*", "neg", "abs"), _Generator.checked_int),
     "//": _Generator.quotient, "%": _Generator.remainder,
     **dict.fromkeys(_DOMAINS, _Generator.within_domain),
-    **dict.fromkeys(("sin", "cos", "atan", "lower", "upper", "epoch"), _Generator.calls),
+    **dict.fromkeys(("sin", "cos", "atan", "lower", "upper"), _Generator.calls),
     **dict.fromkeys(("exp", "power"), _Generator.calls_maybe),
     "atan2": _Generator.atan2, "round": _Generator.round, "sign": _Generator.sign,
     **dict.fromkeys(("floor", "ceil"), _Generator.whole),
@@ -529,6 +555,7 @@ _METHODS: dict[str, Callable[[_Generator, Node], _TERM]] = {
     "case": _Generator.case, "coalesce": _Generator.coalesce, "nullif": _Generator.nullif,
     **dict.fromkeys(("greatest", "least"), _Generator.extreme), "item": _Generator.item,
     "substr": _Generator.substr, "replace": _Generator.replace, "||": _Generator.join,
+    "epoch": _Generator.epoch, "elapsed": _Generator.elapsed,
     "part": _Generator.part, "date_diff": _Generator.date_diff,
     "date_trunc": _Generator.date_trunc, "to string": _Generator.to_string,
 }  # fmt: skip
