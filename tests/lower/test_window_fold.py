@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
+import re
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +197,23 @@ def test_a_fold_equals_brute_force_over_the_events(function: AggregateFunction) 
         value = fold_function(of)(stored, now * tile_ms + rng.randrange(tile_ms))
         expected = brute_force(function, shown)
         assert value == (None if expected is None else pytest.approx(expected, rel=1e-9, abs=1e-6))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_the_reader_of_the_documentation_reads_the_same() -> None:
+    page = Path(__file__).parents[2] / "docs" / "wire-format.md"
+    [code] = re.findall(r"```js\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    rng = random.Random(1)
+    cases = []
+    for _ in range(200):
+        states = ",".join(rng.choice(["", "3/12.5", "2/-1", "14/0.25"]) for _ in range(9))
+        stored = rng.choice([None, f"60.3fa@{29930652 + rng.randrange(-9, 3)}:{states}"])
+        expected = fold_function(field("mean"))(stored.encode() if stored else None, NOW)
+        cases.append((stored, expected))
+    given = json.dumps([stored for stored, _ in cases])
+    code += f"""
+    const found = {given}.map((text) => mean(tiles(text, "60.3fa@", 60000, 300000, {NOW})));
+    console.log(JSON.stringify(found));
+    """
+    node = subprocess.run(["node", "-"], input=code, capture_output=True, text=True, check=True)
+    assert json.loads(node.stdout) == pytest.approx([expected for _, expected in cases])

@@ -11,7 +11,7 @@ from featurekit.errors import RequestError
 from featurekit.feature_lists import GLOBAL
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
-from featurekit.models.definitions import AnySource
+from featurekit.models.definitions import AnySource, EventId
 from featurekit.models.model import Described, Model
 from featurekit.models.scalars import format_time_of_day
 from featurekit.plan import RepoPlan
@@ -67,18 +67,43 @@ def _ttl_ms(view: FeatureView, field: str) -> int:
 
 def expiry_text(view: FeatureView) -> str:
     """Return the view's TTL, and whether it applies to the entity or to each field."""
+    if view.is_windowed:
+        return "with its windows, field by field"
     ttl = format_duration(view.ingestion.ttl_ms)
     return f"{ttl}, the whole entity" if view.owns_key else f"{ttl}, field by field"
 
 
 def ordering_text(view: FeatureView) -> str:
     """Return which row or event wins; empty for a batch view without an order of its own."""
-    return view.ingestion.ordering if view.stream or view.event_time_field else ""
+    is_ordered = view.stream is not None or view.event_time_field is not None
+    return view.ingestion.ordering if is_ordered and not view.is_windowed else ""
+
+
+def window_rows(view: FeatureView) -> list[tuple[str, str]]:
+    """Return (name, text) of what a view with windows declares of its events."""
+    if not view.is_windowed or view.stream is None:
+        return []
+    once = view.stream.once
+    guards = {"offset": "offset", "group": "consumer group", "none": "none: at least once"}
+    inputs = ", ".join(f"{name}: {spec.type}" for name, spec in view.inputs.items())
+    repeated = once.event_id if isinstance(once, EventId) else guards[view.once]
+    stale = format_duration(view.stream.ttl_ms) if view.stream.source else "never: no worker"
+    return [("inputs", inputs), ("once", repeated), ("stale after", stale)]
+
+
+def aggregate_text(field: FieldSpec) -> str:
+    """Return an aggregate and its window, as `sum of amount over 1h, tile 5m`; empty for other fields."""
+    if not (field.aggregate and field.window and field.tile_ms):
+        return ""
+    of = f" of {field.of}" if field.of else ""
+    where = f", where {field.where}" if field.where else ""
+    window, tile = format_duration(field.window), format_duration(field.tile_ms)
+    return f"{field.aggregate}{of} over {window}, tile {tile}{where}"
 
 
 def constraints_text(field: FieldSpec) -> str:
-    """Return a field's constraints, as `min 0, required`."""
-    return ", ".join(_constraints(field))
+    """Return a field's constraints, as `min 0, required`, or the aggregate that it is."""
+    return aggregate_text(field) or ", ".join(_constraints(field))
 
 
 def _constraints(field: FieldSpec) -> Iterator[str]:

@@ -28,11 +28,14 @@ from featurekit.codegen.catalog import (
     ttl_text,
     view_kind,
     view_source_text,
+    window_rows,
 )
+from featurekit.compiler.fields import compile_fields
 from featurekit.errors import RequestError, UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
 from featurekit.models.model import Described
 from featurekit.plan import RepoPlan
+from featurekit.plan.fields import find_plan
 from featurekit.registry import Registry
 from featurekit.repo import FeatureStore
 from featurekit.repo.history import LoadRecord
@@ -308,6 +311,7 @@ def _describe_view(registry: Registry, view: FeatureView) -> Description:
             ("ordering", ordering_text(view)),
             ("source", view_source_text(view)),
             *history_rows(view),
+            *window_rows(view),
             ("services", ", ".join(services)),
         ]
         print_pairs([*pairs, *descriptive_rows(view)])
@@ -326,9 +330,11 @@ def _field_cells(view: FeatureView, name: str) -> list[Cell]:
 def _describe_field(registry: Registry, view: FeatureView, name: str) -> Description:
     field, services = view.fields_[name], services_with_field(registry, view.name, name)
     feature, ttl = f"{view.name}:{name}", ttl_text(view, name)
-    document = definition_document(
-        "field", field, feature=feature, entity=view.entity, ttl=ttl, services=services
-    )
+    more: dict[str, object] = {"entity": view.entity, "ttl": ttl, "services": services}
+    aggregate = find_plan("field", compile_fields(view), name).aggregate
+    if aggregate is not None:
+        more["stored_as"] = f"{aggregate.head}..."
+    document = definition_document("field", field, feature=feature, **more)
 
     def print_description() -> None:
         _print_heading("field", feature, field)
@@ -336,7 +342,8 @@ def _describe_field(registry: Registry, view: FeatureView, name: str) -> Descrip
             ("type", field.type),
             ("default", default_text(field)),
             ("ttl", ttl),
-            ("rules", constraints_text(field)),
+            ("aggregate" if aggregate else "rules", constraints_text(field)),
+            ("stored as", str(more.get("stored_as", ""))),
             ("entity", view.entity or "none"),
             ("view kind", view_kind(view)),
             ("refresh", format_duration(view.ingestion.refresh)),
