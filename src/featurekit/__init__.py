@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from featurekit.runtime.request_id import request_id
     from featurekit.runtime.response import OnlineResponse
     from featurekit.runtime.worker import StreamReport, WorkerOptions
-    from featurekit.runtime.writer import StreamWriter, WriteReport
+    from featurekit.runtime.write_report import WriteReport
+    from featurekit.runtime.writer import StreamWriter
     from featurekit.training import (
         DriftBounds,
         DriftReport,

@@ -495,6 +495,20 @@ class Consumer:
     claim_after_ms: int = 60_000
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Up to when the events of a source are done.
+
+    Attributes:
+        times: By part, such as a partition: the time in ms up to which all events that reached it are
+            done. Parts that this consumer does not read are missing.
+        parts: All parts of the source.
+    """
+
+    times: Mapping[str, int]
+    parts: frozenset[str]
+
+
 class EventSource(Protocol):
     """A source of events that delivers each at least once to one consumer of a group."""
 
@@ -532,6 +546,15 @@ class EventSource(Protocol):
 
     def lag(self) -> int | None:
         """Return how many events the group has not read yet; `None` if not known."""
+
+    def progress(self, now_ms: int) -> Progress | None:  # noqa: ARG002 - for sources that know it
+        """Return up to when all events are done, if all that `read` returned are; `None` if not known.
+
+        Raises:
+            StreamUnavailableError: The source cannot be reached.
+            StreamError: The source refuses the request.
+        """
+        return None
 
     def close(self) -> None:
         """Leave the group; unacknowledged events are delivered to other consumers."""

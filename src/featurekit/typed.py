@@ -28,7 +28,8 @@ from featurekit.runtime.read_arguments import Column, DataFrame, EntityRows, Tim
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.write_arguments import Timestamp, Ttl
-from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.runtime.write_report import WriteReport
+from featurekit.runtime.writer import StreamWriter
 from featurekit.signatures import FeatureType, Signature, stale_code_error
 
 __all__ = [

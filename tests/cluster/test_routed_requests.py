@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.lower.scripts import SCRIPTS
+from featurekit.lower.scripts import loaded_scripts
 from featurekit.stores.cluster.retry import CallOptions, Failure, FanOutResult, RetryState
 from featurekit.stores.cluster.routed_requests import (
     ASKING,
-    LOAD_SCRIPTS,
     NodeBatch,
     RoutedRequests,
     to_error_reply,
@@ -99,8 +98,8 @@ def test_scripts_are_loaded_before_rows_are_sent_again() -> None:
     [batch] = batches(requests, topology)
     answer(requests, topology, [to_error_reply("NOSCRIPT none")], batch)
     [batch] = batches(requests, topology)
-    assert batch.data.startswith(LOAD_SCRIPTS)
-    assert requests.apply_replies(batch, [*(script.sha for script in SCRIPTS), 1]) == []
+    assert batch.data.startswith(b"".join(script.load for script in loaded_scripts()))
+    assert requests.apply_replies(batch, [*(script.sha for script in loaded_scripts()), 1]) == []
     assert requests.replies == [1]
 
 
@@ -110,7 +109,7 @@ def test_a_user_who_may_not_load_scripts_gets_that_error() -> None:
     answer(requests, topology, [to_error_reply("NOSCRIPT none")], batch)
     [batch] = batches(requests, topology)
     refused = ErrorReply("NOPERM no script|load")
-    replies = [refused] * len(SCRIPTS) + [to_error_reply("NOSCRIPT none")]
+    replies = [refused] * len(loaded_scripts()) + [to_error_reply("NOSCRIPT none")]
     assert requests.apply_replies(batch, replies) == []
     assert requests.replies == [refused]
 

@@ -25,6 +25,7 @@ from typing import Any
 from featurekit.lower.build import build
 from featurekit.lower.encoders import ENCODE_ERRORS, encoder_expression, field_encoder
 from featurekit.lower.scripts import BAD_EVENT_TIME, EVENT
+from featurekit.lower.window_scripts import BAD_TILES
 from featurekit.lower.write_group import (
     Dialect,
     WriteGroup,
@@ -35,8 +36,8 @@ from featurekit.lower.write_group import (
 from featurekit.plan import ViewPlan
 from featurekit.wire import ErrorReply, Reply, bulk, command, first_error
 
-_ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME)
-"""Errors about one entity's key or event time, which last until the entity is repaired."""
+_ENTITY_CODES = ("WRONGTYPE", BAD_EVENT_TIME, BAD_TILES)
+"""Errors about one entity's key, event time or windows, which last until the entity is repaired."""
 
 _MAX_FUNCTIONS = 1024
 """Generated functions to keep, one for each set of fields and TTL."""

@@ -59,7 +59,7 @@ end
 """
 """Returns 0 if a newer time than `time` is stored in the field `clock` of `key`."""
 
-_ASK = b"""
+ASK = b"""
 local function ask(...)
   if not redis.acl_check_cmd(...) then error({err = 'NOPERM this user may not run ' .. ...}) end
 end
@@ -77,7 +77,7 @@ if seen and (mode == '0' or mode == '1') then
   kept = redis.call('HPEXPIRETIME', key, 'FIELDS', 1, clock)[1]
 end
 """
-    + _ASK
+    + ASK
     + b"""
 local groups, deletes = tonumber(ARGV[4]), 5
 for _ = 1, groups do deletes = deletes + 2 + 2 * ARGV[deletes + 1] end
@@ -118,7 +118,7 @@ The event time is a pair of the first group. It keeps a later deadline that it h
 that deadline may still be live, unless the event replaces all of them."""
 
 _ROW = (
-    _ASK
+    ASK
     + b"""
 local key, ttl, expiry = KEYS[1], ARGV[1], ARGV[2]
 local hsetex = string.sub(expiry, 1, 2) == 'PX'
@@ -206,3 +206,16 @@ MISSING_NEWEST = Script(_KEEP_PRESENT + _DROP_OLDER_ROW + _ROW)
 """Writes a row as `ROW` does, unless `MISSING` or `NEWEST` would not. The arguments are those of `NEWEST`."""
 
 SCRIPTS = (ROW, EVENT, MISSING, NEWEST, MISSING_NEWEST)
+
+_generated: dict[bytes, Script] = {}
+
+
+def generated_script(text: bytes) -> Script:
+    """Return a script that was generated for a view, which clusters then load with the others."""
+    script = Script(text)
+    return _generated.setdefault(script.sha, script)
+
+
+def loaded_scripts() -> tuple[Script, ...]:
+    """Return all scripts that this process may call."""
+    return (*SCRIPTS, *_generated.values())

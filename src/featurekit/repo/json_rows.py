@@ -28,7 +28,8 @@ from featurekit.runtime.load_rows import InputRow, WrittenRows, encode_rows
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.row_log import EventLog
 from featurekit.runtime.write_arguments import Event, Ttl, event_time_to_ms, ttl_to_ms
-from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.runtime.write_report import WriteReport
+from featurekit.runtime.writer import StreamWriter
 from featurekit.types import short_repr
 
 _DecodeObject = Callable[[dict[str, object]], Event]

@@ -26,7 +26,8 @@ from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import key_of_dead_letter
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.write_arguments import Ttl
-from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.runtime.write_report import WriteReport
+from featurekit.runtime.writer import StreamWriter
 from featurekit.streams import open_stream
 from featurekit.wire import ErrorReply
 

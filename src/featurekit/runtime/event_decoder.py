@@ -61,7 +61,9 @@ def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
     renames = dict(stream.columns) if stream else {}
     where = dict(stream.where) if stream else {}
     keys = [_column(renames, k.name, k.dtype) for k in view.key.join_keys]
-    fields = [_column(renames, f.name, f.dtype) for f in view.fields]
+    values_of = view.windows.inputs if view.windows else view.fields
+    fields = [_column(renames, f.name, f.dtype) for f in values_of]
+    add_id = _id_function(view, renames)
     by_event_time = view.ordering == "event_time"
 
     def decode(event: StreamEvent) -> Event | None:
@@ -76,6 +78,8 @@ def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
             key_values, values = _decode_complete(columns, keys, fields, is_json=is_json)
         except (ValueError, KeyError, TypeError):
             key_values, values = _decode_by_column(columns, keys, fields, is_json=is_json)
+        if add_id is not None:
+            add_id(values, columns)
         entity = key_values[0] if len(key_values) == 1 else key_values
         time = None if time_column is None else _event_time(columns.get(time_column), time_column)
         if time is None and not by_event_time and event.arrived_ms >= EARLIEST_MS:
@@ -83,6 +87,30 @@ def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
         return entity, values, time
 
     return decode
+
+
+def _id_function(
+    view: ViewPlan, renames: Mapping[str, str]
+) -> Callable[[dict[str, object], Mapping[str, Any]], None] | None:
+    """Return the function that adds an event's id to its values; `None` if they have it, or need none."""
+    windows = view.windows
+    if windows is None or windows.event_id is None:
+        return None
+    name = windows.event_id
+    if any(name == each.name for each in windows.inputs):
+        return None
+    column = renames.get(name, name)
+
+    def add_id(values: dict[str, object], columns: Mapping[str, Any]) -> None:
+        value = columns.get(column)
+        if isinstance(value, bytes):
+            try:
+                value = value.decode()
+            except UnicodeDecodeError:
+                raise ValueRefusedError(f"{value!r} is not UTF-8", where=column) from None
+        values[name] = value
+
+    return add_id
 
 
 def _column(renames: Mapping[str, str], name: str, dtype: DType) -> _Column:

@@ -31,15 +31,19 @@ from typing import TypeVar, cast
 
 from featurekit.errors import (
     FeatureKitError,
+    StoreError,
     StoreUnavailableError,
+    StreamError,
     StreamUnavailableError,
     ValueRefusedError,
 )
 from featurekit.ports import EventSource, StreamEvent
 from featurekit.printable import printable
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
+from featurekit.runtime.marks import mark_interval_s
 from featurekit.runtime.write_arguments import Event, PositionedEvent
-from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.runtime.write_report import WriteReport
+from featurekit.runtime.writer import StreamWriter
 
 T = TypeVar("T")
 
@@ -81,7 +85,9 @@ class StreamReport:
         written: Events that the store accepted.
         ignored: Events that `where:` excludes, or without any field of the view.
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
-        dropped_expired: Events whose TTL had passed before they were written.
+        dropped_expired: Events whose TTL had passed before they were written, or that were too late for
+            every window.
+        repeated: Events that had been applied before; only of views with windows.
         rejected: Events written to the dead letters.
         lost: Events that the source deleted before they were done, as far as it reports them.
         lag: Events that the group has not read yet; `None` if not known.
@@ -97,6 +103,7 @@ class StreamReport:
     ignored: int = 0
     dropped_older: int = 0
     dropped_expired: int = 0
+    repeated: int = 0
     rejected: int = 0
     lost: int = 0
     lag: int | None = None
@@ -119,7 +126,7 @@ class StreamReport:
 
 _COUNTS = (
     *("seconds", "read", "written", "ignored", "rejected", "lost"),
-    *("dropped_older", "dropped_expired"),
+    *("dropped_older", "dropped_expired", "repeated"),
 )
 
 OnReport = Callable[[StreamReport], None]
@@ -135,20 +142,23 @@ class _DecodedBatch:
     Iterating again, after a failed write, starts over.
 
     Attributes:
+        attempts: How often it was iterated.
         decoded: The events that the last iteration yielded, in order.
         rejected: The events that could not be decoded, and the reasons.
     """
 
     def __init__(
-        self, events: Sequence[StreamEvent], decode: DecodeEvent, *, has_log: bool
+        self, events: Sequence[StreamEvent], decode: DecodeEvent, *, positioned: bool
     ) -> None:
         self._events = events
-        self._has_log = has_log
+        self._positioned = positioned
         self._decode = decode
+        self.attempts = 0
         self.decoded: list[StreamEvent] = []
         self.rejected: list[tuple[StreamEvent, str]] = []
 
     def __iter__(self) -> Iterator[Event]:
+        self.attempts += 1
         self.decoded, self.rejected = [], []
         for event in self._events:
             try:
@@ -159,7 +169,7 @@ class _DecodedBatch:
                 continue
             if decoded is not None:
                 self.decoded.append(event)
-                yield _positioned(decoded, event) if self._has_log else decoded
+                yield _positioned(decoded, event) if self._positioned else decoded
 
 
 def _positioned(decoded: Event, event: StreamEvent) -> Event:
@@ -203,6 +213,7 @@ class Worker:
         self._report = StreamReport(writer.plan.name)
         self._reported_at = time.monotonic()
         self._newest_ms = 0
+        self._next_mark_s = 0.0
         self._stop = threading.Event()
         self._report_lock = threading.Lock()
 
@@ -229,7 +240,9 @@ class Worker:
                 events = self._retry(read)
                 if events:
                     self.process(events)
-                elif once and not self._retry(self._source.lag):
+                is_last = once and not events and not self._retry(self._source.lag)
+                self._mark_if_due(at_once=is_last)
+                if is_last:
                     break
                 self._report_if_due()
         except _GaveUpError:
@@ -249,17 +262,33 @@ class Worker:
 
     def process(self, events: Sequence[StreamEvent]) -> None:
         """Write a batch, then its dead letters, and only then acknowledge it."""
-        batch = _DecodedBatch(events, self._decode, has_log=self._writer.has_log)
+        batch = _DecodedBatch(events, self._decode, positioned=self._writer.needs_positions)
         written = self._retry(partial(self._write, batch))
         refused = [(batch.decoded[index], reason) for index, reason in written.rejected]
         rejected = batch.rejected + refused
         for event, reason in rejected:
             self._retry(partial(self._source.dead_letter, event, reason))
-        self._retry(partial(self._source.acknowledge, events))
+        self._retry(
+            partial(self._source.acknowledge, self._unacknowledged(events, batch, rejected))
+        )
         self._count(events, written, rejected)
 
+    def _unacknowledged(
+        self,
+        events: Sequence[StreamEvent],
+        batch: _DecodedBatch,
+        rejected: Sequence[tuple[StreamEvent, str]],
+    ) -> Sequence[StreamEvent]:
+        """Return the events that the script of a view with windows did not acknowledge."""
+        windows = self._writer.plan.windows
+        if windows is None or windows.once != "group":
+            return events
+        left = {event.id for event, _ in rejected}
+        written = {event.id for event in batch.decoded} - left
+        return [event for event in events if event.id not in written]
+
     def _write(self, batch: _DecodedBatch) -> WriteReport:
-        report = self._writer.write_many(batch, on_bad_event="skip")
+        report = self._writer.write_read(batch, again=batch.attempts > 0)
         if report.refusal:
             raise StoreUnavailableError(f"the store does not accept writes now: {report.refusal}")
         return report
@@ -275,8 +304,9 @@ class Worker:
         report.written += written.written
         report.dropped_older += written.dropped_older
         report.dropped_expired += written.dropped_expired
+        report.repeated += written.repeated
         report.rejected += len(rejected)
-        dropped = written.dropped_older + written.dropped_expired
+        dropped = written.dropped_older + written.dropped_expired + written.repeated
         report.ignored += len(events) - written.written - dropped - len(rejected)
         reasons = [f"{event.id}: {reason}" for event, reason in rejected]
         report.reasons += reasons[: MAX_REASONS - len(report.reasons)]
@@ -305,6 +335,24 @@ class Worker:
                 self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 - jitter
             pause_s = min(2 * pause_s, options.max_retry_s)
             self._report_if_due()
+
+    def _mark_if_due(self, *, at_once: bool) -> None:
+        """Write up to when all events are applied, if the view has windows.
+
+        Call it when all events that were read are done. If the mark cannot be written, it ages.
+        """
+        plan = self._writer.plan
+        if plan.windows is None or plan.mark_key is None:
+            return
+        if not at_once and time.monotonic() < self._next_mark_s:
+            return
+        self._next_mark_s = time.monotonic() + mark_interval_s(plan.windows.max_mark_age_ms)
+        try:
+            progress = self._source.progress(self._now_ms())
+            if progress is not None:
+                self._writer.write_mark(plan.mark_key, progress)
+        except (StoreError, StreamError) as error:
+            self.last_error = error.message
 
     def _report_if_due(self) -> None:
         if time.monotonic() - self._reported_at >= self._options.report_interval_s:

@@ -37,6 +37,23 @@ class PositionedEvent(tuple[Any, ...]):
     position: str
 
 
+def split_event(event: Event) -> tuple[object, Values, Timestamp]:
+    """Return the entity, the values and the time of an event.
+
+    Raises:
+        ValueRefusedError: It is something else.
+    """
+    try:
+        entity, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
+    except (TypeError, ValueError):
+        raise ValueRefusedError(
+            f"expected (entity, values) or (entity, values, event_timestamp), not {event!r}"
+        ) from None
+    if values.__class__ is not dict and not isinstance(values, Mapping):
+        raise ValueRefusedError(f"expected a dict of fields, not {values!r}")
+    return entity, values, time
+
+
 def skip_bad_events(on_bad_event: str) -> bool:
     """Return whether `on_bad_event` is `skip`.
 

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, islice
 from typing import Any
@@ -50,10 +49,12 @@ from featurekit.lower.events import (
 from featurekit.lower.keys import key_function
 from featurekit.lower.scripts import EVENT
 from featurekit.plan import ViewPlan
-from featurekit.ports import Chunk, RowSpans, StoreHandle
+from featurekit.ports import Chunk, Progress, RowSpans, StoreHandle
+from featurekit.runtime.marks import write_mark
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.row_log import EventLog
 from featurekit.runtime.tracing import STORE, Attributes, traced
+from featurekit.runtime.window_writer import WindowWriter
 from featurekit.runtime.write_arguments import (
     Event,
     PositionedEvent,
@@ -62,8 +63,10 @@ from featurekit.runtime.write_arguments import (
     Values,
     event_time_to_ms,
     skip_bad_events,
+    split_event,
     ttl_to_ms,
 )
+from featurekit.runtime.write_report import WriteReport
 from featurekit.wire import Reply
 
 SLICE = 128
@@ -71,36 +74,6 @@ SLICE = 128
 
 _EncodedEvent = tuple[int, bytes, bytes, int, Event]
 """An event's index, its key, its commands, the number of their replies, and the event itself."""
-
-
-@dataclass(slots=True)
-class WriteReport:
-    """The result of writing some events.
-
-    Attributes:
-        written: Events that the store accepted.
-        dropped_older: Events older than the stored ones; only with `ordering: event_time`.
-        dropped_expired: Events whose TTL had passed before they were written.
-        rejected: Index and reason of each event that did not fit the view or that the store
-            refused.
-        refusal: The server's error if it refused events for a reason of its own, such as a lack of
-            memory, and may accept them later; empty otherwise.
-        ttl_left_ms: Of `push`: how long the longest-lived value had to live when it was written;
-            0 or less if all had expired. `None` without events, and of other writes.
-    """
-
-    written: int = 0
-    dropped_older: int = 0
-    dropped_expired: int = 0
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    refusal: str = ""
-    ttl_left_ms: int | None = None
-
-    def add(self, other: WriteReport) -> None:
-        """Add the counts of another report, without its rejected events."""
-        self.written += other.written
-        self.dropped_older += other.dropped_older
-        self.dropped_expired += other.dropped_expired
 
 
 def _start_attributes(writer: StreamWriter) -> Attributes:
@@ -150,11 +123,17 @@ class StreamWriter:
         self._key = key_function(plan.key)
         self._event_commands: Any = None
         self._timed_commands: Any = None
+        self._windows: WindowWriter | None = None
 
     @property
     def has_log(self) -> bool:
         """Whether accepted events are logged."""
         return self._log is not None
+
+    @property
+    def needs_positions(self) -> bool:
+        """Whether it uses the positions of events: for a log, or to find repeated events."""
+        return self._log is not None or self.plan.windows is not None
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
@@ -195,6 +174,11 @@ class StreamWriter:
         """
         self._prepare()
         event = (entity, values, event_timestamp)
+        if self._windows is not None:
+            report = WriteReport()
+            _refuse_ttl(ttl)
+            self._windows.write([event], report, self._refuse)
+            return self._finish_one(report)
         encoded = self._encode_one(event, ttl_to_ms(ttl))
         report = WriteReport()
         if encoded is None:
@@ -215,6 +199,11 @@ class StreamWriter:
         """Do the same as `write` without blocking the event loop."""
         await self._prepare_async()
         event = (entity, values, event_timestamp)
+        if self._windows is not None:
+            report = WriteReport()
+            _refuse_ttl(ttl)
+            await self._windows.write_async([event], report, self._refuse)
+            return self._finish_one(report)
         encoded = self._encode_one(event, ttl_to_ms(ttl))
         report = WriteReport()
         if encoded is None:
@@ -250,6 +239,11 @@ class StreamWriter:
         """
         self._prepare()
         skip = skip_bad_events(on_bad_event)
+        if self._windows is not None:
+            report = self._write_windows(
+                self._windows, events, ttl, skip=skip, encode_first=encode_first
+            )
+            return self._finish(report, skip=skip)
         report = WriteReport()
         slices = self._encode_slices(events, ttl_to_ms(ttl), report, skip=skip)
         self._send_slices(iter(list(slices)) if encode_first else slices, report)
@@ -266,10 +260,34 @@ class StreamWriter:
         """Do the same as `write_many` without blocking the event loop."""
         await self._prepare_async()
         skip = skip_bad_events(on_bad_event)
+        if self._windows is not None:
+            report = WriteReport()
+            _refuse_ttl(ttl)
+            reject = partial(self._reject, report=report, skip=skip)
+            await self._windows.write_async(events, report, reject)
+            return self._finish(report, skip=skip)
         report = WriteReport()
         for part in self._encode_slices(events, ttl_to_ms(ttl), report, skip=skip):
             await self._send_slice_async(part, report)
         return self._finish(report, skip=skip)
+
+    def write_read(self, events: Iterable[Event], *, again: bool) -> WriteReport:
+        """Write the events that a worker has read. Those that do not fit are in the report.
+
+        Args:
+            events: The events, with their positions in the source.
+            again: Whether the worker has tried to write them before. Those that were applied then
+                count as written, also where repeated events are found.
+        """
+        self._prepare()
+        if self._windows is None:
+            return self.write_many(events, on_bad_event="skip")
+        report = self._write_windows(self._windows, events, None, skip=True, again=again)
+        return self._finish(report, skip=True)
+
+    def write_mark(self, key: bytes, progress: Progress) -> None:
+        """Write up to when all events are applied, see `runtime.marks`."""
+        write_mark(self._handle.store, key, progress)
 
     def close(self) -> None:
         """Close the connections of threads, which the store's other readers and writers share.
@@ -283,11 +301,14 @@ class StreamWriter:
     def _prepare(self) -> None:
         """At the first write, check the store and lower the plan to the server's commands."""
         self._handle.check_store()
-        if self._event_commands is not None:
+        if self._event_commands is not None or self._windows is not None:
             return
         store = self._handle.store
         store.check_writable(self.plan.key.prefix)
         dialect = store.capabilities
+        if self.plan.windows is not None:
+            self._windows = WindowWriter(self.plan, self.plan.windows, self._handle, self._log)
+            return
         # A cluster store loads missing scripts itself.
         self._load_script = EVENT.load if self._by_event_time and dialect.transactions else b""
         timed = event_time_write_group if self._by_event_time else timed_arrival_write_group
@@ -295,7 +316,8 @@ class StreamWriter:
         self._event_commands = arrival_write_group(self.plan, dialect)
 
     async def _prepare_async(self) -> None:
-        if self._event_commands is None or self._handle.is_check_due():
+        is_prepared = self._event_commands is not None or self._windows is not None
+        if not is_prepared or self._handle.is_check_due():
             await asyncio.to_thread(self._prepare)
 
     def _encode_one(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
@@ -307,14 +329,7 @@ class StreamWriter:
 
     def _encode(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         """Return an event's key, commands and number of replies; `None` if it has expired."""
-        try:
-            entity, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
-        except (TypeError, ValueError):
-            raise ValueRefusedError(
-                f"expected (entity, values) or (entity, values, event_timestamp), not {event!r}"
-            ) from None
-        if values.__class__ is not dict and not isinstance(values, Mapping):
-            raise ValueRefusedError(f"expected a dict of fields, not {values!r}")
+        entity, values, time = split_event(event)
         if time is not None:
             now_ms = self._handle.now_ms()
             event_ms = event_time_to_ms(time, now_ms, self.plan.max_ahead_ms)
@@ -436,11 +451,32 @@ class StreamWriter:
 
     def _log_event(self, log: EventLog, encoded: _EncodedEvent) -> None:
         _, key, _, _, event = encoded
-        _, values, time = event if len(event) == 3 else (*event, None)  # noqa: PLR2004
+        _, values, time = split_event(event)
         now_ms, max_ahead_ms = self._handle.now_ms(), self.plan.max_ahead_ms
         event_ms = None if time is None else event_time_to_ms(time, now_ms, max_ahead_ms)
         position = event.position if isinstance(event, PositionedEvent) else None
         log.add(key, values, event_ms, position)
+
+    def _write_windows(
+        self,
+        windows: WindowWriter,
+        events: Iterable[Event],
+        ttl: Ttl,
+        *,
+        skip: bool,
+        encode_first: bool = False,
+        again: bool = False,
+    ) -> WriteReport:
+        report = WriteReport()
+        _refuse_ttl(ttl)
+        reject = partial(self._reject, report=report, skip=skip)
+        windows.write(events, report, reject, encode_first=encode_first, again=again)
+        return report
+
+    def _refuse(self, _index: int, error: FeatureKitError) -> None:
+        """Raise the error of the only event of a write."""
+        self._metrics.rejected += 1
+        raise error
 
     def _count_report(self, report: WriteReport) -> None:
         self.total.add(report)
@@ -463,6 +499,13 @@ class StreamWriter:
                 hint=f"{report.written} events are written completely",
             )
         return report
+
+
+def _refuse_ttl(ttl: Ttl) -> None:
+    if ttl is not None:
+        raise RequestError(
+            "events of a view with windows have no TTL", hint="the windows decide when they end"
+        )
 
 
 def _row_spans(part: list[_EncodedEvent]) -> RowSpans:

@@ -36,7 +36,7 @@ from featurekit.errors import (
 )
 from featurekit.lower.rows import JsonObjectDecoder
 from featurekit.plan import KafkaTopicPlan
-from featurekit.ports import DeadLetter, EventSource, StreamEvent
+from featurekit.ports import DeadLetter, EventSource, Progress, StreamEvent
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -93,6 +93,8 @@ class KafkaTopic(EventSource):
         self._is_assigned = False
         self._partitions: set[int] = set()
         self._next_offsets: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+        self._newest_ms: dict[int, int] = {}
         self._lost = 0
         self._last_error: Any = None
 
@@ -108,7 +110,11 @@ class KafkaTopic(EventSource):
         good = [m for m in messages if not m.error() and m.partition() in self._partitions]
         self._count_lost(good)
         events = [self._event(m) for m in good]
-        errors = (m.error() for m in messages if m.error())
+        self._newest_ms.update(
+            (m.partition(), event.arrived_ms) for m, event in zip(good, events, strict=True)
+        )
+        self._ends.update((m.partition(), m.offset()) for m in messages if _is_end(m))
+        errors = (m.error() for m in messages if m.error() and not _is_end(m))
         if not events and (failure := next(errors, self._last_error)) is not None:
             if self._is_assigned:
                 self._last_error = None
@@ -183,6 +189,31 @@ class KafkaTopic(EventSource):
             raise self._error_of("reading the lag", error.args[0]) from error
 
     @override
+    def progress(self, now_ms: int) -> Progress | None:
+        """See `EventSource.progress`. At its end, a partition is done up to now.
+
+        The end is where the client saw it, or where the broker says now: markers of
+        transactions come after the last message.
+        """
+        if not self._is_assigned:
+            return None
+        consumer, times = self._open_consumer(), {}
+        try:
+            topic = consumer.list_topics(self._plan.topic, timeout=REQUEST_TIMEOUT_S)
+            parts = frozenset(map(str, topic.topics[self._plan.topic].partitions))
+            for number in sorted(self._partitions):
+                place = TopicPartition(self._plan.topic, number)
+                _, end = consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)
+                done = max(self._next_offsets.get(number, -1), self._ends.get(number, -1))
+                if done >= end:
+                    times[str(number)] = now_ms
+                elif number in self._newest_ms:
+                    times[str(number)] = min(now_ms, self._newest_ms[number])
+        except KafkaException as error:
+            raise self._error_of("reading the ends of the partitions", error.args[0]) from error
+        return Progress(times, parts | times.keys())
+
+    @override
     def take_lost(self) -> int:
         lost, self._lost = self._lost, 0
         return lost
@@ -202,6 +233,7 @@ class KafkaTopic(EventSource):
                 "auto.offset.reset": self._plan.start,
                 "enable.auto.commit": "false",
                 "enable.auto.offset.store": "false",
+                "enable.partition.eof": "true",
             }
             try:
                 self._consumer = Consumer(settings)
@@ -224,7 +256,8 @@ class KafkaTopic(EventSource):
     def _on_revoke(self, _consumer: Any, partitions: Sequence[Any]) -> None:
         self._partitions -= {each.partition for each in partitions}
         for each in partitions:
-            self._next_offsets.pop(each.partition, None)
+            for known in (self._next_offsets, self._ends, self._newest_ms):
+                known.pop(each.partition, None)
 
     def _on_error(self, error: Any) -> None:
         """Keep an error that belongs to no call; `read` raises it when there are no events."""
@@ -294,6 +327,12 @@ class KafkaTopic(EventSource):
         is_refused = error.fatal() or error.code() in FORBIDDEN_CODES
         kind = StreamError if is_refused else StreamUnavailableError
         return kind(f"{error.str()} while {action}", where=where)
+
+
+def _is_end(message: Any) -> bool:
+    """Return whether a message only says that the end of a partition was reached."""
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 
 
 def _position(message: Any) -> str:

@@ -41,7 +41,14 @@ from featurekit.errors import (
 )
 from featurekit.lower.rows import JsonObjectDecoder
 from featurekit.plan import RedisStreamPlan
-from featurekit.ports import Consumer, DeadLetter, EventSource, OnlineStore, StreamEvent
+from featurekit.ports import (
+    Consumer,
+    DeadLetter,
+    EventSource,
+    OnlineStore,
+    Progress,
+    StreamEvent,
+)
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, text_command
 
 DELETED_CODES = {"NOGROUP", "UNBLOCKED"}
@@ -56,6 +63,9 @@ CLAIM_INTERVAL_S = 5.0
 """The pause between scans for abandoned entries while new events arrive."""
 
 FIRST_ID = b"0-0"
+
+GROUP = "group"
+"""The only part of a stream in its `Progress`."""
 
 
 class RedisStream(EventSource):
@@ -79,6 +89,7 @@ class RedisStream(EventSource):
         self._next_claim_s = 0.0
         self._lost = 0
         self._may_count_unread = True
+        self._is_drained = False
 
     @override
     def read(self, max_events: int, wait_s: float) -> Sequence[StreamEvent]:
@@ -105,8 +116,11 @@ class RedisStream(EventSource):
         if monotonic() >= self._next_claim_s and (events := self._claim(max_events)):
             return events
         if events := self._read_counted(max_events):
+            self._is_drained = False
             return events
-        return self._read_group(">", max_events, wait_s)
+        events = self._read_group(">", max_events, wait_s)
+        self._is_drained = not events
+        return events
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
@@ -136,6 +150,26 @@ class RedisStream(EventSource):
             return None
         with self._invalid_replies():
             return self._group_counter(groups, b"lag")
+
+    @override
+    def progress(self, now_ms: int) -> Progress | None:
+        """See `EventSource.progress`. The group is one part: its consumers share all entries.
+
+        All entries before the oldest pending one are done, and before the last delivered one if
+        some are not delivered yet. The counters are read before the pending entries, so an entry that
+        is delivered in between is not missed.
+        """
+        groups = self._call("XINFO", "GROUPS", self._plan.stream)
+        pending = self._call("XPENDING", *self._stream_and_group)
+        with self._invalid_replies():
+            lag = self._group_counter(groups, b"lag")
+            last = self._group_value(groups, b"last-delivered-id")
+            times = [now_ms]
+            if (lag if lag is not None else not self._is_drained) and isinstance(last, bytes):
+                times.append(_entry_ms(last))
+            if isinstance(oldest := _as_list(pending)[1], bytes):
+                times.append(_entry_ms(oldest))
+        return Progress({GROUP: min(times)}, frozenset({GROUP}))
 
     @override
     def take_lost(self) -> int:
@@ -222,11 +256,14 @@ class RedisStream(EventSource):
 
     def _group_counter(self, groups: Reply, name: bytes) -> int | None:
         """Return a counter of this group from a reply to `XINFO GROUPS`; `None` if not known."""
+        value = self._group_value(groups, name)
+        return value if isinstance(value, int) else None
+
+    def _group_value(self, groups: Reply, name: bytes) -> Reply:
         for pairs in map(_as_list, _as_list(groups)):
             group: dict[Any, Reply] = dict(zip(pairs[::2], pairs[1::2], strict=True))
             if group.get(b"name") == self._plan.group.encode():
-                value = group.get(name)
-                return value if isinstance(value, int) else None
+                return group.get(name)
         return None
 
     def _claim(self, max_events: int) -> list[StreamEvent]:
@@ -307,6 +344,10 @@ def _as_list(reply: Reply) -> list[Reply]:
     return reply if isinstance(reply, list) else []
 
 
+def _entry_ms(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
+
+
 def _dead_letter(entry_id: Any, pairs: Any) -> DeadLetter:
     """Return an entry as a dead letter; the last two fields are those that `dead_letter` adds."""
     texts = [part.decode(errors="backslashreplace") for part in pairs]
@@ -317,7 +358,7 @@ def _dead_letter(entry_id: Any, pairs: Any) -> DeadLetter:
         marks = {}
     return DeadLetter(
         id=entry_id.decode(),
-        at_ms=int(entry_id[: entry_id.index(b"-")]),
+        at_ms=_entry_ms(entry_id),
         reason=marks.get("@reason", ""),
         event_id=marks.get("@id", ""),
         fields=dict(zip(texts[::2], texts[1::2], strict=True)),

@@ -14,7 +14,7 @@ from featurekit.plan import EVENT_TIMESTAMP, Column, DerivedColumn, ReadPlan, Vi
 from featurekit.repo import FeatureStore
 from featurekit.repo.serving import Features
 from featurekit.repo.time_arguments import Time, to_ms
-from featurekit.runtime.writer import WriteReport
+from featurekit.runtime.write_report import WriteReport
 from featurekit.testing.clock import Clock
 from featurekit.testing.rows import Row, RowSplitter
 from featurekit.types import codec_of, short_repr

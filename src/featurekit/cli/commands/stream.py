@@ -30,7 +30,7 @@ from featurekit.cli.output import (
 from featurekit.errors import RequestError
 from featurekit.repo.streaming import OnBadEvent, StreamOptions
 from featurekit.runtime.worker import StreamReport, WorkerOptions
-from featurekit.runtime.writer import WriteReport
+from featurekit.runtime.write_report import WriteReport
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 27

@@ -23,7 +23,8 @@ from featurekit.repo.json_rows import RowWriter
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.lock import ViewLock
 from featurekit.runtime.reader import OnlineReader
-from featurekit.runtime.writer import StreamWriter, WriteReport
+from featurekit.runtime.write_report import WriteReport
+from featurekit.runtime.writer import StreamWriter
 from featurekit.types import parse_dtype
 from featurekit.wire import EXEC, MULTI, ErrorReply, Reply, command
 

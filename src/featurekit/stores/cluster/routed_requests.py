@@ -26,7 +26,7 @@ from itertools import accumulate
 from typing import Any
 
 from featurekit.errors import StoreUnavailableError
-from featurekit.lower.scripts import SCRIPTS
+from featurekit.lower.scripts import loaded_scripts
 from featurekit.stores.cluster.topology import UNSERVED, Route, Topology, slot_of
 from featurekit.stores.connection import OnReply, unavailable_replies
 from featurekit.stores.error_mapping import NOT_READY_HINTS
@@ -38,7 +38,6 @@ TRANSIENT = {"CLUSTERDOWN", "READONLY", "TRYAGAIN", *NOT_READY_HINTS}
 
 REDIRECTS = {"MOVED", "ASK", "NOSCRIPT"} | TRANSIENT
 ASKING = command(b"ASKING")
-LOAD_SCRIPTS = b"".join(script.load for script in SCRIPTS)
 
 
 class Redirect(ErrorReply):
@@ -263,8 +262,9 @@ class RoutedRequests:
             parts = [ASKING + single for part in parts for single in split_commands(part)]
             count *= 2
         if address in self._lacks_scripts:
-            parts.insert(0, LOAD_SCRIPTS)
-            preamble_replies = len(SCRIPTS)
+            scripts = loaded_scripts()
+            parts[:0] = [script.load for script in scripts]
+            preamble_replies = len(scripts)
         count += preamble_replies
         return NodeBatch(address, indices, b"".join(parts), count, each, preamble_replies, asking)
 

@@ -1,0 +1,54 @@
+"""The mark of a view with windows: up to when all events are applied.
+
+A count of 0 is true only if no event is on its way, so a reader takes the windows of a view whose mark
+is old as stale. The mark is a hash with one field for each partition of a topic, or one for the
+consumer group of a Redis stream; the least of its times counts. A partition without a report has
+the time 0. Partitions that a topic no longer has are deleted. The key expires a week after
+the last report.
+"""
+
+from __future__ import annotations
+
+from featurekit.errors import StoreError
+from featurekit.ports import OnlineStore, Progress
+from featurekit.wire import first_error, text_command
+
+TTL_MS = 7 * 24 * 3600 * 1000
+
+INTERVALS = 10
+"""How often a mark is written before it would be too old."""
+
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.2, 5.0
+
+
+def mark_interval_s(max_mark_age_ms: int) -> float:
+    """Return how often the mark of a view is written."""
+    return min(MAX_INTERVAL_S, max(MIN_INTERVAL_S, max_mark_age_ms / 1000 / INTERVALS))
+
+
+def write_mark(store: OnlineStore, key: bytes, progress: Progress) -> None:
+    """Write up to when the events of a source are applied.
+
+    Raises:
+        StoreError: The server refuses it.
+    """
+    commands = [text_command("PEXPIRE", key, TTL_MS), text_command("HKEYS", key)]
+    unknown = progress.parts - progress.times.keys()
+    commands[:0] = [text_command("HSETNX", key, part, 0) for part in sorted(unknown)]
+    if progress.times:
+        pairs = [item for pair in progress.times.items() for item in pair]
+        commands.insert(0, text_command("HSET", key, *pairs))
+    replies = store.run((key,), (b"".join(commands),), len(commands))
+    _raise_refusal(key, replies)
+    present = replies[-1] if isinstance(replies[-1], list) else []
+    gone = [
+        name for name in present if isinstance(name, bytes) and name.decode() not in progress.parts
+    ]
+    if gone:
+        _raise_refusal(key, store.run((key,), (text_command("HDEL", key, *gone),)))
+
+
+def _raise_refusal(key: bytes, replies: object) -> None:
+    error = first_error(replies) if isinstance(replies, list) else None
+    if error is not None:
+        raise StoreError(f"the mark cannot be written: {error}", where=key.decode())
