@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from featurekit.bench.timing import time_in_turns
 from featurekit.bench.workload import entity_ids, sample_table
-from featurekit.lower.read import row_function
 from featurekit.lower.records import record_function
+from featurekit.lower.row_decoder import row_function
 from featurekit.plan import ReadPlan
 from featurekit.ports import StoreHandle
 from featurekit.runtime.reader import OnlineReader

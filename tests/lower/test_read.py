@@ -7,8 +7,10 @@ from hypothesis import given
 
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.lower.build import build
-from featurekit.lower.read import decode_row_by_cell, requests_function, row_function
+from featurekit.lower.cell_decoder import decode_row_by_cell
+from featurekit.lower.read import requests_function
 from featurekit.lower.records import record_class
+from featurekit.lower.row_decoder import row_function
 from featurekit.plan import FieldPlan, ReadColumn, ReadGroup, ReadPlan
 from featurekit.types import DType, codec_of
 from featurekit.wire import ErrorReply, command

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, ValueRefusedError
+from featurekit.lower.cell_decoder import decode_row_by_cell
 from featurekit.lower.matrix import Matrix
-from featurekit.lower.read import Cell, decode_row_by_cell
+from featurekit.lower.read import Cell
 from featurekit.plan import ReadPlan
 from tests.servers import PATIENT_YAML, Server
 

@@ -349,9 +349,9 @@ async def test_large_reads_of_several_entities_let_other_tasks_run(
     turns, seen = 0, []
     split_rows = ReplyDecoder.rows
 
-    def count_rows(decoder: ReplyDecoder, replies: Any, now_ms: int) -> Any:
+    def count_rows(decoder: ReplyDecoder, replies: Any, *others: Any) -> Any:
         seen.append((turns, len(replies)))
-        return split_rows(decoder, replies, now_ms)
+        return split_rows(decoder, replies, *others)
 
     async def count_turns() -> None:
         nonlocal turns

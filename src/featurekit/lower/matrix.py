@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from featurekit.errors import MissingExtraError, RequestError, ValueRefusedError
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.read import (
     PRESENT,
     ROW_ERRORS,
@@ -23,7 +24,8 @@ from featurekit.lower.read import (
     decode_cell,
     group_offsets,
 )
-from featurekit.plan import ReadColumn, ReadPlan
+from featurekit.lower.row_decoder import is_computed
+from featurekit.plan import Column, ReadColumn, ReadPlan
 from featurekit.types import codec_of
 
 if TYPE_CHECKING:
@@ -83,7 +85,9 @@ class Matrix:
             raise MissingExtraError.of("numpy", "a matrix of features") from error
         self._columns = _layout(plan)
         self._width = sum(width for _, width in self._columns)
-        self._cells = [group_offsets(plan)[c.group] + c.slot for c, _ in self._columns]
+        self._cells = [_cell_index(plan, column) for column, _ in self._columns]
+        self._decoder = CellDecoder(plan) if is_computed(plan) else None
+        self._rows: list[Cells] = []
         try:
             kind = np.dtype(dtype)  # type: ignore[call-overload]
         except TypeError:
@@ -110,16 +114,61 @@ class Matrix:
         """The statuses as text, `n` rows with a column for each feature."""
         import numpy as np
 
+        text = f"U{max(map(len, STATUSES))}"
+        if self._decoder is not None:
+            rows = [self._decoder.decode(cells)[1] for cells in self._rows]
+            return np.array(rows, text).reshape(len(rows), len(self._columns))
         columns = [[s for part in parts for s in part.all()] for parts in self._statuses]
-        return np.array(columns, f"U{max(map(len, STATUSES))}").T
+        return np.array(columns, text).T
 
-    def absent(self) -> list[tuple[ReadColumn, Counter[str]]]:
+    def absent(self) -> list[tuple[Column, Counter[str]]]:
         """Return each feature, and how many of its values have which status but `present`."""
         counts = [sum((part.counts() for part in parts), Counter()) for parts in self._statuses]
         return [(column, count) for (column, _), count in zip(self._columns, counts, strict=True)]
 
+    def add_rows(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add decoded rows: for each its values, followed by its cells.
+
+        Raises:
+            ValueRefusedError: A number would change in the matrix's type.
+        """
+        import numpy as np
+
+        cells = [row[-1] for row in rows]
+        if self._decoder is None:
+            self.add(cells)
+            return
+        if not rows:
+            return
+        part = np.empty((len(rows), self._width), self._dtype)
+        usual = PartialRow not in set(map(type, cells))
+        values, start = list(zip(*rows, strict=True)), 0
+        for i, (column, width) in enumerate(self._columns):
+            target, index = part[:, start : start + width], self._cells[i]
+            if index is None:
+                self._add_values(column, target, values[i])
+            else:
+                self._add_column(column, target, [row[index] for row in cells], usual=usual)
+            start += width
+        self._parts.append(part)
+        self._rows += cells
+
+    def _add_values(self, column: Column, target: Any, values: Sequence[Any]) -> None:
+        """Add the computed values of one feature."""
+        import numpy as np
+
+        if codec_of(column.field.dtype).is_integer:
+            for value in values:
+                if value is not None and abs(value) > self._largest:
+                    raise self._refusal(column, value)
+        numbers = np.array([self._fill if v is None else v for v in values], np.float64)
+        with np.errstate(over="ignore"):
+            target[:, 0] = numbers
+        if (changed := np.isfinite(numbers) & ~np.isfinite(target[:, 0])).any():
+            raise self._refusal(column, numbers[changed][0])
+
     def add(self, rows: Sequence[Cells]) -> None:
-        """Decode the cells of more rows.
+        """Decode the cells of more rows, of a list of features without computed ones.
 
         Raises:
             ValueRefusedError: A number would change in the matrix's type.
@@ -134,13 +183,13 @@ class Matrix:
         start = 0
         for i, (column, width) in enumerate(self._columns):
             target = part[:, start : start + width]
-            added = self._add_column(column, target, cells[self._cells[i]], usual=usual)
+            added = self._add_column(column, target, cells[self._cells[i] or 0], usual=usual)
             self._statuses[i].append(added)
             start += width
         self._parts.append(part)
 
     def _add_column(
-        self, column: ReadColumn, target: Any, cells: Sequence[Cell], *, usual: bool
+        self, column: Column, target: Any, cells: Sequence[Cell], *, usual: bool
     ) -> _Statuses:
         """Decode the cells of one feature, and return their statuses."""
         absent: list[int] = []
@@ -160,7 +209,7 @@ class Matrix:
             target[absent] = self._default(column)
         return _Statuses(len(cells), absent_status(column.field), absent, [])
 
-    def _numbers(self, column: ReadColumn, cells: Sequence[Any]) -> NDArray[Any] | None:
+    def _numbers(self, column: Column, cells: Sequence[Any]) -> NDArray[Any] | None:
         """Return the cells of a feature as numbers; `None` if one is not in its usual form."""
         codec = codec_of(column.field.dtype)
         try:
@@ -171,7 +220,7 @@ class Matrix:
             return None  # its text says whether it was rounded
         return numbers.reshape(len(cells), codec.number_columns)
 
-    def _store(self, column: ReadColumn, target: Any, numbers: NDArray[Any]) -> None:
+    def _store(self, column: Column, target: Any, numbers: NDArray[Any]) -> None:
         import numpy as np
 
         with np.errstate(over="ignore"):
@@ -179,7 +228,7 @@ class Matrix:
         if not np.isfinite(target).all():
             raise self._refusal(column, numbers[~np.isfinite(target)][0])
 
-    def _add_cells(self, column: ReadColumn, target: Any, cells: Sequence[Cell]) -> _Statuses:
+    def _add_cells(self, column: Column, target: Any, cells: Sequence[Cell]) -> _Statuses:
         statuses = []
         for i, cell in enumerate(cells):
             value, status = decode_cell(column.field, cell)
@@ -187,13 +236,13 @@ class Matrix:
             statuses.append(status)
         return _Statuses(len(cells), "", [], statuses)
 
-    def _default(self, column: ReadColumn) -> Any:
+    def _default(self, column: Column) -> Any:
         default = column.field.default
         if default is None:
             return self._fill
         return self._number(column, codec_of(column.field.dtype).decode(default))
 
-    def _number(self, column: ReadColumn, value: Any) -> Any:
+    def _number(self, column: Column, value: Any) -> Any:
         """Return a decoded value as a number, or the numbers of a vector."""
         if codec_of(column.field.dtype).is_integer and abs(value) > self._largest:
             raise self._refusal(column, value)
@@ -218,7 +267,7 @@ class Matrix:
             raise RequestError(f"expected a number of {self._dtype}, not {fill!r}", where="fill")
         return number
 
-    def _refusal(self, column: ReadColumn, value: object) -> ValueRefusedError:
+    def _refusal(self, column: Column, value: object) -> ValueRefusedError:
         kind = self._dtype
         hint = "use dtype='float64'" if kind.itemsize == 4 else "leave the feature out"  # noqa: PLR2004
         return ValueRefusedError(f"{value} does not fit {kind}", where=column.name, hint=hint)
@@ -241,10 +290,17 @@ def matrix_columns(plan: ReadPlan) -> list[str]:
     ]
 
 
-def _layout(plan: ReadPlan) -> list[tuple[ReadColumn, int]]:
+def _cell_index(plan: ReadPlan, column: Column) -> int | None:
+    """Return the index of the cell with a feature's value; `None` if it is computed."""
+    if not isinstance(column, ReadColumn) or column.field.aggregate is not None:
+        return None
+    return group_offsets(plan)[column.group] + column.slot
+
+
+def _layout(plan: ReadPlan) -> list[tuple[Column, int]]:
     """Return each feature and the number of its columns, without event times read beside them."""
     layout = []
-    for column in plan.stored:
+    for column in plan.columns:
         codec = codec_of(column.field.dtype)
         if column.is_event_time:
             continue

@@ -1,8 +1,4 @@
-"""Build the `HMGET` requests of a read, and decode the replies into rows.
-
-One function is generated for a whole row, with the decoder of each field as an expression. A row
-that raises, and only that row, is decoded again cell by cell.
-"""
+"""Build the `HMGET` requests of a read, and decode one cell of the replies. `row_decoder` decodes rows."""
 
 from __future__ import annotations
 
@@ -32,6 +28,14 @@ class Stale(bytes):
     @override
     def __repr__(self) -> str:
         return f"Stale({super().__repr__()})"
+
+
+class StaleAbsence(Stale):
+    """A value that is not stored, where that means nothing: the view's mark is too old."""
+
+
+class FailedFunction(bytes):
+    """The cell of a feature whose function is not available or has failed."""
 
 
 class PartialRow(list[Cell]):
@@ -141,7 +145,9 @@ def any_stored(cells: Cells, span: tuple[int, int]) -> bool:
     part = cells[span[0] : span[1]]
     if type(cells) is list:  # without errors
         return part.count(None) < len(part)
-    return any(cell is not None and not isinstance(cell, ErrorReply) for cell in part)
+    return any(
+        cell is not None and not isinstance(cell, ErrorReply | StaleAbsence) for cell in part
+    )
 
 
 def requests_function(
@@ -170,109 +176,47 @@ def requests_function(
     return build("requests", source, {"T": template}), len(commands)
 
 
-def row_function(
-    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None = None
-) -> RowDecoder:
-    """Return the generated function from a row's cells to its features, followed by the cells.
-
-    Args:
-        plan: The read.
-        fallback: Decodes the replies for which the generated function raises.
-        absent: Counts absent values, if given.
-    """
-    terms, defaults, names = decoder_expressions(plan, absent)
-    values, all_absent = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
-    source = (
-        "def row(r):\n try:\n"
-        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
-        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n   return ({all_absent})\n"
-        f"  return (\n   {values},\n  )\n"
-        " except E:\n  return fallback(r)\n"
-    )
-    return build("row", source, names | {"E": ROW_ERRORS, "fallback": fallback})
-
-
 def absent_status(field: FieldPlan) -> str:
     """Return the status of an absent value."""
     return MISSING if field.default is None else DEFAULT
 
 
-NOT_CELLS = "type(r) is not list"
-"""The test for a reply `r` that is not a list, whose parts could be taken for cells."""
-
-ROW_ERRORS = (*DECODE_ERRORS, AttributeError, IndexError)
-"""What the generated functions raise for undecodable bytes, and for cells that are not bytes."""
-
-ROW_IS_ABSENT = "r[0] is None and r == NONE"
-"""The test for cells `r` without any value, so that an unknown entity is cheap."""
-
-
-def decoder_expressions(
-    plan: ReadPlan, absent: AbsentCounters | None
-) -> tuple[list[str], list[str], dict[str, object]]:
-    """Return an expression over the cells `r` and one for the default, by feature, and globals."""
-    names: dict[str, object] = {"NONE": [None] * sum(len(group.fields) for group in plan.groups)}
-    if absent is not None:
-        names |= {"next": next, "A": absent.rows}
-    offsets = group_offsets(plan)
-    terms, defaults = [], []
-    for index, column in enumerate(plan.stored):
-        codec = _column_codec(plan, column.field)
-        names |= codec.decoder_globals()
-        cell = f"r[{offsets[column.group] + column.slot}]"
-        default = _default_expression(column.field.default, codec, f"D{index}", names)
-        defaults.append(default)
-        if absent is not None:
-            names[f"A{index}"] = absent.columns[index]
-            default = f"next(A{index}) or {default}"
-        terms.append(
-            f"{codec.decoder_expression('v')} if (v := {cell}) is not None else {default}"
-        )
-    return terms, defaults, names
-
-
-def _column_codec(plan: ReadPlan, field: FieldPlan) -> Codec:
+def column_codec(plan: ReadPlan, field: FieldPlan) -> Codec:
+    """Return the codec of a feature of a read."""
     codec = codec_of(field.dtype)
     return codec.as_arrays() if plan.arrays else codec
 
 
-def _default_expression(
-    default: bytes | None, codec: Codec, name: str, names: dict[str, object]
-) -> str:
-    if default is None:
-        return "None"
-    if codec.is_scalar:
-        names[name] = codec.decode(default)
-        return name
-    # A new list or dict for each row, so that a caller cannot change another's default.
-    names[name] = default
-    return codec.decoder_expression(name)
-
-
-def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...], tuple[str, ...]]:
-    """Return the features of a row and their statuses, one by one; never raises for bad data."""
-    offsets = group_offsets(plan)
-    pairs = [
-        decode_cell(c.field, cells[offsets[c.group] + c.slot], _column_codec(plan, c.field))
-        for c in plan.stored
-    ]
-    return tuple(value for value, _ in pairs), tuple(status for _, status in pairs)
+ROW_ERRORS = (*DECODE_ERRORS, AttributeError, IndexError)
+"""What the generated functions raise for undecodable bytes, and for cells that are not bytes."""
 
 
 def decode_cell(field: FieldPlan, cell: Cell, codec: Codec | None = None) -> tuple[object, str]:
     """Return one value and its status: the reference of the generated decoder."""
     codec = codec or codec_of(field.dtype)
-    status = absent_status(field)
+    status = bad_status(cell)
+    if status is None:
+        status = absent_status(field)
+        if cell is not None:
+            try:
+                return codec.decode(cell), PRESENT  # type: ignore[arg-type]
+            except ROW_ERRORS:
+                status = INVALID
+    return default_value(field, codec), status
+
+
+def bad_status(cell: Cell) -> str | None:
+    """Return the status of a cell that holds something else than a value; `None` if it may hold one."""
     if isinstance(cell, ErrorReply):
-        status = UNAVAILABLE if cell.code == UNAVAILABLE_CODE else INVALID
-    elif isinstance(cell, Stale):
-        status = STALE
-    elif cell is not None:
-        try:
-            return codec.decode(cell), PRESENT
-        except ROW_ERRORS:
-            status = INVALID
-    return None if field.default is None else codec.decode(field.default), status
+        return UNAVAILABLE if cell.code == UNAVAILABLE_CODE else INVALID
+    if isinstance(cell, Stale):
+        return STALE
+    return INVALID if isinstance(cell, FailedFunction) else None
+
+
+def default_value(field: FieldPlan, codec: Codec) -> object:
+    """Return the default of a field; `None` if it has none."""
+    return None if field.default is None else codec.decode(field.default)
 
 
 def inspect_requests(key: bytes, fields: Sequence[str]) -> list[bytes]:

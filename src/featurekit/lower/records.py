@@ -9,17 +9,21 @@ from typing import Any, ClassVar, cast
 from typing_extensions import override
 
 from featurekit.lower.build import build
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.read import (
-    NOT_CELLS,
     ROW_ERRORS,
-    ROW_IS_ABSENT,
     AbsentCounters,
     Cell,
     RowDecoder,
     any_stored,
-    decode_row_by_cell,
-    decoder_expressions,
     group_spans,
+)
+from featurekit.lower.row_decoder import (
+    NOT_CELLS,
+    ROW_IS_ABSENT,
+    computed_row,
+    decoder_expressions,
+    is_computed,
 )
 from featurekit.plan import ReadPlan
 from featurekit.signatures import Signature, stale_code_error
@@ -39,6 +43,7 @@ class Record:
     _signature: ClassVar[Signature | None] = None
     _base: ClassVar[type[Record]]
     _plan: ClassVar[ReadPlan]
+    _decoder: ClassVar[CellDecoder]
     _names: ClassVar[tuple[str, ...]]
     _attributes: ClassVar[frozenset[str]]
     _spans: ClassVar[dict[str, tuple[int, int]]]
@@ -69,7 +74,7 @@ class Record:
         does not decode; `unavailable` if the server is unreachable (`partial=True`); `stale` if
         the value is older than `max_age`.
         """
-        _, statuses = decode_row_by_cell(self._plan, self._cells)
+        _, statuses = self._decoder.decode(self._cells)
         return dict(zip(self._names, statuses, strict=True))
 
     @property
@@ -82,7 +87,7 @@ class Record:
 
     def to_dict(self) -> dict[str, object]:
         """Return the features by name, in the requested order."""
-        values, _ = decode_row_by_cell(self._plan, self._cells)
+        values, _ = self._decoder.decode(self._cells)
         return dict(zip(self._names, values, strict=True))
 
     def keys(self) -> tuple[str, ...]:
@@ -152,6 +157,7 @@ def _record_class(plan: ReadPlan, base: type[Any]) -> type[Record]:
         " __qualname__ = NAME\n"
         " _base = BASE\n"
         " _plan = PLAN\n"
+        " _decoder = DECODER\n"
         " _names = NAMES\n"
         " _attributes = ATTRIBUTES\n"
         " _spans = SPANS\n"
@@ -163,6 +169,7 @@ def _record_class(plan: ReadPlan, base: type[Any]) -> type[Record]:
     name = "Row" if base is Record else base.__name__
     known = {"BASE": base, "NAME": name, "PLAN": plan, "NAMES": names, "__name__": base.__module__}
     known |= {"SPANS": group_spans(plan), "ATTRIBUTES": frozenset(attributes)}
+    known["DECODER"] = CellDecoder(plan)
     row = cast("type[Record]", build("Row", source, known))
     row.__name__ = name
     return row
@@ -184,11 +191,9 @@ def record_function(
         absent: Counts absent values, if given.
         base: The base class of the record, see `record_class`.
     """
-    terms, defaults, names = decoder_expressions(plan, absent)
     reserved = dir(Record)
     targets = ["_" if c.name in reserved else f"s.{c.name}" for c in plan.columns]
-    values = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
-    all_absent = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))
+    body, names = _record_body(plan, targets, absent)
     source = (
         "def record(r):\n"
         " s = new(Row)\n"
@@ -196,8 +201,7 @@ def record_function(
         " s._freshness = ()\n"
         " try:\n"
         f"  if {NOT_CELLS}:\n   return fallback(r)\n"
-        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n{all_absent}   return s\n"
-        f"{values}"
+        f"{body}"
         " except E:\n"
         "  return fallback(r)\n"
         " return s\n"
@@ -207,8 +211,24 @@ def record_function(
     return build("record", source, names)
 
 
+def _record_body(
+    plan: ReadPlan, targets: list[str], absent: AbsentCounters | None
+) -> tuple[str, dict[str, object]]:
+    """Return the statements that assign the features to the slots, and the globals that they use."""
+    if is_computed(plan):
+        row = computed_row(plan, absent)
+        pairs = zip(targets, row.variables, strict=True)
+        return row.statements + "".join(f"  {t} = {name}\n" for t, name in pairs), row.names
+    terms, defaults, names = decoder_expressions(plan, absent)
+    values = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
+    all_absent = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))
+    counted = "   next(A)" if absent else ""
+    return f"  if {ROW_IS_ABSENT}:\n{counted}\n{all_absent}   return s\n{values}", names
+
+
 def _rebuild_record(
     base: type[Record], plan: ReadPlan, cells: list[Cell], freshness: tuple[float | None, ...]
 ) -> Record:
-    values, _ = decode_row_by_cell(plan, cells)
-    return record_class(plan, base)(values, cells, freshness)  # type: ignore[call-arg]
+    row = record_class(plan, base)
+    values, _ = row._decoder.decode(cells)  # noqa: SLF001 - an attribute of rows, as above
+    return row(values, cells, freshness)  # type: ignore[call-arg]

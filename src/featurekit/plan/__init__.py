@@ -21,6 +21,7 @@ from featurekit.plan.fields import (
 from featurekit.plan.reads import (
     Column,
     DerivedColumn,
+    MarkPlan,
     ReadColumn,
     ReadGroup,
     ReadPlan,
@@ -79,6 +80,7 @@ __all__ = [
     "KafkaTopicPlan",
     "LoadLimits",
     "LogPlan",
+    "MarkPlan",
     "ParquetSourcePlan",
     "PythonSourcePlan",
     "ReadColumn",

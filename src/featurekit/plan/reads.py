@@ -25,6 +25,8 @@ class ReadColumn:
         max_event_age_ms: How old the view's newest event time may be, if it is stored; `None` for
             any age, and where TTLs count from event times.
         alias: The name that stands for the view in this read, if it has one.
+        max_mark_age_ms: How old the mark of the view may be, if it has one; a window under an older
+            mark, or none, is stale.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ReadColumn:
     min_remaining_ttl_ms: int | None = None
     max_event_age_ms: int | None = None
     alias: str | None = None
+    max_mark_age_ms: int | None = None
 
     @property
     def is_event_time(self) -> bool:
@@ -111,6 +114,20 @@ class ReadGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkPlan:
+    """Where the workers of a view say up to when all events are in its windows.
+
+    Attributes:
+        view: The stream view.
+        key: The key of a hash with a time in milliseconds for each partition or consumer. The least
+            is the view's mark.
+    """
+
+    view: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPlan:
     """How a list of features is read.
 
@@ -122,6 +139,7 @@ class ReadPlan:
         arrays: Whether vectors are decoded to numpy arrays, if numpy is installed, instead of lists.
         inputs: Stored features that only derived ones need; they are not in the response.
         requests: The values that a caller must send along.
+        marks: The marks of views with windows, which are read in the same round trip.
     """
 
     name: str
@@ -131,6 +149,7 @@ class ReadPlan:
     arrays: bool = False
     inputs: tuple[ReadColumn, ...] = ()
     requests: tuple[RequestColumn, ...] = ()
+    marks: tuple[MarkPlan, ...] = ()
 
     @property
     def stored(self) -> tuple[ReadColumn, ...]:

@@ -27,6 +27,7 @@ from itertools import repeat
 from operator import length_hint
 from weakref import WeakSet, ref
 
+from featurekit.lower.cell_decoder import evaluated
 from featurekit.lower.read import absent_status
 from featurekit.plan import ReadPlan
 from featurekit.runtime.metrics import (
@@ -105,9 +106,12 @@ class _ReadTotals:
         """Add the counts of one reader."""
         counts, name = reader.snapshot(), reader.plan.name
         self.services[name] = add_counts(self.services.get(name, ReadMetrics()), counts)
-        for column in reader.plan.columns:
+        plan = reader.plan
+        for column in evaluated(plan):
             if not column.is_event_time:
                 self.requested[column.view] += counts.entities
+        for column in plan.stored:
+            if not column.is_event_time and column.field.aggregate is None:
                 self.absent[column.view, absent_status(column.field)] += counts.nothing
 
     def copy(self) -> _ReadTotals:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from featurekit.errors import MissingExtraError, RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
+from featurekit.runtime.request_data import NOT_SENT
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -44,6 +45,9 @@ MAX_TIMEOUT_S = 3600
 EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]] | DataFrame
 """Entities as rows, `[{"user_id": "u0001"}]`, as columns, `{"user_id": ["u0001"]}`, or as a data frame
 of pandas, polars or Arrow with the join keys as columns."""
+
+RequestColumns = Mapping[str, Sequence[object]]
+"""The values of a request that stand beside the join keys, by name, one for each row."""
 
 EntityColumnsFunction = Callable[[EntityRows], dict[str, list[object]]]
 
@@ -119,6 +123,62 @@ def entity_list(plan: ReadPlan, entities: Any) -> Iterable[object]:
     check_join_keys(plan, columns)
     names = plan.join_keys
     return columns[names[0]] if len(names) == 1 else zip(*map(columns.get, names), strict=True)
+
+
+def split_entities(plan: ReadPlan, entities: Any) -> tuple[Iterable[object], RequestColumns]:
+    """Return `entity_list`, and the values of the request that a data frame has beside the join keys."""
+    if not plan.requests or (columns := _frame_columns(entities)) is None:
+        return entity_list(plan, entities), {}
+    keys, sent = _split_columns(plan, columns)
+    check_join_keys(plan, keys)
+    names = plan.join_keys
+    values = keys[names[0]] if len(names) == 1 else zip(*(keys[n] for n in names), strict=True)
+    return values, sent
+
+
+def split_rows(plan: ReadPlan, entity_rows: EntityRows) -> tuple[EntityRows, RequestColumns]:
+    """Return entity rows without the values of the request in them, and these.
+
+    Raises:
+        RequestError: The columns differ in length.
+    """
+    if not plan.requests:
+        return entity_rows, {}
+    if not isinstance(entity_rows, Mapping):
+        if (columns := _frame_columns(entity_rows)) is not None:
+            return _split_columns(plan, columns)
+        return _split_each_row(plan, entity_rows)
+    keys, sent = _split_columns(plan, entity_rows)
+    _check_columns(plan, keys)
+    for name, column in sent.items():
+        if isinstance(column, str | bytes | Mapping) or not hasattr(column, "__len__"):
+            raise RequestError(
+                f"expected a list of values, not {column!r}", where=f"request value '{name}'"
+            )
+    if len({len(column) for column in (*keys.values(), *sent.values())}) > 1:
+        listed = ", ".join(f"{name}: {len(column)}" for name, column in entity_rows.items())
+        raise RequestError(f"the columns of entity_rows differ in length: {listed}")
+    return keys, {name: _column_values(column) for name, column in sent.items()}
+
+
+def _split_columns(
+    plan: ReadPlan, columns: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the columns that are join keys or unknown, and those of request data."""
+    names = {column.name for column in plan.requests}
+    keys = {name: column for name, column in columns.items() if name not in names}
+    return keys, {name: column for name, column in columns.items() if name in names}
+
+
+def _split_each_row(plan: ReadPlan, rows: Any) -> tuple[EntityRows, RequestColumns]:
+    names = [column.name for column in plan.requests]
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        return rows, {}  # refused as entity rows
+    keys = [{name: row[name] for name in row if name not in names} for row in rows]
+    sent = {name: [row.get(name, NOT_SENT) for row in rows] for name in names}
+    return keys, {
+        name: column for name, column in sent.items() if any(v is not NOT_SENT for v in column)
+    }
 
 
 def join_key_values(plan: ReadPlan, entity: Any) -> Sequence[object]:

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial as bind
-from itertools import chain
+from itertools import chain, islice
 from sys import modules
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
@@ -15,24 +15,30 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
 from typing_extensions import TypeVar, override
 
 from featurekit.errors import StoreError
+from featurekit.lower.marks import mark_requests
 from featurekit.lower.matrix import Matrix, matrix_columns
 from featurekit.lower.read import Cell, RowDecoder, group_readers
 from featurekit.lower.records import Record
+from featurekit.lower.row_decoder import is_computed
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
+from featurekit.runtime.functions import Functions
 from featurekit.runtime.metrics import BOUNDS_S
 from featurekit.runtime.read_arguments import (
     Column,
     DataFrame,
     EntityRows,
+    RequestColumns,
     Timeout,
     entity_columns_function,
-    entity_list,
     join_key_values,
     read_options,
+    split_entities,
+    split_rows,
 )
 from featurekit.runtime.reply_decoder import DecodedRow, ReplyDecoder, RowReplies
+from featurekit.runtime.request_data import Request, RequestData, RequestRows
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
 from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
@@ -60,7 +66,9 @@ class Call(NamedTuple, Generic[T]):
         requests: Complete commands.
         decode: Converts each reply as it arrives; `None` if rows need several replies.
         finish: Converts the list of replies, or of what a decoder returned, to the result.
-        decode_rows: Decodes rows from the replies of each and the time, if rows need several.
+        decode_rows: Decodes rows from the replies of each, the time and the request data, if rows
+            need several replies, or more than replies.
+        request: The request data of each row.
     """
 
     rows: int
@@ -68,7 +76,8 @@ class Call(NamedTuple, Generic[T]):
     requests: Sequence[bytes]
     decode: RowDecoder | None
     finish: Callable[[list[Any]], T]
-    decode_rows: Callable[[Sequence[RowReplies], int], list[Any]] | None = None
+    decode_rows: Callable[[Sequence[RowReplies], int, RequestRows], list[Any]] | None = None
+    request: RequestRows = ()
 
 
 class CellRows(list[list[Cell]]):
@@ -84,7 +93,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         plan: The compiled list of features.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a feature store decides about its readers
         self,
         plan: ReadPlan,
         handle: StoreHandle,
@@ -93,6 +102,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         *,
         freshness: bool = False,
         row: type[Record] = Record,
+        functions: Functions | None = None,
     ) -> None:
         self.plan = plan
         self._log = log
@@ -109,9 +119,9 @@ class OnlineReader(Generic[RowT, EntityT]):
         ]
         self._replies_per_request = self._groups[0].replies_per_request
         self._has_global = any(group.is_global for group in plan.groups)
-        self._decodes_each_reply = (
-            len(plan.groups) == self._replies_per_request == 1 and not self._has_global
-        )
+        self._request = RequestData(plan)
+        self._is_computed = is_computed(plan)
+        self._mark_keys, self._mark_requests = mark_requests(plan, self._replies_per_request)
         counters = counters or Counters()
         self._counters = counters.add_reader(self, plan)
         self._decoder = ReplyDecoder(
@@ -122,6 +132,12 @@ class OnlineReader(Generic[RowT, EntityT]):
             self._describe_store,
             freshness=freshness,
             row=row,
+            functions=functions,
+        )
+        self._decodes_each_reply = (
+            len(plan.groups) == self._replies_per_request == 1
+            and not self._has_global
+            and self._decoder.needs_only_replies
         )
         features = [column for column in plan.columns if not column.is_event_time]
         self._span_attributes: dict[str, str | int | tuple[str, ...]] = {
@@ -145,40 +161,50 @@ class OnlineReader(Generic[RowT, EntityT]):
         """The number of stored values that this reader could not decode so far."""
         return self._decoder.invalid_values
 
-    def read(self, entity: EntityT, *, timeout: Timeout = None, partial: bool = False) -> RowT:
+    def read(
+        self,
+        entity: EntityT,
+        *,
+        request: Request = None,
+        timeout: Timeout = None,
+        partial: bool = False,
+    ) -> RowT:
         """Read the features of one entity as a row: `reader.read("u0001").tx_count_7d`.
 
         Args:
             entity: The value of the join key; for several join keys a dict, or a tuple in the
                 declared order, for several entities that of `plan.join_keys`.
+            request: The values of the request that features are computed from, by name.
             timeout: Time limit of the whole call, including retries: seconds or a timedelta. By
                 default each attempt has the store's own limit.
             partial: Return the status `unavailable` for values on a server that does not answer,
                 instead of raising.
 
         Raises:
-            RequestError: The entity lacks a join key or has an unknown one.
-            ValueRefusedError: A join key has the wrong type or is empty.
+            RequestError: The entity lacks a join key or has an unknown one; or the request a value.
+            ValueRefusedError: A join key or a value of the request does not fit, or a key is empty.
             StoreUnavailableError: No reply in time, or the server is not ready. Safe to retry.
             StoreError: The server refuses the command, for example to this user.
         """
         options = read_options(timeout, partial=partial)
-        row: RowT = self._run(self._prepare_records((entity,)), options)[0]
+        row: RowT = self._run(self._prepare_records((entity,), request), options)[0]
         return row
 
     def read_many(
         self,
         entities: Column[EntityT] | DataFrame,
         *,
+        request: Request = None,
         timeout: Timeout = None,
         partial: bool = False,
     ) -> list[RowT]:
         """Read the features of `n` entities as `n` rows in the same order. See `read`.
 
-        `entities` may be a data frame of pandas, polars or Arrow with the join keys as columns.
+        `entities` may be a data frame of pandas, polars or Arrow with the join keys as columns, and
+        the values of the request as others. `request` is one mapping for all rows, or one for each.
         """
         options = read_options(timeout, partial=partial)
-        return self._run(self._prepare_records(entities), options)
+        return self._run(self._prepare_records(entities, request), options)
 
     @overload
     def read_matrix(
@@ -188,6 +214,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         dtype: DTypeLike = ...,
         fill: float = ...,
         statuses: Literal[False] = ...,
+        request: Request = ...,
         timeout: Timeout = ...,
         partial: bool = ...,
     ) -> NDArray[Any]: ...
@@ -200,17 +227,19 @@ class OnlineReader(Generic[RowT, EntityT]):
         dtype: DTypeLike = ...,
         fill: float = ...,
         statuses: Literal[True],
+        request: Request = ...,
         timeout: Timeout = ...,
         partial: bool = ...,
     ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 
-    def read_matrix(
+    def read_matrix(  # noqa: PLR0913 - each is an independent option with a default
         self,
         entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = "float32",
         fill: float = math.nan,
         statuses: bool = False,
+        request: Request = None,
         timeout: Timeout = None,
         partial: bool = False,
     ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
@@ -225,6 +254,7 @@ class OnlineReader(Generic[RowT, EntityT]):
             fill: What stands for a value that is not there and has no default.
             statuses: Whether to return also the statuses, an array of `n` rows of text with one
                 column for each feature: `reader.read_many` says what they mean.
+            request: As for `read_many`.
             timeout: As for `read`.
             partial: As for `read`.
 
@@ -236,8 +266,8 @@ class OnlineReader(Generic[RowT, EntityT]):
         """
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        rows = self._run(self._cells_call(self._prepare_records(entities)), options)
-        matrix.add(rows)
+        rows = self._run(self._cells_call(self._prepare_records(entities, request)), options)
+        self._add_to_matrix(matrix, rows)
         return self._finish_matrix(matrix, rows, statuses=statuses)
 
     @property
@@ -250,32 +280,46 @@ class OnlineReader(Generic[RowT, EntityT]):
         return matrix_columns(self.plan)
 
     def get(
-        self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
+        self,
+        entity_rows: EntityRows,
+        *,
+        request: Request = None,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> OnlineResponse:
-        """Read the features of `n` entity rows as one response. See `read`."""
+        """Read the features of `n` entity rows as one response. See `read_many`.
+
+        Values of the request may also be in the rows, beside the join keys.
+        """
         options = read_options(timeout, partial=partial)
-        columns = self._entity_columns(entity_rows)
-        return self._run(self._prepare_response(entity_rows, columns), options)
+        return self._run(self._prepare_response(entity_rows, request), options)
 
     async def read_async(
-        self, entity: EntityT, *, timeout: Timeout = None, partial: bool = False
+        self,
+        entity: EntityT,
+        *,
+        request: Request = None,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> RowT:
         """Do the same as `read` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        row: RowT = (await self._run_async(self._prepare_records((entity,)), options))[0]
+        call = self._prepare_records((entity,), request)
+        row: RowT = (await self._run_async(call, options))[0]
         return row
 
     async def read_many_async(
         self,
         entities: Column[EntityT] | DataFrame,
         *,
+        request: Request = None,
         timeout: Timeout = None,
         partial: bool = False,
     ) -> list[RowT]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        given = self._listed(entities)
-        return await self._run_async(await self._prepare_records_in_slices(given), options)
+        call = await self._prepare_records_in_slices(entities, request)
+        return await self._run_async(call, options)
 
     @overload
     async def read_matrix_async(
@@ -285,6 +329,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         dtype: DTypeLike = ...,
         fill: float = ...,
         statuses: Literal[False] = ...,
+        request: Request = ...,
         timeout: Timeout = ...,
         partial: bool = ...,
     ) -> NDArray[Any]: ...
@@ -297,36 +342,44 @@ class OnlineReader(Generic[RowT, EntityT]):
         dtype: DTypeLike = ...,
         fill: float = ...,
         statuses: Literal[True],
+        request: Request = ...,
         timeout: Timeout = ...,
         partial: bool = ...,
     ) -> tuple[NDArray[Any], NDArray[Any]]: ...
 
-    async def read_matrix_async(
+    async def read_matrix_async(  # noqa: PLR0913 - as above
         self,
         entities: Column[EntityT] | DataFrame,
         *,
         dtype: DTypeLike = "float32",
         fill: float = math.nan,
         statuses: bool = False,
+        request: Request = None,
         timeout: Timeout = None,
         partial: bool = False,
     ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        call = self._cells_call(await self._prepare_records_in_slices(self._listed(entities)))
+        call = self._cells_call(await self._prepare_records_in_slices(entities, request))
         rows = await self._run_async(call, options)
         for part in _slices(len(rows)):
-            matrix.add(rows[part])
+            self._add_to_matrix(matrix, rows[part])
             await asyncio.sleep(0)
         return self._finish_matrix(matrix, rows, statuses=statuses)
 
     async def get_async(
-        self, entity_rows: EntityRows, *, timeout: Timeout = None, partial: bool = False
+        self,
+        entity_rows: EntityRows,
+        *,
+        request: Request = None,
+        timeout: Timeout = None,
+        partial: bool = False,
     ) -> OnlineResponse:
         """Do the same as `get` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        return await self._run_async(await self._prepare_response_in_slices(entity_rows), options)
+        call = await self._prepare_response_in_slices(entity_rows, request)
+        return await self._run_async(call, options)
 
     def close(self) -> None:
         """Close the connections of threads, which the store's other readers and writers share."""
@@ -336,7 +389,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         return self._handle.store.describe()
 
     def _run(self, call: Call[T], options: ReadOptions) -> T:
-        rows, keys, requests, decode, finish, decode_rows = call
+        rows, keys, requests, decode, finish, decode_rows, request = call
         if not rows:
             return finish([])
         store, width, start = self._handle.store, self._replies_per_request, perf_counter()
@@ -347,7 +400,8 @@ class OnlineReader(Generic[RowT, EntityT]):
             seconds = perf_counter() - start
             decoded = replies
             if decode_rows is not None:
-                decoded = decode_rows(self._decoder.split(replies, rows), self._handle.now_ms())
+                by_row = self._decoder.split(replies, rows)
+                decoded = decode_rows(by_row, self._handle.now_ms(), request)
             result = finish(decoded)
         except StoreError as error:
             self._count_failure(rows, perf_counter() - start, error)
@@ -358,7 +412,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         return result
 
     async def _run_async(self, call: Call[T], options: ReadOptions) -> T:
-        rows, keys, requests, decode, finish, decode_rows = call
+        rows, keys, requests, decode, finish, decode_rows, request = call
         if not rows:
             return finish([])
         store, width, start = self._handle.async_store(), self._replies_per_request, perf_counter()
@@ -372,7 +426,7 @@ class OnlineReader(Generic[RowT, EntityT]):
                 by_row, decoded = self._decoder.split(replies, rows), []
                 now_ms = self._handle.now_ms()
                 for part in _slices(rows):
-                    decoded += decode_rows(by_row[part], now_ms)
+                    decoded += decode_rows(by_row[part], now_ms, request[part])
                     if part.stop < rows:
                         await asyncio.sleep(0)
             result = finish(decoded)
@@ -384,40 +438,67 @@ class OnlineReader(Generic[RowT, EntityT]):
             add_to_log(keys, result)
         return result
 
-    def _listed(self, entities: Column[EntityT] | DataFrame) -> Sequence[object]:
-        if isinstance(entities, list | tuple):
-            return entities
-        return list(entity_list(self.plan, entities))
-
     def _prepare_records(
-        self, entities: Iterable[object] | Column[object] | DataFrame
+        self, entities: Iterable[object] | Column[object] | DataFrame, request: Request = None
     ) -> Call[list[Any]]:
+        columns: RequestColumns = {}
         if not isinstance(entities, list | tuple):
-            entities = entity_list(self.plan, entities)
+            entities, columns = split_entities(self.plan, entities)
         if self._decodes_each_reply:  # the usual read, without the calls below
             [group] = self._groups
             keys = list(map(group.key, entities))
+            if request:
+                self._request.rows(len(keys), request)
             return Call(len(keys), keys, group.requests(keys), self._decoder.record, _unchanged)
         rows, group_keys = self._record_keys(entities)
-        return self._records_call(rows, group_keys, self._requests(group_keys))
+        values = self._request.rows(rows, request, columns)
+        return self._records_call(rows, group_keys, self._requests(group_keys), values)
 
-    async def _prepare_records_in_slices(self, entities: Sequence[object]) -> Call[list[Any]]:
+    async def _prepare_records_in_slices(
+        self, given: Column[Any] | DataFrame, request: Request
+    ) -> Call[list[Any]]:
         """Do the same as `_prepare_records`, and let other tasks run in between."""
-        if len(entities) <= SLICE_ENTITIES:
-            return self._prepare_records(entities)
+        entities: Any = given
+        columns: RequestColumns = {}
+        if not isinstance(given, list | tuple):
+            found, columns = split_entities(self.plan, given)
+            entities = list(found)
+        if len(entities) <= SLICE_ENTITIES and not columns:
+            return self._prepare_records(entities, request)
         parts = (self._record_keys(entities[part])[1] for part in _slices(len(entities)))
-        return self._records_call(len(entities), *await self._in_slices(parts))
+        group_keys, requests = await self._in_slices(parts)
+        values = await self._request_in_slices(len(entities), request, columns)
+        return self._records_call(len(entities), group_keys, requests, values)
+
+    async def _request_in_slices(
+        self, rows: int, request: Request, columns: RequestColumns
+    ) -> RequestRows:
+        """Check the request data of many rows, and let other tasks run in between."""
+        each, values = self._request.each(rows, request, columns), []
+        while part := list(islice(each, SLICE_ENTITIES)):
+            values += part
+            await asyncio.sleep(0)
+        return values
 
     def _records_call(
-        self, rows: int, group_keys: Sequence[list[bytes]], requests: list[bytes]
+        self,
+        rows: int,
+        group_keys: Sequence[list[bytes]],
+        requests: list[bytes],
+        request: RequestRows,
     ) -> Call[list[Any]]:
         if self._decodes_each_reply:
             return Call(rows, group_keys[0], requests, self._decoder.record, _unchanged)
-        keys = list(chain.from_iterable(group_keys))
-        return Call(rows, keys, requests, None, _unchanged, self._decoder.records)
+        keys = list(chain(*group_keys, self._mark_keys))
+        decode = self._decoder.records
+        return Call(rows, keys, requests, None, _unchanged, decode, request)
 
     def _cells_call(self, records: Call[list[Any]]) -> Call[list[Any]]:
-        """Return a call that reads the same, but does not decode the cells of rows."""
+        """Return a call that reads the same, but only decodes the cells of rows if it computes others."""
+        if self._is_computed:
+            if self._decodes_each_reply:
+                return records._replace(decode=self._decoder.row)
+            return records._replace(finish=_rows, decode_rows=self._decoder.rows)
         if self._decodes_each_reply:
             return records._replace(decode=None, finish=self._plain_cells)
         return records._replace(finish=CellRows, decode_rows=self._decoder.cells)
@@ -428,42 +509,51 @@ class OnlineReader(Generic[RowT, EntityT]):
         by_row = self._decoder.split(replies, len(replies))
         return CellRows(self._decoder.cells(by_row, self._handle.now_ms()))
 
-    def _prepare_response(
-        self, entity_rows: EntityRows, columns: dict[str, list[object]]
-    ) -> Call[OnlineResponse]:
+    def _prepare_response(self, entity_rows: EntityRows, request: Request) -> Call[OnlineResponse]:
+        given, sent = split_rows(self.plan, entity_rows)
+        columns = self._entity_columns(given)
         group_keys = self._group_keys(columns)
         if self._decodes_each_reply:  # the usual read, without the calls below
             [keys], [group] = group_keys, self._groups
+            if request:
+                self._request.rows(len(keys), request)
             finish = bind(_RESPONSE, self._schema, columns)
             return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
-        return self._response_call(entity_rows, columns, group_keys, self._requests(group_keys))
+        rows = _count_rows(given, columns, sent)
+        values = self._request.rows(rows, request, sent)
+        return self._response_call(rows, columns, group_keys, self._requests(group_keys), values)
 
-    async def _prepare_response_in_slices(self, entity_rows: EntityRows) -> Call[OnlineResponse]:
+    async def _prepare_response_in_slices(
+        self, entity_rows: EntityRows, request: Request
+    ) -> Call[OnlineResponse]:
         """Do the same as `_prepare_response`, and let other tasks run in between."""
-        columns = self._entity_columns(entity_rows)
-        size = max(map(len, columns.values()), default=0)
-        if size <= SLICE_ENTITIES:
-            return self._prepare_response(entity_rows, columns)
+        given, sent = split_rows(self.plan, entity_rows)
+        columns = self._entity_columns(given)
+        rows = _count_rows(given, columns, sent)
+        if rows <= SLICE_ENTITIES and not sent:
+            return self._prepare_response(given, request)
         parts = (
             self._group_keys({name: column[part] for name, column in columns.items()})
-            for part in _slices(size)
+            for part in _slices(rows)
         )
-        return self._response_call(entity_rows, columns, *await self._in_slices(parts))
+        group_keys, requests = await self._in_slices(parts)
+        values = await self._request_in_slices(rows, request, sent)
+        return self._response_call(rows, columns, group_keys, requests, values)
 
     def _response_call(
         self,
-        entity_rows: EntityRows,
+        rows: int,
         columns: dict[str, list[object]],
         group_keys: Sequence[list[bytes]],
         requests: list[bytes],
+        request: RequestRows,
     ) -> Call[OnlineResponse]:
         if self._decodes_each_reply:
             finish = bind(_RESPONSE, self._schema, columns)
             return Call(len(requests), group_keys[0], requests, self._decoder.row, finish)
-        rows = len(next(iter(columns.values()))) if columns else _count_rows(entity_rows)
-        keys = list(chain.from_iterable(group_keys))
+        keys = list(chain(*group_keys, self._mark_keys))
         finish = bind(self._joined_response, columns)
-        return Call(rows, keys, requests, None, finish, self._decoder.rows)
+        return Call(rows, keys, requests, None, finish, self._decoder.rows, request)
 
     def _joined_response(
         self, columns: dict[str, list[object]], decoded: list[DecodedRow]
@@ -487,10 +577,12 @@ class OnlineReader(Generic[RowT, EntityT]):
         return rows, self._group_keys(columns)
 
     def _requests(self, group_keys: Sequence[list[bytes]]) -> list[bytes]:
-        if len(group_keys) == 1:
+        """Return the requests for the groups, then those for the marks."""
+        if len(group_keys) == 1 and not self._mark_keys:
             return self._groups[0].requests(group_keys[0])
         pairs = zip(self._groups, group_keys, strict=True)
-        return [request for group, keys in pairs for request in group.requests(keys)]
+        requests = [request for group, keys in pairs for request in group.requests(keys)]
+        return requests + self._mark_requests
 
     async def _in_slices(
         self, parts: Iterable[list[list[bytes]]]
@@ -504,7 +596,7 @@ class OnlineReader(Generic[RowT, EntityT]):
                     group_keys[i] += keys
                     requests[i] += self._groups[i].requests(keys)
             await asyncio.sleep(0)
-        return group_keys, list(chain.from_iterable(requests))
+        return group_keys, list(chain(*requests, self._mark_requests))
 
     def _group_keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
         return [
@@ -521,10 +613,17 @@ class OnlineReader(Generic[RowT, EntityT]):
             for key, names in self._key_functions
         ]
 
+    def _add_to_matrix(self, matrix: Matrix, rows: list[Any]) -> None:
+        if self._is_computed:
+            matrix.add_rows(rows)
+        else:
+            matrix.add(rows)
+
     def _finish_matrix(
         self, matrix: Matrix, rows: list[Any], *, statuses: bool
     ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
-        self._decoder.count_absent(rows, matrix.absent())
+        if not self._is_computed:  # else counted when they were decoded
+            self._decoder.count_absent(rows, matrix.absent())
         return (matrix.values, matrix.statuses) if statuses else matrix.values
 
     def _count_read(self, rows: int, seconds: float, replies: Sequence[Any]) -> None:
@@ -553,8 +652,16 @@ class OnlineReader(Generic[RowT, EntityT]):
         record_span("featurekit.get_online_features", seconds, attributes, error)
 
 
-def _count_rows(entity_rows: EntityRows) -> int:
-    """Return the number of rows without join keys; columns without any are one row."""
+def _rows(decoded: list[DecodedRow]) -> list[tuple[Any, ...]]:
+    return [each.row for each in decoded]
+
+
+def _count_rows(
+    entity_rows: EntityRows, keys: Mapping[str, list[object]], sent: RequestColumns
+) -> int:
+    """Return the number of rows; columns without any are one row."""
+    for column in (*keys.values(), *sent.values()):
+        return len(column)
     return 1 if isinstance(entity_rows, Mapping) else len(entity_rows)  # type: ignore[arg-type]
 
 

@@ -4,16 +4,17 @@ There are two paths:
 
 - One entity, no TTLs: each request gets one reply to `HMGET`, and a generated function turns it
   into a row as soon as it arrives. This is the fast path of most reads.
-- Several entities, an age limit or freshness: each request gets up to three replies (to `HPTTL`,
-  `PTTL` and `HMGET`, in this order). When all have arrived, `rows` joins the cells of all entities
-  of a row, marks stale cells, and passes the row to the same generated function.
+- Several entities, an age limit, freshness, or features that are computed from more than stored values:
+  each request gets up to three replies (to `HPTTL`, `PTTL` and `HMGET`, in this order). When all have
+  arrived, `rows` joins the cells of all entities of a row, marks stale cells, adds the values of the
+  request and the time, and passes the row to the same generated function.
 
 A row with an undecodable, stale or unavailable cell is decoded cell by cell, as `PartialRow`. The
 other rows of the call stay on the fast path. So do rows whose key the server refuses; any other error
 of a server concerns all rows and is raised.
 
 Every absent value is counted exactly once. The generated function counts `default` and `missing`
-from left to right until a cell raises; the decoder by cell counts from there on.
+in the order of `counted_order` until a cell raises; the decoder by cell counts from there on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from featurekit.errors import StoreError
+from featurekit.lower.cell_decoder import CellDecoder, counted_order, evaluated
+from featurekit.lower.marks import silent_marker
 from featurekit.lower.max_age import event_time_ms, event_time_position, stale_marker
 from featurekit.lower.read import (
     DEFAULT,
@@ -39,19 +42,20 @@ from featurekit.lower.read import (
     PartialRow,
     RowDecoder,
     absent_status,
-    decode_row_by_cell,
-    row_function,
 )
 from featurekit.lower.records import Record, record_class, record_function
+from featurekit.lower.row_decoder import row_function
 from featurekit.plan import Column, ReadColumn, ReadPlan
 from featurekit.runtime.counters import AtomicCounter, Counters
+from featurekit.runtime.functions import FunctionCaller, Functions
+from featurekit.runtime.request_data import RequestRows
 from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
 
 _FAST_PATH_STATUSES = (PRESENT, DEFAULT, MISSING)
 
 _CLUSTER_HINT = "the server is a node of a cluster: write redis+cluster:// in the URL"
 REFUSAL_HINTS = {
-    "NOPERM": "readers need +hmget; with freshness or max_age also +hpttl and +pttl",
+    "NOPERM": "readers need +hmget; with freshness or max_age also +hpttl and +pttl, with windows +hvals",
     **dict.fromkeys(("ASK", "CLUSTERDOWN", "MOVED"), _CLUSTER_HINT),
 }
 
@@ -60,7 +64,7 @@ Seconds = tuple[float | None, ...]
 
 
 RowReplies = Sequence[Sequence[Any]]
-"""The replies of one row: for each group those to its request."""
+"""The replies of one row: for each group, then for each mark, those to its request."""
 
 
 class DecodedRow(NamedTuple):
@@ -88,6 +92,7 @@ class ReplyDecoder:
         describe_store: Returns the store's address, for errors.
         freshness: Whether the replies contain all TTLs.
         row: The base class of records.
+        functions: What to call for features that functions compute.
 
     Attributes:
         invalid_values: Stored values that could not be decoded so far.
@@ -103,6 +108,7 @@ class ReplyDecoder:
         *,
         freshness: bool,
         row: type[Record] = Record,
+        functions: Functions | None = None,
     ) -> None:
         self.invalid_values = 0
         self._row = row
@@ -114,8 +120,22 @@ class ReplyDecoder:
         self._freshness = freshness
         self._replies_per_request = groups[0].replies_per_request
         self._mark_stale = stale_marker(plan, groups)
+        self._mark_silent = silent_marker(plan)
+        self._by_cell = CellDecoder(plan)
+        self._layout = self._by_cell.layout
+        self._counted = counted_order(plan)
+        self._functions = (
+            FunctionCaller(plan, functions or {}, self._by_cell)
+            if self._layout.functions
+            else None
+        )
         self._unknown_ages: Seconds = (None,) * len(plan.columns)
         self._keeps_event_time = any(column.event_time_field for column in plan.stored)
+
+    @property
+    def needs_only_replies(self) -> bool:
+        """Whether rows are computed from nothing but the replies for their entities."""
+        return not self._layout.has_context and not self._plan.marks
 
     @cached_property
     def row(self) -> RowDecoder:
@@ -129,7 +149,7 @@ class ReplyDecoder:
 
     @cached_property
     def _absent(self) -> AbsentCounters:
-        columns = self._plan.stored
+        columns = evaluated(self._plan)
         counters = [self._counter(column, absent_status(column.field)) for column in columns]
         return AbsentCounters(
             [counter.increments for counter in counters], self._empty_rows.increments
@@ -142,14 +162,17 @@ class ReplyDecoder:
             StoreError: The server refuses the command.
         """
         self._raise_if_refused([reply])
-        cells = _cells(reply, sum(group.field_count for group in self._groups))
+        layout = self._layout
+        cells = _cells(reply, layout.size + len(layout.functions))
         return self._partial_row(cells, counted=True)
 
     def record_by_cell(self, reply: Any) -> Record:
         """Decode a record that the generated function gave up."""
-        *values, cells = self.row_by_cell(reply)
+        return self._record_of(self.row_by_cell(reply))
+
+    def _record_of(self, row: tuple[Any, ...]) -> Record:
         make: Any = record_class(self._plan, self._row)
-        record: Record = make(values, cells)
+        record: Record = make(row[:-1], row[-1])
         return record
 
     def split(self, replies: Sequence[Reply], rows: int) -> list[RowReplies]:
@@ -161,39 +184,77 @@ class ReplyDecoder:
             rows: The number of rows.
         """
         width = self._replies_per_request
-        if len(self._groups) == 1 and not self._plan.groups[0].is_global:
+        is_global = [group.is_global for group in self._plan.groups] + [True] * len(
+            self._plan.marks
+        )
+        if is_global == [False]:
             return [[replies[i : i + width]] for i in range(0, rows * width, width)]
         starts, start = [], 0
-        for group in self._plan.groups:
-            starts.append((start, 0 if group.is_global else width))
-            start += width if group.is_global else width * rows
+        for is_shared in is_global:
+            starts.append((start, 0 if is_shared else width))
+            start += width if is_shared else width * rows
         return [
             [replies[first + i * step : first + i * step + width] for first, step in starts]
             for i in range(rows)
         ]
 
-    def rows(self, replies: Sequence[RowReplies], now_ms: int) -> list[DecodedRow]:
+    def rows(
+        self, replies: Sequence[RowReplies], now_ms: int, requests: RequestRows = ()
+    ) -> list[DecodedRow]:
         """Decode rows from the replies of each."""
+        decoded = [
+            self.row(cells) if type(cells) is list else self._partial_row(cells, counted=False)
+            for cells in self.cells(replies, now_ms, requests)
+        ]
         if not self._freshness:
-            return [DecodedRow(self._joined_row(row, now_ms), (), ()) for row in replies]
+            return [DecodedRow(row, (), ()) for row in decoded]
         return [
-            DecodedRow(self._joined_row(row, now_ms), self._ttls_s(row), self._ages_s(row, now_ms))
-            for row in replies
+            DecodedRow(row, self._ttls_s(each), self._ages_s(each, now_ms))
+            for row, each in zip(decoded, replies, strict=True)
         ]
 
-    def records(self, replies: Sequence[RowReplies], now_ms: int) -> list[Record]:
+    def records(
+        self, replies: Sequence[RowReplies], now_ms: int, requests: RequestRows = ()
+    ) -> list[Record]:
         """Decode the same replies as `rows` to records."""
-        make: Any = record_class(self._plan, self._row)
-        return [make(row[:-1], row[-1], ttls) for row, ttls, _ in self.rows(replies, now_ms)]
+        if self._freshness:
+            make: Any = record_class(self._plan, self._row)
+            rows = self.rows(replies, now_ms, requests)
+            return [make(row[:-1], row[-1], ttls) for row, ttls, _ in rows]
+        return [
+            self.record(cells)
+            if type(cells) is list
+            else self._record_of(self._partial_row(cells, counted=False))
+            for cells in self.cells(replies, now_ms, requests)
+        ]
 
-    def cells(self, replies: Sequence[RowReplies], now_ms: int) -> list[list[Cell]]:
+    def cells(
+        self, replies: Sequence[RowReplies], now_ms: int, requests: RequestRows = ()
+    ) -> list[list[Cell]]:
         """Return the cells of each row, from the same replies as `rows`."""
-        return [self._joined_cells(row, now_ms) for row in replies]
+        if not self._layout.has_context:
+            return [self._joined_cells(row, now_ms) for row in replies]
+        times = self._layout.times(now_ms)
+        given = requests or [()] * len(replies)
+        return [
+            self._with_context(self._joined_cells(row, now_ms), [*values, *times])
+            for row, values in zip(replies, given, strict=True)
+        ]
+
+    def _with_context(self, cells: list[Cell], context: list[Any]) -> list[Cell]:
+        """Add to the stored cells of a row what it is computed from besides."""
+        cells += context
+        if self._functions is not None and self._functions.add_cells(cells):
+            return PartialRow(cells)
+        return cells
 
     def count_absent(
-        self, rows: Sequence[Cells], absent: Sequence[tuple[ReadColumn, Mapping[str, int]]]
+        self, rows: Sequence[Cells], absent: Sequence[tuple[Column, Mapping[str, int]]]
     ) -> None:
-        """Count values that are not present: for each feature, how many have which status."""
+        """Count values that are not present: for each feature, how many have which status.
+
+        For rows that are not decoded, of a list of features without computed ones.
+        """
         nothing: list[Cell] = [None] * sum(group.field_count for group in self._groups)
         empty = 0
         if all(counts.get(absent_status(column.field)) for column, counts in absent):
@@ -207,24 +268,20 @@ class ReplyDecoder:
 
     def _joined_cells(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> list[Cell]:
         """Return the cells of one row from the replies for each group."""
-        pairs = zip(replies, self._groups, strict=True)
+        groups = self._groups  # the replies for marks follow those for groups
         cells = list(
-            chain.from_iterable([_cells(each[-1], group.field_count) for each, group in pairs])
+            chain.from_iterable(
+                [_cells(each[-1], group.field_count) for each, group in zip(replies, groups)]  # noqa: B905
+            )
         )
         is_partial = any(not isinstance(each[-1], list) for each in replies)
         if self._mark_stale is not None:
             is_partial |= self._mark_stale(cells, replies, now_ms)
+        if self._mark_silent is not None:
+            is_partial |= self._mark_silent(cells, replies[len(groups) :], now_ms)
         if is_partial:
             self._raise_if_refused(chain.from_iterable(replies))
         return PartialRow(cells) if is_partial else cells
-
-    def _joined_row(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> tuple[Any, ...]:
-        """Decode one row from the replies for each group."""
-        cells = self._joined_cells(replies, now_ms)
-        if type(cells) is PartialRow:
-            return self._partial_row(cells, counted=False)
-        row: tuple[Any, ...] = self.row(cells)
-        return row
 
     def _raise_if_refused(self, replies: Iterable[Reply]) -> None:
         """Raise `StoreError` if a reply is an error that concerns more than one key."""
@@ -243,15 +300,18 @@ class ReplyDecoder:
             counted: Whether the generated function ran first, and counted up to the first cell
                 that raised.
         """
-        values, statuses = decode_row_by_cell(self._plan, cells)
+        pairs = self._by_cell.pairs(cells)
+        statuses = [pairs[i][1] for i in self._counted]
         start = 0
         if counted:
             raised = (i for i, status in enumerate(statuses) if status not in _FAST_PATH_STATUSES)
             start = next(raised, len(statuses))
         self.invalid_values += statuses.count(INVALID)
-        for column, status in zip(self._plan.stored[start:], statuses[start:], strict=True):
+        columns = evaluated(self._plan)
+        for i, status in zip(self._counted[start:], statuses[start:], strict=True):
             if status != PRESENT:
-                next(self._counter(column, status).increments)
+                next(self._counter(columns[i], status).increments)
+        values = [pairs[i][0] for i in self._by_cell.places]
         return (*values, PartialRow(cells))
 
     def _counter(self, column: Column, status: str) -> AtomicCounter:
@@ -269,20 +329,34 @@ class ReplyDecoder:
         self._raise_if_refused(chain.from_iterable(replies))
         by_group = [
             _group_ttls_s(each, group.field_count)
-            for each, group in zip(replies, self._groups, strict=True)
+            for each, group in zip(replies, self._groups)  # noqa: B905 - those for marks follow
         ]
-        return tuple([by_group[column.group][column.slot] for column in self._plan.stored])
+        stored = [by_group[column.group][column.slot] for column in self._plan.stored]
+        return self._of_response(stored, min)
 
     def _ages_s(self, replies: Sequence[Sequence[Any]], now_ms: int) -> Seconds:
         """Return the seconds since the newest event of each value's view, if the view keeps it."""
         if not self._keeps_event_time:
             return self._unknown_ages
-        return tuple(
-            [
-                _age_s(replies[column.group][-1], self._groups[column.group], column, now_ms)
-                for column in self._plan.stored
-            ]
-        )
+        stored = [
+            _age_s(replies[column.group][-1], self._groups[column.group], column, now_ms)
+            for column in self._plan.stored
+        ]
+        return self._of_response(stored, max)
+
+    def _of_response(
+        self, stored: list[float | None], worst: Callable[[Iterable[float]], float]
+    ) -> Seconds:
+        """Return the seconds of the response's features; a derived one has the worst of its inputs."""
+        if self._by_cell.is_plain:
+            return tuple(stored)
+        seconds = list(stored)
+        for column in self._plan.derived:
+            pairs = zip(column.arguments, column.feature.inputs, strict=True)
+            inputs = [stored[i] for i, each in pairs if not each.is_request]
+            known = [each for each in inputs if each is not None]
+            seconds.append(worst(known) if known else None)
+        return tuple([seconds[i] for i in self._by_cell.places])
 
 
 def _cells(reply: Any, fields: int) -> list[Cell]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar, override
 
 from featurekit.errors import MissingExtraError, ValueRefusedError
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.matrix import Matrix
 from featurekit.lower.read import (
     PRESENT,
@@ -19,10 +20,10 @@ from featurekit.lower.read import (
     PartialRow,
     absent_status,
     any_stored,
-    decode_row_by_cell,
     group_offsets,
     group_spans,
 )
+from featurekit.lower.row_decoder import is_computed
 from featurekit.plan import ReadPlan
 from featurekit.printable import HtmlCell, html_table
 from featurekit.types import DType, codec_of
@@ -48,10 +49,11 @@ class ResponseSchema:
     Attributes:
         plan: The compiled list of features.
         names: The name of each column.
-        cells: The index of each column's cell in a row's cells.
+        cells: The index of each column's cell in a row's cells; empty if features are computed.
         present: The statuses of a row with all values present.
         absent: The statuses of a row without any value.
         spans: Maps each entity to the range of its fields in a row's cells.
+        decoder: Decodes the cells of a row one by one.
     """
 
     plan: ReadPlan
@@ -60,24 +62,27 @@ class ResponseSchema:
     present: tuple[str, ...]
     absent: tuple[str, ...]
     spans: dict[str, tuple[int, int]]
+    decoder: CellDecoder
 
     @classmethod
     def of(cls, plan: ReadPlan) -> Self:
         """Return the schema of a plan's responses."""
-        offsets, columns = group_offsets(plan), plan.stored
+        offsets, columns = group_offsets(plan), plan.columns
+        stored = () if is_computed(plan) else plan.stored
         return cls(
             plan=plan,
             names=tuple(column.name for column in columns),
-            cells=tuple(offsets[column.group] + column.slot for column in columns),
+            cells=tuple(offsets[column.group] + column.slot for column in stored),
             present=(PRESENT,) * len(columns),
             absent=tuple(absent_status(column.field) for column in columns),
             spans=group_spans(plan),
+            decoder=CellDecoder(plan),
         )
 
     def statuses(self, cells: Cells) -> tuple[str, ...]:
         """Return the statuses of a row."""
-        if isinstance(cells, PartialRow):
-            return decode_row_by_cell(self.plan, cells)[1]
+        if isinstance(cells, PartialRow) or not self.cells:
+            return self.decoder.decode(cells)[1]
         if None not in cells:
             return self.present
         return tuple(
@@ -188,7 +193,9 @@ class OnlineResponse(Generic[ColumnsT, RowDictT]):
     @property
     def is_complete(self) -> bool:
         """Whether every value of every row is `present`."""
-        return all(None not in row[-1] and type(row[-1]) is list for row in self._rows)
+        if self._schema.cells:
+            return all(None not in row[-1] and type(row[-1]) is list for row in self._rows)
+        return all(each == self._schema.present for each in self.statuses_by_row())
 
     @property
     def found(self) -> list[bool]:
@@ -208,7 +215,7 @@ class OnlineResponse(Generic[ColumnsT, RowDictT]):
         start, end = span
         # One comparison of lists is faster than a look at each cell. One entity has all the cells.
         absent: list[Cell] = [None] * (end - start)
-        if len(self._schema.plan.groups) == 1:
+        if len(self._schema.plan.groups) == 1 and self._schema.cells:
             return [
                 cells != absent if type(cells := row[-1]) is list else any_stored(cells, span)
                 for row in self._rows
@@ -307,7 +314,7 @@ class OnlineResponse(Generic[ColumnsT, RowDictT]):
             MissingExtraError: numpy is not installed.
         """
         matrix = Matrix(self._schema.plan, dtype, fill)
-        matrix.add([row[-1] for row in self._rows])
+        matrix.add_rows(self._rows)
         return matrix.values
 
     def to_df(self) -> Any:
@@ -328,7 +335,7 @@ class OnlineResponse(Generic[ColumnsT, RowDictT]):
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table, for notebooks; a value's tooltip is its status."""
-        columns = self._schema.plan.stored
+        columns = self._schema.plan.columns
         codecs = [codec_of(dtype) for dtype in self._key_dtypes.values()]
         codecs += [codec_of(column.field.dtype) for column in columns]
         rows = [

@@ -1,0 +1,197 @@
+"""Generate the function that decodes a whole row, with the decoder of each field as an expression.
+
+A row that raises, and only that row, is decoded again by `cell_decoder`. Derived features are expressions
+over local variables, to which stored values, values of the request and the time are decoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from featurekit.expressions import Expression, python_source
+from featurekit.lower.build import build
+from featurekit.lower.cell_decoder import NOW, CellLayout, evaluated
+from featurekit.lower.read import (
+    ROW_ERRORS,
+    AbsentCounters,
+    RowDecoder,
+    column_codec,
+    group_offsets,
+)
+from featurekit.lower.windows import fold_function
+from featurekit.plan import DerivedColumn, FieldPlan, ReadPlan
+from featurekit.types import Codec
+
+NOT_CELLS = "type(r) is not list"
+"""The test for a reply `r` that is not a list, whose parts could be taken for cells."""
+
+ROW_IS_ABSENT = "r[0] is None and r == NONE"
+"""The test for cells `r` without any value, so that an unknown entity is cheap."""
+
+
+def row_function(
+    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None = None
+) -> RowDecoder:
+    """Return the generated function from a row's cells to its features, followed by the cells.
+
+    Args:
+        plan: The read.
+        fallback: Decodes the replies for which the generated function raises.
+        absent: Counts absent values, if given.
+    """
+    if is_computed(plan):
+        return _computed_row_function(plan, fallback, absent)
+    terms, defaults, names = decoder_expressions(plan, absent)
+    values, all_absent = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
+    source = (
+        "def row(r):\n try:\n"
+        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
+        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n   return ({all_absent})\n"
+        f"  return (\n   {values},\n  )\n"
+        " except E:\n  return fallback(r)\n"
+    )
+    return build("row", source, names | {"E": ROW_ERRORS, "fallback": fallback})
+
+
+def _computed_row_function(
+    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None
+) -> RowDecoder:
+    row = computed_row(plan, absent)
+    values = ", ".join([*row.variables, "r"])
+    source = (
+        "def row(r):\n try:\n"
+        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
+        f"{row.statements}"
+        f"  return ({values})\n"
+        " except E:\n  return fallback(r)\n"
+    )
+    return build("row", source, row.names | {"E": ROW_ERRORS, "fallback": fallback})
+
+
+def decoder_expressions(
+    plan: ReadPlan, absent: AbsentCounters | None
+) -> tuple[list[str], list[str], dict[str, object]]:
+    """Return an expression over the cells `r` and one for the default, by stored feature, and globals."""
+    names: dict[str, object] = {"NONE": [None] * sum(len(group.fields) for group in plan.groups)}
+    if absent is not None:
+        names |= {"next": next, "A": absent.rows}
+    offsets, now_ms = group_offsets(plan), CellLayout.of(plan).now_ms
+    terms, defaults = [], []
+    for index, column in enumerate(plan.stored):
+        cell = f"r[{offsets[column.group] + column.slot}]"
+        term, default = _cell_term(plan, column.field, cell, index, names)
+        if column.field.aggregate is not None:
+            names[f"F{index}"] = fold_function(column.field)
+            term = f"v if (v := F{index}({cell}, r[{now_ms}])) is not None"
+        defaults.append(default)
+        terms.append(f"{term} else {_counted(default, index, absent, names)}")
+    return terms, defaults, names
+
+
+def is_computed(plan: ReadPlan) -> bool:
+    """Return whether a read has features whose values are not those of one cell each."""
+    return bool(plan.derived) or any(c.field.aggregate is not None for c in plan.stored)
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedRow:
+    """A part of a generated function over the cells `r`, for a plan with derived features.
+
+    Attributes:
+        statements: Statements, indented by two, that assign all features to local variables.
+        variables: The variable of each feature of the response.
+        names: The globals of the statements.
+    """
+
+    statements: str
+    variables: list[str]
+    names: dict[str, object]
+
+
+def computed_row(plan: ReadPlan, absent: AbsentCounters | None) -> ComputedRow:
+    """Return the statements that compute a row.
+
+    The stored values of an empty row are counted as one; derived features are counted one by one.
+    """
+    terms, defaults, names = decoder_expressions(plan, absent)
+    layout = CellLayout.of(plan)
+    lines = [f"  q{i} = r[{layout.requests + i}]\n" for i in range(len(plan.requests))]
+    if layout.now is not None:
+        lines.append(f"  now = r[{layout.now}]\n")
+    windows = {i for i, c in enumerate(plan.stored) if c.field.aggregate is not None}
+    if others := [i for i in range(len(terms)) if i not in windows]:
+        part = f"r[:{layout.stored}]" if layout.has_context else "r"
+        lines.append(f"  if r[0] is None and {part} == NONE:\n")
+        lines += ["   next(A)\n"] if absent is not None else []
+        lines += [f"   v{i} = {defaults[i]}\n" for i in others]
+        lines.append("  else:\n")
+        lines += [f"   v{i} = {terms[i]}\n" for i in others]
+    elif terms and absent is not None:
+        lines.append(f"  if r[0] is None and r[:{layout.stored}] == NONE:\n   next(A)\n")
+    lines += [f"  v{i} = {terms[i]}\n" for i in sorted(windows)]
+    variable_of = {id(column): f"v{i}" for i, column in enumerate(evaluated(plan))}
+    temporaries = (f"t{i}" for i in count())
+    for position, column in enumerate(plan.derived):
+        index = len(terms) + position
+        compute = column.feature.compute
+        if isinstance(compute, Expression):
+            source = _expression_source(column, compute, temporaries, names)
+            codec = column_codec(plan, column.field)
+            term = f"v if (v := {source}) is not None"
+            default = _default_expression(column.field.default, codec, f"D{index}", names)
+        else:
+            cell = f"r[{layout.functions[position]}]"
+            term, default = _cell_term(plan, column.field, cell, index, names)
+        lines.append(f"  v{index} = {term} else {_counted(default, index, absent, names)}\n")
+    return ComputedRow("".join(lines), [variable_of[id(c)] for c in plan.columns], names)
+
+
+def _cell_term(
+    plan: ReadPlan, field: FieldPlan, cell: str, index: int, names: dict[str, object]
+) -> tuple[str, str]:
+    """Return `VALUE if CELL is not None`, and an expression for the default."""
+    codec = column_codec(plan, field)
+    names |= codec.decoder_globals()
+    default = _default_expression(field.default, codec, f"D{index}", names)
+    return f"{codec.decoder_expression('v')} if (v := {cell}) is not None", default
+
+
+def _expression_source(
+    column: DerivedColumn,
+    expression: Expression,
+    temporaries: Iterator[str],
+    names: dict[str, object],
+) -> str:
+    """Return the source of a derived value over local variables, and add its globals."""
+    variables = {
+        each.name: f"q{i}" if each.is_request else f"v{i}"
+        for i, each in zip(column.arguments, column.feature.inputs, strict=True)
+    }
+    compiled = python_source(expression, variables | {NOW: NOW}, lambda: next(temporaries))
+    names |= compiled.helpers
+    return compiled.source
+
+
+def _counted(
+    default: str, index: int, absent: AbsentCounters | None, names: dict[str, object]
+) -> str:
+    """Return the expression for a default, which counts that it is used."""
+    if absent is None:
+        return default
+    names[f"A{index}"] = absent.columns[index]
+    return f"next(A{index}) or {default}"
+
+
+def _default_expression(
+    default: bytes | None, codec: Codec, name: str, names: dict[str, object]
+) -> str:
+    if default is None:
+        return "None"
+    if codec.is_scalar:
+        names[name] = codec.decode(default)
+        return name
+    # A new list or dict for each row, so that a caller cannot change another's default.
+    names[name] = default
+    return codec.decoder_expression(name)

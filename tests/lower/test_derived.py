@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime
+from itertools import repeat
+from random import Random
+from typing import Any
+
+from featurekit.lower.cell_decoder import CellDecoder, evaluated
+from featurekit.lower.read import AbsentCounters, Cell, PartialRow, Stale
+from featurekit.lower.records import record_function
+from featurekit.lower.row_decoder import computed_row, row_function
+from featurekit.plan import ReadPlan
+from tests.lower.derived_plans import (
+    UNAVAILABLE,
+    expected,
+    random_cells,
+    random_plan,
+    random_request,
+    read_plan,
+)
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+
+
+def whole(plan: ReadPlan, cells: list[Cell], request: dict[str, Any]) -> list[Any]:
+    layout = CellDecoder(plan).layout
+    given = [*cells, *request.values(), *layout.times(NOW_MS)]
+    return PartialRow(given) if any(isinstance(cell, Stale) for cell in cells) else given
+
+
+def test_random_rows_are_what_the_plain_rule_gives() -> None:
+    for seed in range(40):
+        random = Random(seed)
+        plan = random_plan(random)
+        decoder = CellDecoder(plan)
+        row, record = row_function(plan, lambda _: None), record_function(plan, lambda _: None)
+        for spoilt in (False, False, False, True, True):
+            request = random_request(random, plan)
+            cells = random_cells(random, plan, spoilt=spoilt)
+            right = expected(plan, cells, request, NOW)
+            given = whole(plan, cells, request)
+            values, statuses = decoder.decode(given)
+            assert repr(list(zip(values, statuses, strict=True))) == repr(right), seed
+            known = [status for _, status in decoder.stored_pairs(given)]
+            if set(known) & {"unavailable", "invalid", "stale"}:
+                assert row(given) is record(given) is None
+                continue
+            assert repr(row(given)[:-1]) == repr(values), seed
+            assert repr(tuple(record(given).to_dict().values())) == repr(values), seed
+            assert [repr(getattr(record(given), c.name)) for c in plan.columns] == [
+                repr(value) for value in values
+            ]
+
+
+def test_random_rows_count_each_absent_value_once() -> None:
+    for seed in range(40):
+        random = Random(seed)
+        plan = random_plan(random)
+        columns = evaluated(plan)
+        counted = [repeat(None, 100) for _ in columns]
+        rows = repeat(None, 100)
+        row = row_function(plan, lambda _: None, AbsentCounters(counted, rows))
+        cells, request = random_cells(random, plan, spoilt=False), random_request(random, plan)
+        given = whole(plan, cells, request)
+        row(given)
+        pairs = CellDecoder(plan).pairs(given)
+        empty = not any(cell is not None for cell in cells)
+        assert 100 - rows.__length_hint__() == empty
+        for i, (counter, (_, status)) in enumerate(zip(counted, pairs, strict=True)):
+            is_alone = not empty or i >= len(plan.stored)
+            assert 100 - counter.__length_hint__() == (status != "present" and is_alone)
+
+
+RATIO = read_plan(
+    {"amount": "float64", "avg": "float64"},
+    {"ratio": ("float64", "amount / nullif(avg, 0)")},
+    inputs=["avg"],
+    defaults={"ratio": b"1"},
+)
+
+
+def test_a_null_result_is_the_default() -> None:
+    row = row_function(RATIO, lambda _: None)
+    decode = CellDecoder(RATIO).decode
+    for cells, values, statuses in (
+        ([b"9", b"3"], (9.0, 3.0), ("present", "present")),
+        ([b"9", b"0"], (9.0, 1.0), ("present", "default")),
+        ([b"9", None], (9.0, 1.0), ("present", "default")),
+        ([None, None], (None, 1.0), ("missing", "default")),
+    ):
+        assert row(cells) == (*values, cells)
+        assert decode(cells) == (values, statuses)
+
+
+def test_the_worst_input_decides_the_status() -> None:
+    decode = CellDecoder(RATIO).decode
+    assert decode([b"x", UNAVAILABLE]) == ((None, 1.0), ("invalid", "unavailable"))
+    assert decode([b"1", b"x"]) == ((1.0, 1.0), ("present", "invalid"))
+    assert decode(PartialRow([UNAVAILABLE, None])) == ((None, 1.0), ("unavailable",) * 2)
+
+
+def test_only_the_features_of_the_response_are_in_a_record() -> None:
+    record: Any = record_function(RATIO, lambda _: None)([b"9", b"3"])
+    assert record.to_dict() == {"amount": 9.0, "ratio": 3.0}
+    assert record.statuses == {"amount": "present", "ratio": "present"}
+    assert record.found
+    copy = pickle.loads(pickle.dumps(record))
+    assert copy == record
+    assert copy.ratio == 3.0
+
+
+def test_a_record_keeps_the_request_and_the_time() -> None:
+    plan = read_plan(
+        {"seen": "timestamp"},
+        {"idle": ("float64", "epoch(now) - epoch(seen) + amount")},
+        requests={"amount": "float64"},
+    )
+    cells = whole(plan, [b"2026-11-28T11:59:00Z"], {"amount": 0.5})
+    record: Any = record_function(plan, lambda _: None)(cells)
+    assert record.idle == 60.5
+    copy = pickle.loads(pickle.dumps(record))
+    assert copy == record
+    assert copy.to_dict() == {"seen": datetime(2026, 11, 28, 11, 59, tzinfo=UTC), "idle": 60.5}
+    later = record_function(plan, lambda _: None)([*cells[:-1], NOW.replace(hour=13)])
+    assert later != record
+
+
+def test_plans_without_derived_features_have_the_same_source_as_ever() -> None:
+    plan = read_plan({"x": "float64", "s": "string"}, {}, defaults={"x": b"0"})
+    assert source_of(row_function(plan, lambda _: None)) == (
+        "def row(r):\n try:\n"
+        "  if type(r) is not list:\n   return fallback(r)\n"
+        "  if r[0] is None and r == NONE:\n\n   return (D0, None, r)\n"
+        "  return (\n"
+        "   float(v) if (v := r[0]) is not None else D0,\n"
+        "   v.decode() if (v := r[1]) is not None else None,\n"
+        "   r,\n  )\n"
+        " except E:\n  return fallback(r)\n"
+    )
+
+
+def test_a_stored_value_is_decoded_once() -> None:
+    plan = read_plan(
+        {"a": "float64"},
+        {"b": ("float64", "a * 2"), "c": ("float64", "a + a"), "d": ("bool", "a > 1")},
+    )
+    assert computed_row(plan, None).statements.count("r[0]") == 2  # with the test for empty rows
+
+
+def source_of(function: Any) -> str:
+    import inspect
+
+    return inspect.getsource(function)
