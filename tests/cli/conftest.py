@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import run
-from tests.servers import Server
+from tests.servers import Server, patient
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def initial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, initial: Path, valkey: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder: a repository that nothing was applied of."""
-    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", valkey.url)
+    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", patient(valkey.url))
     monkeypatch.delenv("FEATUREKIT_REPO", raising=False)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(initial, tmp_path, dirs_exist_ok=True)

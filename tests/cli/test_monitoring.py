@@ -137,7 +137,7 @@ def test_doctor_finds_nothing_wrong_with_a_sound_store(filled: Path) -> None:
     assert {finding["level"] for finding in findings["findings"]} == {"ok"}
     [how] = [f["message"] for f in findings["findings"] if f["subject"] == "connection"]
     assert "://" in how
-    assert "timeout 0.25s" in how
+    assert "; timeout 10s, " in how
 
 
 def test_doctor_fails_where_nothing_is_applied(folder: Path) -> None:

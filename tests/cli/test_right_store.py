@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import run, run_json
-from tests.servers import Server, running, valkey_binary
+from tests.servers import Server, patient, running, valkey_binary
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_reset_acts_on_the_named_store_and_no_other(
         file.read_text().replace("${FEATUREKIT_ONLINE_URL:-embedded", "${NONE:-embedded")
     )
     file.write_text(file.read_text().replace("${NONE:-embedded://.featurekit/online}", valkey.url))
-    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", other.url)
+    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", patient(other.url))
     assert run("reset", "--yes").exit_code == 1  # nothing is applied there
     for command in (["apply"], ["materialize"]):
         result = run(*command)

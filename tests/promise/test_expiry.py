@@ -13,6 +13,7 @@ import redis
 from featurekit import FeatureStore
 from featurekit.errors import RequestError
 from tests.promise.repos import FRAUD, applied, immortal
+from tests.sentinels import until
 from tests.servers import Server
 
 HOUR_MS = 3_600_000
@@ -116,11 +117,17 @@ def test_the_entity_disappears_if_the_refresher_stops(
 ) -> None:
     brief = FRAUD.replace("refresh: 12h, ttl: 24h", "refresh: 100ms, ttl: 200ms")
     with applied(tmp_path, server.url, brief) as store:
-        store.write_batch("profile", owner_rows(3))
-        assert store.get_online_features("fraud_v1", [{"user_id": "u1"}]).found == [True]
-        time.sleep(0.25)
+
+        def is_found() -> bool:
+            return store.get_online_features("fraud_v1", [{"user_id": "u1"}]).found == [True]
+
+        def is_written_and_found() -> bool:
+            store.write_batch("profile", owner_rows(3))
+            return is_found()
+
+        until(is_written_and_found)
+        until(lambda: not is_found())
         response = store.get_online_features("fraud_v1", [{"user_id": "u1"}])
-        assert response.found == [False]
         assert response.statuses["country"] == ["missing"]
         assert response.to_dict()["tx_count_7d"] == [0]
 

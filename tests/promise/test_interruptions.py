@@ -296,7 +296,7 @@ def test_a_load_that_loses_its_lock_stops(valkey: Server, shop: FeatureStore) ->
     with ThreadPoolExecutor(1) as pool, valkey.client() as client:
         load = pool.submit(shop.write_jsonl, "scores", slow_lines(started, end))
         started.wait(60)
-        client.set("fs:@lock:scores", "another's", px=5000)
+        client.set("fs:@lock:scores", "another's", px=60_000)
         time.sleep(2.2)  # a renewal is due
         end.set()
         with pytest.raises(LockedError, match="lost the lock"):

@@ -49,7 +49,7 @@ def test_values_are_counted_by_view_and_status(shop: FeatureStore) -> None:
     read = shop.metrics().reads["features"]
     assert (read.calls, read.entities, read.nothing, read.failures) == (2, 5, 2, 0)
     assert read.latency.calls == 2
-    assert 0 < read.latency.seconds < 5
+    assert 0 < read.latency.seconds < 60
 
 
 @pytest.mark.parametrize("features", [FEATURES, "fraud_v1"])
@@ -192,7 +192,7 @@ def test_a_snapshot_contains_the_state_of_each_view(shop: FeatureStore) -> None:
         "profile": "on time", "scores": "never", "shop": "never", "delays": "never"
     }  # fmt: skip
     assert shop.metrics(views=False).views == {}
-    assert 0 <= (told["profile"].age_ms or -1) < 10_000
+    assert 0 <= (told["profile"].age_ms or -1) < 60_000
     assert (told["profile"].refresh_ms, told["shop"].age_ms) == (12 * 3600 * 1000, None)
 
 

@@ -83,12 +83,12 @@ def test_a_timeout_limits_the_call_including_retries(shop: FeatureStore, valkey:
     reader = shop.online_reader(FEATURES)
     reader.read("u1")
     with valkey.client() as client:
-        client.client_pause(500)
+        client.client_pause(2000)
     with pytest.raises(StoreUnavailableError, match="within the 20 ms of the call"):
         shop.get_online_features(FEATURES, USERS, timeout=timedelta(milliseconds=20))
     late = reader.read("u1", timeout=0.02, partial=True)
     assert set(late.statuses.values()) == {"unavailable"}
-    assert reader.read("u1", timeout=5).statuses["country"] == "present"
+    assert reader.read("u1", timeout=60).statuses["country"] == "present"
 
 
 @pytest.mark.parametrize(

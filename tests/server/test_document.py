@@ -16,7 +16,7 @@ from tests.examples.documents import blocks, compare, shown_commands
 from tests.examples.places import ROOT
 from tests.examples.places import run as run_there
 from tests.server.server_process import listening
-from tests.servers import Server
+from tests.servers import Server, patient
 
 PAGE = ROOT / "docs" / "server.md"
 
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "server.md"
 def fraud(
     tmp_path: Path, valkey: Server, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FeatureStore]:
-    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", valkey.url)
+    monkeypatch.setenv("FEATUREKIT_ONLINE_URL", patient(valkey.url))
     run_there(tmp_path, ["featurekit", "init"])
     with FeatureStore(tmp_path) as store:
         store.apply()

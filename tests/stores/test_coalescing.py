@@ -178,9 +178,9 @@ async def test_a_call_with_a_short_timeout_keeps_its_place_and_fails_no_other(
 async def test_a_slow_server_has_as_long_as_with_retries_and_the_call_is_not_sent_again(
     proxy: FaultProxy,
 ) -> None:
-    store = opened_async(f"{proxy.url}?timeout=200ms")
+    store = opened_async(f"{proxy.url}?timeout=800ms")
     await echo(store, "first")
-    proxy.to_client.delay = 0.15
+    proxy.to_client.delay = 0.6
     early = [asyncio.create_task(echo(store, str(n))) for n in range(2)]
     assert await asyncio.gather(*early) == ["0", "1"]
     assert proxy.connections == 1
