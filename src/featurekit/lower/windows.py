@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import mul
 
 from featurekit.lower.build import build
 from featurekit.plan import AggregatePlan, FieldPlan
@@ -66,8 +67,8 @@ _OTHERS = """\
 """
 
 _VALUES = {
-    "min": "decode(min(p, key=number))",
-    "max": "decode(max(p, key=number))",
+    "min": "finite(decode(min(p, key=number)))",
+    "max": "finite(decode(max(p, key=number)))",
     "mean": "mean(p)",
     "stddev": "stddev(p)",
     "count_distinct": "distinct(p)",
@@ -100,6 +101,7 @@ def _fold_function(plan: AggregatePlan, dtype: DType) -> Fold:
         "HEAD": head,
         "SMALL": _SMALL.__getitem__,
         "decode": codec.decode,
+        "finite": _finite,
         "distinct": _distinct,
         "float_sum": _float_sum,
         "int_sum": _int_sum,
@@ -138,49 +140,55 @@ def _finite(number: float) -> float:
     return number
 
 
-def _int_sum(states: Iterable[bytes]) -> int:
+def _int_sum(states: Sequence[bytes]) -> int:
     sums = [*map(int, states)]
     if max(sums) > MAX_SUM or min(sums) < -MAX_SUM:
         raise OverflowError("a sum of ints is above 2^53, and so may be rounded")
     return sum(sums)
 
 
-def _float_sum(states: Iterable[bytes]) -> float:
+def _float_sum(states: Sequence[bytes]) -> float:
     return _finite(math.fsum(map(float, states)))
 
 
-def _mean(states: Iterable[bytes]) -> float:
-    pairs = [state.split(b"/") for state in states]
-    count = sum([_whole(count) for count, _ in pairs])
-    if not count:
-        raise ValueError("a tile of no events has a sum")
-    return _finite(math.fsum([float(total) for _, total in pairs])) / count
+def _mean(states: Sequence[bytes]) -> float:
+    counts, (sums,) = _parts(states, 1)
+    return _finite(math.fsum(sums)) / sum(counts)
 
 
-def _stddev(states: Iterable[bytes]) -> float | None:
+def _stddev(states: Sequence[bytes]) -> float | None:
     """Return the deviation of the sample from each tile's count, mean and sum of squared deviations.
 
-    Tiles are merged pairwise, as Chan, Golub and LeVeque do (1979).
+    All tiles are merged at once, as Chan, Golub and LeVeque merge two (1979).
     """
-    count, mean, squares = 0, 0.0, 0.0
-    for state in states:
-        n, m, q = state.split(b"/")
-        more, delta = _whole(n), float(m) - mean
-        total = count + more
-        if not more:
-            raise ValueError("a tile of no events has a mean")
-        mean += delta * more / total
-        squares += float(q) + delta * delta * count * more / total
-        count = total
-    return _finite(math.sqrt(squares / (count - 1))) if count > 1 else None
+    counts, (means, squares) = _parts(states, 2)
+    count = sum(counts)
+    mean = math.fsum(map(mul, counts, means)) / count
+    deltas = [each - mean for each in means]
+    total = math.fsum(squares) + math.fsum(map(mul, counts, map(mul, deltas, deltas)))
+    return _finite(math.sqrt(total / (count - 1))) if count > 1 else None
 
 
-def _distinct(states: Iterable[bytes]) -> int:
+def _parts(states: Sequence[bytes], floats: int) -> tuple[list[int], list[list[float]]]:
+    """Return the counts of tiles, and the floats that follow them."""
+    width = 1 + floats
+    parts = b"/".join(states).split(b"/")
+    if len(parts) != width * len(states):
+        raise ValueError("a tile has another number of parts")
+    counts = [*map(int, parts[::width])]
+    if min(counts) < 1:
+        raise ValueError("a tile without events has a state")
+    return counts, [[*map(float, parts[i::width])] for i in range(1, width)]
+
+
+def _distinct(states: Sequence[bytes]) -> int:
     """Return how many hashes there are, or an estimate by the 64th (k minimum values)."""
-    hashes = {*b"/".join(states).split(b"/")}
-    if {*map(len, hashes)} != {HASH_SIZE}:
+    text = b"/".join(states)
+    hashes = text.split(b"/")
+    if len(text) != len(hashes) * (HASH_SIZE + 1) - 1:
         raise ValueError("a hash of a value has another length")
+    hashes = sorted({*hashes})
     if len(hashes) < MAX_DISTINCT:
         return len(hashes)
-    greatest = int(sorted(hashes)[MAX_DISTINCT - 1], 16)
+    greatest = int(hashes[MAX_DISTINCT - 1], 16)
     return round((MAX_DISTINCT - 1) * _HASHES / (greatest + 1))
