@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from featurekit.lower.read import ROW_ERRORS
-from featurekit.lower.windows import MAX_DISTINCT, fold_function
+from featurekit.lower.window_scripts import MAX_DISTINCT
+from featurekit.lower.windows import fold_function
 from featurekit.plan import AggregatePlan, FieldPlan
 from featurekit.plan.fields import AggregateFunction
 from featurekit.types import parse_dtype

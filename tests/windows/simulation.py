@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from featurekit.keys import JoinKey, KeyPlan
+from featurekit.lower.windows import fold_function
 from featurekit.plan import AggregatePlan, FieldPlan, KafkaTopicPlan, ViewPlan, WindowsPlan
 from featurekit.ports import AsyncOnlineStore
 from featurekit.runtime.write_arguments import Event, PositionedEvent
@@ -132,38 +133,9 @@ def brute_force(feature: str, events: Sequence[Sent], now_ms: int) -> Any:
 
 def from_stored(feature: str, data: bytes | None, now_ms: int) -> Any:
     """The feature at a time, from its stored bytes."""
-    _, function, _, window, tile = FEATURES[feature]
-    states: list[bytes] = []
-    if data is not None:
-        head, _, text = data.partition(b":")
-        behind = now_ms // tile - int(head.partition(b"@")[2])
-        tiles = text.split(b",")[max(-behind, 0) : max(window // tile + 1 - behind, 0)]
-        states = [state for state in tiles if state]
-    if function == "count":
-        return sum(map(int, states))
-    if function == "count_distinct":
-        return _estimate(sorted({each.decode() for s in states for each in s.split(b"/")})[:64])
-    if not states:
-        return None
-    if function in ("sum", "min", "max"):
-        add: Any = {"sum": sum if "points" in feature else math.fsum, "min": min, "max": max}
-        return add[function](map(int if "points" in feature else float, states))
-    parts = [[float(each) for each in state.split(b"/")] for state in states]
-    return _mean(parts) if function == "mean" else _merged_stddev(parts)
-
-
-def _mean(parts: list[list[float]]) -> float:
-    return math.fsum(part[1] for part in parts) / sum(part[0] for part in parts)
-
-
-def _merged_stddev(parts: list[list[float]]) -> float | None:
-    n, mean, squares = 0.0, 0.0, 0.0
-    for count, its_mean, its_squares in parts:
-        delta, total = its_mean - mean, n + count
-        mean += delta * count / total
-        squares += its_squares + delta * delta * n * count / total
-        n = total
-    return math.sqrt(squares / (n - 1)) if n > 1 else None
+    value = fold_function(windowed_view().field(feature))(data, now_ms)
+    is_count = FEATURES[feature][1] in ("count", "count_distinct")
+    return 0 if value is None and is_count else value
 
 
 def _estimate(hashes: list[str]) -> int:

@@ -19,6 +19,7 @@ from functools import lru_cache
 from operator import mul
 
 from featurekit.lower.build import build
+from featurekit.lower.window_scripts import HASH_SIZE, MAX_DISTINCT
 from featurekit.plan import AggregatePlan, FieldPlan
 from featurekit.types import DType, codec_of
 
@@ -27,12 +28,6 @@ Fold = Callable[[bytes | None, int], object]
 
 Raises `ROW_ERRORS` for bytes that are not tiles.
 """
-
-MAX_DISTINCT = 64
-"""How many hashes of distinct values a tile keeps: the least ones."""
-
-HASH_SIZE = 12
-"""Hex digits of a hash of a value."""
 
 _HASHES = 1 << (4 * HASH_SIZE)
 
