@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from featurekit.errors import RegistryError
-from featurekit.expressions import ExpressionError
+from featurekit.derivations import CycleError, Derivations, Sources
+from featurekit.errors import FeatureKitError, RegistryError
+from featurekit.expressions import Expression, ExpressionError, from_document
 from featurekit.feature_lists import SelectedFeature, expand_features, item_view
 from featurekit.models.definitions import (
     Entity,
@@ -25,6 +26,7 @@ from featurekit.models.definitions import (
     FeatureView,
     LoadedRepo,
 )
+from featurekit.models.derived import Computation, DerivedView, FunctionSource, Request
 from featurekit.models.model import APPLIED, Model
 from featurekit.types import parse_dtype
 
@@ -58,10 +60,13 @@ class Registry:
         project: The project's name.
         key_prefix: The prefix of all keys.
         entities: The entities, sorted by name.
-        feature_views: The feature views, sorted by name.
+        feature_views: The feature views that are stored, sorted by name.
         feature_services: The feature services, sorted by name.
         retired: The hash fields that each entity no longer declares, sorted.
         removed: The entities that are no longer declared, sorted by name.
+        derived_views: The feature views that are computed, sorted by name.
+        requests: The request data, sorted by name.
+        computations: How each derived feature is computed, by `view:field`.
     """
 
     project: str
@@ -71,6 +76,9 @@ class Registry:
     feature_services: tuple[FeatureService, ...] = ()
     retired: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     removed: tuple[RemovedEntity, ...] = ()
+    derived_views: tuple[DerivedView, ...] = ()
+    requests: tuple[Request, ...] = ()
+    computations: Mapping[str, Computation] = field(default_factory=dict)
 
     @classmethod
     def from_loaded(cls, loaded: LoadedRepo, previous: Registry | None) -> Registry:
@@ -81,6 +89,9 @@ class Registry:
             entities=tuple(sorted(loaded.entities, key=lambda e: e.name)),
             feature_views=tuple(sorted(loaded.feature_views, key=lambda v: v.name)),
             feature_services=tuple(sorted(loaded.feature_services, key=lambda s: s.name)),
+            derived_views=tuple(sorted(loaded.derived_views, key=lambda v: v.name)),
+            requests=tuple(sorted(loaded.requests, key=lambda r: r.name)),
+            computations=loaded.computations,
         )
         if previous is None:
             return registry
@@ -92,13 +103,30 @@ class Registry:
 
     def features_of(self, service: FeatureService) -> tuple[SelectedFeature, ...]:
         """Return the features of a service, in order, each once."""
-        fields = {view.name: view.fields_ for view in self.feature_views}
-        return tuple(dict.fromkeys(expand_features(service.items, fields)))
+        return tuple(dict.fromkeys(expand_features(service.items, self._fields)))
+
+    @property
+    def _fields(self) -> dict[str, Iterable[str]]:
+        """The field names of each view, stored or derived."""
+        stored: dict[str, Iterable[str]] = {v.name: v.fields_ for v in self.feature_views}
+        return stored | {view.name: view.fields_ for view in self.derived_views}
+
+    @cached_property
+    def derivations(self) -> Derivations:
+        """The derived features over what they are computed from."""
+        sources = Sources(self.feature_views, self.derived_views, self.requests)
+        return Derivations(sources, self.computations)
 
     def entities_of(self, service: FeatureService) -> list[str]:
         """Return the entities that a service's features belong to, each once."""
         entities = {view.name: view.entity for view in self.feature_views}
-        found = dict.fromkeys(entities[item_view(item)] for item in service.items)
+        found: dict[str | None, None] = {}
+        for view, field_name in ((each.view, each.field) for each in self.features_of(service)):
+            if view in entities:
+                found[entities[view]] = None
+            else:
+                used = self.derivations.used(view, [field_name])
+                found |= dict.fromkeys(entities[i.source] for i in used if i.kind == "stored")
         return [entity for entity in found if entity is not None]
 
     @property
@@ -158,10 +186,25 @@ class Registry:
                 {"entity": _dump_model(each.entity), "types": dict(each.types)}
                 for each in self.removed
             ]
+        if self.derived_views:
+            data["derived_views"] = [self._dump_derived(view) for view in self.derived_views]
+        if self.requests:
+            data["requests"] = [_dump_model(request) for request in self.requests]
         text = json.dumps(
             data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
         return text + "\n"
+
+    def _dump_derived(self, view: DerivedView) -> dict[str, Any]:
+        """Return a derived view, with the checked tree of each expression beside its text."""
+        data = _dump_model(view)
+        for name, spec in data["fields"]:
+            computation = self.computations[f"{view.name}:{name}"]
+            if isinstance(computation, Expression):
+                spec["tree"] = computation.document()
+            else:
+                spec["source_hash"] = computation.sha256
+        return data
 
     @classmethod
     def from_json(cls, text: str) -> Registry:
@@ -192,24 +235,26 @@ class Registry:
                     for name, fields in data["retired"].items()
                 },
                 removed=tuple(map(_load_removed, data.get("removed", ()))),
+                requests=tuple(_load_model(Request, item) for item in data.get("requests", ())),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            registry = _with_derived_views(registry, data.get("derived_views", ()))
+        except (
+            ValueError, KeyError, TypeError, AttributeError, RecursionError, CycleError,
+        ) as error:  # fmt: skip
             raise _damaged_error(error) from error
-        registry._check_references()
+        registry._check_references()  # noqa: SLF001 - an instance of this class
         return registry
 
     def _check_references(self) -> None:
         entities = {entity.name for entity in self.entities}
-        views = {view.name: view for view in self.feature_views}
+        fields = self._fields
         wrong = [v.name for v in self.feature_views if v.entity and v.entity not in entities]
         wrong += [v.name for v in self.feature_views if v.is_windowed and not _has_windows(v)]
         wrong += [
             service.name
             for service in self.feature_services
-            if any(item_view(item) not in views for item in service.items)
-            or any(
-                each.field not in views[each.view].fields_ for each in self.features_of(service)
-            )
+            if any(item_view(item) not in fields for item in service.items)
+            or any(each.field not in fields[each.view] for each in self.features_of(service))
         ]
         if wrong:
             raise RegistryError(
@@ -246,6 +291,40 @@ def _load_model(model: type[M], data: dict[str, Any]) -> M:
     return model.model_validate(fields, context={APPLIED: True})
 
 
+def _with_derived_views(registry: Registry, documents: Sequence[dict[str, Any]]) -> Registry:
+    """Return the registry with derived views, whose trees are checked as texts are.
+
+    Raises:
+        FeatureKitError: A tree is not valid, or a feature depends on itself.
+        KeyError: A key is missing, or an input of a function.
+    """
+    trees: dict[str, object] = {}
+    views = []
+    for document in documents:
+        pairs = [(name, dict(spec)) for name, spec in document["fields"]]
+        for name, spec in pairs:
+            trees[f"{document['name']}:{name}"] = spec.pop(
+                "tree" if "expr" in spec else "source_hash"
+            )
+        views.append(_load_model(DerivedView, {**document, "fields": pairs}))
+    derived = tuple(views)
+    sources = Sources(registry.feature_views, derived, registry.requests)
+    computations: dict[str, Computation] = {}
+    for view in derived:
+        for name, field_spec in view.fields_.items():
+            tree = trees[f"{view.name}:{name}"]
+            computations[f"{view.name}:{name}"] = (
+                from_document(tree, sources.scope(view, name).types())
+                if field_spec.expr is not None
+                else FunctionSource(_require_text(tree))
+            )
+    registry = replace(registry, derived_views=derived, computations=computations)
+    for view in derived:
+        for name in view.fields_:
+            registry.derivations.inlined(view.name, name)
+    return registry
+
+
 def _load_removed(data: dict[str, Any]) -> RemovedEntity:
     types = {
         _require_text(name): None if dtype is None else str(parse_dtype(dtype))
@@ -269,7 +348,11 @@ def _require_text(value: object) -> str:
 
 
 def _damaged_error(error: Exception) -> RegistryError:
-    problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+    problem = repr(error)
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]["msg"]
+    elif isinstance(error, FeatureKitError):
+        problem = error.message
     return RegistryError(
         f"the registry is damaged: {problem}",
         hint="restore it from version control or a backup, or remove it and apply again",

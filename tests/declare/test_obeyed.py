@@ -33,7 +33,18 @@ entities:
     hash_tag: {literal: vip}
 feature_services:
   - {name: model_v1, features: [checked], logging: {path: log/model, sample_rate: 0.5}}
+requests:
+  - name: payment
+    fields:
+      amount: {type: float64, default: 1.25, min: 0.125, max: 99.5, required: true, allow_nan: true}
+      currency: {type: string, one_of: [EUR, GBP], pattern: '[A-Z]*', max_length: 33}
 feature_views:
+  - {name: other, stream: {refresh: 5m}, fields: {score: float64}}
+  - name: risk
+    derived: {from: [checked, payment]}
+    fields:
+      ratio: {type: float64, expr: amount / score, default: 6.5}
+      rate: {type: float64, callable: "risks:rate", inputs: [amount, score]}
   - name: checked
     entity: shop
     stream: {refresh: 3m}
@@ -182,6 +193,26 @@ CHANGES = {
     "FieldSpec.window": ("window: 1h", "window: 2h"),
     "FieldSpec.tile": ("tile: 6m", "tile: 12m"),
     "FieldSpec.where": ("fee > 0.5", "fee > 1.5"),
+    "Request.name": ("payment", "transfer"),
+    "Request.fields": ("currency:", "unit:"),
+    "RequestField.type": ("amount: {type: float64, default", "amount: {type: float32, default"),
+    "RequestField.default": ("default: 1.25", "default: 1.5"),
+    "RequestField.min": ("min: 0.125", "min: 0"),
+    "RequestField.max": ("max: 99.5", "max: 99"),
+    "RequestField.required": ("max: 99.5, required: true", "max: 99.5"),
+    "RequestField.allow_nan": ("allow_nan: true}\n      curr", "allow_nan: false}\n      curr"),
+    "RequestField.one_of": ("GBP", "DKK"),
+    "RequestField.pattern": ("[A-Z]*", "[A-Y]*"),
+    "RequestField.max_length": ("max_length: 33", "max_length: 34"),
+    "DerivedView.name": ("name: risk", "name: danger"),
+    "DerivedView.derived": ("{from: [checked, payment]}", "{from: [other, payment]}"),
+    "DerivedView.fields": ("ratio:", "share:"),
+    "Derived.from": ("from: [checked, payment]", "from: [other, payment]"),
+    "DerivedField.type": ("ratio: {type: float64", "ratio: {type: float32"),
+    "DerivedField.default": ("default: 6.5", "default: 7.5"),
+    "DerivedField.expr": ("amount / score", "score / amount"),
+    "DerivedField.callable": ("risks:rate", "risks:rank"),
+    "DerivedField.inputs": ("[amount, score]", "[score, amount]"),
     "FeatureView.inputs": ("amount: {type", "other: int64\n      amount: {type"),
     "Stream.once": ("{event_id: payment}", "none"),
     "EventId.event_id": ("event_id: payment", "event_id: transfer"),
@@ -262,6 +293,12 @@ OF_CONNECTIONS: dict[str, tuple[str, str, object]] = {
 """Each option of a connection: how it is written, and what comes of it."""
 
 
+@pytest.fixture(autouse=True)
+def functions(tmp_path: Path) -> None:
+    functions = "def rate(a, b):\n    return a\n\n\ndef rank(a, b):\n    return b\n"
+    (tmp_path / "risks.py").write_text(functions)
+
+
 def keys_of(model: type[Model]) -> Iterator[str]:
     """The keys of all models below, without those that are descriptive or choose the model."""
     for below in model.__subclasses__():
@@ -295,6 +332,7 @@ def test_each_key_is_looked_at() -> None:
     of_files = {
         "Named.name",
         "Definitions.entities",
+        "Definitions.requests",
         "Definitions.feature_views",
         "Definitions.feature_services",
     }

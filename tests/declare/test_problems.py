@@ -97,13 +97,14 @@ WRONG_TEXT = {
     "depth": ("[" * 900, "f.yaml:1:52: nested deeper than 50 levels"),
     "top": (
         "- a\n",
-        "f.yaml:1:1: found a list, expected entities, feature_views, feature_services"
+        "f.yaml:1:1: found a list, expected entities, requests, feature_views, feature_services"
         " | start with one of these keys, with its list below it",
     ),
     "unknown list": (
         "feature_vews: []\n",
         "f.yaml:1:1: unknown key 'feature_vews'"
-        " | did you mean 'feature_views'? known: entities, feature_services, feature_views",
+        " | did you mean 'feature_views'? known: entities, feature_services, feature_views, "
+        "requests",
     ),
     "no list": ("entities: 5\n", "f.yaml:1:11: entities: found 5, expected a list"),
     "no mapping": ("entities: [5]\n", "f.yaml:1:12: entity 1: found 5, expected a mapping"),

@@ -25,7 +25,7 @@ def compile_value(name: str, spec: ConstrainedValue) -> FieldPlan:
 def _compile_field(view: FeatureView, name: str, spec: FieldSpec) -> FieldPlan:
     field = replace(
         compile_value(name, spec),
-        default=None if spec.default is None else spec.encode(spec.default),
+        default=spec.default_bytes,
         ttl_ms=view.field_ttl_ms(name),
     )
     if spec.aggregate is None:

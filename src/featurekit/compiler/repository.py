@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from featurekit.compiler.derived import compile_derived_views, compile_requests
 from featurekit.compiler.fields import compile_fields, compile_windows, max_ahead_ms
 from featurekit.compiler.sources import compile_source, compile_stream
 from featurekit.keys import JoinKey, KeyPlan
@@ -37,15 +38,17 @@ def compile_repo(registry: Registry) -> RepoPlan:
         )
         for entity in registry.all_entities
     }
+    views = tuple(
+        _compile_view(registry.project, entities[view.entity_name], view)
+        for view in registry.feature_views
+    )
+    requests = compile_requests(registry.requests)
     return RepoPlan(
         project=registry.project,
         prefix=registry.key_prefix,
         fingerprint=registry.fingerprint,
         entities=tuple(entities.values()),
-        views=tuple(
-            _compile_view(registry.project, entities[view.entity_name], view)
-            for view in registry.feature_views
-        ),
+        views=views,
         services=tuple(
             ServicePlan(
                 service.name, registry.features_of(service), _compile_logging(service.logging)
@@ -53,6 +56,8 @@ def compile_repo(registry: Registry) -> RepoPlan:
             for service in registry.feature_services
         ),
         removed=tuple(_compile_removed(registry.key_prefix, each) for each in registry.removed),
+        derived_views=compile_derived_views(registry, views, requests),
+        requests=requests,
     )
 
 

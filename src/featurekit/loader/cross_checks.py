@@ -7,10 +7,12 @@ skip everything that depends on an invalid part.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from featurekit.errors import name_hint
 from featurekit.loader.dead_letters import dead_letter_problems
-from featurekit.loader.declarations import Declaration, Declarations, N
+from featurekit.loader.declarations import Declaration, Declarations
+from featurekit.loader.derived_checks import AnyView, DerivedChecks, request_problems
 from featurekit.loader.histories import history_problems, log_problems
 from featurekit.loader.locations import location_problems, log_location_problems
 from featurekit.loader.problems import LocatedProblem
@@ -18,6 +20,7 @@ from featurekit.loader.service_checks import service_problems
 from featurekit.loader.values import value_problems
 from featurekit.loader.windows import window_problems
 from featurekit.models.definitions import Entity, FeatureService, FeatureView
+from featurekit.models.model import Named
 from featurekit.models.scalars import format_raw
 
 RESERVED_NAMES = frozenset(
@@ -34,15 +37,36 @@ RESERVED_NAMES = frozenset(
 """Names that a feature may not have, because rows and responses have attributes or keys of that name."""
 
 
-def cross_check(declarations: Declarations) -> None:
+def cross_check(declarations: Declarations, root: Path) -> None:
     """Add the problems between declarations to `declarations.problems`."""
-    entities = {item.model.name: item for item in declarations.entities}
     problems = declarations.problems
+    views: list[AnyView] = [*declarations.feature_views, *declarations.derived_views]
     problems += _duplicates("entity", declarations.entities)
-    problems += _duplicates("feature view", declarations.feature_views)
+    problems += _duplicates("feature view", views)
+    problems += _duplicates("request", declarations.requests)
     problems += _duplicates("feature service", declarations.feature_services)
     for item in declarations.entities:
         problems += _check_hash_tag(item)
+    _check_stored_views(declarations)
+    for view in declarations.derived_views:
+        problems += _check_reserved_names(view)
+    problems += request_problems(declarations)
+    derived_checks = DerivedChecks(declarations, root)
+    problems += derived_checks.problems()
+    declarations.derivations = derived_checks.derivations
+
+    def unknown_view(name: str) -> tuple[str, str] | None:
+        return _unknown_name(declarations, "feature view", name, views)
+
+    for service in declarations.feature_services:
+        problems += _check_service_name(service, views)
+        problems += service_problems(declarations, service, unknown_view)
+        problems += log_location_problems(service)
+
+
+def _check_stored_views(declarations: Declarations) -> None:
+    problems = declarations.problems
+    entities = {item.model.name: item for item in declarations.entities}
     for view in declarations.feature_views:
         problems += _check_entity_exists(declarations, view)
         problems += value_problems(view)
@@ -64,17 +88,9 @@ def cross_check(declarations: Declarations) -> None:
     problems += dead_letter_problems(declarations.feature_views)
     problems += log_problems(declarations)
 
-    def unknown_view(name: str) -> tuple[str, str] | None:
-        return _unknown_name(declarations, "feature view", name, declarations.feature_views)
 
-    for service in declarations.feature_services:
-        problems += _check_service_name(declarations, service)
-        problems += service_problems(declarations, service, unknown_view)
-        problems += log_location_problems(service)
-
-
-def _duplicates(kind: str, items: Sequence[Declaration[N]]) -> Iterator[LocatedProblem]:
-    first: dict[str, Declaration[N]] = {}
+def _duplicates(kind: str, items: Sequence[Declaration[Named]]) -> Iterator[LocatedProblem]:
+    first: dict[str, Declaration[Named]] = {}
     for item in items:
         name = item.model.name
         other = first.setdefault(name, item)
@@ -95,7 +111,7 @@ def _check_hash_tag(item: Declaration[Entity]) -> Iterator[LocatedProblem]:
 
 
 def _unknown_name(
-    declarations: Declarations, kind: str, name: str, items: Sequence[Declaration[N]]
+    declarations: Declarations, kind: str, name: str, items: Sequence[Declaration[Named]]
 ) -> tuple[str, str] | None:
     """Return message and hint for an undeclared name; `None` if an unreadable part may have it."""
     known = [item.model.name for item in items if item.model.name]
@@ -182,7 +198,7 @@ def _check_field_names(
             )
 
 
-def _check_reserved_names(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+def _check_reserved_names(item: AnyView) -> Iterator[LocatedProblem]:
     for name in item.names("fields") or ():
         if name in RESERVED_NAMES:
             yield LocatedProblem(
@@ -244,9 +260,9 @@ def _duplicate_key_owners(views: Sequence[Declaration[FeatureView]]) -> Iterator
 
 
 def _check_service_name(
-    declarations: Declarations, item: Declaration[FeatureService]
+    item: Declaration[FeatureService], views: Sequence[AnyView]
 ) -> Iterator[LocatedProblem]:
-    for view in declarations.feature_views:
+    for view in views:
         if item.model.name and view.model.name == item.model.name:
             yield LocatedProblem(
                 item.at("name"),

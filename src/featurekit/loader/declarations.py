@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel
 
+from featurekit.derivations import Derivations
 from featurekit.errors import name_hint
 from featurekit.loader.document import Document
 from featurekit.loader.partial_parse import parse_partially
 from featurekit.loader.problems import LocatedProblem, Path, SourceLocation
 from featurekit.loader.validation import ValidationTarget, field_label, validate
 from featurekit.models.definitions import Definitions, Entity, FeatureService, FeatureView
+from featurekit.models.derived import DerivedView, Request
 from featurekit.models.model import Named
 from featurekit.models.scalars import PlainScalar, format_raw
 
 N = TypeVar("N", bound=Named)
+N_co = TypeVar("N_co", bound=Named, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration(Generic[N]):
+class Declaration(Generic[N_co]):
     """One declaration and its location.
 
     Attributes:
@@ -32,7 +35,7 @@ class Declaration(Generic[N]):
         path: The path in the file.
     """
 
-    model: N
+    model: N_co
     label: str
     data: dict[str, object]
     document: Document
@@ -78,11 +81,14 @@ class Declarations:
 
     Attributes:
         entities: The entities, including the valid part of those with errors.
-        feature_views: The feature views, also partial.
+        feature_views: The feature views that are stored, also partial.
         feature_services: The feature services, also partial.
         unnamed: The kinds with a declaration whose name is invalid, so any name may be meant.
         is_partial: Whether a file or list is unreadable, so any name may be declared in it.
         problems: The problems so far.
+        derived_views: The feature views that are computed, also partial.
+        requests: The request data, also partial.
+        derivations: The derived features of which all inputs are valid.
     """
 
     entities: list[Declaration[Entity]] = field(default_factory=list)
@@ -91,6 +97,9 @@ class Declarations:
     unnamed: set[str] = field(default_factory=set)
     is_partial: bool = False
     problems: list[LocatedProblem] = field(default_factory=list)
+    derived_views: list[Declaration[DerivedView]] = field(default_factory=list)
+    requests: list[Declaration[Request]] = field(default_factory=list)
+    derivations: Derivations | None = None
 
     def add(self, document: Document) -> None:
         """Add the declarations and problems of a file."""
@@ -133,12 +142,29 @@ class Declarations:
             match kind:
                 case "entities":
                     self._add_item(Entity, self.entities, document, item_path, data)
+                case "requests":
+                    self._add_item(Request, self.requests, document, item_path, data)
+                case "feature_views" if _is_derived(data):
+                    rest = self._without_stored_keys(document, item_path, data)
+                    self._add_item(DerivedView, self.derived_views, document, item_path, rest)
                 case "feature_views":
                     self._add_item(FeatureView, self.feature_views, document, item_path, data)
                 case _:
                     self._add_item(
                         FeatureService, self.feature_services, document, item_path, data
                     )
+
+    def _without_stored_keys(
+        self, document: Document, path: Path, data: dict[str, object]
+    ) -> dict[str, object]:
+        """Refuse the keys of stored views in a derived view; return the others."""
+        for key in _STORED_KEYS & {*data}:
+            message = f"unknown key '{key}' in a derived feature view"
+            hint = "remove it, or `derived`: a view is stored or derived"
+            if key == "entity":
+                hint = "remove it; the entities of a derived view are those of its inputs"
+            self.problems.append(LocatedProblem(document.key_at((*path, key)), message, hint))
+        return {key: value for key, value in data.items() if key not in _STORED_KEYS}
 
     def _add_item(
         self,
@@ -167,6 +193,19 @@ class Declarations:
         declarations.append(Declaration(parsed, label, data, document, path))
 
 
+_STORED_KEYS = {"entity", "batch", "stream"}
+"""Keys that only stored views have."""
+
+
+def _is_derived(data: object) -> TypeGuard[dict[str, object]]:
+    """Return whether a feature view has the key `derived`, or instead of others one that is like it."""
+    if not isinstance(data, dict):
+        return False
+    others = {"name", "fields", *_STORED_KEYS}
+    is_misspelled = get_close_matches("derived", {*data} - others, n=1, cutoff=0.8)
+    return "derived" in data or bool(is_misspelled and not _STORED_KEYS & {*data})
+
+
 def _closest_list(key: str) -> str | None:
     """Return the list that a misspelled key probably means."""
     close = get_close_matches(key, Definitions.model_fields, n=1)
@@ -177,5 +216,7 @@ def _closest_list(key: str) -> str | None:
 _KIND_LABELS: dict[type[BaseModel], str] = {
     Entity: "entity",
     FeatureView: "feature view",
+    DerivedView: "feature view",
+    Request: "request",
     FeatureService: "feature service",
 }

@@ -48,7 +48,7 @@ def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
     for file in _definition_files(root, document, declarations):
         declarations.add(load_document(root, file))
     _read_query_files(root, declarations)
-    cross_check(declarations)
+    cross_check(declarations, root)
     if config is None or declarations.problems:
         raise DefinitionError(to_problems(declarations.problems))
     return LoadedRepo(
@@ -58,6 +58,9 @@ def load_repo(path: str | Path, env: Mapping[str, str]) -> LoadedRepo:
         feature_views=tuple(item.model for item in declarations.feature_views),
         feature_services=tuple(item.model for item in declarations.feature_services),
         warnings=to_problems(definition_warnings(declarations)),
+        derived_views=tuple(item.model for item in declarations.derived_views),
+        requests=tuple(item.model for item in declarations.requests),
+        computations=declarations.derivations.computations if declarations.derivations else {},
     )
 
 

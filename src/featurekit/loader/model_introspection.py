@@ -72,7 +72,10 @@ ModelMapping = tuple[type[Model], dict[str, object], Loc]
 
 
 def model_mappings(model: type[BaseModel], data: object, path: Loc = ()) -> Iterator[ModelMapping]:
-    """Yield each mapping in the data that a model describes, with its path; lists are skipped."""
+    """Yield each mapping in the data that a model describes, with its path; lists are skipped.
+
+    A mapping with arbitrary keys, such as `fields`, is one of mappings.
+    """
     if not isinstance(data, dict):
         return
     if issubclass(model, Model):
@@ -83,8 +86,12 @@ def model_mappings(model: type[BaseModel], data: object, path: Loc = ()) -> Iter
         value = data.get(key)
         if len(nested) > 1 and isinstance(value, dict):
             nested = [choice for choice in nested if _union_tag(choice) == value.get("type")]
-        if len(nested) == 1 and not is_container(info.annotation):
-            yield from model_mappings(nested[0], value, (*path, key))
+        inside: Any = {}
+        if len(nested) == 1:
+            inside = value if is_container(info.annotation) else {None: value}
+        for name_, each in inside.items() if isinstance(inside, dict) else ():
+            below = (*path, key) if name_ is None else (*path, key, name_)
+            yield from model_mappings(nested[0], each, below)
 
 
 def nested_models(annotation: Any) -> Iterator[type[BaseModel]]:

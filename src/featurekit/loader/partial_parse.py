@@ -17,8 +17,9 @@ from pydantic_core import ErrorDetails
 
 from featurekit.loader.model_introspection import Loc, path_in_data
 from featurekit.loader.problems import Path
-from featurekit.models.model import Named
+from featurekit.models.model import Model, Named
 
+M = TypeVar("M", bound=Model)
 N = TypeVar("N", bound=Named)
 
 _NEUTRAL_VALUES: dict[Loc, str] = {
@@ -41,15 +42,21 @@ def parse_partially(model: type[N], data: dict[str, object]) -> N:
 
 
 @cache
-def _without_required_keys(model: type[N]) -> type[N]:
+def _without_required_keys(model: type[M]) -> type[M]:
     optional: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         if info.is_required():
             optional[name] = (info.annotation, copy(info))
-            optional[name][1].default = (get_origin(info.annotation) or str)()
-    lenient: type[N] = create_model(f"Partial{model.__name__}", __base__=model, **optional)
+            optional[name][1].default = _empty(info.annotation)
+    lenient: type[M] = create_model(f"Partial{model.__name__}", __base__=model, **optional)
     lenient.exactly_one = ()
     return lenient
+
+
+def _empty(annotation: Any) -> object:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return _without_required_keys(annotation)()
+    return (get_origin(annotation) or str)()
 
 
 def _remove_invalid(data: dict[str, Any], details: Sequence[ErrorDetails]) -> None:

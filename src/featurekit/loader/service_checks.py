@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from featurekit.errors import RequestError, name_hint
-from featurekit.feature_lists import FeatureItem, NamePairs, ViewItem, item_view, renamed_join_keys
+from featurekit.feature_lists import (
+    FeatureItem,
+    NamePairs,
+    ViewItem,
+    expand_features,
+    item_view,
+    renamed_join_keys,
+)
 from featurekit.loader.declarations import Declaration, Declarations
 from featurekit.loader.problems import LocatedProblem, Path
 from featurekit.models.definitions import Entity, FeatureService, parse_feature_entry
@@ -24,13 +31,17 @@ class _Item:
         feature: The item.
         path: Its path in the service.
         fields: The fields of its view, if they are known.
-        entity: The entity of its view, if it is known with all its join keys.
+        entities: The entities of its features that are known with all their join keys.
+        requests: The values of requests that its features are computed from.
+        is_derived: Whether its features are computed.
     """
 
     feature: FeatureItem
     path: Path
     fields: list[str] | None
-    entity: Entity | None
+    entities: tuple[Entity, ...]
+    requests: tuple[str, ...] = ()
+    is_derived: bool = False
 
     @property
     def alias(self) -> str | None:
@@ -41,6 +52,16 @@ class _Item:
     def join_keys(self) -> NamePairs:
         """The join keys that the item renames."""
         return () if isinstance(self.feature, str) else self.feature.join_keys
+
+    def roles(self) -> Iterator[tuple[str | None, Entity, NamePairs]]:
+        """Yield the alias of each entity and the join keys of it that the item renames.
+
+        A derived view reads an entity under its alias only if it renames one of its join keys.
+        """
+        for entity in self.entities:
+            renamed = tuple(pair for pair in self.join_keys if pair[0] in entity.join_keys)
+            is_aliased = bool(renamed) or not self.is_derived
+            yield (self.alias if is_aliased else None), entity, renamed
 
     def named_fields(self) -> list[tuple[Path, str]]:
         """Return the fields that the item names, each with its path in the service."""
@@ -65,10 +86,12 @@ def service_problems(
         seen.add(item.feature)
     yield from _check_roles(service, items)
     yield from _check_join_key_types(service, items)
+    yield from _check_request_names(service, items)
 
 
 def _items(declarations: Declarations, service: Declaration[FeatureService]) -> Iterator[_Item]:
     views = {view.model.name: view for view in declarations.feature_views}
+    derived = {view.model.name: view for view in declarations.derived_views}
     entities = {
         entity.model.name: entity.model
         for entity in declarations.entities
@@ -82,11 +105,23 @@ def _items(declarations: Declarations, service: Declaration[FeatureService]) -> 
     listed = service.data.get("features")
     for index, raw in enumerate(listed if isinstance(listed, list) else ()):
         feature = parse_feature_entry(raw)
-        if feature is not None:
-            view = views.get(item_view(feature))
+        if feature is None:
+            continue
+        name, path = item_view(feature), ("features", index)
+        if name in derived and declarations.derivations is not None:
+            fields = derived[name].names("fields")
+            selected = [each.field for each in expand_features([feature], {name: fields or ()})]
+            used = declarations.derivations.used(name, selected)
+            stored = dict.fromkeys(each.source for each in used if each.kind == "stored")
+            names = dict.fromkeys(views[source].model.entity_name for source in stored)
+            known = tuple(entities[each] for each in names if each in entities)
+            requests = tuple(each.field for each in used if each.kind == "request")
+            yield _Item(feature, path, fields, known, requests, is_derived=True)
+        else:
+            view = views.get(name)
             entity = entities.get(view.model.entity_name) if view else None
             fields = view.names("fields") if view else None
-            yield _Item(feature, ("features", index), fields, entity)
+            yield _Item(feature, path, fields, (entity,) if entity else ())
 
 
 def _check_names(
@@ -103,9 +138,9 @@ def _check_names(
             )
             hint = name_hint(field, item.fields)
             yield LocatedProblem(service.at(*path), message, hint)
-    if item.entity is not None:
+    if item.entities:
         try:
-            renamed_join_keys(item.entity.join_keys, item.join_keys)
+            renamed_join_keys([key for e in item.entities for key in e.join_keys], item.join_keys)
         except RequestError as error:
             location = service.at(*item.path, "join_keys")
             yield LocatedProblem(location, f"{service.label}: {error.message}", error.hint)
@@ -124,10 +159,10 @@ def _check_roles(
                 f"{service.label}: the alias '{item.alias}' is the name of another view of the list",
                 "choose another alias",
             )
-        if item.entity is None:
-            continue
-        name, role = item.alias or item.entity.name, (item.entity.name, item.join_keys)
-        if first.setdefault(name, role) != role:
+        for alias, entity, renamed in item.roles():
+            name, role = alias or entity.name, (entity.name, renamed)
+            if first.setdefault(name, role) == role:
+                continue
             yield LocatedProblem(
                 service.at(*item.path),
                 f"{service.label}: '{name}' would stand for two entities of one row",
@@ -140,7 +175,7 @@ def _check_join_key_types(
 ) -> Iterator[LocatedProblem]:
     """A request gives each join key once, so its type must be equal in all entities."""
     first: dict[str, tuple[str, Entity]] = {}
-    known = [(item.entity, item.join_keys) for item in items if item.entity is not None]
+    known = [(entity, pairs) for item in items for _, entity, pairs in item.roles()]
     for entity, join_keys in {
         (entity.name, pairs): (entity, pairs) for entity, pairs in known
     }.values():
@@ -155,4 +190,20 @@ def _check_join_key_types(
                     f"'{other.name}' and {key_type} in entity '{entity.name}'; a request cannot "
                     "have both types",
                     "rename one of the join keys",
+                )
+
+
+def _check_request_names(
+    service: Declaration[FeatureService], items: list[_Item]
+) -> Iterator[LocatedProblem]:
+    """A request has one value under each name: a join key that an item renames is none of its data."""
+    values = {name for item in items for name in item.requests}
+    for item in items:
+        for join_key, name in item.join_keys:
+            if name in values:
+                yield LocatedProblem(
+                    service.at(*item.path, "join_keys", join_key),
+                    f"{service.label}: join key '{join_key}' would have the name of the request value "
+                    f"'{name}'",
+                    "choose another name",
                 )

@@ -71,8 +71,8 @@ def validate(model: type[M], target: ValidationTarget) -> tuple[M | None, list[L
 
 def field_label(owner: str, field: str) -> str:
     """Return the label of a field of a view with the label `owner`."""
-    _, _, view = owner.partition(" view ")
-    return f"{owner}: fields.{field}" if view.isdigit() else f"field '{view[1:-1]}:{field}'"
+    name = owner.rpartition(" ")[2]
+    return f"{owner}: fields.{field}" if name.isdigit() else f"field '{name[1:-1]}:{field}'"
 
 
 def _misspelled_keys(errors: list[_ModelError]) -> set[Path]:
@@ -102,7 +102,10 @@ def _check_exclusive_keys(
             continue
         names = " and ".join(f"'{key}'" for key in given or keys)
         actual = f"both {names}" if given else f"neither {names}".replace(" and ", " nor ")
-        prefix = "".join(f"{part}: " for part in (target.label, _dotted(path)) if part)
+        label, rest = target.label, path
+        if path[:1] == ("fields",):
+            label, rest = field_label(label, str(path[1])), path[2:]
+        prefix = "".join(f"{part}: " for part in (label, _dotted(rest)) if part)
         location = target.document.key_at((*target.path, *path, *given[1:2]))
         yield LocatedProblem(location, f"{prefix}found {actual}, expected exactly one")
 

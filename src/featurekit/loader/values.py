@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from featurekit.constraints import constraint_tests
+from featurekit.constraints import UNCONSTRAINED, constraint_tests
 from featurekit.errors import ValueRefusedError
 from featurekit.loader.declarations import Declaration
 from featurekit.loader.problems import LocatedProblem, Path
 from featurekit.models.definitions import FeatureView
-from featurekit.models.fields import ConstrainedValue, FieldSpec
+from featurekit.models.derived import DerivedView, Request
+from featurekit.models.fields import ConstrainedValue, TypedValue
 from featurekit.models.scalars import PlainScalar
 from featurekit.types import codec_of, short_repr
 
+WithFields = Declaration[FeatureView] | Declaration[DerivedView] | Declaration[Request]
 
-def value_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
+
+def value_problems(item: WithFields) -> Iterator[LocatedProblem]:
     """Yield the problems of the defaults and choices of a view's fields."""
-    for name, given in item.model.inputs.items():
+    inputs = item.model.inputs if isinstance(item.model, FeatureView) else {}
+    for name, given in inputs.items():
         yield from _choice_problems(item, ("inputs", name), given)
-    for name, spec in item.model.fields_.items():
+    specs: Mapping[str, TypedValue] = item.model.fields_
+    for name, spec in specs.items():
         problems = list(_choice_problems(item, ("fields", name), spec))
         yield from problems
         if spec.default is None or problems:
@@ -29,28 +34,26 @@ def value_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
             yield _located(item, ("fields", name, "default"), error)
 
 
-def _choice_problems(
-    item: Declaration[FeatureView], path: Path, spec: ConstrainedValue
-) -> Iterator[LocatedProblem]:
-    for index, choice in enumerate(spec.one_of or ()):
+def _choice_problems(item: WithFields, path: Path, spec: TypedValue) -> Iterator[LocatedProblem]:
+    choices = spec.one_of if isinstance(spec, ConstrainedValue) else None
+    for index, choice in enumerate(choices or ()):
         try:
             spec.encode(choice)
         except ValueRefusedError as error:
             yield _located(item, (*path, "one_of", index), error)
 
 
-def _check_default(spec: FieldSpec) -> None:
+def _check_default(spec: TypedValue) -> None:
     codec = codec_of(spec.dtype)
     value = codec.from_json(spec.default)
     data = codec.encode(value)
-    for test in constraint_tests(codec, spec.constraints):
+    constraints = spec.constraints if isinstance(spec, ConstrainedValue) else UNCONSTRAINED
+    for test in constraint_tests(codec, constraints):
         if (violation := test(value, data)) is not None:
             raise ValueRefusedError(violation)
 
 
-def _located(
-    item: Declaration[FeatureView], path: Path, error: ValueRefusedError
-) -> LocatedProblem:
+def _located(item: WithFields, path: Path, error: ValueRefusedError) -> LocatedProblem:
     """Return a refusal as a problem that shows the value as the file spells it."""
     message = error.message
     spellings = {

@@ -15,17 +15,21 @@ from featurekit.models.definitions import (
     LoadedRepo,
     definitions_json_schema,
 )
+from featurekit.models.derived import DerivedField, DerivedView, Request
 from featurekit.models.fields import FieldSpec
 from featurekit.models.scalars import format_duration, parse_duration
 
 __all__ = [
     "Definitions",
+    "DerivedField",
+    "DerivedView",
     "Entity",
     "FeatureService",
     "FeatureView",
     "FieldSpec",
     "LoadedRepo",
     "RepoConfig",
+    "Request",
     "definitions_json_schema",
     "format_duration",
     "parse_duration",

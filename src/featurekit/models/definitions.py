@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,6 +23,7 @@ from featurekit.errors import Problem, ValueRefusedError
 from featurekit.expressions import BOOL, Expression, ExpressionError, parse
 from featurekit.feature_lists import FeatureItem, ViewItem, global_entity, join_key_pairs
 from featurekit.models.config import RepoConfig
+from featurekit.models.derived import Computation, DerivedView, Request
 from featurekit.models.fields import FieldSpec, InputSpec, TypeName, expand_type_shorthand
 from featurekit.models.model import Model, Named, model_json_schema
 from featurekit.models.scalars import (
@@ -507,14 +508,32 @@ class FeatureService(Named):
         )
 
 
+def _view_form(raw: object) -> str:
+    is_derived = isinstance(raw, DerivedView) or (isinstance(raw, dict) and "derived" in raw)
+    return "(derived)" if is_derived else "(stored)"
+
+
+ViewEntry = Annotated[
+    Annotated[FeatureView, Tag("(stored)")] | Annotated[DerivedView, Tag("(derived)")],
+    Discriminator(_view_form),
+]
+
+
 class Definitions(Model):
-    """A definition file with up to three lists."""
+    """A definition file with up to four lists."""
 
     entities: tuple[Entity, ...] = Field(
         default=(), description="Entities, for example `entities: [{name: user, ...}]`."
     )
-    feature_views: tuple[FeatureView, ...] = Field(
-        default=(), description="Feature views, for example `feature_views: [{name: ..., ...}]`."
+    requests: tuple[Request, ...] = Field(
+        default=(),
+        description="Request data, for example "
+        "`requests: [{name: transaction, fields: {amount: float64}}]`.",
+    )
+    feature_views: tuple[ViewEntry, ...] = Field(
+        default=(),
+        description="Feature views, stored or derived, "
+        "for example `feature_views: [{name: ..., ...}]`.",
     )
     feature_services: tuple[FeatureService, ...] = Field(
         default=(),
@@ -536,9 +555,12 @@ class LoadedRepo:
         root: The folder of `featurerepo.yaml`.
         config: The contents of `featurerepo.yaml`.
         entities: The entities, in the order of the files.
-        feature_views: The feature views, in the order of the files.
+        feature_views: The feature views that are stored, in the order of the files.
         feature_services: The feature services, in the order of the files.
         warnings: Non-fatal problems in the definitions.
+        derived_views: The feature views that are computed, in the order of the files.
+        requests: The request data, in the order of the files.
+        computations: How each derived feature is computed, by `view:field`.
     """
 
     root: Path
@@ -547,3 +569,6 @@ class LoadedRepo:
     feature_views: tuple[FeatureView, ...]
     feature_services: tuple[FeatureService, ...]
     warnings: tuple[Problem, ...] = ()
+    derived_views: tuple[DerivedView, ...] = ()
+    requests: tuple[Request, ...] = ()
+    computations: Mapping[str, Computation] = field(default_factory=dict)

@@ -149,6 +149,11 @@ class TypedValue(Described):
         codec = codec_of(self.dtype)
         return codec.encode(codec.from_json(value))
 
+    @property
+    def default_bytes(self) -> bytes | None:
+        """The bytes of the default; `None` without one."""
+        return None if self.default is None else self.encode(self.default)
+
     @field_validator("default", mode="before")
     @classmethod
     def _validate_default(cls, raw: object, info: ValidationInfo) -> object:

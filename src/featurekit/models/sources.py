@@ -44,6 +44,10 @@ def _callable_path(text: str) -> str:
     return text
 
 
+FunctionPath = Annotated[Text, AfterValidator(_callable_path)]
+"""A Python function, as `module:function`."""
+
+
 class _Source(Model):
     """A place that data comes from.
 
@@ -246,7 +250,7 @@ class PythonSource(_RowSource):
     """The rows returned by a Python function."""
 
     type: Literal["python"] = Field(description="A Python function; `type: python`.")
-    callable: Annotated[Text, AfterValidator(_callable_path)] = Field(
+    callable: FunctionPath = Field(
         description="The function, importable from the repository's folder, "
         "for example `callable: my_features.users:rows`."
     )

@@ -29,10 +29,12 @@ class FunctionPlan:
     Attributes:
         callable: The function, as `module:function`.
         source_hash: The SHA-256 of the module's source in hex, when it was applied.
+        names: The names of its arguments, in order; `now` is the time of the read.
     """
 
     callable: str
     source_hash: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class DerivedInput:
     """A value that a derived feature is computed from.
 
     Attributes:
-        name: Its name in the expression: the field, or `view.field`.
+        name: Its name among the arguments, `view.field`.
         source: The name of the stored view or of the request declaration.
         field: The stored feature, or the field of the request.
         is_request: Whether a caller sends it.
@@ -59,12 +61,15 @@ class DerivedFeature:
     Attributes:
         field: Its name, type and default.
         inputs: What it is computed from, in the order of the arguments; `now` is not among them.
-        compute: The expression or the function.
+        compute: The expression, whose value is of the field's type, or the function. Its `names` are the
+            arguments: names of inputs and `now`.
+        text: The expression as it is declared, or the function.
     """
 
     field: FieldPlan
     inputs: tuple[DerivedInput, ...]
     compute: Expression | FunctionPlan
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,21 @@
-"""The differences between two compiled repositories, as data.
-
-Each change has a kind:
-
-- `add`, `remove`: a definition was added or removed.
-- `ttl`: values written from now on have another TTL, or are expected at another interval.
-- `compatible`: stored bytes keep their meaning.
-- `breaking`: stored bytes would get another meaning, could not be found, or would keep an expiry
-  that is no longer declared.
-"""
+"""Compare two compiled repositories."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 
-from typing_extensions import override
-
+from featurekit.changes.change import (
+    Change,
+    Changes,
+    changed,
+    duration_or_none,
+    duration_text,
+    pair_by_name,
+    time_text,
+    value_text,
+)
+from featurekit.changes.derived import diff_derived_views, diff_requests
 from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
 from featurekit.plan import (
@@ -35,92 +32,9 @@ from featurekit.plan import (
 from featurekit.plan.fields import find_plan
 from featurekit.types import DType, codec_of
 
-Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
-T = TypeVar("T", EntityPlan, ViewPlan, FieldPlan, ServicePlan)
 _Field = tuple[ViewPlan, FieldPlan]
-_SUBJECT = re.compile(r"(project|entity|feature view|field|feature service) ([^ ,]+)")
 _HashField = tuple[str, str]
 """An entity and the name of a field in its hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference.
-
-    Attributes:
-        kind: The kind of change.
-        subject: What changes, such as `field user_profile:age`.
-        detail: How it changes; may be empty.
-        attribute: What of the subject changes, such as `ttl`; empty for the whole of it.
-        before: The attribute before, as text; `None` if there was none.
-        after: The attribute after.
-    """
-
-    kind: Kind
-    subject: str
-    detail: str = ""
-    attribute: str = ""
-    before: str | None = None
-    after: str | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the change as JSON values, its subject also taken apart.
-
-        Examples:
-            >>> Change("add", "field user_profile:age").to_dict()["field"]
-            'age'
-        """
-        found = _SUBJECT.match(self.subject)
-        object_, name = found.groups() if found is not None else (self.subject, "")
-        view, _, field_name = name.partition(":") if object_ == "field" else ("", "", "")
-        if object_ == "feature view":
-            view = name
-        return {
-            **asdict(self),
-            "object": object_,
-            "name": name,
-            "view": view or None,
-            "field": field_name or None,
-        }
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.kind} {self.subject}" + (f": {self.detail}" if self.detail else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """All differences; true if there are any.
-
-    Attributes:
-        changes: The differences.
-        views_to_load: The batch views whose values are not stored yet, or not in the new form.
-    """
-
-    changes: tuple[Change, ...] = ()
-    views_to_load: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.changes)
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-    def __iter__(self) -> Iterator[Change]:
-        return iter(self.changes)
-
-    @property
-    def breaking(self) -> tuple[Change, ...]:
-        """The breaking changes."""
-        return tuple(change for change in self.changes if change.kind == "breaking")
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the changes as JSON values."""
-        return {
-            "changes": [change.to_dict() for change in self.changes],
-            "breaking": bool(self.breaking),
-            "views_to_load": list(self.views_to_load),
-        }
 
 
 def diff(
@@ -169,32 +83,14 @@ def _diff_repos(old: RepoPlan, new: RepoPlan, loaded_ms: Mapping[str, int]) -> I
         yield Change("breaking", "key prefix", detail, "key_prefix", old.prefix, new.prefix)
     yield from _diff_entities(old, new)
     yield from _ViewDiff(old, new, loaded_ms).changes()
+    yield from diff_requests(old, new)
+    yield from diff_derived_views(old, new)
     yield from _diff_services(old, new)
-
-
-def _changed(
-    kind: Kind, subject: str, attribute: str, values: Sequence[str | None], effect: str = ""
-) -> Change:
-    """Return the change of an attribute from one value to another, with its effect."""
-    before, after = values
-    detail = f"{attribute} {before or 'none'} -> {after or 'none'}"
-    text = f"{detail}: {effect}" if effect else detail
-    return Change(kind, subject, text, attribute, before, after)
-
-
-def _pair_by_name(
-    old: tuple[T, ...], new: tuple[T, ...]
-) -> Iterator[tuple[str, T | None, T | None]]:
-    """Yield (name, old, new); names of `new` come first, in its order."""
-    before: dict[str, T] = {each.name: each for each in old}
-    after: dict[str, T] = {each.name: each for each in new}
-    for name in dict.fromkeys([*after, *before]):
-        yield name, before.get(name), after.get(name)
 
 
 def _diff_entities(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
     declared = [tuple(e for e in repo.entities if e.key.join_keys) for repo in (old, new)]
-    for name, before, after in _pair_by_name(*declared):
+    for name, before, after in pair_by_name(*declared):
         subject = f"entity {name}"
         if after is None:
             yield Change("remove", subject, "its keys stay until their last field expires")
@@ -220,10 +116,10 @@ def _diff_keys(subject: str, old: KeyPlan, new: KeyPlan) -> Iterator[Change]:
             ", ".join(f"{part.name}: {part.dtype}" for part in key.join_keys) for key in (old, new)
         ]
         effect = "requests would have to use the new names" if types[0] == types[1] else not_found
-        yield _changed("breaking", subject, "join keys", names, effect)
+        yield changed("breaking", subject, "join keys", names, effect)
     tags = [_hash_tag_text(key) for key in (old, new)]
     if tags[0] != tags[1]:
-        yield _changed("breaking", subject, "hash tag", tags, not_found)
+        yield changed("breaking", subject, "hash tag", tags, not_found)
 
 
 def _hash_tag_text(key: KeyPlan) -> str | None:
@@ -257,7 +153,7 @@ class _ViewDiff:
         self._batch_entities = {v.key.entity for v in new.views if v.kind == "batch"}
 
     def changes(self) -> Iterator[Change]:
-        for name, before, after in _pair_by_name(self._old.views, self._new.views):
+        for name, before, after in pair_by_name(self._old.views, self._new.views):
             subject = f"feature view {name}"
             if before is not None and after is not None:
                 yield from _diff_views(subject, before, after)
@@ -279,11 +175,13 @@ class _ViewDiff:
         entity = before.key.entity
         if before.expires != "key" or entity in self._key_owners:
             return
-        ttl = _duration_text(before.ttl_ms)
+        ttl = duration_text(before.ttl_ms)
         loaded_ms = self._loaded_ms.get(before.name)
         until = f"for {ttl} after the last write"
         if loaded_ms is not None:
-            until = f"until {_time_text(loaded_ms + before.ttl_ms)}, {ttl} after the last recorded load"
+            until = (
+                f"until {time_text(loaded_ms + before.ttl_ms)}, {ttl} after the last recorded load"
+            )
         detail = (
             f"no view renews the keys of entity {entity} any more: keys with a TTL live {until}"
         )
@@ -324,13 +222,13 @@ class _ViewDiff:
 def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     if old.key.entity != new.key.entity:
         entities = [view.key.entity if view.key.join_keys else None for view in (old, new)]
-        yield _changed("breaking", subject, "entity", entities, "what is stored stays behind")
+        yield changed("breaking", subject, "entity", entities, "what is stored stays behind")
     if old.kind != new.kind:
         detail = f"{old.kind} -> {new.kind}: stored values would keep the expiry they have"
         yield Change("breaking", subject, detail, "kind", old.kind, new.kind)
     elif old.expires != new.expires:
         effect = "stored values would keep the old one"
-        yield _changed("breaking", subject, "expires", (old.expires, new.expires), effect)
+        yield changed("breaking", subject, "expires", (old.expires, new.expires), effect)
     yield from _diff_duration(subject, "ttl", old.ttl_ms, new.ttl_ms)
     yield from _diff_duration(subject, "refresh", old.refresh_ms, new.refresh_ms)
     yield from _diff_settings(subject, old, new)
@@ -347,24 +245,24 @@ def _diff_views(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
 def _diff_settings(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     """Compare what decides which rows and events count."""
     if old.kind == new.kind and old.max_ahead_ms != new.max_ahead_ms:
-        ahead = [_duration_text(view.max_ahead_ms) for view in (old, new)]
-        yield _changed("compatible", subject, "max_ahead", ahead)
+        ahead = [duration_text(view.max_ahead_ms) for view in (old, new)]
+        yield changed("compatible", subject, "max_ahead", ahead)
     if old.ordering != new.ordering:
-        yield _changed("compatible", subject, "ordering", (old.ordering, new.ordering))
+        yield changed("compatible", subject, "ordering", (old.ordering, new.ordering))
     if old.future_rows != new.future_rows:
         rows = (old.future_rows, new.future_rows)
-        yield _changed("compatible", subject, "future rows", rows)
+        yield changed("compatible", subject, "future rows", rows)
 
 
 def _diff_history(subject: str, old: ViewPlan, new: ViewPlan) -> Iterator[Change]:
     """Compare which rows a load takes, and what training sets read."""
     for name, was, now in (
-        ("lookback", _duration_or_none(old.lookback_ms), _duration_or_none(new.lookback_ms)),
+        ("lookback", duration_or_none(old.lookback_ms), duration_or_none(new.lookback_ms)),
         ("schedule", _schedule_text(old.schedule), _schedule_text(new.schedule)),
         ("log", _log_text(old.log), _log_text(new.log)),
     ):
         if was != now:
-            yield _changed("compatible", subject, name, (was, now))
+            yield changed("compatible", subject, name, (was, now))
     if old.history != new.history:
         which = "another" if old.history and new.history else "a" if new.history else "no"
         yield Change("compatible", subject, f"{which} batch_source")
@@ -376,14 +274,14 @@ def _diff_windows(
     """Compare the inputs of windows, and what identifies repeated events."""
     if old is None or new is None:
         return
-    for name, was, now in _pair_by_name(old.inputs, new.inputs):
+    for name, was, now in pair_by_name(old.inputs, new.inputs):
         if was != now:
             effect = "another" if was and now else "no" if was else "a"
             yield Change("compatible", subject, f"{effect} input {name}", f"inputs.{name}")
     guards = [each.event_id or each.once for each in (old, new)]
     if guards[0] != guards[1]:
         effect = "events applied before are counted again if they are sent again"
-        yield _changed("compatible", subject, "once", guards, effect)
+        yield changed("compatible", subject, "once", guards, effect)
 
 
 def _diff_aggregates(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
@@ -392,7 +290,7 @@ def _diff_aggregates(subject: str, old: _Field, new: _Field) -> Iterator[Change]
     (before, was), (after, now) = pairs
     if was is None or now is None:
         effect = "stored bytes would mean something else"
-        yield _changed(
+        yield changed(
             "breaking", subject, "aggregate", (before["aggregate"], after["aggregate"]), effect
         )
         return
@@ -400,11 +298,11 @@ def _diff_aggregates(subject: str, old: _Field, new: _Field) -> Iterator[Change]
     effect = "stored bytes would mean something else" if is_read else "its window starts empty"
     for name in after:
         if before[name] != after[name]:
-            yield _changed("breaking", subject, name, (before[name], after[name]), effect)
+            yield changed("breaking", subject, name, (before[name], after[name]), effect)
     if was.window_ms != now.window_ms:
-        windows = [_duration_text(each.window_ms) for each in (was, now)]
+        windows = [duration_text(each.window_ms) for each in (was, now)]
         kept = "" if not is_read else "the tiles that are stored are kept"
-        yield _changed("compatible", subject, "window", windows, kept)
+        yield changed("compatible", subject, "window", windows, kept)
 
 
 def _aggregate_texts(view: ViewPlan, field: FieldPlan) -> dict[str, str | None]:
@@ -419,15 +317,15 @@ def _aggregate_texts(view: ViewPlan, field: FieldPlan) -> dict[str, str | None]:
         "aggregate": aggregate.function,
         "of": of,
         "where": aggregate.where_text,
-        "tile": _duration_text(aggregate.tile_ms),
+        "tile": duration_text(aggregate.tile_ms),
     }
 
 
 def _schedule_text(schedule: SchedulePlan | None) -> str | None:
     if schedule is None:
         return None
-    every, at = _duration_text(schedule.every_ms), _time_text(schedule.at_ms)[11:]
-    takes = f", takes {_duration_text(schedule.takes_ms)}" if schedule.takes_ms else ""
+    every, at = duration_text(schedule.every_ms), time_text(schedule.at_ms)[11:]
+    takes = f", takes {duration_text(schedule.takes_ms)}" if schedule.takes_ms else ""
     return f"every {every} at {at}{takes}"
 
 
@@ -439,18 +337,18 @@ def _log_text(log: LogPlan | None) -> str | None:
 
 def _diff_limits(subject: str, old: LoadLimits, new: LoadLimits) -> Iterator[Change]:
     for name, attribute, text in (
-        ("min_rows", "min_rows", _value_text),
-        ("max_source_age", "max_source_age_ms", _duration_or_none),
-        ("max_rejected", "max_rejected", _value_text),
+        ("min_rows", "min_rows", value_text),
+        ("max_source_age", "max_source_age_ms", duration_or_none),
+        ("max_rejected", "max_rejected", value_text),
     ):
         was, now = getattr(old, attribute), getattr(new, attribute)
         if was != now:
-            yield _changed("compatible", subject, name, (text(was), text(now)))
+            yield changed("compatible", subject, name, (text(was), text(now)))
 
 
 def _diff_duration(subject: str, name: str, old_ms: int, new_ms: int) -> Iterator[Change]:
     if old_ms != new_ms:
-        yield _changed("ttl", subject, name, [_duration_text(ms) for ms in (old_ms, new_ms)])
+        yield changed("ttl", subject, name, [duration_text(ms) for ms in (old_ms, new_ms)])
 
 
 def _moved_field(subject: str, old: ViewPlan, new: ViewPlan) -> Change:
@@ -479,10 +377,10 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     elif before.dtype != after.dtype:
         types = (str(before.dtype), str(after.dtype))
         if codec_of(after.dtype).decodes(before.dtype):
-            yield _changed("compatible", subject, "type", types)
+            yield changed("compatible", subject, "type", types)
         else:
             effect = "stored bytes would mean something else"
-            yield _changed("breaking", subject, "type", types, effect)
+            yield changed("breaking", subject, "type", types, effect)
     inherits = before.ttl_ms == old_view.ttl_ms and after.ttl_ms == new_view.ttl_ms
     if before.ttl_ms and after.ttl_ms and not (inherits or is_aggregate):
         yield from _diff_duration(subject, "ttl", before.ttl_ms, after.ttl_ms)
@@ -493,11 +391,11 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     ]
     for name, was, now in values:
         if was != now:
-            yield _changed("compatible", subject, name, (_value_text(was), _value_text(now)))
+            yield changed("compatible", subject, name, (value_text(was), value_text(now)))
 
 
 def _diff_services(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
-    for name, before, after in _pair_by_name(old.services, new.services):
+    for name, before, after in pair_by_name(old.services, new.services):
         subject = f"feature service {name}"
         if after is None:
             yield Change("remove", subject)
@@ -516,37 +414,4 @@ def _diff_service(subject: str, before: ServicePlan, after: ServicePlan) -> Iter
         yield Change("compatible", subject, detail, "features", *texts)
     logs = [_log_text(each.logging) for each in (before, after)]
     if logs[0] != logs[1]:
-        yield _changed("compatible", subject, "logging", logs)
-
-
-def _value_text(value: object) -> str | None:
-    """Return a default or a constraint as text; `None` if there is none."""
-    match value:
-        case None | "" | ():
-            return None
-        case bool():
-            return str(value).lower()
-        case bytes():
-            return value.decode(errors="backslashreplace")
-        case tuple():
-            return f"[{', '.join(_value_text(each) or 'none' for each in value)}]"
-        case _:
-            return str(value)
-
-
-def _time_text(time_ms: int) -> str:
-    """Return a time in UTC, rounded up to seconds."""
-    time = datetime.fromtimestamp(-(-time_ms // 1000), UTC)
-    return time.isoformat().replace("+00:00", "Z")
-
-
-def _duration_or_none(duration_ms: int | None) -> str | None:
-    return None if duration_ms is None else _duration_text(duration_ms)
-
-
-def _duration_text(duration_ms: int) -> str:
-    """Return a duration as definitions write it, such as `5m`."""
-    for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if duration_ms % size_ms == 0:
-            return f"{duration_ms // size_ms}{unit}"
-    return f"{duration_ms}ms"
+        yield changed("compatible", subject, "logging", logs)
