@@ -45,6 +45,7 @@ class HistoryQuery:
         key_ends: When keys expired, from `HistorySource.key_ends` of the view that owns the TTL of
             the entity's keys; `None` if they never did.
         ends_keys: Whether the query is for `HistorySource.key_ends`.
+        skip_bad_rows: Whether events of windows that do not fit are left out, instead of an error.
     """
 
     moments: Any
@@ -52,6 +53,7 @@ class HistoryQuery:
     loads: Sequence[PastLoad] = ()
     key_ends: Any = None
     ends_keys: bool = False
+    skip_bad_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class HistoricalRows:
         rows_incomplete: Those of them without a key or a time, which no moment has.
         loads: The loads of `HistoryQuery`, if they counted.
         source_identity: What identifies the contents of the source; empty if not known.
+        rows_rejected: Events of windows that do not fit and were left out.
         close: Frees what batches hold that are not read.
     """
 
@@ -85,6 +88,7 @@ class HistoricalRows:
     rows_incomplete: int
     loads: Sequence[PastLoad] = ()
     source_identity: str = ""
+    rows_rejected: int = 0
     close: Callable[[], object] = lambda: None
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from typing_extensions import override
 
 from featurekit.constraints import ConstraintTest, constraint_tests
-from featurekit.errors import ValueRefusedError
+from featurekit.errors import BadRowError, ValueRefusedError, join_where
 from featurekit.keys import KeyPlan
 from featurekit.lower.rows import (
     check_value,
@@ -113,6 +113,18 @@ def encode_ids(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     if form != "json":
         batch = batch.select([k.name for k in key.join_keys])
     return encode_batch(ids, form, batch)
+
+
+def bad_row_error(view: ViewPlan, numbers: Any, encoded: EncodedBatch) -> BadRowError:
+    """Return the error of the first rejected row of a history, given the numbers of the rows."""
+    index = encoded.rejected[0]
+    error = encoded.errors(index)[0]
+    row = f"row {numbers[index].as_py()} of its source"
+    return BadRowError(
+        error.reason,
+        where=join_where(f"feature view {view.name}", row, error.field),
+        hint=error.hint or "no load would have written this row; fix it in the source",
+    )
 
 
 def _has_no_time(view: ViewPlan, times: Any) -> Any:

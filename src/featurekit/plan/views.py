@@ -170,6 +170,11 @@ class ViewPlan:
         return f"{self.key.prefix}:@mark:{self.name}".encode() if is_marked else None
 
     @property
+    def event_fields(self) -> tuple[FieldPlan, ...]:
+        """The fields of a row or an event: the inputs of windows, or else the features."""
+        return self.windows.inputs if self.windows else self.fields
+
+    @property
     def hash_fields(self) -> tuple[str, ...]:
         """The hash fields that a load writes: the event-time field, if there is one, then the features."""
         names = tuple(field.name for field in self.fields)

@@ -31,6 +31,7 @@ class Histories:
         loads_of: Returns the loads of a view that are in the log.
         open: The sources that were read, by view: a Python function is called only once.
         opened: Called with each history before it is read, to interrupt it.
+        skip_bad_rows: Whether events of windows that do not fit are left out.
     """
 
     repo: RepoPlan
@@ -40,6 +41,7 @@ class Histories:
     loads_of: Callable[[ViewPlan], Sequence[PastLoad]]
     open: dict[str, HistorySource] = field(default_factory=dict)
     opened: Callable[[HistorySource], None] = lambda _: None
+    skip_bad_rows: bool = False
 
     def check(self, view: ViewPlan) -> None:
         """Raise `RequestError` if a view has no history, or none for this `as_of`."""
@@ -80,7 +82,7 @@ class Histories:
         """Return the rows of a view at some moments. See `ports.HistorySource`."""
         ends = self._key_ends(view, moments) if _has_own_ttls(view) else None
         as_of, loads = self._checked_loads(view)
-        query = HistoryQuery(moments, as_of, loads, ends)
+        query = HistoryQuery(moments, as_of, loads, ends, skip_bad_rows=self.skip_bad_rows)
         return replace(self._read(view, lambda history: history.rows_at(view, query)), loads=loads)
 
     def on_spark(self, view: ViewPlan, stack: ExitStack) -> ViewHistory:
@@ -91,6 +93,13 @@ class Histories:
             stack: Holds what hides the values of variables in errors.
         """
         from featurekit.engines.spark_history import ViewHistory
+
+        if view.windows:
+            raise RequestError(
+                "Spark does not compute the windows of events",
+                where=f"feature view {view.name}",
+                hint="use engine='duckdb', or leave out the features of the view",
+            )
 
         def located(of: ViewPlan) -> SourcePlan:
             plan = history_of(of)

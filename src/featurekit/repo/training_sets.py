@@ -125,7 +125,14 @@ class TrainingSets(ABC):
             max_age_ms=dict(max_age_ms(max_age)) if max_age else None,
         )
         views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
-        histories = Histories(repo, self._sources, self.path, as_of, self._past_loads)
+        histories = Histories(
+            repo,
+            self._sources,
+            self.path,
+            as_of,
+            self._past_loads,
+            skip_bad_rows=on_bad_row == "skip",
+        )
         for view in views:
             histories.check(view)
         self._sources.check(views)

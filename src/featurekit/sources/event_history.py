@@ -49,8 +49,8 @@ def event_rows_at(
             history = History.of(
                 rows, view, source, query.moments, history_range(view, source, query)
             )
-            as_of, arrival, nanos, time = _times(history, query.as_of)
-            columns = {"arrival": arrival, "nanos": nanos, "event": time}
+            as_of, arrival, nanos, time = event_times(history, query.as_of)
+            columns = {"arrival": arrival, "nanos": nanos, "event": to_ms(time)}
             for i, field in enumerate(view.fields):
                 columns[f"f{i}"] = _state(rows, source, field)
             counts = history.store_index(columns, "arrival")
@@ -67,8 +67,10 @@ def event_rows_at(
     )
 
 
-def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str, str]:
-    """Return when events count, their arrival in microseconds, its nanoseconds, and their time in milliseconds.
+def event_times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str, str]:
+    """Return when events count, and the SQL of their arrival, its nanoseconds, and their time.
+
+    The arrival and the time are in microseconds.
 
     A history without times of events has only arrivals, and one without arrivals only times.
     """
@@ -85,7 +87,7 @@ def _times(history: History, as_of: AsOf | None) -> tuple[AsOf, str, str, str]:
     parts, nanos = zip(*((part, ns) for part, ns in known if part), strict=True)
     used: AsOf = "event_time" if parts[0] == time else "created"
     first, first_ns = (f"coalesce({', '.join(each)})" for each in (parts, nanos))
-    return used, first, first_ns, to_ms(f"coalesce({time}, {first})" if time else first)
+    return used, first, first_ns, f"coalesce({time}, {first})" if time else first
 
 
 def _state(rows: Rows, source: SourceColumns, field: FieldPlan) -> str:

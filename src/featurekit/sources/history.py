@@ -7,6 +7,7 @@ from featurekit.plan import SourceColumns, ViewPlan
 from featurekit.sources.batch_history import batch_rows_at
 from featurekit.sources.event_history import event_rows_at
 from featurekit.sources.session import Rows
+from featurekit.sources.window_history import window_rows_at
 
 
 def rows_at(
@@ -14,4 +15,4 @@ def rows_at(
 ) -> HistoricalRows:
     """Return the rows of each moment. See `ports.HistorySource`."""
     read = event_rows_at if view.kind == "stream" else batch_rows_at
-    return read(rows, view, source, query)
+    return (window_rows_at if view.windows else read)(rows, view, source, query)

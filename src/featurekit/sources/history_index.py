@@ -317,6 +317,25 @@ class History:
         finally:
             session.close()
 
+    def rows_with_index(self, index: str) -> Iterator[Any]:
+        """Yield the rows whose numbers a table has, with the columns of that table, in any order."""
+        rows, session = self.rows, self.rows.session
+        values = {f"v{i}": part for i, part in enumerate(self.selection.values)}
+        ((expected,),) = session.fetch_all(f"SELECT count(*) FROM {index}")
+        session.limit_memory(rows.extra_memory_bytes)
+        reader = session.connection.sql(
+            f"SELECT * FROM {self._numbered(values)} JOIN {index} USING (rn)"
+        ).to_arrow_reader(_BATCH_ROWS)
+        read = 0
+        for batch in reader:
+            rows.check_unchanged()
+            session.check()
+            read += batch.num_rows
+            yield batch.rename_columns([*self.selection.names, *batch.schema.names[len(values) :]])
+        if read != expected:
+            raise self._changed()
+        session.limit_memory()
+
     def _changed(self) -> SourceError:
         return SourceError(
             "the source changed during the read",

@@ -20,12 +20,17 @@ def history_range(view: ViewPlan, source: SourceColumns, query: HistoryQuery) ->
 
     Later rows do not count yet. All earlier ones matter without a lookback, where loads had windows of
     their own, and for the ends of keys, which end also what other views wrote long before a moment.
-    All earlier events matter: one that arrives late can overwrite a newer one.
+    All earlier events matter: one that arrives late can overwrite a newer one. Those before its
+    windows do not matter to a view with windows.
     """
     found = pc.min_max(query.moments["at"]).as_py()
     if source.timestamp_field is None or found["min"] is None:
         return ALL_TIMES
     end_ms = found["max"] // 1000 + 1
+    if view.windows:
+        # The first event of an id can be of any time.
+        start_ms = found["min"] // 1000 - longest_window_ms(view)
+        return TimeRange(None if view.windows.event_id else start_ms, end_ms)
     if view.kind == "stream":
         return TimeRange(None, end_ms + view.max_ahead_ms)
     if view.lookback_ms is None or query.as_of == "loads" or query.ends_keys:
@@ -34,6 +39,12 @@ def history_range(view: ViewPlan, source: SourceColumns, query: HistoryQuery) ->
     return TimeRange(
         found["min"] // 1000 - view.lookback_ms - view.longest_ttl_ms - takes_ms, end_ms
     )
+
+
+def longest_window_ms(view: ViewPlan) -> int:
+    """Return how long before a moment the events of its windows can be."""
+    aggregates = (field.aggregate for field in view.fields)
+    return max((a.window_ms + a.tile_ms for a in aggregates if a), default=0)
 
 
 def files_in_range(files: Sequence[str], source: SourceColumns, times: TimeRange) -> list[str]:

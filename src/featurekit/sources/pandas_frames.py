@@ -65,7 +65,7 @@ def _table_of_columns(pa: Any, frame: Any, where: str) -> Any:
 def _codecs_by_column(view: ViewPlan) -> dict[str, Codec]:
     """Return the codecs of fields by their names and by the columns of the view's source."""
     column_of = view.source.column if view.source else str
-    codecs = {field.name: codec_of(field.dtype) for field in view.fields}
+    codecs = {field.name: codec_of(field.dtype) for field in view.event_fields}
     return codecs | {column_of(name): codec for name, codec in codecs.items()}
 
 

@@ -32,7 +32,7 @@ def typed_partitions(
         name for file in files for name in re.findall(r"[/\\]([^/\\=]+)=(?=[^/\\]*[/\\])", file)
     }
     dtypes = {k.name: k.dtype for k in view.key.join_keys}
-    dtypes |= {f.name: f.dtype for f in view.fields}
+    dtypes |= {f.name: f.dtype for f in view.event_fields}
     columns = {plan.column(name): str(dtype) for name, dtype in dtypes.items()}
     casts = [
         f"{_cast(column, dtype)} AS {quote_identifier(column)}"

@@ -125,11 +125,13 @@ def source_columns(view: ViewPlan, source: SourceColumns) -> list[tuple[str, str
     """Return pairs of (use, source column), such as `("field age", "AGE")`."""
     uses: list[tuple[str, str | None]] = [
         *((f"join key {k.name}", source.column(k.name)) for k in view.key.join_keys),
-        *((f"field {f.name}", source.column(f.name)) for f in view.fields),
+        *((f"field {f.name}", source.column(f.name)) for f in view.event_fields),
         ("timestamp_field", source.timestamp_field),
         ("created_timestamp_field", source.created_timestamp_field),
         ("sent_fields_column", source.sent_fields_column),
     ]
+    if view.windows and view.windows.event_id and view.history:
+        uses.append(("event_id", source.column(view.windows.event_id)))
     return [(use, column) for use, column in uses if column]
 
 
@@ -208,7 +210,7 @@ def _outputs(view: ViewPlan, source: SourceColumns, rows: Rows) -> dict[str, str
     if rows.form == "json":
         return {"json": "json"}
     dtypes = {k.name: k.dtype for k in view.key.join_keys}
-    dtypes |= {f.name: f.dtype for f in view.fields}
+    dtypes |= {f.name: f.dtype for f in view.event_fields}
     columns = {name: source.column(name) for name in dtypes}
     for name, column in columns.items():
         if dtypes[name] != _JSON and _TYPES_WITHOUT_VALUES.search(rows.columns[column]):

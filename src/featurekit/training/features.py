@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurekit.errors import BadRowError, join_where
 from featurekit.history_ports import (
     HistoricalRows,
     PastLoad,
@@ -20,10 +19,13 @@ from featurekit.history_ports import (
     event_age_column,
     remaining_column,
 )
-from featurekit.lower.columns import EncodedBatch, encode_batch
+from featurekit.lower.columns import bad_row_error, encode_batch
 from featurekit.plan import EVENT_TIMESTAMP, SourcePlan, ViewPlan
 from featurekit.ports import SOURCE_ROW
 from featurekit.training.spool import BATCH_ROWS
+
+_NO_MARKS = "none: whether a worker was late is not known, so no value is stale"
+"""What the metadata says of the marks of a view with windows."""
 
 
 def stored_values(
@@ -44,7 +46,7 @@ def stored_values(
     metadata = history_metadata(
         view, rows.as_of, rows.loads, rows.rows_read, rows.rows_incomplete, rows.source_identity
     )
-    counts = {"rows_rejected": 0} if skip_bad_rows else {}
+    counts = {"rows_rejected": rows.rows_rejected} if skip_bad_rows else {}
     return StoredValues(_batches(view, rows, counts, at_us), metadata, counts, rows.close)
 
 
@@ -61,6 +63,7 @@ def history_metadata(
         "as_of": as_of,
         "source": _declared(view.history or view.source),
         **_loads(view, as_of, loads),
+        **({"marks": _NO_MARKS} if view.windows else {}),
         **({"identity": identity} if identity else {}),
         "rows_read": rows_read,
         "rows_incomplete": rows_incomplete,
@@ -131,7 +134,7 @@ def _ordered_batches(
         encoded = encode_batch(keyless, rows.form, matched.select(fields))
         if encoded.rejected:
             if "rows_rejected" not in counts:
-                raise _bad_row(keyless, matched, encoded)
+                raise bad_row_error(keyless, matched.column(SOURCE_ROW), encoded)
             bad = matched.column(SOURCE_ROW).take(pa.array(encoded.rejected))
             rejected.update(bad.to_pylist())
             counts["rows_rejected"] = len(rejected)
@@ -175,7 +178,7 @@ def _encoded_rows(view: ViewPlan, rows: HistoricalRows, counts: dict[str, int]) 
         columns = [batch.column(SOURCE_ROW), _event_ms(batch)]
         if encoded.rejected:
             if "rows_rejected" not in counts:
-                raise _bad_row(view, batch, encoded)
+                raise bad_row_error(view, batch.column(SOURCE_ROW), encoded)
             counts["rows_rejected"] += len(encoded.rejected)
             is_rejected = pc.is_in(
                 pa.array(range(batch.num_rows)), value_set=pa.array(encoded.rejected)
@@ -210,14 +213,3 @@ def encoded_view(view: ViewPlan) -> ViewPlan:
             for field in fields
         )
     return replace(view, ordering="arrival", fields=fields)
-
-
-def _bad_row(view: ViewPlan, batch: Any, encoded: EncodedBatch) -> BadRowError:
-    index = encoded.rejected[0]
-    error = encoded.errors(index)[0]
-    row = batch.column(SOURCE_ROW)[index].as_py()
-    return BadRowError(
-        error.reason,
-        where=join_where(f"feature view {view.name}", f"row {row} of its source", error.field),
-        hint=error.hint or "no load would have written this row; fix it in the source",
-    )
