@@ -90,15 +90,15 @@ COMMANDS = [
 ]
 
 
-def test_no_command_prints_control_characters(repo: str) -> None:
+@pytest.mark.parametrize("more", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
+def test_no_command_prints_control_characters(repo: str, more: list[str]) -> None:
     for arguments in COMMANDS:
-        for more in ([], ["--json"]):
-            result = run("--repo", repo, *arguments, *more)
-            for text in (result.stdout, result.stderr):
-                found = UNSAFE.search(text)
-                assert found is None, (arguments, more, text[max(0, found.start() - 80) :][:160])
-            if more and result.stdout:
-                json.loads(result.stdout)
+        result = run("--repo", repo, *arguments, *more)
+        for text in (result.stdout, result.stderr):
+            found = UNSAFE.search(text)
+            assert found is None, (arguments, text[max(0, found.start() - 80) :][:160])
+        if more and result.stdout:
+            json.loads(result.stdout)
 
 
 def test_json_keeps_the_text(repo: str) -> None:

@@ -249,7 +249,7 @@ def _run(folder: Path, how: str) -> int:
     return subprocess.run(command, check=False, timeout=60).returncode
 
 
-@pytest.mark.parametrize("how", ["fork", "multiprocessing"])
+@pytest.mark.parametrize("how", ["fork", pytest.param("multiprocessing", marks=pytest.mark.slow)])
 def test_rows_are_written_at_exit_and_a_fork_writes_its_own(tmp_path: Path, how: str) -> None:
     assert _run(tmp_path, how) == 0
     assert sorted(texts_of(tmp_path)) == ["child", "parent"]

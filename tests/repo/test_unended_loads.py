@@ -65,6 +65,7 @@ def kill_a_load(store: FeatureStore) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_load_is_shown_recorded_and_not_counted(
     store: FeatureStore, tmp_path: Path, valkey: Server
 ) -> None:

@@ -90,6 +90,7 @@ def client(
         yield store, TestClient(create_app(ServerContext(store)), base_url="http://127.0.0.1")
 
 
+@pytest.mark.slow
 def test_the_alerts_fire_for_a_killed_worker_and_a_failed_load(
     client: tuple[FeatureStore, TestClient], valkey: Server
 ) -> None:

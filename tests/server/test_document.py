@@ -33,6 +33,7 @@ def fraud(
         yield store
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run_as_shown(tmp_path: Path, fraud: FeatureStore) -> None:
     shown = [
         (command, expected, block.place)

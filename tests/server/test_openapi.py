@@ -162,6 +162,9 @@ EXACT = (
 """Operations that accept everything their schemas allow; others refuse `3.0` as an integer."""
 
 
+EXAMPLES = min(5, settings().max_examples // 12)
+
+
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_server_conforms_to_the_document(store: FeatureStore, mode: GenerationMode) -> None:
     context = ServerContext(store, allowed_hosts=frozenset(["testserver"]))
@@ -175,7 +178,7 @@ def test_the_server_conforms_to_the_document(store: FeatureStore, mode: Generati
         loose = [] if name.startswith(EXACT) else [positive_data_acceptance]
 
         @given(case=operation.as_strategy(generation_mode=mode))
-        @settings(max_examples=5, derandomize=True, database=None)
+        @settings(max_examples=EXAMPLES, derandomize=True, database=None)
         def holds(case: Any) -> None:
             case.call_and_validate(excluded_checks=loose)  # noqa: B023 - called at once
 

@@ -75,7 +75,7 @@ def test_the_head_timeout_applies_to_every_request(client: socket.socket) -> Non
 
 def test_a_silent_store_does_not_block_other_requests(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=2s"
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}?timeout=2s&connect_timeout=2s"
         write_repo(tmp_path, url, FRAUD, registry="online")
         with FeatureStore(tmp_path) as store, listening(ServerContext(store)) as (host, port):
             answers: list[int] = []
