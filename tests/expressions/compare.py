@@ -9,17 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from random import Random
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from featurekit.expressions import Expression, ExpressionError, Kind, parse, select_sql
+from featurekit.expressions import Expression, Kind, parse, select_sql
+from featurekit.expressions.syntax import MAX_CHARACTERS
 from featurekit.lower.expressions import compile_row_function
 from tests.expressions.random_expressions import NAMES, Expressions, Values
 
-ROWS = 40
+ROWS, TOGETHER = 40, 20
 KINDS = ("int", "float", "float", "bool", "bool", "string", "timestamp", "date")
 ARROW = {
     "int64": pa.int64(), "int32": pa.int32(), "float64": pa.float64(), "bool": pa.bool_(), "string": pa.string(),
@@ -59,24 +61,34 @@ def same(value: object, expected: object) -> bool:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """Yield random expressions with their values in DuckDB."""
+    """Yield an expression of each form, and then random ones, with their values in DuckDB."""
     random = Random(seed)
-    texts, values = Expressions(random), Values(random)
-    connection = duckdb.connect(config={"threads": 1})
-    connection.execute("SET TimeZone = 'America/New_York'")
-    rows: list[dict[str, Any]] = []
-    for index in range(count):
-        if index % 20 == 0:
-            rows = [values.row() for _ in range(ROWS)]
-            connection.register("inputs", _table(rows))
-        text = texts.text(random.choice(KINDS), random.randint(1, 4))
-        try:
-            expression = parse(text, NAMES)
-        except ExpressionError as error:
-            if "parts" in error.message:
-                continue
-            raise AssertionError(text) from error
-        yield Case(text, expression, rows, _values(connection, expression))
+    texts = _texts(random)
+    for start in range(0, count, TOGETHER):
+        together = islice(texts, min(TOGETHER, count - start))
+        yield from evaluated(list(dict.fromkeys(together)), random, ROWS)
+
+
+def evaluated(texts: list[str], random: Random, row_count: int) -> Iterator[Case]:
+    """Yield some expressions for random rows, with their values in DuckDB."""
+    values = Values(random)
+    rows = [values.row() for _ in range(row_count)]
+    expressions = [parse(text, NAMES) for text in texts]
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SET TimeZone = 'America/New_York'")
+        connection.register("inputs", _table(rows))
+        found = _values(connection, expressions)
+    for text, expression, column in zip(texts, expressions, found, strict=True):
+        yield Case(text, expression, rows, column)
+
+
+def _texts(random: Random) -> Iterator[str]:
+    expressions = Expressions(random)
+    yield from expressions.each()
+    while True:
+        text = expressions.text(random.choice(KINDS), random.randint(1, 4))
+        if len(text) <= MAX_CHARACTERS:
+            yield text
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -87,15 +99,28 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.table({**columns, "number": range(len(rows))})
 
 
-def _values(connection: duckdb.DuckDBPyConnection, expression: Expression) -> list[object]:
-    columns = {name: f'"{name}"' for name in expression.names}
-    sql = select_sql({"value": expression}, "inputs", columns, keep="number")
-    shown = "epoch_us(value)" if expression.type.kind is Kind.TIMESTAMP else "value"
-    found = connection.execute(f"SELECT {shown} FROM ({sql}) ORDER BY number").fetchall()
-    if expression.type.kind is not Kind.TIMESTAMP:
-        return [value for (value,) in found]
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return [None if us is None else epoch + timedelta(microseconds=us) for (us,) in found]
+def _values(
+    connection: duckdb.DuckDBPyConnection, expressions: list[Expression]
+) -> list[list[object]]:
+    """Return the values of each expression."""
+    named = {f"x{index}": expression for index, expression in enumerate(expressions)}
+    sql = select_sql(named, "inputs", {name: f'"{name}"' for name in NAMES}, keep="number")
+    shown = [
+        f"epoch_us({name})" if expression.type.kind is Kind.TIMESTAMP else name
+        for name, expression in named.items()
+    ]
+    found = connection.execute(f"SELECT {', '.join(shown)} FROM ({sql}) ORDER BY number")
+    columns = zip(*found.fetchall(), strict=True)
+    return [
+        list(map(_time, column)) if expression.type.kind is Kind.TIMESTAMP else list(column)
+        for expression, column in zip(expressions, columns, strict=True)
+    ]
+
+
+def _time(microseconds: int | None) -> datetime | None:
+    if microseconds is None:
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def main(count: int, seed: int) -> int:

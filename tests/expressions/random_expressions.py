@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -65,10 +65,13 @@ class Values:
     def row(self) -> dict[str, Any]:
         """Return a value or None for each input."""
         nulls = self._random.choice([0.0, 0.15, 0.3])
-        return {
+        row = {
             name: None if name != "now" and self._random.random() < nulls else self.value(type_)
             for name, type_ in NAMES.items()
         }
+        if self._random.random() < 0.2 and row["i1"] is not None:
+            row["f1"] = float(row["i1"])  # equal only if the integer is compared as a float
+        return row
 
     def value(self, type_: ExpressionType) -> Any:
         """Return a value."""
@@ -149,6 +152,12 @@ class Expressions:
             return self.name(kind) if self._random.random() < 0.75 else self.literal(kind)
         templates = _TEMPLATES[kind] if self._random.random() < 0.8 else _COMMON
         return self._filled(self._random.choice(templates), kind, depth - 1)
+
+    def each(self) -> Iterator[str]:
+        """Yield an expression of each form."""
+        for kind, templates in _TEMPLATES.items():
+            for template in dict.fromkeys([*templates, *_COMMON]):
+                yield self._filled(template, kind, 0)
 
     def name(self, kind: str) -> str:
         """Return an input of a kind."""
@@ -244,6 +253,7 @@ _TEMPLATES = {
     "bool": [
         *["({scalar} {=|<>|<|<=|>|>=} {scalar})"] * 3,
         "({int} {=|<|>=} {float})",
+        "({int} {=|<} 9007199254740992.0)",
         *["({bool} {and|or} {bool})"] * 2,
         "({bool} {and|or} {bool} {and|or} {bool})",
         "(not {bool})",

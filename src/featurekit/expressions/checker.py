@@ -23,6 +23,7 @@ from featurekit.expressions.kinds import (
     ExpressionError,
     ExpressionType,
     Kind,
+    quoted,
 )
 from featurekit.expressions.nodes import (
     HIGH,
@@ -74,10 +75,10 @@ def _name(syntax: Syntax, names: Mapping[str, ExpressionType]) -> Node:
     if name == NOW:
         return Node("name", TIMESTAMP, (), NOW, nullable=False)
     if name not in names:
-        hint = name_hint(name, names)
+        hint = name_hint(name, {*names, NOW})
         if name.lower() in ("yes", "no", "none", "nan", "inf", "infinity"):
             hint = f"strings stand in single quotes; {hint}"
-        raise ExpressionError(f"unknown name '{name}'", syntax.span, hint)
+        raise ExpressionError(f"unknown name {quoted(name)}", syntax.span, hint)
     found = names[name]
     low, high = (LOW32, HIGH32) if found.bits == 32 else (LOW, HIGH)  # noqa: PLR2004 - the type's bits
     return Node("name", _widest(found), (), name, low=low, high=high)
@@ -94,15 +95,15 @@ def _number_rule(syntax: Syntax, _args: Args) -> Node:
 
 
 def _number(syntax: Syntax, text: str) -> Node:
-    if not NUMBER.fullmatch(text.removeprefix("-")):
-        raise ExpressionError(f"{text} is not a number", syntax.span)
+    if not NUMBER.fullmatch(syntax.value):
+        raise ExpressionError(f"{quoted(syntax.value)} is not a number", syntax.span)
     if re.fullmatch("-?[0-9]+", text):
         if not LOW <= int(text) <= HIGH:
-            raise ExpressionError(f"{text} is outside int64", syntax.span)
+            raise ExpressionError(f"{quoted(text)} is outside int64", syntax.span)
         return literal(int(text), INT64)
     number = float(text) + 0.0
     if math.isinf(number):
-        raise ExpressionError(f"{text} is outside float64", syntax.span)
+        raise ExpressionError(f"{quoted(text)} is outside float64", syntax.span)
     return literal(number, FLOAT64)
 
 
@@ -135,7 +136,9 @@ def _timestamp(syntax: Syntax, _args: Args) -> Node:
 
 def _not_a_literal(syntax: Syntax, usage: str) -> ExpressionError:
     kind = usage.partition(" ")[0]
-    return ExpressionError(f"'{syntax.value}' is not a {kind}", syntax.span, f"write {usage}")
+    return ExpressionError(
+        f"{quoted(syntax.value)} is not a {kind}", syntax.span, f"write {usage}"
+    )
 
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -189,12 +192,13 @@ def _date_difference(syntax: Syntax, args: Args) -> Node:
     op, kinds = syntax.op, {arg.kind for arg in args}
     if op == "-" and kinds == {Kind.DATE}:
         return Node("days", INT64, (args[1], args[0]), None, any_null(args), -MAX_DAYS, MAX_DAYS)
-    if op == "+" and Kind.STRING in kinds:
-        raise ExpressionError("+ adds numbers", syntax.span, "write a || b to join strings")
+    wrong = next(i for i, arg in enumerate(args) if arg.kind not in NUMBERS)
+    if op == "+" and args[wrong].kind is Kind.STRING:
+        hint = "write a || b to join strings"
+        raise ExpressionError("found string, expected a number", syntax.args[wrong].span, hint)
     if kinds & {Kind.TIMESTAMP, Kind.DATE}:
         hint = "write epoch(a) - epoch(b) for seconds, or date_diff('day', b, a)"
         raise ExpressionError(f"{op} computes with numbers", syntax.span, hint)
-    wrong = next(i for i, arg in enumerate(args) if arg.kind not in NUMBERS)
     return want(syntax.args[wrong], args[wrong], *NUMBERS)
 
 

@@ -17,6 +17,7 @@ from featurekit.expressions.kinds import (
     ExpressionError,
     ExpressionType,
     Kind,
+    quoted,
 )
 from featurekit.expressions.nodes import (
     HIGH,
@@ -81,7 +82,7 @@ def call(syntax: Syntax, args: Args) -> Node:
             FUNCTION_HINTS.get(name) or name_hint(name, FUNCTIONS).partition("known:")[0].strip()
         )
         hint = hint or "the functions are listed in docs/expressions.md"
-        raise ExpressionError(f"unknown function '{name}'", syntax.span, hint)
+        raise ExpressionError(f"unknown function {quoted(name)}", syntax.span, hint)
     if not function.least <= len(args) <= function.most:
         raise ExpressionError(
             f"{name} has {len(args)} arguments here", syntax.span, f"write {function.usage}"
@@ -94,7 +95,7 @@ def extract(syntax: Syntax, args: Args) -> Node:
     if syntax.value not in (*_PARTS, "epoch"):
         parts = ", ".join((*_PARTS, "epoch"))
         raise ExpressionError(
-            f"'{syntax.value}' is not a part of a time here",
+            f"{quoted(syntax.value)} is not a part of a time here",
             syntax.span,
             FUNCTION_HINTS.get(syntax.value, f"parts are {parts}"),
         )
@@ -268,7 +269,7 @@ def _unit(syntax: Syntax, args: Args) -> str:
     unit = str(want_literal(syntax.args[0], args[0], Kind.STRING, "the unit")).lower()
     if unit not in MICROSECONDS:
         hint = f"units are {', '.join(MICROSECONDS)}"
-        raise ExpressionError(f"'{unit}' is not a unit here", syntax.args[0].span, hint)
+        raise ExpressionError(f"{quoted(unit)} is not a unit here", syntax.args[0].span, hint)
     return unit
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from typing_extensions import override
 
-from featurekit.errors import FeatureKitError
+from featurekit.errors import FeatureKitError, shorten_name
 
 Span = tuple[int, int]
 """The offsets of the first character of a part of the text, and of the one after its last."""
@@ -69,3 +69,8 @@ class ExpressionError(FeatureKitError, ValueError):
     def __init__(self, message: str, span: Span = (0, 0), hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.span = span
+
+
+def quoted(text: str) -> str:
+    """Return a part of an expression in quotes, for a message of one line."""
+    return f"'{shorten_name(text)}'" if text.isprintable() else repr(shorten_name(text))

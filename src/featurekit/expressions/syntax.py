@@ -11,7 +11,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from featurekit.expressions.kinds import SCALAR_TYPES, ExpressionError, Span
+from featurekit.expressions.kinds import SCALAR_TYPES, ExpressionError, Span, quoted
 from featurekit.expressions.refused import CHARACTER_HINTS, WORD_HINTS
 
 MAX_CHARACTERS, MAX_NODES, MAX_DEPTH = 2000, 300, 40
@@ -116,23 +116,22 @@ def _tokens(text: str) -> list[_Token]:
             kind = "number"
             if match["tail"]:
                 span = (match.start("number"), match.end("tail"))
-                raise ExpressionError(f"{text[slice(*span)]!r} is not a number", span)
+                raise ExpressionError(f"{quoted(text[slice(*span)])} is not a number", span)
         token = _Token(kind, match[kind], match.span(kind))
         if kind in ("refused", "other"):
-            raise _refused_character(token)
+            raise _refused_character(token, len(text))
         if kind == "name" and token.text.lower() in _KEYWORDS:
             token = _Token("word", token.text.lower(), token.span)
         tokens.append(token)
     return [*tokens, _Token("end", "", (len(text), len(text)))]
 
 
-def _refused_character(token: _Token) -> ExpressionError:
-    shown = f"'{token.text}'" if token.text.isprintable() else f"U+{ord(token.text):04X}"
+def _refused_character(token: _Token, end: int) -> ExpressionError:
     if token.text == "'":
-        return ExpressionError("the string has no closing quote", token.span)
-    return ExpressionError(
-        f"{shown} is not part of an expression", token.span, CHARACTER_HINTS.get(token.text, "")
-    )
+        return ExpressionError("the string has no closing quote", (token.span[0], end))
+    shown = f"'{token.text}'" if token.text.isprintable() else f"U+{ord(token.text):04X}"
+    hint = CHARACTER_HINTS.get(token.text, "")
+    return ExpressionError(f"{shown} is not part of an expression", token.span, hint)
 
 
 class _Parser:
@@ -169,9 +168,10 @@ class _Parser:
 
     def _unexpected(self, expected: str) -> ExpressionError:
         token = self._tokens[self._index]
-        found = f"'{token.text}'" if token.text else "the end"
+        found = quoted(token.text) if token.text else "the end"
         hint = WORD_HINTS.get(token.text.lower(), "")
-        if token.text == "=" and self._index and self._tokens[self._index - 1].text in "!<>":
+        before = self._tokens[self._index - 1].text if self._index else ""
+        if {token.text, before} <= {"=", "<", ">", "<>", "<=", ">="}:
             hint = "comparisons are = <> < <= > >="
         return ExpressionError(f"found {found}, expected {expected}", token.span, hint)
 
@@ -260,7 +260,7 @@ class _Parser:
         if name is None:
             known = "double, bigint, varchar, date and timestamp"
             hint = WORD_HINTS.get(f"cast {token.text.lower()}", f"types are {known}")
-            raise ExpressionError(f"'{token.text}' is not a type here", token.span, hint)
+            raise ExpressionError(f"{quoted(token.text)} is not a type here", token.span, hint)
         self._index += 1
         return name
 
