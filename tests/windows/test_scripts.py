@@ -12,6 +12,7 @@ import pytest
 
 from featurekit.errors import BadEventError, RequestError, UnknownNameError, ValueRefusedError
 from featurekit.plan import ViewPlan
+from featurekit.runtime.window_writer import WriteAttempt
 from featurekit.runtime.write_report import WriteReport
 from featurekit.runtime.writer import StreamWriter
 from tests.servers import Server
@@ -44,7 +45,7 @@ def write(
 ) -> WriteReport:
     """Write events of one entity as a worker does."""
     batch = [positioned(entity, each, f"tx/0/{each.offset}") for each in events]
-    return writer.write_read(batch, again=again)
+    return writer.write_read(batch, WriteAttempt(is_repeated=again))
 
 
 def differences(handle: Handle, entity: str, events: list[Sent], now_ms: int) -> list[Any]:
@@ -180,9 +181,9 @@ def test_events_of_several_partitions_have_their_own_offsets(handle: Handle) -> 
     writer = StreamWriter(simple_view("offset"), handle)
     event = Sent(0, handle.now_ms(), {})
     batch = [positioned("u", event, f"tx/{p}/{o}") for p, o in [(0, 3), (11, 3), (1, 9), (1, 8)]]
-    assert writer.write_read(batch, again=False).written == 3
-    assert writer.write_read(batch, again=False).repeated == 4
-    assert writer.write_read(batch, again=True).written == 4
+    assert writer.write_read(batch, WriteAttempt()).written == 3
+    assert writer.write_read(batch, WriteAttempt()).repeated == 4
+    assert writer.write_read(batch, WriteAttempt(is_repeated=True)).written == 4
     assert stored(handle, "u", "@tx").split()[1:] == [b"0:3", b"11:3", b"1:9"]
 
 
@@ -318,7 +319,7 @@ def test_damaged_tiles_are_an_error_about_one_entity(handle: Handle) -> None:
     head = stored(handle, "u", "count_5m").partition(b":")[0]
     handle.store.call("HSET", "fs:user:u", "count_5m", head + b":x", key="fs:user:u")
     report = writer.write_read(
-        [positioned(entity, event, "tx/0/2") for entity in ("u", "v")], again=False
+        [positioned(entity, event, "tx/0/2") for entity in ("u", "v")], WriteAttempt()
     )
     assert (report.written, report.refusal) == (1, "")
     assert "BADTILES" in report.rejected[0][1]
@@ -340,7 +341,7 @@ def test_missing_rights_leave_nothing_half(server: Server) -> None:
     outcomes = set()
     for denied in ("hmget", "hsetex", "hset", "hpexpireat", "evalsha"):
         admin.store.call("ACL", "SETUSER", "w", "+@all", f"-{denied}")
-        report = writer.write_read([("u", {"amount": 1.0})], again=False)
+        report = writer.write_read([("u", {"amount": 1.0})], WriteAttempt())
         outcomes.add(bool(report.refusal))
         assert (stored(admin, "u") is None) == bool(report.refusal)
         assert report.written == (not report.refusal)

@@ -17,6 +17,7 @@ from featurekit.errors import RequestError
 from featurekit.plan import RedisStreamPlan, ViewPlan
 from featurekit.ports import Consumer, EventSource, Progress
 from featurekit.runtime.marks import write_mark
+from featurekit.runtime.window_writer import WriteAttempt
 from featurekit.runtime.worker import Worker, WorkerOptions
 from featurekit.runtime.writer import StreamWriter
 from featurekit.streams import open_stream
@@ -55,17 +56,17 @@ class _DyingWriter(StreamWriter):
         self._rng = rng
 
     @override
-    def write_read(self, events: Any, *, again: bool) -> Any:
+    def write_read(self, events: Any, attempt: WriteAttempt) -> Any:
         rng, batch = self._rng, list(events)
         if rng.random() < 0.1:
             time.sleep(rng.choice([0.02, 0.06]))  # others claim the entries meanwhile
         if rng.random() < 0.2:
-            super().write_read(batch[: rng.randint(0, len(batch))], again=again)
+            super().write_read(batch[: rng.randint(0, len(batch))], attempt)
             raise _DiedError
         if rng.random() < 0.1:  # the reply was lost
-            super().write_read(batch, again=again)
-            again = True
-        return super().write_read(batch, again=again)
+            super().write_read(batch, attempt)
+            attempt = WriteAttempt(is_repeated=True)
+        return super().write_read(batch, attempt)
 
 
 def view_of_stream() -> ViewPlan:
@@ -152,10 +153,10 @@ class _Consumer:
         users = list(dict.fromkeys(user for user, _ in part))
         if rng.random() < 0.15:  # it dies after the calls of some entities
             alive = set(rng.sample(users, rng.randint(0, len(users))))
-            self.writer.write_read([e for e in batch if e[0] in alive], again=False)
+            self.writer.write_read([e for e in batch if e[0] in alive], WriteAttempt())
             return False
         for _ in range(2 if rng.random() < 0.1 else 1):
-            self.writer.write_read(batch, again=False)
+            self.writer.write_read(batch, WriteAttempt())
         self.at += len(part)
         return True
 

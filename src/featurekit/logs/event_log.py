@@ -18,10 +18,12 @@ from featurekit.logs.columns import (
 )
 from featurekit.logs.hourly_files import HourlyFiles
 from featurekit.plan import EventLogColumns as Columns
-from featurekit.plan import ViewPlan
+from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.runtime.row_log import RowLog
-from featurekit.types import codec_of
+from featurekit.types import codec_of, parse_dtype
 from featurekit.types.arrow import arrow_type
+
+_TEXT = parse_dtype("string")
 
 _Row = tuple[int, bytes, dict[str, bytes | None], int | None, str | None]
 """When an event was accepted, the key of its hash, its encoded fields, its time and its position."""
@@ -43,7 +45,8 @@ class EventLog:
 
     def __init__(self, view: ViewPlan, folder: Path, now_ms: Callable[[], int]) -> None:
         self._view, self._folder, self._now_ms = view, folder, now_ms
-        self._encoders = {field.name: codec_of(field.dtype).encode for field in view.fields}
+        self._fields = logged_fields(view)
+        self._encoders = {field.name: codec_of(field.dtype).encode for field in self._fields}
         files = HourlyFiles(folder, schema_of(view), self._encode, now_ms)
         self.log = RowLog(f"log of {view.name}", files)
 
@@ -74,7 +77,7 @@ class EventLog:
             *key_columns(view.key, keys),
             *(
                 value_column(field.dtype, [data.get(field.name) for data in values])
-                for field in view.fields
+                for field in self._fields
             ),
             pa.array([list(data) for data in values], pa.list_(pa.string())),
             time_column(event_ms),
@@ -84,12 +87,20 @@ class EventLog:
         return pa.record_batch(columns, schema=schema_of(view))
 
 
+def logged_fields(view: ViewPlan) -> tuple[FieldPlan, ...]:
+    """Return the columns of an event: its fields, or its inputs and its id in a view with windows."""
+    fields, event_id = view.event_fields, view.windows.event_id if view.windows else None
+    if event_id is None or any(field.name == event_id for field in fields):
+        return fields
+    return (*fields, FieldPlan(event_id, _TEXT))
+
+
 def schema_of(view: ViewPlan) -> Any:
     """Return the `pyarrow.Schema` of the log of a view."""
     return pa.schema(
         [
             *key_fields(view.key),
-            *(pa.field(field.name, arrow_type(field.dtype)) for field in view.fields),
+            *(pa.field(field.name, arrow_type(field.dtype)) for field in logged_fields(view)),
             pa.field(Columns.SENT_FIELDS, pa.list_(pa.string())),
             pa.field(Columns.EVENT_TIMESTAMP, TIMESTAMP),
             pa.field(Columns.ARRIVED_AT, TIMESTAMP),

@@ -63,8 +63,7 @@ def json_object_decoder(view: ViewPlan) -> JsonObjectDecoder:
     Raises (the function):
         ValueRefusedError: The text is not a JSON object.
     """
-    fields = view.windows.inputs if view.windows else view.fields
-    is_exact = any(codec_of(f.dtype).needs_exact_json for f in fields)
+    is_exact = any(codec_of(f.dtype).needs_exact_json for f in view.event_fields)
     decode_json = json.JSONDecoder(parse_float=Decimal if is_exact else None).decode
 
     def decode_object(data: str | bytes) -> dict[str, object]:

@@ -243,7 +243,9 @@ def _bad_line(number: int, error: BaseException) -> BadEventError:
 
 def _object_event_decoder(view: ViewPlan) -> _DecodeObject:
     """Return the function from a JSON object to an event; it refuses unknown members."""
-    known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.fields)}
+    known = {*(k.name for k in view.key.join_keys), *(f.name for f in view.event_fields)}
+    if view.windows and view.windows.event_id:
+        known.add(view.windows.event_id)
     has_time = view.ordering == "event_time" or EVENT_TIMESTAMP not in known
     time_column = EVENT_TIMESTAMP if has_time else None
     decode_event = event_decoder(replace(view, stream=None), time_column)

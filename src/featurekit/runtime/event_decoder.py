@@ -61,8 +61,7 @@ def event_decoder(view: ViewPlan, time_column: str | None) -> DecodeEvent:
     renames = dict(stream.columns) if stream else {}
     where = dict(stream.where) if stream else {}
     keys = [_column(renames, k.name, k.dtype) for k in view.key.join_keys]
-    values_of = view.windows.inputs if view.windows else view.fields
-    fields = [_column(renames, f.name, f.dtype) for f in values_of]
+    fields = [_column(renames, f.name, f.dtype) for f in view.event_fields]
     add_id = _id_function(view, renames)
     by_event_time = view.ordering == "event_time"
 

@@ -75,6 +75,19 @@ class _Call:
     data: bytes = b""
 
 
+@dataclass(slots=True)
+class WriteAttempt:
+    """What is known of earlier attempts to write some events.
+
+    Attributes:
+        is_repeated: Whether there were any. Events that they applied then count as written.
+        logged: The positions of the events that are in the log.
+    """
+
+    is_repeated: bool = False
+    logged: set[str] = field(default_factory=set)
+
+
 class WindowWriter:
     """Encodes and sends the events of one view with windows.
 
@@ -100,6 +113,7 @@ class WindowWriter:
         self._call = call_function(view, windows, self._script)
         self._arguments = arguments_function(view, windows)
         self._key = key_function(view.key)
+        self._input_names = {each.name for each in windows.inputs}
 
     def write(
         self,
@@ -108,7 +122,7 @@ class WindowWriter:
         reject: Reject,
         *,
         encode_first: bool = False,
-        again: bool = False,
+        attempt: WriteAttempt | None = None,
     ) -> None:
         """Write events in order, slice by slice.
 
@@ -117,14 +131,13 @@ class WindowWriter:
             report: Is added to.
             reject: Called with each event that does not fit.
             encode_first: Encode all events before the first is sent.
-            again: Whether a write of the same events may have failed half-way. Those that were applied
-                then count as written.
+            attempt: What is known of earlier attempts to write the same events.
         """
         slices = self._slices(events, reject)
         for calls in iter(list(slices)) if encode_first else slices:
             if self._must_stop(calls, report):
                 continue
-            self._send(calls, report, again=again)
+            self._send(calls, report, attempt or WriteAttempt())
 
     async def write_async(
         self, events: Iterable[Event], report: WriteReport, reject: Reject
@@ -144,7 +157,7 @@ class WindowWriter:
                 for i, reply in zip(missing, again, strict=True):
                     replies[i] = first_error(load) or reply
             for each, reply in zip(calls, replies, strict=True):
-                self._count(each, reply, report, again=False)
+                self._count(each, reply, report, WriteAttempt())
 
     def _must_stop(self, calls: Sequence[_Call], report: WriteReport) -> bool:
         """Return whether events must not be sent, since earlier ones were refused; reject them then."""
@@ -185,7 +198,7 @@ class WindowWriter:
         call.arguments += (event_id, b"%d" % event_ms, *arguments)
         call.events.append(_Pending(index, values, event_ms, position))
 
-    def _send(self, calls: Sequence[_Call], report: WriteReport, *, again: bool) -> None:
+    def _send(self, calls: Sequence[_Call], report: WriteReport, attempt: WriteAttempt) -> None:
         store, sent = self._handle.store, iter(calls)
 
         def chunks() -> Iterator[Chunk]:
@@ -207,7 +220,7 @@ class WindowWriter:
                 call = next(sent)
                 if is_script_missing([reply]):
                     reply = self._send_again(call)  # noqa: PLW2901
-                self._count(call, reply, report, again=again)
+                self._count(call, reply, report, attempt)
 
     def _send_again(self, call: _Call) -> Reply:
         """Load the script, which the server does not have, and send a call."""
@@ -215,7 +228,9 @@ class WindowWriter:
         loaded = store.run((call.key,), (self._script.load,))
         return first_error(loaded) or store.run((call.key,), (call.data,))[0]
 
-    def _count(self, call: _Call, reply: Reply, report: WriteReport, *, again: bool) -> None:
+    def _count(
+        self, call: _Call, reply: Reply, report: WriteReport, attempt: WriteAttempt
+    ) -> None:
         if not isinstance(reply, bytes):
             error = first_error([reply]) or f"the script answered {reply!r}"
             reason = f"{call.key.decode(errors='replace')}: {error}"
@@ -224,17 +239,20 @@ class WindowWriter:
             return
         repeated = reply.count(REPEATED)
         report.dropped_expired += reply.count(LATE)
-        report.repeated += 0 if again else repeated
-        report.written += reply.count(APPLIED) + (repeated if again else 0)
+        report.repeated += 0 if attempt.is_repeated else repeated
+        report.written += reply.count(APPLIED) + (repeated if attempt.is_repeated else 0)
         if self._log is not None:
-            logged = APPLIED + REPEATED if again else APPLIED
+            accepted = APPLIED + REPEATED if attempt.is_repeated else APPLIED
             for letter, each in zip(reply, call.events, strict=True):
-                if letter in logged:
+                if letter in accepted and each.position not in attempt.logged:
                     self._log_event(self._log, call.key, each)
+                    if each.position is not None:
+                        attempt.logged.add(each.position)
 
     def _log_event(self, log: EventLog, key: bytes, event: _Pending) -> None:
-        names = {each.name for each in self._windows.inputs}
-        values = {name: value for name, value in event.values.items() if name in names}
+        values, event_id = event.values, self._windows.event_id
+        if event_id is not None and event_id not in self._input_names:
+            values = {**values, event_id: event.position}  # as text
         log.add(key, values, event.event_ms, event.position)
 
 

@@ -41,6 +41,7 @@ from featurekit.ports import EventSource, StreamEvent
 from featurekit.printable import printable
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
 from featurekit.runtime.marks import mark_interval_s
+from featurekit.runtime.window_writer import WriteAttempt
 from featurekit.runtime.write_arguments import Event, PositionedEvent
 from featurekit.runtime.write_report import WriteReport
 from featurekit.runtime.writer import StreamWriter
@@ -142,7 +143,7 @@ class _DecodedBatch:
     Iterating again, after a failed write, starts over.
 
     Attributes:
-        attempts: How often it was iterated.
+        attempt: What is known of earlier attempts to write it.
         decoded: The events that the last iteration yielded, in order.
         rejected: The events that could not be decoded, and the reasons.
     """
@@ -153,12 +154,11 @@ class _DecodedBatch:
         self._events = events
         self._positioned = positioned
         self._decode = decode
-        self.attempts = 0
+        self.attempt = WriteAttempt()
         self.decoded: list[StreamEvent] = []
         self.rejected: list[tuple[StreamEvent, str]] = []
 
     def __iter__(self) -> Iterator[Event]:
-        self.attempts += 1
         self.decoded, self.rejected = [], []
         for event in self._events:
             try:
@@ -288,7 +288,9 @@ class Worker:
         return [event for event in events if event.id not in written]
 
     def _write(self, batch: _DecodedBatch) -> WriteReport:
-        report = self._writer.write_read(batch, again=batch.attempts > 0)
+        attempt = replace(batch.attempt)
+        batch.attempt.is_repeated = True
+        report = self._writer.write_read(batch, attempt)
         if report.refusal:
             raise StoreUnavailableError(f"the store does not accept writes now: {report.refusal}")
         return report

@@ -54,7 +54,7 @@ from featurekit.runtime.marks import write_mark
 from featurekit.runtime.metrics import EventMetrics
 from featurekit.runtime.row_log import EventLog
 from featurekit.runtime.tracing import STORE, Attributes, traced
-from featurekit.runtime.window_writer import WindowWriter
+from featurekit.runtime.window_writer import WindowWriter, WriteAttempt
 from featurekit.runtime.write_arguments import (
     Event,
     PositionedEvent,
@@ -271,18 +271,17 @@ class StreamWriter:
             await self._send_slice_async(part, report)
         return self._finish(report, skip=skip)
 
-    def write_read(self, events: Iterable[Event], *, again: bool) -> WriteReport:
+    def write_read(self, events: Iterable[Event], attempt: WriteAttempt) -> WriteReport:
         """Write the events that a worker has read. Those that do not fit are in the report.
 
         Args:
             events: The events, with their positions in the source.
-            again: Whether the worker has tried to write them before. Those that were applied then
-                count as written, also where repeated events are found.
+            attempt: What is known of earlier attempts to write them.
         """
         self._prepare()
         if self._windows is None:
             return self.write_many(events, on_bad_event="skip")
-        report = self._write_windows(self._windows, events, None, skip=True, again=again)
+        report = self._write_windows(self._windows, events, None, skip=True, attempt=attempt)
         return self._finish(report, skip=True)
 
     def write_mark(self, key: bytes, progress: Progress) -> None:
@@ -465,12 +464,12 @@ class StreamWriter:
         *,
         skip: bool,
         encode_first: bool = False,
-        again: bool = False,
+        attempt: WriteAttempt | None = None,
     ) -> WriteReport:
         report = WriteReport()
         _refuse_ttl(ttl)
         reject = partial(self._reject, report=report, skip=skip)
-        windows.write(events, report, reject, encode_first=encode_first, again=again)
+        windows.write(events, report, reject, encode_first=encode_first, attempt=attempt)
         return report
 
     def _refuse(self, _index: int, error: FeatureKitError) -> None:
