@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from featurekit.compiler.marks import with_marks
 from featurekit.errors import RequestError, UnknownNameError, name_hint
 from featurekit.feature_lists import (
     FeatureItem,
@@ -127,7 +128,7 @@ def compile_read(
         else:
             columns.append(replace(read[places[each.place]], name=name_))
     groups = (ReadGroup(key, tuple(fields), alias) for (alias, key), fields in slots.items())
-    return ReadPlan(
+    plan = ReadPlan(
         name,
         tuple(groups),
         tuple(columns),
@@ -135,6 +136,7 @@ def compile_read(
         inputs=tuple(read[sum(isinstance(each, _Stored) for each in wanted) :]),
         requests=requests,
     )
+    return with_marks(repo, plan, max_age_ms)
 
 
 def _stored_features(wanted: Sequence[_Wanted]) -> list[_Stored]:

@@ -1,0 +1,211 @@
+"""Windows are read with the mark of their view: silence is not zero."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurekit import FeatureStore
+from featurekit.errors import RequestError
+from tests.servers import Server
+
+REPO = """
+project: w
+definitions: [f.yaml]
+online_store: {url: 'URL'}
+"""
+VIEWS = """
+entities:
+  - {name: user, join_keys: {user_id: string}}
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 24h}
+    fields: {age: int64}
+  - name: tx
+    entity: user
+    stream: {refresh: 1m, source: {type: kafka, topic: tx, bootstrap_servers: 'localhost:1'}}
+    inputs: {amount: float64}
+    fields:
+      n: {type: int64, aggregate: count, window: 1h}
+      least: {type: float64, aggregate: min, of: amount, window: 1h, default: -1}
+  - name: pushed
+    entity: user
+    stream: {refresh: 1m, once: none}
+    inputs: {points: int64}
+    fields:
+      pushes: {type: int64, aggregate: count, window: 1h}
+      total: {type: int64, aggregate: sum, of: points, window: 1h}
+feature_services:
+  - {name: all_v1, features: [profile, tx, pushed]}
+  - {name: tx_v1, features: [tx]}
+"""
+MARK, USER = "fs:@mark:tx", "fs:user:u1"
+TILE_MS = 300_000
+
+
+class Shop:
+    """A store with a view that a worker would write, and its bytes written by hand."""
+
+    def __init__(self, store: FeatureStore, server: Server) -> None:
+        self.store, self.server = store, server
+
+    def call(self, *arguments: object) -> None:
+        with self.server.client() as client:
+            client.execute_command(*arguments)
+
+    def mark(self, **ages_s: float) -> None:
+        """Write a mark with parts of these ages."""
+        for part, age_s in ages_s.items():
+            self.call("HSET", MARK, part, int((time.time() - age_s) * 1000))
+
+    def tiles(self, field: str, states: str) -> None:
+        """Write the states of a field, the newest of them now."""
+        view = self.store.compiled.view("tx")
+        aggregate = view.field(field).aggregate
+        assert aggregate is not None
+        newest = int(time.time() * 1000) // TILE_MS
+        self.call("HSET", USER, field, f"{aggregate.head}{newest}:{states}")
+
+    def read(self, features: Any = "tx_v1", **options: Any) -> tuple[Any, Any]:
+        """The values and statuses of a user, which all ways of reading agree on."""
+        response = self.store.get_online_features(features, [{"user_id": "u1"}], **options)
+        values = {name: column[0] for name, column in response.to_dict().items()}
+        del values["user_id"]
+        statuses = {name: column[0] for name, column in response.statuses.items()}
+        reader = self.store.online_reader(features, **options)
+        for row in (reader.read("u1"), reader.read_many(["u1"])[0]):
+            assert (row.to_dict(), row.statuses) == (values, statuses)
+            again = pickle.loads(pickle.dumps(row))
+            assert (again.to_dict(), again.statuses) == (values, statuses)
+            assert {name: row[name] for name in row} == values
+        return values, statuses
+
+
+@pytest.fixture
+def shop(valkey: Server, tmp_path: Path) -> Iterator[Shop]:
+    (tmp_path / "featurerepo.yaml").write_text(REPO.replace("URL", valkey.url))
+    (tmp_path / "f.yaml").write_text(VIEWS)
+    with FeatureStore(tmp_path) as store:
+        store.apply()
+        yield Shop(store, valkey)
+
+
+def test_a_count_of_nothing_is_0_under_a_live_mark(shop: Shop) -> None:
+    shop.mark(p0=1, p1=200)
+    assert shop.read() == ({"n": 0, "least": -1.0}, {"n": "present", "least": "default"})
+    [row] = shop.store.online_reader("tx_v1").read_many(["u1"])
+    assert not row.found
+
+
+def test_windows_have_the_events_of_their_tiles(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2,,3")
+    shop.tiles("least", "7.5,,2")
+    assert shop.read() == ({"n": 5, "least": 2.0}, {"n": "present", "least": "present"})
+    assert shop.store.online_reader("tx_v1").read("u1").found
+
+
+@pytest.mark.parametrize("ages", [{}, {"p0": 301}, {"p0": 1, "p1": 301}, {"p0": 10**9}])
+def test_windows_under_an_old_mark_are_stale(shop: Shop, ages: dict[str, float]) -> None:
+    """The declared default, or else null: also a count, which would fall to 0 otherwise."""
+    shop.tiles("least", "7.5")
+    shop.mark(**ages)
+    assert shop.read() == ({"n": None, "least": -1.0}, {"n": "stale", "least": "stale"})
+    assert shop.store.online_reader("tx_v1").read("u1").found
+
+
+def test_an_entity_without_values_is_not_found_under_an_old_mark(shop: Shop) -> None:
+    shop.read()
+    assert not shop.store.online_reader("tx_v1").read("u1").found
+    assert shop.store.metrics().views
+
+
+@pytest.mark.parametrize(
+    ("max_age", "status"), [("100s", "stale"), ("5m", "present"), ("15m", "present")]
+)
+def test_max_age_says_how_old_the_mark_may_be(shop: Shop, max_age: str, status: str) -> None:
+    shop.mark(p0=200)
+    shop.tiles("n", "4")
+    values, statuses = shop.read(max_age={"tx": max_age})
+    assert (values["n"], statuses["n"]) == (4 if status == "present" else None, status)
+
+
+def test_damaged_marks_and_tiles_spoil_what_depends_on_them(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "4")
+    shop.call("HSET", USER, "least", "7.5")
+    assert shop.read()[1] == {"n": "present", "least": "invalid"}
+    shop.call("HSET", MARK, "p1", "soon")
+    assert shop.read()[1] == {"n": "stale", "least": "stale"}
+    shop.call("DEL", MARK)
+    shop.call("SET", MARK, "soon")
+    assert shop.read()[1] == {"n": "invalid", "least": "invalid"}
+
+
+def test_pushed_windows_have_no_mark(shop: Shop) -> None:
+    """Nothing shows that the program runs, so a count of nothing is a default."""
+    features = ["pushed"]
+    assert shop.read(features) == (
+        {"pushes": 0, "total": None},
+        {"pushes": "default", "total": "missing"},
+    )
+    writer = shop.store.stream_writer("pushed")
+    for event in ({"points": 3}, {"points": 4}, {}):
+        writer.write("u1", event)
+    time.sleep(0.01)  # an event of this millisecond is in the windows of the next one
+    assert shop.read(features) == (
+        {"pushes": 3, "total": 7},
+        {"pushes": "present", "total": "present"},
+    )
+    with pytest.raises(RequestError, match="programs push the events of feature view 'pushed'"):
+        shop.store.online_reader(features, max_age={"pushed": "1m"})
+
+
+def test_windows_are_read_beside_other_features(shop: Shop) -> None:
+    shop.store.write_batch("profile", {"u1": {"age": 41}})
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    values, statuses = shop.read("all_v1")
+    assert values == {"age": 41, "n": 2, "least": -1.0, "pushes": 0, "total": None}
+    shop.call("DEL", MARK)
+    values, statuses = shop.read("all_v1")
+    assert (statuses["age"], statuses["n"], statuses["pushes"]) == ("present", "stale", "default")
+
+
+async def test_asyncio_reads_see_the_mark(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    reader = shop.store.online_reader("tx_v1")
+    assert (await reader.read_async("u1")).n == 2
+    shop.call("DEL", MARK)
+    rows = await reader.read_many_async(["u1", "u2"])
+    assert [row.statuses["n"] for row in rows] == ["stale", "stale"]
+
+
+def test_freshness_of_windows(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    reader = shop.store.online_reader("tx_v1", freshness=True)
+    row = reader.read("u1")
+    assert row.n == 2
+    assert row.freshness["least"] is None
+
+
+def test_a_view_is_read_under_an_alias(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    features: Any = [{"view": "tx", "as": "payer", "join_keys": {"user_id": "payer_id"}}, "tx:n"]
+    response = shop.store.get_online_features(features, [{"payer_id": "u1", "user_id": "u2"}])
+    assert response.to_dict()["payer__n"] == [2]
+    assert response.to_dict()["n"] == [0]
+    response = shop.store.get_online_features(
+        features, [{"payer_id": "u1", "user_id": "u2"}], max_age={"payer": "100ms"}
+    )
+    assert response.statuses["payer__n"] == ["stale"]
+    assert response.statuses["n"] == ["present"]
