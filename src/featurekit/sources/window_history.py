@@ -32,7 +32,7 @@ from featurekit.expressions import Expression
 from featurekit.history_ports import HistoricalRows, HistoryQuery
 from featurekit.lower.columns import bad_row_error, encode_batch
 from featurekit.lower.expression_columns import expression_values
-from featurekit.lower.windows import HASH_SIZE, MAX_DISTINCT
+from featurekit.lower.window_scripts import HASH_SIZE, MAX_DISTINCT
 from featurekit.plan import (
     EVENT_TIMESTAMP,
     AggregateFunction,
