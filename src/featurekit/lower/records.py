@@ -216,9 +216,8 @@ def _record_body(
 ) -> tuple[str, dict[str, object]]:
     """Return the statements that assign the features to the slots, and the globals that they use."""
     if is_computed(plan):
-        row = computed_row(plan, absent)
-        pairs = zip(targets, row.variables, strict=True)
-        return row.statements + "".join(f"  {t} = {name}\n" for t, name in pairs), row.names
+        row = computed_row(plan, absent, targets)
+        return row.statements, row.names
     terms, defaults, names = decoder_expressions(plan, absent)
     values = "".join(f"  {t} = {term}\n" for t, term in zip(targets, terms, strict=True))
     all_absent = "".join(f"   {t} = {term}\n" for t, term in zip(targets, defaults, strict=True))

@@ -6,7 +6,7 @@ over local variables, to which stored values, values of the request and the time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -97,11 +97,11 @@ def is_computed(plan: ReadPlan) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ComputedRow:
-    """A part of a generated function over the cells `r`, for a plan with derived features.
+    """A part of a generated function over the cells `r`, for a plan with computed features.
 
     Attributes:
-        statements: Statements, indented by two, that assign all features to local variables.
-        variables: The variable of each feature of the response.
+        statements: Statements, indented by two, that assign each feature to its target.
+        variables: The variable of each feature of the response, if no targets were given.
         names: The globals of the statements.
     """
 
@@ -110,13 +110,20 @@ class ComputedRow:
     names: dict[str, object]
 
 
-def computed_row(plan: ReadPlan, absent: AbsentCounters | None) -> ComputedRow:
+def computed_row(
+    plan: ReadPlan, absent: AbsentCounters | None, targets: Sequence[str] | None = None
+) -> ComputedRow:
     """Return the statements that compute a row.
 
     The stored values of an empty row are counted as one; derived features are counted one by one.
+
+    Args:
+        plan: The read.
+        absent: Counts absent values, if given.
+        targets: To what each feature of the response is assigned; by default to local variables.
     """
     terms, defaults, names = decoder_expressions(plan, absent)
-    layout = CellLayout.of(plan)
+    layout, assign = CellLayout.of(plan), _assignments(plan, targets)
     lines = [f"  q{i} = r[{layout.requests + i}]\n" for i in range(len(plan.requests))]
     if layout.now is not None:
         lines.append(f"  now = r[{layout.now}]\n")
@@ -125,16 +132,44 @@ def computed_row(plan: ReadPlan, absent: AbsentCounters | None) -> ComputedRow:
         part = f"r[:{layout.stored}]" if layout.has_context else "r"
         lines.append(f"  if r[0] is None and {part} == NONE:\n")
         lines += ["   next(A)\n"] if absent is not None else []
-        lines += [f"   v{i} = {defaults[i]}\n" for i in others]
+        lines += [f"   {assign[i]} = {defaults[i]}\n" for i in others]
         lines.append("  else:\n")
-        lines += [f"   v{i} = {terms[i]}\n" for i in others]
+        lines += [f"   {assign[i]} = {terms[i]}\n" for i in others]
     elif terms and absent is not None:
         lines.append(f"  if r[0] is None and r[:{layout.stored}] == NONE:\n   next(A)\n")
-    lines += [f"  v{i} = {terms[i]}\n" for i in sorted(windows)]
-    variable_of = {id(column): f"v{i}" for i, column in enumerate(evaluated(plan))}
+    lines += [f"  {assign[i]} = {terms[i]}\n" for i in sorted(windows)]
+    derived = _derived_terms(plan, absent, layout, names)
+    lines += [f"  {assign[len(terms) + i]} = {term}\n" for i, term in enumerate(derived)]
+    places = {id(column): i for i, column in enumerate(evaluated(plan))}
+    return ComputedRow("".join(lines), [f"v{places[id(c)]}" for c in plan.columns], names)
+
+
+def _assignments(plan: ReadPlan, targets: Sequence[str] | None) -> list[str]:
+    """Return to what each evaluated feature is assigned, such as `s.amount = v0`."""
+    columns = evaluated(plan)
+    if targets is None:
+        return [f"v{i}" for i in range(len(columns))]
+    target_of = {id(c): target for c, target in zip(plan.columns, targets, strict=True)}
+    used = {
+        i
+        for column in plan.derived
+        for i, each in zip(column.arguments, column.feature.inputs, strict=True)
+        if not each.is_request
+    }
+    shown = [target_of.get(id(column), "_") for column in columns]
+    return [f"{target} = v{i}" if i in used else target for i, target in enumerate(shown)]
+
+
+def _derived_terms(
+    plan: ReadPlan,
+    absent: AbsentCounters | None,
+    layout: CellLayout,
+    names: dict[str, object],
+) -> Iterator[str]:
+    """Yield the source of each derived feature, and add its globals."""
     temporaries = (f"t{i}" for i in count())
     for position, column in enumerate(plan.derived):
-        index = len(terms) + position
+        index = len(plan.stored) + position
         compute = column.feature.compute
         if isinstance(compute, Expression):
             source = _expression_source(column, compute, temporaries, names)
@@ -144,8 +179,7 @@ def computed_row(plan: ReadPlan, absent: AbsentCounters | None) -> ComputedRow:
         else:
             cell = f"r[{layout.functions[position]}]"
             term, default = _cell_term(plan, column.field, cell, index, names)
-        lines.append(f"  v{index} = {term} else {_counted(default, index, absent, names)}\n")
-    return ComputedRow("".join(lines), [variable_of[id(c)] for c in plan.columns], names)
+        yield f"{term} else {_counted(default, index, absent, names)}"
 
 
 def _cell_term(

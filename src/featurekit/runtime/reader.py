@@ -32,6 +32,7 @@ from featurekit.runtime.read_arguments import (
     RequestColumns,
     Timeout,
     entity_columns_function,
+    entity_list,
     join_key_values,
     read_options,
     split_entities,
@@ -441,15 +442,17 @@ class OnlineReader(Generic[RowT, EntityT]):
     def _prepare_records(
         self, entities: Iterable[object] | Column[object] | DataFrame, request: Request = None
     ) -> Call[list[Any]]:
-        columns: RequestColumns = {}
-        if not isinstance(entities, list | tuple):
-            entities, columns = split_entities(self.plan, entities)
         if self._decodes_each_reply:  # the usual read, without the calls below
+            if not isinstance(entities, list | tuple):
+                entities = entity_list(self.plan, entities)
             [group] = self._groups
             keys = list(map(group.key, entities))
             if request:
                 self._request.rows(len(keys), request)
             return Call(len(keys), keys, group.requests(keys), self._decoder.record, _unchanged)
+        columns: RequestColumns = {}
+        if not isinstance(entities, list | tuple):
+            entities, columns = split_entities(self.plan, entities)
         rows, group_keys = self._record_keys(entities)
         values = self._request.rows(rows, request, columns)
         return self._records_call(rows, group_keys, self._requests(group_keys), values)
@@ -510,16 +513,16 @@ class OnlineReader(Generic[RowT, EntityT]):
         return CellRows(self._decoder.cells(by_row, self._handle.now_ms()))
 
     def _prepare_response(self, entity_rows: EntityRows, request: Request) -> Call[OnlineResponse]:
-        given, sent = split_rows(self.plan, entity_rows)
-        columns = self._entity_columns(given)
-        group_keys = self._group_keys(columns)
         if self._decodes_each_reply:  # the usual read, without the calls below
-            [keys], [group] = group_keys, self._groups
+            columns = self._entity_columns(entity_rows)
+            [keys], [group] = self._group_keys(columns), self._groups
             if request:
                 self._request.rows(len(keys), request)
             finish = bind(_RESPONSE, self._schema, columns)
             return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
-        rows = _count_rows(given, columns, sent)
+        given, sent = split_rows(self.plan, entity_rows)
+        columns = self._entity_columns(given)
+        group_keys, rows = self._group_keys(columns), _count_rows(given, columns, sent)
         values = self._request.rows(rows, request, sent)
         return self._response_call(rows, columns, group_keys, self._requests(group_keys), values)
 
