@@ -218,3 +218,35 @@ def wait_for_child(child: int) -> int | None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None
+
+
+DERIVED = LOGGED.replace(
+    "feature_services:",
+    """\
+  - name: risk
+    derived: {from: [profile, transaction]}
+    fields:
+      share: {type: float64, expr: "amount / nullif(tx_count_7d, 0)", default: 1}
+      late: {type: bool, expr: "now > timestamp '2026-01-01T00:00:00Z'"}
+requests: [{name: transaction, fields: {amount: float64}}]
+feature_services:
+  - {name: derived, features: ['profile:country', risk], logging: {path: derived}}""",
+)
+
+
+def test_derived_features_are_logged_with_the_request(valkey: Server, tmp_path: Path) -> None:
+    with applied(tmp_path, valkey.url, DERIVED) as store:
+        fill(store)
+        reader = store.online_reader("derived")
+        reader.read("u1", request={"amount": 6})
+        reader.get({"user_id": ["u2"], "amount": [1.0]})
+        with valkey.client() as client:
+            client.hset("fs:user:u1", "tx_count_7d", "?")
+        reader.read_many(["u1"], request={"amount": 2})
+    rows = served(tmp_path / "derived").to_pylist()
+    names = ["user_id", "amount", "country", "share", "late", "share__status", "late__status"]
+    assert [[row[name] for name in names] for row in rows] == [
+        ["u1", 6.0, "NO", 2.0, True, "present", "present"],
+        ["u2", 1.0, "SE", 1.0, True, "default", "present"],
+        ["u1", 2.0, "NO", 1.0, True, "invalid", "present"],
+    ]

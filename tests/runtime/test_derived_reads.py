@@ -25,7 +25,7 @@ from featurekit.types import DType, expression_type
 
 AMOUNT = RequestColumn("amount", FieldPlan("amount", DType("float64")))
 NOTE = RequestColumn("note", FieldPlan("note", DType("string"), default=b"none"))
-COUNT_FUNCTION = FunctionPlan("features:twice", "")
+COUNT_FUNCTION = FunctionPlan("features:twice", "", ("n",))
 
 
 def with_derived(

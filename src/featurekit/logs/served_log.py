@@ -18,6 +18,7 @@ from featurekit.damaged_files import damaged_file_error
 from featurekit.errors import SourceError, ValueRefusedError
 from featurekit.logs.columns import TIMESTAMP, key_columns, time_column, value_column
 from featurekit.logs.hourly_files import HourlyFiles
+from featurekit.lower.cell_decoder import CellDecoder, CellLayout
 from featurekit.lower.read import (
     PRESENT,
     ROW_ERRORS,
@@ -26,6 +27,7 @@ from featurekit.lower.read import (
     decode_cell,
     group_offsets,
 )
+from featurekit.lower.row_decoder import is_computed
 from featurekit.plan import ReadPlan
 from featurekit.runtime.reader import CellRows
 from featurekit.runtime.request_id import current_request_id
@@ -40,18 +42,18 @@ STATUS = "{}__status"
 _HASH_BITS = 32
 
 _Row = tuple[int, Sequence[bytes], Any, str | None, tuple[int, ...]]
-"""When a row was served, the keys of its entities, its cells, the request's id, and the indexes of the
-features in the cells. Decoded values are not kept, so that they are freed as soon as without a log; tuples of
+"""When a row was served, the keys of its entities, its cells, the request's id, and the indexes in the
+cells of those that the log's columns are made of. Decoded values are not kept, so that they are freed as soon as without a log; tuples of
 bytes, unlike lists, are not visited again by the garbage collector."""
 
 
 _Cells = Sequence[Sequence[Cell]]
-"""The cells of rows, in the order of the columns."""
+"""The cells of rows: one for each feature or, if features are computed, those of the log's own plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedColumns:
-    """The columns of a log: join keys, features, their statuses, `served_at` and `request_id`.
+    """The columns of a log: join keys, request data, features, their statuses, `served_at`, `request_id`.
 
     Attributes:
         plan: The compiled service, with its own names of columns.
@@ -66,6 +68,7 @@ class ServedColumns:
         return pa.schema(
             [
                 *(pa.field(name, arrow_type(dtype)) for name, dtype in self._join_keys.items()),
+                *(pa.field(c.name, arrow_type(c.field.dtype)) for c in self.plan.requests),
                 *(pa.field(c.name, arrow_type(c.field.dtype)) for c in columns),
                 *(pa.field(STATUS.format(c.name), pa.string()) for c in columns),
                 pa.field(SERVED_AT, TIMESTAMP),
@@ -82,10 +85,14 @@ class ServedColumns:
         served_ms, keys, cells, request_ids, layouts = zip(*rows, strict=True)
         pairs = zip(cells, layouts, strict=True)
         own = [[row[index] for index in layout] for row, layout in pairs]
-        are_plain = all(type(row) is tuple for row in cells)
-        features, statuses = self._features(own, are_plain=are_plain)
+        if is_computed(self.plan):
+            features, statuses = self._computed_features(own)
+        else:
+            are_plain = all(type(row) is tuple for row in cells)
+            features, statuses = self._features(own, are_plain=are_plain)
         columns = [
             *self._key_columns(keys),
+            *self._request_columns(own),
             *features,
             *statuses,
             time_column(served_ms),
@@ -101,6 +108,44 @@ class ServedColumns:
             names = [part.name for part in group.key.join_keys]
             columns |= dict(zip(names, key_columns(group.key, group_keys), strict=True))
         return [columns[name] for name in self._join_keys]
+
+    def layout(self, read: ReadPlan) -> tuple[int, ...]:
+        """Return the indexes in the cells of a read of those that the columns are made of.
+
+        Args:
+            read: A plan with the same features first, maybe under other names.
+        """
+        offsets = group_offsets(read)
+        if not is_computed(self.plan):
+            columns = read.stored[: len(self.plan.columns)]
+            return tuple(offsets[column.group] + column.slot for column in columns)
+        places = [
+            offset + other.fields.index(name)
+            for group, other, offset in zip(self.plan.groups, read.groups, offsets, strict=True)
+            for name in group.fields
+        ]
+        own, layout = CellLayout.of(self.plan), CellLayout.of(read)
+        places += range(layout.stored, layout.stored + own.size - own.stored)
+        functions = list(layout.functions.values())[: len(own.functions)]
+        return (*places, *functions)
+
+    def _request_columns(self, cells: Sequence[Sequence[Any]]) -> list[Any]:
+        start = CellLayout.of(self.plan).requests
+        return [
+            to_arrow(column.field.dtype, [row[start + i] for row in cells])
+            for i, column in enumerate(self.plan.requests)
+        ]
+
+    def _computed_features(self, cells: _Cells) -> tuple[list[Any], list[Any]]:
+        decoder = CellDecoder(self.plan)
+        rows = [decoder.decode(row) for row in cells]
+        values, statuses = zip(*rows, strict=True)
+        dtypes = [column.field.dtype for column in self.plan.columns]
+        features = [
+            to_arrow(dtype, list(column))
+            for dtype, column in zip(dtypes, zip(*values, strict=True), strict=True)
+        ]
+        return features, [pa.array(column, pa.string()) for column in zip(*statuses, strict=True)]
 
     def _features(self, cells: _Cells, *, are_plain: bool) -> tuple[list[Any], list[Any]]:
         if are_plain:  # no stale or unavailable values
@@ -173,12 +218,11 @@ class ServedLog:
         self._arguments = (plan, sample_rate, folder, now_ms)
         self._has_entity = [not group.is_global for group in plan.groups]
         self._first = self._has_entity.index(True) if any(self._has_entity) else 0
-        self._features = len(plan.columns)
         self._limit = round(sample_rate * 2**_HASH_BITS)
         self._takes_all = sample_rate == 1
         self._now_ms = now_ms
-        columns = ServedColumns(plan)
-        files = HourlyFiles(folder, columns.schema, columns.encode, now_ms)
+        self._columns = ServedColumns(plan)
+        files = HourlyFiles(folder, self._columns.schema, self._columns.encode, now_ms)
         self.log = RowLog(f"log of {plan.name}", files)
 
     @override
@@ -187,9 +231,7 @@ class ServedLog:
 
     def add_function(self, plan: ReadPlan) -> AddServed:
         """Return the function that adds the rows of a read. It runs in each read, so it avoids lookups."""
-        offsets = group_offsets(plan)
-        columns = plan.stored[: self._features]
-        layout = tuple(offsets[column.group] + column.slot for column in columns)
+        layout = self._columns.layout(plan)
         log, buffer, now_ms = self.log, self.log.rows, self._now_ms
         limit, takes_all = self._limit, self._takes_all
         add_rows = partial(self._add_rows, layout)

@@ -15,7 +15,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from featurekit.expressions import Expression
 from featurekit.lower.expressions import compile_row_function
 from featurekit.lower.read import (
     INVALID,
@@ -71,10 +70,7 @@ class CellLayout:
     def of(cls, plan: ReadPlan) -> CellLayout:
         """Return the layout of a plan's rows."""
         stored = sum(len(group.fields) for group in plan.groups)
-        uses_now = any(
-            isinstance(c.feature.compute, Expression) and NOW in c.feature.compute.names
-            for c in plan.derived
-        )
+        uses_now = any(NOW in c.feature.compute.names for c in plan.derived)
         uses_ms = any(c.field.aggregate is not None for c in plan.stored)
         end = stored + len(plan.requests)
         size = end + uses_now + uses_ms
@@ -180,45 +176,42 @@ class CellDecoder:
         if isinstance(feature.compute, FunctionPlan):
             cell = self.layout.functions[index]
             return lambda cells, _pairs: decode_cell(field, cells[cell], codec)
-        inputs_of = input_reader(column, self.layout)
+        arguments_of = argument_reader(column, self.layout)
         function = compile_row_function(feature.compute)
-        names = [each.name for each in feature.inputs]
-        order = [names.index(n) if n != NOW else len(names) for n in feature.compute.names]
-        now = self.layout.now
 
         def decode(cells: Any, pairs: list[Pair]) -> Pair:
-            values, status = inputs_of(cells, pairs)
-            if status is not None:
-                return default_value(field, codec), status
-            if now is not None:
-                values.append(cells[now])
-            value = function(*[values[i] for i in order])
-            if value is not None:
-                return value, PRESENT
-            return default_value(field, codec), absent_status(field)
+            arguments, status = arguments_of(cells, pairs)
+            if status is None:
+                value = function(*arguments)
+                if value is not None:
+                    return value, PRESENT
+                status = absent_status(field)
+            return default_value(field, codec), status
 
         return decode
 
 
-InputReader = Callable[[Any, list[Pair]], tuple[list[object], str | None]]
-"""Takes a row's cells, and its stored values with their statuses; returns the inputs of a feature, and the
-worst status among them that makes the feature's value so."""
+ArgumentReader = Callable[[Any, list[Pair]], tuple[list[object], str | None]]
+"""Takes a row's cells, and its stored values with their statuses; returns the arguments of a feature's
+expression or function, and the worst status among them that makes the feature's value so."""
 
 
-def input_reader(column: DerivedColumn, layout: CellLayout) -> InputReader:
-    """Return the function from a row to the inputs of a derived feature."""
-    pairs = zip(column.arguments, column.feature.inputs, strict=True)
-    places = [
-        (layout.requests + i if each.is_request else i, each.is_request) for i, each in pairs
-    ]
+def argument_reader(column: DerivedColumn, layout: CellLayout) -> ArgumentReader:
+    """Return the function from a row to the arguments of a derived feature."""
+    feature, places = column.feature, dict[str, tuple[bool, int | None]]()
+    for index, each in zip(column.arguments, feature.inputs, strict=True):
+        is_stored = not each.is_request
+        places[each.name] = (is_stored, index if is_stored else layout.requests + index)
+    places[NOW] = (False, layout.now)
+    arguments: list[Any] = [places[name] for name in feature.compute.names]
 
-    def inputs(cells: Any, pairs: list[Pair]) -> tuple[list[object], str | None]:
-        found = [(cells[i], PRESENT) if is_request else pairs[i] for i, is_request in places]
+    def read(cells: Any, pairs: list[Pair]) -> tuple[list[object], str | None]:
+        found = [pairs[i] if is_stored else (cells[i], PRESENT) for is_stored, i in arguments]
         statuses = {status for _, status in found}
         worst = next((status for status in _WORST_FIRST if status in statuses), None)
         return [value for value, _ in found], worst
 
-    return inputs
+    return read
 
 
 def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...], tuple[str, ...]]:

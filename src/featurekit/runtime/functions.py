@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from featurekit.errors import FeatureKitError
-from featurekit.lower.cell_decoder import CellDecoder, InputReader, input_reader
+from featurekit.lower.cell_decoder import CellDecoder, Pair, argument_reader
 from featurekit.lower.encoders import Encode, field_encoder
-from featurekit.lower.read import INVALID, STALE, UNAVAILABLE, Cell, FailedFunction, Stale
+from featurekit.lower.read import INVALID, STALE, UNAVAILABLE, Cell, Cells, FailedFunction, Stale
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadPlan
 from featurekit.printable import printable
 from featurekit.wire import UNAVAILABLE as UNAVAILABLE_CODE
@@ -19,7 +19,7 @@ Function = Callable[..., object]
 Functions = Mapping[FunctionPlan, Function | None]
 """The functions that a reader may call; `None` for one that cannot be called here."""
 
-_BAD_CELLS: dict[str | None, Cell] = {
+_BAD_CELLS: dict[str, Cell] = {
     UNAVAILABLE: ErrorReply(f"{UNAVAILABLE_CODE} an input is unavailable"),
     INVALID: FailedFunction(),
     STALE: Stale(),
@@ -49,7 +49,7 @@ class FunctionCaller:
     def add_cells(self, cells: list[Cell]) -> bool:
         """Add the results to a row's other cells; return whether one of them is not a value."""
         pairs = self._decoder.stored_pairs(cells)
-        results = [column.cell(*column.inputs(cells, pairs)) for column in self._columns]
+        results = [column.cell(cells, pairs) for column in self._columns]
         cells += results
         return any(type(result) is not bytes and result is not None for result in results)
 
@@ -58,20 +58,21 @@ class _FunctionColumn:
     def __init__(
         self, column: DerivedColumn, function: Function | None, decoder: CellDecoder
     ) -> None:
-        self.inputs: InputReader = input_reader(column, decoder.layout)
+        self._arguments_of = argument_reader(column, decoder.layout)
         self._name = column.name
         self._function = function
         self._encode: Encode = field_encoder(column.field)
         self._last_error = ""
 
-    def cell(self, values: list[object], status: str | None) -> Cell:
-        """Return the cell for some inputs, and the worst status among them."""
-        if status in _BAD_CELLS:
+    def cell(self, cells: Cells, pairs: list[Pair]) -> Cell:
+        """Return the cell for a row's other cells, and its stored values with their statuses."""
+        arguments, status = self._arguments_of(cells, pairs)
+        if status is not None:
             return _BAD_CELLS[status]
         if self._function is None:
             return FailedFunction()
         try:
-            return self._encode(self._function(*values))
+            return self._encode(self._function(*arguments))
         except FeatureKitError as error:
             return self._failed(str(error))
         except Exception as error:  # noqa: BLE001 - the function is the repository's own code
