@@ -67,6 +67,7 @@ class WorkerStatus:
         trouble: What the worker is waiting for; empty if it is not waiting.
         error: The last error, past or present; empty if there was none.
         lost: Events that the source deleted before they were done.
+        repeated: Events that had been applied before; only of views with windows.
         age_ms: Age of this heartbeat, by the clock of the reader.
     """
 
@@ -88,6 +89,7 @@ class WorkerStatus:
     trouble: str
     error: str
     lost: int = 0
+    repeated: int = 0
     age_ms: int = 0
 
 

@@ -298,6 +298,7 @@ class Streaming:
 
         def count(report: StreamReport) -> None:
             counter.add_events(report.written, report.dropped_older, report.dropped_expired)
+            counter.repeated += report.repeated
             counter.rejected += report.rejected
             counter.dead_letters += report.rejected
             counter.lost += report.lost

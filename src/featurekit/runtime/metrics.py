@@ -97,7 +97,9 @@ class EventMetrics(_Counts):
     Attributes:
         written: Events that the store accepted.
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
-        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`.
+        dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`. Of
+            windows: events that were too late for all of them.
+        repeated: Events that had been applied before; only of views with windows.
         rejected: Events that did not fit the view, or that the store refused.
         dead_letters: Rejected events that a worker added to the dead letters.
         lost: Events that a worker's source deleted before they were done.
@@ -106,6 +108,7 @@ class EventMetrics(_Counts):
     written: int = 0
     dropped_older: int = 0
     dropped_expired: int = 0
+    repeated: int = 0
     rejected: int = 0
     dead_letters: int = 0
     lost: int = 0

@@ -481,6 +481,7 @@ class StreamWriter:
         self.total.add(report)
         metrics = self._metrics
         metrics.add_events(report.written, report.dropped_older, report.dropped_expired)
+        metrics.repeated += report.repeated
         metrics.rejected += len(report.rejected)
 
     def _finish_one(self, report: WriteReport) -> bool:

@@ -99,7 +99,7 @@ def _store_families(metrics: Metrics) -> Iterator[Metric]:
 
 def _write_families(metrics: Metrics) -> Iterator[Metric]:
     events, loads = metrics.events, metrics.loads
-    outcomes = ("written", "dropped_older", "dropped_expired", "rejected", "lost")
+    outcomes = ("written", "dropped_older", "dropped_expired", "repeated", "rejected", "lost")
     by_view, by_outcome = ("view",), ("view", "outcome")
     yield _labelled(
         "events",

@@ -209,6 +209,8 @@ def _print_write_report(context: CliContext, report: WriteReport, rejected: int)
     else:
         dropped = report.dropped_older + report.dropped_expired
         suffix = f", {format_count(dropped)} dropped as too old" if dropped else ""
+        if report.repeated:
+            suffix += f", {format_count(report.repeated)} repeated"
         print_line(f"{pluralize(report.written, 'event')} written{suffix}")
     note_short_ttl("the values", report.ttl_left_ms)
     if rejected:
@@ -226,7 +228,7 @@ def _print_stream_report(context: CliContext, report: StreamReport) -> None:
     parts.append(f"{format_count(report.written)} written")
     parts += [
         f"{format_count(number)} {name.replace('_', ' ')}"
-        for name in ("dropped_older", "dropped_expired", "rejected", "lost", "ignored")
+        for name in ("dropped_older", "dropped_expired", "repeated", "rejected", "lost", "ignored")
         if (number := getattr(report, name))
     ]
     parts.append("lag unknown" if report.lag is None else f"lag {format_count(report.lag)}")
