@@ -64,6 +64,7 @@ SAMPLES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {
     ("featurekit_events_total", (("outcome", "written"), ("view", "w"))): 10,
     ("featurekit_events_total", (("outcome", "dropped_older"), ("view", "w"))): 1,
     ("featurekit_events_total", (("outcome", "dropped_expired"), ("view", "w"))): 2,
+    ("featurekit_events_total", (("outcome", "repeated"), ("view", "w"))): 0,
     ("featurekit_events_total", (("outcome", "rejected"), ("view", "w"))): 3,
     ("featurekit_events_total", (("outcome", "lost"), ("view", "w"))): 0,
     ("featurekit_dead_letters_total", (("view", "w"),)): 3,

@@ -99,19 +99,19 @@ class EventMetrics(_Counts):
         dropped_older: Events older than the stored ones; only with `ordering: event_time`.
         dropped_expired: Events whose TTL had passed on arrival; only with `ordering: event_time`. Of
             windows: events that were too late for all of them.
-        repeated: Events that had been applied before; only of views with windows.
         rejected: Events that did not fit the view, or that the store refused.
         dead_letters: Rejected events that a worker added to the dead letters.
         lost: Events that a worker's source deleted before they were done.
+        repeated: Events that had been applied before; only of views with windows.
     """
 
     written: int = 0
     dropped_older: int = 0
     dropped_expired: int = 0
-    repeated: int = 0
     rejected: int = 0
     dead_letters: int = 0
     lost: int = 0
+    repeated: int = 0
 
     def add_events(self, written: int, dropped_older: int, dropped_expired: int) -> None:
         """Count events that fit the view."""
