@@ -22,6 +22,7 @@ from types import ModuleType
 from tests.benchmarks import (
     cluster_reads,
     concurrency,
+    expressions,
     http,
     loads,
     matrix,
@@ -36,7 +37,7 @@ from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
     startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
-    training,
+    training, expressions,
 )  # fmt: skip
 
 
@@ -86,7 +87,16 @@ def _name(module: ModuleType) -> str:
 
 
 def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
-    timed = (reads, matrix, concurrency, cluster_reads, metrics_overhead, streams, http)
+    timed = (
+        reads,
+        matrix,
+        concurrency,
+        cluster_reads,
+        metrics_overhead,
+        streams,
+        http,
+        expressions,
+    )
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
         for module in timed

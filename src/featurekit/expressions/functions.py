@@ -218,7 +218,8 @@ def _substr(syntax: Syntax, args: Args) -> Node:
         length = want_literal(syntax.args[2], args[2], Kind.INT, "the length of substr")
     if not (isinstance(start, int) and isinstance(length, int) and start >= 1 and length >= 0):
         message = "substr starts at 1 or later, and its length is not negative"
-        raise ExpressionError(message, syntax.span)
+        hint = "engines count positions before the first in different ways"
+        raise ExpressionError(message, syntax.span, hint)
     return Node(
         "substr", STRING, (a,), (min(start, _MAX_LENGTH), min(length, _MAX_LENGTH)), a.nullable
     )
