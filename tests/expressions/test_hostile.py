@@ -208,6 +208,22 @@ def test_a_document_with_other_types_is_refused() -> None:
         from_document(document, {})
 
 
+def test_texts_do_not_grow_without_bound() -> None:
+    text = "s1"
+    for _ in range(7):
+        text = f"replace({text}, 'a', 'aa')"
+    assert len(str(value(parse(text, NAMES), "a"))) == 128
+    with pytest.raises(ExpressionError, match="may become more than 200 times as long"):
+        parse(f"replace({text}, 'a', 'aa')", NAMES)
+    with pytest.raises(ExpressionError, match="may become more than 200 times as long"):
+        parse(f"replace({text} || {text}, 'b', 'cc')", NAMES)
+
+
+def test_patterns_are_matched_without_backtracking() -> None:
+    assert value(parse("s1 like '" + "%a" * 30 + "%b'", NAMES), "a" * 100_000) is False
+    assert value(parse("s1 like '" + "%_a" * 30 + "%_b'", NAMES), "a" * 3000) is False
+
+
 def value(expression: Expression, *inputs: object) -> object:
     return compile_row_function(expression)(*inputs)
 

@@ -54,6 +54,7 @@ _PARTS = {
 
 _MAX_LENGTH = 1 << 31
 _MAX_DIGITS = 15
+_MAX_GROWTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,22 @@ def _replace(syntax: Syntax, args: Args) -> Node:
     new = want_literal(syntax.args[2], args[2], Kind.STRING, "what replace inserts")
     if not old:
         raise ExpressionError("replace looks for text that is not empty", syntax.args[1].span)
-    return Node("replace", STRING, (a,), (old, new), a.nullable)
+    node = Node("replace", STRING, (a,), (old, new), a.nullable)
+    if _growth(node) > _MAX_GROWTH:
+        message = f"the text may become more than {_MAX_GROWTH} times as long"
+        raise ExpressionError(message, syntax.span)
+    return node
+
+
+def _growth(node: Node) -> int:
+    """Return how many times as long as an input a text may be."""
+    parts = [_growth(arg) for arg in node.args] or [1]
+    if node.op == "||":
+        return sum(parts)
+    if node.op == "replace" and isinstance(node.value, tuple):
+        old, new = node.value
+        return max(parts) * max(1, -(-len(new) // len(old)))
+    return max(parts)
 
 
 def _matches(syntax: Syntax, args: Args) -> Node:

@@ -100,14 +100,20 @@ def like(text: str, first: str, rest: tuple[str, ...]) -> bool:
         return False
     position = len(first)
     for part in rest[:-1]:
-        end = len(text) - len(part)
-        while position <= end and not _matches(text, part, position):
-            position += 1
-        if position > end:
+        position = _find(text, part, position)
+        if position < 0:
             return False
         position += len(part)
     last = len(text) - len(rest[-1])
     return last >= position and _matches(text, rest[-1], last)
+
+
+def _find(text: str, part: str, position: int) -> int:
+    """Return where a part of a pattern matches first, from a position on; -1 if nowhere."""
+    if "_" not in part:
+        return text.find(part, position)
+    ends = range(position, len(text) - len(part) + 1)
+    return next((at for at in ends if _matches(text, part, at)), -1)
 
 
 def _matches(text: str, part: str, position: int) -> bool:
