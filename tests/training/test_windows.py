@@ -137,7 +137,7 @@ def draw_events(rng: random.Random, users: int, *, has_time: bool) -> list[Event
             time -= time % 10
         delay = rng.choice([0, 0, 0, 1, 4, 15, 60, -1, -4])
         values = {
-            "amount": rng.choice([None, 0.1, -5.0, round(rng.uniform(-9, 99), 2)]),
+            "amount": rng.choice([None, 0.1, -5.0, -0.0, 0.0, round(rng.uniform(-9, 99), 2)]),
             "pieces": rng.choice([None, 0, rng.randrange(-9, 9), 2**40]),
             "shop": rng.choice([None, "", f"shop {rng.randrange(shops)}", "æ"]),
             "weight": rng.choice([None, 0.5, 0.1, 2.25]),
@@ -150,7 +150,7 @@ def draw_events(rng: random.Random, users: int, *, has_time: bool) -> list[Event
 
 
 def hash_of(name: str, value: object) -> int:
-    data = codec_of(DType(INPUTS[name])).encode(value)
+    data = codec_of(DType(INPUTS[name])).encode(value).replace(b"-0", b"0", value == 0)
     return int(hashlib.sha1(data).hexdigest()[:12], 16)
 
 
@@ -184,34 +184,39 @@ def brute_force(
     return of[window.function]()
 
 
+def arrival_of(world: World, event: Event) -> int:
+    """Return when an event counts; -1 if that is not known."""
+    known = [event.arrival, event.time] if world.by_arrival else [event.time, event.arrival]
+    if not world.has_arrival:
+        known = [event.time]
+    return next((time for time in known if time is not None), -1)
+
+
+def accepted(world: World, events: Sequence[Event], user: int) -> list[Event]:
+    """Return the events of a user that a store accepts, with their arrival and time."""
+    counted = [
+        replace(event, arrival=arrived, time=arrived if event.time is None else event.time)
+        for event in sorted(events, key=lambda e: (arrival_of(world, e), e.number))
+        if event.user == user and (arrived := arrival_of(world, event)) >= 0
+    ]
+    return [e for e in counted if e.time is not None and e.time <= e.arrival + world.max_ahead]
+
+
 def expected(
     world: World, events: Sequence[Event], user: int, at_us: int
 ) -> list[float | int | None]:
     """Return what each window of a user has at a moment."""
     visible: list[tuple[int, Mapping[str, Any]]] = []
-    seen: set[tuple[int | None, str]] = set()
-
-    def arrival(event: Event) -> int:
-        known = [event.arrival, event.time] if world.by_arrival else [event.time, event.arrival]
-        if not world.has_arrival:
-            known = [event.time]
-        first = next((time for time in known if time is not None), None)
-        return -1 if first is None else first
-
-    for event in sorted(events, key=lambda e: (arrival(e), e.number)):
-        arrived = arrival(event)
-        time = arrived if event.time is None else event.time
-        if event.user != user or arrived < 0 or time > arrived + world.max_ahead:
-            continue
-        ends = (tick for tick in world.key_ends.get(user, ()) if arrived <= tick)
+    seen: set[tuple[int | None, str | None]] = set()
+    for event in accepted(world, events, user):
+        ends = (tick for tick in world.key_ends.get(user, ()) if event.arrival <= tick)
         end = next(ends, None)  # when the key takes the event along
-        if world.has_id and event.id is not None:
-            if (end, event.id) in seen:
-                continue
-            seen.add((end, event.id))
+        if world.has_id and (event.id is None or (end, event.id) in seen):
+            continue
+        seen.add((end, event.id))
         is_there = end is None or at_us // 1000 <= START + end
-        if is_there and (START + arrived) * 1000 <= at_us:
-            visible.append(((START + time) * 1000, event.values))
+        if is_there and (START + event.arrival) * 1000 <= at_us:
+            visible.append(((START + (event.time or 0)) * 1000, event.values))
     return [brute_force(window, visible, at_us) for window in world.windows]
 
 

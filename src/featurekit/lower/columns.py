@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from typing_extensions import override
 
 from featurekit.constraints import ConstraintTest, constraint_tests
-from featurekit.errors import BadRowError, ValueRefusedError, join_where
+from featurekit.errors import BadRowError, RequestError, ValueRefusedError, join_where
 from featurekit.keys import KeyPlan
 from featurekit.lower.rows import (
     check_value,
@@ -113,6 +113,24 @@ def encode_ids(view: ViewPlan, form: str, batch: Any) -> EncodedBatch:
     if form != "json":
         batch = batch.select([k.name for k in key.join_keys])
     return encode_batch(ids, form, batch)
+
+
+def encode_values(field: FieldPlan, column: Any, where: str, before: int) -> Any:
+    """Return the bytes of a column of values of a field.
+
+    Raises:
+        RequestError: A value does not fit; the first of `column` is row `before + 1`.
+    """
+    values = _NativeColumn(column, field.name, field.dtype, field)
+    if values.rejected is None:
+        return values.data
+    index = pc.index(values.rejected, value=True).as_py()
+    try:
+        values.check(index)
+    except ValueRefusedError as error:
+        place = f"{where}, row {before + index + 1}, {field.name}"
+        raise RequestError(error.message, where=place, hint=error.hint) from error
+    raise AssertionError(f"row {index} is refused by column but accepted by value")
 
 
 def bad_row_error(view: ViewPlan, numbers: Any, encoded: EncodedBatch) -> BadRowError:

@@ -108,15 +108,7 @@ class TrainingSets(ABC):
         except ImportError as error:
             raise MissingExtraError.of("batch", "get_historical_features()") from error
         as_of = _checked_as_of(as_of, by_created=filter_by_created_timestamp)
-        if on_bad_row not in ("fail", "skip"):
-            raise RequestError(
-                f"on_bad_row={on_bad_row!r} is unknown", hint="use 'fail' or 'skip'"
-            )
-        if on_progress is not None and not callable(on_progress):
-            raise RequestError(
-                f"on_progress={on_progress!r} is not a function",
-                hint="pass a function of one argument, a TrainingProgress",
-            )
+        _check_options(on_bad_row, on_progress)
         repo = self.compiled
         plan = compile_read(
             repo,
@@ -124,7 +116,7 @@ class TrainingSets(ABC):
             full_feature_names=full_feature_names,
             max_age_ms=dict(max_age_ms(max_age)) if max_age else None,
         )
-        views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.columns)))
+        views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.stored)))
         histories = Histories(
             repo,
             self._sources,
@@ -163,6 +155,12 @@ class TrainingSets(ABC):
             return training_sql(request, histories.sql, self.path.absolute())
 
         spark = self._load_engine(engine, writes=False)
+        if spark is not None and plan.derived:
+            raise RequestError(
+                "Spark does not compute derived features",
+                where=f"feature {plan.derived[0].name}",
+                hint="use engine='duckdb', or leave them out",
+            )
         labels = partial(self._labels, entity_df, plan, views, (start_date, end_date))
         return RetrievalJob(
             TrainingRequest(
@@ -228,6 +226,7 @@ class TrainingSets(ABC):
     ) -> object:
         """Return what `TrainingRequest.labels` takes."""
         from featurekit.sources.labels import EntityLabels, SqlLabels
+        from featurekit.training.derived import check_request_data
 
         start_ms, end_ms = to_window(*window)
         if entity_df is not None:
@@ -239,7 +238,10 @@ class TrainingSets(ABC):
             if isinstance(entity_df, str) and _SQL.match(entity_df):
                 return SqlLabels(entity_df, self.path)
             return entity_df
+        check_request_data((), plan)
         groups = plan.identifying_groups()
+        if not groups:
+            raise RequestError("the features belong to no entity", hint="pass labels")
         if len(groups) > 1:
             names = " and ".join(f"'{group.name}'" for group in groups)
             raise RequestError(
@@ -271,6 +273,16 @@ _SQL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How a SQL query begins, and hardly the path of a file."""
+
+
+def _check_options(on_bad_row: str, on_progress: object) -> None:
+    if on_bad_row not in ("fail", "skip"):
+        raise RequestError(f"on_bad_row={on_bad_row!r} is unknown", hint="use 'fail' or 'skip'")
+    if on_progress is not None and not callable(on_progress):
+        raise RequestError(
+            f"on_progress={on_progress!r} is not a function",
+            hint="pass a function of one argument, a TrainingProgress",
+        )
 
 
 def _checked_as_of(as_of: AsOf | None, *, by_created: bool) -> AsOf | None:

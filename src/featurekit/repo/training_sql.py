@@ -44,6 +44,12 @@ def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str
             raise RequestError(
                 "to_sql() does not know `max_age`", hint="leave it out, or use to_arrow()"
             )
+    if request.plan.derived:
+        raise RequestError(
+            "to_sql() does not compute derived features",
+            where=f"feature {request.plan.derived[0].name}",
+            hint="use to_arrow(), or leave them out",
+        )
     session = Session(root)
     try:
         with session.errors("labels"):

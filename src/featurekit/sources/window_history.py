@@ -8,7 +8,8 @@ script of the view makes of them:
 
 - One whose time is more than `max_ahead` later than its arrival is refused, as is one with a value
   that does not fit its input.
-- Of the events of an entity with one id (`once: {event_id: ...}`), the first to arrive counts.
+- Of the events of an entity with one id (`once: {event_id: ...}`), the first to arrive counts. One
+  without an id is refused.
 - When the key ends, so do its windows, and which events it has seen is forgotten.
 
 An input has the value that the worker would have written as text. Moments and events are joined by the
@@ -124,7 +125,7 @@ def _store_accepted(history: History, query: HistoryQuery, *, has_id: bool) -> N
     once = ""
     if has_id:
         of_id = f"PARTITION BY r.k, {end}, r.event_id ORDER BY {position}"
-        once = f" QUALIFY r.event_id IS NULL OR row_number() OVER ({of_id}) = 1"
+        once = f" AND r.event_id <> '' QUALIFY row_number() OVER ({of_id}) = 1"
     sql = (
         f"CREATE TABLE accepted AS SELECT r.k, r.rn, r.arrival AS arrived, r.event, {end} AS end_ms "
         f"FROM {joined} WHERE r.event >= 0 "
@@ -164,7 +165,7 @@ def _store_events(
             rejected += len(encoded.rejected)
             refused = set(encoded.rejected)
             index = index.filter(pa.array([i not in refused for i in range(batch.num_rows)]))
-        data = dict(zip((field.name for field in inputs), encoded.values, strict=True))
+        data = {f.name: _written(f, d) for f, d in zip(inputs, encoded.values, strict=True)}
         values = _Inputs({field.name: field.dtype for field in inputs}, data, index.num_rows)
         arrays = dict(zip(_INDEX, index.columns, strict=True))
         arrays |= {column.name: column.array(values) for column in columns}
@@ -178,6 +179,13 @@ def _store_events(
     writer.close()
     session.execute("DROP TABLE accepted")
     return rejected
+
+
+def _written(field: FieldPlan, data: Any) -> Any:
+    """Return the bytes of an input as the worker writes them: zero has no sign."""
+    if not codec_of(field.dtype).has_nan:
+        return data
+    return pc.if_else(pc.equal(data, b"-0"), pa.scalar(b"0", pa.binary()), data)
 
 
 class _Inputs:

@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +15,17 @@ import pyarrow as pa
 
 from featurekit.disk_space import check_free_space
 from featurekit.errors import RequestError, SourceError
+from featurekit.expressions import Expression
 from featurekit.history_ports import LabelQuery, StoredValues
-from featurekit.plan import Column, FieldPlan, ReadColumn, ReadGroup, ReadPlan, ViewPlan
+from featurekit.plan import (
+    Column,
+    DerivedColumn,
+    FieldPlan,
+    ReadColumn,
+    ReadGroup,
+    ReadPlan,
+    ViewPlan,
+)
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
@@ -24,6 +33,7 @@ from featurekit.training.columns import (
     status_name,
     statuses_of,
 )
+from featurekit.training.derived import DerivedColumns, Functions, check_request_data
 from featurekit.training.labels import read_labels
 from featurekit.training.progress import OnTrainingProgress, Run
 from featurekit.training.spool import Spool, rebatch
@@ -89,6 +99,7 @@ class TrainingRequest:
         on_persist: Called with the folder of a training set that was written.
         to_sql: Returns the SQL of a request. See `RetrievalJob.to_sql`.
         build: Builds the training set elsewhere than in this process.
+        functions: The functions of the repository that compute features.
     """
 
     plan: ReadPlan
@@ -103,12 +114,20 @@ class TrainingRequest:
     on_persist: Callable[[Path], object] = lambda _: None
     to_sql: Callable[[TrainingRequest], str] | None = None
     build: Callable[[TrainingRequest, Run], BuiltTrainingSet] | None = None
+    functions: Functions = field(default_factory=dict)
+
+    @property
+    def stored(self) -> tuple[ReadColumn, ...]:
+        """The columns of `plan.stored`; inputs of derived features have names that no feature has."""
+        shown = self.plan.stored[: len(self.plan.stored) - len(self.plan.inputs)]
+        inputs = (replace(c, name=f"@{i}") for i, c in enumerate(self.plan.inputs))
+        return (*shown, *inputs)
 
     @property
     def parts(self) -> list[ViewPart]:
         """The views and their aliases, each with its columns."""
         columns: dict[tuple[str, int], list[ReadColumn]] = {}
-        for column in self.plan.stored:
+        for column in self.stored:
             columns.setdefault((column.view, column.group), []).append(column)
         views = {view.name: view for view in self.views}
         return [
@@ -176,6 +195,8 @@ class TrainingSet:
             spool.close()
             self._parts.append(spool)
             counts |= columns.counts
+        if request.plan.derived:
+            counts |= self._compute(run, folder)
         labels = {"rows": self._labels.rows, "sha256": self._labels.sha256}
         self.metadata = training_metadata(request.plan, labels, views, counts)
 
@@ -186,12 +207,16 @@ class TrainingSet:
         def check(schema: Any) -> None:
             run.check()
             check_names(schema, request.features_schema)
+            check_request_data(schema.names, request.plan)
 
         labels = request.labels
         if isinstance(labels, LabelQuery):
             run.use(labels)
             labels = labels.reader()
-        self._labels = read_labels(labels, keyed, request.timestamp_field, folder, check)
+        texts = {column.name: column.field.dtype for column in request.plan.requests}
+        self._labels = read_labels(
+            labels, keyed, request.timestamp_field, folder, check, other_dtypes=texts
+        )
         run.use(None)
         self.rows = self._labels.rows
         own = self._labels.schema
@@ -223,19 +248,39 @@ class TrainingSet:
         run.use(None)
         return metadata
 
+    def _compute(self, run: Run, folder: Path) -> dict[str, Any]:
+        """Write the derived features, and return the counts of their statuses."""
+        request = self._request
+        columns = DerivedColumns(request.plan, request.timestamp_field, request.functions)
+        spool = Spool(folder / "derived.arrow", columns.schema)
+        run.view, run.labels_done = "derived features", 0
+        for labels, found in self._columns():
+            run.check()
+            stored = [found[column.name] for column in request.stored]
+            spool.write(columns.batch(labels, stored))
+            run.labels_done += labels.num_rows
+        spool.close()
+        self._parts.append(spool)
+        return columns.counts
+
+    def _columns(self) -> Iterator[tuple[Any, dict[str, tuple[Any, Any]]]]:
+        """Yield each batch of labels, and the values and the codes of its features by name."""
+        parts = [rebatch(part.batches()) for part in self._parts]
+        for labels, *batches in zip(self._labels.batches(), *parts, strict=True):
+            found: dict[str, tuple[Any, Any]] = {}
+            for batch in batches:
+                half = batch.num_columns // 2
+                pairs = zip(batch.columns[:half], batch.columns[half:], strict=True)
+                found |= dict(zip(batch.schema.names[:half], pairs, strict=True))
+            yield labels, found
+
     def batches(self) -> Iterator[Any]:
         """Yield the rows, in batches of the same size each time."""
-        parts = [rebatch(part.batches()) for part in self._parts]
-        for labels, *values in zip(self._labels.batches(), *parts, strict=True):
-            found = {
-                name: column
-                for batch in values
-                for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            }
-            columns = [found[c.name] for c in self._request.plan.columns]
+        for labels, found in self._columns():
+            pairs = [found[column.name] for column in self._request.plan.columns]
+            columns = [values for values, _ in pairs]
             if self._request.statuses:
-                names = [status_name(c.name) for c in self._request.plan.columns]
-                columns += [statuses_of(found[name]) for name in names]
+                columns += [statuses_of(codes) for _, codes in pairs]
             yield pa.RecordBatch.from_arrays([*labels.columns, *columns], schema=self.schema)
 
 
@@ -269,6 +314,14 @@ def _has_width(kind: Any) -> bool:
     return bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
 
 
+def _derivation(column: Column) -> dict[str, str]:
+    """Return what a derived feature is computed by."""
+    if not isinstance(column, DerivedColumn):
+        return {}
+    is_expression = isinstance(column.feature.compute, Expression)
+    return {"expr" if is_expression else "callable": column.feature.text}
+
+
 def training_metadata(
     plan: ReadPlan, labels: dict[str, Any], views: list[dict[str, Any]], counts: dict[str, Any]
 ) -> dict[str, Any]:
@@ -282,12 +335,17 @@ def training_metadata(
             **({} if column.alias is None else {"alias": column.alias}),
             "field": column.field.name,
             "type": str(column.field.dtype),
-            "statuses": {status: found.get(status, 0) for status in possible_statuses(column)},
+            **_derivation(column),
+            "statuses": {
+                status: found.get(status, 0) for status in possible_statuses(column, plan.stored)
+            },
         }
 
+    requests = {column.name: str(column.field.dtype) for column in plan.requests}
     return {
         "features": [feature(column) for column in plan.columns],
         "request": plan.name,
+        **({"request_data": requests} if requests else {}),
         "registry": plan.fingerprint,
         "views": views,
         "labels": labels,

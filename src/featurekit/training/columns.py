@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from featurekit.errors import ValueRefusedError
 from featurekit.history_ports import event_age_column, remaining_column
-from featurekit.plan import Column, DerivedColumn, FieldPlan, ReadColumn
+from featurekit.plan import Column, DerivedColumn, FieldPlan, FunctionPlan, ReadColumn
 from featurekit.types.arrow import arrow_type, decode_array
 
-STATUSES = ("present", "default", "missing", "stale")
-_PRESENT, _DEFAULT, _MISSING, _STALE = (pa.scalar(i, pa.int8()) for i in range(len(STATUSES)))
+STATUSES = ("present", "default", "missing", "stale", "invalid")
+PRESENT, DEFAULT, MISSING, STALE, INVALID = (pa.scalar(i, pa.int8()) for i in range(len(STATUSES)))
 STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
@@ -25,12 +25,34 @@ def status_name(feature: str) -> str:
     return f"{feature}__status"
 
 
-def possible_statuses(column: Column) -> tuple[str, ...]:
-    """Return the statuses that values of a feature can have."""
+def possible_statuses(column: Column, stored: Sequence[ReadColumn] = ()) -> tuple[str, ...]:
+    """Return the statuses that values of a feature can have; `stored` are those of the read."""
+    inputs, is_function = [column], False
     if isinstance(column, DerivedColumn):
-        return STATUSES
-    has_limit = column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
-    return STATUSES if has_limit else STATUSES[:-1]
+        of = zip(column.arguments, column.feature.inputs, strict=True)
+        inputs = [stored[index] for index, each in of if not each.is_request]
+        is_function = isinstance(column.feature.compute, FunctionPlan)
+    has_limit = any(
+        each.min_remaining_ttl_ms is not None or each.max_event_age_ms is not None
+        for each in inputs
+        if isinstance(each, ReadColumn)
+    )
+    stale, invalid = STATUSES[3:4] if has_limit else (), STATUSES[4:] if is_function else ()
+    return (*STATUSES[:3], *stale, *invalid)
+
+
+def column_schema(columns: Sequence[Column]) -> Any:
+    """Return the schema of batches: features, then the codes of their statuses."""
+    values = [pa.field(c.name, arrow_type(c.field.dtype)) for c in columns]
+    codes = [pa.field(status_name(c.name), pa.int8()) for c in columns]
+    return pa.schema([*values, *codes])
+
+
+def count_codes(counts: dict[str, Counter[str]], name: str, codes: Any) -> None:
+    """Add the statuses of some labels to the counts of a feature."""
+    of_feature = counts.setdefault(name, Counter())
+    for item in codes.value_counts().to_pylist():
+        of_feature[STATUSES[item["values"]]] += item["counts"]
 
 
 @dataclass(slots=True)
@@ -48,9 +70,7 @@ class FeatureColumns:
     @property
     def schema(self) -> Any:
         """The columns of the batches: the features, then the codes of their statuses."""
-        values = [pa.field(c.name, arrow_type(c.field.dtype)) for c in self.columns]
-        codes = [pa.field(status_name(c.name), pa.int8()) for c in self.columns]
-        return pa.schema([*values, *codes])
+        return column_schema(self.columns)
 
     def batch(self, stored: Any) -> Any:
         """Return a batch of features for a batch of stored values.
@@ -66,18 +86,16 @@ class FeatureColumns:
     def _column(self, column: ReadColumn, stored: Any) -> tuple[Any, Any]:
         plan = column.field
         data = stored.column(plan.name)
-        absent = _MISSING if plan.default is None else _DEFAULT
-        codes = pc.if_else(data.is_valid(), _PRESENT, absent)
+        absent = MISSING if plan.default is None else DEFAULT
+        codes = pc.if_else(data.is_valid(), PRESENT, absent)
         if (is_stale := _is_stale(column, stored)) is not None:
             is_stale = pc.and_(data.is_valid(), is_stale)
-            codes = pc.if_else(is_stale, _STALE, codes)
+            codes = pc.if_else(is_stale, STALE, codes)
             data = pc.if_else(is_stale, pa.scalar(None, pa.binary()), data)
         if plan.default is not None:
             data = data.fill_null(pa.scalar(plan.default, pa.binary()))
-        counts = self.counts.setdefault(column.name, Counter())
-        for item in codes.value_counts().to_pylist():
-            counts[STATUSES[item["values"]]] += item["counts"]
-        return _decode(column.name, plan, data), codes
+        count_codes(self.counts, column.name, codes)
+        return decode_column(column.name, plan, data), codes
 
 
 def _is_stale(column: ReadColumn, stored: Any) -> Any:
@@ -99,7 +117,12 @@ def statuses_of(codes: Any) -> Any:
     return pa.DictionaryArray.from_arrays(codes, pa.array(STATUSES))
 
 
-def _decode(name: str, plan: FieldPlan, data: Any) -> Any:
+def decode_column(name: str, plan: FieldPlan, data: Any) -> Any:
+    """Return stored bytes as values of the field's column.
+
+    Raises:
+        ValueRefusedError: A decimal has too many digits for the column.
+    """
     values = decode_array(plan.dtype, data)
     expected = arrow_type(plan.dtype)
     if values.type != expected:

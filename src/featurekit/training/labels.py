@@ -7,9 +7,10 @@ temporary file unless the caller holds all labels in memory. So memory does not 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
 from featurekit.training.label_files import open_labels, without_views
 from featurekit.training.spool import BATCH_ROWS, Spool, divided, rebatch
+from featurekit.types import DType
 
 BLOCK_ROWS = 64 * BATCH_ROWS
 """Labels whose values are found at once. The memory for that is the same for any number of labels."""
@@ -68,6 +70,8 @@ def read_labels(
     timestamp_field: str,
     folder: Path,
     check: Callable[[Any], None],
+    *,
+    other_dtypes: Mapping[str, DType] = MappingProxyType({}),
 ) -> Labels:
     """Read and check labels.
 
@@ -77,6 +81,7 @@ def read_labels(
         timestamp_field: The column with the time of a label.
         folder: For temporary files, which the labels need as long as they are used.
         check: Called with the columns, and before each batch.
+        other_dtypes: The types of other columns that the features need.
 
     Raises:
         RequestError: A column is missing; or a key is null, empty or of the wrong type; or a time is
@@ -85,7 +90,7 @@ def read_labels(
     """
     keyed = {view.key: replace(view, ordering="arrival") for view in views}
     dtypes = {k.name: k.dtype for key in keyed for k in key.join_keys}
-    with open_labels(data, dtypes, timestamp_field) as stream:
+    with open_labels(data, {**other_dtypes, **dtypes}, timestamp_field) as stream:
         check_columns(stream.schema.names, list(dtypes), timestamp_field)
         check(stream.schema)
         own = None
