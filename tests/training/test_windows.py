@@ -33,8 +33,10 @@ from featurekit.plan import (
 from featurekit.sources import open_history
 from featurekit.training import stored_values
 from featurekit.types import DType, codec_of
+from featurekit.types.arrow import arrow_type
 from tests.training.test_point_in_time import open_store
 
+TIME = pa.timestamp("us", "UTC")
 START = 1_743_292_795_000
 END = 400
 YAML = """
@@ -222,7 +224,7 @@ def expected(
 
 def micros(ticks: Sequence[int | None]) -> Any:
     times = [None if tick is None else (START + tick) * 1000 for tick in ticks]
-    return pa.array(times, pa.timestamp("us", "UTC"))
+    return pa.array(times, TIME)
 
 
 def write_events(folder: Path, world: World, events: Sequence[Event]) -> SourcePlan:
@@ -284,14 +286,15 @@ def with_windows(view: ViewPlan, world: World, history: SourcePlan) -> ViewPlan:
     )
 
 
-def encoded_keys(view: ViewPlan, users: Sequence[int]) -> Any:
-    return encode_ids(view, "native", pa.table({"user_id": pa.array(users, pa.int64())})).keys
+def encoded_keys(view: ViewPlan, users: Sequence[int | str]) -> Any:
+    kind = arrow_type(view.key.join_keys[0].dtype)
+    return encode_ids(view, "native", pa.table({"user_id": pa.array(users, kind)})).keys
 
 
 def read(
     folder: Path,
     view: ViewPlan,
-    at: Sequence[tuple[int, int]],
+    at: Sequence[tuple[int | str, int]],
     as_of: AsOf | None = None,
     key_ends: Mapping[int, Sequence[int]] | None = None,
 ) -> list[list[Any]]:
@@ -390,7 +393,7 @@ def write_transactions(folder: Path, amounts: Sequence[float | None]) -> None:
     at = [START // 60_000 * 60_000 + i // 2 * 120_000 for i in range(len(rows))]
     table = {
         "user_id": ["u1"] * len(rows),
-        "at": pa.array([time * 1000 for time in at], pa.timestamp("us", "UTC")),
+        "at": pa.array([time * 1000 for time in at], TIME),
         "id": [f"e{time}" for time in at],
         "amount": pa.array(rows, pa.float64()),
         "shop": ["a"] * len(rows),
@@ -404,7 +407,7 @@ def labels(*minutes: float) -> Any:
     return pa.table(
         {
             "user_id": ["u1"] * len(times),
-            "event_timestamp": pa.array(times, pa.timestamp("us", "UTC")),
+            "event_timestamp": pa.array(times, TIME),
         }
     )
 
