@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Literal
 
 from featurekit.errors import FeatureKitError
@@ -233,29 +232,8 @@ def _as_served(expression: Expression, found: Input) -> Expression:
     """Return the value that a derived feature is served with: its default if it is null."""
     if found.spec.default is None:
         return expression
-    text = f"coalesce(x, {_literal(found)})"
-    return substitute(parse(text, {"x": expression.type}), "x", expression)
-
-
-def _literal(found: Input) -> str:
-    """Return the default of a derived feature as an expression has it."""
     codec = codec_of(found.spec.dtype)
-    value = codec.decode(found.spec.encode(found.spec.default))
-    match value:
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case datetime():
-            return f"timestamp '{value.isoformat().replace('+00:00', 'Z')}'"
-        case date():
-            return f"date '{value.isoformat()}'"
-    raise ExpressionError(
-        f"'{found.full_name}' has a default of type {found.spec.dtype}, which expressions cannot write",
-        hint="remove the default, or name the inputs of that feature here",
-    )
+    return expression.or_default(codec.decode(found.spec.encode(found.spec.default)))
 
 
 def _renamed(expression: Expression, name: str, found: Input) -> Expression:

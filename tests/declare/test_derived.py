@@ -84,7 +84,7 @@ PROBLEMS = {
     ),
     "type error": (
         'a: {type: float64, expr: "amount + ip_country"}',
-        "26:33: field 'risk:a': expr: + adds numbers | write a || b",
+        "26:42: field 'risk:a': expr: found string, expected a number | write a || b",
     ),
     "type of the field": (
         'a: {type: bool, expr: "amount"}',

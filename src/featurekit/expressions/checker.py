@@ -72,14 +72,12 @@ def _check(syntax: Syntax, names: Mapping[str, ExpressionType]) -> Node:
 
 def _name(syntax: Syntax, names: Mapping[str, ExpressionType]) -> Node:
     name = syntax.value
-    if name == NOW:
-        return Node("name", TIMESTAMP, (), NOW, nullable=False)
-    if name not in names:
-        hint = name_hint(name, {*names, NOW})
+    found = names.get(name) or (TIMESTAMP if name == NOW else None)
+    if found is None:
+        hint = name_hint(name, names)
         if name.lower() in ("yes", "no", "none", "nan", "inf", "infinity"):
             hint = f"strings stand in single quotes; {hint}"
         raise ExpressionError(f"unknown name {quoted(name)}", syntax.span, hint)
-    found = names[name]
     low, high = (LOW32, HIGH32) if found.bits == 32 else (LOW, HIGH)  # noqa: PLR2004 - the type's bits
     return Node("name", _widest(found), (), name, low=low, high=high)
 

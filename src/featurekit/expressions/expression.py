@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from featurekit.expressions import duckdb
 from featurekit.expressions import python_source as python
-from featurekit.expressions.checker import NOW, check
+from featurekit.expressions.checker import check
 from featurekit.expressions.document import from_document as syntax_from_document
 from featurekit.expressions.document import to_document
 from featurekit.expressions.kinds import TIMESTAMP, ExpressionError, ExpressionType, Kind
@@ -94,7 +94,8 @@ def _literal(value: object) -> Syntax:
         return Syntax("date literal", (), value.isoformat())
     if isinstance(value, str):
         return Syntax("string", (), value)
-    raise ExpressionError(f"a default of type {type(value).__name__} is not a literal")
+    hint = "remove the default, or name the inputs of that feature here"
+    raise ExpressionError(f"a default of type {type(value).__name__} is not a literal", hint=hint)
 
 
 def _conversion_hint(found: ExpressionType, to: ExpressionType) -> str:
@@ -110,7 +111,7 @@ def parse(text: str, names: Mapping[str, ExpressionType]) -> Expression:
 
     Args:
         text: The expression.
-        names: The inputs that it may use, and their types; `now` need not be among them.
+        names: The inputs that it may use, and their types; `now` is a timestamp unless it is among them.
 
     Raises:
         ExpressionError: The text is not a valid expression over these inputs.
@@ -148,7 +149,7 @@ def _checked(syntax: Syntax, names: Mapping[str, ExpressionType]) -> Expression:
     check_size(syntax)
     root = check(syntax, names)
     used = dict.fromkeys(_names(syntax))
-    inputs = tuple((name, TIMESTAMP if name == NOW else names[name]) for name in used)
+    inputs = tuple((name, names.get(name, TIMESTAMP)) for name in used)
     return Expression(syntax, root, inputs)
 
 
