@@ -32,12 +32,13 @@ from tests.benchmarks import (
     startup,
     streams,
     training,
+    window_reads,
 )
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
     startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
-    training, expressions,
+    training, expressions, window_reads,
 )  # fmt: skip
 
 
@@ -88,15 +89,7 @@ def _name(module: ModuleType) -> str:
 
 def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
     timed = (
-        reads,
-        matrix,
-        concurrency,
-        cluster_reads,
-        metrics_overhead,
-        streams,
-        http,
-        expressions,
-    )
+    training, expressions, window_reads,
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
         for module in timed
