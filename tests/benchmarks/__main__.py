@@ -89,7 +89,16 @@ def _name(module: ModuleType) -> str:
 
 def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Measurement]]]:
     timed = (
-    training, expressions, window_reads,
+        reads,
+        matrix,
+        concurrency,
+        cluster_reads,
+        metrics_overhead,
+        streams,
+        http,
+        expressions,
+        window_reads,
+    )
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]
         for module in timed

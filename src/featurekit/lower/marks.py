@@ -57,13 +57,23 @@ def silent_marker(plan: ReadPlan) -> MarkSilent | None:
     if not limits:
         return None
 
+    known: tuple[list[Reply], int, list[tuple[int, Reply]]] = ([], 0, [])
+
     def mark_silent(cells: list[Cell], replies: Sequence[Sequence[Reply]], now_ms: int) -> bool:
-        times = [mark_time_ms(each[-1]) for each in replies]
+        nonlocal known  # rows of one call share their marks
+        last, last_ms, stale = known
+        if last_ms != now_ms or not all(a is b[-1] for a, b in zip(last, replies, strict=True)):
+            last = [each[-1] for each in replies]
+            times = [mark_time_ms(reply) for reply in last]
+            stale = [
+                (index, last[mark])
+                for mark, index, most_ms in limits
+                if (time_ms := times[mark]) is None or now_ms - time_ms > most_ms
+            ]
+            known = last, now_ms, stale
         marked = False
-        for mark, index, most_ms in limits:
-            time_ms = times[mark]
-            if time_ms is None or now_ms - time_ms > most_ms:
-                marked |= _mark_cell(cells, index, replies[mark][-1])
+        for index, reply in stale:
+            marked |= _mark_cell(cells, index, reply)
         return marked
 
     return mark_silent
