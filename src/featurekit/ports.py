@@ -547,6 +547,17 @@ class EventSource(Protocol):
     def lag(self) -> int | None:
         """Return how many events the group has not read yet; `None` if not known."""
 
+    def done_events(self) -> Callable[[str], bool]:
+        """Return the function that says whether the group has done an event, by its id.
+
+        A consumer reads all others again, as far as the source still has them.
+
+        Raises:
+            StreamUnavailableError: The source cannot be reached.
+            StreamError: The source refuses the request.
+        """
+        return lambda _event_id: True
+
     def progress(self, now_ms: int) -> Progress | None:  # noqa: ARG002 - for sources that know it
         """Return up to when all events are done, if all that `read` returned are; `None` if not known.
 

@@ -257,6 +257,11 @@ def complete_abandoned(folder: Path, now_ms: int) -> None:
                 complete_part(part)
 
 
+def unfinished_files(folder: Path) -> list[Path]:
+    """Return the files that are not complete, since their processes may write to them."""
+    return sorted(folder.glob(f"*/*{_PART}"))
+
+
 def _is_abandoned(part: Path, now_ms: int) -> bool:
     idle_s = now_ms / 1000 - part.stat().st_mtime
     found = re.fullmatch(r"\d\d-\d+-(.+)-\d+-\w+", part.name.removesuffix(_PART))

@@ -167,8 +167,9 @@ def event_id_bytes(
     Raises:
         ValueRefusedError: The view has `once: {event_id: …}`, and the event has no id.
     """
-    if windows.event_id is not None:
-        return _hashed_id(windows.event_id, values.get(windows.event_id))
+    if windows.once == "event_id":
+        name = windows.event_id
+        return _hashed_id(name or "", values.get(name) if name else position)
     if position is None or windows.once == "none":
         return b""
     if windows.once == "group":

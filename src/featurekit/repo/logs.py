@@ -110,6 +110,28 @@ class Logs:
         for log in self._all().values():
             log.close()
 
+    def complete(self, plan: LogPlan) -> Path:
+        """Complete the files of a log that this process wrote, or one that died; return its folder.
+
+        Raises:
+            RequestError: Another process still writes the log.
+            MissingExtraError: pyarrow is not installed.
+        """
+        self.close()
+        folder = self.root / plan.path
+        try:
+            from featurekit.logs.hourly_files import complete_abandoned, unfinished_files
+        except ImportError as error:
+            raise MissingExtraError.of("batch", "stream.log") from error
+        complete_abandoned(folder, self.now_ms())
+        if unfinished := unfinished_files(folder):
+            raise RequestError(
+                f"a process is writing the log: {unfinished[0]}",
+                hint="stop the programs that write the view; files of one that was killed are completed "
+                "half a minute after it",
+            )
+        return folder
+
     def metrics(self) -> dict[str, LogMetrics]:
         """Return what was logged in this process, by the name of the view or service."""
         return {name: LogMetrics(log.written, log.dropped) for name, log in self._all().items()}

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import override
 
-from featurekit.errors import RequestError, StoreError
+from featurekit.errors import LockedError, MissingExtraError, RequestError, StoreError
 from featurekit.lower.keys import entity_key
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
@@ -22,8 +22,11 @@ from featurekit.repo.json_rows import JsonlEventWriter
 from featurekit.repo.logs import Logs
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.store_handle import LazyStoreHandle
+from featurekit.repo.time_arguments import Time, to_ms
 from featurekit.runtime.counters import Counters
 from featurekit.runtime.event_decoder import key_of_dead_letter
+from featurekit.runtime.lock import ViewLock, is_locked
+from featurekit.runtime.replay import ReplayReport, replay
 from featurekit.runtime.worker import OnReport, StreamReport, Worker, WorkerOptions
 from featurekit.runtime.write_arguments import Ttl
 from featurekit.runtime.write_report import WriteReport
@@ -123,10 +126,12 @@ class Streaming:
             RequestError: A source may not be opened on this machine.
             StreamError: A source refused the worker.
             StoreError: The store does not fit, or refuses this user.
+            LockedError: The windows of a view are being replayed.
         """
         plans = [self.plan.view(name) for name in views] or self._views_with_source()
         sources = [_stream_plan(view) for view in plans]
         self.sources.check(plans)
+        self._check_replays(plans)
         options, stop_all = options or StreamOptions(), threading.Event()
         threads = [
             self._worker_thread(view, source, options, stop_all, on_report)
@@ -184,6 +189,70 @@ class Streaming:
                     on_rejected(reason)
                 report.rejected.clear()
         return report
+
+    def replay(self, view: str, start: Time) -> ReplayReport:
+        """Fill the windows of a view again from the log of its events (`stream.log`).
+
+        Empties the windows of all entities, applies the events of the log up to where the consumer
+        group is, and leaves the rest to the workers, which continue there: nothing counts twice. Stop
+        the workers first. Until it is done, the windows are stale.
+
+        Args:
+            view: A stream view with windows and a log.
+            start: The time of the first event to apply, such as an aware datetime or RFC 3339 text.
+
+        Raises:
+            RequestError: The view has no windows or no log, its workers run, or its log has events
+                without a position in the view's stream.
+            LockedError: Another replay of the view is running.
+            SourceError: The log cannot be read.
+            StoreError: The server refuses it.
+        """
+        plan, start_ms = self.plan.view(view), to_ms(start, where="start")
+        windows, located = plan.windows, self.sources.locate_log(plan)
+        if windows is None:
+            raise RequestError(
+                f"feature view '{view}' has no windows", hint="a replay fills windows from a log"
+            )
+        if located is None:
+            raise RequestError(
+                f"feature view '{view}' has no log of its events",
+                hint="declare `log: {path: FOLDER}` under `stream`, and apply",
+            )
+        if running := [each for each in self.workers() if each.view == view]:
+            raise RequestError(
+                f"a worker of '{view}' is running: {running[0].name}",
+                hint="stop the workers of the view, and start them again after the replay",
+            )
+        self.handle.check_store()
+        self.handle.store.check_writable(plan.key.prefix)
+        with ViewLock(self.handle.store, plan.key.prefix, view, self.handle.now_ms):
+            folder = self.logs.complete(located.plan)
+            is_done = self._done_events(plan)
+            events = (
+                (each.join_keys if len(each.join_keys) != 1 else each.join_keys[0], *each[1:])
+                for each in _import_logged_events()(plan, folder, start_ms or 0)
+            )
+            return replay(plan, windows, self.handle, events, is_done)
+
+    def _check_replays(self, views: Sequence[ViewPlan]) -> None:
+        """Raise `LockedError` if the windows of a view are being replayed."""
+        for view in views:
+            store = self.handle.store
+            if view.windows is not None and is_locked(store, view.key.prefix, view.name):
+                raise LockedError(
+                    f"the windows of '{view.name}' are being replayed",
+                    hint="start its workers after the replay",
+                )
+
+    def _done_events(self, view: ViewPlan) -> Callable[[str], bool]:
+        if view.stream is None:
+            return lambda _position: True
+        source = self._open_source(view, view.stream, StreamOptions())
+        try:
+            return source.done_events()
+        finally:
+            source.close()
 
     def send_heartbeats(self, workers: Sequence[HeartbeatSource], name: str) -> Heartbeats:
         """Show a program that writes stream views itself in `workers` and `featurekit status`.
@@ -363,6 +432,14 @@ def _stream_plan(view: ViewPlan) -> StreamPlan:
             else "a batch view is loaded by `featurekit materialize`",
         )
     return view.stream
+
+
+def _import_logged_events() -> Any:
+    try:
+        from featurekit.sources.logged_events import logged_events
+    except ImportError as error:
+        raise MissingExtraError.of("batch", "a replay") from error
+    return logged_events
 
 
 def _kafka_settings() -> dict[str, str]:

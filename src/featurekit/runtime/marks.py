@@ -10,8 +10,12 @@ the last report.
 from __future__ import annotations
 
 from featurekit.errors import StoreError
+from featurekit.plan import ViewPlan
 from featurekit.ports import OnlineStore, Progress
 from featurekit.wire import first_error, text_command
+
+REPLAY = "@replay"
+"""The field whose time is 0 from the start of a replay to its end."""
 
 TTL_MS = 7 * 24 * 3600 * 1000
 
@@ -41,11 +45,26 @@ def write_mark(store: OnlineStore, key: bytes, progress: Progress) -> None:
     replies = store.run((key,), (b"".join(commands),), len(commands))
     _raise_refusal(key, replies)
     present = replies[-1] if isinstance(replies[-1], list) else []
-    gone = [
-        name for name in present if isinstance(name, bytes) and name.decode() not in progress.parts
-    ]
+    known = {part.encode() for part in progress.parts} | {REPLAY.encode()}
+    gone = [name for name in present if isinstance(name, bytes) and name not in known]
     if gone:
         _raise_refusal(key, store.run((key,), (text_command("HDEL", key, *gone),)))
+
+
+def set_mark_field(store: OnlineStore, view: ViewPlan, name: str, time_ms: int | None) -> None:
+    """Set a field of a view's mark, if it has one; `None` deletes it.
+
+    Raises:
+        StoreError: The server refuses it.
+    """
+    key = view.mark_key
+    if key is None:
+        return
+    if time_ms is None:
+        data = text_command("HDEL", key, name)
+    else:
+        data = text_command("HSET", key, name, time_ms)
+    _raise_refusal(key, store.run((key,), (data,)))
 
 
 def _raise_refusal(key: bytes, replies: object) -> None:

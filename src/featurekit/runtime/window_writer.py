@@ -32,7 +32,7 @@ from featurekit.runtime.write_report import WriteReport
 from featurekit.wire import Reply, first_error
 
 SLICE = 1024
-"""Events that are encoded, and grouped by entity, before the first of them is sent."""
+"""Events that a program writes in one slice."""
 
 CHUNK_CALLS = 64
 """Calls in one chunk: while the server works on one chunk, the next is built."""
@@ -96,10 +96,17 @@ class WindowWriter:
         windows: How its events are aggregated.
         handle: The online store, which is checked.
         log: The log of accepted events.
+        slice_size: Events that are encoded, and grouped by entity, before the first of them is sent.
     """
 
     def __init__(
-        self, view: ViewPlan, windows: WindowsPlan, handle: StoreHandle, log: EventLog | None
+        self,
+        view: ViewPlan,
+        windows: WindowsPlan,
+        handle: StoreHandle,
+        log: EventLog | None,
+        *,
+        slice_size: int = SLICE,
     ) -> None:
         dialect = handle.store.capabilities
         if windows.once == "group" and not dialect.transactions:
@@ -113,6 +120,7 @@ class WindowWriter:
         self._call = call_function(view, windows, self._script)
         self._arguments = arguments_function(view, windows)
         self._key = key_function(view.key)
+        self._slice_size = slice_size
         self._input_names = {each.name for each in windows.inputs}
 
     def write(
@@ -169,7 +177,7 @@ class WindowWriter:
 
     def _slices(self, events: Iterable[Event], reject: Reject) -> Iterator[list[_Call]]:
         remaining = enumerate(events)
-        while part := list(islice(remaining, SLICE)):
+        while part := list(islice(remaining, self._slice_size)):
             calls: dict[bytes, _Call] = {}
             now_ms = self._handle.now_ms()
             for index, event in part:
@@ -191,8 +199,6 @@ class WindowWriter:
         arguments = self._arguments(values)
         position = event.position if isinstance(event, PositionedEvent) else None
         event_id = event_id_bytes(windows, values, position)
-        if windows.event_id is not None:
-            position = str(values[windows.event_id])
         if (call := calls.get(key)) is None:
             call = calls[key] = _Call(key)
         call.arguments += (event_id, b"%d" % event_ms, *arguments)
@@ -252,7 +258,7 @@ class WindowWriter:
     def _log_event(self, log: EventLog, key: bytes, event: _Pending) -> None:
         values, event_id = event.values, self._windows.event_id
         if event_id is not None and event_id not in self._input_names:
-            values = {**values, event_id: event.position}  # as text
+            values = {**values, event_id: str(values[event_id])}
         log.add(key, values, event.event_ms, event.position)
 
 

@@ -22,8 +22,9 @@ Dead letters are read without a group: directly from the ends of the topic's par
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -187,6 +188,30 @@ class KafkaTopic(EventSource):
             return sum(map(self._unread, self._committed_offsets()))
         except KafkaException as error:
             raise self._error_of("reading the lag", error.args[0]) from error
+
+    @override
+    def done_events(self) -> Callable[[str], bool]:
+        """See `EventSource.done_events`: those before the committed offsets, or the first ones read."""
+        consumer = Consumer({**self._settings, "group.id": self._plan.group})
+        try:
+            topic = consumer.list_topics(self._plan.topic, timeout=REQUEST_TIMEOUT_S)
+            numbers = sorted(topic.topics[self._plan.topic].partitions)
+            places = [TopicPartition(self._plan.topic, number) for number in numbers]
+            ends = {}
+            for place in consumer.committed(places, timeout=REQUEST_TIMEOUT_S) if places else ():
+                low, high = consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)
+                begin = low if self._plan.start == "earliest" else high
+                ends[place.partition] = max(place.offset, low) if place.offset >= 0 else begin
+        except KafkaException as error:
+            raise self._error_of("reading the offsets of the group", error.args[0]) from error
+        finally:
+            consumer.close()
+
+        def is_done(event_id: str) -> bool:
+            _, partition, offset = event_id.rsplit("/", 2)
+            return bool(int(offset) < ends.get(int(partition), math.inf))
+
+        return is_done
 
     @override
     def progress(self, now_ms: int) -> Progress | None:

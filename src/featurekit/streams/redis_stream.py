@@ -25,7 +25,8 @@ Rejected: `NOACK` (a crash would lose the batch); remembering unacknowledged ids
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -63,6 +64,8 @@ CLAIM_INTERVAL_S = 5.0
 """The pause between scans for abandoned entries while new events arrive."""
 
 FIRST_ID = b"0-0"
+
+PENDING_PAGE = 1000
 
 GROUP = "group"
 """The only part of a stream in its `Progress`."""
@@ -150,6 +153,36 @@ class RedisStream(EventSource):
             return None
         with self._invalid_replies():
             return self._group_counter(groups, b"lag")
+
+    @override
+    def done_events(self) -> Callable[[str], bool]:
+        """See `EventSource.done_events`: those up to the last delivered one that are not pending."""
+        try:
+            groups = self._call("XINFO", "GROUPS", self._plan.stream)
+        except StreamUnavailableError:
+            raise
+        except StreamError:  # the stream does not exist
+            return lambda _id: True
+        with self._invalid_replies():
+            last = self._group_value(groups, b"last-delivered-id")
+            if not isinstance(last, bytes):  # a new group begins at the first entry
+                first = _as_list(self._call("XRANGE", self._plan.stream, "-", "+", "COUNT", 1))
+                begin = _entry_id(_as_list(first[0])[0]) if first else (math.inf, 0)
+                return lambda event_id: _entry_id(event_id.encode()) < begin
+            end, pending = _entry_id(last), set(self._pending_ids())
+        return lambda event_id: event_id not in pending and _entry_id(event_id.encode()) <= end
+
+    def _pending_ids(self) -> Iterator[str]:
+        start = "-"
+        while True:
+            page = _as_list(
+                self._call("XPENDING", *self._stream_and_group, start, "+", PENDING_PAGE)
+            )
+            ids = [_text(_as_list(entry)[0]) for entry in page]
+            yield from ids
+            if len(ids) < PENDING_PAGE:
+                return
+            start = f"({ids[-1]}"
 
     @override
     def progress(self, now_ms: int) -> Progress | None:
@@ -342,6 +375,18 @@ class RedisStream(EventSource):
 
 def _as_list(reply: Reply) -> list[Reply]:
     return reply if isinstance(reply, list) else []
+
+
+def _entry_id(data: Reply) -> tuple[float, int]:
+    """Return the two numbers of an id, which compare as ids do."""
+    ms, _, number = _text(data).partition("-")
+    return int(ms), int(number)
+
+
+def _text(data: Reply) -> str:
+    if not isinstance(data, bytes):
+        raise TypeError(f"{data!r} is not an id")
+    return data.decode()
 
 
 def _entry_ms(entry_id: bytes) -> int:

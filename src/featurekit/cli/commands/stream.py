@@ -179,7 +179,47 @@ def dead_command(context: CliContext, view: str, limit: int, entity: str | None)
         print_line("no dead letters")
 
 
-for subcommand in (push_command, run_command, dead_command):
+@cli_command("replay")
+@click.argument("view")
+@click.option(
+    "--from",
+    "start",
+    metavar="TIME",
+    required=True,
+    help="Time of the first event to apply, for example 2026-11-22T10:00:00Z.",
+)
+def replay_command(context: CliContext, view: str, start: str) -> int:
+    """Fill the windows of a view again, from the log of its events.
+
+    Empties the windows of all entities, and applies the events that `stream.log` has, up to where the
+    consumer group is. Stop the view's workers first; they continue there afterwards, so that nothing
+    counts twice. The windows are stale until the replay is done; repeat a replay that failed.
+    """
+    with context.open_store() as store:
+        report = store.streams.replay(view, start)
+    if context.json:
+        context.print_json(asdict(report))
+        return 1 if report.rejected else 0
+    parts = [f"{pluralize(report.written, 'event')} applied"]
+    parts += [
+        f"{format_count(number)} {text}"
+        for number, text in (
+            (report.late, "too late for every window"),
+            (report.repeated, "repeated"),
+            (report.left, "left to the workers"),
+        )
+        if number
+    ]
+    emptied = "1 entity" if report.emptied == 1 else f"{format_count(report.emptied)} entities"
+    print_line(f"{view}: {', '.join(parts)}; the windows of {emptied} were emptied first")
+    for reason in report.reasons:
+        print_note("rejected", reason, RED)
+    if report.rejected:
+        print_note("error", f"{pluralize(report.rejected, 'event')} rejected", RED)
+    return 1 if report.rejected else 0
+
+
+for subcommand in (push_command, run_command, dead_command, replay_command):
     stream_command.add_command(subcommand)
 
 
