@@ -188,7 +188,7 @@ async def test_a_slow_server_has_as_long_as_with_retries_and_the_call_is_not_sen
 
 
 async def test_calls_on_a_silent_connection_are_sent_again_on_another(proxy: FaultProxy) -> None:
-    store = opened_async(f"{proxy.url}?timeout=1s")
+    store = opened_async(f"{proxy.url}?timeout=3s")
     await echo(store, "first")
     proxy.to_server.drop = True
     tasks = [asyncio.create_task(echo(store, str(n))) for n in range(20)]

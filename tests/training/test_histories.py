@@ -350,7 +350,7 @@ def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: As
     check_world(tmp_path, repo, 1, as_of, keys=25, moments=12)
 
 
-@pytest.mark.parametrize("repeated", [0, 10**9])
+@pytest.mark.parametrize("repeated", [0, pytest.param(10**9, marks=pytest.mark.slow)])
 def test_rows_are_encoded_once_or_for_each_label_alike(
     tmp_path: Path, repo: RepoPlan, repeated: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

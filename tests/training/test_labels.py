@@ -363,6 +363,7 @@ store.get_historical_features(query, "model").persist(sys.argv[1] + "/train")
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -386,7 +387,7 @@ def test_ctrl_c_stops_a_job_and_leaves_no_file(store: FeatureStore, tmp_path: Pa
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("as_of", ["event_time", "created"])
+@pytest.mark.parametrize("as_of", ["event_time", pytest.param("created", marks=pytest.mark.slow)])
 def test_a_job_can_be_interrupted_in_every_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_of: AsOf
 ) -> None:
