@@ -359,8 +359,11 @@ def test_a_derived_view_under_an_alias_reads_its_inputs_for_these_join_keys(load
 
 def test_a_feature_with_the_name_of_a_request_value_gets_its_full_name(load: Load) -> None:
     text = derived('amount: {type: float64, expr: "transaction.amount * 2"}')
-    plan = compile_read(compiled(load, text), ["risk"])
-    assert [each.name for each in plan.columns] == ["risk__amount"]
+    repo = compiled(load, text)
+    plan = compile_read(repo, ["risk", "rates"])
+    assert [each.name for each in plan.columns] == ["risk__amount", "rate"]
+    with pytest.raises(RequestError, match="none of these features is stored"):
+        compile_read(repo, ["risk"])
 
 
 def test_a_join_key_is_not_renamed_to_a_request_value(load: Load, problems: Problems) -> None:

@@ -83,9 +83,6 @@ def _diff_derived_feature(
         ]
         attribute = names[1] if names[0] == names[1] else "expr or callable"
         yield changed("compatible", subject, attribute, (old.text, new.text), effect)
-    elif (old.compute, old.inputs) != (
-        new.compute,
-        new.inputs,
-    ) and old.field.dtype == new.field.dtype:
+    elif old.compute != new.compute and old.field.dtype == new.field.dtype:
         what = "source of the function" if isinstance(new.compute, FunctionPlan) else "input"
         yield Change("compatible", subject, f"another {what}: {effect}")

@@ -60,7 +60,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Monitor",
         {
-            "list": "List entities, views, services, fields, loads or applies.",
+            "list": "List entities, views, requests, services, fields, loads or applies.",
             "describe": "Show the details of an entity, view, service or field.",
             "status": "Show the state of each view, and when it was last written.",
             "profile": "Describe the values of a view, in its source or online.",

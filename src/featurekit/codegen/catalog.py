@@ -12,6 +12,8 @@ from featurekit.feature_lists import GLOBAL
 from featurekit.keys import KeyPlan
 from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.definitions import AnySource, EventId
+from featurekit.models.derived import DerivedField, DerivedView
+from featurekit.models.fields import ConstrainedValue, TypedValue
 from featurekit.models.model import Described, Model
 from featurekit.models.scalars import format_time_of_day
 from featurekit.plan import RepoPlan
@@ -51,7 +53,26 @@ def view_kind(view: FeatureView) -> Literal["batch", "stream"]:
     return "batch" if view.batch else "stream"
 
 
-def default_text(field: FieldSpec) -> str:
+def derived_entities(registry: Registry, view: DerivedView, field: str | None = None) -> list[str]:
+    """Return the entities that a derived view, or one of its features, is computed from."""
+    used = registry.derivations.used(view.name, view.fields_ if field is None else [field])
+    sources = {each.source for each in used if each.kind == "stored"}
+    entities = (each.entity for each in registry.feature_views if each.name in sources)
+    return list(dict.fromkeys(entity for entity in entities if entity))
+
+
+def request_values(registry: Registry, view: DerivedView, field: str | None = None) -> list[str]:
+    """Return the values of requests that a derived view, or one of its features, needs."""
+    used = registry.derivations.used(view.name, view.fields_ if field is None else [field])
+    return [each.field for each in used if each.kind == "request"]
+
+
+def computation_text(field: DerivedField) -> str:
+    """Return the expression of a derived feature, or its function with the arguments."""
+    return field.expr or f"{field.callable}({', '.join(field.inputs or ())})"
+
+
+def default_text(field: TypedValue) -> str:
     """Return the default as in YAML; empty if there is none."""
     return "" if field.default is None else _plain_text(field.default)
 
@@ -101,12 +122,13 @@ def aggregate_text(field: FieldSpec) -> str:
     return f"{field.aggregate}{of} over {window}, tile {tile}{where}"
 
 
-def constraints_text(field: FieldSpec) -> str:
+def constraints_text(field: ConstrainedValue) -> str:
     """Return a field's constraints, as `min 0, required`, or the aggregate that it is."""
-    return aggregate_text(field) or ", ".join(_constraints(field))
+    aggregate = aggregate_text(field) if isinstance(field, FieldSpec) else ""
+    return aggregate or ", ".join(_constraints(field))
 
 
-def _constraints(field: FieldSpec) -> Iterator[str]:
+def _constraints(field: ConstrainedValue) -> Iterator[str]:
     for name in _CONSTRAINTS:
         value = getattr(field, name)
         if value is True:

@@ -102,6 +102,12 @@ def compile_read(
     else:
         name, wanted = "features", _listed_features(repo, parse_feature_list(features))
     stored = _stored_features(wanted)
+    if not stored:
+        raise RequestError(
+            "none of these features is stored or computed from stored ones",
+            where=name,
+            hint="read them together with a stored feature",
+        )
     roles = dict.fromkeys(each.role for each in stored)
     _check_roles(roles)
     _check_aliases([*wanted, *stored])

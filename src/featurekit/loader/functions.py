@@ -27,14 +27,7 @@ def function_source(root: Path, callable_path: str, inputs: int) -> FunctionSour
         FunctionError: There is no such module or function, or it takes other arguments.
     """
     module, _, name = callable_path.partition(":")
-    path = Path(*module.split("."))
-    files = [root / path.with_suffix(".py"), root / path / "__init__.py"]
-    file = next((each for each in files if each.is_file()), None)
-    if file is None:
-        raise FunctionError(
-            f"no module '{module}' in the repository's folder",
-            hint=f"expected the file {path.with_suffix('.py').as_posix()}",
-        )
+    file = module_file(root, module)
     try:
         data = read_bytes(file)
         tree = ast.parse(data)
@@ -49,6 +42,22 @@ def function_source(root: Path, callable_path: str, inputs: int) -> FunctionSour
         )
     _check_arguments(functions[name].args, name, inputs)
     return FunctionSource(hashlib.sha256(data).hexdigest())
+
+
+def module_file(root: Path, module: str) -> Path:
+    """Return the file of a module in the repository's folder.
+
+    Raises:
+        FunctionError: There is none.
+    """
+    path = Path(*module.split("."))
+    for file in (root / path.with_suffix(".py"), root / path / "__init__.py"):
+        if file.is_file():
+            return file
+    raise FunctionError(
+        f"no module '{module}' in the repository's folder",
+        hint=f"expected the file {path.with_suffix('.py').as_posix()}",
+    )
 
 
 def _check_arguments(arguments: ast.arguments, name: str, inputs: int) -> None:

@@ -73,8 +73,17 @@ class RepoPlan:
     requests: tuple[RequestPlan, ...] = ()
 
     def view(self, name: str) -> ViewPlan:
-        """Return a view by name; raise `UnknownNameError` if it does not exist."""
+        """Return a stored view by name; raise `UnknownNameError` if there is none."""
+        if name in {view.name for view in self.derived_views}:
+            raise UnknownNameError(
+                f"feature view '{name}' is derived: it is computed when it is read",
+                hint="nothing of it is loaded, written or stored; name the views of its inputs",
+            )
         return find_plan("feature view", self.views, name)
+
+    def derived_view(self, name: str) -> DerivedViewPlan:
+        """Return a derived view by name; raise `UnknownNameError` if it does not exist."""
+        return find_plan("derived feature view", self.derived_views, name)
 
     def service(self, name: str) -> ServicePlan:
         """Return a service by name; raise `UnknownNameError` if it does not exist."""

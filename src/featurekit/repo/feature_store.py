@@ -57,6 +57,7 @@ from featurekit.runtime.counters import Counters
 from featurekit.runtime.load import OnProgress
 from featurekit.runtime.read_arguments import EntityRows, Timeout
 from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.request_data import Request
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.writer import StreamWriter
 from featurekit.wire import text_command
@@ -110,7 +111,12 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         self._counters = Counters()
         self._logs = Logs(lambda: self._sources, handle.root, handle.now_ms)
         self._readers = ReaderService(
-            handle, self._registry, self._counters, self._logs, self._row_classes
+            handle,
+            self._registry,
+            self._counters,
+            self._logs,
+            self._row_classes,
+            sources.functions(handle.root),
         )
 
     @classmethod
@@ -122,6 +128,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         root: str | Path = ".",
         must_exist: bool = True,
         allow_sources: bool = False,
+        allow_functions: bool = False,
     ) -> Self:
         """Return a store for a registry in the online store, without any YAML.
 
@@ -133,6 +140,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
             allow_sources: Let `materialize` and stream workers open the sources that the registry
                 declares. They can run code on this machine, so everyone who may write to the store
                 must be trusted.
+            allow_functions: Import the Python functions that compute features, from `root`. Only
+                modules whose source is the applied one are imported; without this, their features are
+                invalid.
 
         Raises:
             RegistryError: The store has no registry of that project.
@@ -140,7 +150,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         handle = LazyStoreHandle(url, Path(root))
         store = cls.__new__(cls)
         registry_store = OnlineRegistryStore(handle, project)
-        cls._assemble(store, project, handle, registry_store, SourceAccess(None, allow_sources))
+        sources = SourceAccess(None, allow_sources, allow_functions)
+        cls._assemble(store, project, handle, registry_store, sources)
         if must_exist and store.registry is None:
             raise RegistryError(
                 f"the store has no registry of project '{project}'",
@@ -170,7 +181,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         if self._loaded is not None:
             return _from_repo, (type(self), self._loaded.root, self._handle.url)
         arguments = (self._handle.url, self.project, self._handle.root)
-        return _from_registry, (type(self), *arguments, self._sources.allow_sources)
+        sources = self._sources
+        allowed = (sources.allow_sources, sources.allow_functions)
+        return _from_registry, (type(self), *arguments, allowed)
 
     # Definitions and registry
 
@@ -322,6 +335,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         if self._loaded is not None:
             loaded = load_repo(self._loaded.root, os.environ)
             self._sources = SourceAccess(loaded)
+            self._readers.functions = self._sources.functions(loaded.root)
             self._registry.set_definitions(loaded)
 
     # Reading
@@ -331,6 +345,7 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         features: Features,
         entity_rows: EntityRows,
         *,
+        request: Request = None,
         full_feature_names: bool = False,
         freshness: bool = False,
         timeout: Timeout = None,
@@ -344,6 +359,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
                 an alias: `{"view": "weather", "as": "origin", "join_keys": {"airport": "origin"}}`.
             entity_rows: `[{"user_id": "u0001"}, ...]` or `{"user_id": ["u0001", ...]}`.
                 The response keeps order and duplicates.
+            request: The values of the request that derived features are computed from: one mapping
+                for all rows, or a list with one for each. They may also be in `entity_rows`.
             full_feature_names: Name the features `view__field`.
             freshness: Also read the remaining TTL of each value.
             timeout: Limit for the whole call with waits and retries: seconds, or a timedelta.
@@ -356,21 +373,22 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
 
         Raises:
             UnknownNameError: There is no such service, view or field.
-            RequestError: A join key is missing or unknown, no features are given, or `max_age`
-                names a view that is not read.
-            ValueRefusedError: A join key has the wrong type.
+            RequestError: A join key or a value of the request is missing or unknown, no features are
+                given, or `max_age` names a view that is not read.
+            ValueRefusedError: A join key or a value of the request has the wrong type.
             StoreUnavailableError: No reply in time. Safe to retry.
         """
         reader = self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
-        return reader.get(entity_rows, timeout=timeout, partial=partial)
+        return reader.get(entity_rows, request=request, timeout=timeout, partial=partial)
 
     async def get_online_features_async(  # noqa: PLR0913 - as above
         self,
         features: Features,
         entity_rows: EntityRows,
         *,
+        request: Request = None,
         full_feature_names: bool = False,
         freshness: bool = False,
         timeout: Timeout = None,
@@ -383,7 +401,9 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         reader = self._readers.reader(
             features, full_feature_names=full_feature_names, freshness=freshness, max_age=max_age
         )
-        return await reader.get_async(entity_rows, timeout=timeout, partial=partial)
+        return await reader.get_async(
+            entity_rows, request=request, timeout=timeout, partial=partial
+        )
 
     def online_reader(
         self,
@@ -579,6 +599,9 @@ def _from_repo(cls: type[FeatureStore], root: Path, url: str) -> FeatureStore:
 
 
 def _from_registry(
-    cls: type[FeatureStore], url: str, project: str, root: Path, allow_sources: object
+    cls: type[FeatureStore], url: str, project: str, root: Path, allowed: tuple[bool, bool]
 ) -> FeatureStore:
-    return cls.from_registry(url, project, root=root, allow_sources=bool(allow_sources))
+    sources, functions = allowed
+    return cls.from_registry(
+        url, project, root=root, allow_sources=sources, allow_functions=functions
+    )

@@ -12,6 +12,7 @@ from featurekit.feature_lists import parse_feature_list
 from featurekit.lower.records import Record, check_row_class
 from featurekit.plan import ReadPlan
 from featurekit.repo.definition_lists import FeatureService
+from featurekit.repo.functions import FeatureFunctions
 from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryState
 from featurekit.repo.store_handle import LazyStoreHandle
@@ -39,6 +40,7 @@ class ReaderService:
         counters: Counts the reads.
         logs: The logs of what services serve.
         row_classes: The base class of the rows of some services.
+        functions: The functions that compute features.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class ReaderService:
         counters: Counters,
         logs: Logs,
         row_classes: Mapping[str, type[Record]],
+        functions: FeatureFunctions,
     ) -> None:
+        self.functions = functions
         self._row_classes = row_classes
         self._handle = handle
         self._registry = registry
@@ -59,6 +63,14 @@ class ReaderService:
     def clear(self) -> None:
         """Drop all cached readers. Reads in progress finish with the readers that they have."""
         self._readers = {}  # not clear(): `reader` may be adding to the old dict
+
+    def function_problems(self) -> list[str]:
+        """Return which features are invalid here because their Python function is not called.
+
+        Raises:
+            RegistryError: Nothing is applied yet.
+        """
+        return self.functions.problems(self._registry.plan)
 
     def reader(
         self,
@@ -131,7 +143,15 @@ class ReaderService:
         """
         counters = self._counters if counted else None
         log = self._logs.of_service(self._registry.plan, service) if service else None
-        return OnlineReader(plan, self._handle, counters, log, freshness=freshness, row=row)
+        return OnlineReader(
+            plan,
+            self._handle,
+            counters,
+            log,
+            freshness=freshness,
+            row=row,
+            functions=self.functions,
+        )
 
 
 def feature_list(features: Features) -> str | tuple[str | Mapping[str, object], ...]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from featurekit.compiler import compile_repo
 from featurekit.errors import FeatureKitError, RequestError
@@ -19,6 +20,7 @@ from featurekit.models.config import ONLINE
 from featurekit.models.definitions import LoadedRepo
 from featurekit.plan import LogPlan, RepoPlan, ServicePlan, ViewPlan
 from featurekit.registry import Registry
+from featurekit.repo.functions import FeatureFunctions
 from featurekit.repo.locations import Located, P, expand_locations, has_variables
 
 
@@ -29,10 +31,24 @@ class SourceAccess:
     Attributes:
         loaded: The definitions on this machine; `None` if the store was opened without YAML.
         allow_sources: Whether to open all sources that the registry declares.
+        allow_functions: Whether to import all functions that the registry declares.
     """
 
     loaded: LoadedRepo | None
     allow_sources: bool = False
+    allow_functions: bool = False
+
+    def functions(self, root: Path) -> FeatureFunctions:
+        """Return the functions of derived features: those that the definitions on this machine declare.
+
+        Args:
+            root: The folder to import them from if the store was opened without YAML.
+        """
+        views = self.loaded.derived_views if self.loaded else ()
+        specs = [spec for view in views for spec in view.fields_.values()]
+        declared = frozenset(spec.callable for spec in specs if spec.callable)
+        root = self.loaded.root if self.loaded else root
+        return FeatureFunctions(root, None if self.allow_functions else declared)
 
     def check(self, views: Iterable[ViewPlan]) -> None:
         """Raise `RequestError` unless the sources and logs of these views may be opened."""

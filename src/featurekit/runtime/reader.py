@@ -111,6 +111,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         self._handle = handle
         self._freshness = freshness
         self._row = row
+        self._functions = functions
         self._schema = ResponseSchema.of(plan)
         self._entity_columns = entity_columns_function(plan)
         self._groups = group_readers(plan, freshness=freshness)
@@ -149,8 +150,8 @@ class OnlineReader(Generic[RowT, EntityT]):
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        arguments = (self.plan, self._handle, self._log, self._freshness, self._row)
-        return _new_reader, arguments
+        rows = (self._row, self._functions)
+        return _new_reader, (self.plan, self._handle, self._log, self._freshness, *rows)
 
     @override
     def __repr__(self) -> str:
@@ -691,6 +692,9 @@ def _new_reader(
     handle: StoreHandle,
     log: ServedLog | None,
     freshness: object,
-    row: type[Record],
+    *rows: Any,
 ) -> OnlineReader:
-    return OnlineReader(plan, handle, log=log, freshness=bool(freshness), row=row)
+    row, functions = rows
+    return OnlineReader(
+        plan, handle, log=log, freshness=bool(freshness), row=row, functions=functions
+    )

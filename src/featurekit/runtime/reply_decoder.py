@@ -125,7 +125,7 @@ class ReplyDecoder:
         self._layout = self._by_cell.layout
         self._counted = counted_order(plan)
         self._functions = (
-            FunctionCaller(plan, functions or {}, self._by_cell)
+            FunctionCaller(plan, {} if functions is None else functions, self._by_cell)
             if self._layout.functions
             else None
         )

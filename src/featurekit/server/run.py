@@ -52,6 +52,7 @@ class Options:
         project: Serve this project's registry from the store instead of a repository.
         url: The online store; by default that of the environment or the repository.
         allow_sources: With `project`, whether to load from the sources that its registry declares.
+        allow_functions: With `project`, whether to import functions of features from `repo`.
         host: Address to listen on.
         port: Port to listen on; 0 for any free port.
         workers: Number of processes.
@@ -69,6 +70,7 @@ class Options:
     project: str = ""
     url: str = field(default="", repr=False)
     allow_sources: bool = False
+    allow_functions: bool = False
     host: str = "127.0.0.1"
     port: int = PORT
     workers: int = 1
@@ -141,7 +143,12 @@ def _open_store(options: Options) -> FeatureStore:
     if not options.project:
         return FeatureStore(options.repo, url=options.url or None)
     return FeatureStore.from_registry(
-        options.url, options.project, must_exist=False, allow_sources=options.allow_sources
+        options.url,
+        options.project,
+        root=options.repo,
+        must_exist=False,
+        allow_sources=options.allow_sources,
+        allow_functions=options.allow_functions,
     )
 
 
@@ -249,6 +256,8 @@ def _notes(options: Options, context: ServerContext) -> list[str]:
             notes.append(
                 "nothing is applied yet: requests get 503 until you run `featurekit apply`"
             )
+        else:
+            notes += context.store.readers.function_problems()
     except FeatureKitError as error:
         notes.append(f"not ready: requests get 503: {error.message}")
     return notes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing_extensions import override
 
 from featurekit.errors import FeatureKitError, SourceError, name_hint
 from featurekit.history_ports import HistoricalRows, HistoryQuery
+from featurekit.import_path import import_path
 from featurekit.plan import PythonSourcePlan, ViewPlan
 from featurekit.ports import ALL_TIMES, RowFacts, Scan, TimeRange
 from featurekit.sources.arrow import open_arrow, scan_arrow, to_arrow
@@ -96,23 +96,12 @@ class PythonSource(SessionSource):
             "start": _datetime(times.start_ms),
             "end": _datetime(times.end_ms),
         }
-        with _import_path(self.root), _source_errors(where, self.root):
+        with import_path(self.root), _source_errors(where, self.root):
             function = _import_function(self.plan.callable, where)
             result = function(**_accepted_arguments(function, arguments))
             with session.errors(where):
                 data = to_arrow(session.arrow, result, view, where)
             yield data
-
-
-@contextmanager
-def _import_path(root: Path) -> Iterator[None]:
-    """Put a folder first on `sys.path`."""
-    before = sys.path[:]
-    sys.path.insert(0, str(root))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 @contextmanager

@@ -73,7 +73,9 @@ class MemoryFeatureStore(StoreUnderTest):
         registry_store: RegistryStore,
         sources: SourceAccess,
     ) -> None:
-        sources = _TestSources(sources.loaded, sources.allow_sources, self._folder / "logs")
+        sources = _TestSources(
+            sources.loaded, sources.allow_sources, sources.allow_functions, self._folder / "logs"
+        )
         super()._assemble(project, handle, registry_store, sources)
 
     @override

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import click
@@ -62,6 +62,14 @@ STATUS_STYLES = {
     multiple=True,
     help="Join keys of an entity. Repeat for more entities. Views without an entity need none.",
 )
+@click.option(
+    "--request",
+    "request",
+    metavar="NAME=VALUE[,NAME=VALUE]",
+    multiple=True,
+    help="Request data that derived features need, for all entities. Repeat for more values. Values "
+    "of one entity go to its --entity.",
+)
 @click.option("--freshness", is_flag=True, help="Show the remaining time to live of each value.")
 @click.option(
     "--max-age",
@@ -89,6 +97,7 @@ def get_command(
     *,
     features: tuple[str | dict[str, object], ...],
     entities: tuple[str, ...],
+    request: tuple[str, ...],
     freshness: bool,
     max_ages: tuple[tuple[str, int], ...],
     timeout_ms: int | None,
@@ -103,6 +112,7 @@ def get_command(
 
     \b
     featurekit get fraud_v1 --entity user_id=u0001
+    featurekit get tx_risk --entity user_id=u0001 --request amount=95.5,ip_country=NO
     featurekit get fraud_v1 --entity user_id=u0001 --max-age user_activity=2m --timeout 50ms
     featurekit get route:delay_avg --entity origin=JFK,dest=LAX --entity origin=JFK,dest=SFO
     featurekit get '{view: weather, as: dest, join_keys: {airport: dest}}' --entity dest=LAX
@@ -114,8 +124,12 @@ def get_command(
             freshness=freshness,
             max_age={view: timedelta(milliseconds=age_ms) for view, age_ms in max_ages},
         )
+        rows = _parse_entities(reader.plan, entities)
+        sent = _parse_request(reader.plan, request)
+        _check_is_sent(reader.plan, rows, sent or {})
         response = reader.get(
-            _parse_entities(reader.plan, entities),
+            rows,
+            request=sent,
             timeout=None if timeout_ms is None else timeout_ms / 1000,
             partial=partial,
         )
@@ -136,27 +150,57 @@ def _parse_entities(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, o
         example = ",".join(f"{name}=…" for name in plan.join_keys)
         raise click.UsageError(f"Missing option '--entity', for example --entity {example}")
     dtypes = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
-    return [_parse_entity(dtypes, text) for text in entities]
+    dtypes |= _request_dtypes(plan)
+    return [_parse_values(dtypes, text, "--entity", "join key") for text in entities]
 
 
-def _parse_entity(dtypes: dict[str, DType], text: str) -> dict[str, object]:
+def _parse_request(plan: ReadPlan, texts: Sequence[str]) -> dict[str, object] | None:
+    """Return request data from arguments such as `amount=9.5,ip_country=NO`."""
+    dtypes = _request_dtypes(plan)
+    if texts and not dtypes:
+        raise RequestError("these features need no request data", where="--request")
+    parsed = [_parse_values(dtypes, text, "--request", "request value") for text in texts]
+    return {name: value for values in parsed for name, value in values.items()} or None
+
+
+def _check_is_sent(
+    plan: ReadPlan, rows: Sequence[Mapping[str, object]], sent: Mapping[str, object]
+) -> None:
+    """Raise an error that names the option if a row lacks a value of the request."""
+    for column in plan.requests:
+        is_sent = column.name in sent or all(column.name in row for row in rows)
+        if column.field.default is None and not is_sent:
+            noun = codec_of(column.field.dtype).noun
+            raise RequestError(
+                f"missing request value '{column.name}', {noun}",
+                hint=f"add --request {column.name}=…",
+            )
+
+
+def _request_dtypes(plan: ReadPlan) -> dict[str, DType]:
+    return {column.name: column.field.dtype for column in plan.requests}
+
+
+def _parse_values(
+    dtypes: dict[str, DType], text: str, option: str, what: str
+) -> dict[str, object]:
     row: dict[str, object] = {}
     for pair in re.split(f",(?=(?:{'|'.join(dtypes)})=)", text):
         name, equals, value = pair.partition("=")
         if not equals:
             example = ",".join(f"{name}=…" for name in dtypes)
             raise RequestError(
-                f"'{pair}' is not NAME=VALUE", where="--entity", hint=f"for example {example}"
+                f"'{pair}' is not NAME=VALUE", where=option, hint=f"for example {example}"
             )
         if name not in dtypes:
             raise RequestError(
-                f"unknown join key '{name}'", where="--entity", hint=name_hint(name, dtypes)
+                f"unknown {what} '{name}'", where=option, hint=name_hint(name, dtypes)
             )
         try:
             row[name] = codec_of(dtypes[name]).parse(value)
         except ValueRefusedError as error:
             raise ValueRefusedError(
-                error.message, where=f"--entity {name}", hint=error.hint
+                error.message, where=f"{option} {name}", hint=error.hint
             ) from error
     return row
 

@@ -14,9 +14,11 @@ from featurekit.cli.context import CliContext, cli_command
 from featurekit.cli.formatting import format_age, format_count, format_seconds, format_size
 from featurekit.cli.output import DIM, RED, Cell, Styled, print_line, print_pairs, print_table
 from featurekit.codegen.catalog import (
+    computation_text,
     constraints_text,
     default_text,
     definition_document,
+    derived_entities,
     descriptive_rows,
     expiry_text,
     history_rows,
@@ -24,6 +26,7 @@ from featurekit.codegen.catalog import (
     key_text,
     logging_text,
     ordering_text,
+    request_values,
     services_with_field,
     ttl_text,
     view_kind,
@@ -33,6 +36,7 @@ from featurekit.codegen.catalog import (
 from featurekit.compiler.fields import compile_fields
 from featurekit.errors import RequestError, UnknownNameError
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+from featurekit.models.derived import DerivedField, DerivedView, Request
 from featurekit.models.model import Described
 from featurekit.plan import RepoPlan
 from featurekit.plan.fields import find_plan
@@ -80,6 +84,23 @@ def _view_rows(store: FeatureStore) -> Iterator[Row]:
             view.description,
         ]
         yield definition_document("feature_view", view), cells
+    for derived in store.applied.derived_views:
+        entities = derived_entities(store.applied, derived)
+        cells = [
+            derived.name,
+            ", ".join(entities) or "none",
+            "derived",
+            *("-", "-"),
+            str(len(derived.fields_)),
+            derived.description,
+        ]
+        yield definition_document("feature_view", derived, entities=entities), cells
+
+
+def _request_rows(store: FeatureStore) -> Iterator[Row]:
+    for request in store.applied.requests:
+        values = ", ".join(f"{name}: {spec.type}" for name, spec in request.fields_.items())
+        yield definition_document("request", request), [request.name, values, request.description]
 
 
 def _service_rows(store: FeatureStore) -> Iterator[Row]:
@@ -97,6 +118,12 @@ def _field_rows(store: FeatureStore) -> Iterator[Row]:
                 definition_document("field", field, feature=feature, entity=view.entity, ttl=ttl),
                 cells,
             )
+    for derived in store.applied.derived_views:
+        for name, spec in derived.fields_.items():
+            feature = f"{derived.name}:{name}"
+            entities = derived_entities(store.applied, derived, name)
+            cells = [feature, spec.type, default_text(spec), "-", spec.description]
+            yield definition_document("field", spec, feature=feature, entities=entities), cells
 
 
 def _load_rows(store: FeatureStore) -> Iterator[Row]:
@@ -134,6 +161,7 @@ def _apply_rows(store: FeatureStore) -> Iterator[Row]:
 LISTINGS = {
     "entities": Listing(("entity", "join keys", "views", ""), _entity_rows),
     "views": Listing(("view", "entity", "kind", "refresh", "ttl", "fields", ""), _view_rows),
+    "requests": Listing(("request", "values", ""), _request_rows),
     "services": Listing(("service", "features", ""), _service_rows),
     "fields": Listing(("field", "type", "default", "ttl", ""), _field_rows),
     "loads": Listing(
@@ -155,9 +183,9 @@ DEFAULT_LISTINGS = ("entities", "views", "services")
 def list_command(
     context: CliContext, what: str | None, name: str | None, since: str | None, until: str | None
 ) -> None:
-    """List entities, views, services, fields, loads or applies.
+    """List entities, views, requests, services, fields, loads or applies.
 
-    Without an argument, lists the applied entities, views and services. Shows the last 50 loads of
+    Without an argument, lists the applied entities, views, services, and requests if there are any. Shows the last 50 loads of
     each view and the last 100 applies, newest first. With --since or --until, shows all loads of
     that time that the log has.
 
@@ -180,6 +208,8 @@ def list_command(
             listed = {"loads": list(_rows_of_loads(loads))}
         else:
             listed = {kind: list(LISTINGS[kind].rows(store)) for kind in chosen}
+            if not what and (requests := list(_request_rows(store))):
+                listed["requests"] = requests
     if what and name and not is_range:
         listed[what] = _named_rows(what, name, listed[what])
     if context.json:
@@ -232,7 +262,7 @@ def describe_command(context: CliContext, name: str) -> None:
         registry, plan = store.applied, store.compiled
     descriptions = list(_describe(registry, plan, name))
     if not descriptions:
-        kinds = "entity, view, service or field"
+        kinds = "entity, view, request, service or field"
         raise UnknownNameError.among(kinds, name, set(_all_names(registry)))
     if context.json:
         documents = [document for document, _ in descriptions]
@@ -245,26 +275,36 @@ def describe_command(context: CliContext, name: str) -> None:
 
 
 def _all_names(registry: Registry) -> Iterator[str]:
-    for items in (registry.entities, registry.feature_views, registry.feature_services):
+    views: list[FeatureView | DerivedView] = [*registry.feature_views, *registry.derived_views]
+    for items in (registry.entities, views, registry.requests, registry.feature_services):
         yield from (item.name for item in items)
-    for view in registry.feature_views:
+    for view in views:
         yield from view.fields_
 
 
 def _describe(registry: Registry, plan: RepoPlan, name: str) -> Iterator[Description]:
     view_name, colon, field = name.partition(":")
     views = [view for view in registry.feature_views if view.name == view_name]
+    derived = [view for view in registry.derived_views if view.name == view_name]
+    if colon and derived:
+        plan.derived_view(view_name).feature(field)  # raises for an unknown name
+        yield from (_describe_derived_field(registry, view, field) for view in derived)
+        return
     if colon:
         plan.view(view_name).field(field)  # raises for an unknown name
         yield from (_describe_field(registry, view, field) for view in views)
         return
     yield from (_describe_entity(registry, plan, e) for e in registry.entities if e.name == name)
     yield from (_describe_view(registry, view) for view in views)
+    yield from (_describe_derived_view(registry, view) for view in derived)
+    yield from (_describe_request(each) for each in registry.requests if each.name == name)
     yield from (
         _describe_service(registry, s) for s in registry.feature_services if s.name == name
     )
     with_field = [view for view in registry.feature_views if name in view.fields_]
     yield from (_describe_field(registry, view, name) for view in with_field)
+    with_feature = [view for view in registry.derived_views if name in view.fields_]
+    yield from (_describe_derived_field(registry, view, name) for view in with_feature)
 
 
 def _print_heading(kind: str, name: str, model: Described) -> None:
@@ -354,8 +394,91 @@ def _describe_field(registry: Registry, view: FeatureView, name: str) -> Descrip
     return document, print_description
 
 
+DERIVED_HEADINGS = ("field", "type", "default", "computed as", "")
+
+
+def _describe_derived_view(registry: Registry, view: DerivedView) -> Description:
+    services = sorted(
+        {s for name in view.fields_ for s in services_with_field(registry, view.name, name)}
+    )
+    entities, requests = derived_entities(registry, view), request_values(registry, view)
+    document = definition_document(
+        "feature_view", view, entities=entities, requests=requests, services=services
+    )
+
+    def print_description() -> None:
+        _print_heading("feature view", view.name, view)
+        pairs: list[tuple[str, Cell]] = [
+            ("entities", ", ".join(entities) or "none"),
+            ("kind", "derived"),
+            ("from", ", ".join(view.derived.from_)),
+            ("request data", ", ".join(requests)),
+            ("services", ", ".join(services)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(view)])
+        print_line()
+        rows = [[name, *_derived_cells(spec)] for name, spec in view.fields_.items()]
+        print_table(DERIVED_HEADINGS, rows)
+
+    return document, print_description
+
+
+def _derived_cells(spec: DerivedField) -> list[Cell]:
+    text = computation_text(spec)
+    return [spec.type, default_text(spec), text, Styled(spec.description, DIM)]
+
+
+def _describe_derived_field(registry: Registry, view: DerivedView, name: str) -> Description:
+    field, services = view.fields_[name], services_with_field(registry, view.name, name)
+    entities, requests = (
+        derived_entities(registry, view, name),
+        request_values(registry, view, name),
+    )
+    used = [each.full_name for each in registry.derivations.used(view.name, [name])]
+    document = definition_document(
+        "field",
+        field,
+        feature=f"{view.name}:{name}",
+        entities=entities,
+        requests=requests,
+        computed_from=used,
+        services=services,
+    )
+
+    def print_description() -> None:
+        _print_heading("field", f"{view.name}:{name}", field)
+        pairs: list[tuple[str, Cell]] = [
+            ("type", field.type),
+            ("default", default_text(field)),
+            ("computed as", computation_text(field)),
+            ("computed from", ", ".join(used)),
+            ("entities", ", ".join(entities) or "none"),
+            ("view kind", "derived"),
+            ("services", ", ".join(services)),
+        ]
+        print_pairs([*pairs, *descriptive_rows(field)])
+
+    return document, print_description
+
+
+def _describe_request(request: Request) -> Description:
+    document = definition_document("request", request)
+
+    def print_description() -> None:
+        _print_heading("request", request.name, request)
+        print_pairs(descriptive_rows(request))
+        rows = [
+            [name, spec.type, default_text(spec), constraints_text(spec), spec.description]
+            for name, spec in request.fields_.items()
+        ]
+        print_table(("value", "type", "default", "rules", ""), rows)
+
+    return document, print_description
+
+
 def _describe_service(registry: Registry, service: FeatureService) -> Description:
     views = {view.name: view for view in registry.feature_views}
+    derived = {view.name: view for view in registry.derived_views}
     features = registry.features_of(service)
     entities = registry.entities_of(service)
     document = definition_document("feature_service", service, entities=entities) | {
@@ -370,9 +493,13 @@ def _describe_service(registry: Registry, service: FeatureService) -> Descriptio
         ]
         print_pairs([*pairs, *descriptive_rows(service)])
         print_line()
-        rows = [
-            [str(each), *_field_cells(views[each.view], each.field)[1:-1]] for each in features
-        ]
+        rows: list[list[Cell]] = []
+        for each in features:
+            if each.view in derived:
+                type_, default, text, _ = _derived_cells(derived[each.view].fields_[each.field])
+                rows.append([str(each), type_, default, "-", text])
+            else:
+                rows.append([str(each), *_field_cells(views[each.view], each.field)[1:-1]])
         print_table(FIELD_HEADINGS[:-1], rows)
 
     return document, print_description

@@ -46,6 +46,11 @@ _FILE = click.Path(exists=True, dir_okay=False)
     is_flag=True,
     help="With --project: load from the sources in the registry, which can run code here.",
 )
+@click.option(
+    "--allow-functions",
+    is_flag=True,
+    help="With --project: import the Python functions of features from the folder of --repo.",
+)
 @click.option("--ssl-certfile", type=_FILE, help="Certificate chain (PEM) for HTTPS.")
 @click.option("--ssl-keyfile", type=_FILE, help="Private key (PEM), if it is in a separate file.")
 @click.option(
@@ -102,6 +107,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
     workers: int,
     project: str,
     allow_sources: bool,
+    allow_functions: bool,
     ssl_certfile: str | None,
     ssl_keyfile: str | None,
     allowed_hosts: tuple[str, ...],
@@ -149,6 +155,7 @@ def serve_command(  # noqa: PLR0917 - click passes them by name
             project=project,
             url=url,
             allow_sources=allow_sources,
+            allow_functions=allow_functions,
             host=host,
             port=port,
             workers=workers,

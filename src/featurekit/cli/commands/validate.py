@@ -55,7 +55,7 @@ def validate_command(
         report = _check_data(context, store, views, every_row) if data else None
     counts = {
         "entities": sum(bool(entity.key.join_keys) for entity in plan.entities),
-        "feature_views": len(plan.views),
+        "feature_views": len(plan.views) + len(plan.derived_views),
         "feature_services": len(plan.services),
     }
     has_failed = report is not None and bool(report.failed)
