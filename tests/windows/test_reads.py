@@ -209,3 +209,18 @@ def test_a_view_is_read_under_an_alias(shop: Shop) -> None:
     )
     assert response.statuses["payer__n"] == ["stale"]
     assert response.statuses["n"] == ["present"]
+
+
+def test_an_inspection_shows_windows_now_and_the_guard(shop: Shop) -> None:
+    shop.tiles("n", "2,3")
+    shop.tiles("least", "broken")
+    shop.call("HSET", USER, "@tx", "any")
+    shown = {
+        each.name: (each.value, each.status) for each in shop.store.inspect("user", "u1").fields
+    }
+    assert shown["n"] == (5, "present")
+    assert shown["least"] == (-1.0, "invalid")
+    assert shown["total"] == (None, "missing")
+    assert shown["@tx"] == ("any", "guard")
+    causes = {each.field: each.cause for each in shop.store.why("user", "u1")}
+    assert causes["@tx"] == "guard"

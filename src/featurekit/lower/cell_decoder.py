@@ -22,6 +22,7 @@ from featurekit.lower.read import (
     ROW_ERRORS,
     STALE,
     UNAVAILABLE,
+    Cell,
     Cells,
     absent_status,
     bad_status,
@@ -31,8 +32,8 @@ from featurekit.lower.read import (
     group_offsets,
 )
 from featurekit.lower.windows import fold_function
-from featurekit.plan import DerivedColumn, FunctionPlan, ReadColumn, ReadPlan
-from featurekit.types import Codec
+from featurekit.plan import DerivedColumn, FieldPlan, FunctionPlan, ReadColumn, ReadPlan
+from featurekit.types import Codec, codec_of
 
 Pair = tuple[object, str]
 """A value and its status."""
@@ -101,6 +102,23 @@ class CellLayout:
         return cells
 
 
+def decode_at(field: FieldPlan, cell: Cell, now_ms: int) -> Pair:
+    """Return one stored value and its status at a time, which decides what is in a window."""
+    if field.aggregate is None:
+        return decode_cell(field, cell)
+    status = bad_status(cell)
+    if status is None:
+        try:
+            value = fold_function(field)(cell, now_ms)  # type: ignore[arg-type]
+        except ROW_ERRORS:
+            status = INVALID
+        else:
+            if value is not None:
+                return value, PRESENT
+            status = absent_status(field)
+    return default_value(field, codec_of(field.dtype)), status
+
+
 class CellDecoder:
     """Decodes rows of one plan cell by cell.
 
@@ -152,22 +170,8 @@ class CellDecoder:
         index = group_offsets(plan)[column.group] + column.slot
         if field.aggregate is None:
             return lambda cells: decode_cell(field, cells[index], codec)
-        fold, now_ms = fold_function(field), self.layout.now_ms
-
-        def decode(cells: Any) -> Pair:
-            status = bad_status(cells[index])
-            if status is None:
-                try:
-                    value = fold(cells[index], cells[now_ms])
-                except ROW_ERRORS:
-                    status = INVALID
-                else:
-                    if value is not None:
-                        return value, PRESENT
-                    status = absent_status(field)
-            return default_value(field, codec), status
-
-        return decode
+        now_ms = self.layout.now_ms
+        return lambda cells: decode_at(field, cells[index], cells[now_ms])
 
     def _derived_decoder(
         self, column: DerivedColumn, index: int, codec: Codec

@@ -80,7 +80,8 @@ class Monitoring(ABC):
 
     def inspect(self, entity: str, entity_id: object) -> Inspection:
         """Return everything that is stored for one entity, declared or not. Not for serving."""
-        return inspect_entity(self.compiled, self._handle.store, entity, entity_id)
+        now_ms = self._handle.now_ms()
+        return inspect_entity(self.compiled, self._handle.store, entity, entity_id, now_ms)
 
     def why(
         self,

@@ -41,6 +41,7 @@ STATUS_STYLES = {
     "default": DIM,
     "missing": DIM,
     "clock": DIM,
+    "guard": DIM,
     "invalid": RED,
     "unavailable": RED,
     "stale": RED,

@@ -34,6 +34,7 @@ Cause = Literal[
     "invalid",
     "retired",
     "event time",
+    "guard",
     "unknown",
 ]
 
@@ -107,6 +108,10 @@ _BY_STATUS: dict[str, tuple[Cause, str]] = {
     "clock": (
         "event time",
         "The time of the newest event or row of {view}; older ones are dropped.",
+    ),
+    "guard": (
+        "guard",
+        "What identifies repeated events of {view}: the offsets applied, or the last ids.",
     ),
     UNKNOWN: (
         "unknown",
