@@ -114,6 +114,7 @@ feature_services:
 def write_repo(folder: Path, definitions: str, url: str = "memory://") -> Path:
     """Write a repository; return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    url = f"memory://{folder}" if url == "memory://" else url  # shared with no other test
     store = f"online_store: {{url: '{url}', key_prefix: gen, {PATIENT_YAML}}}"
     project = "shop" if definitions == SHOP else "hostile"
     head = f"project: {project}\ndefinitions: [definitions.yaml]\n{store}\n"

@@ -84,6 +84,7 @@ def write_repo(
 ) -> Path:
     """Write a repository to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    url = f"memory://{folder}" if url == "memory://" else url  # shared with no other test
     (folder / "featurerepo.yaml").write_text(
         f"project: shop\ndefinitions: [features.yaml]\nregistry: {registry}\n"
         f"online_store: {{url: '{url}', key_prefix: fs, {PATIENT_YAML}}}\n"
