@@ -185,3 +185,30 @@ def test_a_stale_input_makes_a_derived_feature_stale(store: FeatureStore, tmp_pa
 def test_sql_refuses_derived_features_by_name(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match=r"feature ratio: to_sql\(\) does not compute derived"):
         store.get_historical_features("labels.parquet", ["risk"]).to_sql()
+
+
+def test_verify_computes_derived_features_from_the_inputs_that_were_served(
+    store: FeatureStore,
+) -> None:
+    store.materialize(["profile"])
+    report = store.verify(["risk", "times"], sample=60)
+    checks = {check.name: check for check in report.features}
+    assert report.differences == 0
+    assert {"profile:average", "profile:seen", "risk:place", "times:idle_hours"} <= set(checks)
+    assert "risk:ratio" not in checks  # it needs a value of the request
+    assert checks["risk:place"].equal > 40
+    assert ("risk", "inputs") in {(view.name, view.as_of) for view in report.views}
+
+
+def test_compare_sends_the_request_data_of_the_training_set(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    store.materialize(["profile"])
+    labels = draw_labels(random.Random(3), [f"u{i}" for i in range(40)], 300)
+    store.get_historical_features(labels, "risk_v1", statuses=True).persist(tmp_path / "train")
+    report = store.compare(tmp_path / "train", "risk_v1")
+    names = {"ratio", "abroad", "more", "place"}
+    assert names <= {feature.name for feature in report.features}
+    assert not names & set(report.drifted)  # a date is older at the read than at the label
+    with pytest.raises(RequestError, match="missing request value"):
+        store.compare(tmp_path / "train", "risk_v1", keys="store")

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -465,3 +466,23 @@ def test_an_event_with_a_null_input_is_counted_but_not_averaged(tmp_path: Path) 
         write_transactions(tmp_path, [None])
         row = store.get_historical_features(labels(1), ["tx"]).to_arrow().to_pylist()[0]
         assert (row["count_5m"], row["mean_5m"], row["most_5m"]) == (2, 0.0, None)
+
+
+def test_verify_compares_windows_with_the_events(tmp_path: Path) -> None:
+    with open_store(tmp_path, VIEW.format(stream=PUSHED)) as store:
+        now = datetime.now(UTC)
+        at = [now - timedelta(seconds=seconds) for seconds in (200, 150, 100, 3)]
+        events = [{"id": f"e{i}", "amount": 0.1 * i, "shop": f"s{i % 2}"} for i in range(4)]
+        writer = store.stream_writer("tx")
+        sent = [("u1", event, time) for event, time in zip(events, at, strict=True)]
+        assert writer.write_many(sent).written == 4
+        table = pa.Table.from_pylist(events).append_column("user_id", pa.array(["u1"] * 4))
+        table = table.append_column("at", pa.array(at, TIME))
+        pq.write_table(table, tmp_path / "tx.parquet")
+        checked = store.verify(["tx"], sample=10)
+        assert checked.differences == 0
+        assert {check.name: check.equal for check in checked.features}["tx:mean_5m"] > 1
+        pq.write_table(table.slice(1), tmp_path / "tx.parquet")
+        checked = store.verify(["tx"], sample=10)
+        wrong = {each.feature for each in checked.examples if each.kind == "mismatch"}
+        assert wrong == {"tx:count_5m", "tx:mean_5m"}

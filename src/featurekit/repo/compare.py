@@ -60,7 +60,8 @@ def read_online(
     """Read the features of some rows of a training set, or of some stored entities."""
     plan = reader.plan
     if training is not None:
-        table = training.keys(plan.join_keys, count)
+        requests = [column.name for column in plan.requests]
+        table = training.keys(plan.join_keys, count, requests)
         name = f"online values of {table.num_rows:,} of its rows"
         rows = table.to_pylist()
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.history_ports import AsOf
+from featurekit.plan import ReadPlan
 from featurekit.repo.batch_loads import asyncio_form
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.logs import Logs
@@ -22,6 +23,7 @@ from featurekit.repo.verify_records import save_report
 
 if TYPE_CHECKING:
     from featurekit.repo.compare import KeysOf
+    from featurekit.repo.key_samples import SampledKey
     from featurekit.training.drift import DriftBounds
     from featurekit.training.drift_report import DriftReport
     from featurekit.training.verify import VerifyReport
@@ -52,7 +54,8 @@ class Verification(TrainingSets):
         """Read a sample of keys online, and compare the values with what the history says.
 
         The keys come from the sources, from the store and from labels, if given; a few invented ones,
-        which must have no values, are added. A value is computed for the moments before and after
+        which must have no values, are added. A derived feature is computed again from the inputs that were
+        served with it, unless it needs values of a request. Another value is computed for the moments before and after
         its read by the server's clock, and differs only if it does so at both. Nothing is written to the
         store; the report of a service also goes to `.featurekit/verify/` in the repository's folder.
 
@@ -85,6 +88,8 @@ class Verification(TrainingSets):
         store, history = self._handle.store, self._registry_store.history
         sampler = KeySampler(self.compiled, store, self._sources, self.path, sample, seed)
         plans = plans_by_entity(self.compiled, plan)
+        if not plans:
+            raise RequestError("none of the features has an input with a history")
         given = label_keys(labels, [group.key for group in plan.groups], sample)
         keys = [sampler.sample(each, given) for each in plans]
 
@@ -110,11 +115,31 @@ class Verification(TrainingSets):
         report = verifier.run(
             [self.readers.reader_for_plan(each, counted=False) for each in plans], keys
         )
+        by_entity = {each.groups[0].key.entity: of for each, of in zip(plans, keys, strict=True)}
+        report = self._with_derived(report, plan, by_entity)
         if isinstance(feature_list(features), str):
             save_report(self._records_root, report)
         return report
 
     verify_async = asyncio_form(verify)
+
+    def _with_derived(
+        self, report: VerifyReport, plan: ReadPlan, keys: Mapping[str, Sequence[SampledKey]]
+    ) -> VerifyReport:
+        """Return a report with the derived features of a read, of keys by entity."""
+        from featurekit.repo.verify import MAX_EXAMPLES
+        from featurekit.repo.verify_derived import (
+            derived_plan,
+            read_rows,
+            verify_derived,
+            with_derived,
+        )
+
+        if (derived := derived_plan(self.compiled, plan, {})) is None:
+            return report
+        reader = self.readers.reader_for_plan(derived, counted=False)
+        rows = list(read_rows(reader, keys, self._handle.now_ms))
+        return with_derived(report, verify_derived(reader, rows, {}, MAX_EXAMPLES))
 
     def compare(  # noqa: PLR0913 - each is an independent option with a default
         self,

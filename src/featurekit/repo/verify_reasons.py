@@ -10,8 +10,7 @@ from featurekit.repo.expected_values import OnlineRows, is_foreign, last_loads
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.key_samples import SampledKey
 from featurekit.repo.time_arguments import format_time_ms
-from featurekit.training.verify import Difference, Kind, Served
-from featurekit.types import codec_of
+from featurekit.training.verify import Difference, Kind, Served, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,15 @@ class Explainer:
     ) -> Difference:
         """Describe one value that differs, `values` online and in the history."""
         doubt = self._doubt(rows, kind)
+        if values[0].status == "stale":
+            doubt = "the view has no live mark: its worker is silent, or late"
         return Difference(
             feature=f"{self.view.name}:{field.name}",
             kind="undecided" if doubt else kind,
             key=key.key.decode(errors="replace"),
             origin=key.origin,
-            online=_text(field, values[0]),
-            recomputed=_text(field, values[1]),
+            online=text_of(field, values[0]),
+            recomputed=text_of(field, values[1]),
             read_ms=rows.before_ms,
             reason=doubt or self._reason(field, rows, key, values[0], kind),
         )
@@ -107,10 +108,3 @@ class Explainer:
 
 def _is_over(view: ViewPlan, load: LoadRecord, rows: OnlineRows) -> bool:
     return rows.before_ms > load.ended_ms + view.longest_ttl_ms
-
-
-def _text(field: FieldPlan, served: Served) -> str | None:
-    """Return a value for people; `None` if there is none."""
-    if served.status != "present":
-        return None if served.status == "absent" else "invalid"
-    return codec_of(field.dtype).display_text(served.value)

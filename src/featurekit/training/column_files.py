@@ -125,8 +125,8 @@ class ColumnFiles:
                 return dict(feature["statuses"])
         return None
 
-    def keys(self, names: Sequence[str], count: int) -> Any:
-        """Return the join keys of up to `count` rows, spread over all.
+    def keys(self, names: Sequence[str], count: int, others: Sequence[str] = ()) -> Any:
+        """Return the join keys of up to `count` rows, spread over all, with those of `others` that exist.
 
         Raises:
             RequestError: A join key is missing.
@@ -139,7 +139,10 @@ class ColumnFiles:
                     hint=f"{name_hint(name, self.names)}; or compare with keys of the store "
                     "(--keys store)",
                 )
-        table = pa.table({name: self.column(name) for name in names}).drop_null()
+        read = [*names, *(name for name in others if name in self.names)]
+        table = pa.table({name: self.column(name) for name in read})
+        for name in names:
+            table = table.filter(table[name].is_valid())
         if table.num_rows > count:
             order = pc.sort_indices(pc.random(table.num_rows, initializer=_SEED))
             table = table.take(order.slice(0, count))

@@ -173,9 +173,10 @@ class _Feature:
         if failed is not None:
             codes = pc.if_else(failed, INVALID, codes)
         stored = [index for kind, index in self.arguments if kind == "stored"]
-        if (stale := inputs.has_code(stored, STALE)) is not None:
-            codes = pc.if_else(stale, STALE, codes)
-            values = pc.if_else(stale, pa.scalar(None, values.type), values)
+        for code in (STALE, INVALID):  # the worst one last
+            if (is_bad := inputs.has_code(stored, code)) is not None:
+                codes = pc.if_else(is_bad, code, codes)
+                values = pc.if_else(is_bad, pa.scalar(None, values.type), values)
         if plan.default is not None:
             default = decode_array(plan.dtype, pa.array([plan.default], pa.binary()))
             values = pc.fill_null(values, default[0])

@@ -7,9 +7,13 @@ read is not taken for a fault.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from featurekit.plan import FieldPlan
+from featurekit.types import codec_of
 
 Kind = Literal["equal", "mismatch", "missing", "extra", "undecided"]
 """How a value compares: `missing` is only in the history, `extra` only in the store. `undecided` values
@@ -27,30 +31,36 @@ class Served:
 
     Attributes:
         value: The value; `None` if there is none, even if the field has a default.
-        status: Its status: `present`, `invalid`, or `absent`.
+        status: Its status: `present`, `invalid`, `absent`, or `stale`: of windows without a live mark.
     """
 
     value: object
-    status: Literal["present", "invalid", "absent"]
+    status: Literal["present", "invalid", "absent", "stale"]
 
     @classmethod
     def of(cls, value: object, status: str) -> Served:
         """Return the value of a read without its default."""
         if status == "present":
             return cls(value, "present")
+        if status == "stale":
+            return STALE
         return cls(None, "invalid") if status == "invalid" else ABSENT
 
 
 ABSENT = Served(None, "absent")
+STALE = Served(None, "stale")
 
 
-def compare_value(online: Served, recomputed: Sequence[Served]) -> Kind:
+def compare_value(online: Served, recomputed: Sequence[Served], *, tolerance: float = 0.0) -> Kind:
     """Return how a value read online compares with all that a read could have returned.
 
-    Of several possible values, it must equal one; otherwise the first one says what is wrong.
+    Of several possible values, it must equal one; otherwise the first one says what is wrong. Floats may
+    differ by a tolerance, relative to them or to 1.
     """
-    if any(_same(online, each) for each in recomputed):
+    if any(_same(online, each, tolerance) for each in recomputed):
         return "equal"
+    if online.status == "stale":
+        return "undecided"
     if online.status == "absent":
         return "missing"
     if recomputed[0].status == "absent" and online.status == "present":
@@ -58,8 +68,12 @@ def compare_value(online: Served, recomputed: Sequence[Served]) -> Kind:
     return "mismatch"
 
 
-def _same(a: Served, b: Served) -> bool:
-    return a.status == b.status != "invalid" and same_value(a.value, b.value)
+def _same(a: Served, b: Served, tolerance: float) -> bool:
+    if a.status != b.status or a.status == "invalid":
+        return False
+    if tolerance and isinstance(a.value, float) and isinstance(b.value, float):
+        return math.isclose(a.value, b.value, rel_tol=tolerance, abs_tol=tolerance)
+    return same_value(a.value, b.value)
 
 
 def same_value(a: object, b: object) -> bool:
@@ -173,6 +187,13 @@ class VerifyReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, for JSON."""
         return {**asdict(self), "values": self.values, "differences": self.differences}
+
+
+def text_of(field: FieldPlan, served: Served) -> str | None:
+    """Return a value for people; `None` if there is none."""
+    if served.status != "present":
+        return None if served.status == "absent" else served.status
+    return codec_of(field.dtype).display_text(served.value)
 
 
 def count_kinds(name: str, kinds: Iterable[Kind]) -> FeatureCheck:
