@@ -29,6 +29,7 @@ from tests.benchmarks import (
     metrics_overhead,
     reads,
     spark_loads,
+    spark_training,
     startup,
     streams,
     training,
@@ -38,7 +39,7 @@ from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
     startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
-    training, expressions, window_reads,
+    training, expressions, window_reads, spark_training,
 )  # fmt: skip
 
 
@@ -106,6 +107,7 @@ def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Mea
     functions |= {"startup": startup.measure, "loads": lambda: loads.measure(rows)}
     functions["spark_loads"] = lambda: spark_loads.measure(rows)
     functions["training"] = lambda: training.measure(rows)
+    functions["spark_training"] = lambda: spark_training.measure(rows)
     return {_name(module): functions[_name(module)] for module in MODULES}
 
 

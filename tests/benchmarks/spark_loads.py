@@ -23,7 +23,7 @@ def measure(rows: int) -> Iterator[Measurement]:
     """Measure the rate of twice `rows` in a warm session, and the memory of a task; nothing without pyspark."""
     if importlib.util.find_spec("pyspark") is None:
         return
-    with _session() as spark:
+    with session() as spark:
         with bench_repo("unix") as repo:
             yield from _rates(repo, spark, 2 * rows)
         for count in (rows, 5 * rows):
@@ -32,7 +32,8 @@ def measure(rows: int) -> Iterator[Measurement]:
 
 
 @contextmanager
-def _session() -> Iterator[Any]:
+def session() -> Iterator[Any]:
+    """Open a Spark session on two cores."""
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")

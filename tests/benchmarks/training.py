@@ -112,8 +112,11 @@ def _run(method: tuple[str, str], folder: Path) -> tuple[float, float]:
     return cpu_s, peak * (1024 if sys.platform == "linux" else 1) / 1e6
 
 
-def write_data(folder: Path, labels: int, rows: int) -> None:
-    """Write a repository, labels of 30 days, and rows of 37 days that begin 7 days before."""
+def write_data(folder: Path, labels: int, rows: int, *, skew: float = 0.0) -> None:
+    """Write a repository, labels of 30 days, and rows of 37 days that begin 7 days before.
+
+    One user has a share `skew` of the labels and of the rows, beside what is drawn for all.
+    """
     (folder / "featurerepo.yaml").write_text(
         "project: benchmarks\ndefinitions: [views.yaml]\nregistry: registry.json\n"
         "online_store: {url: 'memory://', key_prefix: b}\n"
@@ -123,7 +126,7 @@ def write_data(folder: Path, labels: int, rows: int) -> None:
     )
     views = "".join(VIEW.format(i=i) for i in range(VIEWS))
     (folder / "views.yaml").write_text(f"entities: [{entities}]\nfeature_views:{views}")
-    write_labels(folder, labels)
+    write_labels(folder, labels, skew=skew)
     draw = _generator(2)
 
     def history(_start: int, n: int) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def write_data(folder: Path, labels: int, rows: int) -> None:
 
         at = START_US + draw.integers(0, 37 * DAY_US, n)
         return {
-            "user_id": _users(draw, n),
+            "user_id": _users(draw, n, skew),
             "event_timestamp": _times(at),
             "created": _times(at + draw.integers(0, DAY_US // 4, n)),
             "a": draw.integers(0, 10**9, n),
@@ -144,7 +147,7 @@ def write_data(folder: Path, labels: int, rows: int) -> None:
     _write(folder / "rows.parquet", rows, history)
 
 
-def write_labels(folder: Path, count: int) -> None:
+def write_labels(folder: Path, count: int, *, skew: float = 0.0) -> None:
     """Write labels in random order."""
     import numpy as np
 
@@ -154,7 +157,7 @@ def write_labels(folder: Path, count: int) -> None:
         at = START_US + 7 * DAY_US + draw.integers(0, 30 * DAY_US, n)
         return {
             "label_id": np.arange(start, start + n),
-            "user_id": _users(draw, n),
+            "user_id": _users(draw, n, skew),
             "event_timestamp": _times(at),
             "y": draw.integers(0, 2, n),
         }
@@ -168,10 +171,13 @@ def _generator(seed: int) -> Any:
     return np.random.default_rng(seed)
 
 
-def _users(draw: Any, count: int) -> Any:
+def _users(draw: Any, count: int, skew: float) -> Any:
     import numpy as np
 
-    return np.char.add("u", draw.integers(0, ENTITIES, count).astype("U6"))
+    numbers = draw.integers(0, ENTITIES, count)
+    if skew:
+        numbers[draw.random(count) < skew] = 0
+    return np.char.add("u", numbers.astype("U6"))
 
 
 def _times(values: Any) -> Any:

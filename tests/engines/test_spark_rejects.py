@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -58,3 +59,21 @@ def test_lines_that_cannot_be_read_are_refused_or_rejected_as_locally(
                 store.materialize(engine=engine, allow_older=True)
             errors.append((type(error.value), str(error.value), error.value.hint))
         assert errors[0] == errors[1]
+
+
+def test_tasks_that_reject_more_rows_than_allowed_stop_and_the_load_fails(
+    tmp_path: Path, valkey: Server, spark: Any
+) -> None:
+    rows = 100_000
+    users = pa.array(range(rows)).cast(pa.string())
+    table = pa.table({"user_id": users, "n": pa.repeat(pa.scalar(-1), rows)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    definitions = view("{type: parquet, path: rows.parquet}", "{n: {type: int64, min: 0}}")
+    definitions = definitions.replace("ttl: 30d", "ttl: 30d, max_rejected: 0.01")
+    with (
+        applied(tmp_path, valkey.url, definitions) as store,
+        pytest.raises(FeatureKitError, match="rows rejected, more than max_rejected") as error,
+    ):
+        store.materialize(engine=spark, on_bad_row="skip")
+    rejected = int(str(error.value).partition(" of 100000 rows")[0].split()[-1])
+    assert 1000 < rejected < rows

@@ -69,6 +69,7 @@ class SparkSource:
         self._session, self._plan, self._root = session, plan, root
         self._skip_unreadable = skip_unreadable
         self._newest: Any = None
+        self._rows_read = 0
 
     def scan(self, view: ViewPlan, times: TimeRange) -> Scan:
         """Count the rows, and choose the newest of each entity; `write` reads those.
@@ -88,7 +89,7 @@ class SparkSource:
             counts = _count(rows, times)
             if rows.orders > rows.has_time:
                 rows.check_created(counts, self._plan.created_timestamp_field or "")
-            self._newest = rows.newest(times)
+            self._newest, self._rows_read = rows.newest(times), counts["total"]
         return Scan(rows.form, iter(()), counts["total"], counts["future"], counts["newest_ms"])
 
     def write(self, ticket: LoadTicket, on_wait: OnWait) -> list[PartitionResult]:
@@ -99,7 +100,9 @@ class SparkSource:
         """
         where = f"feature view {ticket.view.name}"
         with load_settings(self._session, self._settings(ticket.view)), spark_errors(where):
-            frame = self._newest.mapInArrow(partition_task(ticket), "result binary")
+            frame = self._newest.mapInArrow(
+                partition_task(ticket, self._rows_read), "result binary"
+            )
             rows = _run(self._session, frame, on_wait)
             return [pickle.loads(row[0]) for row in rows]  # noqa: S301
 
@@ -109,19 +112,26 @@ class SparkSource:
         return {"spark.sql.execution.arrow.maxRecordsPerBatch": str(batch)}
 
 
-def partition_task(ticket: LoadTicket) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """Return the function for `mapInArrow`, which writes a partition and returns its result."""
+def partition_task(
+    ticket: LoadTicket, rows_total: int
+) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    """Return the function for `mapInArrow`, which writes a partition and returns its result.
+
+    Args:
+        ticket: The load.
+        rows_total: The rows that the load reads in all.
+    """
 
     def run(batches: Iterable[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
-        result = write_in_task(ticket, batches)
+        result = write_in_task(ticket, batches, rows_total)
         yield pa.record_batch({"result": pa.array([pickle.dumps(result)], pa.binary())})
 
     return run
 
 
-def write_in_task(ticket: LoadTicket, batches: Iterable[Any]) -> PartitionResult:
+def write_in_task(ticket: LoadTicket, batches: Iterable[Any], rows_total: int) -> PartitionResult:
     """Write a partition, and return its result with rejected rows and errors as data."""
     from featurekit.runtime.rejects import Rejects
 
@@ -131,7 +141,8 @@ def write_in_task(ticket: LoadTicket, batches: Iterable[Any]) -> PartitionResult
         rejects = Rejects(ticket.view, path, report, ticket.load_ms)
         error: FeatureKitError | None = None
         try:
-            write_partition(ticket, batches, report, rejects=rejects, locate=_locate)
+            accepted = _until_rejected(batches, ticket.view, report, rows_total)
+            write_partition(ticket, accepted, report, rejects=rejects, locate=_locate)
         except FeatureKitError as failure:
             error = failure
         finally:
@@ -146,6 +157,17 @@ def write_in_task(ticket: LoadTicket, batches: Iterable[Any]) -> PartitionResult
         )
         data = b""
     return PartitionResult(report, error, data)
+
+
+def _until_rejected(
+    batches: Iterable[Any], view: ViewPlan, report: MaterializeReport, rows_total: int
+) -> Iterator[Any]:
+    """Yield batches until this task alone rejects more than `max_rejected`, of which the driver makes an error."""
+    limit = view.limits.max_rejected
+    for batch in batches:
+        if limit is not None and report.rows_rejected > limit * rows_total:
+            return
+        yield batch
 
 
 def _locate(row: dict[str, object]) -> str | None:

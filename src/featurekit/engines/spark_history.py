@@ -288,8 +288,8 @@ def _files(rows: SparkRows, frame: Any) -> tuple[str, ...]:
     """Return the files of rows, in order."""
     if not rows.has_files:
         return ()
-    if rows.form == "native" and len(found := rows.frame.inputFiles()) == 1:
-        return tuple(found)  # spares to look at the path of each row
+    if rows.only_file:
+        return (rows.only_file,)  # spares to look at the path of each row
     return tuple(sorted(row[0] for row in frame.select(FILE).distinct().collect()))
 
 
