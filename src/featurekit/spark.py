@@ -131,6 +131,10 @@ def stream_writer(
             f"feature view '{view}' is a batch view",
             hint="load it with store.materialize(engine='spark')",
         )
+    if plan.windows is not None:
+        raise RequestError(
+            "Spark does not add events to windows", where=where, hint="run `featurekit stream run`"
+        )
     if plan.ordering != "event_time":
         raise RequestError(
             "Spark delivers events in any order, and again after a failure",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -18,10 +19,10 @@ from featurekit.engines.spark_rows import quoted
 from featurekit.engines.spark_values import key_column, keys_task, without_prefix
 from featurekit.errors import RequestError
 from featurekit.keys import KeyPlan
-from featurekit.lower.columns import encode_ids
-from featurekit.plan import ViewPlan
+from featurekit.lower.columns import encode_ids, encode_values
+from featurekit.plan import RequestColumn, ViewPlan
 from featurekit.training.label_files import label_path
-from featurekit.training.labels import FIRST_US, LAST_US, check_columns, read_labels
+from featurekit.training.labels import FIRST_US, LAST_US, Labels, check_columns, read_labels
 
 AT = "@at"
 
@@ -69,11 +70,25 @@ def labels_from_here(
     data: object,
     views: Sequence[ViewPlan],
     timestamp_field: str,
-    folder: Path,
     check: Callable[[Any], None],
+    requests: Sequence[RequestColumn],
 ) -> SparkLabels:
-    """Return labels that are in this process; the arguments are those of `read_labels`."""
-    labels = read_labels(data, views, timestamp_field, folder, check)
+    """Return labels that are in this process.
+
+    The arguments are those of `read_labels`, and the values of the request that the features need.
+    """
+    dtypes = {column.name: column.field.dtype for column in requests}
+    with TemporaryDirectory(prefix="featurekit-", ignore_cleanup_errors=True) as folder:
+        labels = read_labels(
+            data, views, timestamp_field, Path(folder), check, other_dtypes=dtypes
+        )
+        return _sent(session, labels, views, requests)
+
+
+def _sent(
+    session: Any, labels: Labels, views: Sequence[ViewPlan], requests: Sequence[RequestColumn]
+) -> SparkLabels:
+    """Return labels as a frame, after a check of the values of the request."""
     keys = {key: i for i, key in enumerate(dict.fromkeys(view.key for view in views))}
     schema = pa.schema(
         [
@@ -86,8 +101,14 @@ def labels_from_here(
     batches, rows = [], 0
     first = last = None
     for batch, moments in labels.with_moments():
+        for request in requests:
+            if request.name in batch.schema.names:  # an error names the row here
+                encode_values(request.field, batch.column(request.name), "labels", rows)
         number = pa.array(range(rows, rows + batch.num_rows), pa.int64())
-        at = next(iter(moments.values())).column("at")
+        if moments:
+            at = next(iter(moments.values())).column("at")
+        else:  # no view needs it
+            at = pa.repeat(pa.scalar(0, pa.int64()), batch.num_rows)
         columns = [
             as_spark(column, field.type, name)
             for column, field, name in zip(

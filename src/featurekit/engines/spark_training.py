@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import pickle
 import secrets
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -38,11 +36,20 @@ from featurekit.engines.spark_labels import (
 )
 from featurekit.engines.spark_rows import quoted
 from featurekit.engines.spark_session import is_connect, load_settings, spark_errors
-from featurekit.engines.spark_values import ERROR, PartTask, result_schema, result_task
-from featurekit.errors import FeatureKitError
+from featurekit.engines.spark_values import (
+    DERIVED,
+    ERROR,
+    DerivedTask,
+    PartTask,
+    result_schema,
+    result_task,
+)
+from featurekit.errors import FeatureKitError, RequestError
 from featurekit.history_ports import LabelQuery
+from featurekit.plan import FunctionPlan, ReadPlan, ViewPlan
 from featurekit.training.build import TrainingRequest, ViewPart, check_names, training_metadata
 from featurekit.training.columns import STATUSES, status_name
+from featurekit.training.derived import check_request_data
 from featurekit.training.features import history_metadata
 from featurekit.training.progress import Run
 from featurekit.training.spool import BATCH_ROWS, rebatch
@@ -51,6 +58,24 @@ _SETTINGS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
+
+
+def check_features(plan: ReadPlan, views: Sequence[ViewPlan]) -> None:
+    """Raise `RequestError` for the first feature that Spark does not compute."""
+    for view in views:
+        if view.windows is not None:
+            raise RequestError(
+                "Spark does not aggregate events in windows",
+                where=f"feature view {view.name}",
+                hint="use engine='duckdb', or leave its features out",
+            )
+    for column in plan.derived:
+        if isinstance(column.feature.compute, FunctionPlan):
+            raise RequestError(
+                f"it is computed by {column.feature.text}, which does not leave this process for Spark",
+                where=f"feature {column.name}",
+                hint="use engine='duckdb', write an `expr:`, or leave it out",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +161,7 @@ class SparkTrainingSet:
             views.append({**part.names, **found})
         run.view = "features"
         run.check()
-        self._frame = self._result(frame, tasks, reading)
+        self._frame = self._result(frame, tasks, self._derived(tasks), reading)
         counts = self._count(tasks, views)
         digest = {} if labels.digest is None else {"sha256": labels.digest}
         described = {"rows": labels.rows, **digest}
@@ -150,19 +175,16 @@ class SparkTrainingSet:
         def check(schema: Any) -> None:
             run.check()
             check_names(schema, request.features_schema)
+            check_request_data(schema.names, request.plan)
 
         data = request.labels() if callable(request.labels) else request.labels
         if not isinstance(data, LabelQuery) and is_on_spark(data):
             return labels_on_spark(self._session, data, keyed, request.timestamp_field, check)
         if isinstance(data, LabelQuery):
             data = data.reader()
-        folder = Path(tempfile.mkdtemp(prefix="featurekit-"))
-        try:
-            return labels_from_here(
-                self._session, data, keyed, request.timestamp_field, folder, check
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return labels_from_here(
+            self._session, data, keyed, request.timestamp_field, check, request.plan.requests
+        )
 
     def _joined(
         self, frame: Any, number: int, part: ViewPart, rows: HistoryRows, ends: Any
@@ -180,7 +202,31 @@ class SparkTrainingSet:
             names = {"@row": f"r{number}", "@wrote": f"w{number}", "@end": f"e{number}"}
         return frame.drop("@k").withColumnsRenamed(names)
 
-    def _result(self, frame: Any, tasks: Sequence[PartTask], reading: Reading) -> Any:
+    def _derived(self, tasks: Sequence[PartTask]) -> DerivedTask | None:
+        """Return what computes the derived features; `None` without any."""
+        request = self._request
+        columns = {
+            column.name: (position, index)
+            for position, task in enumerate(tasks)
+            for index, column in enumerate(task.columns)
+        }
+        places = tuple(columns[column.name] for column in request.stored)
+        self._places = {
+            name: f"{tasks[part].number}_{index}" for name, (part, index) in columns.items()
+        }
+        derived = request.plan.derived
+        self._places |= {column.name: f"{DERIVED}_{i}" for i, column in enumerate(derived)}
+        if not derived:
+            return None
+        return DerivedTask(request.plan, self._labels.names, request.timestamp_field, places)
+
+    def _result(
+        self,
+        frame: Any,
+        tasks: Sequence[PartTask],
+        derived: DerivedTask | None,
+        reading: Reading,
+    ) -> Any:
         """Return the labels with their features, computed once."""
         from pyspark.sql.pandas.types import from_arrow_schema
         from pyspark.sql.types import StructType
@@ -188,8 +234,9 @@ class SparkTrainingSet:
         labels = self._labels
         kept = [f"c{i}" for i, _ in enumerate(labels.names)] + list(labels.order)
         own = [frame.schema[name] for name in kept]
-        added = from_arrow_schema(result_schema(tasks)).fields
-        return reading.keep(frame.mapInArrow(result_task(tasks, kept), StructType([*own, *added])))
+        added = from_arrow_schema(result_schema(tasks, derived)).fields
+        task = result_task(tasks, derived, kept)
+        return reading.keep(frame.mapInArrow(task, StructType([*own, *added])))
 
     def _count(self, tasks: Sequence[PartTask], views: list[dict[str, Any]]) -> dict[str, Any]:
         """Compute the result, and return how many labels have each status of each feature.
@@ -200,11 +247,10 @@ class SparkTrainingSet:
         from pyspark.sql import functions as F  # noqa: N812
 
         columns = [F.first(ERROR, ignorenulls=True).alias("error")]
-        for task in tasks:
-            for i, _ in enumerate(task.columns):
-                name = f"s{task.number}_{i}"
-                counts = [F.count_if(F.col(name) == code) for code, _ in enumerate(STATUSES)]
-                columns.append(F.array(*counts).alias(name))
+        names = {c.name: f"s{self._places[c.name]}" for c in self._request.plan.columns}
+        for name in names.values():
+            counts = [F.count_if(F.col(name) == code) for code, _ in enumerate(STATUSES)]
+            columns.append(F.array(*counts).alias(name))
         found = self._frame.agg(*columns).collect()[0]
         if found["error"] is not None:
             error: FeatureKitError = pickle.loads(found["error"])  # noqa: S301 - of our own tasks
@@ -214,9 +260,8 @@ class SparkTrainingSet:
                 numbers = self._frame.select(F.explode(f"x{task.number}")).distinct()
                 view["rows_rejected"] = numbers.count()
         return {
-            column.name: dict(zip(STATUSES, found[f"s{task.number}_{i}"], strict=True))
-            for task in tasks
-            for i, column in enumerate(task.columns)
+            feature: dict(zip(STATUSES, found[name], strict=True))
+            for feature, name in names.items()
         }
 
     @property
@@ -229,9 +274,7 @@ class SparkTrainingSet:
 
         labels, request = self._labels, self._request
         own = [F.col(f"c{i}").alias(name) for i, name in enumerate(labels.names)]
-        places: dict[str, str] = {}
-        for number, part in enumerate(request.parts):
-            places |= {c.name: f"{number}_{i}" for i, c in enumerate(part.columns)}
+        places = self._places
         columns = [c.name for c in request.plan.columns]
         features = [F.col(f"f{places[name]}").alias(name) for name in columns]
         texts = F.array(*(F.lit(status) for status in STATUSES))

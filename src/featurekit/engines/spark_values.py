@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featurekit.engines.spark_rows import SENT_FIELDS, SparkRows, quoted
-from featurekit.errors import BadRowError, FeatureKitError, join_where
+from featurekit.errors import BadRowError, FeatureKitError, RequestError, join_where
 from featurekit.history_ports import event_age_column, remaining_column
 from featurekit.lower.columns import EncodedBatch, encode_batch, encode_ids
-from featurekit.plan import ReadColumn, SourceColumns, ViewPlan
+from featurekit.plan import ReadColumn, ReadPlan, SourceColumns, ViewPlan
 from featurekit.sources.history_index import NO_PREFIX
 from featurekit.sources.load_times import FOREVER
 from featurekit.training.columns import FeatureColumns
+from featurekit.training.derived import DerivedColumns
 from featurekit.training.features import encoded_view, floor_ms
 from featurekit.types import codec_of
 
@@ -23,6 +25,9 @@ STATE = "@s"
 """With a number: the column that says what an event has of a field."""
 
 ABSENT, VALUE, NULL = range(3)
+
+DERIVED = "d"
+"""Instead of the number of a part: the derived features."""
 
 ERROR = "@error"
 """The column of results with a pickled error."""
@@ -342,37 +347,102 @@ def _children(structs: Any) -> list[Any]:
     return list(structs.flatten())
 
 
-def result_schema(parts: Sequence[PartTask]) -> Any:
-    """Return the columns that `result_task` adds to labels: of part 3 `f3_0`, ..., `s3_0`, ... and `x3`."""
+@dataclass(frozen=True, slots=True)
+class DerivedTask:
+    """The derived features of labels, computed from their stored ones.
+
+    Attributes:
+        plan: The features.
+        labels: The names of the columns `c0`, ... of the labels.
+        timestamp_field: The one with their times.
+        stored: For each of `TrainingRequest.stored`, the position of its part and its own there.
+    """
+
+    plan: ReadPlan
+    labels: tuple[str, ...]
+    timestamp_field: str
+    stored: tuple[tuple[int, int], ...]
+
+    def open(self) -> DerivedColumns:
+        """Return what computes them."""
+        return DerivedColumns(self.plan, self.timestamp_field, {})
+
+    def features(self, columns: DerivedColumns, batch: Any, parts: Sequence[Any]) -> Any:
+        """Return the columns of `DerivedColumns`.
+
+        Args:
+            columns: Of `open`.
+            batch: Labels.
+            parts: The columns of `PartTask.features` of each part.
+
+        Raises:
+            RequestError: A value of the request does not fit.
+        """
+        import pyarrow as pa
+
+        own = [batch.column(f"c{i}") for i, _ in enumerate(self.labels)]
+        labels = pa.RecordBatch.from_arrays(own, names=list(self.labels))
+        stored = []
+        for part, index in self.stored:
+            found = parts[part]
+            stored.append((found.column(index), found.column(index + found.num_columns // 2)))
+        try:
+            return columns.batch(labels, stored)
+        except RequestError as error:  # the number of a row in a partition says nothing
+            where = re.sub(r", row \d+", "", error.where)
+            raise RequestError(error.message, where=where, hint=error.hint) from error
+
+
+def result_schema(parts: Sequence[PartTask], derived: DerivedTask | None) -> Any:
+    """Return the columns that `result_task` adds to labels: of part 3 `f3_0`, ..., `s3_0`, ... and `x3`.
+
+    Those of derived features are `fd_0`, ... and `sd_0`, ...
+    """
     import pyarrow as pa
 
     fields = []
     for part in parts:
-        schema = FeatureColumns(part.columns).schema
-        names = [f"{kind}{part.number}_{i}" for kind in "fs" for i, _ in enumerate(part.columns)]
-        fields += [pa.field(n, _plain_type(f.type)) for n, f in zip(names, schema, strict=True)]
+        fields += _named(FeatureColumns(part.columns).schema, str(part.number))
         fields.append(pa.field(f"x{part.number}", pa.list_(pa.int64())))
+    if derived is not None:
+        fields += _named(derived.open().schema, DERIVED)
     return pa.schema([*fields, pa.field(ERROR, pa.binary())])
 
 
-def result_task(parts: Sequence[PartTask], kept: Sequence[str]) -> Task:
+def _named(schema: Any, part: str) -> list[Any]:
+    """Return features, and the codes of their statuses, as columns of a part."""
+    import pyarrow as pa
+
+    names = [f"{kind}{part}_{i}" for kind in "fs" for i in range(len(schema) // 2)]
+    return [pa.field(n, _plain_type(f.type)) for n, f in zip(names, schema, strict=True)]
+
+
+def result_task(
+    parts: Sequence[PartTask], derived: DerivedTask | None, kept: Sequence[str]
+) -> Task:
     """Return the function for `mapInArrow` that gives the columns `kept` of labels and their features.
 
     After these follow for each view its features, the codes of their statuses, and the numbers of rejected
-    rows; then `@error`. An error is the only row of its batch, and ends the partition.
+    rows; then those of derived features; then `@error`. An error is the only row of its batch, and ends
+    the partition.
     """
 
     def run(batches: Iterable[Any]) -> Iterator[Any]:
         import pyarrow as pa
 
-        added = result_schema(parts)
+        added = result_schema(parts, derived)
+        computed = derived.open() if derived else None
         for batch in batches:
             schema = pa.schema([*(batch.schema.field(name) for name in kept), *added])
             columns = [batch.column(name) for name in kept]
             try:
+                found = []
                 for part in parts:
                     values, rejected = part.features(batch)
                     columns += [*values.columns, rejected]
+                    found.append(values)
+                if derived and computed:
+                    columns += derived.features(computed, batch, found).columns
             except FeatureKitError as error:
                 columns = [pa.nulls(1, f.type) for f in schema][:-1]
                 columns.append(pa.array([pickle.dumps(error)], pa.binary()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from featurekit.errors import FeatureKitError, LockedError, RequestError
 from featurekit.models.config import EnginesConfig
-from featurekit.plan import SourcePlan, ViewPlan
+from featurekit.plan import ReadPlan, SourcePlan, ViewPlan
 from featurekit.ports import Scan, TimeRange
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.runtime.partition import LoadTicket
@@ -50,6 +50,12 @@ class LoadEngine:
         from featurekit.engines.spark import SparkSource
 
         return SparkSource(self.session, plan, root, skip_unreadable=skip_unreadable)
+
+    def check_features(self, plan: ReadPlan, views: Sequence[ViewPlan]) -> None:
+        """Raise `RequestError` for features that training sets on Spark do not have."""
+        from featurekit.engines.spark_training import check_features
+
+        check_features(plan, views)
 
     def training_sets(
         self, histories: Histories, *, skip_bad_rows: bool

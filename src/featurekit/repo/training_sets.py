@@ -155,12 +155,8 @@ class TrainingSets(ABC):
             return training_sql(request, histories.sql, self.path.absolute())
 
         spark = self._load_engine(engine, writes=False)
-        if spark is not None and plan.derived:
-            raise RequestError(
-                "Spark does not compute derived features",
-                where=f"feature {plan.derived[0].name}",
-                hint="use engine='duckdb', or leave them out",
-            )
+        if spark is not None:
+            spark.check_features(plan, views)
         labels = partial(self._labels, entity_df, plan, views, (start_date, end_date))
         return RetrievalJob(
             TrainingRequest(
