@@ -9,7 +9,7 @@ from typing import Any
 from featurekit.lower.cell_decoder import CellDecoder, evaluated
 from featurekit.lower.read import AbsentCounters, Cell, PartialRow, Stale
 from featurekit.lower.records import record_function
-from featurekit.lower.row_decoder import computed_row, row_function
+from featurekit.lower.row_decoder import StatusDecoder, computed_row, row_function
 from featurekit.plan import ReadPlan
 from tests.lower.derived_plans import (
     UNAVAILABLE,
@@ -34,7 +34,7 @@ def test_random_rows_are_what_the_plain_rule_gives() -> None:
     for seed in range(40):
         random = Random(seed)
         plan = random_plan(random)
-        decoder = CellDecoder(plan)
+        decoder, found = CellDecoder(plan), StatusDecoder(plan)
         row, record = row_function(plan, lambda _: None), record_function(plan, lambda _: None)
         for spoilt in (False, False, False, True, True):
             request = random_request(random, plan)
@@ -43,6 +43,7 @@ def test_random_rows_are_what_the_plain_rule_gives() -> None:
             given = whole(plan, cells, request)
             values, statuses = decoder.decode(given)
             assert repr(list(zip(values, statuses, strict=True))) == repr(right), seed
+            assert found.statuses(given) == statuses, seed
             known = [status for _, status in decoder.stored_pairs(given)]
             if set(known) & {"unavailable", "invalid", "stale"}:
                 assert row(given) is record(given) is None

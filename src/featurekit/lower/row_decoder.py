@@ -7,21 +7,27 @@ over local variables, to which stored values, values of the request and the time
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
+
+from typing_extensions import override
 
 from featurekit.expressions import Expression, python_source
 from featurekit.lower.build import build
-from featurekit.lower.cell_decoder import NOW, CellLayout, evaluated
+from featurekit.lower.cell_decoder import NOW, CellDecoder, CellLayout, evaluated
 from featurekit.lower.read import (
+    PRESENT,
     ROW_ERRORS,
     AbsentCounters,
+    Cells,
     RowDecoder,
+    absent_status,
     column_codec,
     group_offsets,
 )
 from featurekit.lower.windows import fold_function
-from featurekit.plan import DerivedColumn, FieldPlan, ReadPlan
+from featurekit.plan import Column, DerivedColumn, FieldPlan, ReadColumn, ReadPlan
 from featurekit.types import Codec
 
 NOT_CELLS = "type(r) is not list"
@@ -93,6 +99,55 @@ def decoder_expressions(
 def is_computed(plan: ReadPlan) -> bool:
     """Return whether a read has features whose values are not those of one cell each."""
     return bool(plan.derived) or any(c.field.aggregate is not None for c in plan.stored)
+
+
+class StatusDecoder:
+    """Finds the statuses of rows with computed features.
+
+    Args:
+        plan: The read.
+    """
+
+    def __init__(self, plan: ReadPlan) -> None:
+        self._plan = plan
+        self._by_cell = CellDecoder(plan)
+        self._absent = [absent_status(column.field) for column in plan.columns]
+        offsets = group_offsets(plan)
+        self._cells = [
+            offsets[c.group] + c.slot if isinstance(c, ReadColumn) else None for c in plan.columns
+        ]
+
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._plan,)
+
+    @cached_property
+    def _row(self) -> RowDecoder | None:
+        """The function to values of which a derived one is null if it has no value, even if it has a default."""
+        if any(column.field.aggregate is not None for column in self._plan.stored):
+            return None
+        columns = tuple(map(_without_default, self._plan.columns))
+        return row_function(replace(self._plan, columns=columns), lambda _: None)
+
+    def statuses(self, cells: Cells) -> tuple[str, ...]:
+        """Return the statuses of the features of a row."""
+        values = self._row(cells) if self._row is not None else None
+        if values is None:
+            return self._by_cell.decode(cells)[1]
+        places = zip(self._cells, values, self._absent)  # noqa: B905 - the cells follow the values
+        return tuple(
+            [
+                absent if (value if index is None else cells[index]) is None else PRESENT
+                for index, value, absent in places
+            ]
+        )
+
+
+def _without_default(column: Column) -> Column:
+    if isinstance(column, ReadColumn):
+        return column
+    field = replace(column.field, default=None)
+    return replace(column, feature=replace(column.feature, field=field))
 
 
 @dataclass(frozen=True, slots=True)

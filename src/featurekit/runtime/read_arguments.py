@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from featurekit.errors import MissingExtraError, RequestError, name_hint
 from featurekit.plan import ReadPlan
 from featurekit.ports import DEFAULT_READ_OPTIONS, ReadOptions
-from featurekit.runtime.request_data import NOT_SENT
+from featurekit.runtime.request_data import NOT_SENT, RequestColumns
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -45,9 +45,6 @@ MAX_TIMEOUT_S = 3600
 EntityRows = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]] | DataFrame
 """Entities as rows, `[{"user_id": "u0001"}]`, as columns, `{"user_id": ["u0001"]}`, or as a data frame
 of pandas, polars or Arrow with the join keys as columns."""
-
-RequestColumns = Mapping[str, Sequence[object]]
-"""The values of a request that stand beside the join keys, by name, one for each row."""
 
 EntityColumnsFunction = Callable[[EntityRows], dict[str, list[object]]]
 

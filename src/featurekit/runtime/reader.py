@@ -29,7 +29,6 @@ from featurekit.runtime.read_arguments import (
     Column,
     DataFrame,
     EntityRows,
-    RequestColumns,
     Timeout,
     entity_columns_function,
     entity_list,
@@ -39,7 +38,13 @@ from featurekit.runtime.read_arguments import (
     split_rows,
 )
 from featurekit.runtime.reply_decoder import DecodedRow, ReplyDecoder, RowReplies
-from featurekit.runtime.request_data import Request, RequestData, RequestRows
+from featurekit.runtime.request_data import (
+    Request,
+    RequestColumns,
+    RequestData,
+    RequestRows,
+    is_shared,
+)
 from featurekit.runtime.response import OnlineResponse, ResponseSchema
 from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
@@ -136,11 +141,8 @@ class OnlineReader(Generic[RowT, EntityT]):
             row=row,
             functions=functions,
         )
-        self._decodes_each_reply = (
-            len(plan.groups) == self._replies_per_request == 1
-            and not self._has_global
-            and self._decoder.needs_only_replies
-        )
+        self._needs_one_reply = self._decoder.needs_one_reply
+        self._decodes_each_reply = self._needs_one_reply and not self._decoder.has_context
         features = [column for column in plan.columns if not column.is_event_time]
         self._span_attributes: dict[str, str | int | tuple[str, ...]] = {
             "featurekit.service": plan.name,
@@ -268,7 +270,8 @@ class OnlineReader(Generic[RowT, EntityT]):
         """
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        rows = self._run(self._cells_call(self._prepare_records(entities, request)), options)
+        records = self._prepare_records(entities, request, as_tuples=self._is_computed)
+        rows = self._run(self._cells_call(records), options)
         self._add_to_matrix(matrix, rows)
         return self._finish_matrix(matrix, rows, statuses=statuses)
 
@@ -363,8 +366,10 @@ class OnlineReader(Generic[RowT, EntityT]):
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        call = self._cells_call(await self._prepare_records_in_slices(entities, request))
-        rows = await self._run_async(call, options)
+        records = await self._prepare_records_in_slices(
+            entities, request, as_tuples=self._is_computed
+        )
+        rows = await self._run_async(self._cells_call(records), options)
         for part in _slices(len(rows)):
             self._add_to_matrix(matrix, rows[part])
             await asyncio.sleep(0)
@@ -441,7 +446,11 @@ class OnlineReader(Generic[RowT, EntityT]):
         return result
 
     def _prepare_records(
-        self, entities: Iterable[object] | Column[object] | DataFrame, request: Request = None
+        self,
+        entities: Iterable[object] | Column[object] | DataFrame,
+        request: Request,
+        *,
+        as_tuples: bool = False,
     ) -> Call[list[Any]]:
         if self._decodes_each_reply:  # the usual read, without the calls below
             if not isinstance(entities, list | tuple):
@@ -449,17 +458,25 @@ class OnlineReader(Generic[RowT, EntityT]):
             [group] = self._groups
             keys = list(map(group.key, entities))
             if request:
-                self._request.rows(len(keys), request)
-            return Call(len(keys), keys, group.requests(keys), self._decoder.record, _unchanged)
+                self._request.rows(len(keys), request, {})
+            decode = self._decoder.row if as_tuples else self._decoder.record
+            return Call(len(keys), keys, group.requests(keys), decode, _unchanged)
         columns: RequestColumns = {}
         if not isinstance(entities, list | tuple):
             entities, columns = split_entities(self.plan, entities)
+        if self._needs_one_reply and is_shared(request, columns):
+            [group], decoder = self._groups, self._decoder
+            keys = list(map(group.key, entities))
+            in_context = decoder.row_in_context if as_tuples else decoder.record_in_context
+            decode = in_context(self._request.shared(request), self._handle.now_ms())
+            return Call(len(keys), keys, group.requests(keys), decode, _unchanged)
         rows, group_keys = self._record_keys(entities)
-        values = self._request.rows(rows, request, columns)
-        return self._records_call(rows, group_keys, self._requests(group_keys), values)
+        each = self._request.rows(rows, request, columns)
+        requests = self._requests(group_keys)
+        return self._records_call(rows, group_keys, requests, each, as_tuples=as_tuples)
 
     async def _prepare_records_in_slices(
-        self, given: Column[Any] | DataFrame, request: Request
+        self, given: Column[Any] | DataFrame, request: Request, *, as_tuples: bool = False
     ) -> Call[list[Any]]:
         """Do the same as `_prepare_records`, and let other tasks run in between."""
         entities: Any = given
@@ -468,11 +485,11 @@ class OnlineReader(Generic[RowT, EntityT]):
             found, columns = split_entities(self.plan, given)
             entities = list(found)
         if len(entities) <= SLICE_ENTITIES and not columns:
-            return self._prepare_records(entities, request)
+            return self._prepare_records(entities, request, as_tuples=as_tuples)
         parts = (self._record_keys(entities[part])[1] for part in _slices(len(entities)))
         group_keys, requests = await self._in_slices(parts)
         values = await self._request_in_slices(len(entities), request, columns)
-        return self._records_call(len(entities), group_keys, requests, values)
+        return self._records_call(len(entities), group_keys, requests, values, as_tuples=as_tuples)
 
     async def _request_in_slices(
         self, rows: int, request: Request, columns: RequestColumns
@@ -490,19 +507,22 @@ class OnlineReader(Generic[RowT, EntityT]):
         group_keys: Sequence[list[bytes]],
         requests: list[bytes],
         request: RequestRows,
+        *,
+        as_tuples: bool,
     ) -> Call[list[Any]]:
+        decoder = self._decoder
         if self._decodes_each_reply:
-            return Call(rows, group_keys[0], requests, self._decoder.record, _unchanged)
+            decode = decoder.row if as_tuples else decoder.record
+            return Call(rows, group_keys[0], requests, decode, _unchanged)
         keys = list(chain(*group_keys, self._mark_keys))
-        decode = self._decoder.records
-        return Call(rows, keys, requests, None, _unchanged, decode, request)
+        if as_tuples:
+            return Call(rows, keys, requests, None, _rows, decoder.rows, request)
+        return Call(rows, keys, requests, None, _unchanged, decoder.records, request)
 
     def _cells_call(self, records: Call[list[Any]]) -> Call[list[Any]]:
         """Return a call that reads the same, but only decodes the cells of rows if it computes others."""
         if self._is_computed:
-            if self._decodes_each_reply:
-                return records._replace(decode=self._decoder.row)
-            return records._replace(finish=_rows, decode_rows=self._decoder.rows)
+            return records
         if self._decodes_each_reply:
             return records._replace(decode=None, finish=self._plain_cells)
         return records._replace(finish=CellRows, decode_rows=self._decoder.cells)
@@ -518,24 +538,30 @@ class OnlineReader(Generic[RowT, EntityT]):
             columns = self._entity_columns(entity_rows)
             [keys], [group] = self._group_keys(columns), self._groups
             if request:
-                self._request.rows(len(keys), request)
+                self._request.rows(len(keys), request, {})
             finish = bind(_RESPONSE, self._schema, columns)
             return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
         given, sent = split_rows(self.plan, entity_rows)
         columns = self._entity_columns(given)
         group_keys, rows = self._group_keys(columns), _count_rows(given, columns, sent)
-        values = self._request.rows(rows, request, sent)
-        return self._response_call(rows, columns, group_keys, self._requests(group_keys), values)
+        requests = self._requests(group_keys)
+        if self._needs_one_reply and is_shared(request, sent):
+            values = self._request.shared(request)
+            decode = self._decoder.row_in_context(values, self._handle.now_ms())
+            finish = bind(_RESPONSE, self._schema, columns)
+            return Call(rows, group_keys[0], requests, decode, finish)
+        each = self._request.rows(rows, request, sent)
+        return self._response_call(rows, columns, group_keys, requests, each)
 
     async def _prepare_response_in_slices(
         self, entity_rows: EntityRows, request: Request
     ) -> Call[OnlineResponse]:
         """Do the same as `_prepare_response`, and let other tasks run in between."""
+        if _size(entity_rows) <= SLICE_ENTITIES:
+            return self._prepare_response(entity_rows, request)
         given, sent = split_rows(self.plan, entity_rows)
         columns = self._entity_columns(given)
         rows = _count_rows(given, columns, sent)
-        if rows <= SLICE_ENTITIES and not sent:
-            return self._prepare_response(given, request)
         parts = (
             self._group_keys({name: column[part] for name, column in columns.items()})
             for part in _slices(rows)
@@ -658,6 +684,13 @@ class OnlineReader(Generic[RowT, EntityT]):
 
 def _rows(decoded: list[DecodedRow]) -> list[tuple[Any, ...]]:
     return [each.row for each in decoded]
+
+
+def _size(entity_rows: Any) -> float:
+    """Return the number of rows before they are checked; infinite for a data frame."""
+    if isinstance(entity_rows, Mapping):
+        return max((len(c) for c in entity_rows.values() if hasattr(c, "__len__")), default=0)
+    return len(entity_rows) if isinstance(entity_rows, list | tuple) else math.inf
 
 
 def _count_rows(

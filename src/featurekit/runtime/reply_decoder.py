@@ -132,10 +132,17 @@ class ReplyDecoder:
         self._unknown_ages: Seconds = (None,) * len(plan.columns)
         self._keeps_event_time = any(column.event_time_field for column in plan.stored)
 
+    @cached_property
+    def needs_one_reply(self) -> bool:
+        """Whether the reply for its entity is all that a row needs of the store."""
+        has_one_group = len(self._groups) == 1 and not self._plan.groups[0].is_global
+        has_more = self._plan.marks or self._layout.functions
+        return has_one_group and self._replies_per_request == 1 and not has_more
+
     @property
-    def needs_only_replies(self) -> bool:
-        """Whether rows are computed from nothing but the replies for their entities."""
-        return not self._layout.has_context and not self._plan.marks
+    def has_context(self) -> bool:
+        """Whether rows are computed from more than stored values."""
+        return self._layout.has_context
 
     @cached_property
     def row(self) -> RowDecoder:
@@ -174,6 +181,32 @@ class ReplyDecoder:
         make: Any = record_class(self._plan, self._row)
         record: Record = make(row[:-1], row[-1])
         return record
+
+    def row_in_context(self, request: Sequence[object], now_ms: int) -> RowDecoder:
+        """Return the function from the reply for an entity to its row, for some request data and a time."""
+        return self._in_context(self.row, lambda row: row, request, now_ms)
+
+    def record_in_context(self, request: Sequence[object], now_ms: int) -> RowDecoder:
+        """Return the same function, to a `Record`."""
+        return self._in_context(self.record, self._record_of, request, now_ms)
+
+    def _in_context(
+        self,
+        decode: RowDecoder,
+        finish: Callable[[tuple[Any, ...]], Any],
+        request: Sequence[object],
+        now_ms: int,
+    ) -> RowDecoder:
+        context, stored = [*request, *self._layout.times(now_ms)], self._layout.stored
+
+        def decode_reply(reply: Any) -> Any:
+            if type(reply) is list and len(reply) == stored:
+                reply += context
+                return decode(reply)
+            self._raise_if_refused([reply])
+            return finish(self._partial_row([*_cells(reply, stored), *context], counted=False))
+
+        return decode_reply
 
     def split(self, replies: Sequence[Reply], rows: int) -> list[RowReplies]:
         """Return the replies of each row: for each group those to its request.
@@ -236,17 +269,14 @@ class ReplyDecoder:
             return [self._joined_cells(row, now_ms) for row in replies]
         times = self._layout.times(now_ms)
         given = requests or [()] * len(replies)
-        return [
-            self._with_context(self._joined_cells(row, now_ms), [*values, *times])
-            for row, values in zip(replies, given, strict=True)
-        ]
-
-    def _with_context(self, cells: list[Cell], context: list[Any]) -> list[Cell]:
-        """Add to the stored cells of a row what it is computed from besides."""
-        cells += context
-        if self._functions is not None and self._functions.add_cells(cells):
-            return PartialRow(cells)
-        return cells
+        joined: list[list[Any]] = [self._joined_cells(row, now_ms) for row in replies]
+        for cells, values in zip(joined, given, strict=True):
+            cells.extend(values)
+            cells.extend(times)
+        if self._functions is not None:
+            add_cells = self._functions.add_cells
+            return [PartialRow(cells) if add_cells(cells) else cells for cells in joined]
+        return joined
 
     def count_absent(
         self, rows: Sequence[Cells], absent: Sequence[tuple[Column, Mapping[str, int]]]
@@ -268,6 +298,9 @@ class ReplyDecoder:
 
     def _joined_cells(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> list[Cell]:
         """Return the cells of one row from the replies for each group."""
+        reply: Any = replies[0][0]
+        if self.needs_one_reply and type(reply) is list and len(reply) == self._layout.stored:
+            return reply
         groups = self._groups  # the replies for marks follow those for groups
         cells = list(
             chain.from_iterable(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from featurekit.errors import RequestError, ValueRefusedError, name_hint
+from featurekit.errors import FeatureKitError, RequestError, ValueRefusedError, name_hint
 from featurekit.lower.encoders import field_encoder
 from featurekit.plan import FieldPlan, ReadPlan
 from featurekit.types import codec_of
@@ -17,8 +17,18 @@ Request = Mapping[str, object] | Sequence[Mapping[str, object]] | None
 RequestRows = Sequence[Sequence[object]]
 """The values of the request for each row; none if the plan has no request."""
 
+RequestColumns = Mapping[str, Sequence[object]]
+"""The values of a request that stand beside the join keys, by name, one for each row."""
+
 NOT_SENT = object()
 """Stands for a value that a row does not have."""
+
+
+def is_shared(request: object, columns: RequestColumns) -> bool:
+    """Return whether all rows have the same request data."""
+    return not columns and (
+        request is None or type(request) is dict or isinstance(request, Mapping)
+    )
 
 
 class RequestData:
@@ -36,54 +46,35 @@ class RequestData:
         self.names = tuple(column.name for column in plan.requests)
         self._checks = [(c.name, _value_check(c.name, c.field)) for c in plan.requests]
 
-    def rows(
-        self, count: int, request: Request, columns: Mapping[str, Sequence[object]] | None = None
-    ) -> RequestRows:
+    def rows(self, count: int, request: Request, columns: RequestColumns) -> RequestRows:
         """Return the checked values for `count` rows. See `each`."""
-        return list(self.each(count, request, columns or {}))
+        return list(self.each(count, request, columns))
+
+    def shared(self, request: Any) -> Sequence[object]:
+        """Return the checked values that are the same for all rows. See `each`."""
+        return self._row(request or {}, "request") if request or self.names else ()
 
     def each(
-        self, count: int, request: Request, columns: Mapping[str, Sequence[object]]
+        self, count: int, request: Request, columns: RequestColumns
     ) -> Iterator[Sequence[object]]:
         """Yield the checked values for each of `count` rows; nothing if none are needed.
 
         Args:
             count: The number of rows.
             request: Request data.
-            columns: Values from columns beside the join keys, for each row.
+            columns: Values from columns beside the join keys.
 
         Raises:
             RequestError: A value is unknown, missing or given twice, or there is not one mapping a row.
             ValueRefusedError: A value does not fit.
         """
-        if request is None or isinstance(request, Mapping):
-            given: Iterable[Any] = repeat(request or {}, count)
-            if not columns:
-                row = self._row(request or {}, "request") if request or self.names else []
-                return repeat(row, count if self.names else 0)
-        else:
+        if is_shared(request, columns):
+            return repeat(self.shared(request), count if self.names else 0)
+        given: Iterable[Any] = repeat(request or {}, count)
+        if request is not None and not isinstance(request, Mapping):
             given = self._mappings(request, count)
-        if not self.names:
-            self._check_empty(given)
-            return iter(())
-        return self._merged(given, columns)
-
-    def _merged(
-        self, given: Iterable[Any], columns: Mapping[str, Sequence[object]]
-    ) -> Iterator[Sequence[object]]:
-        for i, mapping in enumerate(given):
-            where = f"request of row {i}"
-            self._check_mapping(mapping, where)
-            own = {n: column[i] for n, column in columns.items() if column[i] is not NOT_SENT}
-            if twice := [name for name in own if name in mapping]:
-                raise RequestError(
-                    f"'{twice[0]}' is also a column of the rows", where=where, hint="send it once"
-                )
-            yield self._row({**mapping, **own} if own else mapping, where)
-
-    def _check_empty(self, given: Iterable[Any]) -> None:
-        for i, mapping in enumerate(given):
-            self._row(mapping, f"request of row {i}")
+        rows = self._rows(given, columns)
+        return rows if self.names else iter([row for row in rows if row])
 
     def _mappings(self, request: Any, count: int) -> Sequence[Mapping[str, object]]:
         if isinstance(request, str | bytes) or not isinstance(request, Sequence):
@@ -98,45 +89,75 @@ class RequestData:
             )
         return request
 
-    def _check_mapping(self, mapping: Any, where: str) -> None:
-        if not isinstance(mapping, Mapping):
-            raise RequestError(
-                f"expected a mapping of names to values, not {mapping!r}", where=where
-            )
+    def _rows(self, given: Iterable[Any], columns: RequestColumns) -> Iterator[Sequence[object]]:
+        for i, mapping in enumerate(given):
+            if columns:
+                yield self._row(_merged(mapping, columns, i), f"request of row {i}")
+            else:
+                try:
+                    yield self._values(mapping)
+                except (KeyError, TypeError, ValueRefusedError):
+                    yield self._row(mapping, f"request of row {i}")
+
+    def _values(self, mapping: dict[str, object]) -> list[object]:
+        """Return the values of a usual mapping: a dict with all of them; raise for any other."""
+        if type(mapping) is not dict or len(mapping) != len(self.names):
+            raise TypeError
+        return [check(mapping[name]) for name, check in self._checks]
 
     def _row(self, mapping: Any, where: str) -> list[object]:
-        self._check_mapping(mapping, where)
+        """Return the values of any mapping."""
+        _check_mapping(mapping, where)
         for name in mapping:
             if name not in self.names:
                 raise RequestError(
-                    f"unknown request value '{name}'",
-                    where=where,
-                    hint=name_hint(str(name), self.names)
-                    if self.names
-                    else f"{self._plan.name} needs no request data",
+                    f"unknown request value '{name}'", where=where, hint=self._unknown(name)
                 )
-        return [check(mapping.get(name, NOT_SENT), where) for name, check in self._checks]
+        values = []
+        for name, check in self._checks:
+            try:
+                values.append(check(mapping.get(name, NOT_SENT)))
+            except FeatureKitError as error:
+                place = where if isinstance(error, RequestError) else f"{where}, value '{name}'"
+                raise type(error)(error.message, where=place, hint=error.hint) from error
+        return values
+
+    def _unknown(self, name: object) -> str:
+        if not self.names:
+            return f"{self._plan.name} needs no request data"
+        return name_hint(str(name), self.names)
 
 
-def _value_check(name: str, field: FieldPlan) -> Callable[[object, str], object]:
-    """Return the function from a value that was sent, and where, to the checked value."""
+def _merged(mapping: Any, columns: RequestColumns, row: int) -> dict[str, object]:
+    """Return the request data of a row with the values beside its join keys."""
+    _check_mapping(mapping, where := f"request of row {row}")
+    own = {name: column[row] for name, column in columns.items() if column[row] is not NOT_SENT}
+    if twice := [name for name in own if name in mapping]:
+        raise RequestError(
+            f"'{twice[0]}' is also a column of the rows", where=where, hint="send it once"
+        )
+    return {**mapping, **own}
+
+
+def _check_mapping(mapping: Any, where: str) -> None:
+    if not isinstance(mapping, Mapping):
+        raise RequestError(f"expected a mapping of names to values, not {mapping!r}", where=where)
+
+
+def _value_check(name: str, field: FieldPlan) -> Callable[[object], object]:
+    """Return the function from a value that was sent, or `NOT_SENT`, to the checked value."""
     codec, encode = codec_of(field.dtype), field_encoder(field)
     default = None if field.default is None else codec.decode(field.default)
 
-    def check(value: object, where: str) -> object:
+    def check(value: object) -> object:
         if value is NOT_SENT:
             if field.default is None:
                 raise RequestError(
                     f"missing request value '{name}'",
-                    where=where,
                     hint=f"send {name}, {codec.noun}, as in request={{'{name}': ...}}",
                 )
             return default
-        try:
-            data = encode(value)
-        except ValueRefusedError as error:
-            place = f"{where}, value '{name}'"
-            raise ValueRefusedError(error.message, where=place, hint=error.hint) from error
+        data = encode(value)
         return default if data is None else codec.decode(data)
 
     return check

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar, override
 
 from featurekit.errors import MissingExtraError, ValueRefusedError
-from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.matrix import Matrix
 from featurekit.lower.read import (
     PRESENT,
@@ -23,7 +22,7 @@ from featurekit.lower.read import (
     group_offsets,
     group_spans,
 )
-from featurekit.lower.row_decoder import is_computed
+from featurekit.lower.row_decoder import StatusDecoder, is_computed
 from featurekit.plan import ReadPlan
 from featurekit.printable import HtmlCell, html_table
 from featurekit.types import DType, codec_of
@@ -53,7 +52,7 @@ class ResponseSchema:
         present: The statuses of a row with all values present.
         absent: The statuses of a row without any value.
         spans: Maps each entity to the range of its fields in a row's cells.
-        decoder: Decodes the cells of a row one by one.
+        decoder: Finds the statuses of other rows.
     """
 
     plan: ReadPlan
@@ -62,7 +61,7 @@ class ResponseSchema:
     present: tuple[str, ...]
     absent: tuple[str, ...]
     spans: dict[str, tuple[int, int]]
-    decoder: CellDecoder
+    decoder: StatusDecoder
 
     @classmethod
     def of(cls, plan: ReadPlan) -> Self:
@@ -76,13 +75,13 @@ class ResponseSchema:
             present=(PRESENT,) * len(columns),
             absent=tuple(absent_status(column.field) for column in columns),
             spans=group_spans(plan),
-            decoder=CellDecoder(plan),
+            decoder=StatusDecoder(plan),
         )
 
     def statuses(self, cells: Cells) -> tuple[str, ...]:
         """Return the statuses of a row."""
         if isinstance(cells, PartialRow) or not self.cells:
-            return self.decoder.decode(cells)[1]
+            return self.decoder.statuses(cells)
         if None not in cells:
             return self.present
         return tuple(
