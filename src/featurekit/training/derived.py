@@ -14,6 +14,7 @@ from featurekit.errors import RequestError
 from featurekit.expressions import Expression
 from featurekit.lower.columns import encode_values
 from featurekit.lower.encoders import field_encoder
+from featurekit.lower.expression_columns import column_values
 from featurekit.lower.expressions import compile_row_function
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadPlan
 from featurekit.training.columns import (
@@ -134,7 +135,7 @@ class _Inputs:
                 "request": lambda: self._requests[index],
                 _NOW: lambda: self._times,
             }
-            found = self._lists[kind, index] = columns[kind]().to_pylist()
+            found = self._lists[kind, index] = column_values(columns[kind]())
         return found
 
     def has_code(self, indexes: Iterable[int], code: Any) -> Any:
