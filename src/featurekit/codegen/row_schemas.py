@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from featurekit.codegen.value_schemas import Schema, key_schema, request_schema, response_schema
 from featurekit.lower.read import STATUSES
 from featurekit.models import FeatureView, FieldSpec
+from featurekit.models.derived import DerivedField, RequestField
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
 from featurekit.registry import Registry
 
@@ -34,8 +35,36 @@ def join_key_schemas(plan: ReadPlan) -> dict[str, Schema]:
 
 def fields_of_read(registry: Registry, plan: ReadPlan) -> dict[str, FieldSpec]:
     """Return the field behind each column of a read, by the column's name."""
-    views = {view.name: view for view in registry.feature_views}
-    return {each.name: views[each.view].fields_[each.field.name] for each in plan.columns}
+    views = {view.name: view.fields_ for view in registry.feature_views}
+    views |= {
+        view.name: {name: _plain_field(field) for name, field in view.fields_.items()}
+        for view in registry.derived_views
+    }
+    return {each.name: views[each.view][each.field.name] for each in plan.columns}
+
+
+def request_data_schema(registry: Registry, plan: ReadPlan) -> Schema | None:
+    """Return the schema of the request data of a read; `None` if it needs none."""
+    known = {name: field for each in registry.requests for name, field in each.fields_.items()}
+    fields = {column.name: known[column.field.name] for column in plan.requests}
+    if not fields:
+        return None
+    schemas = {name: _sent_schema(field) for name, field in fields.items()}
+    return closed_object(schemas, [n for n, field in fields.items() if field.default is None])
+
+
+def _plain_field(field: DerivedField) -> FieldSpec:
+    """Return a derived feature as a field of its type, default and description."""
+    return FieldSpec.model_construct(
+        type=field.type,
+        default=field.default,
+        description=field.description,
+        deprecated=field.deprecated,
+    )
+
+
+def _sent_schema(field: RequestField) -> Schema:
+    return request_schema(FieldSpec.model_construct(**dict(field)))
 
 
 def typed_row_schema(keys: Schema, fields: dict[str, FieldSpec]) -> Schema:

@@ -26,7 +26,7 @@ from featurekit.errors import (
     shorten_name,
 )
 from featurekit.feature_lists import item_view
-from featurekit.plan import EVENT_TIMESTAMP, ReadColumn, RepoPlan, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, Column, ReadColumn, RepoPlan, ViewPlan
 from featurekit.runtime.response import OnlineResponse
 from featurekit.server.context import ServerContext
 from featurekit.server.reader_cache import (
@@ -107,7 +107,7 @@ def feast_read_routes(context: ServerContext) -> list[Route]:
         columns, timeout_s = asked.entities, context.limits.read_timeout_s
         count = max(map(len, columns.values()), default=0)
         context.limits.check_size(count, len(cached.columns))
-        if cached.key_codecs:
+        if cached.key_codecs or cached.request_codecs:
             columns = {name: cached.decode_key_column(name, v) for name, v in columns.items()}
         if not cached.is_large(count):
             response = await cached.reader.get_async(columns, timeout=timeout_s)
@@ -167,7 +167,7 @@ def _read_document(
     times = columns[len(cached.columns) :]
     for view, times_ms in zip(cached.event_time_views, times, strict=True):
         for column, result in zip(cached.columns, results[-len(cached.columns) :], strict=True):
-            if (column.group, column.view) == view:
+            if isinstance(column, ReadColumn) and (column.group, column.view) == view:
                 result["event_timestamps"] = [_event_time_text(ms) for ms in times_ms]
     metadata: dict[str, Any] = {"feature_names": [*response.entities, *cached.names]}
     if asked.with_views:
@@ -204,17 +204,19 @@ class _JoinedDocument:
         yield b'],"metadata":%b}' % json_bytes(self._metadata)
 
 
-def _feast_statuses(columns: Sequence[ReadColumn], response: OnlineResponse) -> list[list[str]]:
+def _feast_statuses(columns: Sequence[Column], response: OnlineResponse) -> list[list[str]]:
     """Return Feast's statuses by column.
 
     Where nothing is stored, the status is NULL_VALUE if another requested feature of the entity
-    is stored, and NOT_FOUND if none is.
+    is stored, and NOT_FOUND if none is. A derived feature that is null is NULL_VALUE.
     """
     statuses = response.statuses
     found = _found_by_group(columns, statuses)
     result = []
     for column in columns:
-        pairs = zip(statuses[column.name], found[column.group], strict=True)
+        own = statuses[column.name]
+        is_stored = found[column.group] if isinstance(column, ReadColumn) else [True] * len(own)
+        pairs = zip(own, is_stored, strict=True)
         result.append([_feast_status(status, found=is_found) for status, is_found in pairs])
     return result
 
@@ -224,12 +226,13 @@ def _feast_status(status: str, *, found: bool) -> str:
 
 
 def _found_by_group(
-    columns: Sequence[ReadColumn], statuses: dict[str, list[str]]
+    columns: Sequence[Column], statuses: dict[str, list[str]]
 ) -> dict[int, list[bool]]:
     """Return for each entity of a row whether any requested feature of it is stored."""
     groups: dict[int, list[list[str]]] = {}
     for column in columns:
-        groups.setdefault(column.group, []).append(statuses[column.name])
+        if isinstance(column, ReadColumn):
+            groups.setdefault(column.group, []).append(statuses[column.name])
     return {
         group: [not _STORED.isdisjoint(row) for row in zip(*own, strict=True)]
         for group, own in groups.items()

@@ -17,7 +17,7 @@ from featurekit.compiler import compile_read
 from featurekit.errors import RequestError, StoreUnavailableError, ValueRefusedError
 from featurekit.feature_lists import FeatureItem
 from featurekit.lower.build import build
-from featurekit.plan import FieldPlan, ReadColumn, ReadPlan, RepoPlan
+from featurekit.plan import Column, DerivedColumn, FieldPlan, ReadColumn, ReadPlan, RepoPlan
 from featurekit.repo.serving import max_age_ms
 from featurekit.runtime.reader import OnlineReader
 from featurekit.runtime.response import OnlineResponse
@@ -36,6 +36,9 @@ SLICE_CELLS = 10_000
 
 FeatureNames = str | tuple[FeatureItem, ...]
 """The name of a feature service, or a list of features."""
+
+RequestMember = dict[str, Any] | list[Any] | None
+"""Request data as a body has it: one object for all rows, or a list with one for each."""
 
 JsonEncoder = Callable[[Any], object]
 """Returns the JSON value of a feature value."""
@@ -83,16 +86,18 @@ class CachedReader:
         event_time_views: The groups and views whose newest event times the reader adds as last
             columns.
         key_codecs: Codecs of join keys whose JSON form is a string and whose value is not.
+        request_codecs: Those of the values of the request.
     """
 
     plan: RepoPlan
     reader: OnlineReader
-    columns: tuple[ReadColumn, ...]
+    columns: tuple[Column, ...]
     names: tuple[str, ...]
     encoders: tuple[JsonEncoder | None, ...]
     features: Callable[[Sequence[Any], Sequence[str]], dict[str, dict[str, Any]]]
     event_time_views: tuple[tuple[int, str], ...]
     key_codecs: Mapping[str, Codec]
+    request_codecs: Mapping[str, Codec]
 
     def is_large(self, count: int) -> bool:
         """Return whether to read this many entities in slices."""
@@ -103,6 +108,7 @@ class CachedReader:
         count: int,
         entities: Callable[[slice], Any],
         *,
+        request: RequestMember = None,
         timeout_s: float | None,
         partial: bool = False,
     ) -> AsyncIterator[tuple[slice, OnlineResponse]]:
@@ -111,11 +117,12 @@ class CachedReader:
         Args:
             count: The number of entities.
             entities: Returns the entity rows of a slice.
+            request: Request data: one mapping for all rows, or one for each.
             timeout_s: The timeout of the whole read; `None` for the store's own timeouts.
             partial: Whether to return the entities of available servers only.
 
         Raises:
-            RequestError: An entity lacks a join key or has an unknown one.
+            RequestError: An entity lacks a join key or has an unknown one; or request data do not fit.
             ValueRefusedError: A join key has the wrong type or is empty.
             StoreUnavailableError: No reply in time.
         """
@@ -131,11 +138,16 @@ class CachedReader:
                 )
             try:
                 response = await self.reader.get_async(
-                    entities(part), timeout=left_s, partial=partial
+                    entities(part),
+                    request=request[part] if isinstance(request, list) else request,
+                    timeout=left_s,
+                    partial=partial,
                 )
             except (RequestError, ValueRefusedError):
                 # Before anything is sent, this raises the error with the row's index in the request.
-                await self.reader.get_async(entities(slice(count)), timeout=left_s)
+                await self.reader.get_async(
+                    entities(slice(count)), request=request, timeout=left_s
+                )
                 raise
             yield part, response
             await asyncio.sleep(0)
@@ -147,12 +159,36 @@ class CachedReader:
             ValueRefusedError: A value does not fit its type.
         """
         codec = self.key_codecs.get(name)
-        if codec is None:
-            return values
-        try:
-            return [codec.from_json(value) for value in values]
-        except ValueRefusedError as error:
-            raise ValueRefusedError(error.message, where=f"join key {name}") from error
+        if codec is not None:
+            return _from_json(codec, values, f"join key {name}")
+        codec = self.request_codecs.get(name)
+        return values if codec is None else _from_json(codec, values, f"request value {name}")
+
+    def decode_request(self, request: RequestMember) -> RequestMember:
+        """Return request data decoded from JSON.
+
+        Raises:
+            ValueRefusedError: A value does not fit its type.
+        """
+        if not self.request_codecs or request is None:
+            return request
+        if isinstance(request, list):
+            return [self._decode_request_row(row) for row in request]
+        decoded: dict[str, Any] = self._decode_request_row(request)
+        return decoded
+
+    def _decode_request_row(self, row: Any) -> Any:
+        if not isinstance(row, dict):  # the reader refuses it
+            return row
+        known = self.request_codecs.keys() & row.keys()
+        return row | {name: self.decode_key_column(name, [row[name]])[0] for name in known}
+
+
+def _from_json(codec: Codec, values: list[Any], where: str) -> list[Any]:
+    try:
+        return [None if value is None else codec.from_json(value) for value in values]
+    except ValueRefusedError as error:
+        raise ValueRefusedError(error.message, where=where) from error
 
 
 class ReaderCache:
@@ -218,25 +254,29 @@ class ReaderCache:
     def _build(self, plan: RepoPlan, read: ReadPlan, reader: OnlineReader) -> CachedReader:
         dtypes = {key.name: key.dtype for group in read.groups for key in group.key.join_keys}
         names = tuple(column.name for column in read.columns)
-        encoders = tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.stored)
+        encoders = tuple(json_encoder(c.field.dtype, self._non_finite) for c in read.columns)
         return CachedReader(
             plan=plan,
             reader=reader,
-            columns=read.stored,
+            columns=read.columns,
             names=names,
             encoders=encoders,
             features=_features_function(names, encoders),
             event_time_views=tuple(
                 {
                     (c.group, c.view): None
-                    for c in read.stored
-                    if self._event_times and c.event_time_field
+                    for c in read.columns
+                    if self._event_times and isinstance(c, ReadColumn) and c.event_time_field
                 }
             ),
-            key_codecs={
-                name: codec_of(d) for name, d in dtypes.items() if not codec_of(d).json_ready
-            },
+            key_codecs=_json_codecs(dtypes),
+            request_codecs=_json_codecs({c.name: c.field.dtype for c in read.requests}),
         )
+
+
+def _json_codecs(dtypes: Mapping[str, DType]) -> dict[str, Codec]:
+    """Return the codecs of the types whose values are not JSON values."""
+    return {name: codec_of(d) for name, d in dtypes.items() if not codec_of(d).json_ready}
 
 
 def _features_function(
@@ -253,8 +293,9 @@ def _features_function(
 
 def _add_event_times(plan: ReadPlan) -> ReadPlan:
     """Return the plan with an additional column for each view that keeps event time."""
-    views = {(c.group, c.view): (c, c.event_time_field) for c in plan.stored if c.event_time_field}
-    groups, columns = list(plan.groups), list(plan.stored)
+    stored = [column for column in plan.columns if isinstance(column, ReadColumn)]
+    views = {(c.group, c.view): (c, c.event_time_field) for c in stored if c.event_time_field}
+    groups, columns = list(plan.groups), list(plan.columns)
     for (group, view), (column, field) in views.items():
         fields = groups[group].fields
         groups[group] = replace(groups[group], fields=(*fields, field))
@@ -269,4 +310,19 @@ def _add_event_times(plan: ReadPlan) -> ReadPlan:
                 max_event_age_ms=None,
             )
         )
+    columns = [_moved_inputs(column, len(stored), len(views)) for column in columns]
     return replace(plan, groups=tuple(groups), columns=tuple(columns))
+
+
+def _moved_inputs(column: Column, first: int, by: int) -> Column:
+    """Return a column of a plan whose inputs, from the index `first` on, were moved."""
+    if not isinstance(column, DerivedColumn):
+        return column
+    pairs = zip(column.feature.inputs, column.arguments, strict=True)
+    return replace(
+        column,
+        arguments=tuple(
+            index + by if not each.is_request and index >= first else index
+            for each, index in pairs
+        ),
+    )

@@ -21,6 +21,7 @@ from featurekit.server.reader_cache import (
     CachedReader,
     FeatureNames,
     ReaderCache,
+    RequestMember,
 )
 from featurekit.server.request_body import (
     as_object,
@@ -42,7 +43,7 @@ from featurekit.server.write_jobs import (
     load_options,
 )
 
-READ_MEMBERS = ("entities", "freshness", "max_age", "timeout_s", "partial")
+READ_MEMBERS = ("entities", "request", "freshness", "max_age", "timeout_s", "partial")
 """The members of a read request, besides the features."""
 
 MIN_TIMEOUT_S = 0.005
@@ -75,11 +76,14 @@ def v1_read_routes(context: ServerContext) -> list[Route]:
             optional(body, "partial", bool, default=False),
             _decode_keys(cached, entities),
         )
+        sent = cached.decode_request(_request_member(body))
         if not cached.is_large(len(entities)):
-            response = await cached.reader.get_async(keys, timeout=timeout_s, partial=partial)
+            response = await cached.reader.get_async(
+                keys, request=sent, timeout=timeout_s, partial=partial
+            )
             return json_response({"rows": _rows_document(cached, response, entities)})
         slices = cached.read_slices(
-            len(entities), keys.__getitem__, timeout_s=timeout_s, partial=partial
+            len(entities), keys.__getitem__, request=sent, timeout_s=timeout_s, partial=partial
         )
         parts = [
             json_bytes(_rows_document(cached, response, entities[part]))[1:-1]
@@ -94,6 +98,17 @@ def v1_read_routes(context: ServerContext) -> list[Route]:
         route("/v1/services/{name}/read", read_service, context=context, methods=["POST"]),
         route("/v1/features/read", read_features, context=context, methods=["POST"]),
     ]
+
+
+def _request_member(body: dict[str, Any]) -> RequestMember:
+    request = body.get("request")
+    if request is not None and not isinstance(request, dict | list):
+        raise RequestError(
+            "expected an object, or a list with one for each entity",
+            where="request",
+            hint='for example {"request": {"amount": 9.5}}',
+        )
+    return request
 
 
 def _timeout_s(body: dict[str, Any]) -> float | None:

@@ -9,6 +9,7 @@ from featurekit.codegen.row_schemas import (
     closed_object,
     fields_of_read,
     join_key_schemas,
+    request_data_schema,
     rows_schema,
     typed_row_schema,
     written_row_schema,
@@ -140,9 +141,26 @@ def read_service(
     )
     if service.deprecated:
         result["deprecated"] = True
+    members, needed = read_members(read, keys, most), ["entities"]
+    sent = request_data_schema(registry, read)
+    if sent is None:
+        del members["request"]
+    else:
+        members["request"] = _request_data(sent)
+        needed += ["request"] if "required" in sent else []
     return result | request_body(ref(f"{name}_request")), {
-        f"{name}_request": closed_object(read_members(read, keys, most), ["entities"]),
+        f"{name}_request": closed_object(members, needed),
         f"{name}_row": typed_row_schema(keys, fields),
+    }
+
+
+def _request_data(row: Schema | None) -> Schema:
+    """Return the schema of request data: one object for all entities, or one for each."""
+    row = row or {"type": "object"}
+    return {
+        "anyOf": [row, {"type": "array", "items": row}],
+        "description": "Values that features are computed from: one object for all entities, or a "
+        "list with one for each.",
     }
 
 
@@ -154,6 +172,7 @@ def read_members(plan: ReadPlan | None, keys: Schema, most: int) -> dict[str, Sc
         ages = closed_object(dict.fromkeys(names, _DURATION))
     return {
         "entities": {"type": "array", "items": keys, "description": f"At most {most}."},
+        "request": _request_data(None),
         "freshness": {
             "type": "boolean",
             "default": False,
