@@ -58,7 +58,19 @@ feature_views:
     fields:
       is_busy: {type: bool, expr: "clicks > 3", default: false}
       clicks_of_home: {type: string, expr: "home || cast(clicks as string)"}
+  - name: scored
+    derived: {from: [profile, transaction]}
+    fields:
+      score_now: {type: float64, callable: "scores:score", inputs: [average, amount, now], default: -1}
+      word: {type: string, callable: "scores:word", inputs: [home]}
 feature_services: [{name: risk_v1, features: [risk, "profile:count"]}]
+"""
+FUNCTIONS = """
+def score(average, amount, now):
+    return amount / average + now.year
+
+def word(home):
+    return None if home is None else {"NO": "Norway", "SE": 7}[home]
 """
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 TIME = pa.timestamp("us", "UTC")
@@ -101,6 +113,7 @@ def draw_labels(rng: random.Random, users: Sequence[str], count: int) -> Any:
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
+    (tmp_path / "scores.py").write_text(FUNCTIONS)
     store = open_store(tmp_path, VIEWS)
     rng = random.Random(5)
     rows = draw_rows(rng, 40)
@@ -116,7 +129,7 @@ def label(**values: Any) -> Any:
 def test_derived_features_equal_those_of_reads(store: FeatureStore) -> None:
     store.materialize(["profile"])
     rng = random.Random(17)
-    labels = draw_labels(rng, [f"u{i}" for i in range(40)], 500)
+    labels = draw_labels(rng, [f"u{i}" for i in range(40)], 200)
     table = store.get_historical_features(labels, "risk_v1", statuses=True).to_arrow()
     rows = labels.drop_columns(["event_timestamp"]).to_pylist()
     response = store.get_online_features("risk_v1", rows)
@@ -200,6 +213,7 @@ def test_verify_computes_derived_features_from_the_inputs_that_were_served(
     assert ("risk", "inputs") in {(view.name, view.as_of) for view in report.views}
 
 
+@pytest.mark.slow
 def test_compare_sends_the_request_data_of_the_training_set(
     store: FeatureStore, tmp_path: Path
 ) -> None:
@@ -212,3 +226,30 @@ def test_compare_sends_the_request_data_of_the_training_set(
     assert not names & set(report.drifted)  # a date is older at the read than at the label
     with pytest.raises(RequestError, match="missing request value"):
         store.compare(tmp_path / "train", "risk_v1", keys="store")
+
+
+def test_functions_are_called_as_a_read_calls_them(store: FeatureStore, tmp_path: Path) -> None:
+    store.materialize(["profile"])
+    labels = draw_labels(random.Random(3), [f"u{i}" for i in range(40)], 100)
+    job = store.get_historical_features(labels, ["scored", "profile:home"], statuses=True)
+    table = job.to_arrow()
+    rows = labels.drop_columns(["event_timestamp"]).to_pylist()
+    response = store.get_online_features(
+        ["scored:word"], [{"user_id": r["user_id"]} for r in rows]
+    )
+    assert table["word"].to_pylist() == response.to_dict()["word"]
+    statuses = table["word__status"].to_pylist()
+    assert statuses == response.statuses["word"]
+    assert {"present", "missing", "invalid"} == set(statuses)  # SE is 7, and others have no word
+    counts = job.metadata["features"][0]["statuses"]
+    assert counts["present"]
+    assert counts["invalid"]
+    assert set(table["score_now"].to_pylist()) >= {-1.0}
+    assert job.metadata["features"][0]["callable"] == "scores:score"
+    assert {"scored:word"} <= {each.name for each in store.verify(["scored"], sample=30).features}
+    (tmp_path / "scores.py").write_text(FUNCTIONS + "#")
+    with (
+        FeatureStore(tmp_path) as other,
+        pytest.raises(RequestError, match="version that was applied"),
+    ):
+        other.get_historical_features(labels, ["scored"])

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
 from featurekit.history_ports import AsOf, PastLoad, StoredValues
-from featurekit.plan import EVENT_TIMESTAMP, ReadPlan, RepoPlan, ViewPlan
+from featurekit.plan import EVENT_TIMESTAMP, FunctionPlan, ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
+from featurekit.repo.functions import FeatureFunctions
 from featurekit.repo.histories import Histories, history_of
 from featurekit.repo.load_engines import LoadEngine
 from featurekit.repo.registry_store import RegistryStore
@@ -154,6 +155,8 @@ class TrainingSets(ABC):
                 )
             return training_sql(request, histories.sql, self.path.absolute())
 
+        functions = self._sources.functions(self.path)
+        _check_functions(plan, functions)
         spark = self._load_engine(engine, writes=False)
         if spark is not None:
             spark.check_features(plan, views)
@@ -174,6 +177,7 @@ class TrainingSets(ABC):
                 None
                 if spark is None
                 else spark.training_sets(histories, skip_bad_rows=on_bad_row == "skip"),
+                functions,
             )
         )
 
@@ -269,6 +273,16 @@ _SQL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How a SQL query begins, and hardly the path of a file."""
+
+
+def _check_functions(plan: ReadPlan, functions: FeatureFunctions) -> None:
+    """Raise `RequestError` if a function that computes a feature cannot be called here."""
+    for column in plan.derived:
+        compute = column.feature.compute
+        if isinstance(compute, FunctionPlan) and (reason := functions.problem(compute)):
+            raise RequestError(
+                f"{compute.callable} is not called: {reason}", where=f"feature {column.name}"
+            )
 
 
 def _check_options(on_bad_row: str, on_progress: object) -> None:

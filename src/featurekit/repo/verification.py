@@ -135,11 +135,12 @@ class Verification(TrainingSets):
             with_derived,
         )
 
-        if (derived := derived_plan(self.compiled, plan, {})) is None:
+        functions = self.readers.functions
+        if (derived := derived_plan(self.compiled, plan, functions)) is None:
             return report
         reader = self.readers.reader_for_plan(derived, counted=False)
         rows = list(read_rows(reader, keys, self._handle.now_ms))
-        return with_derived(report, verify_derived(reader, rows, {}, MAX_EXAMPLES))
+        return with_derived(report, verify_derived(reader, rows, functions, MAX_EXAMPLES))
 
     def compare(  # noqa: PLR0913 - each is an independent option with a default
         self,

@@ -123,8 +123,9 @@ def verify_derived(
         examples: How many examples to return for each feature.
     """
     plan = reader.plan
+    columns = DerivedColumns(plan, _TIME, functions)
     computed = [
-        [_computed(plan, part, at_ms, functions) for at_ms in _times(plan, part)] for part in parts
+        [_computed(columns, part, at_ms) for at_ms in _times(plan, part)] for part in parts
     ]
     for column in plan.derived:
         kinds: list[Kind] = []
@@ -170,9 +171,8 @@ def _times(plan: ReadPlan, part: DerivedRows) -> Sequence[int]:
     return times if len(times) <= MAX_TIMES else (part.before_ms, part.after_ms)
 
 
-def _computed(plan: ReadPlan, part: DerivedRows, at_ms: int, functions: Functions) -> Any:
-    """Return the derived features of the inputs that were served."""
-    columns = DerivedColumns(plan, _TIME, functions)
+def _computed(columns: DerivedColumns, part: DerivedRows, at_ms: int) -> Any:
+    """Return the derived features of the inputs that were served, at a time."""
     table, statuses = part.response.to_arrow(), part.response.statuses
     time = pa.repeat(pa.scalar(at_ms * 1000, pa.int64()), len(part.keys))
     labels = pa.record_batch({_TIME: time.cast(pa.timestamp("us", "UTC"))})
@@ -182,7 +182,7 @@ def _computed(plan: ReadPlan, part: DerivedRows, at_ms: int, functions: Function
             table[column.name].combine_chunks(),
             pa.array([codes[each] for each in statuses[column.name]], pa.int8()),
         )
-        for column in plan.stored
+        for column in columns.plan.stored
     ]
     return columns.batch(labels, stored)
 

@@ -215,15 +215,9 @@ def _function(
 ) -> Callable[[Iterable[tuple[Any, ...]]], tuple[Any, Any]]:
     plan = column.feature.compute
     assert isinstance(plan, FunctionPlan)  # noqa: S101 - see `_feature`
-    function, encode = functions.get(plan), field_encoder(column.field)
-    if function is None:
-        raise RequestError(
-            f"the function {plan.callable} cannot be called here, or its module has changed since "
-            "`featurekit apply`",
-            where=f"feature {column.name}",
-            hint="run it in the repository's folder, apply its changes, or leave out the feature",
-        )
-    call = function
+    call, encode = functions[plan], field_encoder(column.field)
+    if call is None:
+        raise RequestError(f"{plan.callable} is not called", where=f"feature {column.name}")
 
     def value(row: tuple[Any, ...]) -> object:
         try:
