@@ -230,9 +230,6 @@ class _Generator:
             self._bound(parts),
         )
 
-    def to_string(self, _node: Node, parts: list[_PIECE]) -> _PIECE:
-        return _combine("CAST({} AS VARCHAR)", parts)
-
     def to_float32(self, _node: Node, parts: list[_PIECE]) -> _PIECE:
         sql, level = self._select.bind(_combine("TRY_CAST({} AS FLOAT)", parts))
         return f"CAST(CASE WHEN isfinite({sql}) THEN {sql} END AS DOUBLE)", level

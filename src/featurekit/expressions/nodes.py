@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
@@ -61,12 +61,6 @@ class Node:
     def is_chain(self) -> bool:
         """Whether it is a float operation whose result is checked at the end of the chain."""
         return self.op in CHAIN and self.type.kind is Kind.FLOAT
-
-    def walk(self) -> Iterator[Node]:
-        """Yield the node and all below it, operands in order."""
-        yield self
-        for arg in self.args:
-            yield from arg.walk()
 
 
 Args = Sequence[Node]
