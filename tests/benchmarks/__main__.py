@@ -34,12 +34,13 @@ from tests.benchmarks import (
     streams,
     training,
     window_reads,
+    window_writes,
 )
 from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
     startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
-    training, expressions, window_reads, spark_training,
+    training, expressions, window_reads, window_writes, spark_training,
 )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Mea
         http,
         expressions,
         window_reads,
+        window_writes,
     )
     functions: dict[str, Callable[[], Iterator[Measurement]]] = {
         _name(module): lambda module=module: module.measure(seconds)  # type: ignore[misc]

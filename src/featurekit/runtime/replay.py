@@ -85,9 +85,7 @@ def replay(
     if by_position:
         windows = replace(windows, once="event_id", event_id=None)
         view = replace(view, windows=windows)
-    # An id is remembered among the last 64 only, so no call may have more.
-    slice_size = 64 if windows.once == "event_id" else 1024
-    writer = WindowWriter(view, windows, handle, None, slice_size=slice_size)
+    writer = WindowWriter(view, windows, handle, None)
     written = WriteReport()
     writer.write(
         _undone(chain(first, events), is_done, report),

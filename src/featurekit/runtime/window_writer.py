@@ -1,13 +1,18 @@
 """Write events into a view with windows: the events of one entity in one call of the view's script.
 
-All events of one entity in a slice are one call, which applies all of them or none. With the guard
-`offset`, an event that was refused, and is sent again after a later one of its partition, would count as
-repeated. So a slice is sent when all calls of the slice before were answered, and none once the server
-has refused one for a reason of its own, such as a lack of memory.
+All events of one entity in a slice are one call, which applies all of them or none.
+
+- Guard `offset`: an event that was refused, and is sent again after a later one of its partition, would
+  count as repeated. So a slice is sent when all calls of the slice before were answered, and none once the
+  server has refused one for a reason of its own, such as a lack of memory.
+- Guard `event_id`: what is not known to be applied must fit into the ids that the guard holds, so a slice
+  has no more events than that, and is sent when the slice before was answered.
+- Otherwise, each slice is encoded while the server works on the one before.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +22,7 @@ from featurekit.errors import FeatureKitError, RequestError
 from featurekit.lower.events import is_script_missing, server_refusal
 from featurekit.lower.keys import key_function
 from featurekit.lower.window_events import arguments_function, call_function, event_id_bytes
-from featurekit.lower.window_scripts import APPLIED, LATE, REPEATED, window_script
+from featurekit.lower.window_scripts import APPLIED, LATE, MAX_IDS, REPEATED, window_script
 from featurekit.plan import ViewPlan, WindowsPlan
 from featurekit.ports import Chunk, RowSpans, StoreHandle
 from featurekit.runtime.row_log import EventLog
@@ -31,8 +36,8 @@ from featurekit.runtime.write_arguments import (
 from featurekit.runtime.write_report import WriteReport
 from featurekit.wire import Reply, first_error
 
-SLICE = 1024
-"""Events that a program writes in one slice."""
+SLICES = {"offset": 1024, "event_id": MAX_IDS, "group": 128, "none": 128}
+"""Events in one slice, by guard."""
 
 CHUNK_CALLS = 64
 """Calls in one chunk: while the server works on one chunk, the next is built."""
@@ -96,17 +101,10 @@ class WindowWriter:
         windows: How its events are aggregated.
         handle: The online store, which is checked.
         log: The log of accepted events.
-        slice_size: Events that are encoded, and grouped by entity, before the first of them is sent.
     """
 
     def __init__(
-        self,
-        view: ViewPlan,
-        windows: WindowsPlan,
-        handle: StoreHandle,
-        log: EventLog | None,
-        *,
-        slice_size: int = SLICE,
+        self, view: ViewPlan, windows: WindowsPlan, handle: StoreHandle, log: EventLog | None
     ) -> None:
         dialect = handle.store.capabilities
         if windows.once == "group" and not dialect.transactions:
@@ -120,7 +118,6 @@ class WindowWriter:
         self._call = call_function(view, windows, self._script)
         self._arguments = arguments_function(view, windows)
         self._key = key_function(view.key)
-        self._slice_size = slice_size
         self._input_names = {each.name for each in windows.inputs}
 
     def write(
@@ -141,11 +138,15 @@ class WindowWriter:
             encode_first: Encode all events before the first is sent.
             attempt: What is known of earlier attempts to write the same events.
         """
-        slices = self._slices(events, reject)
-        for calls in iter(list(slices)) if encode_first else slices:
-            if self._must_stop(calls, report):
-                continue
-            self._send(calls, report, attempt or WriteAttempt())
+        slices, attempt = self._slices(events, reject), attempt or WriteAttempt()
+        if encode_first:
+            slices = iter(list(slices))
+        if self._windows.once in ("group", "none"):
+            self._send(slices, report, attempt)
+            return
+        for calls in slices:
+            if not self._must_stop(calls, report):
+                self._send(_chunks_of(calls), report, attempt)
 
     async def write_async(
         self, events: Iterable[Event], report: WriteReport, reject: Reject
@@ -176,8 +177,8 @@ class WindowWriter:
         return True
 
     def _slices(self, events: Iterable[Event], reject: Reject) -> Iterator[list[_Call]]:
-        remaining = enumerate(events)
-        while part := list(islice(remaining, self._slice_size)):
+        remaining, size = enumerate(events), SLICES[self._windows.once]
+        while part := list(islice(remaining, size)):
             calls: dict[bytes, _Call] = {}
             now_ms = self._handle.now_ms()
             for index, event in part:
@@ -204,12 +205,14 @@ class WindowWriter:
         call.arguments += (event_id, b"%d" % event_ms, *arguments)
         call.events.append(_Pending(index, values, event_ms, position))
 
-    def _send(self, calls: Sequence[_Call], report: WriteReport, attempt: WriteAttempt) -> None:
-        store, sent = self._handle.store, iter(calls)
+    def _send(
+        self, parts: Iterator[list[_Call]], report: WriteReport, attempt: WriteAttempt
+    ) -> None:
+        unanswered: deque[list[_Call]] = deque()
 
         def chunks() -> Iterator[Chunk]:
-            for start in range(0, len(calls), CHUNK_CALLS):
-                part = calls[start : start + CHUNK_CALLS]
+            for part in parts:
+                unanswered.append(part)
                 now_ms = self._handle.now_ms()
                 for each in part:
                     each.data = self._call(each.key, now_ms, each.arguments)
@@ -221,9 +224,8 @@ class WindowWriter:
                     row_spans=partial(_row_spans, part),
                 )
 
-        for _, replies in store.load(chunks()):
-            for reply in replies or ():
-                call = next(sent)
+        for _, replies in self._handle.store.load(chunks()):
+            for call, reply in zip(unanswered.popleft(), replies or (), strict=True):
                 if is_script_missing([reply]):
                     reply = self._send_again(call)  # noqa: PLW2901
                 self._count(call, reply, report, attempt)
@@ -260,6 +262,11 @@ class WindowWriter:
         if event_id is not None and event_id not in self._input_names:
             values = {**values, event_id: str(values[event_id])}
         log.add(key, values, event.event_ms, event.position)
+
+
+def _chunks_of(calls: list[_Call]) -> Iterator[list[_Call]]:
+    for start in range(0, len(calls), CHUNK_CALLS):
+        yield calls[start : start + CHUNK_CALLS]
 
 
 def _row_spans(part: Sequence[_Call]) -> RowSpans:

@@ -37,6 +37,7 @@ from featurekit.errors import (
     StreamUnavailableError,
     ValueRefusedError,
 )
+from featurekit.lower.window_scripts import MAX_IDS
 from featurekit.ports import EventSource, StreamEvent
 from featurekit.printable import printable
 from featurekit.runtime.event_decoder import DecodeEvent, event_decoder
@@ -234,7 +235,7 @@ class Worker:
         self._stop = stop
         self._reported_at = time.monotonic()
         wait_s = min(self._options.wait_s, self._options.report_interval_s)
-        read = partial(self._source.read, self._options.batch_size, wait_s)
+        read = partial(self._source.read, self._batch_size(), wait_s)
         try:
             while not stop.is_set():
                 events = self._retry(read)
@@ -250,6 +251,11 @@ class Worker:
         finally:
             self._send_report()
         return self._total
+
+    def _batch_size(self) -> int:
+        """Return how many events to read at once: no more than the ids that find repeated ones."""
+        windows, size = self._writer.plan.windows, self._options.batch_size
+        return min(size, MAX_IDS) if windows and windows.once == "event_id" else size
 
     def snapshot(self) -> StreamReport:
         """Return the counts and the state of the run so far. Other threads may call this."""
