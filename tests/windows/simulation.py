@@ -18,6 +18,7 @@ from featurekit.runtime.write_arguments import Event, PositionedEvent
 from featurekit.stores.open import create_async_store, create_store
 from featurekit.stores.url import StoreUrl
 from featurekit.types import parse_dtype
+from tests.servers import patient
 
 KEY = KeyPlan("fs", "user", (JoinKey("user_id", parse_dtype("string")),))
 TOPIC = KafkaTopicPlan(group="g", topic="tx", bootstrap_servers="x")
@@ -157,8 +158,9 @@ class Handle:
     """A store with a clock that a test sets."""
 
     def __init__(self, url: str, now_ms: int | None = None) -> None:
-        self.store = create_store(StoreUrl.parse(url))
-        self._async_store = create_async_store(StoreUrl.parse(url))
+        parsed = StoreUrl.parse(patient(url))
+        self.store = create_store(parsed)
+        self._async_store = create_async_store(parsed)
         self.clock_ms = now_ms
 
     def async_store(self) -> AsyncOnlineStore:
