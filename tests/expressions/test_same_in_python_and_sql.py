@@ -118,3 +118,12 @@ def test_deep_queries_run() -> None:
     )
     assert duckdb.sql(sql).fetchall() == [(None, None)] * 3
     assert duckdb.sql(sql).columns == ["x", 'odd "name"']
+
+
+def test_the_columns_of_a_source_are_kept() -> None:
+    expressions = {"x": parse("f1 / f2", NAMES), "y": parse("power(f1, 2)", NAMES)}
+    source = """(SELECT 3.0 AS "a{0}""b", 2.0 AS f2)"""
+    for keep, columns in (("*", ['a{0}"b', "f2", "x", "y"]), ("f2", ["f2", "x", "y"])):
+        sql = select_sql(expressions, source, {"f1": '"a{0}""b"', "f2": "f2"}, keep=keep)
+        found = duckdb.sql(sql)
+        assert (found.columns, found.fetchall()[0][-2:]) == (columns, (1.5, 9.0))

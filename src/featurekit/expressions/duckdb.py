@@ -56,7 +56,7 @@ def select_sql(
         source: What follows FROM: a table, or a query in parentheses.
         columns: The SQL of each input, over the source. Of the type that the input has; numbers may be
             narrower.
-        keep: The list of the source's columns to keep; may be empty.
+        keep: The list of the source's columns to keep, or `*`; may be empty.
         prefix: Begins the names of inner columns; no column of the source does.
     """
     select = _Select(prefix, columns)
@@ -66,6 +66,8 @@ def select_sql(
         inner = [f"{sql} AS {name}" for at, sql, name in select.inner if at == level]
         source = f"(SELECT *, {', '.join(inner)} FROM {source})"  # noqa: S608 - names are quoted
     listed = [f"{sql} AS {quote_name(name)}" for name, (sql, _) in pieces.items()]
+    if keep == "*" and select.inner:
+        keep = f"* EXCLUDE ({', '.join(name for _, _, name in select.inner)})"
     listed = [keep, *listed] if keep else listed
     return f"SELECT {', '.join(listed)} FROM {source}"  # noqa: S608 - names are quoted
 

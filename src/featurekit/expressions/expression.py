@@ -188,7 +188,7 @@ def select_sql(
         source: What follows FROM: a table, or a query in parentheses.
         columns: The SQL of each input, over the source. It has the type of the input: a timestamp is a
             TIMESTAMPTZ; numbers may be narrower.
-        keep: The source's columns to keep, as SQL, such as `id, at`.
+        keep: The source's columns to keep, as SQL, such as `id, at` or `*`.
         prefix: Begins the names of inner columns; names of the source's columns must not begin so.
     """
     nodes = {name: expression.root for name, expression in expressions.items()}
