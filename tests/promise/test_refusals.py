@@ -57,7 +57,7 @@ def full_server(arguments: tuple[str, ...] = ()) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("view", ["profile", "scores"])
+@pytest.mark.parametrize("view", [pytest.param("profile", marks=pytest.mark.slow), "scores"])
 def test_a_full_server_stops_the_load_and_every_key_expires(tmp_path: Path, view: str) -> None:
     rows = {
         "profile": {f"u{i}": {"country": "x" * 500} for i in range(20_000)},

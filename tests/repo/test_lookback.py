@@ -131,7 +131,7 @@ WINDOWS: list[tuple[str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("form", ["parquet", pytest.param("csv", marks=pytest.mark.slow)])
 def test_a_load_of_some_days_opens_their_folders_and_writes_the_same(
     tmp_path: Path, form: str
 ) -> None:

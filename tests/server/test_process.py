@@ -140,6 +140,7 @@ def test_workers_may_take_long_to_start(ready: Path, tmp_path: Path) -> None:
         assert status(server) == 200
 
 
+@pytest.mark.slow
 def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Server) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -150,6 +151,7 @@ def test_an_online_registry_is_served_without_yaml(tmp_path: Path, valkey: Serve
             wait_until(lambda: status(server) == 200, 3)
 
 
+@pytest.mark.slow
 def test_a_server_serves_https(ready: Path, tmp_path: Path) -> None:
     certificates(tmp_path)
     files = [

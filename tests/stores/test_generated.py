@@ -9,6 +9,7 @@ import pytest
 from featurekit.codegen import unasync
 
 
+@pytest.mark.slow
 def test_generated_modules_are_up_to_date() -> None:
     assert unasync.main(["--check"]) == 0
 

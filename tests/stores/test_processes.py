@@ -68,6 +68,7 @@ def test_a_forked_child_keeps_the_capabilities(store: RedisStore) -> None:
     assert in_child(lambda: store.capabilities) == repr(capabilities)
 
 
+@pytest.mark.slow
 def test_a_pickled_store_works_in_another_process(store: RedisStore) -> None:
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).call('GET', 'k'))"
     done = subprocess.run(

@@ -138,6 +138,7 @@ async def test_a_read_ends_by_its_deadline_if_the_sentinels_hang(
     await async_store.close()
 
 
+@pytest.mark.slow
 def test_bench_runs_behind_sentinel(stable_group: SentinelGroup, tmp_path: Path) -> None:
     with applied(tmp_path, stable_group.url) as shop:
         assert run_bench(shop, entities=1000, seconds=0.1).reads

@@ -110,6 +110,7 @@ def test_a_value_that_breaks_a_constraint_is_reported_by_its_line(store: Feature
     assert report.rejected == [(3, "line 3: count: -1 is below min 0")]
 
 
+@pytest.mark.slow
 def test_bytes_that_are_not_text_are_rejected(store: FeatureStore) -> None:
     process = subprocess.run(
         [sys.executable, "-m", "featurekit", "stream", "push", "activity"],
@@ -128,6 +129,7 @@ def test_a_name_with_a_lone_surrogate_is_reported_as_json_too(store: FeatureStor
     assert rejected["reason"].startswith("line 1, \\ud800: no such field in activity")
 
 
+@pytest.mark.slow
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(store: FeatureStore) -> None:
     with Path("/dev/zero").open("rb") as endless:
         process = subprocess.run(
@@ -142,6 +144,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(store: Feature
     assert process.stderr.startswith(b"error: a line is longer than 128 MB")
 
 
+@pytest.mark.slow
 def test_a_closed_standard_input_is_reported(store: FeatureStore) -> None:
     process = subprocess.run(
         f"{sys.executable} -m featurekit stream push activity <&-",

@@ -48,6 +48,7 @@ def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
     assert ["user_activity", "100%", "1,000"] in [row[:3] for row in shown]
 
 
+@pytest.mark.slow
 def test_a_signal_pauses_and_resumes(example: Path) -> None:
     simulator = subprocess.Popen(
         [sys.executable, SIMULATOR, "--interval", "0.01"],

@@ -71,6 +71,7 @@ def test_workers_report_their_counts_and_disappear_when_they_end(
 
 
 @pytest.mark.parametrize("server", ["valkey"], indirect=True)
+@pytest.mark.slow
 def test_a_worker_that_dies_disappears_by_its_ttl(
     store: FeatureStore, client: redis.Redis, tmp_path: Path
 ) -> None:
