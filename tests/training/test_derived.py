@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -195,9 +196,34 @@ def test_a_stale_input_makes_a_derived_feature_stale(store: FeatureStore, tmp_pa
     assert counts == {"present": 1, "default": 0, "missing": 0}
 
 
-def test_sql_refuses_derived_features_by_name(store: FeatureStore) -> None:
-    with pytest.raises(RequestError, match=r"feature ratio: to_sql\(\) does not compute derived"):
-        store.get_historical_features("labels.parquet", ["risk"]).to_sql()
+def test_sql_gives_the_derived_features_of_a_job(store: FeatureStore, tmp_path: Path) -> None:
+    labels = draw_labels(random.Random(4), [f"u{i}" for i in range(40)], 200)
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    features = [f"risk:{n}" for n in ("ratio", "abroad", "more", "few", "place", "day", "is_high")]
+    features += ["times", "profile:count", "risk:twice"]
+    path = str(tmp_path / "labels.parquet")
+    job = store.get_historical_features(path, features, statuses=True, as_of="event_time")
+    with duckdb.connect() as connection:
+        found = connection.sql(job.to_sql()).to_arrow_table()
+    wanted = job.to_arrow()
+    assert found.column_names == wanted.column_names
+    for name in wanted.column_names:
+        assert found[name].to_pylist() == wanted[name].to_pylist(), name
+    assert found.schema.field("few").type == pa.int32()
+
+
+def test_sql_refuses_what_it_cannot_compute_by_name(store: FeatureStore, tmp_path: Path) -> None:
+    pq.write_table(label(), tmp_path / "labels.parquet")
+    path = str(tmp_path / "labels.parquet")
+    with pytest.raises(RequestError, match=r"to_sql\(\) does not call scores:word"):
+        store.get_historical_features(path, ["scored:word"], as_of="event_time").to_sql()
+    pq.write_table(label(amount="5"), tmp_path / "labels.parquet")
+    with pytest.raises(RequestError, match="does not make a float64 of a VARCHAR"):
+        store.get_historical_features(path, ["risk:ratio"], as_of="event_time").to_sql()
+    pq.write_table(label(amount=-5.0), tmp_path / "labels.parquet")
+    sql = store.get_historical_features(path, ["risk:ratio"], as_of="event_time").to_sql()
+    with duckdb.connect() as connection, pytest.raises(duckdb.Error, match="does not fit, amount"):
+        connection.sql(sql).fetchall()
 
 
 def test_verify_computes_derived_features_from_the_inputs_that_were_served(

@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit.errors import RequestError
-from featurekit.plan import Column, ViewPlan
-from featurekit.sources.history_sql import default_sql, key_sql
+from featurekit.expressions import select_sql
+from featurekit.lower.cell_decoder import NOW
+from featurekit.plan import DerivedColumn, FieldPlan, FunctionPlan, ViewPlan
+from featurekit.sources.history_sql import cast_sql, default_sql, key_sql, label_value_sql
 from featurekit.sources.labels import SqlLabels
 from featurekit.sources.session import Session, quote_files, quote_identifier, quote_text
 from featurekit.training.build import TrainingRequest, ViewPart, check_names
 from featurekit.training.columns import status_name
+from featurekit.training.derived import check_request_data
 from featurekit.training.label_files import csv_schema, label_path
 from featurekit.training.labels import check_columns
 
@@ -44,12 +47,6 @@ def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str
             raise RequestError(
                 "to_sql() does not know `max_age`", hint="leave it out, or use to_arrow()"
             )
-    if request.plan.derived:
-        raise RequestError(
-            "to_sql() does not compute derived features",
-            where=f"feature {request.plan.derived[0].name}",
-            hint="use to_arrow(), or leave them out",
-        )
     session = Session(root)
     try:
         with session.errors("labels"):
@@ -60,6 +57,7 @@ def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str
     keyed = [part.keyed for part in request.parts]
     join_keys = list(dict.fromkeys(k.name for view in keyed for k in view.key.join_keys))
     check_columns(list(kinds), join_keys, request.timestamp_field)
+    check_request_data(kinds, request.plan)
     check_names(pa.schema([(name, pa.null()) for name in kinds]), request.features_schema)
     if (kind := kinds[request.timestamp_field]) != _TIME:
         raise RequestError(
@@ -75,35 +73,73 @@ def training_sql(request: TrainingRequest, view_sql: ViewSql, root: Path) -> str
         view = part.of(tuple(fields))
         ctes.append(f"view{number} AS (WITH moments AS ({moments}) FROM ({view_sql(view)}))")
         joins.append(f"JOIN view{number} ON view{number}.rid = l.{_RID}")
+    ctes += _feature_ctes(request, kinds, " ".join(joins))
     ctes_text = ",\n".join(ctes)
     outputs = ", ".join([f"l.* EXCLUDE ({_RID})", *_outputs(request)])
     return (
         f"SET TimeZone = 'UTC';\nSET file_search_path = {quote_text(str(root))};\n"
-        f"WITH {ctes_text}\nSELECT {outputs}\nFROM labels l {' '.join(joins)}\nORDER BY l.{_RID}"
+        f"WITH {ctes_text}\nSELECT {outputs}\nFROM labels l JOIN features f ON f.rid = l.{_RID}\n"
+        f"ORDER BY l.{_RID}"
     )
 
 
-def _outputs(request: TrainingRequest) -> list[str]:
+def _feature_ctes(request: TrainingRequest, kinds: dict[str, str], joins: str) -> list[str]:
+    """Return the tables `stored` and `features`: of each label the stored features, and the derived too.
+
+    Of each stored feature of the plan, `s0`, ... is null for none, and `v0`, ... has the default. The
+    derived ones are `d0`, ...
+    """
+    plan = request.plan
     numbers = {(p.view.name, p.group.alias): i for i, p in enumerate(request.parts)}
+    parts = [f"l.{_RID} AS rid"]
+    for i, column in enumerate(plan.stored):
+        value = f"view{numbers[column.view, column.alias]}.{quote_identifier(column.field.name)}"
+        parts += [f"{value} AS s{i}", f"{_with_default(column.field, value)} AS v{i}"]
+    for i, each in enumerate(plan.requests):
+        kind = kinds.get(each.name)
+        value = label_value_sql(each.field, kind, "labels") if kind else default_sql(each.field)
+        parts.append(f"{value} AS q{i}")
+    parts.append(f"l.{quote_identifier(request.timestamp_field)} AS now")
+    source = "stored"
+    for i, derived in enumerate(plan.derived):
+        compute = derived.feature.compute
+        if isinstance(compute, FunctionPlan):
+            raise RequestError(
+                f"to_sql() does not call {compute.callable}",
+                where=f"feature {derived.name}",
+                hint="use to_arrow(), or leave out the feature",
+            )
+        names = zip(derived.arguments, derived.feature.inputs, strict=True)
+        columns = {each.name: f"q{n}" if each.is_request else f"v{n}" for n, each in names}
+        sql = select_sql(
+            {f"d{i}": compute}, source, columns | {NOW: NOW}, keep="*", prefix=f"e{i}_"
+        )
+        source = f"({sql})"
+    stored = f"stored AS (SELECT {', '.join(parts)} FROM labels l {joins})"
+    return [stored, f"features AS (FROM {source})"]
 
-    def value(column: Column) -> str:
-        number = numbers[column.view, column.alias]
-        return f"view{number}.{quote_identifier(column.field.name)}"
 
-    def status(column: Column) -> str:
-        absent = "missing" if column.field.default is None else "default"
-        return f"CASE WHEN {value(column)} IS NULL THEN '{absent}' ELSE 'present' END"
+def _with_default(field: FieldPlan, value: str) -> str:
+    return value if field.default is None else f"coalesce({value}, {default_sql(field)})"
 
-    columns = request.plan.columns
-    outputs = {
-        c.name: value(c)
-        if c.field.default is None
-        else f"coalesce({value(c)}, {default_sql(c.field)})"
-        for c in columns
-    }
-    if request.statuses:
-        outputs |= {status_name(c.name): status(c) for c in columns}
-    return [f"{sql} AS {quote_identifier(name)}" for name, sql in outputs.items()]
+
+def _outputs(request: TrainingRequest) -> list[str]:
+    plan = request.plan
+    names = {id(column): f"f.s{i}" for i, column in enumerate(plan.stored)}
+    names |= {id(column): f"f.d{i}" for i, column in enumerate(plan.derived)}
+    outputs = {}
+    for column in plan.columns:
+        value = names[id(column)]
+        if isinstance(column, DerivedColumn):
+            value = cast_sql(column.field, value, f"feature {column.name}")
+        outputs[column.name] = _with_default(column.field, value)
+        if request.statuses:
+            absent = "missing" if column.field.default is None else "default"
+            status = f"CASE WHEN {value} IS NULL THEN '{absent}' ELSE 'present' END"
+            outputs[status_name(column.name)] = status
+    features = [c.name for c in plan.columns]
+    order = [*features, *(map(status_name, features) if request.statuses else ())]
+    return [f"{outputs[name]} AS {quote_identifier(name)}" for name in order]
 
 
 def _moments(part: ViewPart, kinds: dict[str, str], timestamp_field: str) -> str:
@@ -135,7 +171,8 @@ def _label_source(request: TrainingRequest, session: Session) -> str:
             hint=f"pass the query \"FROM '{path}/*.parquet'\"",
         )
     file = quote_files([str(path)])
-    dtypes = {k.name: k.dtype for part in request.parts for k in part.keyed.key.join_keys}
+    dtypes = {column.name: column.field.dtype for column in request.plan.requests}
+    dtypes |= {k.name: k.dtype for part in request.parts for k in part.keyed.key.join_keys}
     schema = csv_schema(path, dtypes, request.timestamp_field)
     if schema is None:
         return f"read_parquet({file}, hive_partitioning = false)"

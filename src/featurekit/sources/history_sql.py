@@ -143,6 +143,48 @@ def default_sql(field: FieldPlan) -> str:
     return f"CAST({quote_text(str(value))} AS {_TYPES[str(field.dtype)][0]})"
 
 
+def cast_sql(field: FieldPlan, value: str, where: str) -> str:
+    """Return the SQL of a value as the type of a field."""
+    kind, _ = _types_of(field.dtype, f"field {field.name}", where)
+    return f"CAST({value} AS {kind})"
+
+
+def label_value_sql(field: FieldPlan, kind: str, where: str) -> str:
+    """Return the SQL of a value of the request in labels, with its default.
+
+    Args:
+        field: The value.
+        kind: The DuckDB type of its column.
+        where: The name of the labels in errors.
+    """
+    _, accepted = _types_of(field.dtype, field.name, where)
+    if kind not in accepted:
+        raise RequestError(
+            f"to_sql() does not make a {field.dtype} of a {kind}",
+            where=f"{where}, {field.name}",
+            hint="cast the column in a query",
+        )
+    _check_constraints(field, where)
+    value = quote_identifier(field.name)
+    fits = " AND ".join(_conditions(field, value))
+    if fits:
+        message = quote_text(f"{where}: a value does not fit, {field.name}: ")
+        value = (
+            f"CASE WHEN NOT ({fits}) THEN error({message} || {value}::VARCHAR) ELSE {value} END"
+        )
+    return value if field.default is None else f"coalesce({value}, {default_sql(field)})"
+
+
+def _check_constraints(field: FieldPlan, where: str) -> None:
+    others = replace(field.constraints, allow_nan=False, required=False, min=None, max=None)
+    if others != UNCONSTRAINED:
+        raise RequestError(
+            "to_sql() does not check one_of, pattern or max_length",
+            where=f"{where}, field {field.name}",
+            hint="use to_arrow(), or leave out the feature",
+        )
+
+
 def _types_of(dtype: DType, what: str, where: str) -> tuple[str, tuple[str, ...]]:
     if (found := _TYPES.get(str(dtype))) is None:
         raise RequestError(
@@ -157,13 +199,7 @@ def _column(rows: Rows, source: SourceColumns, field: FieldPlan) -> str:
     """Return the SQL of a field's column, whose values need no conversion."""
     where = f"field {field.name}"
     _, accepted = _types_of(field.dtype, where, rows.where)
-    others = replace(field.constraints, allow_nan=False, required=False, min=None, max=None)
-    if others != UNCONSTRAINED:
-        raise RequestError(
-            "to_sql() does not check one_of, pattern or max_length",
-            where=f"{rows.where}, {where}",
-            hint="use to_arrow(), or leave out the feature",
-        )
+    _check_constraints(field, rows.where)
     column = source.column(field.name)
     if rows.columns[column] not in accepted:
         raise RequestError(
