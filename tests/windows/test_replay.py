@@ -231,3 +231,33 @@ def test_windows_stay_stale_after_a_replay_that_failed(
     assert store.streams.replay("tx", START).written == 10
     assert windows(server) == before
     assert b"@replay" not in mark(server)
+
+
+def test_the_status_says_up_to_when_events_are_applied(store: FeatureStore, server: Server) -> None:
+    def status() -> Any:
+        return next(each for each in store.status() if each.view == "tx")
+
+    add(server, 3)
+    store.streams.run(["tx"], ONCE)
+    first = status()
+    assert first.state == "on time"
+    assert first.stream.mark_age_ms < 60_000
+    now_ms = time.time_ns() // 1_000_000
+    assert now_ms + 23 * 3_600_000 < first.stream.warming_until_ms <= now_ms + 24 * 3_600_000
+    with server.client() as client:
+        client.hset("fs:@mark:tx", "group", now_ms - 400_000)
+        late = status()
+        assert late.state == "silent"
+        assert late.reason == (
+            "its events are applied up to 6m40s ago, expected 5m: its windows are stale"
+        )
+        causes = {each.field: each.cause for each in store.why("user", "u0")}
+        assert causes["count_1h"] == causes["sum_24h"] == "no live mark"
+        client.hset("fs:@mark:tx", "7", 0)
+        assert status().state == "silent"
+        assert status().stream.mark_age_ms is None
+    store.streams.run(["tx"], ONCE)
+    assert status().state == "on time"
+    [explanation] = [each for each in store.why("user", "nobody") if each.field == "sum_24h"]
+    assert explanation.cause == "no event"
+    assert "in the last 1d" in explanation.text

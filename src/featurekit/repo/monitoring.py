@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -141,7 +142,11 @@ class Monitoring(ABC):
         if observation is None:
             with suppress(StoreUnavailableError):
                 observation = self.diagnostics.observe()
-        return view_statuses(plan, loads, observation, self._handle.now_ms())
+        applies: Sequence[ApplyRecord] = ()
+        if any(view.windows for view in plan.views):
+            with suppress(RegistryError, StoreError):
+                applies = history.applies()
+        return view_statuses(plan, loads, observation, self._handle.now_ms(), applies)
 
     def metrics(self, *, views: bool = True) -> Metrics:
         """Return what this process has read and written through this store, and the views' states.

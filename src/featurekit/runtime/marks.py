@@ -9,6 +9,8 @@ the last report.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from featurekit.errors import StoreError
 from featurekit.plan import ViewPlan
 from featurekit.ports import OnlineStore, Progress
@@ -49,6 +51,23 @@ def write_mark(store: OnlineStore, key: bytes, progress: Progress) -> None:
     gone = [name for name in present if isinstance(name, bytes) and name not in known]
     if gone:
         _raise_refusal(key, store.run((key,), (text_command("HDEL", key, *gone),)))
+
+
+def read_marks(store: OnlineStore, views: Iterable[ViewPlan]) -> dict[str, int | None]:
+    """Return the mark of each view that has one; `None` if it is missing, or may not be read.
+
+    Raises:
+        StoreUnavailableError: The store does not answer.
+    """
+    keys = {view.name: view.mark_key for view in views if view.mark_key is not None}
+    places = list(keys.values())
+    replies = store.run(places, [text_command("HVALS", key) for key in places]) if keys else []
+    marks: dict[str, int | None] = {}
+    for name, reply in zip(keys, replies, strict=True):
+        values = reply if isinstance(reply, list) else []
+        times = [int(each) for each in values if isinstance(each, bytes) and each.isdigit()]
+        marks[name] = min(times, default=None)
+    return marks
 
 
 def set_mark_field(store: OnlineStore, view: ViewPlan, name: str, time_ms: int | None) -> None:

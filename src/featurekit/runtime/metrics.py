@@ -194,6 +194,7 @@ class ViewMetrics:
         lag: Events that the workers of a stream view have not read yet.
         dead_letters: Events in the stream of dead letters.
         workers: Running workers of a stream view.
+        mark_age_ms: Time since all events of a view with windows were applied.
     """
 
     kind: str
@@ -209,6 +210,7 @@ class ViewMetrics:
     lag: int | None = None
     dead_letters: int | None = None
     workers: int | None = None
+    mark_age_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

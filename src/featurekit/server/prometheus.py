@@ -183,6 +183,12 @@ _VIEW_GAUGES: tuple[tuple[str, str, str, float], ...] = (
     ("stream_lag", "Events that the workers of a stream view have not read yet.", "lag", 1),
     ("stored_dead_letters", "Events in the stream of dead letters.", "dead_letters", 1),
     ("workers", "Running workers of a stream view.", "workers", 1),
+    (
+        "mark_age_seconds",
+        "Time since all events of a view with windows were applied.",
+        "mark_age_ms",
+        1000,
+    ),
 )
 """The gauges of a view: name, description, attribute of `ViewMetrics`, and its units in one of the gauge."""
 

@@ -31,6 +31,7 @@ from featurekit.errors import RegistryError, StoreError
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import StreamFreshness, ViewState, ViewStatus
 from featurekit.repo.heartbeats import WorkerStatus
+from featurekit.repo.time_arguments import format_time_ms
 
 VIEW_HEADINGS = ("view", "kind", "refresh", "last run", "rows", "took", "state")
 STREAM_HEADINGS = (
@@ -98,6 +99,7 @@ def _print_status(statuses: Sequence[ViewStatus], workers: Sequence[WorkerStatus
     if streams := [_stream_row(view, view.stream) for view in statuses if view.stream is not None]:
         print_line()
         print_table(STREAM_HEADINGS, streams, right=STREAM_HEADINGS[1:])
+    _print_windows(statuses)
     if workers:
         print_line()
         rows = [_worker_row(worker) for worker in workers]
@@ -106,6 +108,26 @@ def _print_status(statuses: Sequence[ViewStatus], workers: Sequence[WorkerStatus
         print_line()
         for view in reasons:
             print_line(Styled(f"{view.view}: ", STATE_STYLES[view.state]), view.reason)
+
+
+def _print_windows(statuses: Sequence[ViewStatus]) -> None:
+    """Print up to when the events of views with windows are applied, and what fills up still."""
+    rows: list[list[Cell]] = []
+    for view in statuses:
+        stream = view.stream
+        if stream is None or (stream.mark_age_ms is None and stream.warming_until_ms is None):
+            continue
+        age_ms, warming_ms = stream.mark_age_ms, stream.warming_until_ms
+        rows.append(
+            [
+                view.view,
+                NOT_AVAILABLE if age_ms is None else format_age(age_ms),
+                NOT_AVAILABLE if warming_ms is None else format_time_ms(warming_ms),
+            ]
+        )
+    if rows:
+        print_line()
+        print_table(("windows", "applied up to", "warming until"), rows)
 
 
 def _print_views(views: Sequence[ViewStatus], now_ms: int) -> None:

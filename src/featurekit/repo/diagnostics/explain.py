@@ -35,6 +35,7 @@ Cause = Literal[
     "retired",
     "event time",
     "guard",
+    "no live mark",
     "unknown",
 ]
 
@@ -90,7 +91,7 @@ def explain(repo: RepoPlan, inspection: Inspection, evidence: Evidence) -> list[
     return [
         explain_field(repo, inspection, field, evidence)
         for field in inspection.fields
-        if field.status != "present"
+        if field.status != "present" or _stale_text(repo, field, evidence)
     ]
 
 
@@ -126,6 +127,10 @@ def explain_field(
     repo: RepoPlan, inspection: Inspection, field: InspectedField, evidence: Evidence
 ) -> Explanation:
     """Return the explanation of one field of an inspection."""
+    if field.status in ("present", "default", "missing") and (
+        stale := _stale_text(repo, field, evidence)
+    ):
+        return Explanation(field.name, field.view, field.status, "no live mark", stale)
     if field.status in _BY_STATUS:
         cause, text = _BY_STATUS[field.status]
         text = text.format(dtype=field.dtype, view=field.view)
@@ -134,6 +139,22 @@ def explain_field(
     causes = _stream_causes if missing.view.kind == "stream" else _batch_causes
     cause, text = next(causes(missing, evidence))
     return Explanation(field.name, field.view, field.status, cause, text)
+
+
+def _stale_text(repo: RepoPlan, field: InspectedField, evidence: Evidence) -> str:
+    """Return why readers take a window as stale; empty if they do not."""
+    view = next((view for view in repo.views if view.name == field.view), None)
+    if view is None or view.windows is None or view.mark_key is None:
+        return ""
+    status = evidence.status(view.name)
+    age_ms = status.stream.mark_age_ms if status and status.stream else None
+    if status is None or (age_ms is not None and age_ms <= view.windows.max_mark_age_ms):
+        return ""
+    return (
+        f"Readers take the windows of {view.name} as stale and return the default, else null: "
+        f"{status.reason.removesuffix(': its windows are stale')}. Start its worker with "
+        f"`featurekit stream run {view.name}`, or end its replay."
+    )
 
 
 def _missing_field(
@@ -305,6 +326,23 @@ def _without_history_text(missing: _MissingField) -> str:
     )
 
 
+def _window_text(missing: _MissingField, evidence: Evidence) -> str:
+    view, field = missing.view, missing.view.field(missing.field.name)
+    window_ms = field.aggregate.window_ms if field.aggregate else 0
+    status = evidence.status(view.name)
+    warming_ms = status.stream.warming_until_ms if status and status.stream else None
+    warming = (
+        f" The windows of {view.name} fill up until {format_time_ms(warming_ms)}, since an apply added "
+        "or emptied some of them."
+        if warming_ms
+        else ""
+    )
+    return (
+        f"No event about this entity that {field.name} counts has its time in the last "
+        f"{format_duration(window_ms)}.{warming}"
+    )
+
+
 def _reload(missing: _MissingField) -> str:
     view = missing.view
     return f"`featurekit materialize {view.name}`" if view.source else f"A write to {view.name}"
@@ -332,6 +370,9 @@ def _stream_causes(missing: _MissingField, evidence: Evidence) -> Iterator[tuple
                 "entity. The next event with it writes it."
             ),
         )
+    if missing.view.windows is not None:
+        yield "no event", _window_text(missing, evidence)
+        return
     event_time = missing.view.ordering == "event_time"
     last = "received an event with it" if event_time else "written it"
     text = (

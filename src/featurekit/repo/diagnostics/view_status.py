@@ -13,15 +13,15 @@ A state is the first of these that holds:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from featurekit.models import format_duration
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.diagnostics.observation import Observation
 from featurekit.repo.diagnostics.overview import ViewCount
-from featurekit.repo.history import LoadRecord
+from featurekit.repo.history import ApplyRecord, LoadRecord
 from featurekit.repo.time_arguments import format_time_ms
 from featurekit.runtime.metrics import ViewMetrics
 
@@ -44,6 +44,10 @@ class StreamFreshness:
         lag: Events that the view's workers have not read yet; `None` if unknown.
         dead_letters: Events in the stream of dead letters; `None` if unknown.
         workers: Running workers; `None` if unknown.
+        mark_age_ms: The time since all events of a view with windows were applied; `None` if the view
+            has no mark, or a part of its events was never applied.
+        warming_until_ms: When the windows that a change emptied, or a new view, have all events of
+            their length, unless a replay filled them; `None` if they have.
     """
 
     newest_ttl_ms: int | None = None
@@ -52,6 +56,8 @@ class StreamFreshness:
     lag: int | None = None
     dead_letters: int | None = None
     workers: int | None = None
+    mark_age_ms: int | None = None
+    warming_until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ def view_statuses(
     loads: Mapping[str, LoadRecord],
     observation: Observation | None,
     now_ms: int,
+    applies: Sequence[ApplyRecord] = (),
 ) -> list[ViewStatus]:
     """Return the status of each view.
 
@@ -106,11 +113,39 @@ def view_statuses(
         loads: The last load of each view that was loaded.
         observation: What the store holds; `None` if it does not answer.
         now_ms: The current time.
+        applies: The last applies, newest first, if a view has windows.
     """
-    return [
+    statuses = [
         _view_status(view, loads.get(view.name, LoadRecord(view.name)), observation, now_ms)
         for view in repo.views
     ]
+    return [
+        _with_warming(view, status, applies, now_ms) if view.windows else status
+        for view, status in zip(repo.views, statuses, strict=True)
+    ]
+
+
+def _with_warming(
+    view: ViewPlan, status: ViewStatus, applies: Sequence[ApplyRecord], now_ms: int
+) -> ViewStatus:
+    """Add until when windows have fewer events than their length, since a change emptied them."""
+    ends = [0]
+    for field in view.fields:
+        subjects = {f"feature view {view.name}", f"field {view.name}:{field.name}"}
+        emptied_ms = next(
+            (
+                apply.at_ms
+                for apply in applies
+                for change in apply.changes
+                if change.subject in subjects and change.kind in ("add", "breaking")
+            ),
+            None,
+        )
+        if field.aggregate is not None and emptied_ms is not None:
+            ends.append(emptied_ms + field.aggregate.window_ms)
+    if max(ends) <= now_ms or status.stream is None:
+        return status
+    return replace(status, stream=replace(status.stream, warming_until_ms=max(ends)))
 
 
 def _view_status(
@@ -199,6 +234,7 @@ def _freshness(view: ViewPlan, observation: Observation, now_ms: int) -> StreamF
         lag=feed.lag if feed is not None and feed.lag is not None else max(lags, default=None),
         dead_letters=feed.dead if feed is not None else None,
         workers=None if observation.workers is None else len(workers),
+        mark_age_ms=max(0, now_ms - mark) if (mark := observation.marks.get(view.name)) else None,
     )
 
 
@@ -214,6 +250,9 @@ def _stream_states(
         yield "never", "no write of it is known"
     if freshness.lag and freshness.workers == 0:
         yield "silent", f"{freshness.lag:,} unread events and no running worker"
+    if view.mark_key is not None:
+        yield from _mark_states(view, freshness)
+        return
     # A sample of many entities may miss the few that have values; a worker knows better.
     if not count.live and (count.whole or not workers or freshness.newest_age_ms is None):
         yield "silent", f"none of {count.sampled:,} sampled entities has a value"
@@ -223,6 +262,30 @@ def _stream_states(
         is_silent = age_ms > _SILENT_REFRESHES * view.refresh_ms
         reason = f"the newest event is of {_ago(age_ms)}, expected every {expected}"
         yield "silent" if is_silent else "late", reason
+
+
+def _mark_states(view: ViewPlan, freshness: StreamFreshness) -> Iterator[tuple[ViewState, str]]:
+    """Yield the states of a view whose worker marks up to when all events are applied."""
+    most_ms = view.windows.max_mark_age_ms if view.windows else 0
+    age_ms, most = freshness.mark_age_ms, format_duration(most_ms)
+    if age_ms is None:
+        yield (
+            "silent",
+            (
+                "no worker has said of all its events that they are applied, or a replay has not ended: "
+                "its windows are stale"
+            ),
+        )
+    elif age_ms > most_ms:
+        yield (
+            "silent",
+            (
+                f"its events are applied up to {_ago(age_ms)}, expected {most}: its windows are stale"
+            ),
+        )
+    elif age_ms > view.refresh_ms:
+        expected = format_duration(view.refresh_ms)
+        yield "late", f"its events are applied up to {_ago(age_ms)}, expected every {expected}"
 
 
 def _ago(age_ms: int) -> str:
@@ -251,4 +314,5 @@ def _view_metrics(status: ViewStatus, now_ms: int) -> ViewMetrics:
         lag=stream.lag,
         dead_letters=stream.dead_letters,
         workers=stream.workers,
+        mark_age_ms=stream.mark_age_ms,
     )
