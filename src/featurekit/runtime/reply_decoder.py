@@ -135,9 +135,13 @@ class ReplyDecoder:
     @cached_property
     def needs_one_reply(self) -> bool:
         """Whether the reply for its entity is all that a row needs of the store."""
+        return self._has_one_reply and not (self._plan.marks or self._layout.functions)
+
+    @cached_property
+    def _has_one_reply(self) -> bool:
+        """Whether a row has the values of one reply, besides those that all rows share."""
         has_one_group = len(self._groups) == 1 and not self._plan.groups[0].is_global
-        has_more = self._plan.marks or self._layout.functions
-        return has_one_group and self._replies_per_request == 1 and not has_more
+        return has_one_group and self._replies_per_request == 1
 
     @property
     def has_context(self) -> bool:
@@ -222,14 +226,13 @@ class ReplyDecoder:
         )
         if is_global == [False]:
             return [[replies[i : i + width]] for i in range(0, rows * width, width)]
-        starts, start = [], 0
+        parts, start = [], 0
         for is_shared in is_global:
-            starts.append((start, 0 if is_shared else width))
-            start += width if is_shared else width * rows
-        return [
-            [replies[first + i * step : first + i * step + width] for first, step in starts]
-            for i in range(rows)
-        ]
+            end = start + (width if is_shared else width * rows)
+            each = [replies[i : i + width] for i in range(start, end, width)]
+            parts.append(each * rows if is_shared else each)
+            start = end
+        return [*zip(*parts, strict=True)]
 
     def rows(
         self, replies: Sequence[RowReplies], now_ms: int, requests: RequestRows = ()
@@ -299,8 +302,11 @@ class ReplyDecoder:
     def _joined_cells(self, replies: Sequence[Sequence[Reply]], now_ms: int) -> list[Cell]:
         """Return the cells of one row from the replies for each group."""
         reply: Any = replies[0][0]
-        if self.needs_one_reply and type(reply) is list and len(reply) == self._layout.stored:
-            return reply
+        if self._has_one_reply and type(reply) is list and len(reply) == self._layout.stored:
+            if self._mark_silent is None or not self._mark_silent(reply, replies[1:], now_ms):
+                return reply
+            self._raise_if_refused([each[-1] for each in replies[1:]])
+            return PartialRow(reply)
         groups = self._groups  # the replies for marks follow those for groups
         cells = list(
             chain.from_iterable(
