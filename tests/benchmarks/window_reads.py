@@ -1,11 +1,12 @@
-"""Reads of windows of 25 tiles for 1 and 100 entities, compared with plain fields, and their memory."""
+"""Reads of windows of 25 tiles for 1 and 100 entities, read before or not, compared with plain fields."""
 
 from __future__ import annotations
 
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,8 @@ from featurekit.plan import AggregatePlan
 from tests.benchmarks.results import Measurement, measurements
 from tests.servers import Server, running, valkey_binary
 
-ENTITIES, FIELDS, TILES = 100, 5, 25
+ENTITIES, FIELDS, TILES, UNSEEN = 100, 5, 25, 1500
 FUNCTIONS = ("count", "count_distinct", "sum", "min", "mean", "stddev")
-LIMITS = {"count": 2, "count_distinct": 2}
-"""What a windowed read may cost as a multiple of a plain one; 5 for the other aggregates."""
-
 HEAD = """
 entities:
   - {name: user, join_keys: {user_id: string}}
@@ -70,15 +68,15 @@ def _fill(store: FeatureStore, server: Server) -> None:
     rng, now_ms = random.Random(1), int(time.time() * 1000)
     writer = store.stream_writer("plain")
     with server.client() as client:
-        for entity in range(ENTITIES):
-            writer.write(
-                str(entity), {f"p{i}": round(rng.uniform(1, 500), 2) for i in range(FIELDS)}
-            )
+        for entity in range(UNSEEN):
+            plain = {f"p{i}": round(rng.uniform(1, 500), 2) for i in range(FIELDS)}
+            writer.write(str(entity), plain)
+            tiles: dict[str, str] = {}
             for view in store.compiled.views:
                 for field in view.fields if view.windows else ():
                     assert field.aggregate is not None
-                    data = _tiles(field.aggregate, rng, now_ms)
-                    client.hset(f"fs:user:{entity}", field.name, data)
+                    tiles[field.name] = _tiles(field.aggregate, rng, now_ms)
+            client.hset(f"fs:user:{entity}", mapping=tiles)
         for view in store.compiled.views:
             if view.mark_key:
                 client.hset(view.mark_key.decode(), "p0", str(now_ms))
@@ -100,17 +98,21 @@ def _tiles(plan: AggregatePlan, rng: random.Random, now_ms: int) -> str:
 
 
 def _reads(store: FeatureStore, size: int, seconds: float) -> Iterator[Measurement]:
-    ids = [str(i) for i in range(size)]
     readers = {"plain": store.online_reader(["plain"])}
     readers |= {function: store.online_reader([f"w_{function}"]) for function in FUNCTIONS}
     for reader in readers.values():
         assert {*reader.read("0").statuses.values()} == {"present"}
+    same = [[str(i) for i in range(size)]]
+    others = [[str(i) for i in range(start, start + size)] for start in range(0, UNSEEN, ENTITIES)]
+    for work, ids in (("the same", same), ("changing", others))[: 2 if size > 1 else 1]:
+        acts = {name: _act(reader, ids) for name, reader in readers.items()}
+        timings = time_in_turns(acts, seconds)
+        what = f"read {size} ({work}), {FIELDS} windows of {TILES} tiles"
+        yield from measurements(what, timings, "plain", "")
 
-    def act(name: str) -> Any:
-        reader = readers[name]
-        return (lambda: reader.read_many(ids)) if size > 1 else lambda: reader.read(ids[0])
 
-    timings = time_in_turns({name: act(name) for name in readers}, seconds)
-    yield from measurements(
-        f"read {size}, {FIELDS} windows of {TILES} tiles", timings, "plain", ""
-    )
+def _act(reader: Any, ids: list[list[str]]) -> Callable[[], object]:
+    turn = cycle(ids)
+    if len(ids[0]) > 1:
+        return lambda: reader.read_many(next(turn))
+    return lambda: reader.read(next(turn)[0])

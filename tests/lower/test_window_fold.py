@@ -17,7 +17,7 @@ import pytest
 from featurekit.lower import windows
 from featurekit.lower.read import ROW_ERRORS
 from featurekit.lower.window_scripts import MAX_DISTINCT
-from featurekit.lower.windows import fold_function, parse_numbers
+from featurekit.lower.windows import RECENT, fold_function, parse_numbers
 from featurekit.plan import AggregatePlan, FieldPlan
 from featurekit.plan.fields import AggregateFunction
 from featurekit.types import parse_dtype
@@ -233,3 +233,17 @@ def test_the_reader_of_the_documentation_reads_the_same() -> None:
     """
     node = subprocess.run(["node", "-"], input=code, capture_output=True, text=True, check=True)
     assert json.loads(node.stdout) == pytest.approx([expected for _, expected in cases])
+
+
+def test_a_value_that_was_folded_is_not_taken_for_that_of_another_tile() -> None:
+    fold, stored = (
+        fold_function(COUNT),
+        [b"60.3fa@29930652:%d,2" % i for i in range(1, RECENT + 50)],
+    )
+    for later in (0, 1, 0, 6, 7, 0):
+        now_ms = NOW + later * TILE_MS
+        for _ in range(2):
+            counts = [fold(each, now_ms) for each in stored]
+            shown = max(0, 6 - later)
+            expected = [sum((i, 2)[:shown]) for i in range(1, RECENT + 50)]
+            assert counts == expected

@@ -30,6 +30,9 @@ Fold = Callable[[bytes | None, int], object]
 Raises `ROW_ERRORS` for bytes that are not tiles.
 """
 
+RECENT = 1024
+"""How many values of a field are kept, of the tile in which it was last read."""
+
 _HASHES = 1 << (4 * HASH_SIZE)
 
 MAX_SUM = 2**53
@@ -39,11 +42,29 @@ _HEAD = """\
 def fold(v, now_ms):
  if v is None:
   return EMPTY
+ tile = now_ms // {tile_ms}
+ known, seen = recent[0]
+ if known == tile:
+  x = seen.get(v, seen)
+  if x is not seen:
+   return x
+ else:
+  seen = {{}}
+  recent[0] = (tile, seen)
  if not v.startswith(HEAD):
   return other(v)
  i = v.index(b":")
- age = now_ms // {tile_ms} - int(v[{skipped}:i])
+ age = tile - int(v[{skipped}:i])
  s = v[i + 1 :]
+"""
+"""Within a tile, equal bytes have equal values: the last ones are kept. Threads whose clocks are in
+different tiles do not share them."""
+
+_TAIL = """\
+ if len(seen) >= {recent}:
+  seen.clear()
+ seen[v] = x
+ return x
 """
 
 _NUMBERS = """\
@@ -63,7 +84,7 @@ _HASHES_OF_TILES = """\
   p = s.split(b",")
   s = b",".join(p[-age if age < 0 else 0 : {shown} - age if age < {shown} else 0])
  s = s.strip(b",")
- return distinct(s) if s else EMPTY
+ x = distinct(s) if s else EMPTY
 """
 
 _RESULTS = {
@@ -71,14 +92,14 @@ _RESULTS = {
  total = sum(p)
  if total.__class__ is not int or total < 0:
   raise ValueError("not a count")
- return total or EMPTY
+ x = total or EMPTY
 """,
-    "min": " return finite(from_json(min(p))) if p else EMPTY\n",
-    "max": " return finite(from_json(max(p))) if p else EMPTY\n",
-    "mean": " return mean(p) if p else EMPTY\n",
-    "stddev": " return stddev(p) if p else EMPTY\n",
-    "int_sum": " return int_sum(p) if p else EMPTY\n",
-    "float_sum": " return finite(fsum(p)) if p else EMPTY\n",
+    "min": " x = finite(from_json(min(p))) if p else EMPTY\n",
+    "max": " x = finite(from_json(max(p))) if p else EMPTY\n",
+    "mean": " x = mean(p) if p else EMPTY\n",
+    "stddev": " x = stddev(p) if p else EMPTY\n",
+    "int_sum": " x = int_sum(p) if p else EMPTY\n",
+    "float_sum": " x = finite(fsum(p)) if p else EMPTY\n",
 }
 
 _WIDTHS = {"mean": 2, "stddev": 3}
@@ -116,6 +137,7 @@ def _fold_function(plan: AggregatePlan, dtype: DType) -> Fold:
         )
         sums = "int_sum" if codec.is_integer else "float_sum"
         source += _RESULTS[sums if plan.function == "sum" else plan.function]
+    source += _TAIL.format(recent=RECENT)
     empty = 0 if plan.is_zero_if_empty else None
     names: dict[str, object] = {
         "EMPTY": empty,
@@ -129,6 +151,7 @@ def _fold_function(plan: AggregatePlan, dtype: DType) -> Fold:
         "mean": _mean,
         "other": _other_definition(empty),
         "parse_numbers": parse_numbers,
+        "recent": [(0, {})],
         "stddev": _stddev,
     }
     return build("fold", source, names)
