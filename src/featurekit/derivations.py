@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from featurekit.errors import FeatureKitError
+from featurekit.errors import FeatureKitError, ValueRefusedError
 from featurekit.expressions import (
     Expression,
     ExpressionError,
@@ -173,6 +173,7 @@ class Derivations:
         Raises:
             CycleError: It depends on itself.
             ExpressionError: The inlined expression is too large.
+            ValueRefusedError: The default of a derived input is not of its type.
             KeyError: It depends on a feature that is not among the computations.
         """
         key = f"{view}:{field}"
@@ -196,7 +197,7 @@ class Derivations:
         """
         found: dict[str, Input] = {}
         for field in fields:
-            with suppress(CycleError, ExpressionError, KeyError):
+            with suppress(CycleError, ExpressionError, KeyError, ValueRefusedError):
                 found |= {each.full_name: each for each in self.inlined(view, field).inputs}
         return list(found.values())
 

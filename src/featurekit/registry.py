@@ -27,6 +27,7 @@ from featurekit.models.definitions import (
     LoadedRepo,
 )
 from featurekit.models.derived import Computation, DerivedView, FunctionSource, Request
+from featurekit.models.fields import ConstrainedValue, TypedValue
 from featurekit.models.model import APPLIED, Model
 from featurekit.types import parse_dtype
 
@@ -238,6 +239,7 @@ class Registry:
                 requests=tuple(_load_model(Request, item) for item in data.get("requests", ())),
             )
             registry = _with_derived_views(registry, data.get("derived_views", ()))
+            _encode_values(registry)
         except (
             ValueError, KeyError, TypeError, AttributeError, RecursionError, CycleError,
         ) as error:  # fmt: skip
@@ -323,6 +325,23 @@ def _with_derived_views(registry: Registry, documents: Sequence[dict[str, Any]])
         for name in view.fields_:
             registry.derivations.inlined(view.name, name)
     return registry
+
+
+def _encode_values(registry: Registry) -> None:
+    """Encode all defaults and choices, which are not checked against their types before.
+
+    Raises:
+        ValueRefusedError: One is not of its type.
+    """
+    specs: list[TypedValue] = [
+        *(spec for view in registry.feature_views for spec in view.fields_.values()),
+        *(spec for view in registry.derived_views for spec in view.fields_.values()),
+        *(spec for request in registry.requests for spec in request.fields_.values()),
+    ]
+    for spec in specs:
+        _ = spec.default_bytes
+        if isinstance(spec, ConstrainedValue):
+            _ = spec.constraints
 
 
 def _load_removed(data: dict[str, Any]) -> RemovedEntity:

@@ -345,6 +345,12 @@ def test_one_feature_reads_one_input(load: Load) -> None:
     assert plan.requests == ()
 
 
+def test_a_wrong_default_of_a_derived_input_is_one_problem(problems: Problems) -> None:
+    text = derived('a: {type: int64, expr: "score", default: x}', 'b: {type: int64, expr: "a"}')
+    (found,) = problems(text)
+    assert "field 'risk:a': default: 'x' is not an int64" in found
+
+
 def test_a_derived_view_under_an_alias_reads_its_inputs_for_these_join_keys(load: Load) -> None:
     item = {"view": "tx_risk", "as": "sender", "join_keys": {"user_id": "from_user"}}
     plan = compile_read(compiled(load, VIEWS), [item, "tx_risk:idle_hours"])
@@ -518,6 +524,7 @@ HOSTILE = {
     "deep": ("tree", ["neg"] * 3000),
     "no tree": ("tree", None),
     "type": ("type", "decimal"),
+    "default": ("default", "text"),
 }
 
 

@@ -21,8 +21,8 @@ SPECS = st.one_of(
     ),
     st.builds(lambda x: {"type": "float64", "default": x, "allow_nan": True}, st.floats()),
     st.builds(
-        lambda x: {"type": "decimal", "min": x, "default": str(x)},
-        st.decimals(allow_nan=False, allow_infinity=False),
+        lambda x: {"type": "decimal", "min": x, "default": f"{x:f}"},
+        st.decimals(-(10**9), 10**9, places=9),
     ),
     st.builds(
         lambda text, choices: {"type": "string", "default": text, "one_of": choices},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from featurekit.derivations import (
     Sources,
     names_in,
 )
-from featurekit.errors import name_hint
+from featurekit.errors import ValueRefusedError, name_hint
 from featurekit.expressions import ExpressionError, parse
 from featurekit.loader.declarations import Declaration, Declarations
 from featurekit.loader.functions import FunctionError, function_source
@@ -252,7 +253,8 @@ class DerivedChecks:
                 if key not in self.computations or key in cyclic:
                     continue
                 try:
-                    self.derivations.inlined(view.name, name)
+                    with suppress(ValueRefusedError):  # a default, which is reported
+                        self.derivations.inlined(view.name, name)
                 except CycleError as error:
                     if key in error.path:
                         cyclic.update(error.path)
