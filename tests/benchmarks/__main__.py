@@ -22,6 +22,7 @@ from types import ModuleType
 from tests.benchmarks import (
     cluster_reads,
     concurrency,
+    derived_reads,
     expressions,
     http,
     loads,
@@ -40,7 +41,7 @@ from tests.benchmarks.results import TABLE_HEAD, Measurement, machine, table_row
 
 MODULES: tuple[ModuleType, ...] = (
     startup, reads, matrix, concurrency, cluster_reads, metrics_overhead, loads, spark_loads, streams, http,
-    training, expressions, window_reads, window_writes, spark_training,
+    training, expressions, derived_reads, window_reads, window_writes, spark_training,
 )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def _functions(seconds: float, rows: int) -> dict[str, Callable[[], Iterator[Mea
         streams,
         http,
         expressions,
+        derived_reads,
         window_reads,
         window_writes,
     )
