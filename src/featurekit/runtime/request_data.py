@@ -52,7 +52,9 @@ class RequestData:
 
     def shared(self, request: Any) -> Sequence[object]:
         """Return the checked values that are the same for all rows. See `each`."""
-        return self._row(request or {}, "request") if request or self.names else ()
+        if not request and not self.names:
+            return ()
+        return self._usual_or_any(request or {}, "request")
 
     def each(
         self, count: int, request: Request, columns: RequestColumns
@@ -94,16 +96,16 @@ class RequestData:
             if columns:
                 yield self._row(_merged(mapping, columns, i), f"request of row {i}")
             else:
-                try:
-                    yield self._values(mapping)
-                except (KeyError, TypeError, ValueRefusedError):
-                    yield self._row(mapping, f"request of row {i}")
+                yield self._usual_or_any(mapping, i)
 
-    def _values(self, mapping: dict[str, object]) -> list[object]:
-        """Return the values of a usual mapping: a dict with all of them; raise for any other."""
-        if type(mapping) is not dict or len(mapping) != len(self.names):
-            raise TypeError
-        return [check(mapping[name]) for name, check in self._checks]
+    def _usual_or_any(self, mapping: Any, where: str | int) -> list[object]:
+        """Return the values of a usual mapping, a dict with all of them, or of any other."""
+        if type(mapping) is dict and len(mapping) == len(self._checks):
+            try:
+                return [check(mapping[name]) for name, check in self._checks]
+            except (KeyError, ValueRefusedError):
+                pass  # reported below
+        return self._row(mapping, where if isinstance(where, str) else f"request of row {where}")
 
     def _row(self, mapping: Any, where: str) -> list[object]:
         """Return the values of any mapping."""
