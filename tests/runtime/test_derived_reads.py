@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from featurekit.plan import (
     RequestColumn,
 )
 from featurekit.runtime.reader import OnlineReader
-from featurekit.types import DType, expression_type
+from featurekit.types import DType, expression_type, parse_dtype
+from tests.promise.repos import applied
+from tests.servers import running, valkey_binary
 
 AMOUNT = RequestColumn("amount", FieldPlan("amount", DType("float64")))
 NOTE = RequestColumn("note", FieldPlan("note", DType("string"), default=b"none"))
@@ -46,12 +49,12 @@ def with_derived(
     sent = [c.name for c in requests]
     columns: list[Any] = list(shown)
     for name, (kind, text) in derived.items():
-        wanted = expression_type(DType(kind))
+        wanted = expression_type(parse_dtype(kind))
         assert wanted is not None
         expression = parse(text, types).converted(wanted)
         used = [each for each in expression.names if each != "now"]
         feature = DerivedFeature(
-            FieldPlan(name, DType(kind), default=b"-1" if name.endswith("_or") else None),
+            FieldPlan(name, parse_dtype(kind), default=b"-1" if name.endswith("_or") else None),
             tuple(DerivedInput(n, "", fields[n], n in sent) for n in used),
             expression,
         )
@@ -182,6 +185,42 @@ def test_wrong_request_data_in_rows_is_refused_by_row(amounts: OnlineReader) -> 
         amounts.get([{"user_id": "u2", "amout": 1.0}])
     with pytest.raises(RequestError, match="differ in length"):
         amounts.get({"user_id": ["u2", "u2"], "amount": [1.0]})
+
+
+def test_no_rows_need_no_request_data(amounts: OnlineReader) -> None:
+    assert amounts.read_many([]) == []
+    assert amounts.get([]).to_dict()["ratio"] == []
+    assert amounts.get({"user_id": [], "amount": []}).to_dict()["ratio"] == []
+
+
+def test_a_list_belongs_to_one_feature_of_one_row(shop: FeatureStore) -> None:
+    plan = compile_read(shop.compiled, ["profile:tags"])
+    derived = {"copied": ("array<string>", "coalesce(tags, tags)")}
+    row = reader_of(shop, with_derived(plan, derived)).read("u1")
+    assert row.copied == row.tags == ["a"]
+    assert row.copied is not row.tags
+
+
+def test_a_server_that_is_away_makes_inputs_unavailable(tmp_path: Path) -> None:
+    with running(valkey_binary()) as server, applied(tmp_path / "repo", server.url) as store:
+        plan = compile_read(store.compiled, ["profile:tx_count_7d"])
+        derived = {
+            "ratio_or": ("float64", "amount / tx_count_7d"),
+            "double": ("float64", "amount * 2"),
+            "later": ("bool", "now > timestamp '2020-01-01T00:00:00Z'"),
+        }
+        reader = reader_of(store, with_derived(plan, derived, (AMOUNT,)))
+        reader.read("u1", request={"amount": 2.0})
+        server.stop()
+        row = reader.read("u1", request={"amount": 2.0}, partial=True)
+        assert row.to_dict() == {
+            "tx_count_7d": 0, "ratio_or": -1.0, "double": 4.0, "later": True
+        }  # fmt: skip
+        assert list(row.statuses.values()) == ["unavailable", "unavailable", "present", "present"]
+        rows: Any = {"user_id": ["u1", "u2"], "amount": [1.0, 2.0]}
+        response = reader.get(rows, partial=True)
+        assert response.statuses["ratio_or"] == ["unavailable"] * 2
+        assert response.to_dict()["double"] == [2.0, 4.0]
 
 
 def test_a_read_without_request_data_refuses_it(ratio: OnlineReader) -> None:

@@ -188,7 +188,7 @@ class CellDecoder:
             if status is None:
                 value = function(*arguments)
                 if value is not None:
-                    return value, PRESENT
+                    return (list(value) if isinstance(value, list) else value), PRESENT
                 status = absent_status(field)
             return default_value(field, codec), status
 

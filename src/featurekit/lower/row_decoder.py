@@ -229,7 +229,8 @@ def _derived_terms(
         if isinstance(compute, Expression):
             source = _expression_source(column, compute, temporaries, names)
             codec = column_codec(plan, column.field)
-            term = f"v if (v := {source}) is not None"
+            value = "v" if codec.is_scalar else "[*v]"  # a list of an input stays its own
+            term = f"{value} if (v := {source}) is not None"
             default = _default_expression(column.field.default, codec, f"D{index}", names)
         else:
             cell = f"r[{layout.functions[position]}]"

@@ -468,7 +468,7 @@ class OnlineReader(Generic[RowT, EntityT]):
             [group], decoder = self._groups, self._decoder
             keys = list(map(group.key, entities))
             in_context = decoder.row_in_context if as_tuples else decoder.record_in_context
-            decode = in_context(self._request.shared(request), self._handle.now_ms())
+            decode = in_context(self._request.shared(request, len(keys)), self._handle.now_ms())
             return Call(len(keys), keys, group.requests(keys), decode, _unchanged)
         rows, group_keys = self._record_keys(entities)
         each = self._request.rows(rows, request, columns)
@@ -546,7 +546,7 @@ class OnlineReader(Generic[RowT, EntityT]):
         group_keys, rows = self._group_keys(columns), _count_rows(given, columns, sent)
         requests = self._requests(group_keys)
         if self._needs_one_reply and is_shared(request, sent):
-            values = self._request.shared(request)
+            values = self._request.shared(request, rows)
             decode = self._decoder.row_in_context(values, self._handle.now_ms())
             finish = bind(_RESPONSE, self._schema, columns)
             return Call(rows, group_keys[0], requests, decode, finish)

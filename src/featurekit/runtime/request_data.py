@@ -50,9 +50,9 @@ class RequestData:
         """Return the checked values for `count` rows. See `each`."""
         return list(self.each(count, request, columns))
 
-    def shared(self, request: Any) -> Sequence[object]:
-        """Return the checked values that are the same for all rows. See `each`."""
-        if not request and not self.names:
+    def shared(self, request: Any, rows: int) -> Sequence[object]:
+        """Return the checked values that are the same for all rows, of which there may be none. See `each`."""
+        if not request and not (self.names and rows):
             return ()
         return self._usual_or_any(request or {}, "request")
 
@@ -71,7 +71,7 @@ class RequestData:
             ValueRefusedError: A value does not fit.
         """
         if is_shared(request, columns):
-            return repeat(self.shared(request), count if self.names else 0)
+            return repeat(self.shared(request, count), count if self.names else 0)
         given: Iterable[Any] = repeat(request or {}, count)
         if request is not None and not isinstance(request, Mapping):
             given = self._mappings(request, count)
@@ -127,7 +127,8 @@ class RequestData:
     def _unknown(self, name: object) -> str:
         if not self.names:
             return f"{self._plan.name} needs no request data"
-        return name_hint(str(name), self.names)
+        hint = name_hint(str(name), self.names)
+        return hint.replace("known:", f"{self._plan.name} needs") + ", and no others"
 
 
 def _merged(mapping: Any, columns: RequestColumns, row: int) -> dict[str, object]:
