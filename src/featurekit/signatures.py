@@ -82,6 +82,8 @@ class Signature:
         features: The features, in order.
         event_time: Of a view: whether each row or event must have a time.
         fingerprint: The fingerprint of the registry, from which nothing differs.
+        request: Of a service: the values that a caller sends along.
+        inputs: Of a view with windows: the fields of an event, which are not those of a row.
     """
 
     kind: Literal["service", "batch", "stream"]
@@ -90,6 +92,8 @@ class Signature:
     features: tuple[FeatureType, ...]
     event_time: bool = False
     fingerprint: str = ""
+    request: tuple[FeatureType, ...] = ()
+    inputs: tuple[FeatureType, ...] = ()
 
     @property
     def feature_list(self) -> str | tuple[str]:
@@ -101,22 +105,25 @@ class Signature:
         """Return the signature of a compiled service."""
         keys = [key for group in plan.groups for key in group.key.join_keys]
         features = (FeatureType.of(column.name, column.field) for column in plan.columns)
-        return cls("service", plan.name, _pairs(keys), tuple(features))
+        request = tuple(FeatureType.of(column.name, column.field) for column in plan.requests)
+        return cls("service", plan.name, _pairs(keys), tuple(features), request=request)
 
     @classmethod
     def of_view(cls, view: ViewPlan) -> Signature:
         """Return the signature of a compiled view."""
         features = (FeatureType.of(field.name, field) for field in view.fields)
         keys, ordered = _pairs(view.key.join_keys), view.ordering == "event_time"
-        return cls(view.kind, view.name, keys, tuple(features), ordered)
+        inputs = view.windows.event_fields if view.windows else ()
+        sent = tuple(FeatureType.of(field.name, field) for field in inputs)
+        return cls(view.kind, view.name, keys, tuple(features), ordered, inputs=sent)
 
     def read_differences(self, plan: ReadPlan) -> list[str]:
         """Return what keeps code of this signature from reading with a plan."""
         if plan.fingerprint == self.fingerprint:
             return []
         other = Signature.of_service(plan)
-        features = self._feature_differences(other, is_read=True)
-        return [*self._key_differences(other), *features]
+        features = _feature_differences(self.features, other.features, is_read=True)
+        return [*self._key_differences(other), *features, *self._request_differences(other)]
 
     def write_differences(self, repo: RepoPlan) -> list[str]:
         """Return what keeps code of this signature from writing into its view.
@@ -130,13 +137,15 @@ class Signature:
         if self.kind != other.kind:
             return [f"feature view {self.name} is a {other.kind} view, not a {self.kind} view"]
         times = ["each write needs a time"] if other.event_time and not self.event_time else []
-        known = {feature.name for feature in self.features}
+        own, others = self.inputs or self.features, other.inputs or other.features
+        known = {feature.name for feature in own}
         new = [
             f"field {feature.name} is new and required"
-            for feature in other.features
-            if feature.required and feature.name not in known and self.kind == "batch"
+            for feature in others
+            if feature.required and feature.name not in known
+            if self.kind == "batch" or other.inputs
         ]
-        features = self._feature_differences(other, is_read=False)
+        features = _feature_differences(own, others, is_read=False)
         return [*self._key_differences(other), *features, *new, *times]
 
     def _key_differences(self, other: Signature) -> Iterator[str]:
@@ -149,15 +158,25 @@ class Signature:
             elif python_type(parse_dtype(old[name])) != python_type(parse_dtype(new[name])):
                 yield f"join key {name} is {new[name]}, not {old[name]}"
 
-    def _feature_differences(self, other: Signature, *, is_read: bool) -> Iterator[str]:
-        others = {feature.name: feature for feature in other.features}
-        for feature in self.features:
-            if feature.name not in others:
-                yield f"field {feature.name} is gone"
-            elif is_read:
-                yield from feature.read_differences(others[feature.name])
-            else:
-                yield from feature.write_differences(others[feature.name])
+    def _request_differences(self, other: Signature) -> Iterator[str]:
+        known = {each.name for each in self.request}
+        for each in other.request:
+            if each.name not in known and not each.default:
+                yield f"request value {each.name} is new"
+        yield from _feature_differences(self.request, other.request, is_read=False)
+
+
+def _feature_differences(
+    own: Iterable[FeatureType], others: Iterable[FeatureType], *, is_read: bool
+) -> Iterator[str]:
+    by_name = {feature.name: feature for feature in others}
+    for feature in own:
+        if feature.name not in by_name:
+            yield f"field {feature.name} is gone"
+        elif is_read:
+            yield from feature.read_differences(by_name[feature.name])
+        else:
+            yield from feature.write_differences(by_name[feature.name])
 
 
 def python_type(dtype: DType) -> str:

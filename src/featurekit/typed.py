@@ -26,6 +26,7 @@ from featurekit.repo.time_arguments import Span
 from featurekit.runtime.load import MaterializeReport, OnProgress
 from featurekit.runtime.read_arguments import Column, DataFrame, EntityRows, Timeout
 from featurekit.runtime.reader import OnlineReader
+from featurekit.runtime.request_data import Request
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.write_arguments import Timestamp, Ttl
 from featurekit.runtime.write_report import WriteReport
@@ -46,6 +47,7 @@ __all__ = [
     "OnlineReader",
     "OnlineResponse",
     "ReadOptions",
+    "Request",
     "Row",
     "Signature",
     "TimedEventOptions",
@@ -156,13 +158,17 @@ class TypedReader(Generic[RowT]):
         """The reader that does the work, for `get`, `read_matrix` and other calls without types."""
         return self._reader
 
-    def _read_many(self, columns: tuple[Any, ...], options: ReadOptions | None) -> list[RowT]:
-        return self._reader.read_many(self._entities(columns), **(options or {}))
+    def _read_many(
+        self, columns: tuple[Any, ...], options: ReadOptions | None, request: Request = None
+    ) -> list[RowT]:
+        entities = self._entities(columns)
+        return self._reader.read_many(entities, request=request, **(options or {}))
 
     async def _read_many_async(
-        self, columns: tuple[Any, ...], options: ReadOptions | None
+        self, columns: tuple[Any, ...], options: ReadOptions | None, request: Request = None
     ) -> list[RowT]:
-        return await self._reader.read_many_async(self._entities(columns), **(options or {}))
+        entities = self._entities(columns)
+        return await self._reader.read_many_async(entities, request=request, **(options or {}))
 
     def _entities(self, columns: tuple[Any, ...]) -> Any:
         """Return the entities in columns of join keys: values, or tuples in the plan's order."""

@@ -11,6 +11,7 @@ from typing import Literal
 from typing_extensions import assert_type
 
 import hostile
+import payments
 from featurekit import FeatureStore, OnlineReader, OnlineResponse
 from shop import (
     ActivityEvent, ActivityValues, ActivityWriter, FeatureName, GreetingReader, GreetingRow,
@@ -38,6 +39,20 @@ async def read_async(store: FeatureStore) -> list[GreetingRow]:
     reader = GreetingReader(store)
     row = await reader.read_async(user_id="u1")
     return [row, *await reader.read_many_async(user_id=["u2"])]
+
+
+def derive(store: payments.PaymentsFeatureStore) -> None:
+    reader = payments.FraudReader(store)
+    row = reader.read(user_id="u1", request={"amount": 2})
+    assert_type(row.ratio, float)
+    assert_type(row.is_large, bool | None)
+    each: list[payments.FraudRequest] = [{"amount": 2}, {"amount": 3, "request": "app"}]
+    reader.read_many(user_id=["u1", "u2"], request=each)
+    reader.read_many(user_id=["u1", "u2"], request={"amount": 1})
+    store.get_online_features("fraud", [{"user_id": "u1"}], request={"amount": 1})
+    writer = payments.PaymentsWriter(store)
+    writer.write(user_id="u1", id="p1", amount=2, shop=None)
+    assert_type(payments.PaymentsReader(store).read(user_id="u1").paid_10m, int)
 
 
 def write(store: FeatureStore) -> None:
@@ -124,11 +139,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import hostile
+import payments
 from featurekit import FeatureStore
 from shop import (
     ActivityWriter, GreetingReader, ProfileBatchRow, ProfileWriter, RankingReader, ShopFeatureStore,
     StockWriter,
 )
+
+
+def derive(store: payments.PaymentsFeatureStore) -> None:
+    reader = payments.FraudReader(store)
+    reader.read(user_id="u1")  # bad: the request data
+    reader.read(user_id="u1", request={})  # bad: the amount
+    reader.read(user_id="u1", request={"amount": "2"})  # bad
+    reader.read(user_id="u1", request={"amount": 2, "request": "desk"})  # bad
+    reader.read(user_id="u1", request=[{"amount": 2}])  # bad: one row
+    store.get_online_features("fraud", [{"user_id": "u1"}], request={"amont": 1})  # bad
+    writer = payments.PaymentsWriter(store)
+    writer.write(user_id="u1", amount=2.0)  # bad: the id
+    writer.write(user_id="u1", id="p1", amount=None)  # bad
+    writer.write(user_id="u1", id="p1", amount=1.0, paid_10m=3)  # bad: no input
 
 
 def read(store: FeatureStore) -> None:

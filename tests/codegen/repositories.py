@@ -111,12 +111,46 @@ feature_services:
 """
 
 
+PAYMENTS = """
+entities:
+  - {name: user, join_keys: {user_id: string}}
+requests:
+  - name: payment
+    fields:
+      amount: {type: float64, description: What is to be paid.}
+      request: {type: string, one_of: [web, app], default: web}
+feature_views:
+  - name: account
+    entity: user
+    batch: {refresh: 24h}
+    fields: {average: float64, country: string}
+  - name: payments
+    entity: user
+    stream: {refresh: 1m, once: {event_id: id}}
+    inputs: {amount: {type: float64, required: true}, shop: string}
+    fields:
+      paid_10m: {type: int64, aggregate: count, window: 10m}
+      largest_1h: {type: float64, aggregate: max, of: amount, window: 1h}
+  - name: risk
+    derived: {from: [account, payments, payment]}
+    fields:
+      ratio: {type: float64, expr: "amount / nullif(average, 0)", default: 1}
+      is_large: {type: bool, expr: "amount > largest_1h", description: More than in the last hour.}
+      text: {type: string, expr: "request || '/' || country"}
+feature_services:
+  - {name: fraud, features: [risk, "account:country", "payments:paid_10m"]}
+"""
+
+DEFINITIONS = {"shop": SHOP, "hostile": HOSTILE, "payments": PAYMENTS}
+"""The definitions by project."""
+
+
 def write_repo(folder: Path, definitions: str, url: str = "memory://") -> Path:
     """Write a repository; return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     url = f"memory://{folder}" if url == "memory://" else url  # shared with no other test
     store = f"online_store: {{url: '{url}', key_prefix: gen, {PATIENT_YAML}}}"
-    project = "shop" if definitions == SHOP else "hostile"
+    project = next((name for name, text in DEFINITIONS.items() if text == definitions), "hostile")
     head = f"project: {project}\ndefinitions: [definitions.yaml]\n{store}\n"
     (folder / "featurerepo.yaml").write_text(head)
     (folder / "definitions.yaml").write_text(definitions)

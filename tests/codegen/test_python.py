@@ -18,7 +18,15 @@ import pytest
 from featurekit import FeatureStore, OnlineReader
 from featurekit.codegen.python import python_package
 from featurekit.errors import RegistryError, RequestError, UnknownNameError, ValueRefusedError
-from tests.codegen.repositories import HOSTILE, SHOP, load, source, write_repo
+from tests.codegen.repositories import (
+    DEFINITIONS,
+    HOSTILE,
+    PAYMENTS,
+    SHOP,
+    load,
+    source,
+    write_repo,
+)
 from tests.servers import Server
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "python"
@@ -33,6 +41,11 @@ def shop(tmp_path: Path, valkey: Server) -> Iterator[tuple[FeatureStore, Any]]:
 @pytest.fixture
 def hostile(tmp_path: Path, valkey: Server) -> Iterator[tuple[FeatureStore, Any]]:
     yield from _opened(tmp_path, valkey, HOSTILE)
+
+
+@pytest.fixture
+def payments(tmp_path: Path, valkey: Server) -> Iterator[tuple[FeatureStore, Any]]:
+    yield from _opened(tmp_path, valkey, PAYMENTS)
 
 
 def _opened(folder: Path, server: Server, definitions: str) -> Iterator[tuple[FeatureStore, Any]]:
@@ -55,7 +68,7 @@ def changed(store: FeatureStore, old: str, new: str) -> FeatureStore:
     return store
 
 
-@pytest.mark.parametrize(("name", "definitions"), [("shop", SHOP), ("hostile", HOSTILE)])
+@pytest.mark.parametrize(("name", "definitions"), DEFINITIONS.items())
 def test_the_generated_module_is_the_golden_file(
     tmp_path: Path, name: str, definitions: str
 ) -> None:
@@ -411,3 +424,39 @@ def test_a_package_has_a_module_for_each_definition_and_imports_what_serving_imp
     assert fingerprint == store.declared.fingerprint
     libraries = {"pyarrow", "duckdb", "pandas", "polars", "numpy", "starlette", "uvicorn"}
     assert not libraries & {*imported}
+
+
+def test_request_data_and_events_of_windows_are_typed(payments: tuple[FeatureStore, Any]) -> None:
+    store, code = payments
+    code.AccountWriter(store).write([{"user_id": "u1", "average": 4.0, "country": "NO"}])
+    writer = code.PaymentsWriter(store)
+    now = datetime.now(UTC)
+    for number in ("1", "2", "2"):
+        writer.write(user_id="u1", amount=10.0, id=number, options={"event_timestamp": now})
+    reader = code.FraudReader(store)
+    row = reader.read(user_id="u1", request={"amount": 6.0})
+    assert (row.ratio, row.is_large, row.text, row.paid_10m) == (1.5, False, "web/NO", 2)
+    each = [{"amount": 2.0}, {"amount": 30.0, "request": "app"}]
+    rows = reader.read_many(user_id=["u1", "u2"], request=each)
+    assert [(row.ratio, row.text) for row in rows] == [(0.5, "web/NO"), (1.0, None)]
+    [row] = asyncio.run(_read_many(store, code.FraudReader))
+    assert row.ratio == 1.5
+
+
+async def _read_many(store: FeatureStore, reader: Any) -> Any:
+    try:
+        return await reader(store).read_many_async(user_id=["u1"], request={"amount": 6.0})
+    finally:
+        await store.close_async()
+
+
+def test_new_request_data_and_inputs_make_code_stale(payments: tuple[FeatureStore, Any]) -> None:
+    store, code = payments
+    changed(store, "      request: {", "      currency: string\n      request: {")
+    code.FraudReader(store)  # no feature needs the new value
+    changed(store, "request || '/'", "request || currency")
+    with pytest.raises(RegistryError, match="request value currency is new"):
+        code.FraudReader(store)
+    changed(store, "shop: string}", "shop: {type: string, required: true}}")
+    with pytest.raises(RegistryError, match="field shop is required"):
+        code.PaymentsWriter(store)

@@ -13,7 +13,7 @@ from shutil import which
 import pytest
 
 from tests.codegen.callers import BAD, GOOD
-from tests.codegen.repositories import HOSTILE, SHOP, source, write_repo
+from tests.codegen.repositories import DEFINITIONS, source, write_repo
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ REQUIRED = os.environ.get("FEATUREKIT_REQUIRE_TYPESCRIPT")  # which needs the sa
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated modules and their callers."""
     path = tmp_path_factory.mktemp("typed")
-    for name, definitions in (("shop", SHOP), ("hostile", HOSTILE)):
+    for name, definitions in DEFINITIONS.items():
         (path / f"{name}.py").write_text(source(write_repo(path / f"repo_{name}", definitions)))
     (path / "good.py").write_text(GOOD)
     (path / "bad.py").write_text(BAD)
@@ -74,7 +74,7 @@ CHECKERS = pytest.mark.parametrize(
 
 @CHECKERS
 def test_generated_code_and_right_callers_are_accepted(folder: Path, check: object) -> None:
-    assert check(folder, "shop.py", "hostile.py", "good.py") == {}  # type: ignore[operator]
+    assert check(folder, *(f"{name}.py" for name in (*DEFINITIONS, "good"))) == {}  # type: ignore[operator]
 
 
 @CHECKERS
@@ -88,8 +88,8 @@ def test_each_wrong_call_is_refused_and_nothing_else(folder: Path, check: object
 
 
 def test_generated_code_is_clean_for_ruff_without_its_exemptions(folder: Path) -> None:
-    for name in ("shop", "hostile"):
+    for name in DEFINITIONS:
         text = (folder / f"{name}.py").read_text().replace("# fmt: off\n# ruff: noqa\n\n", "")
         (folder / f"{name}_plain.py").write_text(text)
-    names = ["shop.py", "hostile.py", "shop_plain.py", "hostile_plain.py"]
+    names = [f"{name}{part}.py" for name in DEFINITIONS for part in ("", "_plain")]
     assert run("ruff", "check", "--isolated", *names, cwd=folder).strip() == "All checks passed!"

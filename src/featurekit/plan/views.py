@@ -6,9 +6,11 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from featurekit.constraints import Constraints
 from featurekit.keys import KeyPlan
 from featurekit.plan.fields import FieldPlan, find_plan
 from featurekit.plan.sources import ParquetSourcePlan, SourcePlan, StreamPlan
+from featurekit.types import DType
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The event key with an event's time, unless the stream names another one."""
@@ -97,6 +99,14 @@ class WindowsPlan:
     once: Literal["offset", "group", "event_id", "none"]
     event_id: str | None = None
     max_mark_age_ms: int
+
+    @property
+    def event_fields(self) -> tuple[FieldPlan, ...]:
+        """The fields of an event: the inputs, and its id where that is another one."""
+        if self.event_id is None or any(field.name == self.event_id for field in self.inputs):
+            return self.inputs
+        event_id = FieldPlan(self.event_id, DType("string"), Constraints(required=True))
+        return (*self.inputs, event_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from featurekit.codegen.python.store import store_part
 from featurekit.codegen.python.text import by_kind, docstring, quoted
 from featurekit.codegen.python.views import view_part
 from featurekit.compiler import compile_read, compile_repo
+from featurekit.models.derived import DerivedField
+from featurekit.models.fields import FieldSpec
 from featurekit.plan import Column as PlanColumn
 from featurekit.plan import ReadPlan
 from featurekit.registry import Registry
@@ -65,9 +67,14 @@ class _Code:
 
     def __init__(self, registry: Registry) -> None:
         repo = compile_repo(registry)
-        self._fields = {
+        self._fields: dict[tuple[str, str], FieldSpec | DerivedField] = {
             (view.name, name): spec
             for view in registry.feature_views
+            for name, spec in view.fields_.items()
+        }
+        self._fields |= {
+            (view.name, name): spec
+            for view in registry.derived_views
             for name, spec in view.fields_.items()
         }
         services = {service.name: service for service in registry.feature_services}

@@ -7,7 +7,7 @@ from keyword import iskeyword
 
 from featurekit.codegen.python.imports import IMPORTABLE
 
-SERVICE_CLASSES = ("Row", "Reader", "Keys", "KeyColumns", "Dict", "Columns")
+SERVICE_CLASSES = ("Row", "Reader", "Keys", "KeyColumns", "Dict", "Columns", "Request")
 VIEW_CLASSES = ("Row", "Reader", "Writer", "Values", "Event", "BatchRow")
 STORE_CLASSES = ("FeatureStore",)
 

@@ -10,8 +10,9 @@ from featurekit.codegen.python.imports import Imports
 from featurekit.codegen.python.text import WIDTH, docstring, natural, quoted
 from featurekit.keys import JoinKey
 from featurekit.lower.records import Record
+from featurekit.models.derived import DerivedField
 from featurekit.models.fields import FieldSpec
-from featurekit.plan import FieldPlan
+from featurekit.plan import FieldPlan, RequestColumn
 from featurekit.signatures import FeatureType, Signature
 from featurekit.types import codec_of
 
@@ -54,7 +55,7 @@ class Column:
     name: str
     view: str
     field: FieldPlan
-    spec: FieldSpec
+    spec: FieldSpec | DerivedField
 
     def documentation(self) -> Iterator[str]:
         """Yield the paragraphs of the docstring of its attribute."""
@@ -80,14 +81,21 @@ def signature_lines(part: Part, name: str, signature: Signature) -> Iterator[str
     yield f"    {quoted(signature.name)},"
     pairs = "".join(f"({quoted(key)}, {quoted(dtype)}), " for key, dtype in signature.join_keys)
     yield f"    join_keys=({pairs.strip() if len(signature.join_keys) == 1 else pairs.strip(', ')}),"
-    yield "    features=("
-    for feature in signature.features:
-        yield from call_lines(part.use("FeatureType"), _arguments(feature), " " * 8)
-    yield "    ),"
+    yield from _features(part, "features", signature.features)
+    for group in ("request", "inputs"):
+        if features := getattr(signature, group):
+            yield from _features(part, group, features)
     if signature.event_time:
         yield "    event_time=True,"
     yield "    fingerprint=FINGERPRINT,"
     yield ")"
+
+
+def _features(part: Part, name: str, features: Sequence[FeatureType]) -> Iterator[str]:
+    yield f"    {name}=("
+    for feature in features:
+        yield from call_lines(part.use("FeatureType"), _arguments(feature), " " * 8)
+    yield "    ),"
 
 
 def call_lines(name: str, arguments: Sequence[str], indent: str) -> Iterator[str]:
@@ -159,12 +167,20 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 
 
 def reader_class(
-    part: Part, stem: str, join_keys: Sequence[JoinKey], signature: str, about: Sequence[str]
+    part: Part,
+    stem: str,
+    join_keys: Sequence[JoinKey],
+    signature: str,
+    about: Sequence[str],
+    request: Sequence[RequestColumn] = (),
 ) -> None:
-    """Add the class of a reader."""
+    """Add the class of a reader. Its calls take the values of the request, if it needs any."""
     annotations, row = part.annotations(), f"{stem}Row"
     keys = [key.name for key in join_keys]
     me, options = free_name("self", keys), free_name("options", keys)
+    sent, default = free_name("request", keys), ""
+    if all(column.field.default is not None for column in request):
+        default = " | None = None"
     lines = [f"class {stem}Reader({part.use('TypedReader')}[{row}]):", *docstring(about), ""]
     lines += [f"    signature = {signature}", f"    row_class = {row}"]
     one = [f"{key.name}: {annotations.key(key.dtype)}" for key in join_keys]
@@ -173,10 +189,16 @@ def reader_class(
     columns = f"({', '.join(keys)}{',' if len(keys) == 1 else ''})"
     option = f"{options}: {part.use('ReadOptions')} | None = None"
     text = "Read the features of one entity in one round trip."
-    lines += call_methods("read", [me, "*", *one, option], row, [entity, options], text)
+    arguments = [entity, options]
+    if request:
+        one.append(f"{sent}: {stem}Request{default}")
+        rows = f"{stem}Request | {part.use('Sequence')}[{stem}Request]"
+        many.append(f"{sent}: {rows}{default}")
+        arguments.insert(1, f"request={sent}")
+    lines += call_methods("read", [me, "*", *one, option], row, arguments, text)
     if keys:
         text = "Read the features of `n` entities as `n` rows in the same order, see `read`."
-        call = f"{me}._read_many({columns}, {options})"
+        call = f"{me}._read_many({columns}, {options}{f', {sent}' if request else ''})"
         lines += _twins("read_many", [me, "*", *many, option], f"list[{row}]", call, text)
     part.add(f"{stem}Reader", lines)
 

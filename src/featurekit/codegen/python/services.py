@@ -17,7 +17,7 @@ from featurekit.codegen.python.parts import (
 )
 from featurekit.keys import JoinKey
 from featurekit.models.definitions import FeatureService
-from featurekit.plan import ReadPlan
+from featurekit.plan import FieldPlan, ReadPlan, RequestColumn
 from featurekit.signatures import Signature
 
 
@@ -42,9 +42,24 @@ def service_part(
     row_class(part, stem, columns, constant, row)
     join_keys = plan_join_keys(plan)
     reader = [f"Reads the feature service {service.name}. Create it once and reuse it."]
-    reader_class(part, stem, join_keys, constant, [*reader, service.description])
+    if plan.requests:
+        _request(part, stem, service.name, plan.requests)
+    about = [*reader, service.description]
+    reader_class(part, stem, join_keys, constant, about, plan.requests)
     _dicts(part, stem, service.name, join_keys, columns)
     return part
+
+
+def _request(part: Part, stem: str, name: str, request: Sequence[RequestColumn]) -> None:
+    """Add the type of the values of the request."""
+    members = {column.name: partial(_sent, field=column.field) for column in request}
+    typed_dict(part, f"{stem}Request", members, [f"The request data of {name}."])
+
+
+def _sent(annotations: Annotations, field: FieldPlan) -> str:
+    annotation = annotations.write(field)
+    is_needed = field.default is None
+    return annotation if is_needed else f"{annotations.use('NotRequired')}[{annotation}]"
 
 
 def plan_join_keys(plan: ReadPlan) -> list[JoinKey]:

@@ -12,8 +12,8 @@ from featurekit.plan import ReadPlan, RepoPlan
 
 _NAMES = (
     *("TYPE_CHECKING", "Any", "Column", "DataFrame", "EntityRows", "FeatureService", "Literal"),
-    *("Mapping", "MaxAge", "OnlineReader", "OnlineResponse", "Sequence", "Timeout", "overload"),
-    "override",
+    *("Mapping", "MaxAge", "OnlineReader", "OnlineResponse", "Request", "Sequence", "Timeout"),
+    *("overload", "override"),
 )
 _READER_OPTIONS = ("freshness: bool = False", "max_age: MaxAge = None")
 _GET_OPTIONS = (
@@ -27,10 +27,10 @@ _GET_OPTIONS = (
 def store_part(names: Names, repo: RepoPlan, plans: Mapping[str, ReadPlan]) -> Part:
     """Return the store's class, and the names of services and features."""
     part = Part()
+    fields = [(view.name, [field.name for field in view.fields]) for view in repo.views]
+    fields += [(view.name, [f.field.name for f in view.features]) for view in repo.derived_views]
     features = [
-        name
-        for view in repo.views
-        for name in (view.name, *(f"{view.name}:{f.name}" for f in view.fields))
+        name for view, own in fields for name in (view, *(f"{view}:{each}" for each in own))
     ]
     if features:
         about = "What a list of features may contain."
@@ -90,8 +90,16 @@ def _responses(head: str, names: Names, plans: Mapping[str, ReadPlan]) -> Iterat
         stem = names.services[name]
         rows = f"entity_rows: Sequence[{stem}Keys] | {stem}KeyColumns | DataFrame"
         result = f"OnlineResponse[{stem}Columns, {stem}Dict]"
-        heads.append(([f"features: Literal[{quoted(name)}]", rows, "*", _SHORT], result))
-    heads += [(each, "OnlineResponse") for each in _untyped(["entity_rows: EntityRows"])]
+        parameters = [f"features: Literal[{quoted(name)}]", rows, "*", _SHORT]
+        if requests := plans[name].requests:
+            optional = all(column.field.default is not None for column in requests)
+            sent = f"request: {stem}Request | Sequence[{stem}Request]"
+            parameters.append(f"{sent} | None = None" if optional else sent)
+        heads.append((parameters, result))
+    heads += [
+        ([*each, "request: Request = None"], "OnlineResponse")
+        for each in _untyped(["entity_rows: EntityRows"])
+    ]
     yield from _method(head, heads, _GET_OPTIONS)
 
 

@@ -83,10 +83,25 @@ def _optional(annotations: Annotations, field: FieldPlan) -> str:
     return annotation if is_needed else f"{annotations.use('NotRequired')}[{annotation}]"
 
 
+def event_fields(plan: ViewPlan) -> tuple[FieldPlan, ...]:
+    """Return the fields of an event: of windows their inputs, which are not fields of a row."""
+    return plan.windows.event_fields if plan.windows else plan.fields
+
+
+def _input(annotations: Annotations, field: FieldPlan) -> str:
+    annotation = annotations.write(field)
+    is_needed = field.constraints.required
+    return f"{annotations.use('Required')}[{annotation}]" if is_needed else annotation
+
+
 def _stream_writer(part: Part, stem: str, plan: ViewPlan, signature: str) -> None:
-    members = {field.name: partial(Annotations.write, field=field) for field in plan.fields}
+    fields = event_fields(plan)
+    value = _input if plan.windows else Annotations.write
+    members = {field.name: partial(value, field=field) for field in fields}
     about = f"Fields of an event of {plan.name}."
     more = "A field that is left out keeps its value; None deletes it."
+    if plan.windows:
+        more = "A field that is left out is null."
     typed_dict(part, f"{stem}Values", members, [about, more], total=False)
     entity = key_type(part, plan.key.join_keys)
     if plan.event_time_field:
@@ -114,7 +129,7 @@ def _stream_writer(part: Part, stem: str, plan: ViewPlan, signature: str) -> Non
 
 def _write_methods(part: Part, stem: str, plan: ViewPlan) -> Iterator[str]:
     keys = [key.name for key in plan.key.join_keys]
-    names = [*keys, *(field.name for field in plan.fields)]
+    names = [*keys, *(field.name for field in event_fields(plan))]
     me, options, values = (free_name(name, names) for name in ("self", "options", "values"))
     if plan.event_time_field:
         option = f"{options}: {part.use('TimedEventOptions')}"
