@@ -15,6 +15,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError
+from tests.cli.running import run
 from tests.training.test_point_in_time import open_store
 
 VIEWS = """
@@ -279,3 +280,11 @@ def test_functions_are_called_as_a_read_calls_them(store: FeatureStore, tmp_path
         pytest.raises(RequestError, match="version that was applied"),
     ):
         other.get_historical_features(labels, ["scored"])
+
+
+def test_the_command_says_that_features_are_derived(store: FeatureStore, tmp_path: Path) -> None:
+    pq.write_table(label(country="NO"), tmp_path / "labels.parquet")
+    files = ("--labels", str(tmp_path / "labels.parquet"), "--output", str(tmp_path / "out"))
+    found = run("--repo", str(tmp_path), "training-set", "risk_v1", *files)
+    assert found.exit_code == 0, found.output
+    assert ["abroad", "risk", "derived"] in [line.split()[:3] for line in found.output.split("\n")]

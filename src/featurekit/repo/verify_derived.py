@@ -1,7 +1,8 @@
 """Verify derived features: compute them again from the inputs that were served with them.
 
 The inputs themselves are compared with their histories. Features that need values of a request are
-left out, because no request is at hand, and so are functions that cannot be called here.
+left out, because no request is at hand, and so are those without stored inputs, and functions that
+cannot be called here.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def derived_plan(repo: RepoPlan, plan: ReadPlan, functions: Functions) -> ReadPl
         is_unknown = isinstance(feature.compute, FunctionPlan) and not functions.get(
             feature.compute
         )
-        if not (needs_request or is_unknown):
+        stored = [i for i in feature.inputs if not i.is_request]
+        if stored and not (needs_request or is_unknown):
             names[f"{column.view}:{column.field.name}"] = None
-            stored = [i for i in feature.inputs if not i.is_request]
             names |= dict.fromkeys(f"{each.source}:{each.field.name}" for each in stored)
     if not names:
         return None

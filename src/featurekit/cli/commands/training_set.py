@@ -165,7 +165,7 @@ def _report(context: CliContext, folder: Path, output: str) -> int:
         [
             feature["name"],
             feature["view"],
-            used[feature.get("alias", feature["view"])],
+            used.get(feature.get("alias", feature["view"]), "derived"),
             *(format_count(feature["statuses"].get(status, 0)) for status in statuses),
         ]
         for feature in manifest["features"]
