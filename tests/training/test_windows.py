@@ -486,3 +486,23 @@ def test_verify_compares_windows_with_the_events(tmp_path: Path) -> None:
         checked = store.verify(["tx"], sample=10)
         wrong = {each.feature for each in checked.examples if each.kind == "mismatch"}
         assert wrong == {"tx:count_5m", "tx:mean_5m"}
+
+
+def test_inputs_may_be_named_like_columns_of_the_engine(tmp_path: Path) -> None:
+    names = ["k", "rn", "at", "rid", "event", "arrived", "v0", "end_ms", "deadline", "part"]
+    inputs = ", ".join(f"{name}: int64" for name in names)
+    fields = "".join(
+        f"      sum_{name}: {{type: int64, aggregate: sum, of: {name}, window: 5m, tile: 1m}}\n"
+        for name in names
+    )
+    head, _, _ = (
+        VIEW.format(stream=WORKER)
+        .replace("timestamp_field: at", "timestamp_field: time")
+        .partition("    inputs:")
+    )
+    with open_store(tmp_path, f"{head}    inputs: {{{inputs}}}\n    fields:\n{fields}") as store:
+        table = {"user_id": ["u1"], "time": pa.array([(START // 60_000 * 60_000) * 1000], TIME)}
+        table |= {name: [i] for i, name in enumerate(names)}
+        pq.write_table(pa.table(table), tmp_path / "tx.parquet")
+        row = store.get_historical_features(labels(1), ["tx"]).to_arrow().to_pylist()[0]
+        assert [row[f"sum_{name}"] for name in names] == [*range(len(names))]

@@ -318,7 +318,7 @@ class History:
             session.close()
 
     def rows_with_index(self, index: str) -> Iterator[Any]:
-        """Yield the rows whose numbers a table has, with the columns of that table, in any order."""
+        """Yield the rows whose numbers a table has, with its columns as `@{column}`, in any order."""
         rows, session = self.rows, self.rows.session
         values = {f"v{i}": part for i, part in enumerate(self.selection.values)}
         ((expected,),) = session.fetch_all(f"SELECT count(*) FROM {index}")
@@ -331,7 +331,8 @@ class History:
             rows.check_unchanged()
             session.check()
             read += batch.num_rows
-            yield batch.rename_columns([*self.selection.names, *batch.schema.names[len(values) :]])
+            names = (f"@{name}" for name in batch.schema.names[len(values) :])
+            yield batch.rename_columns([*self.selection.names, *names])
         if read != expected:
             raise self._changed()
         session.limit_memory()

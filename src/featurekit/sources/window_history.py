@@ -158,10 +158,10 @@ def _store_events(
     read = [name for name in history.selection.names if name != EVENT_TIMESTAMP]
     for batch in history.rows_with_index("accepted"):
         encoded = encode_batch(keyless, history.rows.form, batch.select(read))
-        index = batch.select(_INDEX)
+        index = batch.select([f"@{name}" for name in _INDEX])
         if encoded.rejected:
             if not skip_bad_rows:
-                raise bad_row_error(keyless, batch.column("rn"), encoded)
+                raise bad_row_error(keyless, batch.column("@rn"), encoded)
             rejected += len(encoded.rejected)
             refused = set(encoded.rejected)
             index = index.filter(pa.array([i not in refused for i in range(batch.num_rows)]))
