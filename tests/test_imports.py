@@ -46,7 +46,7 @@ def test_a_feature_store_shows_its_public_verbs_only() -> None:
     names = {name for name in dir(featurekit.FeatureStore) if not name.startswith("_")}
     properties = {n for n in names if isinstance(getattr(featurekit.FeatureStore, n), property)}
     assert len(properties) <= 15
-    assert len(names - properties) <= 52
+    assert len(names - properties) <= 53  # each a verb that a user calls; derived views came last
 
 
 def test_the_pytest_plugin_imports_no_library_before_it_is_used() -> None:

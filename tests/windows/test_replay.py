@@ -233,7 +233,9 @@ def test_windows_stay_stale_after_a_replay_that_failed(
     assert b"@replay" not in mark(server)
 
 
-def test_the_status_says_up_to_when_events_are_applied(store: FeatureStore, server: Server) -> None:
+def test_the_status_says_up_to_when_events_are_applied(
+    store: FeatureStore, server: Server
+) -> None:
     def status() -> Any:
         return next(each for each in store.status() if each.view == "tx")
 

@@ -9,8 +9,14 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from featurekit import models
-from featurekit.codegen.catalog import view_kind
+from featurekit.codegen.catalog import (
+    computation_text,
+    derived_entities,
+    request_values,
+    view_kind,
+)
 from featurekit.errors import UnknownNameError
+from featurekit.models.fields import TypedValue
 from featurekit.models.model import Described
 from featurekit.printable import HtmlCell, html_table
 from featurekit.registry import Registry
@@ -87,6 +93,36 @@ class FeatureView(Definition):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DerivedFeature(Definition):
+    """A feature that is computed when it is read, with `name` and so on as `Entity`.
+
+    Attributes:
+        dtype: Its type, as in YAML.
+        default: The value that readers return if there is none; `None` without one.
+        computation: The expression, or the function with its arguments.
+    """
+
+    dtype: str
+    default: object
+    computation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedFeatureView(Definition):
+    """An applied feature view of which nothing is stored, with `name` and so on as `Entity`.
+
+    Attributes:
+        entities: The entities of its inputs.
+        request_values: The values of requests that it is computed from.
+        features: Its features, in order.
+    """
+
+    entities: tuple[str, ...]
+    request_values: tuple[str, ...]
+    features: tuple[DerivedFeature, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureService(Definition):
     """An applied feature service, with `name` and so on as `Entity`.
 
@@ -132,6 +168,11 @@ class DefinitionLists(ABC):
     def list_stream_feature_views(self, tags: Tags = None) -> list[FeatureView]:
         """Return the applied stream views, by name; `tags` as in `list_entities`."""
         return [view for view in self.list_feature_views(tags) if view.kind == "stream"]
+
+    def list_on_demand_feature_views(self, tags: Tags = None) -> list[DerivedFeatureView]:
+        """Return the applied derived views, by name; `tags` as in `list_entities`."""
+        views = map(_derived_view_of(self.applied), self.applied.derived_views)
+        return [each for each in views if _has(each, tags)]
 
     def list_feature_services(self, tags: Tags = None) -> list[FeatureService]:
         """Return the applied feature services, by name; `tags` as in `list_entities`."""
@@ -218,10 +259,35 @@ def _view(view: models.FeatureView) -> FeatureView:
 
 def _feature(view: models.FeatureView, name: str) -> Feature:
     spec = view.fields_[name]
-    default = None if spec.default is None else codec_of(spec.dtype).from_json(spec.default)
     ttl_ms = view.field_ttl_ms(name) or view.ingestion.ttl_ms
     ttl = timedelta(milliseconds=ttl_ms)
-    return Feature(name=name, dtype=spec.type, default=default, ttl=ttl, **_described(spec))
+    return Feature(name=name, dtype=spec.type, default=_default(spec), ttl=ttl, **_described(spec))
+
+
+def _derived_view_of(registry: Registry) -> Callable[[models.DerivedView], DerivedFeatureView]:
+    def view(declared: models.DerivedView) -> DerivedFeatureView:
+        return DerivedFeatureView(
+            name=declared.name,
+            entities=tuple(derived_entities(registry, declared)),
+            request_values=tuple(request_values(registry, declared)),
+            features=tuple(
+                DerivedFeature(
+                    name=name,
+                    dtype=spec.type,
+                    default=_default(spec),
+                    computation=computation_text(spec),
+                    **_described(spec),
+                )
+                for name, spec in declared.fields_.items()
+            ),
+            **_described(declared),
+        )
+
+    return view
+
+
+def _default(spec: TypedValue) -> object:
+    return None if spec.default is None else codec_of(spec.dtype).from_json(spec.default)
 
 
 def _service_of(registry: Registry) -> Callable[[models.FeatureService], FeatureService]:
