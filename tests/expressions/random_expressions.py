@@ -231,6 +231,7 @@ _TEMPLATES = {
         *["({number} {+|-|*} {float})"] * 3,
         *["({number} / {number})"] * 3,
         "({float} / nullif({float}, 0))",
+        "({number} / ({number} / {number}))",
         "({number} / {number} / {number} - {float})",
         "({float} % {number})",
         "(-{float})",

@@ -160,7 +160,7 @@ class _Generator:
             for i, arg in enumerate(node.args)
         ]
         template = _ARITHMETIC[node.op]
-        if node.op == "/" and not node.args[1].value:  # no literal, or zero
+        if node.op == "/" and not (node.args[1].op == "literal" and node.args[1].value):
             template = "{} / nullif({}, 0.0e0)"
         return _combine(template, parts)
 
