@@ -6,12 +6,25 @@ from itertools import repeat
 from random import Random
 from typing import Any
 
+from featurekit.expressions import FLOAT64, INT64, parse
 from featurekit.lower.cell_decoder import CellDecoder, evaluated
 from featurekit.lower.read import AbsentCounters, Cell, PartialRow, Stale
 from featurekit.lower.records import record_function
 from featurekit.lower.row_decoder import StatusDecoder, computed_row, row_function
-from featurekit.plan import ReadPlan
+from featurekit.plan import (
+    AggregatePlan,
+    Column,
+    DerivedColumn,
+    DerivedFeature,
+    DerivedInput,
+    FieldPlan,
+    ReadColumn,
+    ReadGroup,
+    ReadPlan,
+)
+from featurekit.types import DType
 from tests.lower.derived_plans import (
+    KEY,
     UNAVAILABLE,
     expected,
     random_cells,
@@ -154,3 +167,36 @@ def source_of(function: Any) -> str:
     import inspect
 
     return inspect.getsource(function)
+
+
+def test_statuses_of_windows_are_those_of_each_cell() -> None:
+    count = AggregatePlan(function="count", window_ms=300_000, tile_ms=60_000)
+    mean = AggregatePlan(function="mean", of="x", window_ms=300_000, tile_ms=60_000)
+    fields = [
+        FieldPlan("n", DType("int64"), default=b"7", aggregate=count),
+        FieldPlan("m", DType("float64"), aggregate=mean),
+        FieldPlan("s", DType("string"), default=b"x"),
+    ]
+    columns = tuple(ReadColumn(f.name, "v", f, 0, i) for i, f in enumerate(fields))
+    inputs = (DerivedInput("n", "v", fields[0]), DerivedInput("m", "v", fields[1]))
+    both = parse("n * m", {"n": INT64, "m": FLOAT64})
+    feature = DerivedFeature(FieldPlan("d", DType("float64")), inputs, both)
+    derived = DerivedColumn("d", "w", feature, (0, 1))
+    group = ReadGroup(KEY, tuple(field.name for field in fields))
+    minute = NOW_MS // 60_000
+    tiles = (b"60.000@%d:3" % minute, b"60.000@%d:2/5" % minute, b"y")
+    rows: list[list[Cell]] = [
+        [*tiles], [None] * 3, [None, b"?", None], [tiles[0], None, b"\xff"]
+    ]  # fmt: skip
+    responses: list[tuple[Column, ...]] = [columns, (*columns, derived)]
+    for shown in responses:
+        plan = ReadPlan("s", (group,), shown)
+        for given in rows:
+            cells = whole(plan, given, {})
+            values, statuses = CellDecoder(plan).decode(cells)
+            assert StatusDecoder(plan).statuses(cells) == statuses
+            row = row_function(plan, lambda _: None)(cells)
+            assert (row is None) == ("invalid" in statuses)
+            assert row is None or row[:-1] == values
+            if given == [*tiles]:
+                assert values == (3, 2.5, "y", 7.5)[: len(shown)]

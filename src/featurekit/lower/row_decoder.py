@@ -114,7 +114,10 @@ class StatusDecoder:
         self._absent = [absent_status(column.field) for column in plan.columns]
         offsets = group_offsets(plan)
         self._cells = [
-            offsets[c.group] + c.slot if isinstance(c, ReadColumn) else None for c in plan.columns
+            offsets[c.group] + c.slot
+            if isinstance(c, ReadColumn) and c.field.aggregate is None
+            else None
+            for c in plan.columns
         ]
 
     @override
@@ -123,8 +126,13 @@ class StatusDecoder:
 
     @cached_property
     def _row(self) -> RowDecoder | None:
-        """The function to values of which a derived one is null if it has no value, even if it has a default."""
-        if any(column.field.aggregate is not None for column in self._plan.stored):
+        """The function to the values of a row, in which a computed one is null even if it has a default.
+
+        `None` if such a default is an input of other features.
+        """
+        fields = [column.field for column in self._plan.stored]
+        used = [fields[i] for i in _used_by_derived(self._plan)]
+        if any(field.aggregate is not None and field.default is not None for field in used):
             return None
         columns = tuple(map(_without_default, self._plan.columns))
         return row_function(replace(self._plan, columns=columns), lambda _: None)
@@ -144,10 +152,21 @@ class StatusDecoder:
 
 
 def _without_default(column: Column) -> Column:
-    if isinstance(column, ReadColumn):
-        return column
+    """Return a computed column without its default."""
     field = replace(column.field, default=None)
+    if isinstance(column, ReadColumn):
+        return column if field.aggregate is None else replace(column, field=field)
     return replace(column, feature=replace(column.feature, field=field))
+
+
+def _used_by_derived(plan: ReadPlan) -> set[int]:
+    """Return the indexes of the stored features that derived ones are computed from."""
+    return {
+        i
+        for column in plan.derived
+        for i, each in zip(column.arguments, column.feature.inputs, strict=True)
+        if not each.is_request
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +224,7 @@ def _assignments(plan: ReadPlan, targets: Sequence[str] | None) -> list[str]:
     if targets is None:
         return [f"v{i}" for i in range(len(columns))]
     target_of = {id(c): target for c, target in zip(plan.columns, targets, strict=True)}
-    used = {
-        i
-        for column in plan.derived
-        for i, each in zip(column.arguments, column.feature.inputs, strict=True)
-        if not each.is_request
-    }
+    used = _used_by_derived(plan)
     shown = [target_of.get(id(column), "_") for column in columns]
     return [f"{target} = v{i}" if i in used else target for i, target in enumerate(shown)]
 
