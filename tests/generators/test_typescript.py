@@ -9,6 +9,7 @@ import pytest
 
 from featurekit.codegen.typescript import typescript_module
 from featurekit.server.context import ServerContext
+from tests.codegen.repositories import PAYMENTS
 from tests.generators.compiler import compile_typescript, require_typescript, run_node
 from tests.generators.registries import DEFINITIONS, HOSTILE, registry, wide
 from tests.promise.repos import FRAUD, applied
@@ -132,3 +133,43 @@ def test_a_name_or_description_cannot_leave_its_place(tmp_path: Path) -> None:
     assert "\u202e" not in text
     assert '    groups: "class" | "origin" | "to";\n' in text
     assert '    max_age: "interface" | "a_" | "a__" | "origin" | "to";\n' in text
+
+
+SENT = """
+import { FeatureClient } from "./features.js";
+import type { RequestData, WrittenRow } from "./features.js";
+const client = new FeatureClient({ baseUrl: process.argv[2] ?? "" });
+const event: WrittenRow<"payments"> = { user_id: "u1", amount: 30, id: "p1" };
+await client.write("payments", [event]);
+await client.write("account", [{ user_id: "u1", average: 20, country: "NO" }]);
+const request: RequestData<"fraud"> = { amount: 10 };
+const row = await client.read("fraud", { user_id: "u1" }, { request });
+const ratio: number = row.features.ratio.value;
+const both = [{ user_id: "u1" }, { user_id: "u1" }];
+const rows = await client.readMany("fraud", both, { request: [request, { amount: 40, request: "app" }] });
+const texts = rows.map((each) => each.features.text.value);
+console.log(JSON.stringify({ ratio, paid: row.features.paid_10m.value, texts }));
+// @ts-expect-error: the service needs request data
+export const lacking = () => client.read("fraud", { user_id: "u1" });
+// @ts-expect-error: a value of another type
+export const wrong: RequestData<"fraud"> = { amount: "10" };
+// @ts-expect-error: the id of the event is missing
+export const anonymous: WrittenRow<"payments"> = { user_id: "u1", amount: 30 };
+// @ts-expect-error: a feature is no input of an event
+export const computed: WrittenRow<"payments"> = { user_id: "u1", amount: 3, id: "p2", paid_10m: 1 };
+declare const process: { argv: string[] };
+"""
+
+
+@pytest.mark.slow
+def test_request_data_and_events_of_windows_are_typed(tmp_path: Path, valkey: Server) -> None:
+    require_typescript()
+    with applied(tmp_path / "repo", valkey.url, PAYMENTS) as store:
+        folder = tmp_path / "client"
+        folder.mkdir()
+        (folder / "features.ts").write_text(typescript_module(store.declared))
+        (folder / "sent.ts").write_text(SENT)
+        assert compile_typescript(folder) == ""
+        with listening(ServerContext(store)) as (host, port):
+            answer = json.loads(run_node(folder, "sent.js", f"http://{host}:{port}/"))
+    assert answer == {"ratio": 0.5, "paid": 1, "texts": ["web/NO", "app/NO"]}

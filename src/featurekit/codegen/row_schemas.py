@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from featurekit.codegen.value_schemas import Schema, key_schema, request_schema, response_schema
 from featurekit.lower.read import STATUSES
 from featurekit.models import FeatureView, FieldSpec
-from featurekit.models.derived import DerivedField, RequestField
+from featurekit.models.derived import DerivedField
+from featurekit.models.fields import ConstrainedValue
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
 from featurekit.registry import Registry
 
@@ -43,13 +44,18 @@ def fields_of_read(registry: Registry, plan: ReadPlan) -> dict[str, FieldSpec]:
     return {each.name: views[each.view][each.field.name] for each in plan.columns}
 
 
+def request_fields(registry: Registry, plan: ReadPlan) -> dict[str, FieldSpec]:
+    """Return the values that a request of a read sends along, by name."""
+    known = {name: field for each in registry.requests for name, field in each.fields_.items()}
+    return {column.name: as_field(known[column.field.name]) for column in plan.requests}
+
+
 def request_data_schema(registry: Registry, plan: ReadPlan) -> Schema | None:
     """Return the schema of the request data of a read; `None` if it needs none."""
-    known = {name: field for each in registry.requests for name, field in each.fields_.items()}
-    fields = {column.name: known[column.field.name] for column in plan.requests}
+    fields = request_fields(registry, plan)
     if not fields:
         return None
-    schemas = {name: _sent_schema(field) for name, field in fields.items()}
+    schemas = {name: request_schema(field) for name, field in fields.items()}
     return closed_object(schemas, [n for n, field in fields.items() if field.default is None])
 
 
@@ -63,8 +69,13 @@ def _plain_field(field: DerivedField) -> FieldSpec:
     )
 
 
-def _sent_schema(field: RequestField) -> Schema:
-    return request_schema(FieldSpec.model_construct(**dict(field)))
+def _sent_schema(field: ConstrainedValue) -> Schema:
+    return request_schema(as_field(field))
+
+
+def as_field(field: ConstrainedValue) -> FieldSpec:
+    """Return an input of an event, or a value of a request, as a field."""
+    return field if isinstance(field, FieldSpec) else FieldSpec.model_construct(**dict(field))
 
 
 def typed_row_schema(keys: Schema, fields: dict[str, FieldSpec]) -> Schema:
@@ -108,10 +119,14 @@ def written_row_schema(registry: Registry, view: FeatureView) -> Schema:
     """Return the schema of a row or event that is written to a view."""
     entity = next(each for each in registry.all_entities if each.name == view.entity_name)
     keys = {name: key_schema(dtype) for name, dtype in entity.join_keys.items()}
-    fields = {name: request_schema(field) for name, field in view.fields_.items()}
+    declared = view.inputs or view.fields_
+    fields = {name: _sent_schema(field) for name, field in declared.items()}
     required = list(keys)
-    if view.batch is not None:
-        required += [name for name, field in view.fields_.items() if field.required]
+    if view.batch is not None or view.inputs:
+        required += [name for name, field in declared.items() if field.required]
+    if (event_id := view.event_id) is not None:
+        fields.setdefault(event_id, {"anyOf": [{"type": "string"}, {"type": "integer"}]})
+        required += [event_id] if event_id not in required else []
     time: Schema = {
         "anyOf": [
             {"type": "string", "format": "date-time"},

@@ -14,6 +14,7 @@ from featurekit.codegen.row_schemas import (
     closed_object,
     fields_of_read,
     join_key_schemas,
+    request_data_schema,
     rows_schema,
     typed_row_schema,
 )
@@ -45,6 +46,13 @@ def service_schema(registry: Registry, plan: RepoPlan, service: FeatureService) 
     keys, fields = join_key_schemas(read), fields_of_read(registry, read)
     values = {name: response_schema(field) for name, field in fields.items()}
     entity: Schema = {"$ref": "#/$defs/entity"}
+    sent = request_data_schema(registry, read)
+    members: dict[str, Schema] = {"entities": {"type": "array", "items": entity}}
+    required = ["entities"]
+    if sent is not None:
+        one: Schema = {"$ref": "#/$defs/request_data"}
+        members["request"] = {"anyOf": [one, {"type": "array", "items": one}]}
+        required += ["request"] if "required" in sent else []
     row = closed_object(keys | values, [*keys, *values])
     document: dict[str, Any] = {
         "$schema": JSON_SCHEMA_DIALECT,
@@ -64,9 +72,10 @@ def service_schema(registry: Registry, plan: RepoPlan, service: FeatureService) 
                 "entity": closed_object(keys, list(keys)),
                 "request": {
                     "type": "object",
-                    "properties": {"entities": {"type": "array", "items": entity}},
-                    "required": ["entities"],
+                    "properties": members,
+                    "required": required,
                 },
+                **({} if sent is None else {"request_data": sent}),
                 "row": typed_row_schema(entity, fields),
                 "response": rows_schema({"$ref": "#/$defs/row"}),
             }

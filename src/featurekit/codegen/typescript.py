@@ -13,12 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 
 from featurekit.codegen.files import MARK
-from featurekit.codegen.row_schemas import fields_of_read, join_key_schemas, written_row_schema
+from featurekit.codegen.row_schemas import (
+    as_field,
+    fields_of_read,
+    join_key_schemas,
+    request_fields,
+    written_row_schema,
+)
 from featurekit.codegen.value_schemas import Schema, field_schema
 from featurekit.compiler import compile_read, compile_repo
 from featurekit.models import FeatureService, FeatureView, FieldSpec, format_duration
 from featurekit.models.model import Described
-from featurekit.plan import EVENT_TIMESTAMP, Column, RepoPlan
+from featurekit.plan import EVENT_TIMESTAMP, Column, ReadPlan, RepoPlan
 from featurekit.printable import printable, printable_json
 from featurekit.registry import Registry
 
@@ -70,7 +76,7 @@ def _service(registry: Registry, plan: RepoPlan, service: FeatureService) -> lis
     read = compile_read(plan, service.name)
     keys, fields = join_key_schemas(read), fields_of_read(registry, read)
     groups = dict.fromkeys(group.name for group in read.groups if not group.is_global)
-    ages = dict.fromkeys(n for c in read.columns for n in (c.view, c.alias) if n)
+    ages = dict.fromkeys(n for c in read.stored for n in (c.view, c.alias) if n)
     columns = {column.name: column for column in read.columns}
     features = [
         line
@@ -82,10 +88,24 @@ def _service(registry: Registry, plan: RepoPlan, service: FeatureService) -> lis
         f"{_name(service.name)}: {{",
         *_object("entity", [f"{_name(name)}: {_type(schema)};" for name, schema in keys.items()]),
         *_object("features", features),
+        *_request(registry, read),
         f"  groups: {_union(map(_quote, groups))};",
         f"  max_age: {_union(map(_quote, ages))};",
         "};",
     ]
+
+
+def _request(registry: Registry, read: ReadPlan) -> list[str]:
+    """Return the member with the values that a request sends along."""
+    fields = request_fields(registry, read)
+    if not fields:
+        return ["  request: never;"]
+    lines = []
+    for name, field in fields.items():
+        value = _field_type(field, in_request=True)
+        optional = "" if field.default is None else "?"
+        lines += [*_comment(*_field_notes(field)), f"{_name(name)}{optional}: {value};"]
+    return _object("request", lines)
 
 
 def _object(name: str, lines: Sequence[str]) -> list[str]:
@@ -104,9 +124,10 @@ def _feature(name: str, field: FieldSpec) -> str:
 
 def _view(registry: Registry, view: FeatureView) -> list[str]:
     row = written_row_schema(registry, view)
+    fields = {name: as_field(each) for name, each in (view.inputs or view.fields_).items()}
     lines = []
     for name, schema in row["properties"].items():
-        field = view.fields_.get(name)
+        field = fields.get(name)
         value = _type(schema)
         if field is not None and name != EVENT_TIMESTAMP:
             value = _field_type(field, in_request=True)

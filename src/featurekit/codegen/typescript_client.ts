@@ -60,7 +60,21 @@ export function values<S extends ServiceName>(row: Row<S>): Values<S> {
   return Object.fromEntries(cells.map(([name, cell]) => [name, cell.value])) as Values<S>;
 }
 
-export interface ReadOptions<S extends ServiceName> {
+/** The values that derived features of a service are computed from; `never` if it needs none. */
+export type RequestData<S extends ServiceName> = Services[S]["request"];
+type Sent<S extends ServiceName> = RequestData<S> | readonly RequestData<S>[];
+
+/** Options of a read. `request` is one object for all entities, or a list with one for each. */
+export type ReadOptions<S extends ServiceName> = CommonReadOptions<S> &
+  ([RequestData<S>] extends [never]
+    ? { request?: never }
+    : Record<never, never> extends RequestData<S>
+      ? { request?: Sent<S> }
+      : { request: Sent<S> });
+type ReadArguments<S extends ServiceName> =
+  Record<never, never> extends ReadOptions<S> ? [options?: ReadOptions<S>] : [options: ReadOptions<S>];
+
+interface CommonReadOptions<S extends ServiceName> {
   /** Whether to return the remaining seconds of each value. */
   freshness?: boolean;
   /** The maximum age of values by view or alias, such as `2m`; older ones are `stale`. */
@@ -131,10 +145,11 @@ export class FeatureClient {
   async readMany<S extends ServiceName>(
     service: S,
     entities: readonly Entity<S>[],
-    options: ReadOptions<S> = {},
+    ...[options]: ReadArguments<S>
   ): Promise<Row<S>[]> {
-    const { freshness, maxAge: max_age, partial, timeoutS: timeout_s, signal } = options;
-    const body = { entities, freshness, max_age, partial, timeout_s };
+    const { request, freshness, maxAge: max_age, partial, timeoutS: timeout_s, signal } =
+      (options ?? {}) as CommonReadOptions<S> & { request?: Sent<S> };
+    const body = { entities, request, freshness, max_age, partial, timeout_s };
     const answer = await this.#post(`/v1/services/${service}/read`, body, signal);
     return (answer as { rows: Row<S>[] }).rows;
   }
@@ -143,9 +158,9 @@ export class FeatureClient {
   async read<S extends ServiceName>(
     service: S,
     entity: Entity<S>,
-    options: ReadOptions<S> = {},
+    ...options: ReadArguments<S>
   ): Promise<Row<S>> {
-    const [row] = await this.readMany(service, [entity], options);
+    const [row] = await this.readMany(service, [entity], ...options);
     if (row === undefined) throw new FeatureKitError(0, "ProtocolError", "the response has no row");
     return row;
   }

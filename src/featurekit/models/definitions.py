@@ -405,6 +405,12 @@ class FeatureView(Named):
         return "offset" if isinstance(stream.source, KafkaSource) else "group"
 
     @property
+    def event_id(self) -> str | None:
+        """The event key with the id that identifies a repeated event; `None` without one."""
+        once = self.stream.once if self.stream else None
+        return once.event_id if isinstance(once, EventId) else None
+
+    @property
     def guard_field(self) -> str | None:
         """The hash field that identifies repeated events of windows; `None` if the view keeps none."""
         has_guard = self.is_windowed and self.once in ("offset", "event_id")
