@@ -189,7 +189,7 @@ def test_a_fold_equals_brute_force_over_the_events(
         monkeypatch.setattr(windows, "_json_parser", lambda: None)
     windows._fold_function.cache_clear()
     rng = random.Random(function)
-    for _ in range(300):
+    for _ in range(100):
         tiles, tile_ms = rng.choice([(2, 1000), (5, 60_000), (24, 3_600_000), (60, 15_000)])
         is_count = function in ("count", "count_distinct")
         dtype = "int64" if is_count else "float64"
