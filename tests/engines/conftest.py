@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.engines.settings import SETTINGS
+
 LACKS = [
     name
     for name, is_present in (
@@ -22,24 +24,22 @@ LACKS = [
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[Any]:
+def has_spark() -> None:
+    """Skip a test without Spark; where it is required, fail."""
     if LACKS:
         message = f"the engine 'spark' needs {' and '.join(LACKS)}"
         if os.environ.get("FEATUREKIT_REQUIRE_SPARK"):
             pytest.fail(message)
         pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def spark(has_spark: None) -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    settings = {
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.driver.memory": "1g",
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-    }
     builder = SparkSession.builder.master("local[2]").appName("tests")
-    for name, value in settings.items():
+    for name, value in SETTINGS.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     yield session

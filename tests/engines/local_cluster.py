@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from featurekit import FeatureStore
+from tests.engines.connect import training_set
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -94,9 +95,15 @@ def main() -> None:
     with FeatureStore(folder) as store:
         for kind in ("worker", "executor"):
             result[kind] = load(store, kind)
+        result["training"] = training_set(store, "spark")
+        result["training_here"] = training_set(store, "duckdb")
     from pyspark.sql import SparkSession
 
     session = SparkSession.getActiveSession()
+    result["opened"] = {
+        "master": session.sparkContext.master,
+        "partitions": session.conf.get("spark.sql.shuffle.partitions"),
+    }
     result["shown"] = places_with(secret, session, folder)
     session.stop()
     sys.stdout.write(f"RESULT {json.dumps(result)}\n")

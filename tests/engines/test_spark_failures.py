@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
+from featurekit.engines.spark import write_in_task
 from featurekit.errors import LockedError
+from featurekit.partitions import open_load
 from tests.clusters import Cluster
+from tests.engines.settings import JAVA_OPTIONS
 from tests.examples.places import ROOT
 from tests.promise.repos import applied
 from tests.servers import Server, running, valkey_binary
@@ -32,7 +38,7 @@ entities: [{name: user, join_keys: {user_id: string}}]
 feature_views:
   - name: profile
     entity: user
-    batch: {refresh: 1h, source: {type: parquet, path: rows.parquet}}
+    batch: {refresh: 1h, source: {type: parquet, path: rows.parquet, timestamp_field: at}}
     fields: {n: int64, s: string}
 """
 
@@ -43,6 +49,7 @@ def write_rows(folder: Path) -> None:
             "user_id": [f"u{i}" for i in range(ROWS)],
             "n": range(ROWS),
             "s": [f"text {i % 97}" for i in range(ROWS)],
+            "at": pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), ROWS),
         }
     )
     pq.write_table(table, folder / "rows.parquet", row_group_size=GROUP)
@@ -145,6 +152,43 @@ def test_ctrl_c_in_mid_load_stops_the_tasks_before_the_lock_is_free(
         assert (report.rows_written, watched.entities) == (ROWS, ROWS)
 
 
+def test_ctrl_c_ends_the_jobs_of_a_training_set_and_leaves_no_file(
+    tmp_path: Path, spark: Any
+) -> None:
+    write_rows(tmp_path)
+    started, waits = tmp_path / "started", tmp_path / "waits"
+    waits.touch()
+
+    def wait(batches: Iterable[Any]) -> Iterator[Any]:
+        for batch in batches:
+            started.touch()
+            while waits.exists():
+                time.sleep(0.05)
+            yield batch
+
+    labels = spark.sql("SELECT concat('u', id) AS user_id, now() AS event_timestamp FROM range(9)")
+    slow = labels.mapInArrow(wait, labels.schema)
+
+    def interrupt(_: Any) -> None:
+        if started.exists():
+            signal.raise_signal(signal.SIGINT)
+
+    tracker = spark.sparkContext.statusTracker()
+    with applied(tmp_path, "memory://", VIEW) as store:
+        job = store.get_historical_features(slow, ["profile"], engine=spark, on_progress=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            job.persist(tmp_path / "train")
+        deadline = time.monotonic() + 60
+        while tracker.getActiveJobsIds():
+            assert time.monotonic() < deadline, "the job runs on"
+            time.sleep(0.05)
+        assert not list(tmp_path.glob("train/*"))
+        waits.unlink()
+        with store.get_historical_features(slow, ["profile"], engine=spark) as again:
+            found = again.to_arrow()
+    assert sorted(found["n"].to_pylist()) == list(range(9))
+
+
 def test_progress_counts_the_tasks_that_have_written(
     tmp_path: Path, valkey: Server, spark: Any
 ) -> None:
@@ -174,8 +218,9 @@ def test_progress_counts_the_tasks_that_have_written(
     assert seen[-1] > 0
 
 
+@pytest.mark.usefixtures("has_spark")
 def test_a_killed_worker_and_a_killed_executor_change_nothing_and_no_secret_is_shown(
-    tmp_path: Path, spark: Any
+    tmp_path: Path,
 ) -> None:
     secret = "p4ssw0rd-of-the-store"
     write_rows(tmp_path)
@@ -184,7 +229,8 @@ def test_a_killed_worker_and_a_killed_executor_change_nothing_and_no_secret_is_s
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": f"file://{tmp_path}/events",
         "spark.eventLog.compress": "false",
-        "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+        "spark.executor.extraJavaOptions": JAVA_OPTIONS,
         "spark.driver.memory": "1g",
         "spark.sql.shuffle.partitions": "4",
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
@@ -197,21 +243,62 @@ def test_a_killed_worker_and_a_killed_executor_change_nothing_and_no_secret_is_s
             pass
         config = tmp_path / "featurerepo.yaml"
         config.write_text(f"{config.read_text()}engines: {json.dumps(engines)}\n")
-        process = subprocess.run(
-            [sys.executable, "-m", "tests.engines.local_cluster", str(tmp_path), secret],
-            cwd=ROOT,
-            env={name: text for name, text in os.environ.items() if name != "PYSPARK_PYTHON"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        process = run_module("local_cluster", tmp_path, secret)
         assert secret not in process.stdout + process.stderr
         assert process.returncode == 0, process.stderr[-3000:]
         result = json.loads(process.stdout.partition("RESULT ")[2])
         counts = {"read": ROWS, "written": ROWS, "killed": 1}
+        opened = {"master": "local-cluster[2,1,1024]", "partitions": "4"}
+        assert result.pop("opened") == opened  # as featurerepo.yaml says
+        assert result.pop("training") == result.pop("training_here")
         assert result == {"worker": counts, "executor": counts, "shown": []}
         with FeatureStore(tmp_path) as store:
             users = [{"user_id": f"u{i}"} for i in range(0, ROWS, 7)]
             rows = store.get_online_features(["profile"], users).to_rows()
             assert [row["n"] for row in rows] == [*range(0, ROWS, 7)]
             assert store.load_history("profile")[0].rows_written == ROWS
+
+
+@pytest.mark.usefixtures("has_spark")
+def test_a_load_and_a_training_set_run_on_spark_connect(tmp_path: Path, valkey: Server) -> None:
+    pytest.importorskip("grpc_status", reason="Spark Connect needs pyspark[connect]")
+    write_rows(tmp_path)
+    with applied(tmp_path, valkey.url, VIEW):
+        pass
+    process = run_module("connect", tmp_path)
+    assert process.returncode == 0, process.stderr[-3000:]
+    result = json.loads(process.stdout.partition("RESULT ")[2])
+    assert result["session"].startswith("pyspark.sql.connect")
+    assert result["written"] == ROWS
+    assert result["training"] == result["training_here"]
+    assert [row["n"] for row in result["training"]] == [1, 2, None]
+
+
+def test_an_attempt_that_runs_beside_another_writes_the_same_rows(
+    tmp_path: Path, valkey: Server
+) -> None:
+    """As speculation does, which Spark refuses on one machine."""
+    write_rows(tmp_path)
+    batches = pq.read_table(tmp_path / "rows.parquet").drop(["at"]).slice(0, 5000).to_batches(500)
+    with applied(tmp_path, valkey.url, VIEW) as store, ThreadPoolExecutor(2) as pool:
+        with open_load(store, "profile") as load:
+            tickets = [pickle.loads(pickle.dumps(load.ticket)) for _ in range(2)]
+            results = list(pool.map(lambda t: write_in_task(t, batches, 5000), tickets))
+            assert [result.error for result in results] == [None, None]
+            load.add(results[0].report)  # Spark returns the result of one
+        assert load.report.rows_written == 5000
+        users = [{"user_id": f"u{i}"} for i in range(0, 5000, 7)]
+        rows = store.get_online_features(["profile:n"], users).to_rows()
+        assert [row["n"] for row in rows] == [*range(0, 5000, 7)]
+
+
+def run_module(name: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run a module of this folder in a process without this one's environment for tasks."""
+    return subprocess.run(
+        [sys.executable, "-m", f"tests.engines.{name}", *map(str, args)],
+        cwd=ROOT,
+        env={key: text for key, text in os.environ.items() if key != "PYSPARK_PYTHON"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

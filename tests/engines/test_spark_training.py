@@ -92,10 +92,7 @@ def test_random_histories_give_the_same_training_sets(
     for view in FIELDS:
         write(tmp_path, view, "parquet", history(rng, view))
     with open_store(tmp_path, PARQUET_VIEWS) as store:
-        for as_of in ("event_time", None):
-            check_equal(
-                store, spark, random_labels(rng), ["profile", "sales", "stock"], as_of=as_of
-            )
+        check_equal(store, spark, random_labels(rng), ["profile", "sales", "stock"])
 
 
 def read_on_spark(
