@@ -3,7 +3,7 @@
 import { getJson } from "../api.js";
 import { Chart } from "../chart.js";
 import { el, fill, patch } from "../dom.js";
-import { count, counted, moment, percent, span } from "../format.js";
+import { ago, count, counted, moment, percent, span } from "../format.js";
 import { card, figure, figures, heading, message, emptyState, table, errorMessage, typed } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { workerCard } from "./demo.js";
@@ -82,7 +82,10 @@ function feedCard(about, letters) {
   const rate = ratesOf(name).at(-1);
   const share = life?.sampled ? life.live / life.sampled : 0;
   const dropped = workers.reduce((sum, one) => sum + one.dropped_older + one.dropped_expired, 0);
+  const repeated = workers.reduce((sum, one) => sum + (one.repeated ?? 0), 0);
   const lag = run?.stream?.lag ?? null;
+  const mark = run?.stream?.mark_age_ms ?? null;
+  const warming = run?.stream?.warming_until_ms ?? null;
   // The dead letters of a Kafka topic are not counted, but what the workers rejected is.
   const dead = feed.dead ?? (workers.length ? workers.reduce((sum, one) => sum + one.rejected, 0) : null);
   return card(
@@ -93,8 +96,9 @@ function feedCard(about, letters) {
       figure("Source", feed.source || "none", feed.source ? "" : "a program pushes its events"),
       figure("Events per second", rate === null || rate === undefined ? "–" : rate.toFixed(1)),
       figure("Lag", lag === null ? "–" : count(lag), lag === null ? "unknown" : "unread events", { tone: lag > 1000 ? "warn" : "" }),
-      figure("Dropped", count(dropped), "older or expired events"),
+      figure("Dropped", count(dropped), repeated ? `older or expired events; ${count(repeated)} repeated ones` : "older or expired events"),
       figure("Dead letters", dead === null ? "–" : count(dead), dead === null ? "unknown" : feed.dead === null ? "of the running workers" : "rejected events", { tone: dead ? "warn" : "" }),
+      ...(mark === null && warming === null ? [] : [figure("Events applied", mark === null ? "–" : `up to ${ago(mark)}`, warming === null ? "windows are complete" : `windows fill up until ${moment(warming)}`)]),
       figure("Live share", percent(share), life?.newest_ttl_ms ? `newest has ${span(life.newest_ttl_ms)} left, oldest ${span(life.oldest_ttl_ms)}` : "none live"),
     ),
     feed.source || workers.length ? [el("h3", {}, "Workers"), workerTable(name, workers)] : null,
