@@ -4,6 +4,7 @@ import asyncio
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from featurekit import FeatureStore
 from featurekit.compiler import compile_read
 from featurekit.errors import RequestError, ValueRefusedError
 from featurekit.expressions import ExpressionType, parse
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.plan import (
     DerivedColumn,
     DerivedFeature,
@@ -23,8 +25,9 @@ from featurekit.plan import (
 )
 from featurekit.runtime.reader import OnlineReader
 from featurekit.types import DType, expression_type, parse_dtype
+from tests.lower.derived_plans import expected, random_cells, random_plan, random_request
 from tests.promise.repos import applied
-from tests.servers import running, valkey_binary
+from tests.servers import Server, running, valkey_binary
 
 AMOUNT = RequestColumn("amount", FieldPlan("amount", DType("float64")))
 NOTE = RequestColumn("note", FieldPlan("note", DType("string"), default=b"none"))
@@ -324,3 +327,36 @@ async def _read_async(reader: OnlineReader, shop: FeatureStore) -> float:
     row = await reader.read_async(("u7", 7))
     await shop.close_async()
     return float(row.share)
+
+
+def test_random_reads_are_what_the_plain_rule_gives(shop: FeatureStore, valkey: Server) -> None:
+    with valkey.client() as client:
+        for seed in range(12):
+            random = Random(seed)
+            plan = random_plan(random)
+            decoder, reader = CellDecoder(plan), reader_of(shop, plan)
+            now = decoder.layout.now
+            users = [f"r{seed}x{i}" for i in range(4)]
+            stored = [random_cells(random, plan, spoilt=False) for _ in users]
+            for user, cells in zip(users, stored, strict=True):
+                pairs = dict(zip(plan.groups[0].fields, cells, strict=True))
+                if found := {name: cell for name, cell in pairs.items() if cell is not None}:
+                    client.hset(f"fs:user:{user}", mapping=found)
+            sent = [random_request(random, plan) for _ in users]
+            given = [{n: v for n, v in each.items() if v is not None} for each in sent]
+            if any(map(len, sent)) and given != sent:
+                with pytest.raises(RequestError, match="missing request value"):
+                    reader.read_many(users, request=given)
+            rows = reader.read_many(users, request=sent)
+            response = reader.get({"user_id": users}, request=sent)
+            for i, row in enumerate(rows):
+                at = row._cells[now] if now is not None else None
+                right = expected(plan, stored[i], sent[i], at)
+                shown = zip(row.to_dict().values(), row.statuses.values(), strict=True)
+                assert repr(list(shown)) == repr(right), seed
+                assert repr([getattr(row, c.name) for c in plan.columns]) == repr(
+                    [value for value, _ in right]
+                )
+                later = response._rows[i][-1][now] if now is not None else None
+                right = expected(plan, stored[i], sent[i], later)
+                assert list(response.statuses_by_row()[i]) == [status for _, status in right]
