@@ -266,3 +266,36 @@ class _ClusterLike:
     @property
     def capabilities(self) -> Any:
         return replace(self._store.capabilities, transactions=False)
+
+
+def test_without_the_right_to_acknowledge_nothing_is_written(server: Server) -> None:
+    admin, view = Handle(server.url), view_of_stream()
+    admin.store.call("ACL", "SETUSER", "w", "reset", "on", "nopass", "~*", "+@all")
+    handle = Handle(server.url.replace("unix://", "unix://w:x@"))
+    entry: Any = admin.store.call("XADD", "tx", "*", "user_id", "u", key="tx")
+    source = open_source(view, server.url, "a")
+    [event] = source.read(1, 0)
+    writer = StreamWriter(view, handle)
+    writer.write("v", {})
+    for denied in ("xack", "xpending"):
+        admin.store.call("ACL", "SETUSER", "w", "+@all", f"-{denied}")
+        batch = [positioned("u", Sent(0, admin.now_ms(), {}), event.id)]
+        assert writer.write_read(batch, WriteAttempt()).refusal
+        assert admin.store.call("EXISTS", "fs:user:u", key="fs:user:u") == 0
+    admin.store.call("ACL", "SETUSER", "w", "+@all")
+    assert writer.write_read(batch, WriteAttempt()).written == 1
+    assert writer.write_read(batch, WriteAttempt()).repeated == 1
+    assert event.id.encode() == entry
+    handle.close()
+    admin.close()
+
+
+def test_a_group_that_is_gone_stops_no_worker(handle: Handle, server: Server) -> None:
+    view = view_of_stream()
+    handle.store.call("XADD", "tx", "*", "user_id", "u", key="tx")
+    source = open_source(view, server.url, "a")
+    events = source.read(1, 0)
+    handle.store.call("DEL", "tx", key="tx")
+    writer = StreamWriter(view, handle)
+    Worker(writer, source, PACE, lambda _report: None, handle.now_ms).process(events)
+    assert handle.store.call("EXISTS", "fs:user:u", key="fs:user:u") == 0
