@@ -72,5 +72,34 @@ def wide(views: int) -> str:
     return "\n".join([*lines, f"feature_services: [{{name: all, features: [{features}]}}]"])
 
 
-DEFINITIONS = {"hostile": HOSTILE, "all types": ALL_TYPES, "fraud": FRAUD, "empty": "entities: []"}
+DERIVED = """\
+entities:
+  - {name: user, join_keys: {user_id: string}}
+requests:
+  - name: payment
+    fields: {amount: {type: float64, min: 0}, "currency": {type: string, default: "<b>"}}
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 24h}
+    fields: {mean: float64, country: string}
+  - name: risk
+    description: "*/ <i>how</i> unusual"
+    owner: risk@example.com
+    derived: {from: [profile, payment]}
+    fields:
+      ratio: {type: float64, expr: "amount / nullif(mean, 0)", default: 1}
+      is_odd: {type: bool, expr: "ratio > 3 and currency <> '<script>*/'", deprecated: use ratio}
+feature_services:
+  - {name: risk_v1, features: [risk, "profile:country"]}
+  - {name: risk_v2, features: ["risk:is_odd"]}
+"""
+
+DEFINITIONS = {
+    "hostile": HOSTILE,
+    "all types": ALL_TYPES,
+    "fraud": FRAUD,
+    "derived": DERIVED,
+    "empty": "entities: []",
+}
 """Definitions by what is special about them."""

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from featurekit.codegen.site import site_files
 from tests.console.browsers import NARROW, WIDE, browser
-from tests.generators.registries import DEFINITIONS, HOSTILE, registry, wide
+from tests.generators.registries import DEFINITIONS, DERIVED, HOSTILE, registry, wide
 
 __all__ = ["browser"]
 
@@ -85,6 +85,19 @@ def test_texts_of_a_registry_are_never_markup(tmp_path: Path) -> None:
         "deprecated: use <code>other</code> */ &lt;i&gt;now&lt;/i&gt;"
         in texts["views/interface.html"]
     )
+
+
+def test_a_derived_view_has_a_page_with_its_expressions(tmp_path: Path) -> None:
+    texts = site_files(registry(tmp_path, DERIVED)).texts
+    page = re.sub("<wbr>", "", texts["views/risk.html"])
+    assert "amount / nullif(mean, 0)" in page
+    assert "currency &lt;&gt; '&lt;script&gt;*/'" in page.replace("&#x27;", "'")
+    assert "payment.amount, profile.mean" in page
+    assert "risk_v2.html" in page
+    assert "risk.html" in texts["views.html"]
+    assert "risk.html#field-ratio" in texts["features.html"]
+    assert "profile" in texts["services/risk_v2.html"]
+    assert len(re.findall("<script", page)) == 3
 
 
 @pytest.fixture(scope="module")

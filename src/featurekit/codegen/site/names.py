@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from featurekit.codegen.catalog import view_kind
 from featurekit.codegen.site.html import Child, Html, breakable, el, link, person, prose, span
-from featurekit.compiler import compile_repo
-from featurekit.models import Entity, FeatureService, FeatureView, FieldSpec
+from featurekit.compiler import compile_read, compile_repo
+from featurekit.models import DerivedView, Entity, FeatureService, FeatureView, FieldSpec
 from featurekit.models.model import Described
-from featurekit.plan import RepoPlan
+from featurekit.plan import ReadPlan, RepoPlan
 from featurekit.registry import Registry
 
 FOLDERS = {"entity": "entities", "view": "views", "service": "services"}
@@ -40,13 +40,22 @@ class Site:
         return {view.name: view for view in self.registry.feature_views}
 
     @cached_property
+    def derived(self) -> dict[str, DerivedView]:
+        """The derived views by name."""
+        return {view.name: view for view in self.registry.derived_views}
+
+    @cached_property
     def services_of_view(self) -> dict[str, list[FeatureService]]:
-        """The services that read any field of a view, by view."""
+        """The services that read any field of a stored view, by view, also as an input."""
         found: dict[str, list[FeatureService]] = {name: [] for name in self.views}
         for service in self.registry.feature_services:
-            for name in dict.fromkeys(each.view for each in self.registry.features_of(service)):
-                found[name].append(service)
+            for view in self.stored_views(compile_read(self.plan, service.name)):
+                found[view.name].append(service)
         return found
+
+    def stored_views(self, read: ReadPlan) -> list[FeatureView]:
+        """Return the stored views that a read needs, each once."""
+        return [self.views[name] for name in dict.fromkeys(each.view for each in read.stored)]
 
     @cached_property
     def services_of_field(self) -> dict[tuple[str, str], list[str]]:
@@ -63,7 +72,7 @@ class Site:
         return [view for view in self.registry.feature_views if view.entity == entity.name]
 
     def fields(self) -> Iterator[tuple[FeatureView, str, FieldSpec]]:
-        """Yield all fields with their views."""
+        """Yield all stored fields with their views."""
         for view in self.registry.feature_views:
             for name, field in view.fields_.items():
                 yield view, name, field
@@ -110,6 +119,11 @@ def kind_badge(view: FeatureView) -> Html:
     """Return `batch` or `stream` as a badge."""
     kind = view_kind(view)
     return span(f"badge badge-{kind}", kind)
+
+
+def derived_badge() -> Html:
+    """Return `derived` as a badge."""
+    return span("badge", "derived")
 
 
 def deprecated_badge(model: Described) -> Html | None:

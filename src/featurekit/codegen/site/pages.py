@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from itertools import chain
 
 from featurekit.codegen.catalog import (
+    computation_text,
     constraints_text,
     default_text,
+    derived_entities,
     key_text,
     logging_text,
     ttl_text,
@@ -30,6 +32,7 @@ from featurekit.codegen.site.names import (
     Site,
     about,
     deprecated_badge,
+    derived_badge,
     entity_link,
     field_address,
     key_list,
@@ -44,6 +47,7 @@ from featurekit.codegen.site.snippets import folded, reading
 from featurekit.codegen.site.view_page import declaration
 from featurekit.compiler import compile_read
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+from featurekit.models.fields import TypedValue
 from featurekit.models.model import Described, Named
 from featurekit.plan import ReadPlan
 
@@ -95,7 +99,7 @@ def _view_fields(view: FeatureView) -> Html:
 def service_page(site: Site, service: FeatureService) -> Page:
     """Return the page of a feature service."""
     read = compile_read(site.plan, service.name)
-    views = [site.views[name] for name in dict.fromkeys(column.view for column in read.columns)]
+    views = site.stored_views(read)
     keys = {key.name: str(key.dtype) for group in read.groups for key in group.key.join_keys}
     pairs: list[tuple[str, Child]] = [
         ("Join keys of a request", key_list(keys)),
@@ -124,7 +128,13 @@ def _columns(site: Site, read: ReadPlan) -> Html:
     columns = ("Feature", "Type", "View", "As", "Default", "Rules", "About")
     rows = []
     for column in read.columns:
-        field = site.views[column.view].fields_[column.field.name]
+        field: TypedValue
+        if column.view in site.derived:
+            field = derived = site.derived[column.view].fields_[column.field.name]
+            rules = computation_text(derived)
+        else:
+            field = stored = site.views[column.view].fields_[column.field.name]
+            rules = constraints_text(stored)
         address = field_address(column.view, column.field.name, _ROOT)
         rows.append(
             [
@@ -133,7 +143,7 @@ def _columns(site: Site, read: ReadPlan) -> Html:
                 name_link("view", column.view, _ROOT),
                 column.alias,
                 default_text(field),
-                constraints_text(field),
+                rules,
                 about(field),
             ]
         )
@@ -145,10 +155,17 @@ def overview_page(site: Site) -> Page:
     registry = site.registry
     views, services = registry.feature_views, registry.feature_services
     streams = sum(view.stream is not None for view in views)
+    derived = registry.derived_views
     fields = sum(len(view.fields_) for view in views)
+    fields += sum(len(view.fields_) for view in derived)
     figures = [
         ("features.html", "Features", fields, ""),
-        ("views.html", "Views", len(views), _kinds(len(views) - streams, streams)),
+        (
+            "views.html",
+            "Views",
+            len(views) + len(derived),
+            _kinds(len(views) - streams, streams, len(derived)),
+        ),
         ("entities.html", "Entities", len(registry.entities), ""),
         ("services.html", "Services", len(services), ""),
     ]
@@ -169,8 +186,8 @@ def overview_page(site: Site) -> Page:
     )
 
 
-def _kinds(batches: int, streams: int) -> str:
-    counts = {"batch": batches, "stream": streams}
+def _kinds(batches: int, streams: int, derived: int) -> str:
+    counts = {"batch": batches, "stream": streams, "derived": derived}
     return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
@@ -236,6 +253,21 @@ def _feature_table(site: Site) -> Html:
         ]
         for view, name, field in site.fields()
     ]
+    for view in site.registry.derived_views:
+        for name, spec in view.fields_.items():
+            entities = derived_entities(site.registry, view, name)
+            services = site.services_of_field.get((view.name, name), [])
+            rows.append(
+                [
+                    link(field_address(view.name, name), breakable(name), kind="name-link mono"),
+                    span("type", spec.type),
+                    name_link("view", view.name, ""),
+                    names_list("entity", entities, ""),
+                    None,
+                    names_list("service", services, ""),
+                    about(spec),
+                ]
+            )
     return table("Features", columns, rows)
 
 
@@ -253,6 +285,18 @@ def view_table(site: Site) -> Html:
             about(view),
         ]
         for view in site.registry.feature_views
+    ]
+    rows += [
+        [
+            name_link("view", view.name, ""),
+            derived_badge(),
+            names_list("entity", derived_entities(site.registry, view), ""),
+            str(len(view.fields_)),
+            None,
+            None,
+            about(view),
+        ]
+        for view in site.registry.derived_views
     ]
     return table("Views", columns, rows)
 
@@ -301,12 +345,18 @@ def registry_items(site: Site) -> list[Item]:
     named: Iterable[tuple[str, Named]] = chain(
         (("service", each) for each in registry.feature_services),
         (("view", each) for each in registry.feature_views),
+        (("view", each) for each in registry.derived_views),
         (("entity", each) for each in registry.entities),
     )
     items: list[Item] = [(kind, each.name, page_of(kind, each.name), each) for kind, each in named]
     items += [
         ("feature", name, field_address(view.name, name), field)
         for view, name, field in site.fields()
+    ]
+    items += [
+        ("feature", name, field_address(view.name, name), field)
+        for view in registry.derived_views
+        for name, field in view.fields_.items()
     ]
     return items
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from featurekit.codegen.files import MARK, GeneratedFolder
+from featurekit.codegen.site.derived_page import derived_page
 from featurekit.codegen.site.names import FOLDERS, Site
 from featurekit.codegen.site.page import Page, page_html
 from featurekit.codegen.site.pages import (
@@ -48,6 +49,7 @@ def _pages(site: Site) -> Iterator[Page]:
     yield overview_page(site)
     yield from list_pages(site)
     yield from (view_page(site, view) for view in registry.feature_views)
+    yield from (derived_page(site, view) for view in registry.derived_views)
     yield from (entity_page(site, entity) for entity in registry.entities)
     yield from (service_page(site, service) for service in registry.feature_services)
 
