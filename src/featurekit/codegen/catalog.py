@@ -128,6 +128,13 @@ def constraints_text(field: ConstrainedValue) -> str:
     return aggregate or ", ".join(_constraints(field))
 
 
+def rules_text(field: TypedValue) -> str:
+    """Return the rules of a field, or what a derived one is computed as."""
+    if isinstance(field, DerivedField):
+        return computation_text(field)
+    return constraints_text(field) if isinstance(field, ConstrainedValue) else ""
+
+
 def _constraints(field: ConstrainedValue) -> Iterator[str]:
     for name in _CONSTRAINTS:
         value = getattr(field, name)

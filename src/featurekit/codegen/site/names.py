@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote
 
-from featurekit.codegen.catalog import view_kind
+from featurekit.codegen.catalog import derived_entities, view_kind
 from featurekit.codegen.site.html import Child, Html, breakable, el, link, person, prose, span
+<<<<<<< HEAD
 from featurekit.compiler import compile_read, compile_repo
 from featurekit.models import DerivedView, Entity, FeatureService, FeatureView, FieldSpec
+=======
+from featurekit.compiler import compile_repo
+from featurekit.models import Entity, FeatureService, FeatureView
+from featurekit.models.derived import DerivedView
+from featurekit.models.fields import TypedValue
+>>>>>>> dbd27eba (Show derived views on the generated site)
 from featurekit.models.model import Described
 from featurekit.plan import ReadPlan, RepoPlan
 from featurekit.registry import Registry
@@ -40,6 +47,7 @@ class Site:
         return {view.name: view for view in self.registry.feature_views}
 
     @cached_property
+<<<<<<< HEAD
     def derived(self) -> dict[str, DerivedView]:
         """The derived views by name."""
         return {view.name: view for view in self.registry.derived_views}
@@ -48,6 +56,16 @@ class Site:
     def services_of_view(self) -> dict[str, list[FeatureService]]:
         """The services that read any field of a stored view, by view, also as an input."""
         found: dict[str, list[FeatureService]] = {name: [] for name in self.views}
+=======
+    def all_views(self) -> dict[str, FeatureView | DerivedView]:
+        """The stored views and the derived ones, by name."""
+        return self.views | {view.name: view for view in self.registry.derived_views}
+
+    @cached_property
+    def services_of_view(self) -> dict[str, list[FeatureService]]:
+        """The services that read any field of a view, by view."""
+        found: dict[str, list[FeatureService]] = {name: [] for name in self.all_views}
+>>>>>>> dbd27eba (Show derived views on the generated site)
         for service in self.registry.feature_services:
             for view in self.stored_views(compile_read(self.plan, service.name)):
                 found[view.name].append(service)
@@ -71,9 +89,15 @@ class Site:
         """Return the views of an entity."""
         return [view for view in self.registry.feature_views if view.entity == entity.name]
 
+<<<<<<< HEAD
     def fields(self) -> Iterator[tuple[FeatureView, str, FieldSpec]]:
         """Yield all stored fields with their views."""
         for view in self.registry.feature_views:
+=======
+    def fields(self) -> Iterator[tuple[FeatureView | DerivedView, str, TypedValue]]:
+        """Yield all fields with their views."""
+        for view in self.all_views.values():
+>>>>>>> dbd27eba (Show derived views on the generated site)
             for name, field in view.fields_.items():
                 yield view, name, field
 
@@ -108,16 +132,19 @@ def names_list(kind: str, names: list[str], root: str) -> Html | None:
     return span("words", links, span("quiet", f"and {more:,} more") if more else None)
 
 
-def entity_link(view: FeatureView, root: str) -> Child:
-    """Return a link to the entity of a view."""
+def entity_link(site: Site, view: FeatureView | DerivedView, root: str) -> Child:
+    """Return a link to the entity of a view, or to those that a derived view is computed from."""
+    if isinstance(view, DerivedView):
+        entities = derived_entities(site.registry, view)
+        return names_list("entity", entities, root) or span("quiet", "none")
     if view.entity is None:
         return span("quiet", "none: one row for all")
     return link(page_of("entity", view.entity, root), breakable(view.entity))
 
 
-def kind_badge(view: FeatureView) -> Html:
-    """Return `batch` or `stream` as a badge."""
-    kind = view_kind(view)
+def kind_badge(view: FeatureView | DerivedView) -> Html:
+    """Return `batch`, `stream` or `derived` as a badge."""
+    kind = "derived" if isinstance(view, DerivedView) else view_kind(view)
     return span(f"badge badge-{kind}", kind)
 
 

@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from itertools import chain
 
 from featurekit.codegen.catalog import (
+<<<<<<< HEAD
     computation_text,
     constraints_text,
+=======
+>>>>>>> dbd27eba (Show derived views on the generated site)
     default_text,
     derived_entities,
     key_text,
     logging_text,
+    rules_text,
     ttl_text,
 )
 from featurekit.codegen.site.flow import flow_diagram
@@ -47,7 +51,11 @@ from featurekit.codegen.site.snippets import folded, reading
 from featurekit.codegen.site.view_page import declaration
 from featurekit.compiler import compile_read
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
+<<<<<<< HEAD
 from featurekit.models.fields import TypedValue
+=======
+from featurekit.models.derived import DerivedView
+>>>>>>> dbd27eba (Show derived views on the generated site)
 from featurekit.models.model import Described, Named
 from featurekit.plan import ReadPlan
 
@@ -99,10 +107,16 @@ def _view_fields(view: FeatureView) -> Html:
 def service_page(site: Site, service: FeatureService) -> Page:
     """Return the page of a feature service."""
     read = compile_read(site.plan, service.name)
+<<<<<<< HEAD
     views = site.stored_views(read)
+=======
+    views = [site.views[name] for name in dict.fromkeys(column.view for column in read.stored)]
+    sent = {column.name: str(column.field.dtype) for column in read.requests}
+>>>>>>> dbd27eba (Show derived views on the generated site)
     keys = {key.name: str(key.dtype) for group in read.groups for key in group.key.join_keys}
     pairs: list[tuple[str, Child]] = [
         ("Join keys of a request", key_list(keys)),
+        ("Request data", key_list(sent) if sent else None),
         ("Entities", names_list("entity", site.registry.entities_of(service), _ROOT)),
         ("Log of what was served", logging_text(service)),
         ("Owner", person(service.owner) if service.owner else None),
@@ -116,7 +130,7 @@ def service_page(site: Site, service: FeatureService) -> Page:
             card("About", facts(pairs), tag_list(service)),
             card("Where its features come from", diagram) if diagram else None,
             card("Features", _columns(site, read), note=f"{len(read.columns)}, in this order"),
-            card("Read it", reading(service.name, keys)),
+            card("Read it", reading(service.name, keys, sent)),
             card("Declaration", folded("YAML", declaration("feature_services", service))),
         ),
         lead=prose(service.description) if service.description else None,
@@ -128,6 +142,7 @@ def _columns(site: Site, read: ReadPlan) -> Html:
     columns = ("Feature", "Type", "View", "As", "Default", "Rules", "About")
     rows = []
     for column in read.columns:
+<<<<<<< HEAD
         field: TypedValue
         if column.view in site.derived:
             field = derived = site.derived[column.view].fields_[column.field.name]
@@ -135,6 +150,9 @@ def _columns(site: Site, read: ReadPlan) -> Html:
         else:
             field = stored = site.views[column.view].fields_[column.field.name]
             rules = constraints_text(stored)
+=======
+        field = site.all_views[column.view].fields_[column.field.name]
+>>>>>>> dbd27eba (Show derived views on the generated site)
         address = field_address(column.view, column.field.name, _ROOT)
         rows.append(
             [
@@ -143,7 +161,11 @@ def _columns(site: Site, read: ReadPlan) -> Html:
                 name_link("view", column.view, _ROOT),
                 column.alias,
                 default_text(field),
+<<<<<<< HEAD
                 rules,
+=======
+                rules_text(field),
+>>>>>>> dbd27eba (Show derived views on the generated site)
                 about(field),
             ]
         )
@@ -155,16 +177,26 @@ def overview_page(site: Site) -> Page:
     registry = site.registry
     views, services = registry.feature_views, registry.feature_services
     streams = sum(view.stream is not None for view in views)
+<<<<<<< HEAD
     derived = registry.derived_views
     fields = sum(len(view.fields_) for view in views)
     fields += sum(len(view.fields_) for view in derived)
+=======
+    fields = sum(len(view.fields_) for view in site.all_views.values())
+    derived = len(registry.derived_views)
+>>>>>>> dbd27eba (Show derived views on the generated site)
     figures = [
         ("features.html", "Features", fields, ""),
         (
             "views.html",
             "Views",
+<<<<<<< HEAD
             len(views) + len(derived),
             _kinds(len(views) - streams, streams, len(derived)),
+=======
+            len(site.all_views),
+            _kinds(len(views) - streams, streams, derived),
+>>>>>>> dbd27eba (Show derived views on the generated site)
         ),
         ("entities.html", "Entities", len(registry.entities), ""),
         ("services.html", "Services", len(services), ""),
@@ -178,9 +210,9 @@ def overview_page(site: Site) -> Page:
             el("dl", {"class": "figures"}, [_figure(*each) for each in figures]),
             card("How data flows", diagram, note="sources, views, services") if diagram else None,
             card("Services", service_table(site)) if services else None,
-            card("Views", view_table(site)) if views else None,
+            card("Views", view_table(site)) if site.all_views else None,
             card("Entities", entity_table(site)) if registry.entities else None,
-            None if views else span("nothing", "No feature view is declared yet."),
+            None if site.all_views else span("nothing", "No feature view is declared yet."),
         ),
         lead="What is declared, where it comes from, how long it lives and who reads it.",
     )
@@ -246,8 +278,8 @@ def _feature_table(site: Site) -> Html:
             link(field_address(view.name, name), breakable(name), kind="name-link mono"),
             span("type", field.type),
             name_link("view", view.name, ""),
-            entity_link(view, ""),
-            ttl_text(view, name),
+            entity_link(site, view, ""),
+            ttl_text(view, name) if isinstance(view, FeatureView) else None,
             names_list("service", site.services_of_field.get((view.name, name), []), ""),
             about(field),
         ]
@@ -278,13 +310,16 @@ def view_table(site: Site) -> Html:
         [
             name_link("view", view.name, ""),
             kind_badge(view),
-            entity_link(view, ""),
+            entity_link(site, view, ""),
             str(len(view.fields_)),
-            format_duration(view.ingestion.refresh),
-            format_duration(view.ingestion.ttl_ms),
+            *(
+                ("computed when read", None)
+                if isinstance(view, DerivedView)
+                else map(format_duration, (view.ingestion.refresh, view.ingestion.ttl_ms))
+            ),
             about(view),
         ]
-        for view in site.registry.feature_views
+        for view in site.all_views.values()
     ]
     rows += [
         [
@@ -344,8 +379,12 @@ def registry_items(site: Site) -> list[Item]:
     registry = site.registry
     named: Iterable[tuple[str, Named]] = chain(
         (("service", each) for each in registry.feature_services),
+<<<<<<< HEAD
         (("view", each) for each in registry.feature_views),
         (("view", each) for each in registry.derived_views),
+=======
+        (("view", each) for each in site.all_views.values()),
+>>>>>>> dbd27eba (Show derived views on the generated site)
         (("entity", each) for each in registry.entities),
     )
     items: list[Item] = [(kind, each.name, page_of(kind, each.name), each) for kind, each in named]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from importlib.resources import files
 
+from featurekit.codegen.catalog import derived_entities
 from featurekit.codegen.files import MARK, GeneratedFolder
 from featurekit.codegen.site.derived_page import derived_page
 from featurekit.codegen.site.names import FOLDERS, Site
@@ -19,6 +20,7 @@ from featurekit.codegen.site.pages import (
 )
 from featurekit.codegen.site.view_page import view_page
 from featurekit.models import FeatureService, FeatureView
+from featurekit.models.derived import DerivedView
 from featurekit.printable import printable_json
 from featurekit.registry import Registry
 
@@ -69,6 +71,8 @@ def _search_index(site: Site) -> str:
         context = ""
         if isinstance(model, FeatureView):
             context = model.entity or ""
+        elif isinstance(model, DerivedView):
+            context = ", ".join(derived_entities(site.registry, model))
         elif isinstance(model, FeatureService):
             context = ", ".join(site.registry.entities_of(model))
         elif kind == "feature":

@@ -65,7 +65,7 @@ def view_page(site: Site, view: FeatureView) -> Page:
         "views.html",
         (
             card("Where it comes from, and where it goes", diagram),
-            card("About", facts(_facts(view)), _life(view), _source(view), tag_list(view)),
+            card("About", facts(_facts(site, view)), _life(view), _source(view), tag_list(view)),
             card("Fields", _fields(site, view), note=f"{len(view.fields_)}"),
             card("Read it", reading([view.name], keys)),
             card("Declaration", folded("YAML", declaration("feature_views", view))),
@@ -86,10 +86,10 @@ def declaration(kind: str, model: Model) -> Html:
     return el("pre", {"tabindex": "0"}, el("code", None, without_password(text)))
 
 
-def _facts(view: FeatureView) -> Iterator[tuple[str, Child]]:
+def _facts(site: Site, view: FeatureView) -> Iterator[tuple[str, Child]]:
     ingestion = view.ingestion
     every = format_duration(ingestion.refresh)
-    yield "Entity", entity_link(view, _ROOT)
+    yield "Entity", entity_link(site, view, _ROOT)
     yield "Written", f"in batches, every {every}" if view.batch else f"by a stream, every {every}"
     yield "Expires", _expiry(view)
     yield (
