@@ -349,3 +349,18 @@ def test_missing_rights_leave_nothing_half(server: Server) -> None:
     assert outcomes == {True, False}
     handle.close()
     admin.close()
+
+
+def test_a_sum_of_ints_that_may_be_rounded_is_no_number(handle: Handle) -> None:
+    view = windowed_view("none", {"points_1h": FEATURES["points_1h"]})
+    writer = StreamWriter(view, handle)
+    exact = [2**53 - 1, -(2**53 - 1), 7]
+    writer.write_many([("exact", {"points": each}) for each in exact])
+    assert from_stored("points_1h", stored(handle, "exact", "points_1h"), handle.now_ms() + 1) == 7
+    for points in ((2**53,), (2**53 - 1, 1), (2**52, 2**52, -(2**53)), (-(2**53), 5)):
+        entity = f"u{points}"
+        writer.write_many([(entity, {"points": each}) for each in points])
+        data = stored(handle, entity, "points_1h")
+        assert data.endswith(b":nan")
+        with pytest.raises(ValueError, match=r"literal|int"):
+            from_stored("points_1h", data, handle.now_ms() + 1)

@@ -21,7 +21,7 @@ tiles as text, newest first:
 - Rejected: increments (they restore expired fields without their expiry); a field for each tile (four
   to seven times the memory); one generic script (twice as slow).
 
-Numbers are doubles in Lua: sums of integers are exact up to 2^53.
+Numbers are doubles in Lua. A sum of integers that reaches 2^53 may be rounded: its tile becomes `nan`, for good.
 """
 
 from __future__ import annotations
@@ -69,6 +69,14 @@ local function num(x)
 end
 """
 
+_WHOLE = """
+local function whole(x)
+  x = tonumber(x)
+  if x > -9007199254740992 and x < 9007199254740992 then return fmt('%d', x) end
+  return 'nan'
+end
+"""
+
 _DISTINCT = f"""
 local function distinct(hashes, x)
   if hashes == '' then return x end
@@ -108,7 +116,7 @@ end
 
 _MERGES = {
     "count": ("{a} = {a} == '' and '1' or fmt('%d', {a} + 1)", "'1'"),
-    "int_sum": ("{a} = {a} == '' and x or fmt('%.0f', {a} + x)", "x"),
+    "int_sum": ("{a} = whole({a} == '' and x or {a} + x)", "whole(x)"),
     "sum": ("{a} = {a} == '' and x or num({a} + x)", "x"),
     "min": ("if {a} == '' or tonumber(x) < tonumber({a}) then {a} = x end", "x"),
     "max": ("if {a} == '' or tonumber(x) > tonumber({a}) then {a} = x end", "x"),
@@ -222,6 +230,7 @@ def window_script(view: ViewPlan, windows: WindowsPlan, *, hsetex: bool) -> Scri
     functions = {plan.function for _, plan in window_fields(view)}
     library = [_LIBRARY, _TILES]
     library += [_NUMBER] if functions & {"sum", "mean"} else []
+    library += [_WHOLE] if "sum" in functions else []
     library += [_DISTINCT] if "count_distinct" in functions else []
     return generated_script(("".join(library) + "\n".join(lines) + "\n").encode())
 
