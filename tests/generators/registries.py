@@ -6,7 +6,6 @@ from pathlib import Path
 
 from featurekit.loader import load_repo
 from featurekit.registry import Registry
-from tests.codegen.repositories import PAYMENTS
 from tests.promise.repos import ALL_TYPES, FRAUD
 
 HOSTILE = r"""
@@ -73,7 +72,6 @@ def wide(views: int) -> str:
     return "\n".join([*lines, f"feature_services: [{{name: all, features: [{features}]}}]"])
 
 
-<<<<<<< HEAD
 DERIVED = """\
 entities:
   - {name: user, join_keys: {user_id: string}}
@@ -103,10 +101,5 @@ DEFINITIONS = {
     "fraud": FRAUD,
     "derived": DERIVED,
     "empty": "entities: []",
-=======
-DEFINITIONS = {
-    "hostile": HOSTILE, "all types": ALL_TYPES, "fraud": FRAUD, "empty": "entities: []",
-    "payments": PAYMENTS,
->>>>>>> dbd27eba (Show derived views on the generated site)
 }
 """Definitions by what is special about them."""

@@ -92,7 +92,8 @@ def test_a_derived_view_has_a_page_with_its_expressions(tmp_path: Path) -> None:
     page = re.sub("<wbr>", "", texts["views/risk.html"])
     assert "amount / nullif(mean, 0)" in page
     assert "currency &lt;&gt; '&lt;script&gt;*/'" in page.replace("&#x27;", "'")
-    assert "payment.amount, profile.mean" in page
+    assert "payment:amount" in page
+    assert '<a href="../views/profile.html#field-mean">profile:mean</a>' in page
     assert "risk_v2.html" in page
     assert "risk.html" in texts["views.html"]
     assert "risk.html#field-ratio" in texts["features.html"]

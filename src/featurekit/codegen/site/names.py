@@ -9,17 +9,12 @@ from urllib.parse import quote
 
 from featurekit.codegen.catalog import derived_entities, view_kind
 from featurekit.codegen.site.html import Child, Html, breakable, el, link, person, prose, span
-<<<<<<< HEAD
-from featurekit.compiler import compile_read, compile_repo
-from featurekit.models import DerivedView, Entity, FeatureService, FeatureView, FieldSpec
-=======
 from featurekit.compiler import compile_repo
 from featurekit.models import Entity, FeatureService, FeatureView
 from featurekit.models.derived import DerivedView
 from featurekit.models.fields import TypedValue
->>>>>>> dbd27eba (Show derived views on the generated site)
 from featurekit.models.model import Described
-from featurekit.plan import ReadPlan, RepoPlan
+from featurekit.plan import RepoPlan
 from featurekit.registry import Registry
 
 FOLDERS = {"entity": "entities", "view": "views", "service": "services"}
@@ -47,16 +42,6 @@ class Site:
         return {view.name: view for view in self.registry.feature_views}
 
     @cached_property
-<<<<<<< HEAD
-    def derived(self) -> dict[str, DerivedView]:
-        """The derived views by name."""
-        return {view.name: view for view in self.registry.derived_views}
-
-    @cached_property
-    def services_of_view(self) -> dict[str, list[FeatureService]]:
-        """The services that read any field of a stored view, by view, also as an input."""
-        found: dict[str, list[FeatureService]] = {name: [] for name in self.views}
-=======
     def all_views(self) -> dict[str, FeatureView | DerivedView]:
         """The stored views and the derived ones, by name."""
         return self.views | {view.name: view for view in self.registry.derived_views}
@@ -65,15 +50,10 @@ class Site:
     def services_of_view(self) -> dict[str, list[FeatureService]]:
         """The services that read any field of a view, by view."""
         found: dict[str, list[FeatureService]] = {name: [] for name in self.all_views}
->>>>>>> dbd27eba (Show derived views on the generated site)
         for service in self.registry.feature_services:
-            for view in self.stored_views(compile_read(self.plan, service.name)):
-                found[view.name].append(service)
+            for name in dict.fromkeys(each.view for each in self.registry.features_of(service)):
+                found[name].append(service)
         return found
-
-    def stored_views(self, read: ReadPlan) -> list[FeatureView]:
-        """Return the stored views that a read needs, each once."""
-        return [self.views[name] for name in dict.fromkeys(each.view for each in read.stored)]
 
     @cached_property
     def services_of_field(self) -> dict[tuple[str, str], list[str]]:
@@ -89,15 +69,9 @@ class Site:
         """Return the views of an entity."""
         return [view for view in self.registry.feature_views if view.entity == entity.name]
 
-<<<<<<< HEAD
-    def fields(self) -> Iterator[tuple[FeatureView, str, FieldSpec]]:
-        """Yield all stored fields with their views."""
-        for view in self.registry.feature_views:
-=======
     def fields(self) -> Iterator[tuple[FeatureView | DerivedView, str, TypedValue]]:
         """Yield all fields with their views."""
         for view in self.all_views.values():
->>>>>>> dbd27eba (Show derived views on the generated site)
             for name, field in view.fields_.items():
                 yield view, name, field
 
@@ -146,11 +120,6 @@ def kind_badge(view: FeatureView | DerivedView) -> Html:
     """Return `batch`, `stream` or `derived` as a badge."""
     kind = "derived" if isinstance(view, DerivedView) else view_kind(view)
     return span(f"badge badge-{kind}", kind)
-
-
-def derived_badge() -> Html:
-    """Return `derived` as a badge."""
-    return span("badge", "derived")
 
 
 def deprecated_badge(model: Described) -> Html | None:

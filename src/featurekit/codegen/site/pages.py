@@ -6,13 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 
 from featurekit.codegen.catalog import (
-<<<<<<< HEAD
-    computation_text,
-    constraints_text,
-=======
->>>>>>> dbd27eba (Show derived views on the generated site)
     default_text,
-    derived_entities,
     key_text,
     logging_text,
     rules_text,
@@ -36,7 +30,6 @@ from featurekit.codegen.site.names import (
     Site,
     about,
     deprecated_badge,
-    derived_badge,
     entity_link,
     field_address,
     key_list,
@@ -51,11 +44,7 @@ from featurekit.codegen.site.snippets import folded, reading
 from featurekit.codegen.site.view_page import declaration
 from featurekit.compiler import compile_read
 from featurekit.models import Entity, FeatureService, FeatureView, format_duration
-<<<<<<< HEAD
-from featurekit.models.fields import TypedValue
-=======
 from featurekit.models.derived import DerivedView
->>>>>>> dbd27eba (Show derived views on the generated site)
 from featurekit.models.model import Described, Named
 from featurekit.plan import ReadPlan
 
@@ -107,12 +96,8 @@ def _view_fields(view: FeatureView) -> Html:
 def service_page(site: Site, service: FeatureService) -> Page:
     """Return the page of a feature service."""
     read = compile_read(site.plan, service.name)
-<<<<<<< HEAD
-    views = site.stored_views(read)
-=======
     views = [site.views[name] for name in dict.fromkeys(column.view for column in read.stored)]
     sent = {column.name: str(column.field.dtype) for column in read.requests}
->>>>>>> dbd27eba (Show derived views on the generated site)
     keys = {key.name: str(key.dtype) for group in read.groups for key in group.key.join_keys}
     pairs: list[tuple[str, Child]] = [
         ("Join keys of a request", key_list(keys)),
@@ -142,17 +127,7 @@ def _columns(site: Site, read: ReadPlan) -> Html:
     columns = ("Feature", "Type", "View", "As", "Default", "Rules", "About")
     rows = []
     for column in read.columns:
-<<<<<<< HEAD
-        field: TypedValue
-        if column.view in site.derived:
-            field = derived = site.derived[column.view].fields_[column.field.name]
-            rules = computation_text(derived)
-        else:
-            field = stored = site.views[column.view].fields_[column.field.name]
-            rules = constraints_text(stored)
-=======
         field = site.all_views[column.view].fields_[column.field.name]
->>>>>>> dbd27eba (Show derived views on the generated site)
         address = field_address(column.view, column.field.name, _ROOT)
         rows.append(
             [
@@ -161,11 +136,7 @@ def _columns(site: Site, read: ReadPlan) -> Html:
                 name_link("view", column.view, _ROOT),
                 column.alias,
                 default_text(field),
-<<<<<<< HEAD
-                rules,
-=======
                 rules_text(field),
->>>>>>> dbd27eba (Show derived views on the generated site)
                 about(field),
             ]
         )
@@ -177,26 +148,15 @@ def overview_page(site: Site) -> Page:
     registry = site.registry
     views, services = registry.feature_views, registry.feature_services
     streams = sum(view.stream is not None for view in views)
-<<<<<<< HEAD
-    derived = registry.derived_views
-    fields = sum(len(view.fields_) for view in views)
-    fields += sum(len(view.fields_) for view in derived)
-=======
     fields = sum(len(view.fields_) for view in site.all_views.values())
     derived = len(registry.derived_views)
->>>>>>> dbd27eba (Show derived views on the generated site)
     figures = [
         ("features.html", "Features", fields, ""),
         (
             "views.html",
             "Views",
-<<<<<<< HEAD
-            len(views) + len(derived),
-            _kinds(len(views) - streams, streams, len(derived)),
-=======
             len(site.all_views),
             _kinds(len(views) - streams, streams, derived),
->>>>>>> dbd27eba (Show derived views on the generated site)
         ),
         ("entities.html", "Entities", len(registry.entities), ""),
         ("services.html", "Services", len(services), ""),
@@ -285,21 +245,6 @@ def _feature_table(site: Site) -> Html:
         ]
         for view, name, field in site.fields()
     ]
-    for view in site.registry.derived_views:
-        for name, spec in view.fields_.items():
-            entities = derived_entities(site.registry, view, name)
-            services = site.services_of_field.get((view.name, name), [])
-            rows.append(
-                [
-                    link(field_address(view.name, name), breakable(name), kind="name-link mono"),
-                    span("type", spec.type),
-                    name_link("view", view.name, ""),
-                    names_list("entity", entities, ""),
-                    None,
-                    names_list("service", services, ""),
-                    about(spec),
-                ]
-            )
     return table("Features", columns, rows)
 
 
@@ -320,18 +265,6 @@ def view_table(site: Site) -> Html:
             about(view),
         ]
         for view in site.all_views.values()
-    ]
-    rows += [
-        [
-            name_link("view", view.name, ""),
-            derived_badge(),
-            names_list("entity", derived_entities(site.registry, view), ""),
-            str(len(view.fields_)),
-            None,
-            None,
-            about(view),
-        ]
-        for view in site.registry.derived_views
     ]
     return table("Views", columns, rows)
 
@@ -379,23 +312,13 @@ def registry_items(site: Site) -> list[Item]:
     registry = site.registry
     named: Iterable[tuple[str, Named]] = chain(
         (("service", each) for each in registry.feature_services),
-<<<<<<< HEAD
-        (("view", each) for each in registry.feature_views),
-        (("view", each) for each in registry.derived_views),
-=======
         (("view", each) for each in site.all_views.values()),
->>>>>>> dbd27eba (Show derived views on the generated site)
         (("entity", each) for each in registry.entities),
     )
     items: list[Item] = [(kind, each.name, page_of(kind, each.name), each) for kind, each in named]
     items += [
         ("feature", name, field_address(view.name, name), field)
         for view, name, field in site.fields()
-    ]
-    items += [
-        ("feature", name, field_address(view.name, name), field)
-        for view in registry.derived_views
-        for name, field in view.fields_.items()
     ]
     return items
 
