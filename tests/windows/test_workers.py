@@ -277,9 +277,9 @@ def test_without_the_right_to_acknowledge_nothing_is_written(server: Server) -> 
     [event] = source.read(1, 0)
     writer = StreamWriter(view, handle)
     writer.write("v", {})
+    batch = [positioned("u", Sent(0, admin.now_ms(), {}), event.id)]
     for denied in ("xack", "xpending"):
         admin.store.call("ACL", "SETUSER", "w", "+@all", f"-{denied}")
-        batch = [positioned("u", Sent(0, admin.now_ms(), {}), event.id)]
         assert writer.write_read(batch, WriteAttempt()).refusal
         assert admin.store.call("EXISTS", "fs:user:u", key="fs:user:u") == 0
     admin.store.call("ACL", "SETUSER", "w", "+@all")

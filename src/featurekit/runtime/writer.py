@@ -328,7 +328,10 @@ class StreamWriter:
 
     def _encode(self, event: Event, ttl_ms: int) -> tuple[bytes, bytes, int] | None:
         """Return an event's key, commands and number of replies; `None` if it has expired."""
-        entity, values, time = split_event(event)
+        if event.__class__ is tuple and len(event) == 3 and event[1].__class__ is dict:  # noqa: PLR2004
+            entity, values, time = event
+        else:
+            entity, values, time = split_event(event)
         if time is not None:
             now_ms = self._handle.now_ms()
             event_ms = event_time_to_ms(time, now_ms, self.plan.max_ahead_ms)
