@@ -506,3 +506,18 @@ def test_inputs_may_be_named_like_columns_of_the_engine(tmp_path: Path) -> None:
         pq.write_table(pa.table(table), tmp_path / "tx.parquet")
         row = store.get_historical_features(labels(1), ["tx"]).to_arrow().to_pylist()[0]
         assert [row[f"sum_{name}"] for name in names] == [*range(len(names))]
+
+
+def test_many_distinct_values_are_estimated_as_online(tmp_path: Path) -> None:
+    with open_store(tmp_path, VIEW.format(stream=WORKER)) as store:
+        shops, at = [f"shop {i}" for i in range(300)], (START // 60_000 * 60_000) * 1000
+        rows = {"user_id": ["u1"] * 300, "at": pa.array([at + i for i in range(300)], TIME)}
+        rows |= {"amount": [1.0] * 300, "shop": shops}
+        pq.write_table(pa.table(rows), tmp_path / "tx.parquet")
+        hashes = sorted(hash_of("shop", shop) for shop in shops)
+        moments = [at + count for count in (63, 64, 300)]
+        table = labels(0, 0, 0).set_column(1, "event_timestamp", pa.array(moments, TIME))
+        found = store.get_historical_features(table, ["tx:shops_5m"]).to_arrow()["shops_5m"]
+        wanted = [sorted(hash_of("shop", s) for s in shops[:n])[63] for n in (64, 300)]
+        assert found.to_pylist() == [63, *(round(63 * 2**48 / (last + 1)) for last in wanted)]
+        assert wanted[1] == hashes[63]

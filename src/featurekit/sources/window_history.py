@@ -308,8 +308,8 @@ def _store_windows(history: History, view: ViewPlan, columns: Mapping[str, _Even
     values: dict[str, str] = {}
     for number, fields in enumerate(groups.values()):
         of = [columns[field.name].name for field in fields]
-        sql = f"CREATE TABLE window{number} AS {_window_sql(history, fields, of)}"
-        session.run(partial(session.execute, sql))
+        for sql in _window_sql(f"window{number}", history, fields, of):
+            session.run(partial(session.execute, sql))
         joins.append(f"LEFT JOIN window{number} w{number} USING (rid)")
         values |= {field.name: f"w{number}.a{i}" for i, field in enumerate(fields)}
     session.execute("DROP TABLE events")
@@ -320,8 +320,13 @@ def _store_windows(history: History, view: ViewPlan, columns: Mapping[str, _Even
     )
 
 
-def _window_sql(history: History, fields: Sequence[FieldPlan], columns: Sequence[str]) -> str:
-    """Return the SQL of the aggregates of one window, by `rid`; no row if no event is in it."""
+def _window_sql(
+    table: str, history: History, fields: Sequence[FieldPlan], columns: Sequence[str]
+) -> list[str]:
+    """Return statements that store the aggregates of one window, by `rid`.
+
+    There is no row if no event is in the window.
+    """
     aggregate = _aggregate(fields[0])
     window, tile = aggregate.window_ms * 1000, aggregate.tile_ms * 1000
     span = window + tile  # longer than the distance of an event from its moment
@@ -336,17 +341,25 @@ def _window_sql(history: History, fields: Sequence[FieldPlan], columns: Sequence
     )
     if aggregate.function == "count_distinct":
         [v] = columns
-        distinct = f"SELECT DISTINCT m.rid, e.{v} AS hash FROM {joined} WHERE e.{v} IS NOT NULL"
-        return (
-            f"SELECT rid, {{'count': count(*), 'least': min(hash, {MAX_DISTINCT})}} AS a0 "
-            f"FROM ({distinct}) GROUP BY rid"
-        )
+        # Aggregates of lists would not spill; few moments have as many values as are estimated.
+        place = "row_number() OVER (PARTITION BY rid ORDER BY hash)"
+        return [
+            f"CREATE OR REPLACE TABLE hashes AS SELECT DISTINCT m.rid, e.{v} AS hash FROM {joined} "
+            f"WHERE e.{v} IS NOT NULL",
+            "CREATE OR REPLACE TABLE counts AS SELECT rid, count(*) AS n FROM hashes GROUP BY rid",
+            f"CREATE TABLE {table} AS SELECT rid, {{'count': n, 'last': hash}} AS a0 FROM counts "
+            f"LEFT JOIN (SELECT rid, hash FROM hashes SEMI JOIN (FROM counts WHERE n >= {MAX_DISTINCT}) "
+            f"USING (rid) QUALIFY {place} = {MAX_DISTINCT}) USING (rid)",
+            "DROP TABLE hashes",
+        ]
     inputs = {field.name: field for field in history.view.fields}
     parts = [
         f"{_aggregate_sql(field, f'e.{v}', inputs)} AS a{i}"
         for i, (field, v) in enumerate(zip(fields, columns, strict=True))
     ]
-    return f"SELECT m.rid, {', '.join(parts)} FROM {joined} GROUP BY m.rid"
+    return [
+        f"CREATE TABLE {table} AS SELECT m.rid, {', '.join(parts)} FROM {joined} GROUP BY m.rid"
+    ]
 
 
 def _aggregate_sql(field: FieldPlan, value: str, inputs: Mapping[str, FieldPlan]) -> str:
@@ -377,7 +390,7 @@ def _result(field: FieldPlan, value: str) -> str:
         return f"CASE WHEN {value} > 0 THEN {value} ELSE {empty} END"
     if aggregate.function == "count_distinct":
         scale = (MAX_DISTINCT - 1) * 16**HASH_SIZE
-        estimate = f"round_even({scale} / ({value}.least[{MAX_DISTINCT}] + 1.0), 0)"
+        estimate = f"round_even({scale} / ({value}.last + 1.0), 0)"
         return (
             f"CASE WHEN {value}.count < {MAX_DISTINCT} THEN {value}.count "
             f"WHEN {value}.count > 0 THEN CAST({estimate} AS BIGINT) ELSE {empty} END"
