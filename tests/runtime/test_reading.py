@@ -16,7 +16,7 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import FeatureKitError, RequestError, UnknownNameError, ValueRefusedError
-from featurekit.runtime.reader import SLICE_ENTITIES
+from featurekit.runtime.read_calls import SLICE_ENTITIES
 from featurekit.runtime.reply_decoder import ReplyDecoder
 from tests.cli.running import run, run_json
 from tests.promise.repos import ALL_TYPES, applied, commands, names

@@ -29,7 +29,7 @@ from featurekit.lower.read import (
 )
 from featurekit.lower.row_decoder import is_computed
 from featurekit.plan import ReadPlan
-from featurekit.runtime.reader import CellRows
+from featurekit.runtime.read_calls import CellRows
 from featurekit.runtime.request_id import current_request_id
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.row_log import AddServed, RowLog

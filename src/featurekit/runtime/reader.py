@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial as bind
-from itertools import chain, islice
+from collections.abc import Sequence
 from sys import modules
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from typing_extensions import TypeVar, override
 
 from featurekit.errors import StoreError
-from featurekit.lower.marks import mark_requests
 from featurekit.lower.matrix import Matrix, matrix_columns
-from featurekit.lower.read import Cell, RowDecoder, group_readers
 from featurekit.lower.records import Record
-from featurekit.lower.row_decoder import is_computed
 from featurekit.plan import ReadPlan
 from featurekit.ports import ReadOptions, StoreHandle
 from featurekit.runtime.counters import Counters
@@ -30,25 +25,17 @@ from featurekit.runtime.read_arguments import (
     DataFrame,
     EntityRows,
     Timeout,
-    entity_columns_function,
-    entity_list,
-    join_key_values,
     read_options,
-    split_entities,
-    split_rows,
 )
-from featurekit.runtime.reply_decoder import DecodedRow, ReplyDecoder, RowReplies
+from featurekit.runtime.read_calls import Call, ReadCalls, slices
+from featurekit.runtime.reply_decoder import ReplyDecoder
 from featurekit.runtime.request_data import (
     Request,
-    RequestColumns,
-    RequestData,
-    RequestRows,
-    is_shared,
 )
-from featurekit.runtime.response import OnlineResponse, ResponseSchema
+from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
-from featurekit.wire import UNAVAILABLE, ErrorReply, Reply
+from featurekit.wire import UNAVAILABLE, ErrorReply
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -57,40 +44,8 @@ T = TypeVar("T")
 RowT = TypeVar("RowT", default=Any)
 EntityT = TypeVar("EntityT", default=Any)
 
-_RESPONSE: Callable[..., OnlineResponse] = OnlineResponse
 
-SLICE_ENTITIES = 256
-"""How many requests an asyncio read prepares before other tasks run: about a millisecond."""
-
-
-class Call(NamedTuple, Generic[T]):
-    """One read, ready to be sent. Both forms of the reader prepare it, and differ by `await`.
-
-    Attributes:
-        rows: The number of rows; nothing is sent without any.
-        keys: One key for each request.
-        requests: Complete commands.
-        decode: Converts each reply as it arrives; `None` if rows need several replies.
-        finish: Converts the list of replies, or of what a decoder returned, to the result.
-        decode_rows: Decodes rows from the replies of each, the time and the request data, if rows
-            need several replies, or more than replies.
-        request: The request data of each row.
-    """
-
-    rows: int
-    keys: Sequence[bytes]
-    requests: Sequence[bytes]
-    decode: RowDecoder | None
-    finish: Callable[[list[Any]], T]
-    decode_rows: Callable[[Sequence[RowReplies], int, RequestRows], list[Any]] | None = None
-    request: RequestRows = ()
-
-
-class CellRows(list[list[Cell]]):
-    """The cells of each row of a read, not decoded."""
-
-
-class OnlineReader(Generic[RowT, EntityT]):
+class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
     """A reader of one list of features. It is compiled once and can be shared by threads.
 
     Its parameters are the types of a row and of an entity, which generated code knows.
@@ -110,25 +65,11 @@ class OnlineReader(Generic[RowT, EntityT]):
         row: type[Record] = Record,
         functions: Functions | None = None,
     ) -> None:
-        self.plan = plan
+        super().__init__(plan, handle, freshness=freshness)
         self._log = log
         self._add_to_log = None if log is None else log.add_function(plan)
-        self._handle = handle
-        self._freshness = freshness
         self._row = row
         self._functions = functions
-        self._schema = ResponseSchema.of(plan)
-        self._entity_columns = entity_columns_function(plan)
-        self._groups = group_readers(plan, freshness=freshness)
-        self._key_functions = [
-            (reader.key, [join_key.name for join_key in group.key.join_keys])
-            for reader, group in zip(self._groups, plan.groups, strict=True)
-        ]
-        self._replies_per_request = self._groups[0].replies_per_request
-        self._has_global = any(group.is_global for group in plan.groups)
-        self._request = RequestData(plan)
-        self._is_computed = is_computed(plan)
-        self._mark_keys, self._mark_requests = mark_requests(plan, self._replies_per_request)
         counters = counters or Counters()
         self._counters = counters.add_reader(self, plan)
         self._decoder = ReplyDecoder(
@@ -323,7 +264,7 @@ class OnlineReader(Generic[RowT, EntityT]):
     ) -> list[RowT]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        call = await self._prepare_records_in_slices(entities, request)
+        call = await self._prepare_records_inslices(entities, request)
         return await self._run_async(call, options)
 
     @overload
@@ -366,11 +307,11 @@ class OnlineReader(Generic[RowT, EntityT]):
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        records = await self._prepare_records_in_slices(
+        records = await self._prepare_records_inslices(
             entities, request, as_tuples=self._is_computed
         )
         rows = await self._run_async(self._cells_call(records), options)
-        for part in _slices(len(rows)):
+        for part in slices(len(rows)):
             self._add_to_matrix(matrix, rows[part])
             await asyncio.sleep(0)
         return self._finish_matrix(matrix, rows, statuses=statuses)
@@ -385,7 +326,7 @@ class OnlineReader(Generic[RowT, EntityT]):
     ) -> OnlineResponse:
         """Do the same as `get` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        call = await self._prepare_response_in_slices(entity_rows, request)
+        call = await self._prepare_response_inslices(entity_rows, request)
         return await self._run_async(call, options)
 
     def close(self) -> None:
@@ -432,7 +373,7 @@ class OnlineReader(Generic[RowT, EntityT]):
             if decode_rows is not None:
                 by_row, decoded = self._decoder.split(replies, rows), []
                 now_ms = self._handle.now_ms()
-                for part in _slices(rows):
+                for part in slices(rows):
                     decoded += decode_rows(by_row[part], now_ms, request[part])
                     if part.stop < rows:
                         await asyncio.sleep(0)
@@ -444,204 +385,6 @@ class OnlineReader(Generic[RowT, EntityT]):
         if (add_to_log := self._add_to_log) is not None:
             add_to_log(keys, result)
         return result
-
-    def _prepare_records(
-        self,
-        entities: Iterable[object] | Column[object] | DataFrame,
-        request: Request,
-        *,
-        as_tuples: bool = False,
-    ) -> Call[list[Any]]:
-        if self._decodes_each_reply:  # the usual read, without the calls below
-            if not isinstance(entities, list | tuple):
-                entities = entity_list(self.plan, entities)
-            [group] = self._groups
-            keys = list(map(group.key, entities))
-            if request:
-                self._request.rows(len(keys), request, {})
-            decode = self._decoder.row if as_tuples else self._decoder.record
-            return Call(len(keys), keys, group.requests(keys), decode, _unchanged)
-        columns: RequestColumns = {}
-        if not isinstance(entities, list | tuple):
-            entities, columns = split_entities(self.plan, entities)
-        if self._needs_one_reply and is_shared(request, columns):
-            [group], decoder = self._groups, self._decoder
-            keys = list(map(group.key, entities))
-            in_context = decoder.row_in_context if as_tuples else decoder.record_in_context
-            decode = in_context(self._request.shared(request, len(keys)), self._handle.now_ms())
-            return Call(len(keys), keys, group.requests(keys), decode, _unchanged)
-        rows, group_keys = self._record_keys(entities)
-        each = self._request.rows(rows, request, columns)
-        requests = self._requests(group_keys)
-        return self._records_call(rows, group_keys, requests, each, as_tuples=as_tuples)
-
-    async def _prepare_records_in_slices(
-        self, given: Column[Any] | DataFrame, request: Request, *, as_tuples: bool = False
-    ) -> Call[list[Any]]:
-        """Do the same as `_prepare_records`, and let other tasks run in between."""
-        entities: Any = given
-        columns: RequestColumns = {}
-        if not isinstance(given, list | tuple):
-            found, columns = split_entities(self.plan, given)
-            entities = list(found)
-        if len(entities) <= SLICE_ENTITIES and not columns:
-            return self._prepare_records(entities, request, as_tuples=as_tuples)
-        parts = (self._record_keys(entities[part])[1] for part in _slices(len(entities)))
-        group_keys, requests = await self._in_slices(parts)
-        values = await self._request_in_slices(len(entities), request, columns)
-        return self._records_call(len(entities), group_keys, requests, values, as_tuples=as_tuples)
-
-    async def _request_in_slices(
-        self, rows: int, request: Request, columns: RequestColumns
-    ) -> RequestRows:
-        """Check the request data of many rows, and let other tasks run in between."""
-        each, values = self._request.each(rows, request, columns), []
-        while part := list(islice(each, SLICE_ENTITIES)):
-            values += part
-            await asyncio.sleep(0)
-        return values
-
-    def _records_call(
-        self,
-        rows: int,
-        group_keys: Sequence[list[bytes]],
-        requests: list[bytes],
-        request: RequestRows,
-        *,
-        as_tuples: bool,
-    ) -> Call[list[Any]]:
-        decoder = self._decoder
-        if self._decodes_each_reply:
-            decode = decoder.row if as_tuples else decoder.record
-            return Call(rows, group_keys[0], requests, decode, _unchanged)
-        keys = list(chain(*group_keys, self._mark_keys))
-        if as_tuples:
-            return Call(rows, keys, requests, None, _rows, decoder.rows, request)
-        return Call(rows, keys, requests, None, _unchanged, decoder.records, request)
-
-    def _cells_call(self, records: Call[list[Any]]) -> Call[list[Any]]:
-        """Return a call that reads the same, but only decodes the cells of rows if it computes others."""
-        if self._is_computed:
-            return records
-        if self._decodes_each_reply:
-            return records._replace(decode=None, finish=self._plain_cells)
-        return records._replace(finish=CellRows, decode_rows=self._decoder.cells)
-
-    def _plain_cells(self, replies: list[Reply]) -> list[Any]:
-        if set(map(type, replies)) <= {list}:
-            return CellRows(replies)  # type: ignore[arg-type]
-        by_row = self._decoder.split(replies, len(replies))
-        return CellRows(self._decoder.cells(by_row, self._handle.now_ms()))
-
-    def _prepare_response(self, entity_rows: EntityRows, request: Request) -> Call[OnlineResponse]:
-        if self._decodes_each_reply:  # the usual read, without the calls below
-            columns = self._entity_columns(entity_rows)
-            [keys], [group] = self._group_keys(columns), self._groups
-            if request:
-                self._request.rows(len(keys), request, {})
-            finish = bind(_RESPONSE, self._schema, columns)
-            return Call(len(keys), keys, group.requests(keys), self._decoder.row, finish)
-        given, sent = split_rows(self.plan, entity_rows)
-        columns = self._entity_columns(given)
-        group_keys, rows = self._group_keys(columns), _count_rows(given, columns, sent)
-        requests = self._requests(group_keys)
-        if self._needs_one_reply and is_shared(request, sent):
-            values = self._request.shared(request, rows)
-            decode = self._decoder.row_in_context(values, self._handle.now_ms())
-            finish = bind(_RESPONSE, self._schema, columns)
-            return Call(rows, group_keys[0], requests, decode, finish)
-        each = self._request.rows(rows, request, sent)
-        return self._response_call(rows, columns, group_keys, requests, each)
-
-    async def _prepare_response_in_slices(
-        self, entity_rows: EntityRows, request: Request
-    ) -> Call[OnlineResponse]:
-        """Do the same as `_prepare_response`, and let other tasks run in between."""
-        if _size(entity_rows) <= SLICE_ENTITIES:
-            return self._prepare_response(entity_rows, request)
-        given, sent = split_rows(self.plan, entity_rows)
-        columns = self._entity_columns(given)
-        rows = _count_rows(given, columns, sent)
-        parts = (
-            self._group_keys({name: column[part] for name, column in columns.items()})
-            for part in _slices(rows)
-        )
-        group_keys, requests = await self._in_slices(parts)
-        values = await self._request_in_slices(rows, request, sent)
-        return self._response_call(rows, columns, group_keys, requests, values)
-
-    def _response_call(
-        self,
-        rows: int,
-        columns: dict[str, list[object]],
-        group_keys: Sequence[list[bytes]],
-        requests: list[bytes],
-        request: RequestRows,
-    ) -> Call[OnlineResponse]:
-        if self._decodes_each_reply:
-            finish = bind(_RESPONSE, self._schema, columns)
-            return Call(len(requests), group_keys[0], requests, self._decoder.row, finish)
-        keys = list(chain(*group_keys, self._mark_keys))
-        finish = bind(self._joined_response, columns)
-        return Call(rows, keys, requests, None, finish, self._decoder.rows, request)
-
-    def _joined_response(
-        self, columns: dict[str, list[object]], decoded: list[DecodedRow]
-    ) -> OnlineResponse:
-        rows, ttls_s, ages_s = zip(*decoded, strict=True) if decoded else ((), (), ())
-        if not self._freshness:
-            return OnlineResponse(self._schema, columns, rows)
-        return OnlineResponse(self._schema, columns, rows, ttls_s, ages_s)
-
-    def _record_keys(self, entities: Iterable[object]) -> tuple[int, list[list[bytes]]]:
-        """Return the number of entities, and the keys of each group."""
-        if len(self._groups) == 1 and not self._has_global:
-            keys = list(map(self._groups[0].key, entities))
-            return len(keys), [keys]
-        columns: dict[str, list[object]] = {name: [] for name in self.plan.join_keys}
-        rows = 0
-        for rows, entity in enumerate(entities, 1):  # noqa: B007 - counts them
-            values = join_key_values(self.plan, entity)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-        return rows, self._group_keys(columns)
-
-    def _requests(self, group_keys: Sequence[list[bytes]]) -> list[bytes]:
-        """Return the requests for the groups, then those for the marks."""
-        if len(group_keys) == 1 and not self._mark_keys:
-            return self._groups[0].requests(group_keys[0])
-        pairs = zip(self._groups, group_keys, strict=True)
-        requests = [request for group, keys in pairs for request in group.requests(keys)]
-        return requests + self._mark_requests
-
-    async def _in_slices(
-        self, parts: Iterable[list[list[bytes]]]
-    ) -> tuple[list[list[bytes]], list[bytes]]:
-        """Join the keys of slices, group by group, with their requests; let tasks run in between."""
-        group_keys: list[list[bytes]] = [[] for _ in self._groups]
-        requests: list[list[bytes]] = [[] for _ in self._groups]
-        for part in parts:
-            for i, (group, keys) in enumerate(zip(self.plan.groups, part, strict=True)):
-                if not (group.is_global and group_keys[i]):
-                    group_keys[i] += keys
-                    requests[i] += self._groups[i].requests(keys)
-            await asyncio.sleep(0)
-        return group_keys, list(chain(*requests, self._mark_requests))
-
-    def _group_keys(self, columns: Mapping[str, list[object]]) -> list[list[bytes]]:
-        return [
-            list(
-                map(
-                    key,
-                    columns[names[0]]
-                    if len(names) == 1
-                    else zip(*(columns[name] for name in names), strict=True),
-                )
-            )
-            if names
-            else [key(())]
-            for key, names in self._key_functions
-        ]
 
     def _add_to_matrix(self, matrix: Matrix, rows: list[Any]) -> None:
         if self._is_computed:
@@ -680,36 +423,6 @@ class OnlineReader(Generic[RowT, EntityT]):
             STORE: store,
         }
         record_span("featurekit.get_online_features", seconds, attributes, error)
-
-
-def _rows(decoded: list[DecodedRow]) -> list[tuple[Any, ...]]:
-    return [each.row for each in decoded]
-
-
-def _size(entity_rows: Any) -> float:
-    """Return the number of rows before they are checked; infinite for a data frame."""
-    if isinstance(entity_rows, Mapping):
-        return max((len(c) for c in entity_rows.values() if hasattr(c, "__len__")), default=0)
-    return len(entity_rows) if isinstance(entity_rows, list | tuple) else math.inf
-
-
-def _count_rows(
-    entity_rows: EntityRows, keys: Mapping[str, list[object]], sent: RequestColumns
-) -> int:
-    """Return the number of rows; columns without any are one row."""
-    for column in (*keys.values(), *sent.values()):
-        return len(column)
-    return 1 if isinstance(entity_rows, Mapping) else len(entity_rows)  # type: ignore[arg-type]
-
-
-def _slices(size: int) -> list[slice]:
-    """Return the slices of a large read."""
-    starts = range(0, size, SLICE_ENTITIES)
-    return [slice(start, start + SLICE_ENTITIES) for start in starts]
-
-
-def _unchanged(records: list[Any]) -> list[Any]:
-    return records
 
 
 def _is_unavailable(reply: Any) -> bool:
