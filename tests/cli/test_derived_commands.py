@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path: Path = tmp_path_factory.mktemp("risk")
     url = f"memory://{uuid4().hex}"
     (path / "featurerepo.yaml").write_text(
-        f"project: p\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}', {PATIENT_YAML}}}\n"
+        f"project: p\ndefinitions: [f.yaml]\nonline_store: {{url: '{url}'}}\n"
     )
     (path / "f.yaml").write_text(YAML)
     with FeatureStore(path) as store:
