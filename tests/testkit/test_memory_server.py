@@ -15,7 +15,7 @@ from featurekit.repo.memory_stores import delete_memory_server, set_memory_clock
 from featurekit.stores import open_store
 from featurekit.wire import ErrorReply, Reply, text_command
 from tests.conftest import KINDS, flushed
-from tests.servers import Server
+from tests.servers import PATIENT, Server
 
 SECOND_MS = 1000
 TOLERANCE_MS = 20 * SECOND_MS
@@ -167,7 +167,7 @@ def check(started: dict[str, Server], script: Sequence[Any]) -> None:
     delete_memory_server("scripts")
     set_memory_clock("scripts", lambda: now_ms)
     urls = ["memory://scripts", *(started[kind].url for kind in kinds)]
-    stores = [open_store(url, Path()) for url in urls]
+    stores = [open_store(url, Path(), options=PATIENT) for url in urls]
     memory, *servers = [run(store, script) for store in stores]
     for store in stores:
         store.close()
