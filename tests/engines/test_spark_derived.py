@@ -15,7 +15,7 @@ from featurekit.errors import RequestError
 from featurekit.spark import stream_writer
 from tests.engines.test_spark_training import check_equal
 from tests.promise.repos import applied
-from tests.training.test_derived import NOW, TIME, VIEWS, draw_labels, draw_rows
+from tests.training.test_derived import FUNCTIONS, NOW, TIME, VIEWS, draw_labels, draw_rows
 from tests.training.test_point_in_time import open_store
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,7 @@ MORE = """
 
 def test_derived_features_equal_those_of_duckdb(tmp_path: Path, spark: Any) -> None:
     rng = random.Random(3)
+    (tmp_path / "scores.py").write_text(FUNCTIONS)
     users = [f"u{i}" for i in range(40)]
     pq.write_table(pa.table(draw_rows(rng, 40)), tmp_path / "profile.parquet")
     clicks = {"user_id": users, "clicks": range(40)}
@@ -40,7 +41,6 @@ def test_derived_features_equal_those_of_duckdb(tmp_path: Path, spark: Any) -> N
         features = ["risk", "times", "busy", "sums", "profile:count"]
         found = check_equal(store, spark, labels, features, max_age={"activity": "1m"})
         assert "stale" in found["is_busy__status"].to_pylist()
-        check_equal(store, spark, labels, ["sums"])
         local = store.get_historical_features(labels, features).to_arrow()
         with store.get_historical_features(
             spark.createDataFrame(labels), features, engine=spark
@@ -70,6 +70,7 @@ feature_views:
       batch_source: {type: parquet, path: events.parquet, timestamp_field: at}
     inputs: {price: float64}
     fields: {total: {type: float64, aggregate: sum, of: price, window: 1h}}
+  - {name: profile, entity: user, batch: {refresh: 1h, source: {type: parquet, path: p.parquet, timestamp_field: at}}, fields: {n: int64}}
   - name: scored
     derived: {from: [transaction]}
     fields: {score: {type: float64, callable: "scores:score", inputs: [amount]}}
@@ -83,10 +84,10 @@ def test_windows_and_functions_are_refused_by_name(tmp_path: Path, spark: Any) -
     )
     with applied(tmp_path, "memory://", UNSUPPORTED) as store:
         for features, message in (
-            ("recent", "feature view recent: Spark does not aggregate events in windows"),
-            ("scored", "feature score: it is computed by scores:score"),
+            (["recent"], "feature view recent: Spark does not aggregate events in windows"),
+            (["scored", "profile"], "feature score: it is computed by scores:score"),
         ):
             with pytest.raises(RequestError, match=message):
-                store.get_historical_features(labels, [features], engine=spark)
+                store.get_historical_features(labels, features, engine=spark)
         with pytest.raises(RequestError, match="does not add events to windows"):
             stream_writer(store, "recent")

@@ -105,10 +105,7 @@ def _sent(
             if request.name in batch.schema.names:  # an error names the row here
                 encode_values(request.field, batch.column(request.name), "labels", rows)
         number = pa.array(range(rows, rows + batch.num_rows), pa.int64())
-        if moments:
-            at = next(iter(moments.values())).column("at")
-        else:  # no view needs it
-            at = pa.repeat(pa.scalar(0, pa.int64()), batch.num_rows)
+        at = next(iter(moments.values())).column("at")
         columns = [
             as_spark(column, field.type, name)
             for column, field, name in zip(
