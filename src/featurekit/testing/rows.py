@@ -26,8 +26,9 @@ class _Entity:
 
     @cached_property
     def owners(self) -> dict[str, str]:
-        """The view of each field."""
-        return {field.name: view.name for view in self.views for field in view.fields}
+        """The view of each feature that is written as it is."""
+        written = (view for view in self.views if view.windows is None)
+        return {field.name: view.name for view in written for field in view.fields}
 
     @cached_property
     def names(self) -> set[str]:
@@ -55,12 +56,14 @@ class RowSplitter:
         for plan in [repo.view(view)] if view else repo.views:
             by_key.setdefault(plan.key, []).append(plan)
         self._entities = list(map(_Entity, by_key.values()))
+        self._computed = _computed(repo)
 
     def split(self, row: Row) -> dict[str, Row]:
         """Return the row of each view that a row has features of, each with the join keys.
 
         Raises:
-            RequestError: No entity has such join keys, or several have; or the row has no features.
+            RequestError: No entity has such join keys, or several have; or the row has no features, or
+                one that is computed.
             UnknownNameError: The entity has no such feature.
         """
         if not isinstance(row, Mapping):
@@ -94,6 +97,8 @@ class RowSplitter:
         if known:  # the entity with the most of the row's names
             entity = max(known, key=lambda each: len(row.keys() & each.names))
             unknown = next(name for name in row if name not in entity.names)
+            if unknown in self._computed:
+                return self._computed[unknown]
             where = f"entity {entity.views[0].key.entity}"
             where = f"feature view {self._view}" if self._view else where
             return UnknownNameError.among("feature", unknown, entity.owners, where=where)
@@ -105,3 +110,24 @@ class RowSplitter:
         return RequestError(
             f"the row {short_repr(row)} has the join keys of no entity", hint=listed
         )
+
+
+def _computed(repo: RepoPlan) -> dict[str, RequestError]:
+    """Return why no row has the features that are computed, and the inputs of windows."""
+    errors: dict[str, RequestError] = {}
+    for view in repo.views:
+        if view.windows is None:
+            continue
+        error = RequestError(
+            f"{view.name} computes its features from events",
+            hint=f'write events: given_events("{view.name}", ...)',
+        )
+        names = (field.name for field in (*view.fields, *view.windows.event_fields))
+        errors.update(dict.fromkeys(names, error))
+    for derived in repo.derived_views:
+        error = RequestError(
+            f"{derived.name} computes its features when they are read",
+            hint="write the features that they are computed from",
+        )
+        errors.update(dict.fromkeys((each.field.name for each in derived.features), error))
+    return errors
