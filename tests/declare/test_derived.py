@@ -329,6 +329,7 @@ def test_a_service_reads_only_the_inputs_that_it_needs(load: Load) -> None:
         ("shop_profile", "rating"),
     ]
     assert [each.name for each in plan.requests] == ["amount", "ip_country"]
+    assert plan.ignored_request_values == ()
     assert [group.fields for group in plan.groups] == [
         ("score", "avg_amount", "country_iso", "last_login"),
         ("rate",),
@@ -342,7 +343,13 @@ def test_a_service_reads_only_the_inputs_that_it_needs(load: Load) -> None:
 def test_one_feature_reads_one_input(load: Load) -> None:
     plan = compile_read(compiled(load, VIEWS), ["tx_risk:idle_hours"])
     assert [group.fields for group in plan.groups] == [("last_login",)]
-    assert plan.requests == ()
+    assert (plan.requests, plan.ignored_request_values) == ((), ())
+
+
+def test_the_other_values_of_a_request_are_ignored(load: Load) -> None:
+    plan = compile_read(compiled(load, VIEWS), ["tx_risk:amount_ratio"])
+    assert [each.name for each in plan.requests] == ["amount"]
+    assert plan.ignored_request_values == ("ip_country",)
 
 
 def test_a_wrong_default_of_a_derived_input_is_one_problem(problems: Problems) -> None:

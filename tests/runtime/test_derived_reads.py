@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from featurekit import FeatureStore
@@ -224,6 +225,30 @@ def test_a_server_that_is_away_makes_inputs_unavailable(tmp_path: Path) -> None:
         response = reader.get(rows, partial=True)
         assert response.statuses["ratio_or"] == ["unavailable"] * 2
         assert response.to_dict()["double"] == [2.0, 4.0]
+
+
+def test_values_of_the_declaration_that_the_read_does_not_need_are_ignored(
+    amounts: OnlineReader, shop: FeatureStore
+) -> None:
+    plan = replace(amounts.plan, ignored_request_values=("channel",))
+    reader = reader_of(shop, plan)
+    whole: dict[str, Any] = {"amount": 4.0, "note": "a", "channel": object()}
+    expected = reader.read("u2", request={"amount": 4.0, "note": "a"})
+    assert reader.read("u2", request=whole).ratio == expected.ratio
+    assert reader.read_many(["u2"], request=[whole])[0].ratio == expected.ratio
+    rows = reader.get([{"user_id": "u2"} | whole])
+    assert rows.to_dict()["ratio"] == [expected.ratio]
+    assert "channel" not in rows.to_dict()
+    columns = {"user_id": ["u2"]} | {name: [value] for name, value in whole.items()}
+    frame = pa.table(columns | {"channel": ["web"]})
+    for given in (columns, frame):
+        assert reader.get(given).to_dict().keys() == rows.to_dict().keys()
+        assert reader.get(given).to_dict()["text"] == ["a!"]
+    assert reader.read_many(frame)[0].ratio == expected.ratio
+    with pytest.raises(RequestError, match="unknown request value 'chanel'"):
+        reader.read("u2", request={"amount": 4.0, "chanel": "web"})
+    with pytest.raises(RequestError, match="unknown join key 'chanel'"):
+        reader.get([{"user_id": "u2", "amount": 4.0, "chanel": "web"}])
 
 
 def test_a_read_without_request_data_refuses_it(ratio: OnlineReader) -> None:

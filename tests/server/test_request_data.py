@@ -25,6 +25,7 @@ requests:
       amount: {type: float64, min: 0}
       paid_at: timestamp
       note: {type: string, default: none}
+      channel: string
 feature_views:
   - name: profile
     entity: user
@@ -113,6 +114,22 @@ def test_a_service_without_request_data_refuses_them(client: TestClient) -> None
     )
 
 
+def test_values_of_the_declaration_that_the_service_does_not_need_are_ignored(
+    client: TestClient,
+) -> None:
+    whole = SENT | {"channel": 7}
+    for request in (whole, [whole]):
+        answer = post(client, ["u1"], request=request).json()
+        assert answer["rows"][0]["features"]["ratio"] == {"value": 1.5, "status": "present"}
+    columns = {"user_id": ["u1"]} | {name: [value] for name, value in whole.items()}
+    body = {"feature_service": "payments", "entities": columns}
+    answer = client.post("/get-online-features", json=body).json()
+    assert "channel" not in answer["metadata"]["feature_names"]
+    assert [1.5] in [each["values"] for each in answer["results"]]
+    body["entities"] = columns | {"chanel": ["web"]}
+    assert client.post("/get-online-features", json=body).status_code == 422
+
+
 def test_large_reads_take_the_request_data_of_each_slice(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +168,7 @@ def test_the_openapi_document_has_the_request_data(client: TestClient) -> None:
     asked = document["components"]["schemas"]["payments_request"]
     assert asked["required"] == ["entities", "request"]
     row = asked["properties"]["request"]["anyOf"][0]
-    assert list(row["properties"]) == ["amount", "paid_at", "note"]
+    assert list(row["properties"]) == ["amount", "paid_at", "note", "channel"]
     assert row["required"] == ["amount", "paid_at"]
     assert "request" not in document["components"]["schemas"]["plain_request"]["properties"]
     assert "ratio" in str(document["components"]["schemas"]["payments_row"])

@@ -141,6 +141,7 @@ def compile_read(
         repo.fingerprint,
         inputs=tuple(read[sum(isinstance(each, _Stored) for each in wanted) :]),
         requests=requests,
+        ignored_request_values=_ignored_request_values(repo, wanted, reserved),
     )
     return with_marks(repo, plan, max_age_ms)
 
@@ -197,6 +198,18 @@ def _request_columns(
                     hint="rename one of them, or read the features separately",
                 )
     return tuple(RequestColumn(name, each.field) for name, each in found.items())
+
+
+def _ignored_request_values(
+    repo: RepoPlan, wanted: Sequence[_Wanted], reserved: Container[str]
+) -> tuple[str, ...]:
+    """Return the values that no feature needs, of the declarations from which one needs a value."""
+    inputs = (
+        each for derived in wanted if isinstance(derived, _Derived) for each in derived.inputs
+    )
+    used = {each.source for each in inputs if isinstance(each, DerivedInput)}
+    declared = (field.name for each in repo.requests if each.name in used for field in each.fields)
+    return tuple(name for name in dict.fromkeys(declared) if name not in reserved)
 
 
 def _service_features(repo: RepoPlan, name: str) -> list[_Wanted]:

@@ -139,6 +139,7 @@ class ReadPlan:
         arrays: Whether vectors are decoded to numpy arrays, if numpy is installed, instead of lists.
         inputs: Stored features that only derived ones need; they are not in the response.
         requests: The values that a caller must send along.
+        ignored_request_values: The other values of the same declarations, which a caller may send.
         marks: The marks of views with windows, which are read in the same round trip.
     """
 
@@ -149,6 +150,7 @@ class ReadPlan:
     arrays: bool = False
     inputs: tuple[ReadColumn, ...] = ()
     requests: tuple[RequestColumn, ...] = ()
+    ignored_request_values: tuple[str, ...] = ()
     marks: tuple[MarkPlan, ...] = ()
 
     @property

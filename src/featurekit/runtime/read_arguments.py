@@ -161,9 +161,10 @@ def split_rows(plan: ReadPlan, entity_rows: EntityRows) -> tuple[EntityRows, Req
 def _split_columns(
     plan: ReadPlan, columns: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns that are join keys or unknown, and those of request data."""
+    """Return the columns that are join keys or unknown, and those of request data that the plan needs."""
     names = {column.name for column in plan.requests}
-    keys = {name: column for name, column in columns.items() if name not in names}
+    taken = names.union(plan.ignored_request_values)
+    keys = {name: column for name, column in columns.items() if name not in taken}
     return keys, {name: column for name, column in columns.items() if name in names}
 
 
@@ -171,7 +172,8 @@ def _split_each_row(plan: ReadPlan, rows: Any) -> tuple[EntityRows, RequestColum
     names = [column.name for column in plan.requests]
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         return rows, {}  # refused as entity rows
-    keys = [{name: row[name] for name in row if name not in names} for row in rows]
+    taken = {*names, *plan.ignored_request_values}
+    keys = [{name: row[name] for name in row if name not in taken} for row in rows]
     sent = {name: [row.get(name, NOT_SENT) for row in rows] for name in names}
     return keys, {
         name: column for name, column in sent.items() if any(v is not NOT_SENT for v in column)

@@ -44,6 +44,7 @@ class RequestData:
     def __init__(self, plan: ReadPlan) -> None:
         self._plan = plan
         self.names = tuple(column.name for column in plan.requests)
+        self._known = frozenset((*self.names, *plan.ignored_request_values))
         self._checks = [(c.name, _value_check(c.name, c.field)) for c in plan.requests]
 
     def rows(self, count: int, request: Request, columns: RequestColumns) -> RequestRows:
@@ -100,7 +101,9 @@ class RequestData:
 
     def _usual_or_any(self, mapping: Any, where: str | int) -> list[object]:
         """Return the values of a usual mapping, a dict with all of them, or of any other."""
-        if type(mapping) is dict and len(mapping) == len(self._checks):
+        if type(mapping) is dict and (
+            len(mapping) == len(self._checks) or mapping.keys() <= self._known
+        ):
             try:
                 return [check(mapping[name]) for name, check in self._checks]
             except (KeyError, ValueRefusedError):
@@ -111,7 +114,7 @@ class RequestData:
         """Return the values of any mapping."""
         _check_mapping(mapping, where)
         for name in mapping:
-            if name not in self.names:
+            if name not in self._known:
                 raise RequestError(
                     f"unknown request value '{name}'", where=where, hint=self._unknown(name)
                 )
@@ -128,7 +131,7 @@ class RequestData:
         if not self.names:
             return f"{self._plan.name} needs no request data"
         hint = name_hint(str(name), self.names)
-        return hint.replace("known:", f"{self._plan.name} needs") + ", and no others"
+        return hint.replace("known:", f"{self._plan.name} needs")
 
 
 def _merged(mapping: Any, columns: RequestColumns, row: int) -> dict[str, object]:

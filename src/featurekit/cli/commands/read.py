@@ -151,7 +151,7 @@ def _parse_entities(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, o
         example = ",".join(f"{name}=…" for name in plan.join_keys)
         raise click.UsageError(f"Missing option '--entity', for example --entity {example}")
     dtypes = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
-    dtypes |= _request_dtypes(plan)
+    dtypes |= _ignored_dtypes(plan) | _request_dtypes(plan)
     return [_parse_values(dtypes, text, "--entity", "join key") for text in entities]
 
 
@@ -160,8 +160,10 @@ def _parse_request(plan: ReadPlan, texts: Sequence[str]) -> dict[str, object] | 
     dtypes = _request_dtypes(plan)
     if texts and not dtypes:
         raise RequestError("these features need no request data", where="--request")
-    parsed = [_parse_values(dtypes, text, "--request", "request value") for text in texts]
-    return {name: value for values in parsed for name, value in values.items()} or None
+    known = _ignored_dtypes(plan) | dtypes
+    parsed = [_parse_values(known, text, "--request", "request value") for text in texts]
+    sent = {name: value for values in parsed for name, value in values.items()}
+    return {name: value for name, value in sent.items() if name in dtypes} or None
 
 
 def _check_is_sent(
@@ -180,6 +182,10 @@ def _check_is_sent(
 
 def _request_dtypes(plan: ReadPlan) -> dict[str, DType]:
     return {column.name: column.field.dtype for column in plan.requests}
+
+
+def _ignored_dtypes(plan: ReadPlan) -> dict[str, DType]:
+    return dict.fromkeys(plan.ignored_request_values, DType("string"))
 
 
 def _parse_values(
