@@ -19,18 +19,24 @@ push user_activity '{"user_id": "u0001", "tx_count_5m": 3}'
 run featurekit get user_profile:tx_count_7d user_activity:tx_count_5m \
   --entity user_id=u0001 --entity user_id=u9999
 
-say "2. Flights: features of planes, routes and airports from 336,776 real flights, by SQL"
+say "2. Computed features: raw transactions over windows, and a new one beside what is usual"
+show examples/fraud/features/transactions.yaml
+run python examples/fraud/simulate.py --users 5 --per-tick 5 --ticks 4 --interval 0.2
+run featurekit stream run user_tx --once
+run featurekit get user_tx tx_risk --entity user_id=u0001 --request amount=200 --request ip_country=SE
+
+say "3. Flights: features of planes, routes and airports from 336,776 real flights, by SQL"
 run cd examples/flights
 run python prepare.py
 run featurekit apply --yes
 run featurekit materialize
 run featurekit get delay_v1 --entity tailnum=N516JB,origin=JFK,dest=LAX
 
-say "3. The same from Python"
+say "4. The same from Python"
 show read.py
 run python read.py
 
-say "4. A training set of all flights, with what was known when each should leave, and a model"
+say "5. A training set of all flights, with what was known when each should leave, and a model"
 run featurekit training-set delay_v1 --labels data/labels.parquet --output data/train --overwrite
 run python train.py
 run python predict.py

@@ -1,4 +1,4 @@
-"""Simulate user activity: append events of a few users to a Redis stream every second.
+"""Simulate user activity and transactions: append events of a few users to Redis streams every second.
 
 Users take turns in random order. SIGUSR1 pauses and resumes the simulation: pause it for five
 minutes, and the stream fields expire one by one while the batch fields remain.
@@ -19,6 +19,7 @@ from featurekit import embedded_server
 from featurekit.demo import SEED, activity, user_id
 
 STREAM = "user-activity"
+TRANSACTIONS = "user-transactions"
 
 
 def turns(users: int, rng: random.Random) -> Iterator[str]:
@@ -33,6 +34,12 @@ def turns(users: int, rng: random.Random) -> Iterator[str]:
 def event(user: str, now_ms: int, rng: random.Random) -> dict[str, str | int]:
     """Return one stream entry; its fields have the names of the view."""
     return {"user_id": user, **activity(now_ms, rng)}
+
+
+def transaction(user: str, number: int, rng: random.Random) -> dict[str, str | float]:
+    """Return one raw transaction, which workers add to the windows of its user."""
+    amount = round(rng.lognormvariate(3.5, 1), 2)
+    return {"user_id": user, "transaction_id": f"t{number}", "amount": amount}
 
 
 class PauseSwitch:
@@ -75,16 +82,20 @@ def main() -> None:
                 if not switch.paused:
                     now_ms = time.time_ns() // 1_000_000
                     with client.pipeline(transaction=False) as pipe:
-                        for _ in range(args.per_tick):
-                            entry = event(next(users), now_ms, rng)
-                            pipe.xadd(STREAM, entry, maxlen=args.keep)
+                        for number in range(args.per_tick):
+                            user = next(users)
+                            pipe.xadd(STREAM, event(user, now_ms, rng), maxlen=args.keep)
+                            paid = transaction(user, now_ms * args.per_tick + number, rng)
+                            pipe.xadd(TRANSACTIONS, paid, maxlen=args.keep)
                         pipe.execute()
                     done += 1
                 if done != args.ticks or switch.paused:
                     time.sleep(args.interval)
         except KeyboardInterrupt:
             pass
-    print(f"{done:,} ticks, {done * args.per_tick:,} events in {STREAM}")
+    print(
+        f"{done:,} ticks, {done * args.per_tick:,} events in each of {STREAM} and {TRANSACTIONS}"
+    )
 
 
 if __name__ == "__main__":

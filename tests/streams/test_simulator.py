@@ -30,14 +30,18 @@ def test_the_simulator_writes_events_of_every_user(example: Path) -> None:
     output = python(
         example, SIMULATOR, "--users", "2000", "--per-tick", "500", "--ticks", "4", "--interval", "0"
     )  # fmt: skip
-    assert output == "4 ticks, 2,000 events in user-activity\n"
+    assert output == "4 ticks, 2,000 events in each of user-activity and user-transactions\n"
     assert "2,000 written, lag 0" in featurekit(example, "stream", "run", "--once")
     with FeatureStore(example) as store:
         users = [f"u{number:04}" for number in range(1, 2001)]
         features = ["user_activity"]
         rows = store.get_online_features(features, {"user_id": users}).to_rows()
         assert all(row["last_login_ts"] and row["session_country"] for row in rows)
-        [state] = [each for each in store.status() if each.kind == "stream"]
+        [state] = [each for each in store.status() if each.view == "user_activity"]
+        row = {"amount": 100.0, "ip_country": "SE"}
+        response = store.get_online_features("fraud_v2", {"user_id": users}, request=row)
+    assert set(response.to_dict()["tx_count_10m"]) == {1}
+    assert set(response.statuses["spent_1h"]) == {"present"}
     stream = state.stream
     assert stream is not None
     assert (state.live_share, state.sampled, stream.lag) == (1.0, 1000, 0)
@@ -65,7 +69,7 @@ def test_a_signal_pauses_and_resumes(example: Path) -> None:
                 os.kill(simulator.pid, signal.SIGUSR1)
                 assert simulator.stdout.readline() == expected
             os.kill(simulator.pid, signal.SIGINT)
-            assert "events in user-activity" in simulator.stdout.read()
+            assert "events in each of user-activity" in simulator.stdout.read()
         finally:
             simulator.kill()
 
