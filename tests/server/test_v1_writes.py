@@ -18,6 +18,16 @@ from tests.servers import Server
 from tests.streams.repositories import repository, ttl_ms
 from tests.testclient import TestClient
 
+WINDOWS = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: tx
+    entity: user
+    stream: {refresh: 1m, once: {event_id: id}}
+    inputs: {amount: float64}
+    fields: {tx_count_10m: {type: int64, aggregate: count, window: 10m}}
+"""
+
 
 @pytest.fixture
 def client(store: FeatureStore) -> Iterator[TestClient]:
@@ -33,6 +43,7 @@ def test_rows_are_written_to_a_batch_view(client: TestClient, store: FeatureStor
         "written": 2,
         "dropped_older": 0,
         "dropped_expired": 0,
+        "repeated": 0,
     }
     assert store.online_reader("fraud_v1").read("u1").tags == ["a"]
     assert store.load_history() == []
@@ -78,7 +89,19 @@ def test_late_events_are_counted_in_the_response(tmp_path: Path, valkey: Server)
         "written": 1,
         "dropped_older": 1,
         "dropped_expired": 1,
+        "repeated": 0,
     }
+
+
+def test_repeated_events_of_windows_are_counted_in_the_response(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with repository(tmp_path, valkey.url, WINDOWS) as store:
+        rows = [{"user_id": "u1", "id": each, "amount": 2.5} for each in ("a", "b", "a")]
+        client = TestClient(create_app(ServerContext(store)))
+        result = client.post("/v1/views/tx/write", json={"rows": rows})
+    counts = {"written": 2, "dropped_older": 0, "dropped_expired": 0, "repeated": 1}
+    assert result.json() == {"view": "tx", **counts}
 
 
 def test_an_event_of_any_stream_view_may_have_a_time(client: TestClient) -> None:
@@ -88,8 +111,8 @@ def test_an_event_of_any_stream_view_may_have_a_time(client: TestClient) -> None
         {"user_id": "u1", "tx_count_5m": 2, "event_timestamp": 1},
     ]
     result = client.post("/v1/views/activity/write", json={"rows": rows})
-    counts = {"view": "activity", "written": 1, "dropped_older": 0, "dropped_expired": 1}
-    assert result.json() == counts
+    counts = {"written": 1, "dropped_older": 0, "dropped_expired": 1, "repeated": 0}
+    assert result.json() == {"view": "activity", **counts}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ online_store: {url: 'URL'}
 VIEWS = """
 entities:
   - {name: user, join_keys: {user_id: string}}
+  - {name: shop, join_keys: {shop_id: string}}
 feature_views:
   - name: profile
     entity: user
@@ -41,6 +42,10 @@ feature_views:
     fields:
       pushes: {type: int64, aggregate: count, window: 1h}
       total: {type: int64, aggregate: sum, of: points, window: 1h}
+  - name: shops
+    entity: shop
+    batch: {refresh: 24h}
+    fields: {size: int64}
 feature_services:
   - {name: all_v1, features: [profile, tx, pushed]}
   - {name: tx_v1, features: [tx]}
@@ -101,6 +106,22 @@ def test_a_count_of_nothing_is_0_under_a_live_mark(shop: Shop) -> None:
     assert shop.read() == ({"n": 0, "least": -1.0}, {"n": "present", "least": "default"})
     [row] = shop.store.online_reader("tx_v1").read_many(["u1"])
     assert not row.found
+
+
+@pytest.mark.parametrize("entity", [None, "user"])
+def test_a_count_of_nothing_is_stale_after_a_reset(shop: Shop, entity: str | None) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2,,3")
+    assert shop.read()[1]["n"] == "present"
+    assert shop.store.reset(entity) == 1
+    assert shop.read() == ({"n": None, "least": -1.0}, {"n": "stale", "least": "stale"})
+
+
+def test_a_reset_of_one_entity_keeps_the_marks_of_others(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    assert shop.store.reset("shop") == 0
+    assert shop.read()[0]["n"] == 2
 
 
 def test_windows_have_the_events_of_their_tiles(shop: Shop) -> None:

@@ -92,12 +92,13 @@ export interface WriteOptions<V extends ViewName> {
   signal?: AbortSignal;
 }
 
-/** How many rows were written, and how many were dropped because they are older or expired. */
+/** How many rows were written, and how many were not because they are older, expired or repeated. */
 export interface Written {
   view: string;
   written: number;
   dropped_older: number;
   dropped_expired: number;
+  repeated: number;
 }
 
 /** The server refused a request, or could not answer it. */

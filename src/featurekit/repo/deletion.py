@@ -202,9 +202,13 @@ def _paced_pages(store: OnlineStore, pattern: str) -> Iterator[list[bytes]]:
 def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
     """Delete the hashes of one entity, or of all entities; return how many were deleted.
 
-    Keys that no entity can have, and keys of other types than hashes, stay.
+    Keys that no entity can have, and keys of other types than hashes, stay. The marks of views with
+    windows go first: without the events, a count of 0 is not true.
     """
     entities = repo.entities_named(entity) if entity is not None else list(repo.entities)
+    keys = {each.key for each in entities}
+    marks = [view.mark_key for view in repo.views if view.key in keys]
+    delete_keys(store, [mark for mark in marks if mark is not None])
     return sum(
         _delete_hashes(store, list(filter(is_own, page)))
         for plan in entities

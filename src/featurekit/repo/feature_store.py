@@ -492,6 +492,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of one entity, or of all entities; return how many were deleted.
 
+        The windows of their views are stale until a worker reports again up to when events are applied.
+
         Raises:
             RegistryError: The registry was not applied to this store.
         """

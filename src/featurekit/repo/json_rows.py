@@ -43,13 +43,16 @@ class RowsReport:
         view: The view's name.
         written: Rows written.
         dropped_older: Rows older than the stored one; only with `ordering: event_time`.
-        dropped_expired: Rows whose TTL had passed before they were written.
+        dropped_expired: Rows whose TTL had passed before they were written, or that were too late for
+            every window.
+        repeated: Events that had been applied before; only of views with windows.
     """
 
     view: str
     written: int
     dropped_older: int = 0
     dropped_expired: int = 0
+    repeated: int = 0
 
 
 class RowWriter:
@@ -139,7 +142,11 @@ class RowWriter:
                 ) from error
         report = writer.write_many(events, ttl=ttl, encode_first=True)
         return RowsReport(
-            self.view.name, report.written, report.dropped_older, report.dropped_expired
+            self.view.name,
+            report.written,
+            report.dropped_older,
+            report.dropped_expired,
+            report.repeated,
         )
 
 

@@ -128,7 +128,7 @@ def reset_command(context: CliContext, entity: str | None, yes: bool) -> None:
     """Delete stored features.
 
     Deletes the features of ENTITY, or of all entities of the project. Definitions and registry are
-    kept; `featurekit materialize` loads the batch views again.
+    kept; `featurekit materialize` loads the batch views again, and `featurekit stream replay` fills windows.
     """
     with context.open_store() as store:
         plan = store.compiled

@@ -57,8 +57,12 @@ SCHEMAS: dict[str, Schema] = {
                 "type": "integer",
                 "description": "Rows that had expired on arrival, in a stream view.",
             },
+            "repeated": {
+                "type": "integer",
+                "description": "Events that had been applied before, in a view with windows.",
+            },
         },
-        ["view", "written", "dropped_older", "dropped_expired"],
+        ["view", "written", "dropped_older", "dropped_expired", "repeated"],
     ),
     "OnlineFeatures": {
         "type": "object",
