@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import stat
 from datetime import UTC, datetime
@@ -68,15 +69,18 @@ def test_a_repository_like_that_of_feast_init_applies_and_loads(
     report = imported(tmp_path, "couriers")
     states = {(each.kind, each.name): each.state for each in report.outcomes}
     assert states["feature view", "courier_hourly"] == "changed"
-    assert states["on-demand feature view", "plus"] == "left out"
+    assert states["on-demand feature view", "plus"] == "changed"
+    assert states["request source", "amounts"] == "mapped"
     assert states["label view", "courier_labels"] == "left out"
     with FeatureStore(tmp_path / "new", url=patient(valkey.url)) as store:
         store.apply()
         store.materialize()
-        response = store.get_online_features("courier_v2", [{"courier_id": 7}, {"courier_id": 9}])
+        sent = {"amount": 1}
+        keys = [{"courier_id": 7}, {"courier_id": 9}]
+        response = store.get_online_features("courier_v2", keys, request=sent)
         fresh = store.stream_writer("courier_fresh")
         fresh.write(7, {"rating": 1.0, "trips": 9})
-        pushed = store.get_online_features("courier_v3", [{"courier_id": 7}])
+        pushed = store.get_online_features("courier_v3", [{"courier_id": 7}], request=sent)
     assert response.to_rows()[0] == {
         "courier_id": 7,
         "rating": 0.75,
@@ -84,9 +88,11 @@ def test_a_repository_like_that_of_feast_init_applies_and_loads(
         "vehicle": {"type": "bike"},
         "settings": {"a": [1]},
         "profile": {"age": "31"},
+        "rating_plus": None,
     }
+    assert response.statuses["rating_plus"][0] == "invalid"  # the function is not written yet
     assert response.found == [True, False]
-    assert pushed.to_rows() == [{"courier_id": 7, "rating": 1.0, "trips": 9}]
+    assert pushed.to_rows() == [{"courier_id": 7, "rating": 1.0, "trips": 9, "rating_plus": None}]
 
 
 def test_a_repository_like_the_credit_scoring_tutorial_applies_and_loads(
@@ -117,7 +123,17 @@ def test_a_repository_like_the_credit_scoring_tutorial_applies_and_loads(
         store.apply()
         store.materialize()
         keys = [{"zipcode": 7675, "dob_ssn": "19530219_5179"}]
-        [row] = store.get_online_features("credit_model", keys).to_rows()
+        sent = {"loan_amnt": 1000}
+        [row] = store.get_online_features("credit_model", keys, request=sent).to_rows()
+        module = tmp_path / "new/on_demand.py"
+        written = (
+            module.read_text().split("    raise ")[0] + "    return float(card_due + loan_amnt)\n"
+        )
+        module.write_text(written)
+    with FeatureStore(tmp_path / "new", url=patient(valkey.url)) as store:
+        store.apply()
+        [computed] = store.get_online_features("credit_model", keys, request=sent).to_rows()
+    assert computed["total_debt"] == 9419.0
     assert row == {
         **keys[0],
         "city": "B",
@@ -125,6 +141,7 @@ def test_a_repository_like_the_credit_scoring_tutorial_applies_and_loads(
         "wages": None,
         "card_due": 8419,
         "missed_1y": 1,
+        "total_debt": None,
     }
 
 
@@ -153,6 +170,7 @@ def test_names_keys_aliases_and_views_without_an_entity_have_their_equal(tmp_pat
         "rates",
         "weather as origin_weather (airport: origin)",
         "weather:wind as dest_weather (airport: dest)",
+        "doubled",
     ]
     assert service.logging is not None
     assert service.logging.sample_rate == 0.5
@@ -198,10 +216,53 @@ def test_validate_names_the_sources_of_warehouses(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_a_comment_with_its_reason_and_its_code(tmp_path: Path) -> None:
-    text = imported(tmp_path, "routes").texts["features/views.yaml"]
-    assert "# Left out: on-demand feature view doubled.\n" in text
+    document = json.loads((DUMPS / "routes.json").read_text())
+    document["onDemandFeatureViews"][0]["spec"]["sources"] = {"gone": {}}
+    texts = imported(tmp_path, "", document).texts
+    text = texts["features/views.yaml"]
+    assert "# Left out: on-demand feature view doubled.\n# None of its inputs has an" in text
     assert '#       out["double"] = inputs["wind"] * 2' in text
     assert "# BigQuery: write the query of the source" in text
+    assert "on_demand.py" not in texts
+    load_repo(tmp_path / "new", {})
+
+
+def test_on_demand_views_become_derived_views_whose_functions_are_to_be_written(
+    tmp_path: Path,
+) -> None:
+    document = json.loads((DUMPS / "couriers.json").read_text())
+    [view] = document["onDemandFeatureViews"]
+    plus, amounts = view["spec"], view["spec"]["sources"]["amounts"]["requestDataSource"]
+    amounts["name"] = "courier_hourly"  # as a view, and with values of other names here
+    values = ("courier_id", "now", "class", "amount", "rating")
+    schema = [{"name": name, "valueType": "INT64"} for name in values]
+    amounts["requestDataOptions"]["schema"] = schema
+    plus["features"] = [{"name": n, "valueType": "MAP"} for n in ("courier_id", "found", "a-b")]
+    plus["featureTransformation"] = {"substraitTransformation": {}}
+    plus["tags"], plus["description"], plus["writeToOnlineStore"] = {"a": "b"}, "d", True
+    sources = {"plus": {"featureViewProjection": {"featureViewName": "plus"}}, **plus["sources"]}
+    document["onDemandFeatureViews"].append(
+        {"spec": {**plus, "name": "Plus", "sources": sources, "description": ""}}
+    )
+    report = imported(tmp_path, "", document)
+    repo = load_repo(tmp_path / "new", {})
+    assert {each.name: list(each.fields_) for each in repo.requests} == {
+        "amounts": ["amount"],
+        "courier_hourly_2": ["courier_id_2", "now_2", "class_", "amount_2", "rating"],
+    }
+    first, second = repo.derived_views
+    assert (first.name, second.name) == ("plus", "plus_2")
+    assert (second.description, second.tags) == ("d", {"a": "b"})
+    assert [*second.fields_] == ["courier_id_2", "found_", "a_b"]
+    inputs = second.fields_["a_b"].inputs
+    assert inputs is not None
+    assert inputs[:2] == ("courier_hourly_2.courier_id_2", "courier_hourly_2.now_2")
+    assert inputs[5:7] == ("courier_hourly.rating", "courier_hourly.trips")
+    module = report.texts["on_demand.py"]
+    assert "class_, amount_2, courier_hourly_2_rating, courier_hourly_rating, trips" in module
+    notes = {each.name: " ".join(each.notes) for each in report.outcomes}
+    assert "without its input plus, which is another on-demand view" in notes["Plus"]
+    assert "Feast computes it when rows are written" in notes["plus"]
 
 
 def test_the_order_of_the_definitions_does_not_matter(tmp_path: Path) -> None:
@@ -218,12 +279,17 @@ def test_hostile_texts_stay_in_comments_and_strings(tmp_path: Path) -> None:
         view["spec"]["owner"] = "!!python/object/apply:os.system ['true']"
     for view in document["onDemandFeatureViews"]:
         view["spec"]["name"] = "a\nproject: evil"
+        function = view["spec"]["featureTransformation"]["userDefinedFunction"]
+        function["bodyText"] = 'a\rimport os\x0cimport os\u2028import os\x85import os\n"""'
     report = imported(tmp_path, "", document)
     found = views(tmp_path)
     assert (
         found["credit_history"].description == document["featureViews"][0]["spec"]["description"]
     )
-    assert yaml.safe_load(report.texts["features/views.yaml"]).keys() == {"feature_views"}
+    keys = yaml.safe_load(report.texts["features/views.yaml"]).keys()
+    assert keys == {"requests", "feature_views"}
+    kinds = [type(node) for node in ast.parse(report.texts["on_demand.py"]).body]
+    assert kinds == [ast.Expr, ast.FunctionDef]
 
 
 def test_the_settings_of_feasts_store_become_a_url(tmp_path: Path) -> None:
@@ -264,7 +330,7 @@ def test_the_command_reads_objects_with_another_python_and_reports(
     document = run_json(*command)
     assert document["files"][0] == "featurerepo.yaml"
     states = {each["name"]: each["state"] for each in document["definitions"]}
-    assert states["total_debt_calc"] == "left out"
+    assert states["total_debt_calc"] == "changed"
     assert len(document["problems"]) == 2
     assert "path: ../feast/feature_repo/data/" in Path("new/features/views.yaml").read_text()
     again = run(*command)

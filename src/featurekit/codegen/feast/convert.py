@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -78,7 +78,7 @@ class Conversion:
     @cached_property
     def _entities(self) -> dict[str, Document]:
         """Feast's entities by name."""
-        specs = self._specs("entities")
+        specs = self.specs("entities")
         return {spec["name"]: spec for spec in specs if spec["name"] != _NO_ENTITY}
 
     @cached_property
@@ -89,7 +89,7 @@ class Conversion:
         found = [
             View(spec, kind, Outcome(kind, spec["name"], definition_name(spec["name"], taken)))
             for key, kind in kinds
-            for spec in self._specs(key)
+            for spec in self.specs(key)
         ]
         found.sort(key=lambda view: view.is_stream)
         for view in found:
@@ -98,7 +98,7 @@ class Conversion:
         self.outcomes += [view.outcome for view in found]
         return found
 
-    def _specs(self, key: str) -> list[Document]:
+    def specs(self, key: str) -> list[Document]:
         """Return the definitions of a list by name; a Python repository has no order of its own."""
         specs = [item.get("spec", item) for item in self.document.get(key, ())]
         return sorted(specs, key=lambda spec: str(spec.get("name", "")))
@@ -117,8 +117,8 @@ class Conversion:
             elif note:
                 view.outcome.notes.append(f"field {name}: {note}")
             view.renamed[name] = feature["name"]
-            described = _described(feature)
-            view.fields[name] = {"type": dtype, **described} if described else dtype
+            extra = described(feature)
+            view.fields[name] = {"type": dtype, **extra} if extra else dtype
 
     def _inferred_features(self, view: View) -> list[dict[str, str]]:
         """Return the features of a view without a schema: the columns of its files."""
@@ -180,7 +180,7 @@ class Conversion:
         return self._shared_entities[key][0]
 
     @cached_property
-    def _key_names(self) -> dict[str, str]:
+    def join_keys(self) -> dict[str, str]:
         """The names of join keys here, by Feast's."""
         taken: set[str] = set()
         keys = dict.fromkeys(_join_key(spec, name) for name, spec in self._entities.items())
@@ -215,13 +215,13 @@ class Conversion:
             keys[self.key_name(feast_key)] = self._key_type(name, feast_key, outcome)
         if names and names[0] != target and target not in self._own_entities and len(names) == 1:
             outcome.notes.append(f"it is `{names[0]}` in Feast; names are lower-case here")
-        described = _described(self._entities.get(names[0], {})) if len(names) == 1 else {}
+        extra = described(self._entities.get(names[0], {})) if len(names) == 1 else {}
         self.outcomes.append(outcome)
-        return Item(Block(name=target, join_keys=keys, **described), outcome.notes)
+        return Item(Block(name=target, join_keys=keys, **extra), outcome.notes)
 
     def key_name(self, feast_key: str) -> str:
         """Return the name of a join key here."""
-        return self._key_names.get(feast_key) or field_name(feast_key, set())
+        return self.join_keys.get(feast_key) or field_name(feast_key, set())
 
     def _key_type(self, entity: str, key: str, outcome: Outcome) -> str:
         """Return a join key's type: that of the views, of the entity, or of the files."""
@@ -275,7 +275,7 @@ class Conversion:
             keys["entity"] = view.entity
         keys["stream" if view.is_stream else "batch"] = settings
         keys["fields"] = Block(view.fields)
-        return Item(keys | _described(spec), notes)  # type: ignore[arg-type]
+        return Item(keys | described(spec), notes)  # type: ignore[arg-type]
 
     def _add_sources(self, view: View, settings: dict[str, Any]) -> None:
         spec, notes = view.spec, view.outcome.notes
@@ -306,16 +306,19 @@ class Conversion:
                 "store; here events alone write this view"
             )
 
-    def service_items(self) -> list[Item]:
-        """Return the feature services that have at least one feature."""
-        views = {view.outcome.target for view in self.views}
+    def service_items(self, derived: Sequence[View]) -> list[Item]:
+        """Return the feature services that have at least one feature, of these derived views too."""
+        found = {view.outcome.name: view for view in (*self.views, *derived)}
+        views = {view.outcome.target for view in found.values()}
         taken = {*views}
         items = []
-        for spec in self._specs("featureServices"):
+        for spec in self.specs("featureServices"):
             target = service_name(spec["name"], views, taken)
             outcome = Outcome("feature service", spec["name"], target)
             features = [
-                each for f in spec.get("features", ()) for each in self._features(f, outcome)
+                each
+                for f in spec.get("features", ())
+                for each in self._features(f, found.get(f["featureViewName"]), outcome)
             ]
             if outcome.target != outcome.name:
                 outcome.notes.insert(
@@ -328,12 +331,13 @@ class Conversion:
                 outcome.notes.append("none of its features has an equal here")
                 continue
             keys = Block(name=outcome.target, features=features) | _logging(spec, outcome)
-            items.append(Item(keys | _described(spec), outcome.notes))  # type: ignore[arg-type]
+            items.append(Item(keys | described(spec), outcome.notes))  # type: ignore[arg-type]
         return items
 
-    def _features(self, feature: Document, outcome: Outcome) -> Iterator[str | dict[str, Any]]:
+    def _features(
+        self, feature: Document, view: View | None, outcome: Outcome
+    ) -> Iterator[str | dict[str, Any]]:
         name = feature["featureViewName"]
-        view = next((v for v in self.views if v.outcome.name == name), None)
         columns = [column["name"] for column in feature.get("featureColumns", ())]
         if view is None:
             outcome.notes.append(f"without {name} ({', '.join(columns)}), which is left out")
@@ -359,30 +363,19 @@ class Conversion:
     def left_out(self) -> list[str]:
         """Return comments about what has no equal here, and note it in the report."""
         comments = [
-            _on_demand(spec, self._leave_out("on-demand feature view", spec, _ON_DEMAND))
-            for spec in self._specs("onDemandFeatureViews")
+            self.leave_out("label view", spec, _LABELS) for spec in self.specs("labelViews")
         ]
-        comments += [
-            self._leave_out("label view", spec, _LABELS) for spec in self._specs("labelViews")
-        ]
-        sources = self.document.get("dataSources", ())
-        requests = [each for each in sources if each.get("type") == "REQUEST_SOURCE"]
-        comments += [self._leave_out("request source", each, _REQUEST) for each in requests]
         for key, kind in (("savedDatasets", "saved dataset"), ("permissions", "permission")):
-            comments += [self._leave_out(kind, spec, _OTHERS[kind]) for spec in self._specs(key)]
+            comments += [self.leave_out(kind, spec, _OTHERS[kind]) for spec in self.specs(key)]
         return comments
 
-    def _leave_out(self, kind: str, spec: Document, note: str) -> str:
+    def leave_out(self, kind: str, spec: Document, note: str) -> str:
+        """Note in the report that something has no equal here, and return a comment that says so."""
         self.outcomes.append(Outcome(kind, str(spec.get("name", "")), "", [note]))
         return f"Left out: {kind} {spec.get('name', '')}.\n{note}.\n"
 
 
-_ON_DEMAND = (
-    "Its features are computed at each read, and featurekit serves stored values. Compute them in the program that "
-    "reads, or in the pipeline that writes the view"
-)
 _LABELS = "Judgments of several labelers are not features here. Keep them as labels of training sets: `featurekit training-set`"
-_REQUEST = "Values of a request reach only on-demand features, which are left out"
 _OTHERS = {
     "saved dataset": "`featurekit training-set --output` writes a training set with its manifest",
     "permission": "Tokens of `featurekit serve` and users of the store limit access",
@@ -407,7 +400,7 @@ def _entity_names(view: View) -> tuple[str, ...]:
     return tuple(name for name in view.spec.get("entities", ()) if name != _NO_ENTITY)
 
 
-def _described(spec: Document) -> dict[str, Any]:
+def described(spec: Document) -> dict[str, Any]:
     """Return the descriptive keys, without Feast's own tags."""
     tags = {
         name: text
@@ -450,13 +443,3 @@ def _logging(spec: Document, outcome: Outcome) -> Block:
         return Block()
     keys: dict[str, Any] = {"path": f"{path.rstrip('/')}/{outcome.target}"}
     return Block(logging=keys if rate == 1 else keys | {"sample_rate": rate})
-
-
-def _on_demand(spec: Document, note: str) -> str:
-    """Return a comment with the features and the code of an on-demand view."""
-    features = ", ".join(f"{f['name']} ({field_type(f)[0]})" for f in spec.get("features", ()))
-    function = (spec.get("featureTransformation") or spec).get("userDefinedFunction") or {}
-    code = str(function.get("bodyText") or "").rstrip()
-    indented = "".join(f"  {line}\n" for line in code.splitlines())
-    sources = ", ".join(spec.get("sources", {}))
-    return f"{note}Features: {features}. Sources: {sources}.\n{indented}"

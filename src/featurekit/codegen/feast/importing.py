@@ -6,6 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from featurekit.codegen.feast.convert import Conversion
+from featurekit.codegen.feast.on_demand import MODULE, OnDemandViews
 from featurekit.codegen.feast.report import Imported, Outcome
 from featurekit.codegen.feast.repository import FeastRepository, file_columns, read_repository
 from featurekit.codegen.feast.repository_file import repository_text
@@ -49,15 +50,21 @@ def import_feast(path: Path, output: Path, python: str | None = None) -> Importe
 def _convert(repository: FeastRepository, conversion: Conversion) -> Imported:
     config, notes = repository_text(repository.project, repository.config)
     project = Outcome("project", repository.project, "featurerepo.yaml", notes)
-    views = list_text("feature_views", conversion.view_items())
+    items = conversion.view_items()
     entities = list_text("entities", conversion.entity_items())
-    services = list_text("feature_services", conversion.service_items())
-    left_out = "\n".join(comment(text) for text in conversion.left_out())
+    on_demand = OnDemandViews(conversion)
+    requests = list_text("requests", on_demand.request_items)
+    views = list_text("feature_views", [*items, *on_demand.view_items])
+    services = list_text("feature_services", conversion.service_items(on_demand.views))
+    left_out = "\n".join(map(comment, [*on_demand.comments, *conversion.left_out()]))
     texts = {
         "featurerepo.yaml": config,
         "features/entities.yaml": entities,
-        "features/views.yaml": "\n".join(filter(None, [comment(_VIEWS_HEAD), views, left_out])),
+        "features/views.yaml": "\n".join(
+            filter(None, [comment(_VIEWS_HEAD), requests, views, left_out])
+        ),
         "features/services.yaml": services,
+        f"{MODULE}.py": on_demand.module,
     }
     return Imported(
         {name: text for name, text in texts.items() if text}, (project, *conversion.outcomes)
