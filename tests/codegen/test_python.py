@@ -407,6 +407,7 @@ def test_no_module_of_a_package_hides_a_name_that_its_code_uses(tmp_path: Path) 
     assert {*files} == {"__init__.py", "_fingerprint.py", *modules}
 
 
+@pytest.mark.slow
 def test_a_package_has_a_module_for_each_definition_and_imports_what_serving_imports(
     tmp_path: Path,
 ) -> None:

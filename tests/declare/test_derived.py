@@ -7,7 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurekit.changes import diff
@@ -514,7 +514,6 @@ DAMAGE = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(tree=DAMAGE)
 def test_a_damaged_tree_is_a_registry_error(tree: object) -> None:
     document = json.loads(REGISTRY)

@@ -78,7 +78,7 @@ WORDS: list[str] = [*"+-*/%=<>,()[].;:'\"`{}@$#\\?!|&^~", *TEXTS[:40], *["f1", "
 def test_mutated_texts_raise_nothing_else() -> None:
     random = Random(3)
     expressions = Expressions(random)
-    for _ in range(2000):
+    for _ in range(300):
         _parse_and_compile(_mutated(random, expressions))
 
 
@@ -113,10 +113,11 @@ def _compile(expression: Expression) -> None:
     select_sql({"x": expression}, "t", {name: name for name in NAMES})
 
 
-def test_mutated_documents_raise_nothing_else() -> None:
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.slow)])
+def test_mutated_documents_raise_nothing_else(count: int) -> None:
     random = Random(4)
     expressions = Expressions(random)
-    for _ in range(1500):
+    for _ in range(count):
         document = parse(
             expressions.text(random.choice(["int", "bool", "string"]), 2), NAMES
         ).document()

@@ -6,6 +6,8 @@ from itertools import repeat
 from random import Random
 from typing import Any
 
+import pytest
+
 from featurekit.expressions import FLOAT64, INT64, parse
 from featurekit.lower.cell_decoder import CellDecoder, evaluated
 from featurekit.lower.read import AbsentCounters, Cell, PartialRow, Stale
@@ -37,14 +39,20 @@ NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 
 
+SEEDS = pytest.mark.parametrize(
+    "seeds", [range(10), pytest.param(range(10, 150), marks=pytest.mark.slow)], ids=["few", "many"]
+)
+
+
 def whole(plan: ReadPlan, cells: list[Cell], request: dict[str, Any]) -> list[Any]:
     layout = CellDecoder(plan).layout
     given = [*cells, *request.values(), *layout.times(NOW_MS)]
     return PartialRow(given) if any(isinstance(cell, Stale) for cell in cells) else given
 
 
-def test_random_rows_are_what_the_plain_rule_gives() -> None:
-    for seed in range(40):
+@SEEDS
+def test_random_rows_are_what_the_plain_rule_gives(seeds: range) -> None:
+    for seed in seeds:
         random = Random(seed)
         plan = random_plan(random)
         decoder, found = CellDecoder(plan), StatusDecoder(plan)
@@ -68,8 +76,9 @@ def test_random_rows_are_what_the_plain_rule_gives() -> None:
             ]
 
 
-def test_random_rows_count_each_absent_value_once() -> None:
-    for seed in range(40):
+@SEEDS
+def test_random_rows_count_each_absent_value_once(seeds: range) -> None:
+    for seed in seeds:
         random = Random(seed)
         plan = random_plan(random)
         columns = evaluated(plan)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from featurekit.plan import ParquetSourcePlan
 from featurekit.runtime.window_writer import WriteAttempt
 from featurekit.runtime.writer import StreamWriter
+from tests.conftest import KINDS
 from tests.servers import Server
 from tests.training.test_windows import TIME, read
 from tests.windows.simulation import (
@@ -50,6 +52,11 @@ def write_history(folder: Path, events: list[tuple[str, int, Sent]]) -> ParquetS
     )
 
 
+@pytest.mark.parametrize(
+    "server",
+    [kind if kind == "valkey" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS],
+    indirect=True,
+)
 def test_windows_equal_those_of_a_server_that_had_the_same_events(
     server: Server, tmp_path: Path
 ) -> None:
