@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from featurekit import FeatureStore
@@ -110,6 +114,90 @@ def test_what_a_function_does_not_return_is_the_default(
     store: FeatureStore, amount: float, user: str, expected: tuple[object, str]
 ) -> None:
     assert points(store, amount, user) == expected
+
+
+def test_a_function_that_changes_its_arguments_changes_no_other_value(folder: Path) -> None:
+    """Neither those of other features, nor of other rows, nor of the caller or of the labels."""
+    (folder / "f.yaml").write_text(
+        """\
+entities: [{name: user, join_keys: {user_id: string}}]
+requests: [{name: sent, fields: {tags: array<string>, note: json}}]
+feature_views:
+  - {name: profile, entity: user, fields: {codes: array<int64>},
+     batch: {refresh: 24h, source: {type: parquet, path: codes.parquet, timestamp_field: at}}}
+  - name: risk
+    derived: {from: [profile, sent]}
+    fields:
+      most: {type: int64, callable: "points:most", inputs: [codes, tags, note]}
+      last: {type: string, callable: "points:last", inputs: [codes, tags, note]}
+"""
+    )
+    (folder / "points.py").write_text(
+        """\
+def most(codes, tags, note):
+    codes.append(max(codes) + 1)
+    tags.append("most")
+    note["seen"]["by"] = "most"
+    return codes[-1]
+
+
+def last(codes, tags, note):
+    return f"{codes} {tags} {note}"
+"""
+    )
+    at, users = datetime.now(UTC), ["u1", "u2"]
+    codes = pa.table({"user_id": users, "codes": [[7], [7]], "at": [at - timedelta(hours=1)] * 2})
+    pq.write_table(codes, folder / "codes.parquet")
+    labels = {"user_id": users, "event_timestamp": [at] * 2, "tags": [["a"]] * 2}
+    request: dict[str, object] = {"tags": ["a"], "note": {"seen": {}}}
+    expected = {"most": [8] * 2, "last": ["[7] ['a'] {'seen': {}}"] * 2}
+    with FeatureStore(folder) as store:
+        store.apply()
+        store.materialize(["profile"])
+        rows = store.online_reader(["risk"]).read_many(["u1", "u2"], request=request)
+        assert {name: [row[name] for row in rows] for name in expected} == expected
+        assert request == {"tags": ["a"], "note": {"seen": {}}}
+        job = store.get_historical_features(
+            pa.table(labels | {"note": ['{"seen": {}}'] * 2}), ["risk"]
+        )
+        assert job.to_arrow().select(list(expected)).to_pydict() == expected
+
+
+def test_a_function_gets_the_same_values_in_a_training_set_as_in_a_read(folder: Path) -> None:
+    (folder / "f.yaml").write_text(
+        """\
+entities: [{name: user, join_keys: {user_id: string}}]
+requests: [{name: sent, fields: {cost: decimal, note: json, weight: float32}}]
+feature_views:
+  - name: profile
+    entity: user
+    batch: {refresh: 24h, source: {type: parquet, path: p.parquet, timestamp_field: at}}
+    fields: {price: decimal, doc: json, times: array<timestamp>, day: date, data: bytes}
+  - name: shown
+    derived: {from: [profile, sent]}
+    fields:
+      text:
+        type: string
+        callable: "points:show"
+        inputs: [price, doc, times, day, data, cost, note, weight]
+"""
+    )
+    (folder / "points.py").write_text("def show(*values):\n    return repr(values)\n")
+    at, note = datetime.now(UTC), {"b": [1, 2.5, None]}
+    values = {"price": [Decimal("1.50"), None], "doc": ['{"a": {}}', '"x"'], "data": [b"\0", b""]}
+    times = {"times": [[at], []], "day": [at.date()] * 2, "at": [at - timedelta(hours=1)] * 2}
+    users = {"user_id": ["u1", "u2"]}
+    pq.write_table(pa.table(users | values | times), folder / "p.parquet")
+    sent = {"cost": [Decimal("0.10")] * 2, "note": [json.dumps(note)] * 2, "weight": [0.5] * 2}
+    labels = pa.table(users | sent | {"event_timestamp": [at] * 2})
+    with FeatureStore(folder) as store:
+        store.apply()
+        store.materialize(["profile"])
+        request = {"cost": Decimal("0.10"), "note": note, "weight": 0.5}
+        rows = store.online_reader(["shown"]).read_many(["u1", "u2"], request=request)
+        trained = store.get_historical_features(labels, ["shown"]).to_arrow()
+    assert trained["text"].to_pylist() == [row.text for row in rows]
+    assert "Decimal('0.1'), {'b': [1, 2.5, None]}, 0.5" in rows[0].text
 
 
 def test_a_changed_module_is_called_again_once_it_is_applied(

@@ -7,7 +7,8 @@ be decoded from its cells alone, later or in another process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -216,6 +217,14 @@ def argument_reader(column: DerivedColumn, layout: CellLayout) -> ArgumentReader
         return [value for value, _ in found], worst
 
     return read
+
+
+def own_arguments(arguments: Iterable[object]) -> list[object]:
+    """Return the arguments of a function, with lists and dicts of its own.
+
+    A function that changes one would change other features and rows otherwise.
+    """
+    return [deepcopy(each) if isinstance(each, list | dict) else each for each in arguments]
 
 
 def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...], tuple[str, ...]]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from featurekit.errors import FeatureKitError
-from featurekit.lower.cell_decoder import CellDecoder, Pair, argument_reader
+from featurekit.lower.cell_decoder import CellDecoder, Pair, argument_reader, own_arguments
 from featurekit.lower.encoders import Encode, field_encoder
 from featurekit.lower.read import INVALID, STALE, UNAVAILABLE, Cell, Cells, FailedFunction, Stale
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadPlan
@@ -72,7 +72,7 @@ class _FunctionColumn:
         if self._function is None:
             return FailedFunction()
         try:
-            return self._encode(self._function(*arguments))
+            return self._encode(self._function(*own_arguments(arguments)))
         except FeatureKitError as error:
             return self._failed(str(error))
         except Exception as error:  # noqa: BLE001 - the function is the repository's own code

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from featurekit.errors import RequestError
 from featurekit.expressions import Expression
+from featurekit.lower.cell_decoder import own_arguments
 from featurekit.lower.columns import encode_values
 from featurekit.lower.encoders import field_encoder
 from featurekit.lower.expression_columns import column_values
@@ -28,13 +29,16 @@ from featurekit.training.columns import (
     decode_column,
 )
 from featurekit.training.label_files import without_views
-from featurekit.types import codec_of
-from featurekit.types.arrow import arrow_type, decode_array
+from featurekit.types import DType, codec_of
+from featurekit.types.arrow import arrow_type, decode_array, encode_array
 
 Functions = Mapping[FunctionPlan, Callable[..., object] | None]
 """The functions of the repository; `None` for one that cannot be called here."""
 
 _NOW = "now"
+
+_DECODED = frozenset({"json", "decimal"})
+"""Types of which Arrow has other values than a read."""
 
 
 def check_request_data(names: Iterable[str], plan: ReadPlan) -> None:
@@ -85,7 +89,7 @@ class DerivedColumns:
         Raises:
             RequestError: A value of the request does not fit; names the row of the labels.
         """
-        inputs = _Inputs(labels.num_rows, stored, self._requests(labels), self._times(labels))
+        inputs = _Inputs(self.plan, labels, stored, self._requests(labels), self._times(labels))
         pairs = [feature.column(inputs) for feature in self._computed]
         for column, (_, codes) in zip(self.plan.derived, pairs, strict=True):
             count_codes(self.counts, column.name, codes)
@@ -121,21 +125,28 @@ class _Inputs:
     """The inputs of the derived features of some labels."""
 
     def __init__(
-        self, rows: int, stored: list[tuple[Any, Any]], requests: list[Any], times: Any
+        self,
+        plan: ReadPlan,
+        labels: Any,
+        stored: list[tuple[Any, Any]],
+        requests: list[Any],
+        times: Any,
     ) -> None:
-        self.rows = rows
+        self.rows, self._plan = labels.num_rows, plan
         self._stored, self._requests, self._times = stored, requests, times
         self._lists: dict[tuple[str, int], list[Any]] = {}
 
     def values(self, kind: str, index: int) -> list[Any]:
         """Return the values of an input, which features share."""
         if (found := self._lists.get((kind, index))) is None:
-            columns = {
-                "stored": lambda: self._stored[index][0],
-                "request": lambda: self._requests[index],
-                _NOW: lambda: self._times,
-            }
-            found = self._lists[kind, index] = column_values(columns[kind]())
+            if kind == _NOW:
+                found = column_values(self._times)
+            elif kind == "request":
+                dtype = self._plan.requests[index].field.dtype
+                found = _decoded(dtype, self._requests[index])
+            else:
+                found = _decoded(self._plan.stored[index].field.dtype, self._stored[index][0])
+            self._lists[kind, index] = found
         return found
 
     def has_code(self, indexes: Iterable[int], code: Any) -> Any:
@@ -146,6 +157,19 @@ class _Inputs:
             if pc.any(found).as_py():
                 mask = found if mask is None else pc.or_(mask, found)
         return mask
+
+
+def _decoded(dtype: DType, column: Any) -> list[Any]:
+    """Return the values of a column as a read decodes them, not as Arrow has them.
+
+    Arrow has JSON as text, decimals with all their digits, and times in lists with another zone.
+    """
+    if (dtype.element or dtype.kind) not in _DECODED and dtype.element != "timestamp":
+        return column_values(column)
+    encoded = encode_array(dtype, column)[0].dictionary_encode()
+    decode = codec_of(dtype).decode
+    known = [decode(data) for data in encoded.dictionary.to_pylist()]
+    return [None if i is None else known[i] for i in encoded.indices.to_pylist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +245,7 @@ def _function(
 
     def value(row: tuple[Any, ...]) -> object:
         try:
-            return encode(call(*row))
+            return encode(call(*own_arguments(row)))
         except Exception:  # noqa: BLE001 - the function is the repository's own code
             return _FAILED
 
