@@ -59,6 +59,13 @@ def test_get_takes_request_data_for_all_entities_and_for_each(folder: str) -> No
     assert document["statuses"]["is_abroad"] == ["present", "present"]
 
 
+def test_get_ignores_values_of_the_declaration_that_the_read_does_not_need(folder: str) -> None:
+    read = ["--repo", folder, "get", "risk:ratio", "profile:mean", "--entity"]
+    sent = ["user_id=u1", "--request", "ip_country=SE,amount=5"]
+    assert run_json(*read, *sent)["features"]["ratio"] == [2.5]
+    assert run_json(*read, "user_id=u1,amount=5,ip_country=SE")["features"]["ratio"] == [2.5]
+
+
 REFUSED = {
     "missing": ([], "missing request value 'amount', a float64", "add --request amount=…"),
     "unknown": (
