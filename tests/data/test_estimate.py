@@ -248,6 +248,67 @@ def test_an_estimate_is_close_to_a_load(server: Server, tmp_path: Path, views: s
     assert found.total_bytes == pytest.approx(used, rel=0.1)
 
 
+WINDOWS = """
+  - name: payments
+    entity: user
+    stream:
+      refresh: 1m
+      {more}
+      batch_source: {{type: parquet, path: payments.parquet, timestamp_field: at}}
+    inputs: {{amount: float64, shop: string}}
+    fields:
+      paid_10m: {{type: int64, aggregate: count, window: 10m, tile: 1m}}
+      spent_1h: {{type: float64, aggregate: sum, of: amount, window: 1h, tile: 5m}}
+      mean_1h: {{type: float64, aggregate: mean, of: amount, window: 1h, tile: 5m}}
+      spread_1h: {{type: float64, aggregate: stddev, of: amount, window: 1h, tile: 5m}}
+      largest_1h: {{type: float64, aggregate: max, of: amount, window: 1h, tile: 5m}}
+      shops_10m: {{type: int64, aggregate: count_distinct, of: shop, window: 10m, tile: 1m}}
+  - name: risk
+    derived: {{from: [payments]}}
+    fields: {{is_large: {{type: bool, expr: "largest_1h > 2 * mean_1h"}}}}
+"""
+
+
+def test_windows_are_measured_full_and_derived_features_take_nothing(
+    valkey: Server, tmp_path: Path
+) -> None:
+    write_repo(tmp_path, WINDOWS.format(more="once: {event_id: id}"), valkey.url)
+    with FeatureStore(tmp_path) as store, valkey.client() as client:
+        report = store.data.estimate({"user": 30}, sample=30)
+        [found] = report.entities
+        assert client.keys() == []
+        store.apply()
+        others = set(client.keys())
+        chance, now_ms, minute_ms = random.Random(3), int(time.time() * 1000), 60_000
+        events = [
+            (
+                f"u{user:015}",
+                {"id": f"{user}-{number}", "amount": amount, "shop": f"s{number % 40}"},
+                now_ms - (72 - number // 3) * minute_ms,
+            )
+            for user in range(30)
+            for number in range(73 * 3)
+            for amount in [chance.randint(1, 9999) / 100]
+        ]
+        assert store.stream_writer("payments").write_many(events).written > 0
+        keys = set(client.keys()) - others
+        used = [client.memory_usage(key, samples=0) for key in keys]
+    fields = {each.name: each for each in found.fields}
+    assert fields["@payments"].max_value_bytes == 64 * 8
+    assert not {"is_large", "id", "amount"} & fields.keys()
+    assert "windows of payments are taken to be full" in " ".join(report.notes)
+    assert not any("no TTLs of fields" in each.name for each in found.choices)
+    assert len(used) == 30
+    assert found.bytes == pytest.approx(sum(used) / 30, rel=0.1)
+
+
+def test_a_guard_by_offsets_is_in_the_estimate(valkey: Server, tmp_path: Path) -> None:
+    source = "source: {type: kafka, topic: t, bootstrap_servers: 'k:9092'}"
+    write_repo(tmp_path, WINDOWS.format(more=source), valkey.url)
+    fields = {each.name: each for each in estimate(tmp_path, sample=10).fields}
+    assert 16 < fields["@payments"].max_value_bytes < 24
+
+
 def test_an_invented_value_has_its_type() -> None:
     chance = random.Random(1)
     kinds = [

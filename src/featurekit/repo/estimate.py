@@ -9,11 +9,13 @@ from statistics import fmean, median
 from typing import Literal
 
 from featurekit.errors import RequestError
+from featurekit.lower.window_scripts import MAX_IDS
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.estimate_memory import Measured, SampleHashes, ServerMemory
 from featurekit.repo.estimate_report import Choice, EntityEstimate, FieldCost, ReadCost
 from featurekit.repo.estimate_rows import EntityRows, Row, RowSampler, ViewRows
+from featurekit.repo.estimate_windows import DISTINCT
 from featurekit.wire import text_command
 
 FIELD_SAMPLE = 100
@@ -234,19 +236,19 @@ class _Costs:
         }
         with_ttl = _views_with_field_ttls(views)
         others = [each for each in views if each not in with_ttl]
-        if with_ttl:
+        if with_ttl and not any(each.view.windows for each in views):
             same = [replace(each, view=_with_key_ttl(each.view)) for each in views]
             yield from self._choice("one TTL for the key, no TTLs of fields", [same])
         if with_ttl and others:
             names = ", ".join(each.view.name for each in with_ttl)
             yield from self._choice(f"{names} in an entity of their own", [others, with_ttl])
-        if long:
-            short = [_without(each, long) for each in views]
-            alone = [_without(each, long, keep=True) for each in views]
-            names = ", ".join(sorted(long))
-            yield from self._choice(f"{names} in an entity of their own", [short, alone])
-            if not (self.server.is_valkey and with_ttl):
-                yield from self._wider_limit(short, long)
+        if own := {name for name in long if not name.startswith("@")}:  # a guard stays in its view
+            rest = [_without(each, own) for each in views]
+            alone = [_without(each, own, keep=True) for each in views]
+            names = ", ".join(sorted(own))
+            yield from self._choice(f"{names} in an entity of their own", [rest, alone])
+        if long and not (self.server.is_valkey and with_ttl):
+            yield from self._wider_limit([_without(each, long) for each in views], long)
 
     def _choice(self, name: str, hashes: Sequence[Sequence[ViewRows]]) -> Iterator[Choice]:
         """Yield a choice of one or more hashes for each entity."""
@@ -332,10 +334,15 @@ def _assumptions(entity: str, rows: EntityRows) -> Iterator[str]:
         f"{each.view.name}:{name}"
         for each in rows.views
         for name, origin in each.origins.items()
-        if origin == "invented"
+        if origin == "invented" and each.view.windows is None
     ]
     if invented:
         yield f"values made from types and constraints: {', '.join(invented)}"
+    if windows := [each.view.name for each in rows.views if each.view.windows is not None]:
+        yield (
+            f"windows of {', '.join(windows)} are taken to be full: each tile has events, of {DISTINCT} distinct "
+            f"values, and a guard by event ids has {MAX_IDS}"
+        )
     complete = [each.view.name for each in rows.views if "source" not in each.origins.values()]
     if empty := [v.view.name for v in rows.views if all(row is None for row in v.rows)]:
         yield f"no {entity} of the sample has a row of {', '.join(empty)}, which then cost nothing"

@@ -25,6 +25,7 @@ from featurekit.lower.keys import key_function
 from featurekit.plan import EVENT_TIMESTAMP, FieldPlan, RepoPlan, SourcePlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.estimate_report import Origin
+from featurekit.repo.estimate_windows import invented_window, with_guard
 from featurekit.repo.histories import history_of
 from featurekit.runtime.load_tables import split_problems
 from featurekit.types import DType, codec_of
@@ -126,6 +127,7 @@ class RowSampler:
 
     def sample(self, key: KeyPlan, views: Sequence[ViewPlan]) -> EntityRows:
         """Return a sample of one entity."""
+        views = list(map(with_guard, views))
         found = {v.name: self._read(v, v.source) for v in views if v.source is not None}
         keys, is_real = self._keys(key, list(found.values()))
         return EntityRows(
@@ -182,6 +184,8 @@ class RowSampler:
         self, view: ViewPlan, *, has_source: bool
     ) -> tuple[dict[str, list[bytes]], dict[str, Origin]]:
         """Return the values of the fields that no source has, or that examples have."""
+        if view.windows is not None:
+            return self._windows(view), {each.name: "invented" for each in view.fields}
         examples = self._example_values(view)
         history = {} if has_source else self._history_values(view)
         pools: dict[str, list[bytes]] = {}
@@ -198,6 +202,16 @@ class RowSampler:
                 pools[each.name] = [invented_value(each, chance) for _ in range(self.count)]
                 origins[each.name] = "invented"
         return pools, origins
+
+    def _windows(self, view: ViewPlan) -> dict[str, list[bytes]]:
+        """Return what is stored of windows. Histories and examples have events and values instead."""
+        chance = random.Random(view.name)  # noqa: S311 - repeatable values, not a secret
+        return {
+            each.name: [
+                invented_window(view, each, chance, self.now_ms) for _ in range(self.count)
+            ]
+            for each in view.fields
+        }
 
     def _history_values(self, view: ViewPlan) -> dict[str, list[bytes]]:
         history = history_of(view)
