@@ -470,11 +470,13 @@ CHANGED = {
     ),
     "request value": (
         "{amount: float64, ip_country: {type: string, default: NO}}",
-        "{amount: int64, ip_country: string}",
+        "{amount: int64, ip_country: string, city: string, note: {type: string, default: a}}",
         [
-            "compatible request transaction: amount float64 -> int64: callers must send it",
+            "compatible request transaction: amount float64 -> int64: callers must send an int64",
             "compatible request transaction: ip_country string, default NO -> string: callers must "
             "send it",
+            "compatible request transaction: city none -> string: callers must send it",
+            "compatible request transaction: note none -> string, default a",
         ],
     ),
 }

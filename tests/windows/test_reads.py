@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from featurekit import FeatureStore
-from featurekit.errors import RequestError
+from featurekit.errors import BreakingChangeError, RequestError
 from tests.servers import Server
 
 REPO = """
@@ -245,3 +245,25 @@ def test_an_inspection_shows_windows_now_and_the_guard(shop: Shop) -> None:
     assert shown["@tx"] == ("any", "guard")
     causes = {each.field: each.cause for each in shop.store.why("user", "u1")}
     assert causes["@tx"] == "guard"
+
+
+def test_no_reset_is_advised_for_a_window_that_starts_empty(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(VIEWS.replace("window: 1h}", "window: 1h, tile: 10m}", 1))
+    with FeatureStore(tmp_path) as store, pytest.raises(BreakingChangeError) as refused:
+        store.apply()
+    assert "featurekit stream replay" in str(refused.value.hint)
+    assert "reset" not in str(refused.value.hint)
+
+
+def test_rows_of_equal_values_are_equal_whenever_they_were_read(shop: Shop) -> None:
+    """The time of the read is part of what is kept of a row, and no feature."""
+    shop.mark(p0=1)
+    shop.tiles("n", "2")
+    reader = shop.store.online_reader("tx_v1")
+    row = reader.read("u1")
+    time.sleep(0.002)
+    assert reader.read("u1") == row
+    assert reader.read("u2") != row
+    shop.call("HSET", USER, "least", "broken")
+    shop.call("HDEL", USER, "n")
+    assert reader.read("u1") != reader.read("u2")  # invalid is not missing

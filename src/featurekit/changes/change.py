@@ -13,6 +13,9 @@ from typing_extensions import override
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 _SUBJECT = re.compile(r"(project|entity|feature view|field|feature service|request) ([^ ,]+)")
 
+STARTS_EMPTY = "its window starts empty"
+"""The effect of a change of a window: its stored tiles are read as empty."""
+
 
 class Named(Protocol):
     """A plan that has a name."""
@@ -95,6 +98,13 @@ class Changes:
     def breaking(self) -> tuple[Change, ...]:
         """The breaking changes."""
         return tuple(change for change in self.changes if change.kind == "breaking")
+
+    @property
+    def after_breaking(self) -> str:
+        """What to do about the breaking changes, as a hint."""
+        if all(change.detail.endswith(STARTS_EMPTY) for change in self.breaking):
+            return "apply with --allow-breaking; `featurekit stream replay` fills windows from the log"
+        return "apply with --allow-breaking, then run `featurekit reset` and materialize again"
 
     def to_dict(self) -> dict[str, object]:
         """Return the changes as JSON values."""

@@ -14,6 +14,7 @@ from featurekit.plan import (
     FunctionPlan,
     RepoPlan,
 )
+from featurekit.types import codec_of
 
 
 def diff_requests(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
@@ -28,8 +29,17 @@ def diff_requests(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
             for field, was, now in pair_by_name(before.fields, after.fields):
                 texts = [None if each is None else _request_text(each) for each in (was, now)]
                 if texts[0] != texts[1]:
-                    effect = "" if now is None or now.default else "callers must send it"
+                    effect = _effect_on_callers(was, now)
                     yield changed("compatible", subject, field, texts, effect)
+
+
+def _effect_on_callers(was: FieldPlan | None, now: FieldPlan | None) -> str:
+    if now is None:
+        return "callers must not send it"
+    if was is not None and was.dtype != now.dtype:
+        return f"callers must send {codec_of(now.dtype).noun}"
+    was_optional = was is None or was.default is not None
+    return "callers must send it" if was_optional and now.default is None else ""
 
 
 def _request_text(field: FieldPlan) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from featurekit.changes.change import (
+    STARTS_EMPTY,
     Change,
     Changes,
     changed,
@@ -276,7 +277,7 @@ def _diff_windows(
         return
     for name, was, now in pair_by_name(old.inputs, new.inputs):
         if was != now:
-            effect = "another" if was and now else "no" if was else "a"
+            effect = "another" if was and now else "no" if was else "new"
             yield Change("compatible", subject, f"{effect} input {name}", f"inputs.{name}")
     guards = [each.event_id or each.once for each in (old, new)]
     if guards[0] != guards[1]:
@@ -295,7 +296,7 @@ def _diff_aggregates(subject: str, old: _Field, new: _Field) -> Iterator[Change]
         )
         return
     is_read = was.head == now.head
-    effect = "stored bytes would mean something else" if is_read else "its window starts empty"
+    effect = "stored bytes would mean something else" if is_read else STARTS_EMPTY
     for name in after:
         if before[name] != after[name]:
             yield changed("breaking", subject, name, (before[name], after[name]), effect)

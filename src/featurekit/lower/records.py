@@ -107,7 +107,12 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
             return NotImplemented
-        return self._names == other._names and repr(self._cells) == repr(other._cells)
+        return self._names == other._names and self._compared() == other._compared()
+
+    def _compared(self) -> str:
+        """What makes rows equal: their cells, or their values if those are of the time of the read."""
+        has_context = self._decoder.layout.has_context
+        return repr(self._decoder.decode(self._cells) if has_context else self._cells)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -386,7 +386,7 @@ class RegistryState:
         if changes.breaking and not allow_breaking:
             raise BreakingChangeError(
                 "; ".join(f"{c.subject}: {c.detail}" for c in changes.breaking),
-                hint="apply with --allow-breaking, then run `featurekit reset` and materialize again",
+                hint=changes.after_breaking,
             )
         declared, before = self.declared, self.registry
         store = self._store.handle.store
