@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -53,17 +55,19 @@ USER, KEYS = {"user_id": "u1"}, {"user_id": "u1", "card": 7}
 
 
 @contextmanager
-def opened(kind: str, folder: Path, started: dict[str, Server]) -> Iterator[StoreUnderTest]:
+def opened(
+    kind: str, folder: Path, started: dict[str, Server], definitions: str = DEFINITIONS
+) -> Iterator[StoreUnderTest]:
     """A store in memory, or on a server of a kind."""
     if kind == "memory":
-        with MemoryFeatureStore(DEFINITIONS) as memory:
+        with MemoryFeatureStore(definitions) as memory:
             yield memory
         return
     server = flushed(kind, started)
     (folder / "featurerepo.yaml").write_text(
         "project: test\ndefinitions: [definitions.yaml]\nregistry: online\n"
     )
-    (folder / "definitions.yaml").write_text(DEFINITIONS)
+    (folder / "definitions.yaml").write_text(definitions)
     with ServerFeatureStore(folder, server) as store:
         yield store
 
@@ -193,3 +197,52 @@ def test_a_script_of_all_kinds_of_writes_is_served_the_same(
     ]
     with opened("valkey", tmp_path, started) as real, MemoryFeatureStore(DEFINITIONS) as memory:
         assert run(memory, steps) == run(real, steps)
+
+
+WINDOWS = """
+entities: [{name: user, join_keys: {user_id: string}}]
+feature_views:
+  - name: payments
+    entity: user
+    stream: {refresh: 1m, once: {event_id: id}}
+    inputs: {amount: float64, units: int64, shop: string}
+    fields:
+      paid_10m: {type: int64, aggregate: count, window: 10m, tile: 1m}
+      large_1h: {type: int64, aggregate: count, window: 1h, where: "amount > 50"}
+      spent_1h: {type: float64, aggregate: sum, of: amount, window: 1h}
+      units_1h: {type: int64, aggregate: sum, of: units, window: 1h}
+      least_1h: {type: float64, aggregate: min, of: amount, window: 1h}
+      largest_1h: {type: float64, aggregate: max, of: amount, window: 1h}
+      mean_1h: {type: float64, aggregate: mean, of: amount, window: 1h}
+      spread_1h: {type: float64, aggregate: stddev, of: amount, window: 1h}
+      shops_1h: {type: int64, aggregate: count_distinct, of: shop, window: 1h}
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_leave_the_same_bytes_in_windows(
+    kind: str, tmp_path: Path, started: dict[str, Server]
+) -> None:
+    chance, now_ms = random.Random(17), int(time.time() * 1000)
+    events = [
+        {
+            **USER,
+            "id": str(chance.randrange(250)),
+            "amount": chance.choice([None, 0.1, 1e-300, 1e17, chance.uniform(-1e3, 1e3)]),
+            "units": chance.choice([None, 0, 2**53 - 9, chance.randrange(-99, 99)]),
+            "shop": chance.choice([None, "", "é", f"s{chance.randrange(99)}"]),
+            "event_timestamp": now_ms - chance.randrange(9 * 60_000),
+        }
+        for _ in range(300)
+    ]
+    found = []
+    for each in ("memory", kind):
+        with opened(each, tmp_path, started, WINDOWS) as store:
+            reports = [
+                store.given_events("payments", *events[start : start + 7])
+                for start in range(0, len(events), 7)
+            ]
+            record = store.inspect("user", "u1")
+            found.append((reports, {field.name: field.raw for field in record.fields}))
+    assert found[0] == found[1]
+    assert all(found[0][1].values())
