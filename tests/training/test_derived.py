@@ -178,6 +178,17 @@ def test_a_text_of_a_request_in_csv_stays_a_text(store: FeatureStore, tmp_path: 
     assert job.to_arrow()["country"].to_pylist() == ["007"]
 
 
+def test_a_text_among_numbers_in_csv_is_refused_at_its_row(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = [f"u1,2026-11-20T08:30:00Z,{amount}\n" for amount in ("100", "", "many", "5")]
+    labels.write_text("user_id,event_timestamp,amount\n" + "".join(rows))
+    job = store.get_historical_features(str(labels), ["risk:ratio"])
+    with pytest.raises(RequestError, match="labels, row 3, amount: 'many' is not a float64"):
+        job.to_arrow()
+
+
 def test_a_stale_input_makes_a_derived_feature_stale(store: FeatureStore, tmp_path: Path) -> None:
     at = pa.array([NOW - timedelta(minutes=2)], TIME)
     pq.write_table(

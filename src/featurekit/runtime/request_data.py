@@ -42,7 +42,6 @@ class RequestData:
     """
 
     def __init__(self, plan: ReadPlan) -> None:
-        self._plan = plan
         self.names = tuple(column.name for column in plan.requests)
         self._known = frozenset((*self.names, *plan.ignored_request_values))
         self._checks = [(c.name, _value_check(c.name, c.field)) for c in plan.requests]
@@ -129,9 +128,8 @@ class RequestData:
 
     def _unknown(self, name: object) -> str:
         if not self.names:
-            return f"{self._plan.name} needs no request data"
-        hint = name_hint(str(name), self.names)
-        return hint.replace("known:", f"{self._plan.name} needs")
+            return "these features need no request data"
+        return name_hint(str(name), self.names).replace("known:", "these features need")
 
 
 def _merged(mapping: Any, columns: RequestColumns, row: int) -> dict[str, object]:

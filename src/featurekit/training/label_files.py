@@ -22,6 +22,7 @@ from featurekit.training.spool import BATCH_ROWS
 from featurekit.types import DType, codec_of
 from featurekit.types.arrow import parse_array
 
+_NUMBERS = frozenset({"int32", "int64", "float32", "float64"})
 _CSV_BLOCK_BYTES = 8_000_000
 
 _CSV_NAME = re.compile(r"\.csv(\.(gz|bz2|zst|lz4))?$", re.IGNORECASE)
@@ -189,10 +190,20 @@ def _check_parquet(path: Path) -> None:
 def _open_csv(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> LabelStream:
     schema = _csv_schema(path, _csv_texts(dtypes, timestamp_field))
     reader = _csv_reader(path, {field.name: field.type for field in schema})
+    batches = _check_numbers(
+        reader,
+        {
+            name: dtype
+            for name, dtype in dtypes.items()
+            if str(dtype) in _NUMBERS
+            and name in schema.names
+            and pa.types.is_string(schema.field(name).type)
+        },
+    )
     if timestamp_field in schema.names:
         index = schema.names.index(timestamp_field)
         schema = schema.set(index, pa.field(timestamp_field, pa.timestamp("us", "UTC")))
-    return LabelStream(schema, _with_times(reader, timestamp_field))
+    return LabelStream(schema, _with_times(batches, timestamp_field))
 
 
 def csv_schema(path: Path, dtypes: Mapping[str, DType], timestamp_field: str) -> Any:
@@ -245,6 +256,27 @@ def _csv_options(types: Mapping[str, Any]) -> Any:
     return pyarrow.csv.ConvertOptions(
         column_types=types, null_values=[""], strings_can_be_null=True
     )
+
+
+def _check_numbers(batches: Iterable[Any], dtypes: Mapping[str, DType]) -> Iterator[Any]:
+    """Yield batches. A column of numbers that has become texts has a value that is not a number.
+
+    Raises (the iterator):
+        RequestError: Names the first such value.
+    """
+    before = 0
+    for batch in batches:
+        for name, dtype in dtypes.items():
+            column = batch.column(batch.schema.names.index(name))
+            _, refused = parse_array(dtype, column)
+            if refused is not None:
+                row = pc.index(refused, value=True).as_py()
+                raise RequestError(
+                    f"{column[row].as_py()!r} is not {codec_of(dtype).noun}",
+                    where=f"labels, row {before + row + 1}, {name}",
+                )
+        before += batch.num_rows
+        yield batch
 
 
 def _with_times(batches: Iterable[Any], name: str) -> Iterator[Any]:
