@@ -159,6 +159,19 @@ def test_a_data_frame_may_have_request_data(amounts: OnlineReader) -> None:
     assert [row.ratio for row in amounts.read_many(frame)] == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("kind", ["float64", "Float64", "object"])
+def test_a_missing_value_of_a_data_frame_is_null(amounts: OnlineReader, kind: str) -> None:
+    import pandas as pd
+
+    values = pd.array([2.0, None], dtype=kind)
+    notes = pd.Series(["a", None])
+    frame = pd.DataFrame({"user_id": ["u2", "u4"], "amount": values, "note": notes})
+    response = amounts.get(frame)
+    assert response.to_dict()["ratio"] == [1.0, None]
+    assert response.to_dict()["text"] == ["a!", "none!"]
+    assert [row.ratio for row in amounts.read_many(frame)] == [1.0, None]
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [

@@ -254,7 +254,7 @@ def _frame_columns(data: Any) -> dict[str, list[object]] | None:
         return None
     if library == "pandas":
         names = [str(name) for name in getattr(data, "columns", ())]
-        return _unique(names, [data.iloc[:, i].tolist() for i in range(len(names))])
+        return _unique(names, [_series_values(data.iloc[:, i]) for i in range(len(names))])
     if library == "polars":
         names = list(getattr(data, "columns", ()))
         return _unique(names, [data[name].to_list() for name in names])
@@ -271,6 +271,14 @@ def _frame_columns(data: Any) -> dict[str, list[object]] | None:
 def _column_values(column: Any) -> list[object]:
     """Return a list, array or series as a list of Python values."""
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+
+
+def _series_values(series: Any) -> list[object]:
+    """Return the values of a series of pandas; nan, NA and NaT are null, as in labels."""
+    values: list[object] = series.tolist()
+    if not series.hasnans:
+        return values
+    return [None if null else v for v, null in zip(values, series.isna(), strict=True)]
 
 
 def _unique(names: list[str], columns: list[list[object]]) -> dict[str, list[object]] | None:
