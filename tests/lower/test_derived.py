@@ -40,7 +40,7 @@ NOW_MS = int(NOW.timestamp() * 1000)
 
 
 SEEDS = pytest.mark.parametrize(
-    "seeds", [range(10), pytest.param(range(10, 150), marks=pytest.mark.slow)], ids=["few", "many"]
+    "seeds", [range(6), pytest.param(range(6, 150), marks=pytest.mark.slow)], ids=["few", "many"]
 )
 
 

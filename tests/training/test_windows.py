@@ -352,11 +352,10 @@ def check_world(folder: Path, repo: RepoPlan, seed: int, as_of: AsOf) -> None:
 
 
 @pytest.mark.parametrize("as_of", ["event_time", "created"])
-def test_windows_of_random_histories_equal_brute_force(
+def test_windows_of_a_random_history_equal_brute_force(
     tmp_path: Path, repo: RepoPlan, as_of: AsOf
 ) -> None:
-    for seed in range(2):
-        check_world(tmp_path, repo, seed, as_of)
+    check_world(tmp_path, repo, 1, as_of)
 
 
 @pytest.mark.slow
@@ -364,7 +363,7 @@ def test_windows_of_random_histories_equal_brute_force(
 def test_windows_of_many_random_histories_equal_brute_force(
     tmp_path: Path, repo: RepoPlan, as_of: AsOf
 ) -> None:
-    for seed in range(2, 50):
+    for seed in range(50):
         check_world(tmp_path, repo, seed, as_of)
 
 
