@@ -159,6 +159,17 @@ def test_a_data_frame_may_have_request_data(amounts: OnlineReader) -> None:
     assert [row.ratio for row in amounts.read_many(frame)] == [1.0, 2.0]
 
 
+def test_ints_of_a_data_frame_with_missing_values_are_ints(shop: FeatureStore) -> None:
+    """Pandas holds them as floats, which a training set takes."""
+    import pandas as pd
+
+    points = RequestColumn("points", FieldPlan("points", DType("int64"), default=b"7"))
+    plan = compile_read(shop.compiled, ["profile:tx_count_7d"])
+    reader = reader_of(shop, with_derived(plan, {"twice": ("int64", "points * 2")}, (points,)))
+    frame = pd.DataFrame({"user_id": ["u2", "u4", "u5"], "points": [2, None, 0]})
+    assert reader.get(frame).to_dict()["twice"] == [4, 14, 0]
+
+
 @pytest.mark.parametrize("kind", ["float64", "Float64", "object"])
 def test_a_missing_value_of_a_data_frame_is_null(amounts: OnlineReader, kind: str) -> None:
     import pandas as pd

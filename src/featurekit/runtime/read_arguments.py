@@ -274,11 +274,17 @@ def _column_values(column: Any) -> list[object]:
 
 
 def _series_values(series: Any) -> list[object]:
-    """Return the values of a series of pandas; nan, NA and NaT are null, as in labels."""
-    values: list[object] = series.tolist()
+    """Return the values of a series of pandas; nan, NA and NaT are null, as in labels.
+
+    Because of a null, pandas holds ints as floats.
+    """
+    values: list[Any] = series.tolist()
     if not series.hasnans:
         return values
-    return [None if null else v for v, null in zip(values, series.isna(), strict=True)]
+    found = [None if null else v for v, null in zip(values, series.isna(), strict=True)]
+    if all(v is None or (isinstance(v, float) and v.is_integer()) for v in found):
+        return [None if v is None else int(v) for v in found]
+    return list(found)
 
 
 def _unique(names: list[str], columns: list[list[object]]) -> dict[str, list[object]] | None:
