@@ -131,11 +131,13 @@ def demo(
         service.simulator.start()
         web = Web(lambda: application(service))
         try:
-            with store.streams.send_heartbeats([service.simulator.worker], "demo"):
+            workers = [service.simulator.worker, service.transactions.worker]
+            with store.streams.send_heartbeats(workers, "demo"):
                 yield web, service
         finally:
             web.stop()
             service.simulator.stop()
+            service.transactions.close()
 
 
 @contextmanager

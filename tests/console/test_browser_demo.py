@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_stream_fields_expire_after_a_pause_while_batch_fields_stay(
         page.get_by_role("button", name="Resume stream").click()
         expect(stream).to_contain_text("present")
         assert live(other)
+
+
+def test_a_window_falls_after_a_pause_and_then_becomes_stale(
+    browser: Browser, web: Web, other: redis.Redis
+) -> None:
+    with opened(browser, web.url) as page:
+        card = page.get_by_role("region", name="A sliding window")
+        shows(page, "Status", "present")
+        page.get_by_role("button", name="Pause stream").click()
+        expect(card).to_contain_text("The count falls as the window slides")
+        other.hset("fs:@mark:user_tx", "group", int(time.time() * 1000) - 16_000)
+        shows(page, "Status", "stale")
+        expect(card).to_contain_text("a count would fall to 0 and look true")
+        page.get_by_role("button", name="Resume stream").click()
+        shows(page, "Status", "present")
 
 
 def test_a_bulk_load_reports_its_result(browser: Browser, web: Web, other: redis.Redis) -> None:
@@ -164,7 +180,8 @@ def test_the_demo_fits_a_phone_and_its_stream_panel_has_the_worker(
         assert page.evaluate("document.documentElement.scrollWidth") == NARROW[0]
         page.get_by_role("link", name="Stream").click()
         expect(page.get_by_role("button", name="Pause stream")).to_be_visible()
-        expect(page.get_by_role("row").filter(has_text="demo")).to_contain_text("working")
+        for worker in page.get_by_role("row").filter(has_text="demo").all():
+            expect(worker).to_contain_text("working")
 
 
 def test_markup_in_the_key_prefix_is_shown_as_text(

@@ -60,6 +60,7 @@ async def demo_app(
         transport = httpx2.ASGITransport(application(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield DemoApp(service, client)
+        service.transactions.close()
         await store.close_async()
 
 

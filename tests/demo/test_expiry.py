@@ -40,6 +40,24 @@ async def test_stream_fields_expire_after_a_pause_and_batch_fields_stay(
     )
 
 
+async def test_a_window_of_the_demo_slides_and_a_reset_makes_it_stale(app: DemoApp) -> None:
+    async def windows() -> tuple[object, str]:
+        shown = (await app.get("/state"))["windows"]
+        assert shown["user"] == "u0001"
+        return shown["values"]["tx_count_20s"], shown["statuses"]["tx_count_20s"]
+
+    assert await windows() == (None, "stale")
+    await app.post("/bulk-load", {"count": 5})
+    app.tick(3)
+    await asyncio.sleep(0.01)  # an event is in the windows of the next millisecond
+    count, status = await windows()
+    assert isinstance(count, int)
+    assert (3 <= count <= 9, status) == (True, "present")
+    assert app.service.transactions.worker.snapshot().written == count
+    await app.post("/reset")
+    assert await windows() == (None, "stale")
+
+
 async def test_users_expire_if_loads_stop(app: DemoApp) -> None:
     while (await app.get("/state"))["entity_count"] != 5:
         await app.post("/bulk-load", {"count": 5, "ttl": 1})

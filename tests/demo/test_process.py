@@ -74,8 +74,8 @@ def test_the_demo_starts_serves_and_ends_on_an_embedded_server(tmp_path: Path) -
         until(lambda: httpx2.get(f"{url}/state").json()["worker"]["tick_count"] > 0)
         assert httpx2.get(f"{url}/health").status_code == 200
         beside = run_json("status", "--repo", str(tmp_path / ".featurekit/demo"))
-        workers = [worker["name"] for view in beside for worker in view["workers"]]
-        assert workers == ["demo"]
+        workers = {view["view"]: [each["name"] for each in view["workers"]] for view in beside}
+        assert workers == {"user_profile": [], "user_activity": ["demo"], "user_tx": ["demo"]}
         assert "<title>featurekit console</title>" in httpx2.get(f"{url}/").text
         with httpx2.stream("GET", f"{url}/api/live") as listening_page:
             assert next(listening_page.iter_text())

@@ -81,6 +81,7 @@ class SimulatedUsers(EventSource):
     Attributes:
         stats: Counters.
         paused: Whether ticks are paused.
+        after_write: Called in each tick when its events are written.
         stop: Set when no more events are wanted.
     """
 
@@ -89,6 +90,7 @@ class SimulatedUsers(EventSource):
     ) -> None:
         self.stats = SimulatorStats()
         self.paused = False
+        self.after_write: Callable[[], None] = lambda: None
         self.stop = threading.Event()
         self.per_tick, self.tick_s = per_tick, tick_s
         self._reader = reader
@@ -149,6 +151,7 @@ class SimulatedUsers(EventSource):
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
+        self.after_write()
         stats, written = self.stats, len(events) - len(self._rejected)
         stats.tick_count += 1
         stats.events += written
@@ -213,7 +216,7 @@ class EventSimulator:
         options = WorkerOptions(
             batch_size=users.per_tick, wait_s=WAIT_S, report_interval_s=users.tick_s, grace_s=0.5
         )
-        self.worker = Worker(writer, users, options, self._on_report, now_ms)
+        self.worker = Worker(writer, users, options, self.on_report, now_ms)
         self._thread = threading.Thread(target=self._run, name="event simulator", daemon=True)
 
     @property
@@ -241,6 +244,7 @@ class EventSimulator:
                 self.users.end_tick()
                 stop.wait(self.users.tick_s)
 
-    def _on_report(self, report: StreamReport) -> None:
+    def on_report(self, report: StreamReport) -> None:
+        """Count what a worker waits for as a failure."""
         if report.trouble:
             self.users.stats.count_failure(report.trouble)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from featurekit.demo.settings import Settings
+from featurekit.demo.settings import Keys, Settings
 from featurekit.errors import RepoNotFoundError
 from featurekit.loader import load_repo
 from featurekit.models import FeatureView, format_duration
@@ -22,6 +22,7 @@ from featurekit.repo.store_handle import LazyStoreHandle
 
 PROFILE = "user_profile"
 ACTIVITY = "user_activity"
+WINDOWS = "user_tx"
 SERVICE = "fraud_v1"
 
 _EXAMPLE = Path(__file__).parent / "fraud"
@@ -43,14 +44,48 @@ def declare(settings: Settings, batch_ttl_s: int) -> None:
     )
     views = [_view(view, settings, batch_ttl_s) for view in example.feature_views]
     entities = [entity.model_copy(update={"name": keys.entity}) for entity in example.entities]
+    entities += [entity.model_copy(update={"name": windows_entity(keys)}) for entity in entities]
     _write(
         settings.folder / "features.yaml",
         {
             "entities": [_document(entity) for entity in entities],
-            "feature_views": [_document(view) for view in views],
+            "feature_views": [*map(_document, views), _windows(keys)],
             "feature_services": [_document(each) for each in example.feature_services],
         },
     )
+
+
+def windows_entity(keys: Keys) -> str:
+    """Return the entity of the windows, which are kept apart from the hashes of users."""
+    return f"{keys.entity}_tx"
+
+
+def _windows(keys: Keys) -> dict[str, Any]:
+    """Return the view with windows over the transactions that users make in the demo."""
+    stream = f"featurekit:demo:{keys}transactions"
+    return {
+        "name": WINDOWS,
+        "entity": windows_entity(keys),
+        "description": "Transactions of the last 20 seconds, each counted once.",
+        "stream": {
+            "refresh": "3s",
+            "max_ahead": "2s",
+            "source": {"type": "redis_stream", "stream": stream},
+            "once": {"event_id": "id"},
+        },
+        "inputs": {"amount": "float64"},
+        "fields": {
+            "tx_count_20s": {"type": "int64", "aggregate": "count", "window": "20s", "tile": "2s"},
+            "tx_amount_20s": {
+                "type": "float64",
+                "aggregate": "sum",
+                "of": "amount",
+                "window": "20s",
+                "tile": "2s",
+                "default": 0.0,
+            },
+        },
+    }
 
 
 def redeclare(store: FeatureStore, settings: Settings, batch_ttl_s: int) -> None:

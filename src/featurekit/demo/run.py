@@ -100,10 +100,12 @@ def run(
         config.timeout_graceful_shutdown = GRACE_S
         server = _Server(config)
         service.simulator.start()
-        with store.streams.send_heartbeats([service.simulator.worker], "demo"):
+        workers = [service.simulator.worker, service.transactions.worker]
+        with store.streams.send_heartbeats(workers, "demo"):
             handler.server = server
             server.run(sockets=[listener])
             service.simulator.stop()
+            service.transactions.close()
 
 
 def application(service: DemoService) -> Starlette:

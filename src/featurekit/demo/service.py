@@ -15,9 +15,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from featurekit.demo.event_simulator import EventSimulator, SimulatedUsers
-from featurekit.demo.repository import ACTIVITY, PROFILE, SERVICE, redeclare
+from featurekit.demo.repository import (
+    ACTIVITY,
+    PROFILE,
+    SERVICE,
+    WINDOWS,
+    redeclare,
+    windows_entity,
+)
 from featurekit.demo.settings import Settings
 from featurekit.demo.synthetic_users import profile, user_id
+from featurekit.demo.transactions import USER, Transactions
 from featurekit.demo.user_count import UserCounter
 from featurekit.errors import StoreError, StoreUnavailableError
 from featurekit.plan import FieldPlan
@@ -58,6 +66,7 @@ class DemoService:
         settings: The command's flags.
         store: The demo's store.
         simulator: The streaming worker and its event source.
+        transactions: The windows of one user, which it fills in each tick.
         fields: The features by name.
     """
 
@@ -74,6 +83,11 @@ class DemoService:
                 settings.tick_s,
             ),
         )
+        users = self.simulator.users
+        self.transactions = Transactions(
+            store, users.stop, settings.tick_s, self.simulator.on_report
+        )
+        users.after_write = self.transactions.tick
         views = [store.compiled.view(name) for name in (PROFILE, ACTIVITY)]
         self.fields: dict[str, FieldPlan] = {f.name: f for view in views for f in view.fields}
         self._views = {field.name: view.name for view in views for field in view.fields}
@@ -113,6 +127,7 @@ class DemoService:
             "entity_ids": count.ids[:MAX_IDS],
             "stats": stats,
             "worker": worker,
+            "windows": await self._windows(),
             "commands": {
                 "load": "HSET and PEXPIRE",
                 "event": self._event_commands,
@@ -124,6 +139,20 @@ class DemoService:
                 "error": self._user_counter.error,
                 "batch_ttl_seconds": self.batch_ttl_s,
             },
+        }
+
+    async def _windows(self) -> dict[str, object] | None:
+        """Return the windows of the user that pays in each tick; `None` of an unavailable store."""
+        try:
+            response = await self.store.get_online_features_async([WINDOWS], {"user_id": [USER]})
+        except StoreError:
+            return None
+        names = self.store.compiled.view(WINDOWS).fields
+        values = response.to_dict()
+        return {
+            "user": USER,
+            "values": {field.name: values[field.name][0] for field in names},
+            "statuses": {field.name: response.statuses[field.name][0] for field in names},
         }
 
     async def bulk_load(self, count: int, ttl_s: int) -> dict[str, object]:
@@ -228,6 +257,7 @@ class DemoService:
         """Delete the users in this thread; return how many there were."""
         with self._write_lock, self.simulator.users.resetting():
             deleted = self.store.reset(self.settings.keys.entity)
+            self.store.reset(windows_entity(self.settings.keys))
             self._stats = Stats()
         return deleted
 

@@ -248,7 +248,7 @@ class Streaming:
     def _done_events(self, view: ViewPlan) -> Callable[[str], bool]:
         if view.stream is None:
             return lambda _position: True
-        source = self._open_source(view, view.stream, StreamOptions())
+        source = self.open_source(view, view.stream, StreamOptions())
         try:
             return source.done_events()
         finally:
@@ -321,7 +321,7 @@ class Streaming:
         return deleted
 
     def _read_dead_letters(self, view: ViewPlan, count: int) -> list[DeadLetter]:
-        source = self._open_source(view, _stream_plan(view), StreamOptions())
+        source = self.open_source(view, _stream_plan(view), StreamOptions())
         try:
             return list(source.dead_letters(count)) if count > 0 else []
         finally:
@@ -336,9 +336,12 @@ class Streaming:
             )
         return views
 
-    def _open_source(
-        self, view: ViewPlan, plan: StreamPlan, options: StreamOptions
-    ) -> EventSource:
+    def open_source(self, view: ViewPlan, plan: StreamPlan, options: StreamOptions) -> EventSource:
+        """Open the source of a view's events, with a connection of its own.
+
+        Raises:
+            RequestError: The source may not be opened on this machine.
+        """
         if not isinstance(plan, RedisStreamPlan):  # it would get this machine's credentials
             self.sources.check([view])
         timeout_s = options.worker.wait_s + REPLY_MARGIN_S
@@ -374,7 +377,7 @@ class Streaming:
             if on_report is not None:
                 on_report(report)
 
-        source = self._open_source(view, plan, options)
+        source = self.open_source(view, plan, options)
         writer = StreamWriter(view, self.handle, log=self.logs.of_events(view))
         worker = Worker(writer, source, pace, count, self.handle.now_ms)
         return _WorkerThread(worker, source, stop, once=options.once)

@@ -31,6 +31,7 @@ class DemoPanel {
       unit: count,
       series: [{ label: "with batch fields", colour: "batch" }, { label: "with live stream fields", colour: "stream" }],
     });
+    this.windows = new WindowCard();
     this.watched = new WatchedUser();
     fill(
       box,
@@ -44,6 +45,7 @@ class DemoPanel {
           { class: "stack" },
           card("Users with live fields", { note: "at most the last five minutes" }, this.storyText, this.chart.node),
           el("div", { class: "demo-tools" }, this.worker.node, this.loadCard()),
+          this.windows.node,
           card("In the store", {}, this.facts),
         ),
         this.watched.node,
@@ -82,6 +84,7 @@ class DemoPanel {
         this.ttl.value = String(this.state.batch_ttl_seconds);
       }
       this.worker.show(this.state);
+      this.windows.show(this.state);
       this.render();
     } catch {
       // The banner reports that the server or the store is unavailable.
@@ -154,7 +157,47 @@ class DemoPanel {
     this.polling.end();
     this.chart.end();
     this.worker.end();
+    this.windows.end();
     this.watched.end();
+  }
+}
+
+/** A window that slides: the transactions of one user in the last 20 seconds. */
+class WindowCard {
+  constructor() {
+    this.points = [];
+    this.values = el("div", {});
+    this.text = el("p", { class: "story", role: "status" });
+    this.chart = new Chart({ kind: "steps", height: 96, unit: count, series: [{ label: "transactions in the last 20 seconds", colour: "stream" }] });
+    this.node = card("A sliding window", { note: "counted in tiles of 2 s" }, this.text, this.values, this.chart.node);
+  }
+
+  show({ windows, worker }) {
+    if (!windows) return; // the store is unavailable
+    const { tx_count_20s: total, tx_amount_20s: amount } = windows.values;
+    const status = windows.statuses.tx_count_20s;
+    this.points = [...this.points, [Date.now(), total]].slice(-120);
+    this.chart.show([this.points.map(([at]) => at), this.points.map(([, value]) => value)], `Transactions in the last 20 seconds: ${total ?? "not known"}.`);
+    patch(
+      this.values,
+      figures(
+        figure("Transactions", total === null ? "–" : count(total), `of user ${windows.user}`, { tone: "stream" }),
+        figure("Amount", status === "present" ? amount.toFixed(2) : "–", "in the last 20 seconds"),
+        figure("Status", status, status === "present" ? "all events are applied" : "nothing says that all events are applied"),
+      ),
+    );
+    const text = this.story(status, worker.paused);
+    if (this.text.textContent !== text) this.text.textContent = text;
+  }
+
+  story(status, isPaused) {
+    if (status === "stale") return "The mark is too old, or missing: a count would fall to 0 and look true, so the windows are stale instead.";
+    if (isPaused) return "The stream is paused. The count falls as the window slides, although nothing is written.";
+    return "A worker adds each transaction to a tile of 2 s, once. A read adds up the tiles of the last 20 seconds.";
+  }
+
+  end() {
+    this.chart.end();
   }
 }
 
