@@ -58,6 +58,18 @@ async def test_a_window_of_the_demo_slides_and_a_reset_makes_it_stale(app: DemoA
     assert await windows() == (None, "stale")
 
 
+async def test_activity_goes_on_if_the_store_refuses_transactions(
+    app: DemoApp, valkey: Server
+) -> None:
+    await app.post("/bulk-load", {"count": 5})
+    with valkey.client() as client:
+        client.set("featurekit:demo:fs:user:transactions", "not a stream")
+    app.tick(2)
+    worker = (await app.get("/state"))["worker"]
+    assert (worker["tick_count"], worker["writes_count"], worker["failed_count"]) == (2, 50, 2)
+    assert "WRONGTYPE" in worker["error"]
+
+
 async def test_users_expire_if_loads_stop(app: DemoApp) -> None:
     while (await app.get("/state"))["entity_count"] != 5:
         await app.post("/bulk-load", {"count": 5, "ttl": 1})

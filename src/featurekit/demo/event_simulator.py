@@ -81,7 +81,7 @@ class SimulatedUsers(EventSource):
     Attributes:
         stats: Counters.
         paused: Whether ticks are paused.
-        after_write: Called in each tick when its events are written.
+        after_write: Called in each tick when its events are written; returns what it failed at, or nothing.
         stop: Set when no more events are wanted.
     """
 
@@ -90,7 +90,7 @@ class SimulatedUsers(EventSource):
     ) -> None:
         self.stats = SimulatorStats()
         self.paused = False
-        self.after_write: Callable[[], None] = lambda: None
+        self.after_write: Callable[[], str] = str
         self.stop = threading.Event()
         self.per_tick, self.tick_s = per_tick, tick_s
         self._reader = reader
@@ -151,14 +151,14 @@ class SimulatedUsers(EventSource):
 
     @override
     def acknowledge(self, events: Sequence[StreamEvent]) -> None:
-        self.after_write()
+        failure = self.after_write()
         stats, written = self.stats, len(events) - len(self._rejected)
         stats.tick_count += 1
         stats.events += written
         stats.writes_count += written * (len(events[0].columns) - 1)
         stats.last_ms = now_ms()
         stats.error = ""
-        for reason in self._rejected:
+        for reason in [*self._rejected, *filter(None, [failure])]:
             stats.count_failure(reason)
         self.end_tick()
 

@@ -12,7 +12,12 @@ from uuid import uuid4
 
 from featurekit.demo.repository import WINDOWS
 from featurekit.demo.synthetic_users import SEED, user_id
-from featurekit.errors import StoreError
+from featurekit.errors import (
+    FeatureKitError,
+    StoreError,
+    StoreUnavailableError,
+    StreamUnavailableError,
+)
 from featurekit.plan import RedisStreamPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.store_handle import now_ms
@@ -52,12 +57,21 @@ class Transactions:
         self._source = store.streams.open_source(view, view.stream, options)
         self.worker = Worker(store.stream_writer(WINDOWS), self._source, pace, on_report, now_ms)
 
-    def tick(self) -> None:
-        """Add transactions to the stream, and count them.
+    def tick(self) -> str:
+        """Add transactions to the stream and count them; return why the store refuses it, or nothing.
 
         Raises:
-            StoreError: The store is unavailable, or refuses them.
+            StoreUnavailableError: The store is unavailable.
         """
+        try:
+            self._tick()
+        except (StoreUnavailableError, StreamUnavailableError):
+            raise
+        except FeatureKitError as error:  # for example for lack of a right
+            return error.message
+        return ""
+
+    def _tick(self) -> None:
         for _ in range(self._random.randint(1, 3)):
             entry = ("user_id", USER, "id", uuid4().hex)
             amount = str(round(self._random.uniform(5, 200), 2))
