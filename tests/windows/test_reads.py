@@ -132,8 +132,12 @@ def test_windows_have_the_events_of_their_tiles(shop: Shop) -> None:
     assert shop.store.online_reader("tx_v1").read("u1").found
 
 
-@pytest.mark.parametrize("ages", [{}, {"p0": 301}, {"p0": 1, "p1": 301}, {"p0": 10**9}])
-def test_windows_under_an_old_mark_are_stale(shop: Shop, ages: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "ages", [{}, {"p0": 301}, {"p0": 1, "p1": 301}, {"p0": 10**9}, {"p0": -90}]
+)
+def test_windows_under_a_mark_that_is_old_or_ahead_are_stale(
+    shop: Shop, ages: dict[str, float]
+) -> None:
     """The declared default, or else null: also a count, which would fall to 0 otherwise."""
     shop.tiles("least", "7.5")
     shop.mark(**ages)

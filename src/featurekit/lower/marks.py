@@ -16,6 +16,10 @@ MarkSilent = Callable[[list[Cell], Sequence[Sequence[Reply]], int], bool]
 """Takes the cells of a row, the replies for each mark, and the current time in ms; marks the stale windows
 in place and returns whether there were any."""
 
+MAX_AHEAD_MS = 60_000
+"""How far ahead of the reader's clock a mark may be. A later one, of a clock that is wrong, would hide a
+worker that stopped."""
+
 _MAX_DIGITS = 15
 """The most digits of a time."""
 
@@ -68,7 +72,8 @@ def silent_marker(plan: ReadPlan) -> MarkSilent | None:
             stale = [
                 (index, last[mark])
                 for mark, index, most_ms in limits
-                if (time_ms := times[mark]) is None or now_ms - time_ms > most_ms
+                if (time_ms := times[mark]) is None
+                or not -MAX_AHEAD_MS <= now_ms - time_ms <= most_ms
             ]
             known = last, now_ms, stale
         marked = False
