@@ -225,6 +225,8 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
         "lag": None,
         "dead_letters": 0,
         "workers": 0,
+        "mark_age_ms": None,
+        "warming_until_ms": None,
     }
     store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(10)})
     writer = store.stream_writer("activity")

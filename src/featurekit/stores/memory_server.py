@@ -229,7 +229,10 @@ class _Socket(FakeSocket):  # type: ignore[misc]
 
     def xpending(self, key: Any, group: bytes, *args: bytes) -> Any:
         reply = super().xpending(key, group, *args)
-        return reply if args or reply[3] else [*reply[:3], None]
+        if args:
+            return reply
+        consumers = [[name, b"%d" % count] for name, count in reply[3] or ()]
+        return [*reply[:3], consumers or None]
 
     def hsetex(self, key: Any, *args: bytes) -> Any:
         options = [arg.lower() for arg in args[: _options_end(args)]]

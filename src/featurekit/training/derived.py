@@ -30,15 +30,12 @@ from featurekit.training.columns import (
 )
 from featurekit.training.label_files import without_views
 from featurekit.types import DType, codec_of
-from featurekit.types.arrow import arrow_type, decode_array, encode_array
+from featurekit.types.arrow import arrow_type, decode_array, encode_array, has_read_values
 
 Functions = Mapping[FunctionPlan, Callable[..., object] | None]
 """The functions of the repository; `None` for one that cannot be called here."""
 
 _NOW = "now"
-
-_DECODED = frozenset({"json", "decimal"})
-"""Types of which Arrow has other values than a read."""
 
 
 def check_request_data(names: Iterable[str], plan: ReadPlan) -> None:
@@ -164,7 +161,7 @@ def _decoded(dtype: DType, column: Any) -> list[Any]:
 
     Arrow has JSON as text, decimals with all their digits, and times in lists with another zone.
     """
-    if (dtype.element or dtype.kind) not in _DECODED and dtype.element != "timestamp":
+    if has_read_values(dtype):
         return column_values(column)
     encoded = encode_array(dtype, column)[0].dictionary_encode()
     decode = codec_of(dtype).decode

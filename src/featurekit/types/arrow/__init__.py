@@ -10,9 +10,18 @@ from featurekit.types.arrow.table import (
     arrow_type,
     decode_array,
     encode_array,
+    has_read_values,
     parse_array,
     python_value,
     to_arrow,
 )
 
-__all__ = ["arrow_type", "decode_array", "encode_array", "parse_array", "python_value", "to_arrow"]
+__all__ = [
+    "arrow_type",
+    "decode_array",
+    "encode_array",
+    "has_read_values",
+    "parse_array",
+    "python_value",
+    "to_arrow",
+]

@@ -123,3 +123,14 @@ def to_arrow(dtype: DType, values: list[object]) -> Any:
     Its type is `arrow_type(dtype)`, or decimal256(76, 38) for decimals that are too wide for it.
     """
     return _form_of(dtype).from_values(values)
+
+
+def has_read_values(dtype: DType) -> bool:
+    """Return whether Arrow has the values of a type that a read has.
+
+    It has JSON as text, decimals with all their digits, and times in lists with another zone.
+    """
+    return (dtype.element or dtype.kind) not in {
+        "json",
+        "decimal",
+    } and dtype.element != "timestamp"
