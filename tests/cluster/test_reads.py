@@ -172,6 +172,7 @@ def test_replies_are_converted_while_other_servers_work(
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
 @pytest.mark.parametrize("keys", [KEYS * 4, KEYS[:1] * 200], ids=["all servers", "one server"])
 def test_decoding_does_not_count_against_the_timeout(
@@ -274,6 +275,7 @@ def test_a_server_that_is_silent_from_the_start_does_not_affect_other_rows(
     store.close()
 
 
+@pytest.mark.slow
 def test_a_dead_server_does_not_affect_rows_of_others(valkeys: Cluster) -> None:
     url = f"{valkeys.url}?timeout=1s"
     store = opened(url)
@@ -344,6 +346,7 @@ def test_replicas_answer_where_the_url_says_so(valkeys: Cluster) -> None:
     assert all(calls(r)["hmget"] for node in primaries for r in valkeys.replicas_of(node))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["threads", "asyncio"])
 def test_a_primary_answers_for_an_unavailable_replica(valkeys: Cluster, side: str) -> None:
     writer = opened(valkeys.url)

@@ -35,6 +35,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, 
     cluster.remove()
 
 
+@pytest.mark.slow
 def test_reads_go_to_all_nodes_over_tls(secure: tuple[Cluster, str]) -> None:
     cluster, url = secure
     store = opened(url)
@@ -50,6 +51,7 @@ def test_reads_go_to_all_nodes_over_tls(secure: tuple[Cluster, str]) -> None:
         side.close()
 
 
+@pytest.mark.slow
 def test_loads_go_to_all_nodes_over_tls(secure: tuple[Cluster, str], tmp_path: Path) -> None:
     _, url = secure
     n = 20_000

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from typing_extensions import override
@@ -102,6 +103,7 @@ async def test_pages_share_one_sampler_that_stops_with_the_last_page(
     assert sampler.looks - looks <= 1
 
 
+@pytest.mark.slow
 async def test_an_outage_of_the_store_and_its_end_are_reported(
     store: FeatureStore, valkey: Server
 ) -> None:

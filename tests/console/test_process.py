@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from featurekit import FeatureStore
 from tests.console.conftest import fill
 from tests.server.server_process import served
 
 
+@pytest.mark.slow
 def test_a_server_with_open_pages_shuts_down(store: FeatureStore) -> None:
     fill(store)
     with (

@@ -263,6 +263,7 @@ async def test_tls_for_sentinels_and_their_primary(tls_server: TlsServer) -> Non
     sentinel.remove()
 
 
+@pytest.mark.slow
 async def test_tls_for_the_nodes_of_a_cluster(tls_server: TlsServer) -> None:
     [bus] = free_ports(1)
     alone = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--tls-cluster", "yes")

@@ -184,6 +184,7 @@ def test_a_moved_folder_keeps_its_server(folder: Path) -> None:
     EmbeddedServer(after).stop()
 
 
+@pytest.mark.slow
 def test_a_server_whose_socket_was_removed_is_replaced(folder: Path) -> None:
     call_and_close(folder, "SET", "k", "1")
     server = EmbeddedServer(folder)
@@ -197,6 +198,7 @@ def test_a_server_whose_socket_was_removed_is_replaced(folder: Path) -> None:
     assert lost not in server.place.lock_holders()
 
 
+@pytest.mark.slow
 def test_a_server_whose_files_were_removed_is_never_joined_by_another(folder: Path) -> None:
     call_and_close(folder, "SET", "k", "1")
     server = EmbeddedServer(folder)

@@ -129,6 +129,7 @@ def wrong_answers_in_threads(store: RedisStore) -> list[bytes]:
         return list(chain(*threads.map(lambda _: wrong_answers(store, 4), range(8))))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_threads_of_a_child_never_read_replies_of_the_parent(valkey: Server) -> None:
     store = opened(valkey.url)

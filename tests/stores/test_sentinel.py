@@ -182,6 +182,7 @@ def test_sentinels_have_their_own_login() -> None:
         assert "FEATUREKIT_SENTINEL_PASSWORD" in caught.value.hint
 
 
+@pytest.mark.slow
 async def test_a_write_to_a_demoted_primary_is_never_lost_silently() -> None:
     with sentinel_group(valkey_binary()) as pair:
         store, unaware = opened(f"{pair.url}?timeout=1s&retries=0"), opened(pair.url)
@@ -205,6 +206,7 @@ async def test_a_write_to_a_demoted_primary_is_never_lost_silently() -> None:
         await async_store.close()
 
 
+@pytest.mark.slow
 def test_a_load_survives_a_requested_failover() -> None:
     with sentinel_group(valkey_binary()) as pair:
         store = opened(pair.url)
