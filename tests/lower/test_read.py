@@ -7,7 +7,7 @@ from hypothesis import given
 
 from featurekit.keys import JoinKey, KeyPlan
 from featurekit.lower.build import build
-from featurekit.lower.cell_decoder import decode_row_by_cell
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.read import requests_function
 from featurekit.lower.records import record_class
 from featurekit.lower.row_decoder import row_function
@@ -40,7 +40,7 @@ def test_the_generated_decoder_gives_what_the_plain_one_gives(
     read: tuple[ReadPlan, list[bytes | None]],
 ) -> None:
     plan, cells = read
-    careful, statuses = decode_row_by_cell(plan, cells)
+    careful, statuses = CellDecoder(plan).decode(cells)
     fast = row_function(plan, lambda _: None)(cells)
     if "invalid" in statuses:
         assert fast is None
@@ -52,13 +52,13 @@ def test_each_value_has_its_status() -> None:
     count = FieldPlan("n", DType("int64"), default=b"0")
     plain = FieldPlan("m", DType("int64"))
     plan = plan_of(count, plain)
-    assert decode_row_by_cell(plan, [b"5", b"6"]) == ((5, 6), ("present", "present"))
-    assert decode_row_by_cell(plan, [None, None]) == ((0, None), ("default", "missing"))
-    assert decode_row_by_cell(plan, [b"x", b""]) == ((0, None), ("invalid", "invalid"))
+    assert CellDecoder(plan).decode([b"5", b"6"]) == ((5, 6), ("present", "present"))
+    assert CellDecoder(plan).decode([None, None]) == ((0, None), ("default", "missing"))
+    assert CellDecoder(plan).decode([b"x", b""]) == ((0, None), ("invalid", "invalid"))
     wrong = ErrorReply("WRONGTYPE")
-    assert decode_row_by_cell(plan, [wrong, wrong]) == ((0, None), ("invalid", "invalid"))
+    assert CellDecoder(plan).decode([wrong, wrong]) == ((0, None), ("invalid", "invalid"))
     away = ErrorReply("UNAVAILABLE no answer")
-    assert decode_row_by_cell(plan, [away, away]) == ((0, None), ("unavailable", "unavailable"))
+    assert CellDecoder(plan).decode([away, away]) == ((0, None), ("unavailable", "unavailable"))
 
 
 def test_a_list_default_belongs_to_one_row() -> None:
@@ -90,7 +90,7 @@ def test_a_feature_may_have_the_name_of_an_attribute_of_its_row() -> None:
     names = ["found", "statuses", "error", "freshness", "to_dict", "s", "values", "raw", "n"]
     plan = plan_of(*(FieldPlan(name, DType("int64")) for name in names))
     cells = [b"%d" % i for i in range(len(names))]
-    values_, _ = decode_row_by_cell(plan, cells)
+    values_, _ = CellDecoder(plan).decode(cells)
     row = record_class(plan)(values_, cells)  # type: ignore[call-arg]
     assert row.found is True
     assert row["found"] == 0
@@ -102,7 +102,7 @@ def test_a_feature_may_have_the_name_of_an_attribute_of_its_row() -> None:
 def test_rows_of_vectors_can_be_compared() -> None:
     plan = plan_of(FieldPlan("v", DType("vector", size=2)))
     made = [
-        record_class(plan)(decode_row_by_cell(plan, [data])[0], [data])  # type: ignore[call-arg]
+        record_class(plan)(CellDecoder(plan).decode([data])[0], [data])  # type: ignore[call-arg]
         for data in (b"\0" * 8, b"\0" * 8, b"\1" * 8)
     ]
     assert made[0] == made[1]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from featurekit import FeatureStore
 from featurekit.errors import RequestError, ValueRefusedError
-from featurekit.lower.cell_decoder import decode_row_by_cell
+from featurekit.lower.cell_decoder import CellDecoder
 from featurekit.lower.matrix import Matrix
 from featurekit.lower.read import Cell
 from featurekit.plan import ReadPlan
@@ -223,7 +223,7 @@ _CELLS = st.lists(st.one_of(st.none(), _NUMBERS, _NUMBERS, _ODD), min_size=6, ma
 @given(st.lists(_CELLS, max_size=6))
 def test_every_cell_of_a_matrix_is_that_of_the_row(plan: ReadPlan, rows: list[list[Cell]]) -> None:
     matrix = Matrix(plan, "float64", -3.0)
-    decoded = [decode_row_by_cell(plan, cells) for cells in rows]
+    decoded = [CellDecoder(plan).decode(cells) for cells in rows]
     if any(type(value) is int and abs(value) > 2**53 for values, _ in decoded for value in values):
         with pytest.raises(ValueRefusedError):
             matrix.add(rows)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from featurekit.codegen.value_schemas import Schema, key_schema, request_schema, response_schema
 from featurekit.lower.read import STATUSES
 from featurekit.models import FeatureView, FieldSpec
-from featurekit.models.derived import DerivedField
-from featurekit.models.fields import ConstrainedValue
+from featurekit.models.fields import TypedValue
 from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
 from featurekit.registry import Registry
 
@@ -39,7 +38,7 @@ def fields_of_read(registry: Registry, plan: ReadPlan) -> dict[str, FieldSpec]:
     """Return the field behind each column of a read, by the column's name."""
     views = {view.name: view.fields_ for view in registry.feature_views}
     views |= {
-        view.name: {name: _plain_field(field) for name, field in view.fields_.items()}
+        view.name: {name: as_field(field) for name, field in view.fields_.items()}
         for view in registry.derived_views
     }
     return {each.name: views[each.view][each.field.name] for each in plan.columns}
@@ -61,23 +60,12 @@ def request_data_schema(registry: Registry, plan: ReadPlan) -> Schema | None:
     return closed_object(schemas, [n for n, field in fields.items() if field.default is None])
 
 
-def _plain_field(field: DerivedField) -> FieldSpec:
-    """Return a derived feature as a field of its type, default and description."""
-    return FieldSpec.model_construct(
-        type=field.type,
-        default=field.default,
-        description=field.description,
-        deprecated=field.deprecated,
-    )
-
-
-def _sent_schema(field: ConstrainedValue) -> Schema:
-    return request_schema(as_field(field))
-
-
-def as_field(field: ConstrainedValue) -> FieldSpec:
-    """Return an input of an event, or a value of a request, as a field."""
-    return field if isinstance(field, FieldSpec) else FieldSpec.model_construct(**dict(field))
+def as_field(value: TypedValue) -> FieldSpec:
+    """Return a derived feature, an input of an event or a value of a request as a field."""
+    if isinstance(value, FieldSpec):
+        return value
+    known = {name: each for name, each in value if name in FieldSpec.model_fields}
+    return FieldSpec.model_construct(**known)
 
 
 def typed_row_schema(keys: Schema, fields: dict[str, FieldSpec]) -> Schema:
@@ -122,7 +110,7 @@ def written_row_schema(registry: Registry, view: FeatureView) -> Schema:
     entity = next(each for each in registry.all_entities if each.name == view.entity_name)
     keys = {name: key_schema(dtype) for name, dtype in entity.join_keys.items()}
     declared = view.inputs or view.fields_
-    fields = {name: _sent_schema(field) for name, field in declared.items()}
+    fields = {name: request_schema(as_field(field)) for name, field in declared.items()}
     required = list(keys)
     if view.batch is not None or view.inputs:
         required += [name for name, field in declared.items() if field.required]

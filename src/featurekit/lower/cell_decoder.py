@@ -227,11 +227,6 @@ def own_arguments(arguments: Iterable[object]) -> list[object]:
     return [deepcopy(each) if isinstance(each, list | dict) else each for each in arguments]
 
 
-def decode_row_by_cell(plan: ReadPlan, cells: Cells) -> tuple[tuple[object, ...], tuple[str, ...]]:
-    """Return the features of a row and their statuses; never raises for bad data."""
-    return CellDecoder(plan).decode(cells)
-
-
 def evaluated(plan: ReadPlan) -> tuple[ReadColumn | DerivedColumn, ...]:
     """Return the features of a row as the counters of absent values are listed."""
     return (*plan.stored, *plan.derived)
