@@ -38,6 +38,7 @@ def session() -> Iterator[Any]:
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     builder = builder.config("spark.driver.memory", "3g")
+    builder = builder.config("spark.driver.extraJavaOptions", "-XX:+UseParallelGC")
     builder = builder.config("spark.ui.showConsoleProgress", "false")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     session = builder.getOrCreate()

@@ -430,12 +430,17 @@ def _last_of(
         (F.col(position) * 2 + 1).alias("@turn"),  # after the rows of that instant
         F.struct("*").alias("@label"),
     )
+    inner = rows.schema["@row"].dataType.names if "@row" in used else []
+    by_age = [F.col(f"`@row`.`{name}`" if name in inner else f"`{name}`") for name in orders]
     right = rows.select(
-        "@k", (F.col("@position") * 2).alias("@turn"), *(F.col(f"`{n}`") for n in orders), *used
+        "@k",
+        (F.col("@position") * 2).alias("@turn"),
+        *(F.col(f"`{name}`") for name in orders if name not in inner),
+        *used,
     )
     window = (
         Window.partitionBy("@k")
-        .orderBy("@turn", *(F.col(f"`{n}`").asc_nulls_first() for n in orders))
+        .orderBy("@turn", *(column.asc_nulls_first() for column in by_age))
         .rowsBetween(Window.unboundedPreceding, 0)
     )
     united = left.unionByName(right, allowMissingColumns=True)

@@ -57,6 +57,10 @@ from featurekit.training.spool import BATCH_ROWS, rebatch
 _SETTINGS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # Without it, a result that is kept has `spark.sql.shuffle.partitions` tasks however small it is.
+    "spark.sql.optimizer.canChangeCachedPlanOutputPartitioning": "true",
+    # The result is read twice at most: to compress it costs more than it saves.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
 }
 
 
