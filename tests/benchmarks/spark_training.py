@@ -24,6 +24,7 @@ def measure(labels: int) -> Iterator[Measurement]:
     if importlib.util.find_spec("pyspark") is None:
         return
     with session() as spark:
+        spark.conf.set("spark.sql.shuffle.partitions", "8")
         for skew, what in ((0.0, ""), (SKEW, f", one key has {SKEW:.0%} of both")):
             with tempfile.TemporaryDirectory(prefix="fk") as folder:
                 write_data(Path(folder), labels, HISTORY_ROWS * labels, skew=skew)
