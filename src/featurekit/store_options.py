@@ -197,14 +197,3 @@ TLS_FILES = tuple(name for name in TLS_OPTIONS if STORE_OPTIONS[name].kind == "f
 def options_of(scheme: str) -> dict[str, StoreOption]:
     """Return the options that a URL of this scheme accepts."""
     return {name: option for name, option in STORE_OPTIONS.items() if scheme in option.schemes}
-
-
-def options_table() -> str:
-    """Return the table of options for the documentation, as Markdown."""
-    rows = ["| In the URL | In the file | Default | |", "|---|---|---|---|"]
-    for option in STORE_OPTIONS.values():
-        key, _, nested = (option.yaml_key or "").partition(".")
-        in_file = f"`{key}: {{{nested}:}}`" if nested else f"`{key}`" if key else ""
-        default = f"`{option.default_text}`" if option.default_text else ""
-        rows.append(f"| `{option.name}` | {in_file} | {default} | {option.description} |")
-    return "\n".join([*rows, ""])

@@ -31,7 +31,7 @@ from featurekit.plan import (
     ViewPlan,
     WindowsPlan,
 )
-from featurekit.sources import open_history
+from featurekit.sources import open_source
 from featurekit.training import stored_values
 from featurekit.types import DType, codec_of
 from featurekit.types.arrow import arrow_type
@@ -311,7 +311,7 @@ def read(
     ends_ms = pa.array([tick for _, tick in ends], pa.int64())
     of_keys = pa.table({"k": encoded_keys(view, [user for user, _ in ends]), "end_ms": ends_ms})
     assert view.history is not None
-    history = open_history(view.history, folder)
+    history = open_source(view.history, folder)
     rows = history.rows_at(view, HistoryQuery(moments, as_of, key_ends=of_keys))
     found = stored_values(view, rows)
     table = pa.Table.from_batches(found.batches).to_pydict()

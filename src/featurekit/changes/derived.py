@@ -63,8 +63,8 @@ def diff_derived_views(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
 
 
 def _diff_derived(old: DerivedViewPlan, new: DerivedViewPlan) -> Iterator[Change]:
-    was = {feature.field.name: feature for feature in old.features}
-    now = {feature.field.name: feature for feature in new.features}
+    was = {feature.name: feature for feature in old.features}
+    now = {feature.name: feature for feature in new.features}
     for name in dict.fromkeys([*now, *was]):
         subject = f"field {new.name}:{name}"
         if name not in now:

@@ -244,7 +244,7 @@ def _view_fields(repo: RepoPlan) -> dict[str, list[str]]:
     """Return the fields of each view, stored or derived."""
     fields = {view.name: [field.name for field in view.fields] for view in repo.views}
     return fields | {
-        view.name: [feature.field.name for feature in view.features] for view in repo.derived_views
+        view.name: [feature.name for feature in view.features] for view in repo.derived_views
     }
 
 

@@ -34,8 +34,8 @@ from featurekit.plan import (
 )
 from featurekit.ports import FILE, LINE, PROBLEM, SOURCE_ROW, RowForm, TimeRange
 from featurekit.sources.files import FileSource
-from featurekit.sources.open import BATCH_ROWS
 from featurekit.sources.selection import check_columns, select
+from featurekit.sources.session import BATCH_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from featurekit.errors import UnknownNameError
 from featurekit.expressions import Expression
-from featurekit.plan.fields import FieldPlan
+from featurekit.plan.fields import FieldPlan, find_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,11 @@ class DerivedFeature:
     compute: Expression | FunctionPlan
     text: str = ""
 
+    @property
+    def name(self) -> str:
+        """The name of the field."""
+        return self.field.name
+
 
 @dataclass(frozen=True, slots=True)
 class DerivedViewPlan:
@@ -85,8 +89,4 @@ class DerivedViewPlan:
         Raises:
             UnknownNameError: The view has no such feature.
         """
-        for feature in self.features:
-            if feature.field.name == name:
-                return feature
-        names = [feature.field.name for feature in self.features]
-        raise UnknownNameError.among("field", name, names, where=f"feature view {self.name}")
+        return find_plan("field", self.features, name, where=f"feature view {self.name}")

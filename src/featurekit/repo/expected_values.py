@@ -12,7 +12,7 @@ there can be several possible values, of which a correct store has one:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -26,9 +26,6 @@ from featurekit.training.verify import ABSENT, Served
 from featurekit.types.arrow import to_arrow
 
 _US = 1000
-
-Recompute = Callable[[Any, ViewPlan], Any]
-"""Returns the training set of a table of labels: the columns `{view}__{field}` and their statuses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,10 +200,10 @@ class Histories:
         assert plan is not None  # noqa: S101 - see `check`
         located = self.sources.locate(view, plan)
         with located.hidden_values():
-            from featurekit.sources import open_history
+            from featurekit.sources import open_source
 
             if view.name not in self.open:
-                self.open[view.name] = open_history(located.plan, self.root)
+                self.open[view.name] = open_source(located.plan, self.root)
             history = self.open[view.name]
             self.opened(history)
             return read(history)

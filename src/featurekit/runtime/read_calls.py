@@ -135,7 +135,7 @@ class ReadCalls:
         requests = self._requests(group_keys)
         return self._records_call(rows, group_keys, requests, each, as_tuples=as_tuples)
 
-    async def _prepare_records_inslices(
+    async def _prepare_records_in_slices(
         self, given: Column[Any] | DataFrame, request: Request, *, as_tuples: bool = False
     ) -> Call[list[Any]]:
         """Do the same as `_prepare_records`, and let other tasks run in between."""
@@ -147,11 +147,11 @@ class ReadCalls:
         if len(entities) <= SLICE_ENTITIES and not columns:
             return self._prepare_records(entities, request, as_tuples=as_tuples)
         parts = (self._record_keys(entities[part])[1] for part in slices(len(entities)))
-        group_keys, requests = await self._inslices(parts)
-        values = await self._request_inslices(len(entities), request, columns)
+        group_keys, requests = await self._in_slices(parts)
+        values = await self._request_in_slices(len(entities), request, columns)
         return self._records_call(len(entities), group_keys, requests, values, as_tuples=as_tuples)
 
-    async def _request_inslices(
+    async def _request_in_slices(
         self, rows: int, request: Request, columns: RequestColumns
     ) -> RequestRows:
         """Check the request data of many rows, and let other tasks run in between."""
@@ -213,7 +213,7 @@ class ReadCalls:
         each = self._request.rows(rows, request, sent)
         return self._response_call(rows, columns, group_keys, requests, each)
 
-    async def _prepare_response_inslices(
+    async def _prepare_response_in_slices(
         self, entity_rows: EntityRows, request: Request
     ) -> Call[OnlineResponse]:
         """Do the same as `_prepare_response`, and let other tasks run in between."""
@@ -226,8 +226,8 @@ class ReadCalls:
             self._group_keys({name: column[part] for name, column in columns.items()})
             for part in slices(rows)
         )
-        group_keys, requests = await self._inslices(parts)
-        values = await self._request_inslices(rows, request, sent)
+        group_keys, requests = await self._in_slices(parts)
+        values = await self._request_in_slices(rows, request, sent)
         return self._response_call(rows, columns, group_keys, requests, values)
 
     def _response_call(
@@ -274,7 +274,7 @@ class ReadCalls:
         requests = [request for group, keys in pairs for request in group.requests(keys)]
         return requests + self._mark_requests
 
-    async def _inslices(
+    async def _in_slices(
         self, parts: Iterable[list[list[bytes]]]
     ) -> tuple[list[list[bytes]], list[bytes]]:
         """Join the keys of slices, group by group, with their requests; let tasks run in between."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import partial as bind
 from sys import modules
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
@@ -29,9 +30,7 @@ from featurekit.runtime.read_arguments import (
 )
 from featurekit.runtime.read_calls import Call, ReadCalls, slices
 from featurekit.runtime.reply_decoder import ReplyDecoder
-from featurekit.runtime.request_data import (
-    Request,
-)
+from featurekit.runtime.request_data import Request
 from featurekit.runtime.response import OnlineResponse
 from featurekit.runtime.row_log import ServedLog
 from featurekit.runtime.tracing import API, STORE, record_span, tracing_enabled
@@ -93,8 +92,10 @@ class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
 
     @override
     def __reduce__(self) -> tuple[object, ...]:
-        rows = (self._row, self._functions)
-        return _new_reader, (self.plan, self._handle, self._log, self._freshness, *rows)
+        new = bind(
+            OnlineReader, freshness=self._freshness, row=self._row, functions=self._functions
+        )
+        return new, (self.plan, self._handle, None, self._log)
 
     @override
     def __repr__(self) -> str:
@@ -264,7 +265,7 @@ class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
     ) -> list[RowT]:
         """Do the same as `read_many` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        call = await self._prepare_records_inslices(entities, request)
+        call = await self._prepare_records_in_slices(entities, request)
         return await self._run_async(call, options)
 
     @overload
@@ -307,7 +308,7 @@ class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
         """Do the same as `read_matrix` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
         matrix = Matrix(self.plan, dtype, fill)
-        records = await self._prepare_records_inslices(
+        records = await self._prepare_records_in_slices(
             entities, request, as_tuples=self._is_computed
         )
         rows = await self._run_async(self._cells_call(records), options)
@@ -326,7 +327,7 @@ class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
     ) -> OnlineResponse:
         """Do the same as `get` without blocking the event loop."""
         options = read_options(timeout, partial=partial)
-        call = await self._prepare_response_inslices(entity_rows, request)
+        call = await self._prepare_response_in_slices(entity_rows, request)
         return await self._run_async(call, options)
 
     def close(self) -> None:
@@ -431,16 +432,3 @@ def _is_unavailable(reply: Any) -> bool:
         return reply.error.startswith(UNAVAILABLE)
     cells = reply[-1] if isinstance(reply, tuple) else (reply,)
     return any(isinstance(cell, ErrorReply) and cell.code == UNAVAILABLE for cell in cells)
-
-
-def _new_reader(
-    plan: ReadPlan,
-    handle: StoreHandle,
-    log: ServedLog | None,
-    freshness: object,
-    *rows: Any,
-) -> OnlineReader:
-    row, functions = rows
-    return OnlineReader(
-        plan, handle, log=log, freshness=bool(freshness), row=row, functions=functions
-    )

@@ -8,6 +8,6 @@ DuckDB and pyarrow are imported when a source is first read.
 
 from featurekit.sources.arrow import ArrowSource
 from featurekit.sources.corrected_rows import CorrectedRowsSource
-from featurekit.sources.open import open_history, open_sampled, open_source
+from featurekit.sources.open import open_sampled, open_source
 
-__all__ = ["ArrowSource", "CorrectedRowsSource", "open_history", "open_sampled", "open_source"]
+__all__ = ["ArrowSource", "CorrectedRowsSource", "open_sampled", "open_source"]

@@ -27,11 +27,10 @@ class ArrowSource(SessionSource):
     Args:
         data: A table, record batch, reader, or any object with an Arrow C stream (pandas, polars,
             DuckDB), or an iterable of these. A reader or iterator can be scanned once.
-        batch_rows: The most rows in a record batch.
     """
 
-    def __init__(self, data: object, *, batch_rows: int = 16384) -> None:
-        super().__init__(batch_rows)
+    def __init__(self, data: object) -> None:
+        super().__init__()
         self.data = data
 
     @override

@@ -35,11 +35,10 @@ class CorrectedRowsSource(SessionSource):
     Args:
         path: The file.
         root: The folder that the path is relative to.
-        batch_rows: The most rows in a record batch.
     """
 
-    def __init__(self, path: Path, root: Path, *, batch_rows: int = 16384) -> None:
-        super().__init__(batch_rows)
+    def __init__(self, path: Path, root: Path) -> None:
+        super().__init__()
         self.path = path
         self.root = root.absolute()
 

@@ -63,7 +63,7 @@ def history_sql(history: Any, view: ViewPlan, query: HistoryQuery) -> str:
         )
     if plan.static:
         raise RequestError("to_sql() does not read static sources", where=where, hint=_USE_ARROW)
-    assert isinstance(history, FileSource | SqlSource)  # noqa: S101 - see `open_history`
+    assert isinstance(history, FileSource | SqlSource)  # noqa: S101 - see `open_source`
     return history.with_rows(view, lambda rows: _view_sql(rows, view, plan, query))
 
 

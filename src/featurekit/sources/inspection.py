@@ -22,10 +22,8 @@ from featurekit.sources.newest import (
     rows_scan,
 )
 from featurekit.sources.selection import Selection, check_members, created_time, select
-from featurekit.sources.session import Rows
+from featurekit.sources.session import BATCH_ROWS, Rows
 from featurekit.sources.times import check_created_texts
-
-BATCH_ROWS = 16384
 
 MAX_KEYS = 3
 """Entities that are named as examples."""

@@ -20,10 +20,8 @@ from featurekit.lower.columns import encode_ids
 from featurekit.plan import ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.sources.history_index import NO_PREFIX
-from featurekit.sources.session import Session, quote_identifier
+from featurekit.sources.session import BATCH_ROWS, Session, quote_identifier
 from featurekit.types.arrow import arrow_type, decode_array
-
-_BATCH_ROWS = 16_384
 
 
 class _SessionQuery(LabelQuery):
@@ -152,7 +150,7 @@ def _entities(view: ViewPlan, form: str, batch: Any, schema: Any) -> Any:
 
 def _reader(session: Session, relation: Any) -> Any:
     """Return a reader that holds the session, and closes it at the end."""
-    inner = relation.to_arrow_reader(_BATCH_ROWS)
+    inner = relation.to_arrow_reader(BATCH_ROWS)
 
     def batches() -> Iterator[Any]:
         try:

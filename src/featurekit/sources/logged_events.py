@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 from featurekit.errors import RequestError, SourceError
 from featurekit.plan import EventLogColumns as Columns
 from featurekit.plan import KafkaTopicPlan, ViewPlan
-from featurekit.sources.session import Session, quote_files, quote_identifier
+from featurekit.sources.session import BATCH_ROWS, Session, quote_files, quote_identifier
 from featurekit.types import DType
 from featurekit.types.arrow import python_value
-
-_BATCH_ROWS = 16_384
 
 _TOPIC_ORDER = "string_split({p}, '/')[-2]::BIGINT, string_split({p}, '/')[-1]::BIGINT"
 _STREAM_ORDER = "string_split({p}, '-')[1]::HUGEINT, string_split({p}, '-')[2]::HUGEINT"
@@ -62,7 +60,7 @@ def logged_events(view: ViewPlan, folder: Path, start_ms: int) -> Iterator[Logge
                 _check_positions(session, view, source, present, folder)
             session.execute(_events_table(view, source, present, start_ms))
             query = session.connection.sql(_select(view, needs_position=needs_position))
-            for batch in query.to_arrow_reader(_BATCH_ROWS):
+            for batch in query.to_arrow_reader(BATCH_ROWS):
                 yield from _events(view, batch)
     finally:
         session.close()

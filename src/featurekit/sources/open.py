@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_never
 
 from featurekit.errors import SourceError
-from featurekit.history_ports import HistorySource, SampledSource
+from featurekit.history_ports import SampledSource
 from featurekit.plan import (
     PythonSourcePlan,
     SourceFiles,
@@ -14,17 +14,15 @@ from featurekit.plan import (
     SqlSourcePlan,
     TableSourcePlan,
 )
-from featurekit.ports import InspectedSource
 from featurekit.sources.files import FileSource
 from featurekit.sources.python import PythonSource
+from featurekit.sources.session import BATCH_ROWS
 from featurekit.sources.sql import SqlSource
-
-BATCH_ROWS = 16384
 
 
 def open_source(
     plan: SourcePlan, root: Path, *, batch_rows: int = BATCH_ROWS, skip_unreadable: bool = False
-) -> InspectedSource:
+) -> FileSource | SqlSource | PythonSource:
     """Return the source of a plan; nothing is read yet.
 
     Args:
@@ -48,32 +46,12 @@ def open_source(
             assert_never(plan)
 
 
-def open_history(plan: SourcePlan, root: Path) -> HistorySource:
-    """Return the source of a plan, for the rows of past moments; nothing is read yet."""
-    _check_local(plan)
-    match plan:
-        case SourceFiles():
-            return FileSource(plan, root, batch_rows=BATCH_ROWS)
-        case SqlSourcePlan():
-            return SqlSource(plan, root, batch_rows=BATCH_ROWS)
-        case PythonSourcePlan():
-            return PythonSource(plan, root, batch_rows=BATCH_ROWS)
-        case TableSourcePlan():
-            raise _spark_error(f"the table {plan.table} is in Spark's catalog")
-        case _:
-            assert_never(plan)
-
-
 def open_sampled(plan: SourcePlan, root: Path) -> SampledSource | None:
     """Return the source of a plan, to sample its entities; `None` if its type allows none."""
-    _check_local(plan)
-    match plan:
-        case SourceFiles():
-            return FileSource(plan, root, batch_rows=BATCH_ROWS)
-        case SqlSourcePlan():
-            return SqlSource(plan, root, batch_rows=BATCH_ROWS)
-        case _:
-            return None
+    if isinstance(plan, PythonSourcePlan | TableSourcePlan):
+        return None
+    source = open_source(plan, root)
+    return None if isinstance(source, PythonSource) else source
 
 
 def _check_local(plan: SourcePlan) -> None:

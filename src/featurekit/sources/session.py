@@ -39,6 +39,9 @@ _LEAST_MEMORY_BYTES = 50_000_000
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE)
 
+BATCH_ROWS = 16_384
+"""The most rows in a record batch, unless a source is given another number."""
+
 THREADS = 2
 
 _SETTINGS = {
@@ -194,7 +197,7 @@ class SessionSource(BatchSource):
         batch_rows: The most rows in a record batch.
     """
 
-    def __init__(self, batch_rows: int) -> None:
+    def __init__(self, batch_rows: int = BATCH_ROWS) -> None:
         self.batch_rows = batch_rows
         self._sessions: list[weakref.ref[Session]] = []
 

@@ -129,5 +129,5 @@ def _computed(repo: RepoPlan) -> dict[str, RequestError]:
             f"{derived.name} computes its features when they are read",
             hint="write the features that they are computed from",
         )
-        errors.update(dict.fromkeys((each.field.name for each in derived.features), error))
+        errors.update(dict.fromkeys((each.name for each in derived.features), error))
     return errors
