@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,8 +85,35 @@ def test_tables_are_compared_by_cells() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.name))
 def test_links_between_documents_have_a_target(path: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", path.read_text())
+    targets = [((path.parent / name if name else path), heading) for name, heading in links]
+    assert [target for target, _ in targets if not target.exists()] == []
+    assert [(t, h) for t, h in targets if h and h not in _headings(t.read_text())] == []
+
+
+def _headings(page: str) -> set[str]:
+    """Return the headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_the_pages_for_developers_name_modules_that_exist() -> None:
+    files = [f"/{path.relative_to(ROOT)}" for path in ROOT.glob("[!.]*/**/*.*")]
+    for name in ("architecture.md", "CONTRIBUTING.md"):
+        named = re.findall(r"`([\w./]+\.(?:py|js))`", (ROOT / "docs" / name).read_text())
+        assert [each for each in named if not any(f.endswith(f"/{each}") for f in files)] == []
+
+
+def test_the_architecture_shows_the_layers_that_are_checked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [c["layers"] for c in project["tool"]["importlinter"]["contracts"] if "layers" in c]
+    [picture] = [
+        block.text
+        for block in blocks(ROOT / "docs" / "architecture.md")
+        if block.text.startswith(layers[0])
+    ]
+    lines = picture.replace("|\n", "| ").splitlines()
+    assert [re.split("  +", line)[0] for line in lines] == layers
 
 
 def test_every_fence_is_closed() -> None:
