@@ -263,3 +263,28 @@ def test_the_status_says_up_to_when_events_are_applied(
     [explanation] = [each for each in store.why("user", "nobody") if each.field == "sum_24h"]
     assert explanation.cause == "no event"
     assert "in the last 1d" in explanation.text
+
+
+def test_a_deletion_wins_over_a_replay_of_the_events_before_it(
+    store: FeatureStore, server: Server
+) -> None:
+    add(server, 30)
+    store.streams.run(["tx"], ONCE)
+    assert store.delete("user", ["u1", "nobody"]).entities == 1
+    report = store.streams.replay("tx", START)
+    assert (report.written, report.deleted) == (20, 10)
+    with server.client() as client:
+        assert not client.exists("fs:user:u1")
+        assert client.hvals("fs:@deleted")
+        assert all(
+            ms > 90 * 86_400_000
+            for ms in client.hpttl("fs:@deleted", *client.hkeys("fs:@deleted"))
+        )
+        while time.time_ns() // 1_000_000 <= max(map(int, client.hvals("fs:@deleted"))):
+            time.sleep(0.001)
+    add(server, 3)
+    store.streams.run(["tx"], ONCE)
+    before = windows(server)
+    report = store.streams.replay("tx", START)
+    assert (report.written, report.deleted) == (23, 10)
+    assert windows(server) == before

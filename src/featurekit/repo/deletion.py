@@ -6,6 +6,7 @@ takes at most half of one server's time, and may be interrupted: what is done st
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ from featurekit.errors import StoreError, StoreUnfitError
 from featurekit.lower.keys import entity_key_test
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.ports import OnlineStore
-from featurekit.wire import ErrorReply, Reply, command
+from featurekit.wire import ErrorReply, Reply, command, first_error, text_command
 
 _MAX_PAUSE_S = 0.1
+
+_REMEMBERED_MS = 91 * 24 * 3600 * 1000
+"""How long a replay knows of a deletion: longer than any window."""
+
+_REMEMBERED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,47 @@ def delete_keys(store: OnlineStore, keys: Sequence[bytes]) -> int:
             where = f"{store.describe()}, {key.decode(errors='replace')}"
             raise StoreError(f"the hash cannot be deleted: {reply}", where=where)
     return sum(reply for reply in replies if isinstance(reply, int))
+
+
+def remember_deletions(
+    store: OnlineStore, prefix: str, keys: Sequence[bytes], now_ms: int
+) -> None:
+    """Store that entities are deleted now, so that a replay leaves out their events up to now.
+
+    Raises:
+        StoreError: The store refuses it.
+    """
+    place, till = _deletions_key(prefix), now_ms + _REMEMBERED_MS
+    for start in range(0, len(keys), _REMEMBERED_AT_ONCE):
+        names = [_key_hash(key) for key in keys[start : start + _REMEMBERED_AT_ONCE]]
+        times = [item for name in names for item in (name, now_ms)]
+        data = text_command("HSET", place, *times)
+        data += text_command("HPEXPIREAT", place, till, "FIELDS", len(names), *names)
+        if error := first_error(store.run((place,), (data,), 2)):
+            raise StoreError(f"the deletion cannot be stored: {error}", where=place.decode())
+
+
+def deletion_times(store: OnlineStore, prefix: str) -> Callable[[bytes], int | None]:
+    """Return the function from a key to the time at which its entity was deleted last, if it was.
+
+    Raises:
+        StoreError: The store refuses to say it.
+    """
+    place = _deletions_key(prefix)
+    reply = store.call("HGETALL", place, key=place)
+    if not isinstance(reply, list):
+        raise StoreError(f"the deletions cannot be read: {reply!r}", where=place.decode())
+    times = dict(zip(reply[::2], reply[1::2], strict=True))
+    known = {name: int(time) for name, time in times.items() if isinstance(time, bytes)}
+    return (lambda key: known.get(_key_hash(key))) if known else (lambda _key: None)
+
+
+def _deletions_key(prefix: str) -> bytes:
+    return f"{prefix}:@deleted".encode()
+
+
+def _key_hash(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=8).hexdigest().encode()
 
 
 def delete_retired(

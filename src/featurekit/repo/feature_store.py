@@ -32,6 +32,7 @@ from featurekit.repo.deletion import (
     delete_entities,
     delete_keys,
     delete_retired,
+    remember_deletions,
 )
 from featurekit.repo.diagnostics import (
     Diagnostics,
@@ -504,8 +505,8 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         """Delete all that is stored for some entities, for example to forget a person.
 
         Deletes their hashes, with the values of all views, and their dead letters in Redis streams. Sources,
-        streams, topics and files of rejected rows are not touched: delete there first, or the next load
-        or a replay brings the entity back.
+        streams, topics, logs and files of rejected rows are not touched: delete there first, or the next
+        load brings the entity back. A replay of windows leaves out the events up to the deletion.
 
         Args:
             entity: The entity's name; `_global` for views without an entity, whose names are the ids.
@@ -520,6 +521,10 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
         ids = entity_ids if isinstance(entity_ids, list) else [entity_ids]
         located = [self.compiled.locate(entity, each) for each in ids]
         keys = list(dict.fromkeys(entity_key(plan.key, each) for plan, each in located))
+        plans = {plan.key for plan, _ in located}
+        if any(v.windows and v.log and v.key in plans for v in self.compiled.views):
+            prefix, now_ms = located[0][0].key.prefix, self._handle.now_ms()
+            remember_deletions(self._handle.store, prefix, keys, now_ms)
         deleted = delete_keys(self._handle.store, keys)
         names = dict.fromkeys(plan.name for plan, _ in located)
         letters = sum(self.streams.delete_dead_letters(name, keys) for name in names)

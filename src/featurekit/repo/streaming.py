@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from featurekit.errors import LockedError, MissingExtraError, RequestError, Stor
 from featurekit.lower.keys import entity_key
 from featurekit.plan import RedisStreamPlan, RepoPlan, StreamPlan, ViewPlan
 from featurekit.ports import Consumer, DeadLetter, EventSource
+from featurekit.repo.deletion import deletion_times
 from featurekit.repo.heartbeats import Heartbeats, HeartbeatSource, WorkerStatus, read_workers
 from featurekit.repo.json_rows import JsonlEventWriter
 from featurekit.repo.logs import Logs
@@ -194,8 +195,9 @@ class Streaming:
         """Fill the windows of a view again from the log of its events (`stream.log`).
 
         Empties the windows of all entities, applies the events of the log up to where the consumer
-        group is, and leaves the rest to the workers, which continue there: nothing counts twice. Stop
-        the workers first. Until it is done, the windows are stale.
+        group is, and leaves the rest to the workers, which continue there: nothing counts twice. Events of
+        an entity up to its deletion (`delete`) are left out. Stop the workers first. Until it is done, the
+        windows are stale.
 
         Args:
             view: A stream view with windows and a log.
@@ -229,11 +231,11 @@ class Streaming:
         with ViewLock(self.handle.store, plan.key.prefix, view, self.handle.now_ms):
             folder = self.logs.complete(located.plan)
             is_done = self._done_events(plan)
-            events = (
-                (each.join_keys if len(each.join_keys) != 1 else each.join_keys[0], *each[1:])
-                for each in _import_logged_events()(plan, folder, start_ms or 0)
-            )
-            return replay(plan, windows, self.handle, events, is_done)
+            logged = _import_logged_events()(plan, folder, start_ms or 0)
+            events = _NotDeleted(plan, logged, deletion_times(self.handle.store, plan.key.prefix))
+            report = replay(plan, windows, self.handle, events, is_done)
+            report.deleted = events.left_out
+            return report
 
     def _check_replays(self, views: Sequence[ViewPlan]) -> None:
         """Raise `LockedError` if the windows of a view are being replayed."""
@@ -381,6 +383,32 @@ class Streaming:
         writer = StreamWriter(view, self.handle, log=self.logs.of_events(view))
         worker = Worker(writer, source, pace, count, self.handle.now_ms)
         return _WorkerThread(worker, source, stop, once=options.once)
+
+
+class _NotDeleted:
+    """The events of a log, without those of an entity up to its last deletion.
+
+    Attributes:
+        left_out: How many events were left out so far.
+    """
+
+    def __init__(
+        self,
+        view: ViewPlan,
+        logged: Iterable[Any],
+        deleted_ms: Callable[[bytes], int | None],
+    ) -> None:
+        self._view, self._logged, self._deleted_ms = view, logged, deleted_ms
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[tuple[object, dict[str, object], int, str | None]]:
+        for each in self._logged:
+            entity = each.join_keys if len(each.join_keys) != 1 else each.join_keys[0]
+            deleted_ms = self._deleted_ms(entity_key(self._view.key, entity))
+            if deleted_ms is not None and min(each.time_ms, each.arrived_ms) <= deleted_ms:
+                self.left_out += 1
+            else:
+                yield entity, each.values, each.time_ms, each.position
 
 
 class _WorkerThread(threading.Thread):

@@ -38,6 +38,7 @@ class ReplayReport:
         late: Events that were too late for every window.
         repeated: Events that were in the log more than once.
         left: Events that were left to the worker, which reads them again.
+        deleted: Events that were left out, since their entity was deleted after them.
         rejected: Events that do not fit the view, or that the store refused.
         reasons: Why the first of them were rejected.
     """
@@ -48,6 +49,7 @@ class ReplayReport:
     late: int = 0
     repeated: int = 0
     left: int = 0
+    deleted: int = 0
     rejected: int = 0
     reasons: tuple[str, ...] = ()
 

@@ -27,12 +27,14 @@ class LoggedEvent(NamedTuple):
         values: Its inputs, and its id if the view has one.
         time_ms: Its time.
         position: Where it was in its source; `None` if a program wrote it.
+        arrived_ms: When it was logged.
     """
 
     join_keys: tuple[object, ...]
     values: dict[str, object]
     time_ms: int
     position: str | None
+    arrived_ms: int
 
 
 def logged_events(view: ViewPlan, folder: Path, start_ms: int) -> Iterator[LoggedEvent]:
@@ -103,9 +105,10 @@ def _events_table(view: ViewPlan, source: str, present: dict[str, str], start_ms
         quote_identifier(name) if name in present else f"NULL AS {quote_identifier(name)}"
         for name in names
     ]
-    time = quote_identifier(Columns.EVENT_TIMESTAMP)
+    time, arrived = map(quote_identifier, (Columns.EVENT_TIMESTAMP, Columns.ARRIVED_AT))
     return (
-        f"CREATE VIEW events AS SELECT {', '.join(columns)}, epoch_ms({time}) AS _time_ms "
+        f"CREATE VIEW events AS SELECT {', '.join(columns)}, epoch_ms({time}) AS _time_ms, "
+        f"coalesce(epoch_ms({arrived}), epoch_ms({time})) AS _arrived_ms "
         f"FROM {source} WHERE epoch_ms({time}) >= {start_ms:d}"
     )
 
@@ -136,10 +139,11 @@ def _events(view: ViewPlan, batch: Any) -> Iterator[LoggedEvent]:
     names = [name for name, _ in named[keys:]]
     positions = batch.column(Columns.POSITION).to_pylist()
     times_ms = batch.column("_time_ms").to_pylist()
+    arrived_ms = batch.column("_arrived_ms").to_pylist()
     rows = zip(*data, strict=True) if data else [()] * len(times_ms)
-    for row, time_ms, position in zip(rows, times_ms, positions, strict=True):
+    for row, *rest in zip(rows, times_ms, positions, arrived_ms, strict=True):
         values = dict(zip(names, row[keys:], strict=True))
-        yield LoggedEvent(row[:keys], values, time_ms, position)
+        yield LoggedEvent(row[:keys], values, *rest)
 
 
 def _values(dtype: DType | None, column: Any) -> list[object]:

@@ -96,9 +96,9 @@ def _print_status(context: CliContext, server: EmbeddedServer) -> None:
 def delete_command(context: CliContext, entity: str, ids: tuple[str, ...], yes: bool) -> None:
     """Delete all that is stored for some entities.
 
-    Deletes the values of all views, and dead letters in Redis streams. Sources, streams and files of
-    rejected rows are not touched: delete there first, or the next load brings the entity back. ID is
-    as in `inspect`.
+    Deletes the values of all views, and dead letters in Redis streams. Sources, streams, logs and files
+    of rejected rows are not touched: delete there first, or the next load brings the entity back. A
+    replay of windows leaves out the events up to the deletion. ID is as in `inspect`.
 
     \b
     featurekit delete user u0001
