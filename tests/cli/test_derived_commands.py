@@ -73,6 +73,11 @@ REFUSED = {
         "unknown request value 'amont'",
         "did you mean 'amount'",
     ),
+    "unknown after a comma": (
+        ["--request", "ip_country=SE,amont=3"],
+        "unknown request value 'amont'",
+        "did you mean 'amount'",
+    ),
     "type": (["--request", "amount=x"], "--request amount: 'x' is not a float64", ""),
     "rule": (["--request", "amount=-1"], "value 'amount': -1.0 is below min 0", ""),
     "form": (["--request", "amount"], "'amount' is not NAME=VALUE", "for example amount=…"),

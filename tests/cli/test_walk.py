@@ -116,8 +116,12 @@ def test_get_reports_that_nothing_is_stored(filled: Path) -> None:
 
 
 def test_an_id_may_hold_commas_and_equals_signs(filled: Path) -> None:
-    result = run("get", "user_profile", "--entity", "user_id=a,b=c")
+    result = run("get", "user_profile", "--entity", 'user_id="a,b=c"')
     assert result.stdout.startswith("user_id a,b=c: nothing is stored\n")
+    refused = run("get", "user_profile", "--entity", "user_id=a,b=c")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "unknown join key 'b'" in refused.stderr
+    assert "in double quotes" in refused.stderr
 
 
 def test_get_fails_at_a_key_of_another_type(filled: Path, valkey: Server) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -18,6 +17,7 @@ from featurekit.cli.context import (
     selected_features,
 )
 from featurekit.cli.formatting import format_ms
+from featurekit.cli.named_values import parse_named_values
 from featurekit.cli.output import (
     DIM,
     RED,
@@ -30,7 +30,7 @@ from featurekit.cli.output import (
     print_pairs,
     print_table,
 )
-from featurekit.errors import RequestError, ValueRefusedError, name_hint
+from featurekit.errors import RequestError
 from featurekit.plan import ReadPlan
 from featurekit.repo.diagnostics import InspectedField, Inspection
 from featurekit.runtime.response import OnlineResponse
@@ -61,7 +61,8 @@ STATUS_STYLES = {
     "entities",
     metavar="NAME=VALUE[,NAME=VALUE]",
     multiple=True,
-    help="Join keys of an entity. Repeat for more entities. Views without an entity need none.",
+    help="Join keys of an entity. Repeat for more entities. Views without an entity need none. A text "
+    'that has a comma, a name and = is written in double quotes: note="a,b=c".',
 )
 @click.option(
     "--request",
@@ -69,7 +70,7 @@ STATUS_STYLES = {
     metavar="NAME=VALUE[,NAME=VALUE]",
     multiple=True,
     help="Request data that derived features need, for all entities. Repeat for more values. Values "
-    "of one entity go to its --entity.",
+    "of one entity go to its --entity. Texts as for --entity.",
 )
 @click.option("--freshness", is_flag=True, help="Show the remaining time to live of each value.")
 @click.option(
@@ -152,7 +153,9 @@ def _parse_entities(plan: ReadPlan, entities: Sequence[str]) -> list[dict[str, o
         raise click.UsageError(f"Missing option '--entity', for example --entity {example}")
     dtypes = {key.name: key.dtype for group in plan.groups for key in group.key.join_keys}
     dtypes |= _ignored_dtypes(plan) | _request_dtypes(plan)
-    return [_parse_values(dtypes, text, "--entity", "join key") for text in entities]
+    return [
+        parse_named_values(dtypes, [text], option="--entity", what="join key") for text in entities
+    ]
 
 
 def _parse_request(plan: ReadPlan, texts: Sequence[str]) -> dict[str, object] | None:
@@ -161,8 +164,7 @@ def _parse_request(plan: ReadPlan, texts: Sequence[str]) -> dict[str, object] | 
     if texts and not dtypes:
         raise RequestError("these features need no request data", where="--request")
     known = _ignored_dtypes(plan) | dtypes
-    parsed = [_parse_values(known, text, "--request", "request value") for text in texts]
-    sent = {name: value for values in parsed for name, value in values.items()}
+    sent = parse_named_values(known, texts, option="--request", what="request value")
     return {name: value for name, value in sent.items() if name in dtypes} or None
 
 
@@ -186,30 +188,6 @@ def _request_dtypes(plan: ReadPlan) -> dict[str, DType]:
 
 def _ignored_dtypes(plan: ReadPlan) -> dict[str, DType]:
     return dict.fromkeys(plan.ignored_request_values, DType("string"))
-
-
-def _parse_values(
-    dtypes: dict[str, DType], text: str, option: str, what: str
-) -> dict[str, object]:
-    row: dict[str, object] = {}
-    for pair in re.split(f",(?=(?:{'|'.join(dtypes)})=)", text):
-        name, equals, value = pair.partition("=")
-        if not equals:
-            example = ",".join(f"{name}=…" for name in dtypes)
-            raise RequestError(
-                f"'{pair}' is not NAME=VALUE", where=option, hint=f"for example {example}"
-            )
-        if name not in dtypes:
-            raise RequestError(
-                f"unknown {what} '{name}'", where=option, hint=name_hint(name, dtypes)
-            )
-        try:
-            row[name] = codec_of(dtypes[name]).parse(value)
-        except ValueRefusedError as error:
-            raise ValueRefusedError(
-                error.message, where=f"{option} {name}", hint=error.hint
-            ) from error
-    return row
 
 
 def _response_document(plan: ReadPlan, response: OnlineResponse) -> dict[str, object]:
