@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict
 
 from typing_extensions import assert_type
 
@@ -41,8 +41,18 @@ async def read_async(store: FeatureStore) -> list[GreetingRow]:
     return [row, *await reader.read_many_async(user_id=["u2"])]
 
 
-def derive(store: payments.PaymentsFeatureStore) -> None:
+class Payment(TypedDict):
+    amount: float | None
+    request: NotRequired[Literal["web", "app"] | None]
+    terminal: str
+    object: datetime
+
+
+def derive(store: payments.PaymentsFeatureStore, payment: Payment) -> None:
     reader = payments.FraudReader(store)
+    reader.read(user_id="u1", request=payment)
+    reader.read(user_id="u1", request={"amount": 2, "terminal": "t1", "object": 3})
+    store.get_online_features("fraud", [{"user_id": "u1"}], request=[payment])
     row = reader.read(user_id="u1", request={"amount": 2})
     assert_type(row.ratio, float)
     assert_type(row.is_large, bool | None)
@@ -153,6 +163,7 @@ def derive(store: payments.PaymentsFeatureStore) -> None:
     reader.read(user_id="u1", request={})  # bad: the amount
     reader.read(user_id="u1", request={"amount": "2"})  # bad
     reader.read(user_id="u1", request={"amount": 2, "request": "desk"})  # bad
+    reader.read(user_id="u1", request={"amount": 2, "terminl": "t1"})  # bad: no such value
     reader.read(user_id="u1", request=[{"amount": 2}])  # bad: one row
     store.get_online_features("fraud", [{"user_id": "u1"}], request={"amont": 1})  # bad
     writer = payments.PaymentsWriter(store)

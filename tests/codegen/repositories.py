@@ -119,6 +119,8 @@ requests:
     fields:
       amount: {type: float64, description: What is to be paid.}
       request: {type: string, one_of: [web, app], default: web}
+      terminal: {type: string, description: Not used by any feature.}
+      object: timestamp
 feature_views:
   - name: account
     entity: user

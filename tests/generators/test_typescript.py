@@ -143,6 +143,8 @@ const event: WrittenRow<"payments"> = { user_id: "u1", amount: 30, id: "p1" };
 await client.write("payments", [event]);
 await client.write("account", [{ user_id: "u1", average: 20, country: "NO" }]);
 const request: RequestData<"fraud"> = { amount: 10 };
+const all: RequestData<"fraud"> = { amount: 10, terminal: "t1", object: new Date(0) };
+await client.read("fraud", { user_id: "u1" }, { request: all });
 const row = await client.read("fraud", { user_id: "u1" }, { request });
 const ratio: number = row.features.ratio.value;
 const both = [{ user_id: "u1" }, { user_id: "u1" }];
@@ -153,6 +155,8 @@ console.log(JSON.stringify({ ratio, paid: row.features.paid_10m.value, texts }))
 export const lacking = () => client.read("fraud", { user_id: "u1" });
 // @ts-expect-error: a value of another type
 export const wrong: RequestData<"fraud"> = { amount: "10" };
+// @ts-expect-error: the declaration has no such value
+export const unknown: RequestData<"fraud"> = { amount: 10, terminl: "t1" };
 // @ts-expect-error: the id of the event is missing
 export const anonymous: WrittenRow<"payments"> = { user_id: "u1", amount: 30 };
 // @ts-expect-error: a feature is no input of an event

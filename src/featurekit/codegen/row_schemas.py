@@ -15,7 +15,9 @@ from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
 from featurekit.registry import Registry
 
 _SECONDS: Schema = {"type": ["number", "null"]}
-_IGNORED: Schema = {"description": "Not needed by this service: ignored."}
+
+IGNORED = "Not needed by this service: ignored."
+"""The description of a value of a request that a read does not need."""
 
 
 def closed_object(properties: dict[str, Schema], required: Sequence[str] = ()) -> Schema:
@@ -56,7 +58,7 @@ def request_data_schema(registry: Registry, plan: ReadPlan) -> Schema | None:
     if not fields:
         return None
     schemas = {name: request_schema(field) for name, field in fields.items()}
-    schemas |= {name: dict(_IGNORED) for name in plan.ignored_request_values}
+    schemas |= {name: {"description": IGNORED} for name in plan.ignored_request_values}
     return closed_object(schemas, [n for n, field in fields.items() if field.default is None])
 
 

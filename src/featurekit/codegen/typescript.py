@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from featurekit.codegen.files import MARK
 from featurekit.codegen.row_schemas import (
+    IGNORED,
     as_field,
     fields_of_read,
     join_key_schemas,
@@ -105,6 +106,8 @@ def _request(registry: Registry, read: ReadPlan) -> list[str]:
         value = _field_type(field, in_request=True)
         optional = "" if field.default is None else "?"
         lines += [*_comment(*_field_notes(field)), f"{_name(name)}{optional}: {value};"]
+    for name in read.ignored_request_values:
+        lines += [*_comment(IGNORED), f"{_name(name)}?: unknown;"]
     return _object("request", lines)
 
 

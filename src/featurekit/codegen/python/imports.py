@@ -8,7 +8,7 @@ from featurekit.codegen.python.text import WIDTH, by_kind
 
 _TYPED = "featurekit.typed"
 _MODULES = {
-    "builtins": ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple"),
+    "builtins": ("bool", "bytes", "dict", "float", "int", "list", "object", "str", "tuple"),
     "collections.abc": ("Mapping", "Sequence"),
     "datetime": ("date", "datetime"),
     "decimal": ("Decimal",),
@@ -48,7 +48,7 @@ _MODULES = {
         *("TimedEventOptions", "Timeout", "Timestamp", "TypedBatchWriter", "FeatureStore"),
         *("TypedReader", "TypedStreamWriter", "TypedTimedStreamWriter"),
     ),
-    "typing_extensions": ("override",),
+    "typing_extensions": ("ReadOnly", "override"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

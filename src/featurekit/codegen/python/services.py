@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from featurekit.codegen.python.parts import (
 )
 from featurekit.keys import JoinKey
 from featurekit.models.definitions import FeatureService
-from featurekit.plan import FieldPlan, ReadPlan, RequestColumn
+from featurekit.plan import FieldPlan, ReadPlan
 from featurekit.signatures import Signature
 
 
@@ -43,17 +43,30 @@ def service_part(
     join_keys = plan_join_keys(plan)
     reader = [f"Reads the feature service {service.name}. Create it once and reuse it."]
     if plan.requests:
-        _request(part, stem, service.name, plan.requests)
+        _request(part, stem, plan)
     about = [*reader, service.description]
     reader_class(part, stem, join_keys, constant, about, plan.requests)
     _dicts(part, stem, service.name, join_keys, columns)
     return part
 
 
-def _request(part: Part, stem: str, name: str, request: Sequence[RequestColumn]) -> None:
-    """Add the type of the values of the request."""
-    members = {column.name: partial(_sent, field=column.field) for column in request}
-    typed_dict(part, f"{stem}Request", members, [f"The request data of {name}."])
+def _request(part: Part, stem: str, plan: ReadPlan) -> None:
+    """Add the type of the values of the request, and of those that the read ignores."""
+    members: dict[str, Callable[[Annotations], str]] = {
+        column.name: partial(_sent, field=column.field) for column in plan.requests
+    }
+    ignored = plan.ignored_request_values
+    members |= dict.fromkeys(ignored, _ignored)
+    about = [f"The request data of {plan.name}."]
+    if ignored:
+        about.append(f"Not needed, and ignored: {', '.join(ignored)}.")
+    typed_dict(part, f"{stem}Request", members, about)
+
+
+def _ignored(annotations: Annotations) -> str:
+    """Return the annotation of a value of any type; read-only, a dict that requires it is accepted."""
+    any_value = f"{annotations.use('ReadOnly')}[{annotations.use('object')}]"
+    return f"{annotations.use('NotRequired')}[{any_value}]"
 
 
 def _sent(annotations: Annotations, field: FieldPlan) -> str:
