@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -116,30 +116,15 @@ def compile_read(
     requests = _request_columns(wanted, join_keys)
     reserved = join_keys | {request.name for request in requests}
     slots: dict[_Role, dict[str, int]] = {role: {} for role in roles}
-    read = [_read_column(each, slots, max_age_ms) for each in stored]
-    places = {each.place: index for index, each in enumerate(stored)}
-    names = {request.name: index for index, request in enumerate(requests)}
-    columns: list[Column] = []
-    for name_, each in zip(
-        _column_names(wanted, reserved, full=full_feature_names), wanted, strict=True
-    ):
-        if isinstance(each, _Derived):
-            arguments = tuple(
-                places[i.place] if isinstance(i, _Stored) else names[i.field.name]
-                for i in each.inputs
-            )
-            columns.append(
-                DerivedColumn(name_, each.view.name, each.feature, arguments, each.alias)
-            )
-        else:
-            columns.append(replace(read[places[each.place]], name=name_))
-    groups = (ReadGroup(key, tuple(fields), alias) for (alias, key), fields in slots.items())
+    read = {each.place: _read_column(each, slots, max_age_ms) for each in stored}
+    names = _column_names(wanted, reserved, full=full_feature_names)
+    shown = sum(isinstance(each, _Stored) for each in wanted)
     plan = ReadPlan(
         name,
-        tuple(groups),
-        tuple(columns),
+        tuple(ReadGroup(key, tuple(fields), alias) for (alias, key), fields in slots.items()),
+        tuple(_response_columns(wanted, names, read, requests)),
         repo.fingerprint,
-        inputs=tuple(read[sum(isinstance(each, _Stored) for each in wanted) :]),
+        inputs=tuple(read.values())[shown:],
         requests=requests,
         ignored_request_values=_ignored_request_values(repo, wanted, reserved),
     )
@@ -174,6 +159,26 @@ def _read_column(
         max_event_age_ms=most_ms if _has_row_time(view) else None,
         alias=alias,
     )
+
+
+def _response_columns(
+    wanted: Sequence[_Wanted],
+    names: Sequence[str],
+    stored: Mapping[_Place, ReadColumn],
+    requests: Sequence[RequestColumn],
+) -> Iterator[Column]:
+    """Yield the features of the response under their names."""
+    places = {place: index for index, place in enumerate(stored)}
+    values = {request.name: index for index, request in enumerate(requests)}
+    for name, each in zip(names, wanted, strict=True):
+        if isinstance(each, _Stored):
+            yield replace(stored[each.place], name=name)
+            continue
+        arguments = tuple(
+            places[input_.place] if isinstance(input_, _Stored) else values[input_.field.name]
+            for input_ in each.inputs
+        )
+        yield DerivedColumn(name, each.view.name, each.feature, arguments, each.alias)
 
 
 def _request_columns(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from featurekit.compiler import compile_read
 from featurekit.errors import MissingExtraError, RequestError
-from featurekit.history_ports import AsOf, PastLoad, StoredValues
+from featurekit.history_ports import AsOf, StoredValues
 from featurekit.plan import EVENT_TIMESTAMP, FunctionPlan, ReadPlan, RepoPlan, ViewPlan
 from featurekit.ports import BatchSource, TimeRange
 from featurekit.repo.functions import FeatureFunctions
@@ -25,7 +25,8 @@ from featurekit.repo.time_arguments import Time, to_window
 from featurekit.repo.training_records import record_training_set
 
 if TYPE_CHECKING:
-    from featurekit.training import OnTrainingProgress, RetrievalJob
+    from featurekit.training import OnTrainingProgress, RetrievalJob, TrainingRequest
+    from featurekit.training.build import ReadValues
     from featurekit.training.progress import Run
 
 
@@ -118,68 +119,41 @@ class TrainingSets(ABC):
             max_age_ms=dict(max_age_ms(max_age)) if max_age else None,
         )
         views = tuple(map(repo.view, dict.fromkeys(column.view for column in plan.stored)))
+        skip_bad_rows = on_bad_row == "skip"
+        past_loads = self._registry_store.history.past_loads
         histories = Histories(
             repo,
             self._sources,
             self.path,
             as_of,
-            self._past_loads,
-            skip_bad_rows=on_bad_row == "skip",
+            lambda view: past_loads(view.name),
+            skip_bad_rows=skip_bad_rows,
         )
         for view in views:
             histories.check(view)
         self._sources.check(views)
-        needs_ages = {
-            column.view
-            for column in plan.stored
-            if column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
-        }
-
-        def read_values(view: ViewPlan, moments: Any, run: Run) -> StoredValues:
-            from featurekit.training import stored_values
-
-            rows = replace(histories, opened=run.use).rows_at(view, moments)
-            return stored_values(
-                view,
-                rows,
-                skip_bad_rows=on_bad_row == "skip",
-                at_us=moments["at"].combine_chunks() if view.name in needs_ages else None,
-            )
-
-        def to_sql(request: TrainingRequest) -> str:
-            from featurekit.repo.training_sql import training_sql
-
-            if on_bad_row == "skip":
-                raise RequestError(
-                    "to_sql() does not skip rows that do not fit", hint="leave out on_bad_row"
-                )
-            return training_sql(request, histories.sql, self.path.absolute())
-
         functions = self._sources.functions(self.path)
         _check_functions(plan, functions)
         spark = self._load_engine(engine, writes=False)
         if spark is not None:
             spark.check_features(plan, views)
-        labels = partial(self._labels, entity_df, plan, views, (start_date, end_date))
-        return RetrievalJob(
-            TrainingRequest(
-                plan,
-                views,
-                labels(timestamp_field),
-                timestamp_field,
-                read_values,
-                statuses,
-                run_interruptibly,
-                self._registry_store.handle.now_ms,
-                on_progress,
-                partial(record_training_set, self._records_root),
-                to_sql,
-                None
-                if spark is None
-                else spark.training_sets(histories, skip_bad_rows=on_bad_row == "skip"),
-                functions,
-            )
+        labels = self._labels(entity_df, plan, views, (start_date, end_date), timestamp_field)
+        request = TrainingRequest(
+            plan,
+            views,
+            labels,
+            timestamp_field,
+            read_values=_value_reader(histories, plan),
+            statuses=statuses,
+            run=run_interruptibly,
+            now_ms=self._registry_store.handle.now_ms,
+            on_progress=on_progress,
+            on_persist=partial(record_training_set, self._records_root),
+            to_sql=partial(_to_sql, histories),
+            build=spark.training_sets(histories, skip_bad_rows=skip_bad_rows) if spark else None,
+            functions=functions,
         )
+        return RetrievalJob(request)
 
     def persist_served_log(
         self, service: str, path: str | Path, *, allow_overwrite: bool = False
@@ -212,9 +186,6 @@ class TrainingSets(ABC):
     def _records_root(self) -> Path:
         """The folder whose `.featurekit` lists training sets and keeps reports of verifications."""
         return self.path
-
-    def _past_loads(self, view: ViewPlan) -> Sequence[PastLoad]:
-        return self._registry_store.history.past_loads(view.name)
 
     def _labels(
         self,
@@ -273,6 +244,38 @@ _SQL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How a SQL query begins, and hardly the path of a file."""
+
+
+def _value_reader(histories: Histories, plan: ReadPlan) -> ReadValues:
+    """Return what reads the values of a view at a table of moments."""
+    needs_ages = {
+        column.view
+        for column in plan.stored
+        if column.min_remaining_ttl_ms is not None or column.max_event_age_ms is not None
+    }
+
+    def read_values(view: ViewPlan, moments: Any, run: Run) -> StoredValues:
+        from featurekit.training import stored_values
+
+        return stored_values(
+            view,
+            replace(histories, opened=run.use).rows_at(view, moments),
+            skip_bad_rows=histories.skip_bad_rows,
+            at_us=moments["at"].combine_chunks() if view.name in needs_ages else None,
+        )
+
+    return read_values
+
+
+def _to_sql(histories: Histories, request: TrainingRequest) -> str:
+    """Return the SQL of a training set. See `RetrievalJob.to_sql`."""
+    from featurekit.repo.training_sql import training_sql
+
+    if histories.skip_bad_rows:
+        raise RequestError(
+            "to_sql() does not skip rows that do not fit", hint="leave out on_bad_row"
+        )
+    return training_sql(request, histories.sql, histories.root.absolute())
 
 
 def _check_functions(plan: ReadPlan, functions: FeatureFunctions) -> None:
