@@ -311,6 +311,22 @@ def test_the_command_exits_with_1_if_a_feature_has_drifted(
     assert (result.exit_code, "cannot be written" in result.stderr) == (1, True)
 
 
+def test_a_comparison_of_too_few_values_is_not_ok(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"age": [20, 21], "country": ["NO", "DE"]}), tmp_path / "few.parquet")
+    few = str(tmp_path / "few.parquet")
+    monkeypatch.setattr("featurekit.cli.context.CliContext.open_store", lambda _: store)
+    result = run("compare", few, "--service", "model", "--current", few)
+    assert result.exit_code == 1
+    assert "not compared: no feature has enough values" in result.stderr
+    assert "ok" not in result.stderr
+    train = str(store.path / "train")
+    result = run("compare", train, "--service", "model", "--current", train)
+    assert result.exit_code == 0
+    assert "compared, none has drifted" in result.stderr
+
+
 @pytest.mark.slow
 def test_the_page_fits_a_phone_and_a_desktop(
     store: FeatureStore, browser: Browser, tmp_path: Path

@@ -248,6 +248,9 @@ def test_verify_computes_derived_features_from_the_inputs_that_were_served(
     assert {"profile:average", "profile:seen", "risk:place", "times:idle_hours"} <= set(checks)
     assert "risk:ratio" not in checks  # it needs a value of the request
     assert checks["risk:place"].equal > 40
+    assert "risk:ratio" in report.left_out
+    assert not report.not_compared
+    assert not set(report.left_out) & set(checks)
     assert ("risk", "inputs") in {(view.name, view.as_of) for view in report.views}
 
 

@@ -27,7 +27,14 @@ from featurekit.repo.history import LoadRecord
 from featurekit.repo.verify import Verifier
 from featurekit.repo.verify_records import last_report
 from featurekit.runtime.lock import ViewLock
-from featurekit.training.verify import ABSENT, Served, VerifyReport, compare_value
+from featurekit.training.verify import (
+    ABSENT,
+    Kind,
+    Served,
+    VerifyReport,
+    compare_value,
+    count_kinds,
+)
 from featurekit.types import DType
 from tests.cli.running import run
 from tests.servers import Server
@@ -477,6 +484,30 @@ def test_the_command_says_what_differs(store: FeatureStore, client: redis.Redis)
     assert result.exit_code == 1
     assert "fs:user:u3" in result.stdout
     assert "differ: 1 value" in result.stderr
+
+
+def test_a_verification_of_nothing_is_not_ok(tmp_path: Path) -> None:
+    pq.write_table(users(count=0), tmp_path / "users.parquet")
+    (tmp_path / "routes.csv").write_text("origin,number,at,delay\n")
+    open_store(tmp_path, VIEWS).close()
+    result = run("verify", "model", "--repo", str(tmp_path))
+    assert result.exit_code == 1
+    assert "ok" not in result.stderr
+    names = "profile:age, profile:score, profile:tags, delays:delay"
+    assert f"not compared: 4 features: {names}\n" in result.stderr
+    result = run("verify", "model", "--repo", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["not_compared"] == names.split(", ")
+
+
+def test_a_feature_with_undecided_values_alone_is_not_compared() -> None:
+    both: list[tuple[Kind, bool]] = [("undecided", False), ("equal", True)]
+    assert not count_kinds("v:f", both).is_compared
+    assert not count_kinds("v:f", [("undecided", True)]).is_compared
+    assert count_kinds("v:f", [("equal", False)]).is_compared
+    assert count_kinds("v:f", [("extra", True)]).is_compared
+    check = count_kinds("v:f", both)
+    assert (check.equal, check.undecided, check.invented) == (1, 1, 1)
 
 
 @pytest.mark.slow

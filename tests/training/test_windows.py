@@ -481,6 +481,7 @@ def test_verify_compares_windows_with_the_events(tmp_path: Path) -> None:
         checked = store.verify(["tx"], sample=10)
         assert checked.differences == 0
         assert {check.name: check.equal for check in checked.features}["tx:mean_5m"] > 1
+        assert checked.not_compared == ()
         pq.write_table(table.slice(1), tmp_path / "tx.parquet")
         checked = store.verify(["tx"], sample=10)
         wrong = {each.feature for each in checked.examples if each.kind == "mismatch"}

@@ -41,6 +41,11 @@ class SampledKey:
     entity: tuple[Any, ...]
     origin: Origin
 
+    @property
+    def is_invented(self) -> bool:
+        """Whether no entity is likely to have it."""
+        return self.origin == "unknown"
+
 
 def sample_entity(
     plan: KeyPlan, candidates: dict[Origin, Sequence[bytes]], count: int

@@ -137,10 +137,11 @@ class Verification(TrainingSets):
 
         functions = self.readers.functions
         if (derived := derived_plan(self.compiled, plan, functions)) is None:
-            return report
+            return with_derived(report, plan, ())
         reader = self.readers.reader_for_plan(derived, counted=False)
         rows = list(read_rows(reader, keys, self._handle.now_ms))
-        return with_derived(report, verify_derived(reader, rows, functions, MAX_EXAMPLES))
+        results = verify_derived(reader, rows, functions, MAX_EXAMPLES)
+        return with_derived(report, plan, results)
 
     def compare(  # noqa: PLR0913 - each is an independent option with a default
         self,

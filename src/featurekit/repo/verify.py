@@ -160,7 +160,7 @@ class Verifier:
         )
         results = []
         for field in view.fields:
-            kinds: list[Kind] = []
+            kinds: list[tuple[Kind, bool]] = []
             examples: list[Difference] = []
             expected = iter(possible[field.name])
             for rows in parts:
@@ -168,10 +168,10 @@ class Verifier:
                     values = next(expected) or [ABSENT]
                     kind = compare_value(online, values, tolerance=_tolerance(field))
                     if kind == "equal":
-                        kinds.append(kind)
+                        kinds.append((kind, key.is_invented))
                         continue
                     example = explain.example(field, rows, key, (online, values[0]), kind)
-                    kinds.append(example.kind)
+                    kinds.append((example.kind, key.is_invented))
                     if len(examples) < MAX_EXAMPLES:
                         examples.append(example)
             results.append((count_kinds(f"{view.name}:{field.name}", kinds), examples))

@@ -129,7 +129,7 @@ def verify_derived(
         [_computed(columns, part, at_ms) for at_ms in _times(plan, part)] for part in parts
     ]
     for column in plan.derived:
-        kinds: list[Kind] = []
+        kinds: list[tuple[Kind, bool]] = []
         differences: list[Difference] = []
         for part, tables in zip(parts, computed, strict=True):
             values = part.response.to_arrow()[column.name].to_pylist()
@@ -145,21 +145,26 @@ def verify_derived(
                 )
                 if example is not None and len(differences) < examples:
                     differences.append(replace(example, kind=kind))
-                kinds.append(kind)
+                kinds.append((kind, any(key.is_invented for key in keys)))
         yield count_kinds(f"{column.view}:{column.field.name}", kinds), differences
 
 
 def with_derived(
-    report: VerifyReport, results: Iterable[tuple[FeatureCheck, list[Difference]]]
+    report: VerifyReport,
+    plan: ReadPlan,
+    results: Iterable[tuple[FeatureCheck, list[Difference]]],
 ) -> VerifyReport:
-    """Return a report with the results of derived features."""
+    """Return a report with the results of derived features, and which ones of a read have none."""
     found = list(results)
+    computed = {check.name for check, _ in found}
+    names = dict.fromkeys(f"{column.view}:{column.field.name}" for column in plan.derived)
     views = dict.fromkeys(check.name.partition(":")[0] for check, _ in found)
     return replace(
         report,
         views=(*report.views, *(ViewCheck(name, "inputs") for name in views)),
         features=(*report.features, *(check for check, _ in found)),
         examples=(*report.examples, *(each for _, examples in found for each in examples)),
+        left_out=tuple(name for name in names if name not in computed),
     )
 
 

@@ -63,9 +63,14 @@ class DriftReport:
         """The names of the features that have drifted."""
         return tuple(each.name for each in self.features if each.level == "drifted")
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The names of the features that have enough values to compare."""
+        return tuple(each.name for each in self.features if each.level != "too few")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, for JSON."""
-        return {**asdict(self), "drifted": self.drifted}
+        return {**asdict(self), "drifted": self.drifted, "compared": self.compared}
 
     def to_html(self) -> str:
         """Return a page with the distributions, which refers to nothing outside of itself."""

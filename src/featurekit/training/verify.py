@@ -8,6 +8,7 @@ read is not taken for a fault.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -94,7 +95,9 @@ class FeatureCheck:
         mismatch: Values that differ, or that cannot be decoded.
         missing: Values that only the history has.
         extra: Values that only the store has.
-        undecided: Differences while a load of the view was running.
+        undecided: Values that the history cannot judge: differences while a load of the view was
+            running, and windows without a live mark.
+        invented: Those of the equal values that are of invented keys.
     """
 
     name: str
@@ -103,11 +106,17 @@ class FeatureCheck:
     missing: int = 0
     extra: int = 0
     undecided: int = 0
+    invented: int = 0
 
     @property
     def differences(self) -> int:
         """Values that differ for certain."""
         return self.mismatch + self.missing + self.extra
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether a value is equal or differs that is not of an invented key."""
+        return self.equal - self.invented + self.differences > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,8 @@ class VerifyReport:
         views: What the values were compared with.
         features: How many values compare in which way.
         examples: Some of the values that differ or are undecided, a few for each feature.
+        left_out: Derived features that cannot be computed here: they need values of a request, or a
+            function that cannot be called.
     """
 
     request: str
@@ -173,6 +184,7 @@ class VerifyReport:
     views: tuple[ViewCheck, ...]
     features: tuple[FeatureCheck, ...]
     examples: tuple[Difference, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def differences(self) -> int:
@@ -181,12 +193,28 @@ class VerifyReport:
 
     @property
     def values(self) -> int:
-        """Values that were compared."""
+        """Values that were read, with those that are undecided."""
         return sum(sum(getattr(f, kind) for kind in KINDS) for f in self.features)
+
+    @property
+    def undecided(self) -> int:
+        """Values that the history cannot judge."""
+        return sum(feature.undecided for feature in self.features)
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """Features of which no value could be compared, but for those of invented keys."""
+        return tuple(feature.name for feature in self.features if not feature.is_compared)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, for JSON."""
-        return {**asdict(self), "values": self.values, "differences": self.differences}
+        return {
+            **asdict(self),
+            "values": self.values,
+            "differences": self.differences,
+            "undecided": self.undecided,
+            "not_compared": self.not_compared,
+        }
 
 
 def text_of(field: FieldPlan, served: Served) -> str | None:
@@ -196,9 +224,8 @@ def text_of(field: FieldPlan, served: Served) -> str | None:
     return codec_of(field.dtype).display_text(served.value)
 
 
-def count_kinds(name: str, kinds: Iterable[Kind]) -> FeatureCheck:
-    """Return the counts of one feature."""
-    counts = dict.fromkeys(KINDS, 0)
-    for kind in kinds:
-        counts[kind] += 1
-    return FeatureCheck(name, *counts.values())
+def count_kinds(name: str, kinds: Iterable[tuple[Kind, bool]]) -> FeatureCheck:
+    """Return the counts of one feature, of how each value compares and whether its key is invented."""
+    counts = Counter(kinds)
+    by_kind = {kind: counts[kind, False] + counts[kind, True] for kind in KINDS}
+    return FeatureCheck(name, **by_kind, invented=counts["equal", True])

@@ -64,7 +64,7 @@ def compare_command(
 
     TRAINING is the folder of a training set, or any Parquet file or folder with columns named like the
     features. Reads rows with its join keys online, or entities of the store if it has none. Exits with 1
-    if a feature has drifted.
+    if a feature has drifted, or if all have too few values to compare.
     """
     from featurekit.training.drift import DriftBounds
 
@@ -77,7 +77,7 @@ def compare_command(
         context.print_json(report.to_dict())
     else:
         _print_report(report, html)
-    return 1 if report.drifted else 0
+    return 1 if report.drifted or not report.compared else 0
 
 
 def _print_report(report: DriftReport, html: str | None) -> None:
@@ -99,8 +99,11 @@ def _print_report(report: DriftReport, html: str | None) -> None:
     drifted = report.drifted
     if drifted:
         print_note("drifted", f"{pluralize(len(drifted), 'feature')}: {', '.join(drifted)}", RED)
+    elif report.compared:
+        count = pluralize(len(report.compared), "feature")
+        print_note("ok", f"{count} compared, none has drifted", GREEN)
     else:
-        print_note("ok", "no feature has drifted", GREEN)
+        print_note("not compared", "no feature has enough values", RED)
 
 
 def _row(feature: FeatureDrift) -> list[Cell]:

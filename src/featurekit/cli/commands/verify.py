@@ -48,7 +48,8 @@ def verify_command(context: CliContext, service: str, **options: Any) -> int:
 
     Reads a sample of keys online: some of the sources, some of the store, and a few invented ones. Computes
     from the sources what these reads should have returned. A value differs only if it does so both before
-    and after its read, so that loads may run meanwhile. Exits with 1 if a value differs.
+    and after its read, so that loads may run meanwhile. Exits with 1 if a value differs, or if of some
+    feature no value could be compared.
     """
     with context.open_store() as store:
         report = store.verify(service, **options)
@@ -56,7 +57,7 @@ def verify_command(context: CliContext, service: str, **options: Any) -> int:
         context.print_json(report.to_dict())
     else:
         _print_report(report)
-    return 1 if report.differences else 0
+    return 1 if report.differences or report.not_compared else 0
 
 
 def _print_report(report: VerifyReport) -> None:
@@ -83,14 +84,28 @@ def _print_report(report: VerifyReport) -> None:
         print_note(
             "read", f"{pluralize(sum(origins.values()), 'key')} of {entity}: {parts}", GREEN
         )
+    if report.left_out:
+        print_note(
+            "left out",
+            f"{', '.join(report.left_out)}: not computable without a request, or without its function",
+            YELLOW,
+        )
+    if report.not_compared:
+        print_note(
+            "not compared",
+            f"{pluralize(len(report.not_compared), 'feature')}: {', '.join(report.not_compared)}",
+            RED,
+        )
     if report.differences:
         share = format_percent(report.differences / report.values)
         text = (
             f"{pluralize(report.differences, 'value')} of {format_count(report.values)} ({share})"
         )
         print_note("differ", text, RED)
-    else:
-        print_note("ok", f"{pluralize(report.values, 'value')} compared, none differs", GREEN)
+    elif not report.not_compared:
+        compared = pluralize(report.values - report.undecided, "value")
+        rest = f", {format_count(report.undecided)} undecided" if report.undecided else ""
+        print_note("ok", f"{compared} compared, none differs{rest}", GREEN)
 
 
 def _count_cell(kind: str, count: int) -> Cell:

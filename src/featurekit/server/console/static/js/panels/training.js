@@ -114,6 +114,8 @@ function verificationCard(service, report) {
   if (!report) {
     return card("Last verification", {}, emptyState("Not verified yet", "A verification reads a sample of keys, and computes from the history what these reads should have returned:", command));
   }
+  const open = report.not_compared ?? [];
+  const verdict = open.length ? `not compared: ${open.join(", ")}` : report.differences ? "" : "the store serves what the history says";
   const sum = (kind) => report.features.reduce((total, one) => total + one[kind], 0);
   const old = report.registry !== state.registry.fingerprint;
   const kinds = KINDS.filter((kind) => kind === "equal" || sum(kind));
@@ -127,8 +129,8 @@ function verificationCard(service, report) {
     "Last verification",
     { note: `${moment(report.ended_ms)}${old ? ", with another registry than the applied one" : ""}` },
     figures(
-      figure("Values compared", count(report.values), "", { key: "values" }),
-      figure("Differ", count(report.differences), report.differences ? "" : "the store serves what the history says", { tone: report.differences ? "bad" : "good", key: "differ" }),
+      figure("Values compared", count(report.values - sum("undecided")), "", { key: "values" }),
+      figure("Differ", count(report.differences), verdict, { tone: report.differences || open.length ? "bad" : "good", key: "differ" }),
       figure("Undecided", count(sum("undecided")), sum("undecided") ? "a load was running" : "", { key: "undecided" }),
     ),
     table("Values of each feature", columns, rows),
