@@ -226,6 +226,8 @@ def test_status_shows_how_fresh_streams_are(store: FeatureStore, valkey: Server)
         "dead_letters": 0,
         "workers": 0,
         "mark_age_ms": None,
+        "mark_ahead_ms": None,
+        "emptied_ms": None,
         "warming_until_ms": None,
     }
     store.write_batch("profile", {f"u{i}": {"country": "NO"} for i in range(10)})

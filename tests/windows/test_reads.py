@@ -12,6 +12,8 @@ import pytest
 
 from featurekit import FeatureStore
 from featurekit.errors import BreakingChangeError, RequestError
+from featurekit.ports import Progress
+from featurekit.runtime.marks import start_reset, write_mark
 from tests.servers import Server
 
 REPO = """
@@ -52,6 +54,10 @@ feature_services:
 """
 MARK, USER = "fs:@mark:tx", "fs:user:u1"
 TILE_MS = 300_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Shop:
@@ -115,6 +121,58 @@ def test_a_count_of_nothing_is_stale_after_a_reset(shop: Shop, entity: str | Non
     assert shop.read()[1]["n"] == "present"
     assert shop.store.reset(entity) == 1
     assert shop.read() == ({"n": None, "least": -1.0}, {"n": "stale", "least": "stale"})
+
+
+def test_windows_that_begin_before_a_reset_are_stale_although_a_worker_runs_on(shop: Shop) -> None:
+    shop.mark(p0=1)
+    shop.tiles("n", "2,,3")
+    shop.store.reset()
+    write_mark(
+        shop.store.handle.store, MARK.encode(), Progress({"p0": now_ms()}, frozenset({"p0"}))
+    )
+    shop.tiles("n", "1")
+    assert shop.read() == ({"n": None, "least": -1.0}, {"n": "stale", "least": "stale"})
+    [status] = [each for each in shop.store.status() if each.view == "tx"]
+    assert status.state == "late"
+    assert "emptied its windows" in status.reason
+    assert status.stream is not None
+    assert status.stream.warming_until_ms is not None
+    causes = {each.field: each.text for each in shop.store.why("user", "u1")}
+    assert "A reset at" in causes["n"]
+    assert "A reset at" in causes["least"]
+    # Windows that begin after it are not.
+    shop.call("HSET", MARK, "@reset", f"after:{now_ms() - 2 * 3_600_000}")
+    assert shop.read()[0]["n"] == 1
+
+
+def test_a_reset_that_did_not_end_leaves_windows_stale(shop: Shop) -> None:
+    shop.mark(p0=1)
+    view = shop.store.compiled.view("tx")
+    assert start_reset(shop.store.handle.store, view)
+    shop.mark(p0=1)
+    assert shop.read()[1]["n"] == "stale"
+    assert shop.store.reset() == 0
+    with shop.server.client() as client:
+        assert client.hpttl(MARK, "@reset")[0] > 3_600_000
+    shop.call("DEL", MARK)
+    assert not start_reset(shop.store.handle.store, view)
+
+
+def test_the_status_says_that_a_clock_of_a_worker_is_ahead(shop: Shop) -> None:
+    def status() -> Any:
+        return next(each for each in shop.store.status() if each.view == "tx")
+
+    shop.tiles("n", "1")
+    shop.mark(p0=1, p1=-30)
+    assert (status().state, status().stream.mark_ahead_ms) == ("on time", None)
+    shop.mark(p1=-200)
+    assert status().state == "late"
+    assert "a part of its mark is 3m" in status().reason
+    shop.mark(p0=-200)
+    assert status().state == "silent"
+    assert status().stream.mark_age_ms < 0
+    assert "its windows are stale" in status().reason
+    assert "ahead" in next(e.text for e in shop.store.why("user", "u1") if e.field == "n")
 
 
 def test_a_reset_of_one_entity_keeps_the_marks_of_others(shop: Shop) -> None:

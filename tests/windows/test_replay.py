@@ -106,6 +106,11 @@ def test_a_replay_restores_what_the_worker_wrote(store: FeatureStore, server: Se
     assert b"@replay" not in mark(server)
     assert store.streams.run(["tx"], ONCE)[0].written == 0
     assert windows(server) == before
+    store.reset()
+    assert mark(server).keys() == {b"@reset"}
+    assert store.streams.replay("tx", START).written == 200
+    assert not mark(server)
+    assert windows(server) == before
 
 
 def test_what_the_worker_reads_again_is_left_to_it(store: FeatureStore, server: Server) -> None:

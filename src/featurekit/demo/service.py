@@ -32,6 +32,7 @@ from featurekit.plan import FieldPlan
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import InspectedField
 from featurekit.repo.store_identity import StoreState
+from featurekit.runtime.marks import RESET, set_mark_field
 from featurekit.runtime.response import OnlineResponse
 from featurekit.types import codec_of, json_value
 
@@ -257,7 +258,11 @@ class DemoService:
         """Delete the users in this thread; return how many there were."""
         with self._write_lock, self.simulator.users.resetting():
             deleted = self.store.reset(self.settings.keys.entity)
-            self.store.reset(windows_entity(self.settings.keys))
+            windows = windows_entity(self.settings.keys)
+            self.store.reset(windows)
+            # No event is left, so the windows are complete at once.
+            for view in (each for each in self.store.compiled.views if each.key.entity == windows):
+                set_mark_field(self.store.handle.store, view, RESET, None)
             self._stats = Stats()
         return deleted
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from featurekit.errors import StoreError, StoreUnfitError
 from featurekit.lower.keys import entity_key_test
 from featurekit.plan import RepoPlan, ViewPlan
-from featurekit.ports import OnlineStore
+from featurekit.ports import OnlineStore, StoreHandle
+from featurekit.runtime.marks import end_reset, start_reset
 from featurekit.wire import ErrorReply, Reply, command, first_error, text_command
 
 _MAX_PAUSE_S = 0.1
@@ -246,22 +247,25 @@ def _paced_pages(store: OnlineStore, pattern: str) -> Iterator[list[bytes]]:
         start = time.monotonic()
 
 
-def delete_entities(repo: RepoPlan, store: OnlineStore, entity: str | None) -> int:
+def delete_entities(repo: RepoPlan, handle: StoreHandle, entity: str | None) -> int:
     """Delete the hashes of one entity, or of all entities; return how many were deleted.
 
     Keys that no entity can have, and keys of other types than hashes, stay. The marks of views with
-    windows go first: without the events, a count of 0 is not true.
+    windows go first, and remember the time of the reset: without the events, a count of 0 is not true.
     """
+    store = handle.store
     entities = repo.entities_named(entity) if entity is not None else list(repo.entities)
     keys = {each.key for each in entities}
-    marks = [view.mark_key for view in repo.views if view.key in keys]
-    delete_keys(store, [mark for mark in marks if mark is not None])
-    return sum(
+    marked = [view for view in repo.views if view.key in keys and start_reset(store, view)]
+    deleted = sum(
         _delete_hashes(store, list(filter(is_own, page)))
         for plan in entities
         for is_own in [entity_key_test(plan.key)]
         for page in store.scan(plan.key.scan_pattern())
     )
+    for view in marked:
+        end_reset(store, view, handle.now_ms())
+    return deleted
 
 
 def _delete_hashes(store: OnlineStore, keys: list[bytes]) -> int:

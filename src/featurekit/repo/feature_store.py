@@ -493,13 +493,13 @@ class FeatureStore(BatchLoads, DefinitionLists, Monitoring, Verification):
     def reset(self, entity: str | None = None) -> int:
         """Delete all hashes of one entity, or of all entities; return how many were deleted.
 
-        The windows of their views are stale until a worker reports again up to when events are applied.
+        Windows that a worker fills are stale as long as they begin before the reset, or until a replay.
 
         Raises:
             RegistryError: The registry was not applied to this store.
         """
         self._handle.check_store()
-        return delete_entities(self.compiled, self._handle.store, entity)
+        return delete_entities(self.compiled, self._handle, entity)
 
     def delete(self, entity: str, entity_ids: object) -> DeletedEntities:
         """Delete all that is stored for some entities, for example to forget a person.

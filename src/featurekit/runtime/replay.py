@@ -17,7 +17,7 @@ from typing import Any, cast
 from featurekit.errors import FeatureKitError, RequestError, StoreUnavailableError
 from featurekit.plan import ViewPlan, WindowsPlan
 from featurekit.ports import OnlineStore, StoreHandle
-from featurekit.runtime.marks import REPLAY, set_mark_field
+from featurekit.runtime.marks import REPLAY, RESET, set_mark_field
 from featurekit.runtime.window_writer import WindowWriter
 from featurekit.runtime.write_arguments import Event, PositionedEvent
 from featurekit.runtime.write_report import WriteReport
@@ -102,6 +102,7 @@ def replay(
     if by_position:
         for keys in store.scan(view.key.scan_pattern()):
             _delete_fields(store, keys, [guard])
+    set_mark_field(store, view, RESET, None)
     set_mark_field(store, view, REPLAY, None)
     report.written, report.late = written.written, written.dropped_expired
     report.repeated += written.repeated

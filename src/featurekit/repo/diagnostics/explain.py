@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from featurekit.lower.marks import window_start_ms
 from featurekit.models import format_duration
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.diagnostics.evidence import Evidence, Rejection
 from featurekit.repo.diagnostics.inspect import UNKNOWN, InspectedField, Inspection
+from featurekit.repo.diagnostics.view_status import StreamFreshness
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.time_arguments import format_time_ms
 
@@ -147,8 +149,20 @@ def _stale_text(repo: RepoPlan, field: InspectedField, evidence: Evidence) -> st
     if view is None or view.windows is None or view.mark_key is None:
         return ""
     status = evidence.status(view.name)
-    age_ms = status.stream.mark_age_ms if status and status.stream else None
-    if status is None or (age_ms is not None and age_ms <= view.windows.max_mark_age_ms):
+    freshness = status.stream if status and status.stream else StreamFreshness()
+    age_ms, emptied_ms = freshness.mark_age_ms, freshness.emptied_ms or 0
+    aggregate = view.field(field.name).aggregate
+    if (
+        aggregate
+        and age_ms is not None
+        and window_start_ms(aggregate, evidence.now_ms) < emptied_ms
+    ):
+        return (
+            f"A reset at {format_time_ms(emptied_ms)} emptied the windows of {view.name}, so readers take "
+            f"this one as stale until {format_time_ms(emptied_ms + aggregate.window_ms)}, and return the "
+            "default, else null. `featurekit stream replay` fills it from a log."
+        )
+    if status is None or (age_ms is not None and 0 <= age_ms <= view.windows.max_mark_age_ms):
         return ""
     return (
         f"Readers take the windows of {view.name} as stale and return the default, else null: "

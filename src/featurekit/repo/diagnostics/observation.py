@@ -12,7 +12,7 @@ from featurekit.repo.diagnostics.overview import Overview, ViewCount, overview
 from featurekit.repo.diagnostics.sampling import MAX_KEYS, sample_entities
 from featurekit.repo.diagnostics.stream_lag import StreamLag, stream_lag
 from featurekit.repo.heartbeats import WorkerStatus, read_last_writes, read_workers
-from featurekit.runtime.marks import read_marks
+from featurekit.runtime.marks import Mark, read_marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,14 @@ class Observation:
         streams: The stream behind each stream view.
         workers: The running workers by view; `None` if this user may not read their heartbeats.
         last_writes: When workers last wrote each stream view, in milliseconds since the epoch.
-        marks: Up to when all events of each view with windows and a worker are applied; `None` if
-            it has no mark.
+        marks: The mark of each view with windows and a worker.
     """
 
     counts: Mapping[str, ViewCount]
     streams: Mapping[str, StreamLag]
     workers: Mapping[str, tuple[WorkerStatus, ...]] | None
     last_writes: Mapping[str, int] = field(default_factory=dict)
-    marks: Mapping[str, int | None] = field(default_factory=dict)
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
 def observe(

@@ -17,12 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from featurekit.lower.marks import MAX_AHEAD_MS
 from featurekit.models import format_duration
 from featurekit.plan import RepoPlan, ViewPlan
 from featurekit.repo.diagnostics.observation import Observation
 from featurekit.repo.diagnostics.overview import ViewCount
 from featurekit.repo.history import ApplyRecord, LoadRecord
 from featurekit.repo.time_arguments import format_time_ms
+from featurekit.runtime.marks import Mark
 from featurekit.runtime.metrics import ViewMetrics
 
 ViewState = Literal["never", "expired", "failed", "silent", "late", "on time"]
@@ -45,9 +47,13 @@ class StreamFreshness:
         dead_letters: Events in the stream of dead letters; `None` if unknown.
         workers: Running workers; `None` if unknown.
         mark_age_ms: The time since all events of a view with windows were applied; `None` if the view
-            has no mark, or a part of its events was never applied.
-        warming_until_ms: When the windows that a change emptied, or a new view, have all events of
-            their length, unless a replay filled them; `None` if they have.
+            has no mark, or a part of its events was never applied. Negative if the mark is more than a
+            minute ahead of the clock, which makes the windows stale.
+        mark_ahead_ms: How far a part of the mark is ahead of the clock, if more than a minute: then the
+            clock of its worker is wrong, or this one. `None` if none is.
+        emptied_ms: When a reset emptied the windows; `None` if all of them begin after it.
+        warming_until_ms: When the windows that a change or a reset emptied, or a new view, have all
+            events of their length, unless a replay filled them; `None` if they have.
     """
 
     newest_ttl_ms: int | None = None
@@ -57,6 +63,8 @@ class StreamFreshness:
     dead_letters: int | None = None
     workers: int | None = None
     mark_age_ms: int | None = None
+    mark_ahead_ms: int | None = None
+    emptied_ms: int | None = None
     warming_until_ms: int | None = None
 
 
@@ -128,8 +136,8 @@ def view_statuses(
 def _with_warming(
     view: ViewPlan, status: ViewStatus, applies: Sequence[ApplyRecord], now_ms: int
 ) -> ViewStatus:
-    """Add until when windows have fewer events than their length, since a change emptied them."""
-    ends = [0]
+    """Add until when windows have fewer events than their length, since they were emptied."""
+    ends, reset_ms = [0], status.stream.emptied_ms if status.stream else None
     for field in view.fields:
         subjects = {f"feature view {view.name}", f"field {view.name}:{field.name}"}
         emptied_ms = next(
@@ -141,7 +149,8 @@ def _with_warming(
             ),
             None,
         )
-        if field.aggregate is not None and emptied_ms is not None:
+        emptied_ms = max(emptied_ms or 0, reset_ms or 0)
+        if field.aggregate is not None and emptied_ms:
             ends.append(emptied_ms + field.aggregate.window_ms)
     if max(ends) <= now_ms or status.stream is None:
         return status
@@ -227,6 +236,7 @@ def _freshness(view: ViewPlan, observation: Observation, now_ms: int) -> StreamF
         if view.name in observation.last_writes:
             ages.append(max(0, now_ms - observation.last_writes[view.name]))
     lags = [w.lag for w in workers if w.lag is not None]
+    mark = observation.marks.get(view.name, Mark())
     return StreamFreshness(
         newest_ttl_ms=count.newest_ttl_ms,
         oldest_ttl_ms=count.oldest_ttl_ms,
@@ -234,7 +244,9 @@ def _freshness(view: ViewPlan, observation: Observation, now_ms: int) -> StreamF
         lag=feed.lag if feed is not None and feed.lag is not None else max(lags, default=None),
         dead_letters=feed.dead if feed is not None else None,
         workers=None if observation.workers is None else len(workers),
-        mark_age_ms=max(0, now_ms - mark) if (mark := observation.marks.get(view.name)) else None,
+        mark_age_ms=_age_of_mark(now_ms - mark.time_ms) if mark.time_ms else None,
+        mark_ahead_ms=-age_ms if (age_ms := _age_of_mark(now_ms - mark.latest_ms)) < 0 else None,
+        emptied_ms=mark.emptied_ms or None,
     )
 
 
@@ -264,28 +276,35 @@ def _stream_states(
         yield "silent" if is_silent else "late", reason
 
 
+def _age_of_mark(age_ms: int) -> int:
+    """Return an age; 0 for a mark that is ahead of the clock by as much as readers allow."""
+    return 0 if -MAX_AHEAD_MS <= age_ms < 0 else age_ms
+
+
 def _mark_states(view: ViewPlan, freshness: StreamFreshness) -> Iterator[tuple[ViewState, str]]:
     """Yield the states of a view whose worker marks up to when all events are applied."""
     most_ms = view.windows.max_mark_age_ms if view.windows else 0
-    age_ms, most = freshness.mark_age_ms, format_duration(most_ms)
+    age_ms, ahead_ms = freshness.mark_age_ms, freshness.mark_ahead_ms
+    ahead = f"{format_duration((ahead_ms or 0) // 1000 * 1000)} ahead of this machine's clock"
     if age_ms is None:
-        yield (
-            "silent",
-            (
-                "no worker has said of all its events that they are applied, or a replay has not ended: "
-                "its windows are stale"
-            ),
-        )
+        cause = "no worker has said of all its events that they are applied, or a replay or reset has not ended"
+        yield "silent", f"{cause}: its windows are stale"
+    elif age_ms < 0:
+        yield "silent", f"its mark is {ahead}: its windows are stale"
     elif age_ms > most_ms:
+        text = f"its events are applied up to {_ago(age_ms)}, expected {format_duration(most_ms)}"
+        yield "silent", f"{text}: its windows are stale"
+    elif ahead_ms is not None:
         yield (
-            "silent",
-            (
-                f"its events are applied up to {_ago(age_ms)}, expected {most}: its windows are stale"
-            ),
+            "late",
+            f"a part of its mark is {ahead}, so that a delay of its events would not show",
         )
     elif age_ms > view.refresh_ms:
         expected = format_duration(view.refresh_ms)
         yield "late", f"its events are applied up to {_ago(age_ms)}, expected every {expected}"
+    elif freshness.emptied_ms is not None:
+        at = format_time_ms(freshness.emptied_ms)
+        yield "late", f"a reset at {at} emptied its windows: those that begin before it are stale"
 
 
 def _ago(age_ms: int) -> str:
