@@ -30,6 +30,7 @@ feature_views:
     batch: {refresh: 1h, source: {SOURCE, timestamp_field: at, columns: {age: AGE}}}
     fields: {age: {type: int64, min: 0}, score: float64, tags: 'array<int64>'}
 """
+CSV_VIEW = VIEW.replace("SOURCE", "type: csv, path: rows.csv")
 
 
 def rejected(store: FeatureStore, **options: Any) -> tuple[Any, list[dict[str, Any]]]:
@@ -182,9 +183,7 @@ def corrected(rejects: Path, user: str, **columns: str) -> Path:
 def test_corrected_rows_complete_the_last_load_although_they_are_older(
     tmp_path: Path, valkey: Server
 ) -> None:
-    with applied(
-        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
-    ) as store:
+    with applied(tmp_path, valkey.url, CSV_VIEW) as store:
         rejects = newer_and_rejected(tmp_path, store)
         for age in (3, 4):
             [report] = store.materialize(
@@ -197,9 +196,7 @@ def test_corrected_rows_complete_the_last_load_although_they_are_older(
 def test_a_corrected_time_or_key_never_overwrites_a_newer_row(
     tmp_path: Path, valkey: Server
 ) -> None:
-    with applied(
-        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
-    ) as store:
+    with applied(tmp_path, valkey.url, CSV_VIEW) as store:
         rejects = newer_and_rejected(tmp_path, store)
         path = corrected(rejects, "b", at="2026-01-05")
         with pytest.raises(OlderRowsError, match="the oldest row is of 2026-01-05"):
@@ -212,9 +209,7 @@ def test_a_corrected_time_or_key_never_overwrites_a_newer_row(
 def test_corrected_rows_of_an_earlier_load_never_overwrite_a_newer_row(
     tmp_path: Path, valkey: Server
 ) -> None:
-    with applied(
-        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
-    ) as store:
+    with applied(tmp_path, valkey.url, CSV_VIEW) as store:
         rejects = newer_and_rejected(tmp_path, store)
         (tmp_path / "rows.csv").write_text("user_id,AGE,score,tags,at\na,9,1,[],2026-01-09\n")
         store.materialize()
@@ -229,9 +224,7 @@ def test_corrected_rows_of_an_earlier_load_never_overwrite_a_newer_row(
 def test_corrected_rows_of_a_backfill_are_compared_with_newer_rows(
     tmp_path: Path, valkey: Server
 ) -> None:
-    with applied(
-        tmp_path, valkey.url, VIEW.replace("SOURCE", "type: csv, path: rows.csv")
-    ) as store:
+    with applied(tmp_path, valkey.url, CSV_VIEW) as store:
         newer_and_rejected(tmp_path, store)
         report, _ = rejected(store, missing_only=True)
         path = corrected(Path(report.rejects_path), "a", AGE="3")

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from typing_extensions import override
+
+from featurekit.plan.fields import NamedPlan
 
 Kind = Literal["add", "remove", "ttl", "compatible", "breaking"]
 _SUBJECT = re.compile(r"(project|entity|feature view|field|feature service|request) ([^ ,]+)")
@@ -17,15 +19,7 @@ STARTS_EMPTY = "its window starts empty"
 """The effect of a change of a window: its stored tiles are read as empty."""
 
 
-class Named(Protocol):
-    """A plan that has a name."""
-
-    @property
-    def name(self) -> str:
-        """The name."""
-
-
-T = TypeVar("T", bound=Named)
+T = TypeVar("T", bound=NamedPlan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,17 +63,16 @@ def diff_derived_views(old: RepoPlan, new: RepoPlan) -> Iterator[Change]:
 
 
 def _diff_derived(old: DerivedViewPlan, new: DerivedViewPlan) -> Iterator[Change]:
-    was = {feature.name: feature for feature in old.features}
-    now = {feature.name: feature for feature in new.features}
-    for name in dict.fromkeys([*now, *was]):
+    for name, was, now in pair_by_name(old.features, new.features):
         subject = f"field {new.name}:{name}"
-        if name not in now:
+        if now is None:
             yield Change("remove", subject)
-        elif name not in was:
+        elif was is None:
             yield Change("add", subject)
         else:
-            yield from _diff_derived_feature(subject, was[name], now[name])
-    if list(was) != list(now) and sorted(was) == sorted(now):
+            yield from _diff_derived_feature(subject, was, now)
+    names = [[feature.name for feature in view.features] for view in (old, new)]
+    if names[0] != names[1] and sorted(names[0]) == sorted(names[1]):
         yield Change("compatible", f"feature view {new.name}", "another order of fields")
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from featurekit.constraints import UNCONSTRAINED
-from featurekit.models.definitions import EventId, FeatureView
+from featurekit.models.definitions import FeatureView
 from featurekit.models.fields import ConstrainedValue, FieldSpec
 from featurekit.plan import AggregatePlan, FieldPlan, WindowsPlan
 
@@ -57,11 +57,10 @@ def compile_windows(view: FeatureView) -> WindowsPlan | None:
     """Return how a view aggregates events; `None` if it stores the values of events as they are."""
     if view.stream is None or not view.is_windowed:
         return None
-    once = view.stream.once
     return WindowsPlan(
         inputs=tuple(compile_value(name, spec) for name, spec in view.inputs.items()),
         once=view.once,
-        event_id=once.event_id if isinstance(once, EventId) else None,
+        event_id=view.event_id,
         max_mark_age_ms=view.stream.ttl_ms,
     )
 

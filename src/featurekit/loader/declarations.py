@@ -125,7 +125,7 @@ class Declarations:
             if kind is not None:
                 self._add_list(document, (key,), kind, items)
 
-    def _add_unreadable(self, location: SourceLocation, message: str, hint: str = "") -> None:
+    def _add_unreadable(self, location: SourceLocation, message: str, hint: str) -> None:
         self.problems.append(LocatedProblem(location, message, hint))
         self.is_partial = True
 

@@ -18,9 +18,7 @@ MAX_AGGREGATES = 30
 
 _MAX_WINDOW_MS = 90 * 86_400_000
 _WINDOW_KEYS = ("of", "window", "tile", "where")
-_REFUSED_KEYS = (
-    *("ttl", "min", "max", "one_of", "pattern", "max_length", "required", "allow_nan"),
-)
+_REFUSED_KEYS = ("ttl", "min", "max", "one_of", "pattern", "max_length", "required", "allow_nan")
 
 
 def window_problems(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
@@ -274,7 +272,7 @@ def _types(spec: FieldSpec, given: InputSpec | None) -> tuple[str, ...]:
 
 
 def window_warnings(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:
-    """Yield the warnings about events that may be counted twice, and about silence."""
+    """Yield a warning if events may be counted twice."""
     view = item.model
     if not view.is_windowed or view.stream is None:
         return

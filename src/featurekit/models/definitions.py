@@ -439,7 +439,7 @@ class FeatureView(Named):
         spec = self.fields_[name]
         if spec.window and spec.tile_ms:
             return spec.window + spec.tile_ms
-        return 0 if self.owns_key else self.fields_[name].ttl or self.ingestion.ttl_ms
+        return 0 if self.owns_key else spec.ttl or self.ingestion.ttl_ms
 
 
 class AliasedView(Model):

@@ -72,12 +72,15 @@ class FieldPlan:
     aggregate: AggregatePlan | None = None
 
 
-class _Named(Protocol):
+class NamedPlan(Protocol):
+    """A plan that has a name."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name."""
 
 
-T = TypeVar("T", bound=_Named)
+T = TypeVar("T", bound=NamedPlan)
 
 
 def find_plan(kind: str, plans: Iterable[T], name: str, where: str = "") -> T:

@@ -112,7 +112,7 @@ def _moments_of(load: LoadRecord) -> Iterator[Moment]:
         yield Moment(end_us - 1, load)
 
 
-def instant_moments(rows: OnlineRows, loads: Sequence[LoadRecord] = ()) -> list[Moment]:
+def instant_moments(rows: OnlineRows, loads: Sequence[LoadRecord]) -> list[Moment]:
     """Return the moments of a read, and the ends of loads during it, which may have written already."""
     ends = [load.ended_ms for load in loads if load.started_ms <= rows.after_ms <= load.ended_ms]
     times_ms = dict.fromkeys((rows.before_ms, rows.after_ms, *ends))
@@ -140,7 +140,7 @@ def possible_values(
     view: ViewPlan,
     parts: Sequence[tuple[OnlineRows, Sequence[Moment]]],
     table: Any,
-    key_lives: Sequence[KeyLife] = (),
+    key_lives: Sequence[KeyLife],
 ) -> dict[str, list[list[Served]]]:
     """Return for each field and each row of all parts the values that a read could have returned.
 

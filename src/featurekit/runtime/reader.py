@@ -79,7 +79,7 @@ class OnlineReader(ReadCalls, Generic[RowT, EntityT]):
             self._describe_store,
             freshness=freshness,
             row=row,
-            functions=functions,
+            functions={} if functions is None else functions,
         )
         self._needs_one_reply = self._decoder.needs_one_reply
         self._decodes_each_reply = self._needs_one_reply and not self._decoder.has_context

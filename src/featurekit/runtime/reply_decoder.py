@@ -107,8 +107,8 @@ class ReplyDecoder:
         describe_store: Callable[[], str],
         *,
         freshness: bool,
-        row: type[Record] = Record,
-        functions: Functions | None = None,
+        row: type[Record],
+        functions: Functions,
     ) -> None:
         self.invalid_values = 0
         self._row = row
@@ -125,9 +125,7 @@ class ReplyDecoder:
         self._layout = self._by_cell.layout
         self._counted = counted_order(plan)
         self._functions = (
-            FunctionCaller(plan, {} if functions is None else functions, self._by_cell)
-            if self._layout.functions
-            else None
+            FunctionCaller(plan, functions, self._by_cell) if self._layout.functions else None
         )
         self._unknown_ages: Seconds = (None,) * len(plan.columns)
         self._keeps_event_time = any(column.event_time_field for column in plan.stored)

@@ -47,9 +47,7 @@ V1_NON_FINITE = {"nan": "nan", "inf": "inf", "-inf": "-inf"}
 FEAST_NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-def json_encoder(
-    dtype: DType, non_finite: Mapping[str, str] = V1_NON_FINITE
-) -> JsonEncoder | None:
+def json_encoder(dtype: DType, non_finite: Mapping[str, str]) -> JsonEncoder | None:
     """Return the JSON encoder of a type; `None` if its values are JSON values already.
 
     Args:

@@ -124,7 +124,7 @@ async def connect_async(
     return connection
 
 
-def connect_deadline(url: StoreUrl, call: Deadline | None = None) -> Deadline:
+def connect_deadline(url: StoreUrl, call: Deadline | None) -> Deadline:
     """Return the limits for connecting: the URL's, or those of the call if it must end sooner."""
     default = Deadline(url.connect_timeout_s)
     if call and call.bounds_call and call.remaining_s() < default.attempt_timeout_s:

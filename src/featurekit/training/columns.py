@@ -25,7 +25,7 @@ def status_name(feature: str) -> str:
     return f"{feature}__status"
 
 
-def possible_statuses(column: Column, stored: Sequence[ReadColumn] = ()) -> tuple[str, ...]:
+def possible_statuses(column: Column, stored: Sequence[ReadColumn]) -> tuple[str, ...]:
     """Return the statuses that values of a feature can have; `stored` are those of the read."""
     inputs, is_function = [column], False
     if isinstance(column, DerivedColumn):

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -71,7 +70,7 @@ def read_labels(
     folder: Path,
     check: Callable[[Any], None],
     *,
-    other_dtypes: Mapping[str, DType] = MappingProxyType({}),
+    other_dtypes: Mapping[str, DType],
 ) -> Labels:
     """Read and check labels.
 

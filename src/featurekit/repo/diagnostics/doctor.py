@@ -28,7 +28,7 @@ def run_checks(
     registry: RegistryState,
     statuses: Callable[[], list[ViewStatus]],
     project: str,
-    contract_wait: WaitMs | None = None,
+    contract_wait: WaitMs | None,
 ) -> list[CheckResult]:
     """Run all checks, from the server up. If the server is away, the others are not run.
 

@@ -32,7 +32,7 @@ class Sample:
     pages: int
 
 
-def sample_keys(store: OnlineStore, pattern: str, max_keys: int = MAX_KEYS) -> Sample:
+def sample_keys(store: OnlineStore, pattern: str, max_keys: int) -> Sample:
     """Return up to `max_keys` keys that match a glob."""
     keys: dict[bytes, None] = {}
     pages = 0

@@ -176,9 +176,7 @@ class TopologyCache:
             return known
         return fetched
 
-    async def fetch_async(
-        self, deadline: Deadline, unresponsive: Iterable[Address] = ()
-    ) -> Topology:
+    async def fetch_async(self, deadline: Deadline, unresponsive: Iterable[Address]) -> Topology:
         """Do the same as `fetch` on another thread."""
         return await asyncio.to_thread(self.fetch, deadline, unresponsive)
 
