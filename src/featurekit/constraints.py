@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from featurekit.types import Bound, Codec, short_repr
@@ -27,6 +27,8 @@ class Constraints:
         max_length: The most characters, bytes or elements.
         required: Whether null is refused.
         allow_nan: Whether `nan`, `inf` and `-inf` are allowed.
+        may_allow_nan: Whether the declaration has the key `allow_nan`, which a message then names; inputs of
+            aggregates and derived features do not.
     """
 
     min: Bound | None = None
@@ -36,6 +38,7 @@ class Constraints:
     max_length: int | None = None
     required: bool = False
     allow_nan: bool = False
+    may_allow_nan: bool = field(default=False, compare=False)
 
 
 UNCONSTRAINED = Constraints()
@@ -48,7 +51,7 @@ def constraint_tests(codec: Codec, constraints: Constraints) -> list[ConstraintT
     """Return one test for each constraint that a value, which is not null, may violate."""
     tests: list[ConstraintTest] = []
     if codec.has_nan and not constraints.allow_nan:
-        tests.append(_finite)
+        tests.append(_finite_or_allowed if constraints.may_allow_nan else _finite)
     if constraints.min is not None or constraints.max is not None:
         tests.append(_within(constraints.min, constraints.max))
     if constraints.one_of:
@@ -61,9 +64,12 @@ def constraint_tests(codec: Codec, constraints: Constraints) -> list[ConstraintT
 
 
 def _finite(value: Any, _data: bytes) -> str | None:
-    if math.isfinite(value):
-        return None
-    return f"{value} is not finite; `allow_nan: true` allows it"
+    return None if math.isfinite(value) else f"{value} is not finite"
+
+
+def _finite_or_allowed(value: Any, data: bytes) -> str | None:
+    violation = _finite(value, data)
+    return violation and f"{violation}; `allow_nan: true` allows it"
 
 
 def _within(low: Bound | None, high: Bound | None) -> ConstraintTest:

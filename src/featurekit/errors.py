@@ -95,7 +95,7 @@ def name_hint(name: str, known: Iterable[str]) -> str:
         >>> name_hint("drivr", ["driver", "rider"])
         "did you mean 'driver'? known: driver, rider"
     """
-    name, names = str(name), sorted(known)
+    name, names = str(name), sorted({*known})
     if not names:
         return "none are declared"
     more = len(names) - _MAX_LISTED_NAMES

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featurekit.changes import diff
 from featurekit.compiler import compile_read, compile_repo
-from featurekit.errors import RegistryError, RequestError, UnknownNameError
+from featurekit.errors import RegistryError, RequestError, UnknownNameError, name_hint
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadPlan, RepoPlan
 from featurekit.registry import Registry
 from tests.declare.conftest import Load, Problems
@@ -150,6 +150,10 @@ PROBLEMS = {
         'a: {type: bool, callable: "risks:rate", inputs: [amount, pric]}',
         "26:64: field 'risk:a': inputs: unknown name 'pric' | did you mean 'price'?",
     ),
+    "default that is no number": (
+        'a: {type: float64, expr: "amount", default: .nan}',
+        "26:51: field 'risk:a': default: .nan is not finite",
+    ),
 }
 
 
@@ -160,6 +164,7 @@ def test_a_wrong_derived_field_is_one_problem_at_its_place(
     (tmp_path / "risks.py").write_text("def rate(a, b):\n    return a\n")
     (found,) = problems(derived(field))
     assert found.startswith(f"f.yaml:{expected}")
+    assert "allow_nan" not in found
 
 
 def test_a_mistake_in_folded_text_is_reported_at_its_own_line(problems: Problems) -> None:
@@ -590,3 +595,20 @@ REGISTRY = json.dumps(
 
 def test_the_registry_of_these_tests_is_valid() -> None:
     assert Registry.from_json(REGISTRY).derived_views[0].fields_["a"].expr == "-amount"
+
+
+def test_a_function_is_not_offered_inputs_that_it_cannot_take(problems: Problems) -> None:
+    fields = derived(
+        'b: {type: float64, expr: "amount"}',
+        'a: {type: bool, callable: "risks:rate", inputs: [amount, pric]}',
+    )
+    (found,) = (each for each in problems(fields) if "pric" in each)
+    names = found.partition("known: ")[2].split(", ")
+    assert "price" in names
+    assert "b" not in names
+
+
+def test_a_hint_lists_a_name_once() -> None:
+    assert name_hint("user", ["user_id", "amount", "user_id"]) == (
+        "did you mean 'user_id'? known: amount, user_id"
+    )

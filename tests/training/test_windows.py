@@ -442,7 +442,9 @@ def test_a_repeated_event_counts_once_and_without_a_worker_zero_is_a_default(
 def test_an_event_that_does_not_fit_is_refused_or_left_out(tmp_path: Path) -> None:
     with open_store(tmp_path, VIEW.format(stream=WORKER)) as store:
         write_transactions(tmp_path, [1.5, math.inf])
-        with pytest.raises(BadRowError, match=r"row \d of its source, amount: inf is not finite"):
+        with pytest.raises(
+            BadRowError, match=r"row \d of its source, amount: inf is not finite\n"
+        ):
             store.get_historical_features(labels(3), ["tx"]).to_arrow()
         job = store.get_historical_features(labels(3), ["tx"], on_bad_row="skip")
         assert job.to_arrow()["count_5m"].to_pylist() == [2]

@@ -45,7 +45,11 @@ def _effect_on_callers(was: FieldPlan | None, now: FieldPlan | None) -> str:
 def _request_text(field: FieldPlan) -> str:
     """Return the type of a request value, its default and its rules."""
     rules = [("default", field.default)]
-    rules += [(rule.name, getattr(field.constraints, rule.name)) for rule in fields(Constraints)]
+    rules += [
+        (rule.name, getattr(field.constraints, rule.name))
+        for rule in fields(Constraints)
+        if rule.compare
+    ]
     texts = [f"{name} {value_text(value)}" for name, value in rules if value_text(value)]
     return ", ".join([str(field.dtype), *(text for text in texts if not text.endswith(" false"))])
 

@@ -389,6 +389,7 @@ def _diff_fields(subject: str, old: _Field, new: _Field) -> Iterator[Change]:
     values += [
         (rule.name, getattr(before.constraints, rule.name), getattr(after.constraints, rule.name))
         for rule in fields(Constraints)
+        if rule.compare
     ]
     for name, was, now in values:
         if was != now:

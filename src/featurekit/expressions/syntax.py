@@ -258,7 +258,7 @@ class _Parser:
         token = self._tokens[self._index]
         name = _CAST_NAMES.get(token.text.lower()) if token.kind == "name" else None
         if name is None:
-            known = "double, bigint, varchar, date and timestamp"
+            known = "double, bigint, varchar, bool, date and timestamp"
             hint = WORD_HINTS.get(f"cast {token.text.lower()}", f"types are {known}")
             raise ExpressionError(f"{quoted(token.text)} is not a type here", token.span, hint)
         self._index += 1

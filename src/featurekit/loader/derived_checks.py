@@ -237,7 +237,11 @@ class DerivedChecks:
             elif found is None and used != NOW:
                 if self._is_open(view) or self._is_partial(view, used):
                     continue
-                message, hint = _unknown_input(used, scope, self._declared_inputs(scope))
+                taken = {
+                    name: each for name, each in scope.inputs.items() if each.kind != "derived"
+                }
+                known = self._declared_inputs(Scope(taken, scope.ambiguous))
+                message, hint = _unknown_input(used, scope, known)
             elif found is not None and found.kind == "derived":
                 message = f"'{used}' is derived, and a function takes stored features and requests"
                 hint = "compute it in the function too"

@@ -228,7 +228,7 @@ def _check_type(
         return
     known = item.names("inputs") or []
     if spec.of is not None and spec.of not in known:
-        hint = name_hint(spec.of, known) or "declare it under `inputs:` of the view"
+        hint = name_hint(spec.of, known) if known else "declare it under `inputs:` of the view"
         message = f"{item.field(name)}: of: unknown input {format_raw(spec.of)}"
         yield LocatedProblem(item.at("fields", name, "of"), message, hint)
         return

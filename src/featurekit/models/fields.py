@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -164,6 +164,8 @@ class TypedValue(Described):
 class ConstrainedValue(TypedValue):
     """A value that a caller or a source supplies, with rules that it must meet."""
 
+    may_allow_nan: ClassVar[bool] = True
+
     min: Bound = Field(
         default=None, description="Minimum value of a number, for example `min: 0`."
     )
@@ -207,6 +209,7 @@ class ConstrainedValue(TypedValue):
             max_length=self.max_length,
             required=self.required,
             allow_nan=self.allow_nan,
+            may_allow_nan=self.may_allow_nan,
         )
 
     @field_validator("one_of", mode="before")
@@ -286,6 +289,8 @@ class ConstrainedValue(TypedValue):
 
 class InputSpec(ConstrainedValue):
     """An input of a view with windows: a value of an event, which aggregates are computed of."""
+
+    may_allow_nan: ClassVar[bool] = False
 
 
 class FieldSpec(ConstrainedValue):
