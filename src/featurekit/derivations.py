@@ -15,6 +15,7 @@ from typing import Literal
 
 from featurekit.errors import FeatureKitError, ValueRefusedError
 from featurekit.expressions import (
+    NOW,
     Expression,
     ExpressionError,
     ExpressionType,
@@ -25,9 +26,6 @@ from featurekit.models.definitions import FeatureView
 from featurekit.models.derived import Computation, DerivedField, DerivedView, Request
 from featurekit.models.fields import TypedValue
 from featurekit.types import codec_of, expression_type
-
-NOW = "now"
-"""The input that is the time of a read, or of a label."""
 
 InputKind = Literal["stored", "request", "derived"]
 

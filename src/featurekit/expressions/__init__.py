@@ -9,6 +9,7 @@ generated function of a row; `featurekit.lower.expressions` compiles a function 
 
 from __future__ import annotations
 
+from featurekit.expressions.checker import NOW
 from featurekit.expressions.expression import (
     Expression,
     from_document,
@@ -41,6 +42,7 @@ __all__ = [
     "FUNCTIONS",
     "INT32",
     "INT64",
+    "NOW",
     "STRING",
     "TIMESTAMP",
     "Expression",

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from featurekit.derivations import (
-    NOW,
     CycleError,
     Derivations,
     Input,
@@ -17,7 +16,7 @@ from featurekit.derivations import (
     names_in,
 )
 from featurekit.errors import ValueRefusedError, name_hint
-from featurekit.expressions import ExpressionError, parse
+from featurekit.expressions import NOW, ExpressionError, parse
 from featurekit.loader.declarations import Declaration, Declarations
 from featurekit.loader.functions import FunctionError, function_source
 from featurekit.loader.problems import LocatedProblem

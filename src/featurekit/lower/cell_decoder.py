@@ -16,6 +16,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from featurekit.expressions import NOW
 from featurekit.lower.expressions import compile_row_function
 from featurekit.lower.read import (
     INVALID,
@@ -38,9 +39,6 @@ from featurekit.types import Codec, codec_of
 
 Pair = tuple[object, str]
 """A value and its status."""
-
-NOW = "now"
-"""The name of the time of a read in expressions."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

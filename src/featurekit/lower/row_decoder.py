@@ -13,9 +13,9 @@ from itertools import count
 
 from typing_extensions import override
 
-from featurekit.expressions import Expression, python_source
+from featurekit.expressions import NOW, Expression, python_source
 from featurekit.lower.build import build
-from featurekit.lower.cell_decoder import NOW, CellDecoder, CellLayout, evaluated
+from featurekit.lower.cell_decoder import CellDecoder, CellLayout, evaluated
 from featurekit.lower.read import (
     PRESENT,
     ROW_ERRORS,
@@ -47,33 +47,28 @@ def row_function(
         fallback: Decodes the replies for which the generated function raises.
         absent: Counts absent values, if given.
     """
-    if is_computed(plan):
-        return _computed_row_function(plan, fallback, absent)
-    terms, defaults, names = decoder_expressions(plan, absent)
-    values, all_absent = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
+    body, names = _row_body(plan, absent)
     source = (
         "def row(r):\n try:\n"
         f"  if {NOT_CELLS}:\n   return fallback(r)\n"
-        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n   return ({all_absent})\n"
-        f"  return (\n   {values},\n  )\n"
+        f"{body}"
         " except E:\n  return fallback(r)\n"
     )
     return build("row", source, names | {"E": ROW_ERRORS, "fallback": fallback})
 
 
-def _computed_row_function(
-    plan: ReadPlan, fallback: RowDecoder, absent: AbsentCounters | None
-) -> RowDecoder:
-    row = computed_row(plan, absent)
-    values = ", ".join([*row.variables, "r"])
-    source = (
-        "def row(r):\n try:\n"
-        f"  if {NOT_CELLS}:\n   return fallback(r)\n"
-        f"{row.statements}"
-        f"  return ({values})\n"
-        " except E:\n  return fallback(r)\n"
+def _row_body(plan: ReadPlan, absent: AbsentCounters | None) -> tuple[str, dict[str, object]]:
+    """Return the statements that return the row, and the globals that they use."""
+    if is_computed(plan):
+        row = computed_row(plan, absent)
+        return f"{row.statements}  return ({', '.join([*row.variables, 'r'])})\n", row.names
+    terms, defaults, names = decoder_expressions(plan, absent)
+    values, all_absent = ",\n   ".join([*terms, "r"]), ", ".join([*defaults, "r"])
+    body = (
+        f"  if {ROW_IS_ABSENT}:\n{'   next(A)' if absent else ''}\n   return ({all_absent})\n"
+        f"  return (\n   {values},\n  )\n"
     )
-    return build("row", source, row.names | {"E": ROW_ERRORS, "fallback": fallback})
+    return body, names
 
 
 def decoder_expressions(

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from featurekit.errors import Problem, ValueRefusedError
-from featurekit.expressions import BOOL, Expression, ExpressionError, parse
+from featurekit.expressions import BOOL, NOW, Expression, ExpressionError, parse
 from featurekit.feature_lists import FeatureItem, ViewItem, global_entity, join_key_pairs
 from featurekit.models.config import RepoConfig
 from featurekit.models.derived import Computation, DerivedView, Request
@@ -426,7 +426,7 @@ class FeatureView(Named):
             return None
         types = {given: expression_type(spec.dtype) for given, spec in self.inputs.items()}
         expression = parse(text, {given: type_ for given, type_ in types.items() if type_})
-        if "now" in expression.names and "now" not in self.inputs:
+        if NOW in expression.names and NOW not in self.inputs:
             raise ExpressionError(
                 "an event is in a window by its own time, not by 'now'", hint="use inputs alone"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -171,12 +171,12 @@ class DefinitionLists(ABC):
 
     def list_on_demand_feature_views(self, tags: Tags = None) -> list[DerivedFeatureView]:
         """Return the applied derived views, by name; `tags` as in `list_entities`."""
-        views = map(_derived_view_of(self.applied), self.applied.derived_views)
+        views = (_derived_view(self.applied, each) for each in self.applied.derived_views)
         return [each for each in views if _has(each, tags)]
 
     def list_feature_services(self, tags: Tags = None) -> list[FeatureService]:
         """Return the applied feature services, by name; `tags` as in `list_entities`."""
-        services = map(_service_of(self.applied), self.applied.feature_services)
+        services = (_service(self.applied, each) for each in self.applied.feature_services)
         return [each for each in services if _has(each, tags)]
 
     def get_entity(self, name: str) -> Entity:
@@ -264,39 +264,33 @@ def _feature(view: models.FeatureView, name: str) -> Feature:
     return Feature(name=name, dtype=spec.type, default=_default(spec), ttl=ttl, **_described(spec))
 
 
-def _derived_view_of(registry: Registry) -> Callable[[models.DerivedView], DerivedFeatureView]:
-    def view(declared: models.DerivedView) -> DerivedFeatureView:
-        return DerivedFeatureView(
-            name=declared.name,
-            entities=tuple(derived_entities(registry, declared)),
-            request_values=tuple(request_values(registry, declared)),
-            features=tuple(
-                DerivedFeature(
-                    name=name,
-                    dtype=spec.type,
-                    default=_default(spec),
-                    computation=computation_text(spec),
-                    **_described(spec),
-                )
-                for name, spec in declared.fields_.items()
-            ),
-            **_described(declared),
-        )
-
-    return view
+def _derived_view(registry: Registry, view: models.DerivedView) -> DerivedFeatureView:
+    return DerivedFeatureView(
+        name=view.name,
+        entities=tuple(derived_entities(registry, view)),
+        request_values=tuple(request_values(registry, view)),
+        features=tuple(
+            DerivedFeature(
+                name=name,
+                dtype=spec.type,
+                default=_default(spec),
+                computation=computation_text(spec),
+                **_described(spec),
+            )
+            for name, spec in view.fields_.items()
+        ),
+        **_described(view),
+    )
 
 
 def _default(spec: TypedValue) -> object:
     return None if spec.default is None else codec_of(spec.dtype).from_json(spec.default)
 
 
-def _service_of(registry: Registry) -> Callable[[models.FeatureService], FeatureService]:
-    def service(declared: models.FeatureService) -> FeatureService:
-        return FeatureService(
-            name=declared.name,
-            entities=tuple(registry.entities_of(declared)),
-            features=tuple(map(str, registry.features_of(declared))),
-            **_described(declared),
-        )
-
-    return service
+def _service(registry: Registry, service: models.FeatureService) -> FeatureService:
+    return FeatureService(
+        name=service.name,
+        entities=tuple(registry.entities_of(service)),
+        features=tuple(map(str, registry.features_of(service))),
+        **_described(service),
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.abc import SourceLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -25,8 +25,7 @@ from featurekit.import_path import import_path
 from featurekit.loader.files import UnreadableFileError, read_bytes
 from featurekit.loader.functions import FunctionError, module_file
 from featurekit.plan import FunctionPlan, RepoPlan
-
-Function = Callable[..., object]
+from featurekit.runtime.functions import Function
 
 _log = logging.getLogger("featurekit.functions")
 
@@ -89,7 +88,7 @@ class FeatureFunctions(Mapping[FunctionPlan, Function | None]):
         for view in repo.derived_views:
             for feature in view.features:
                 if isinstance(feature.compute, FunctionPlan):
-                    name = f"{view.name}:{feature.field.name}"
+                    name = f"{view.name}:{feature.name}"
                     features.setdefault(feature.compute, []).append(name)
         reasons = ((plan, self.problem(plan)) for plan in features)
         return [

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit.errors import RequestError
-from featurekit.expressions import select_sql
-from featurekit.lower.cell_decoder import NOW
+from featurekit.expressions import NOW, select_sql
 from featurekit.plan import DerivedColumn, FieldPlan, FunctionPlan, ViewPlan
 from featurekit.sources.history_sql import cast_sql, default_sql, key_sql, label_value_sql
 from featurekit.sources.labels import SqlLabels

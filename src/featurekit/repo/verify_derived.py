@@ -15,12 +15,13 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit.compiler import compile_read
-from featurekit.lower.cell_decoder import NOW
+from featurekit.expressions import NOW
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadGroup, ReadPlan, RepoPlan
 from featurekit.repo.key_samples import SampledKey
+from featurekit.runtime.functions import Functions
 from featurekit.runtime.reader import OnlineReader
 from featurekit.training.columns import STATUSES, status_name
-from featurekit.training.derived import DerivedColumns, Functions
+from featurekit.training.derived import DerivedColumns
 from featurekit.training.verify import (
     Difference,
     FeatureCheck,

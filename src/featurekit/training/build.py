@@ -26,6 +26,7 @@ from featurekit.plan import (
     ReadPlan,
     ViewPlan,
 )
+from featurekit.runtime.functions import Functions
 from featurekit.training.columns import (
     STATUS_TYPE,
     FeatureColumns,
@@ -33,7 +34,7 @@ from featurekit.training.columns import (
     status_name,
     statuses_of,
 )
-from featurekit.training.derived import DerivedColumns, Functions, check_request_data
+from featurekit.training.derived import DerivedColumns, check_request_data
 from featurekit.training.labels import read_labels
 from featurekit.training.progress import OnTrainingProgress, Run
 from featurekit.training.spool import Spool, rebatch

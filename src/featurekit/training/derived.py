@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurekit.errors import RequestError
-from featurekit.expressions import Expression
+from featurekit.expressions import NOW, Expression
 from featurekit.lower.cell_decoder import own_arguments
 from featurekit.lower.columns import encode_values
 from featurekit.lower.encoders import field_encoder
 from featurekit.lower.expression_columns import column_values
 from featurekit.lower.expressions import compile_row_function
 from featurekit.plan import DerivedColumn, FunctionPlan, ReadPlan
+from featurekit.runtime.functions import Functions
 from featurekit.training.columns import (
     DEFAULT,
     INVALID,
@@ -31,11 +32,6 @@ from featurekit.training.columns import (
 from featurekit.training.label_files import without_views
 from featurekit.types import DType, codec_of
 from featurekit.types.arrow import arrow_type, decode_array, encode_array, has_read_values
-
-Functions = Mapping[FunctionPlan, Callable[..., object] | None]
-"""The functions of the repository; `None` for one that cannot be called here."""
-
-_NOW = "now"
 
 
 def check_request_data(names: Iterable[str], plan: ReadPlan) -> None:
@@ -136,7 +132,7 @@ class _Inputs:
     def values(self, kind: str, index: int) -> list[Any]:
         """Return the values of an input, which features share."""
         if (found := self._lists.get((kind, index))) is None:
-            if kind == _NOW:
+            if kind == NOW:
                 found = column_values(self._times)
             elif kind == "request":
                 dtype = self._plan.requests[index].field.dtype
@@ -207,7 +203,7 @@ class _Feature:
 
 def _feature(column: DerivedColumn, functions: Functions) -> _Feature:
     feature = column.feature
-    places = {_NOW: (_NOW, 0)}
+    places = {NOW: (NOW, 0)}
     for index, each in zip(column.arguments, feature.inputs, strict=True):
         places[each.name] = ("request" if each.is_request else "stored", index)
     arguments = tuple(places[name] for name in feature.compute.names)
