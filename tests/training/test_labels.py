@@ -126,6 +126,15 @@ def test_without_labels_all_entities_get_their_values_at_the_end(tmp_path: Path)
         store.get_historical_features(THREE, "model", end_date=end)
 
 
+@pytest.mark.parametrize("tag", ["{join_key: user_id}", "{literal: vip}"])
+def test_entities_with_a_hash_tag_have_training_sets(tmp_path: Path, tag: str) -> None:
+    write_rows(tmp_path, [("7", NOON, 42), ("007", NOON, 41)])
+    tagged = "join_keys: {user_id: string}, hash_tag: " + tag
+    store = open_store(tmp_path, VIEWS.replace("join_keys: {user_id: string}", tagged))
+    table = store.get_historical_features(THREE, "model").to_arrow()
+    assert table["age"].to_pylist() == [42, None, 42]
+
+
 def test_types_of_a_csv_column_fit_all_its_values(store: FeatureStore, tmp_path: Path) -> None:
     rows = [f"7,2026-06-01T12:00:00Z,{i}" for i in range(400_000)]
     path = tmp_path / "l.csv"

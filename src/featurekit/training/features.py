@@ -123,7 +123,7 @@ def _ordered_batches(
     view: ViewPlan, rows: HistoricalRows, counts: dict[str, int], at_ms: Any
 ) -> Iterator[Any]:
     """Yield the values of batches that have the row of each moment."""
-    keyless = replace(view, key=replace(view.key, join_keys=()))  # keys that matched are right
+    keyless = replace(view, key=replace(view.key, join_keys=(), hash_tag_index=None))
     fields = [field.name for field in view.fields]
     rejected: set[int] = set()
     start = 0
