@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from featurekit import FeatureStore
 from featurekit.bench.workload import FIELDS
+from tests.clusters import free_port
 from tests.servers import running, valkey_binary
 
 LOADED = ("country", "segment", "account_age_days", "tx_count_7d", "avg_amount_30d", "risk")
@@ -35,7 +35,7 @@ class BenchRepo:
 @contextmanager
 def bench_repo(transport: str) -> Iterator[BenchRepo]:
     """Run a server on a `unix` socket or on loopback `tcp`, with a repository, during the block."""
-    port = _free_port() if transport == "tcp" else 0
+    port = free_port() if transport == "tcp" else 0
     with running(valkey_binary(), "--port", str(port)) as server, _folder() as root:
         url = f"redis://127.0.0.1:{port}" if port else server.url
         # A long timeout: a busy machine must not end a benchmark.
@@ -86,10 +86,3 @@ feature_services:
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fk") as folder:
         yield Path(folder)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

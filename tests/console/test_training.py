@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from featurekit import FeatureStore
-from featurekit.repo.training_records import last_training_sets, record_training_set
+from featurekit.repo.service_records import last_training_sets, record_training_set
 from tests.console.browsers import NARROW, WIDE, browser, opened, served
 from tests.console.conftest import console
 from tests.servers import Server, patient

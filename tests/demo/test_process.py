@@ -7,9 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +22,20 @@ from tests.cli.running import run, run_json
 from tests.demo.demo_app import until
 from tests.promise.repos import FRAUD, write_repo
 from tests.servers import Server, patient, running, valkey_binary
+from tests.streams.worker_processes import command, ended
 
 pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """Run a demo on a free port; kill it at the end if it is still running."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "featurekit", "demo", "--port", "0", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    return command(folder, "demo", "--port", "0", *arguments)
 
 
 def lines(process: subprocess.Popen[str], count: int) -> list[str]:
     """Return the first lines that a process prints."""
     assert process.stdout is not None
     return [process.stdout.readline().rstrip("\n") for _ in range(count)]
-
-
-def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
 
 
 def test_the_demo_starts_serves_and_ends_on_an_embedded_server(tmp_path: Path) -> None:

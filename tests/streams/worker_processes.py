@@ -8,17 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import redis
 
 
 @contextmanager
-def worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A running `featurekit stream run`, killed at the end."""
+def command(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A running `featurekit` with these arguments, killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "featurekit", "stream", "run", *arguments],
+        [sys.executable, "-m", "featurekit", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -29,6 +29,11 @@ def worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def worker(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A running `featurekit stream run`, killed at the end."""
+    return command(folder, "stream", "run", *arguments)
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from featurekit.keys import KeyPlan
 from featurekit.plan import FieldPlan, ViewPlan
 from featurekit.repo.expected_values import OnlineRows, _life, key_lives, loads_moments
 from featurekit.repo.history import LoadRecord
+from featurekit.repo.service_records import last_report
 from featurekit.repo.verify import Verifier
-from featurekit.repo.verify_records import last_report
 from featurekit.runtime.lock import ViewLock
 from featurekit.training.verify import (
     ABSENT,

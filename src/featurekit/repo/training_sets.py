@@ -19,10 +19,10 @@ from featurekit.repo.functions import FeatureFunctions
 from featurekit.repo.histories import Histories, history_of
 from featurekit.repo.load_engines import LoadEngine
 from featurekit.repo.registry_store import RegistryStore
+from featurekit.repo.service_records import record_training_set
 from featurekit.repo.serving import Features, MaxAge, feature_list, max_age_ms
 from featurekit.repo.source_access import SourceAccess
 from featurekit.repo.time_arguments import Time, to_window
-from featurekit.repo.training_records import record_training_set
 
 if TYPE_CHECKING:
     from featurekit.training import OnTrainingProgress, RetrievalJob, TrainingRequest

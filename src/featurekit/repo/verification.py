@@ -14,12 +14,12 @@ from featurekit.repo.batch_loads import asyncio_form
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryStore
+from featurekit.repo.service_records import save_report
 from featurekit.repo.serving import Features, ReaderService, feature_list
 from featurekit.repo.store_handle import LazyStoreHandle
 from featurekit.repo.time_arguments import Span, to_span_ms
 from featurekit.repo.training_sets import TrainingSets
 from featurekit.repo.unended_loads import unended_loads, with_unended_loads
-from featurekit.repo.verify_records import save_report
 
 if TYPE_CHECKING:
     from featurekit.repo.compare import KeysOf

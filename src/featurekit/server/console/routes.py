@@ -20,8 +20,7 @@ from featurekit.ports import DeadLetter
 from featurekit.repo import FeatureStore
 from featurekit.repo.diagnostics import Evidence, InspectedField, explain
 from featurekit.repo.histories import default_as_of
-from featurekit.repo.training_records import last_training_sets
-from featurekit.repo.verify_records import last_report
+from featurekit.repo.service_records import last_report, last_training_sets
 from featurekit.server.auth import Scope
 from featurekit.server.console.event_stream import EventStream
 from featurekit.server.console.feature_reads import (
