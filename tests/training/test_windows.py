@@ -462,6 +462,20 @@ def test_a_history_without_an_input_or_an_id_names_it(tmp_path: Path) -> None:
             store.get_historical_features(labels(3), ["tx:count_5m"]).to_arrow()
 
 
+def test_a_window_beyond_float64_is_invalid_as_in_a_read(tmp_path: Path) -> None:
+    with open_store(tmp_path, VIEW.format(stream=WORKER)) as store:
+        write_transactions(tmp_path, [1e308])
+        job = store.get_historical_features(labels(1, 30), ["tx"], statuses=True)
+        rows = job.to_arrow().to_pylist()
+        assert [(row["mean_5m"], row["mean_5m__status"]) for row in rows] == [
+            (None, "invalid"),
+            (0.0, "default"),
+        ]
+        assert (rows[0]["most_5m"], rows[0]["count_5m"]) == (1e308, 2)
+        [mean] = [each for each in job.metadata["features"] if each["name"].endswith("mean_5m")]
+        assert mean["statuses"]["invalid"] == 1
+
+
 def test_an_event_with_a_null_input_is_counted_but_not_averaged(tmp_path: Path) -> None:
     with open_store(tmp_path, VIEW.format(stream=WORKER)) as store:
         write_transactions(tmp_path, [None])

@@ -12,6 +12,9 @@ script of the view makes of them:
   without an id is refused.
 - When the key ends, so do its windows, and which events it has seen is forgotten.
 
+The server adds the floats of a tile in the order of their arrival, and a read adds the tiles. Where
+values cancel so far that another order could show, the sums of a moment are added in Python as there.
+
 An input has the value that the worker would have written as text. Moments and events are joined by the
 entity and by a part of time that is as long as the longest distance between them, once for each
 window and tile that the features of the view have.
@@ -21,9 +24,12 @@ window and tile that the features of the view have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from itertools import groupby, islice
+from operator import add, itemgetter
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -58,8 +64,12 @@ _BATCH_ROWS = 16_384
 _DEADLINE = "deadline"
 """The column of `HistoricalRows.deadlines`: each moment has a value, or null in one row of its own."""
 
-_INDEX = ("k", "arrived", "event", "end_ms")
+_INDEX = ("k", "rn", "arrived", "event", "end_ms")
 """The columns of `events` beside those of aggregates: times in microseconds, and the end of the key."""
+
+_MAX_ERROR = 2e6
+"""How many times its result a float sum may be, by the count and the absolute sum of what is added. Then
+any order of adding has the same 9 digits, since each step is off by 1.1e-16 of the absolute sum."""
 
 _AT = '"at"'
 
@@ -310,6 +320,7 @@ def _store_windows(history: History, view: ViewPlan, columns: Mapping[str, _Even
         of = [columns[field.name].name for field in fields]
         for sql in _window_sql(f"window{number}", history, fields, of):
             session.run(partial(session.execute, sql))
+        _add_as_server(f"window{number}", history, fields, of)
         joins.append(f"LEFT JOIN window{number} w{number} USING (rid)")
         values |= {field.name: f"w{number}.a{i}" for i, field in enumerate(fields)}
     session.execute("DROP TABLE events")
@@ -320,6 +331,96 @@ def _store_windows(history: History, view: ViewPlan, columns: Mapping[str, _Even
     )
 
 
+def _joined(aggregate: AggregatePlan) -> str:
+    """Return the SQL of the moments `m`, each joined with the events `e` in its window."""
+    window, tile = aggregate.window_ms * 1000, aggregate.tile_ms * 1000
+    span = window + tile  # longer than the distance of an event from its moment
+    moments = (
+        f"(SELECT rid, k, {_AT}, {to_ms(_AT)} AS at_ms, {floor_to(_AT, tile)} - {window} AS low, "
+        f"unnest([{_AT} // {span}, {_AT} // {span} - 1]) AS part FROM moments WHERE {_AT} >= 0)"
+    )
+    return (
+        f"{moments} m JOIN (SELECT *, event // {span} AS part FROM events) e "
+        f"ON m.k = e.k AND m.part = e.part AND e.event >= m.low AND e.event < m.{_AT} "
+        f"AND e.arrived <= m.{_AT} AND (e.end_ms IS NULL OR m.at_ms <= e.end_ms)"
+    )
+
+
+def _double_sums(fields: Sequence[FieldPlan]) -> list[int]:
+    """Return the indices of the fields for which the server adds doubles."""
+    return [
+        i
+        for i, field in enumerate(fields)
+        if (function := _aggregate(field).function) == "mean"
+        or (function == "sum" and not codec_of(field.dtype).is_integer)
+    ]
+
+
+def _add_as_server(
+    table: str, history: History, fields: Sequence[FieldPlan], columns: Sequence[str]
+) -> None:
+    """Replace the float sums of a window by those of the server, where they could differ."""
+    session, summed = history.rows.session, _double_sums(fields)
+    totals = [
+        f"a{i} * n{i}" if _aggregate(fields[i]).function == "mean" else f"a{i}" for i in summed
+    ]
+    inexact = " OR ".join(
+        f"b{i} * n{i} > {_MAX_ERROR} * abs({total}) AND b{i} > 0 OR NOT isfinite(b{i})"
+        for i, total in zip(summed, totals, strict=True)
+    )
+    if not summed or not session.fetch_all(f"SELECT 1 FROM {table} WHERE {inexact} LIMIT 1"):
+        return
+    tile = _aggregate(fields[0]).tile_ms * 1000
+    values = ", ".join(f"e.{columns[i]}::DOUBLE" for i in summed)
+    found = session.connection.sql(
+        f"SELECT m.rid, e.event // {tile} AS tile, {values} FROM {_joined(_aggregate(fields[0]))} "
+        f"SEMI JOIN (SELECT rid FROM {table} WHERE {inexact}) i ON i.rid = m.rid "
+        "ORDER BY m.rid, tile, e.arrived, e.rn"
+    )
+    writer = session.connection.cursor()
+    names = [f"s{i}" for i in summed]
+    writer.execute(f"CREATE TABLE sums (rid BIGINT, {', '.join(f'{n} DOUBLE' for n in names)})")
+    rows = _server_sums(found.to_arrow_reader(_BATCH_ROWS), len(summed))
+    while part := list(islice(rows, _BATCH_ROWS)):
+        arrays = [pa.array(each) for each in zip(*part, strict=True)]
+        writer.register("incoming", pa.table(arrays, ["rid", *names]))
+        writer.execute("INSERT INTO sums FROM incoming")
+    writer.close()
+    updates = ", ".join(
+        f"a{i} = s{i} / nullif(n{i}, 0)"
+        if _aggregate(fields[i]).function == "mean"
+        else f"a{i} = s{i}"
+        for i in summed
+    )
+    session.execute(f"UPDATE {table} SET {updates} FROM sums WHERE sums.rid = {table}.rid")
+    session.execute("DROP TABLE sums")
+
+
+def _server_sums(batches: Iterable[Any], columns: int) -> Iterator[tuple[int | float | None, ...]]:
+    """Yield each moment with the sums of some columns, from rows in the order of moments and tiles."""
+    rows = (
+        row
+        for batch in batches
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    for rid, of_moment in groupby(rows, itemgetter(0)):
+        tiles: list[list[float]] = [[] for _ in range(columns)]
+        for _, of_tile in groupby(of_moment, itemgetter(1)):
+            for states, added in zip(tiles, [*zip(*of_tile, strict=True)][2:], strict=True):
+                known = [value for value in added if value is not None]
+                if known:
+                    states.append(reduce(add, known))
+        yield rid, *(_sum_of_tiles(states) if states else None for states in tiles)
+
+
+def _sum_of_tiles(states: Sequence[float]) -> float:
+    """Return what a read makes of the sums of tiles, the newest first; `nan` if it is outside float64."""
+    try:
+        return math.fsum(reversed(states)) if all(map(math.isfinite, states)) else math.nan
+    except OverflowError:
+        return math.nan
+
+
 def _window_sql(
     table: str, history: History, fields: Sequence[FieldPlan], columns: Sequence[str]
 ) -> list[str]:
@@ -328,17 +429,7 @@ def _window_sql(
     There is no row if no event is in the window.
     """
     aggregate = _aggregate(fields[0])
-    window, tile = aggregate.window_ms * 1000, aggregate.tile_ms * 1000
-    span = window + tile  # longer than the distance of an event from its moment
-    moments = (
-        f"(SELECT rid, k, {_AT}, {to_ms(_AT)} AS at_ms, {floor_to(_AT, tile)} - {window} AS low, "
-        f"unnest([{_AT} // {span}, {_AT} // {span} - 1]) AS part FROM moments WHERE {_AT} >= 0)"
-    )
-    joined = (
-        f"{moments} m JOIN (SELECT *, event // {span} AS part FROM events) e "
-        f"ON m.k = e.k AND m.part = e.part AND e.event >= m.low AND e.event < m.{_AT} "
-        f"AND e.arrived <= m.{_AT} AND (e.end_ms IS NULL OR m.at_ms <= e.end_ms)"
-    )
+    joined = _joined(aggregate)
     if aggregate.function == "count_distinct":
         [v] = columns
         # Aggregates of lists would not spill; few moments have as many values as are estimated.
@@ -357,6 +448,9 @@ def _window_sql(
         f"{_aggregate_sql(field, f'e.{v}', inputs)} AS a{i}"
         for i, (field, v) in enumerate(zip(fields, columns, strict=True))
     ]
+    for i in _double_sums(fields):
+        v = f"e.{columns[i]}"
+        parts.append(f"count({v}) AS n{i}, fsum(abs({v}::DOUBLE)) AS b{i}")
     return [
         f"CREATE TABLE {table} AS SELECT m.rid, {', '.join(parts)} FROM {joined} GROUP BY m.rid"
     ]
@@ -382,7 +476,7 @@ def _aggregate_sql(field: FieldPlan, value: str, inputs: Mapping[str, FieldPlan]
 def _result(field: FieldPlan, value: str) -> str:
     """Return the SQL of a value for a moment, null if there is none.
 
-    A float that is not finite is none: what a read calls invalid.
+    A float that is not finite is `nan`, which a read calls invalid.
     """
     aggregate = _aggregate(field)
     empty = "0" if aggregate.is_zero_if_empty else "NULL"
@@ -397,7 +491,9 @@ def _result(field: FieldPlan, value: str) -> str:
         )
     if codec_of(field.dtype).is_integer:
         return value
-    return f"CASE WHEN isfinite({value}) THEN {value} END"
+    return (
+        f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN 'nan'::DOUBLE END"
+    )
 
 
 def _batches(history: History, sql: str) -> Iterator[Any]:

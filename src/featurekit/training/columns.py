@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from featurekit.errors import ValueRefusedError
 from featurekit.history_ports import event_age_column, remaining_column
 from featurekit.plan import Column, DerivedColumn, FieldPlan, FunctionPlan, ReadColumn
+from featurekit.types import codec_of
 from featurekit.types.arrow import arrow_type, decode_array
 
 STATUSES = ("present", "default", "missing", "stale", "invalid")
 PRESENT, DEFAULT, MISSING, STALE, INVALID = (pa.scalar(i, pa.int8()) for i in range(len(STATUSES)))
+_NAN = pa.scalar(b"nan", pa.binary())
 STATUS_TYPE = pa.dictionary(pa.int8(), pa.string())
 
 
@@ -27,18 +29,24 @@ def status_name(feature: str) -> str:
 
 def possible_statuses(column: Column, stored: Sequence[ReadColumn]) -> tuple[str, ...]:
     """Return the statuses that values of a feature can have; `stored` are those of the read."""
-    inputs, is_function = [column], False
+    inputs, can_fail = [column], False
     if isinstance(column, DerivedColumn):
         of = zip(column.arguments, column.feature.inputs, strict=True)
         inputs = [stored[index] for index, each in of if not each.is_request]
-        is_function = isinstance(column.feature.compute, FunctionPlan)
+        can_fail = isinstance(column.feature.compute, FunctionPlan)
+    can_fail = can_fail or any(is_float_window(each.field) for each in inputs)
     has_limit = any(
         each.min_remaining_ttl_ms is not None or each.max_event_age_ms is not None
         for each in inputs
         if isinstance(each, ReadColumn)
     )
-    stale, invalid = STATUSES[3:4] if has_limit else (), STATUSES[4:] if is_function else ()
+    stale, invalid = STATUSES[3:4] if has_limit else (), STATUSES[4:] if can_fail else ()
     return (*STATUSES[:3], *stale, *invalid)
+
+
+def is_float_window(field: FieldPlan) -> bool:
+    """Return whether a field is a window whose floats may be beyond float64, which reads call invalid."""
+    return field.aggregate is not None and not codec_of(field.dtype).is_integer
 
 
 def column_schema(columns: Sequence[Column]) -> Any:
@@ -92,8 +100,14 @@ class FeatureColumns:
             is_stale = pc.and_(data.is_valid(), is_stale)
             codes = pc.if_else(is_stale, STALE, codes)
             data = pc.if_else(is_stale, pa.scalar(None, pa.binary()), data)
+        invalid = None
+        if is_float_window(plan):
+            invalid = pc.fill_null(pc.equal(data, _NAN), fill_value=False)
+            codes = pc.if_else(invalid, INVALID, codes)
         if plan.default is not None:
             data = data.fill_null(pa.scalar(plan.default, pa.binary()))
+        if invalid is not None:
+            data = pc.if_else(invalid, pa.scalar(None, pa.binary()), data)
         count_codes(self.counts, column.name, codes)
         return decode_column(column.name, plan, data), codes
 

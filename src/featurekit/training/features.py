@@ -204,12 +204,20 @@ def floor_ms(times: Any) -> Any:
 def encoded_view(view: ViewPlan) -> ViewPlan:
     """Return the view with what is checked in rows of its history.
 
-    The order of rows is known already. Events may leave out fields that are required in rows.
+    The order of rows is known already. Events may leave out fields that are required in rows. A window
+    that is `nan` is invalid.
     """
     fields = view.fields
     if view.kind == "stream":
         fields = tuple(
-            replace(field, constraints=replace(field.constraints, required=False))
+            replace(
+                field,
+                constraints=replace(
+                    field.constraints,
+                    required=False,
+                    allow_nan=field.constraints.allow_nan or field.aggregate is not None,
+                ),
+            )
             for field in fields
         )
     return replace(view, ordering="arrival", fields=fields)
