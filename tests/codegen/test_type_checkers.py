@@ -87,6 +87,18 @@ def test_each_wrong_call_is_refused_and_nothing_else(folder: Path, check: object
     assert {line: text for (_, line), text in found.items() if line not in wrong} == {}
 
 
+@pytest.mark.slow
+@CHECKERS
+def test_a_view_and_a_service_of_300_features_are_accepted(tmp_path: Path, check: object) -> None:
+    # pyright does not infer the type of a tuple of more than 256 elements, as of `__slots__`.
+    fields = ", ".join(["tuple: float64", *(f"f_{n}: int64" for n in range(300))])
+    view = f"{{name: broad, batch: {{refresh: 24h}}, fields: {{{fields}}}}}"
+    service = "{name: all_of_it, features: [broad]}"
+    definitions = f"feature_views: [{view}]\nfeature_services: [{service}]\n"
+    (tmp_path / "broad.py").write_text(source(write_repo(tmp_path / "repo", definitions)))
+    assert check(tmp_path, "broad.py") == {}  # type: ignore[operator]
+
+
 def test_generated_code_is_clean_for_ruff_without_its_exemptions(folder: Path) -> None:
     for name in DEFINITIONS:
         text = (folder / f"{name}.py").read_text().replace("# fmt: off\n# ruff: noqa\n\n", "")

@@ -19,6 +19,9 @@ from featurekit.types import codec_of
 _RESERVED = frozenset(dir(Record))
 """Attributes of every row; a feature of such a name, from an older registry, is `row["..."]` only."""
 
+_LONGEST_INFERRED_TUPLE = 256
+"""How many elements pyright infers the types of; a longer tuple is of an unknown type without an annotation."""
+
 
 @dataclass
 class Part:
@@ -126,7 +129,10 @@ def row_class(
     annotations = part.annotations(column.name for column in columns)
     lines = [f"class {stem}Row({part.use('Row')}):", *docstring(about), ""]
     slots = sorted((column.name for column in columns), key=natural)
-    lines += ["    __slots__ = (", *(f'        "{name}",' for name in slots), "    )"]
+    kind = ""
+    if len(slots) > _LONGEST_INFERRED_TUPLE:
+        kind = f": {annotations.use('tuple')}[{annotations.use('str')}, ...]"
+    lines += [f"    __slots__{kind} = (", *(f'        "{name}",' for name in slots), "    )"]
     lines += [f"    _signature = {signature}", ""]
     for column in columns:
         lines += [f"    {column.name}: {annotations.read(column.field)}"]

@@ -5,6 +5,9 @@ import { counted } from "../format.js";
 import { href } from "../router.js";
 import { views } from "../state.js";
 
+/** More problems are folded, so that the figures below stay in view. */
+const UNFOLDED = 8;
+
 /** A card that lists all problems, each with a link to its panel; `null` if there is none. */
 export function attention(live) {
   const found = [...views().flatMap((one) => faults(one, live)), ...serverFaults(live.server)];
@@ -13,9 +16,13 @@ export function attention(live) {
     "section",
     { class: "attention", "aria-labelledby": "attention", "data-key": "attention" },
     el("h2", { id: "attention" }, "Needs attention"),
-    el("ul", {}, found.map(([panel, name, text]) => el("li", { "data-key": `${name} ${text}` }, el("a", { class: "name-link", href: href(panel) }, name), " ", text))),
+    lines(found.slice(0, UNFOLDED)),
+    found.length > UNFOLDED ? el("details", {}, el("summary", {}, `${found.length - UNFOLDED} more`), lines(found.slice(UNFOLDED))) : null,
   );
 }
+
+const lines = (found) =>
+  el("ul", {}, found.map(([panel, name, text]) => el("li", { "data-key": `${name} ${text}` }, el("a", { class: "name-link", href: href(panel) }, name), " ", text)));
 
 function faults(view, live) {
   const panel = view.kind === "stream" ? "stream" : "loads";

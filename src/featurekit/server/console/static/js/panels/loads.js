@@ -3,7 +3,7 @@
 import { getJson } from "../api.js";
 import { el, fill, patch } from "../dom.js";
 import { ago, count, moment, size, span, took } from "../format.js";
-import { card, heading, emptyState, table, errorMessage, viewLink } from "../parts.js";
+import { breakable, card, heading, emptyState, table, errorMessage, viewLink } from "../parts.js";
 import { on, state, views } from "../state.js";
 import { poll } from "./poll.js";
 import { leftWords, stateBadge } from "./view_state.js";
@@ -83,7 +83,7 @@ function stateOf(one) {
   const about = views().find((found) => found.name === one.view);
   const command = about?.has_source ? `featurekit materialize ${one.view}` : `featurekit write ${one.view} < rows.jsonl`;
   if (one.state === "on time") return stateBadge(one);
-  return el("span", { class: "stack-tight" }, stateBadge(one), el("span", { class: "why" }, one.reason), el("code", {}, command));
+  return el("span", { class: "stack-tight" }, stateBadge(one), el("span", { class: "why" }, one.reason), el("code", {}, breakable(command)));
 }
 
 function historyTable(history) {

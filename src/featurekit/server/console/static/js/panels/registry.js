@@ -78,7 +78,7 @@ function entityCard(shown) {
   const columns = [{ name: "Entity" }, { name: "Join keys", mono: true }, { name: "Key in the store", mono: true }, { name: "Views" }, { name: "About", wide: true }];
   const rows = shown.map((one) => [
     breakable(one.name),
-    one.join_keys.map((part) => `${part.name}: ${part.type}`).join(", "),
+    breakable(one.join_keys.map((part) => `${part.name}: ${part.type}`).join(", ")),
     breakable(one.key),
     el("span", { class: "words" }, one.views.length ? one.views.map((name) => el("span", {}, breakable(name))) : "none"),
     el(
