@@ -144,3 +144,33 @@ def test_derived_views_are_listed_in_python(folder: str) -> None:
         ("amount / mean", 1.0),
         ("country <> ip_country", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "message", "hint"),
+    [
+        ("ratio", "field 'risk:ratio' is derived", "ask why its inputs are missing: mean"),
+        ("risk:ratio", "field 'risk:ratio' is derived", "ask why its inputs are missing: mean"),
+        ("profile:mean", "unknown field 'profile:mean'", "write 'mean'"),
+        ("ratios", "unknown field 'ratios'", "known: country, mean"),
+    ],
+)
+def test_why_names_the_inputs_of_a_derived_feature(
+    folder: str, field: str, message: str, hint: str
+) -> None:
+    result = run("--repo", folder, "why", "user", "u1", field)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert hint in result.stderr
+
+
+def test_a_service_that_no_read_returns_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "featurerepo.yaml").write_text(
+        "project: p\ndefinitions: [f.yaml]\nonline_store: {url: 'memory://'}\n"
+    )
+    views = YAML.replace("expr: amount / mean", "expr: amount / 2")
+    (tmp_path / "f.yaml").write_text(views + '  - {name: alone, features: ["risk:ratio"]}\n')
+    result = run("--repo", str(tmp_path), "validate")
+    assert result.exit_code == 0
+    assert result.stderr.count("warning:") == 1
+    assert "feature service 'alone' cannot be read" in result.stderr

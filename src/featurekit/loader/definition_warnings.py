@@ -9,6 +9,7 @@ from featurekit.loader.declarations import Declaration, Declarations
 from featurekit.loader.histories import history_warnings
 from featurekit.loader.locations import query_warnings
 from featurekit.loader.problems import LocatedProblem
+from featurekit.loader.service_checks import service_warnings
 from featurekit.loader.windows import window_warnings
 from featurekit.models.definitions import FeatureView
 from featurekit.models.scalars import format_duration, parse_duration
@@ -30,6 +31,8 @@ def definition_warnings(declarations: Declarations) -> Iterator[LocatedProblem]:
         yield from window_warnings(item)
         if (owner := owners.get(item.model.entity_name)) is not None and owner is not item.model:
             yield from _warn_ttl_above_key(item, owner)
+    for service in declarations.feature_services:
+        yield from service_warnings(declarations, service)
 
 
 def _warn_ttl_for_refresh(item: Declaration[FeatureView]) -> Iterator[LocatedProblem]:

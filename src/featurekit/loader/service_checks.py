@@ -89,6 +89,19 @@ def service_problems(
     yield from _check_request_names(service, items)
 
 
+def service_warnings(
+    declarations: Declarations, service: Declaration[FeatureService]
+) -> Iterator[LocatedProblem]:
+    """Warn of a service without a stored feature, which no read returns."""
+    if not any(item.entities for item in _items(declarations, service)):
+        yield LocatedProblem(
+            service.at("features"),
+            f"{service.label} cannot be read: none of its features is stored or computed from stored "
+            "ones",
+            "add a stored feature",
+        )
+
+
 def _items(declarations: Declarations, service: Declaration[FeatureService]) -> Iterator[_Item]:
     views = {view.model.name: view for view in declarations.feature_views}
     derived = {view.model.name: view for view in declarations.derived_views}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -112,7 +112,7 @@ class Monitoring(ABC):
             return explain(plan, inspection, evidence)
         fields = {each.name: each for each in inspection.fields}
         if field not in fields:
-            raise UnknownNameError.among("field", field, fields, where=f"entity {entity}")
+            raise _unknown_field(plan, field, fields, where=f"entity {entity}")
         return [explain_field(plan, inspection, fields[field], evidence)]
 
     why_async = asyncio_form(why)
@@ -241,3 +241,24 @@ class Monitoring(ABC):
 
     def _wait_ms(self, ms: int) -> None:
         time.sleep(ms / 1000)
+
+
+def _unknown_field(
+    plan: RepoPlan, name: str, stored: Iterable[str], *, where: str
+) -> UnknownNameError:
+    """Return the error about a field that is not stored; a derived one is named with its inputs."""
+    known, (view, _, field) = set(stored), name.rpartition(":")
+    if view and field in known:
+        return UnknownNameError(f"unknown field '{name}'", where=where, hint=f"write '{field}'")
+    for derived in plan.derived_views:
+        for feature in derived.features:
+            if feature.field.name == field and view in ("", derived.name):
+                inputs = dict.fromkeys(i.field.name for i in feature.inputs if not i.is_request)
+                hint = f"ask why its inputs are missing: {', '.join(inputs)}"
+                return UnknownNameError(
+                    f"field '{derived.name}:{field}' is derived: it is computed when it is read",
+                    where=where,
+                    hint=hint if inputs else "it needs no stored value",
+                )
+    declared = [each for each in known if not each.startswith("@")]
+    return UnknownNameError.among("field", name, declared, where=where)

@@ -136,6 +136,8 @@ def _print_verdict(report: DataReport) -> None:
     for view in report.views:
         if not view.is_checked:
             print_note("note", f"{view.view} is not checked: only Spark reads its source", YELLOW)
+    if not checked:
+        return
     rows = sum(view.rows_checked for view in checked)
     text = f"{pluralize(rows, 'row')} of {pluralize(len(checked), 'view')} checked"
     if report.failed:
