@@ -46,21 +46,9 @@ Reject = Callable[[int, FeatureKitError], None]
 """Reports an event that does not fit, by its index, or raises."""
 
 
-@dataclass(slots=True)
-class _Pending:
-    """An encoded event.
-
-    Attributes:
-        index: Its index among the events of the write.
-        values: Its values.
-        event_ms: Its time.
-        position: What identifies it in the log; `None` if nothing does.
-    """
-
-    index: int
-    values: Values
-    event_ms: int
-    position: str | None
+_Pending = tuple[int, Values, int, str | None]
+"""An encoded event: its index among the events of the write, its values, its time, and what identifies it
+in the log, if anything does. A tuple, since one is made for each event."""
 
 
 @dataclass(slots=True)
@@ -173,7 +161,7 @@ class WindowWriter:
         if self._windows.once != "offset" or not report.refusal:
             return False
         reason = f"not sent, since the store refused earlier events: {report.refusal}"
-        report.rejected += [(each.index, reason) for call in calls for each in call.events]
+        report.rejected += [(each[0], reason) for call in calls for each in call.events]
         return True
 
     def _slices(self, events: Iterable[Event], reject: Reject) -> Iterator[list[_Call]]:
@@ -202,8 +190,8 @@ class WindowWriter:
         event_id = event_id_bytes(windows, values, position)
         if (call := calls.get(key)) is None:
             call = calls[key] = _Call(key)
-        call.arguments += (event_id, b"%d" % event_ms, *arguments)
-        call.events.append(_Pending(index, values, event_ms, position))
+        call.arguments += event_id, b"%d" % event_ms, *arguments
+        call.events.append((index, values, event_ms, position))
 
     def _send(
         self, parts: Iterator[list[_Call]], report: WriteReport, attempt: WriteAttempt
@@ -242,7 +230,7 @@ class WindowWriter:
         if not isinstance(reply, bytes):
             error = first_error([reply]) or f"the script answered {reply!r}"
             reason = f"{call.key.decode(errors='replace')}: {error}"
-            report.rejected += [(each.index, reason) for each in call.events]
+            report.rejected += [(each[0], reason) for each in call.events]
             report.refusal = report.refusal or server_refusal([reply])
             return
         repeated = reply.count(REPEATED)
@@ -252,16 +240,17 @@ class WindowWriter:
         if self._log is not None:
             accepted = APPLIED + REPEATED if attempt.is_repeated else APPLIED
             for letter, each in zip(reply, call.events, strict=True):
-                if letter in accepted and each.position not in attempt.logged:
-                    self._log_event(self._log, call.key, each)
-                    if each.position is not None:
-                        attempt.logged.add(each.position)
+                _, values, event_ms, position = each
+                if letter in accepted and position not in attempt.logged:
+                    self._log.add(call.key, self._logged(values), event_ms, position)
+                    if position is not None:
+                        attempt.logged.add(position)
 
-    def _log_event(self, log: EventLog, key: bytes, event: _Pending) -> None:
-        values, event_id = event.values, self._windows.event_id
+    def _logged(self, values: Values) -> Values:
+        event_id = self._windows.event_id
         if event_id is not None and event_id not in self._input_names:
-            values = {**values, event_id: str(values[event_id])}
-        log.add(key, values, event.event_ms, event.position)
+            return {**values, event_id: str(values[event_id])}
+        return values
 
 
 def _chunks_of(calls: list[_Call]) -> Iterator[list[_Call]]:
