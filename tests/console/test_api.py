@@ -252,3 +252,37 @@ def test_a_service_with_aliases_is_shown_and_read(valkey: Server, tmp_path: Path
         assert names == ["minutes", *[*SERVED][3:]]
         assert result["rows"][0]["found_by"] == {"route": True, "origin": True, "dest": True}
         assert ask(client, "batch-read", {"features": "flight_v1"})["entities"] == 1
+
+
+def test_derived_features_are_read_and_needed_request_data_is_named(
+    tmp_path: Path, valkey: Server
+) -> None:
+    with applied(tmp_path, valkey.url, COMPUTED) as store, console(store) as client:
+        store.stream_writer("activity").write("u1", {"clicks": 3})
+        read = ask(client, "read", {"features": "plain", "ids": {"user": ["u1"]}})
+        assert [cell["text"] for cell in read["rows"][0]["cells"]] == ["6", "web/web", "3"]
+        assert [each["kind"] for each in read["features"]] == ["derived", "derived", "stream"]
+        measured = ask(
+            client, "batch-read", {"features": ["risk:twice"], "entities": 1, "runs": 1}
+        )
+        assert measured["features"][0]["view"] == "risk"
+        error = ask(client, "read", {"features": "needy", "ids": {"user": ["u1"]}})["error"]
+    assert error["message"] == "needs request data, which the console does not send: amount"
+    assert error["hint"] == "use `featurekit get needy --entity ... --request amount=...`"
+
+
+COMPUTED = """
+entities: [{name: user, join_keys: {user_id: string}}]
+requests: [{name: payment, fields: {amount: float64, channel: {type: string, default: web}}}]
+feature_views:
+  - {name: activity, entity: user, stream: {refresh: 1m}, fields: {clicks: int64}}
+  - name: risk
+    derived: {from: [activity, payment]}
+    fields:
+      twice: {type: int64, expr: clicks * 2}
+      text: {type: string, expr: "channel || '/' || channel"}
+      ratio: {type: float64, expr: amount / clicks}
+feature_services:
+  - {name: plain, features: ["risk:twice", "risk:text", "activity:clicks"]}
+  - {name: needy, features: [risk]}
+"""

@@ -43,7 +43,7 @@ class _Layout:
         return 1 + column * (self.width - 2 - self.box) / 2
 
 
-_LAYOUTS = (_Layout("wide", 1040, 268, 33), _Layout("narrow", 358, 106, 14, height=38, gap=9))
+_LAYOUTS = (_Layout("wide", 1040, 268, 32), _Layout("narrow", 358, 106, 14, height=38, gap=9))
 
 
 def flow_diagram(

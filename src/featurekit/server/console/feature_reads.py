@@ -65,7 +65,7 @@ class ConsoleRead:
         """Return the read of `{"features": "service"}` or `{"features": ["view:field"]}`.
 
         Raises:
-            RequestError: The body has another form.
+            RequestError: The body has another form, or the features need request data.
             UnknownNameError: A service, view or field does not exist.
         """
         features: str | list[str] | None = body.get("features")
@@ -76,6 +76,13 @@ class ConsoleRead:
         if isinstance(features, list) and len(features) > MAX_FEATURES:
             raise RequestError(f"expected at most {MAX_FEATURES} features", where="features")
         reader = store.readers.reader(features, full_feature_names=True, counted=False)
+        if needed := [each.name for each in reader.plan.requests if each.field.default is None]:
+            named = features if isinstance(features, str) else " ".join(features)
+            raise RequestError(
+                f"needs request data, which the console does not send: {', '.join(needed)}",
+                where="features",
+                hint=f"use `featurekit get {named} --entity ... --request {needed[0]}=...`",
+            )
         return cls(features, reader.plan)
 
     @property
@@ -229,16 +236,24 @@ def ids_with_values(store: FeatureStore, sampler: Sampler, entity: str, view: st
 
 
 def _feature_document(store: FeatureStore, column: Column) -> dict[str, object]:
-    view = store.compiled.view(column.view)
-    return {
+    document: dict[str, object] = {
         "name": f"{column.alias}__{column.field.name}" if column.alias else column.field.name,
         "view": column.view,
+        "type": str(column.field.dtype),
+    }
+    if _is_derived(store, column):
+        return document | {"kind": "derived", "entity": None, "ttl_ms": None, "by_key": False}
+    view = store.compiled.view(column.view)
+    return document | {
         "kind": view.kind,
         "entity": view.key.entity if view.key.join_keys else None,
-        "type": str(column.field.dtype),
         "ttl_ms": column.field.ttl_ms or view.ttl_ms,
         "by_key": not column.field.ttl_ms,
     }
+
+
+def _is_derived(store: FeatureStore, column: Column) -> bool:
+    return any(view.name == column.view for view in store.compiled.derived_views)
 
 
 def _row_documents(
@@ -289,6 +304,8 @@ def _ttl_histograms(
     """
     histograms: dict[str, list[int]] = {}
     for column in plan.columns:
+        if _is_derived(store, column):
+            continue
         kind = store.compiled.view(column.view).kind
         counts = histograms.setdefault(kind, [0] * (len(TTL_BOUNDS_MS) + 2))
         for ttl_s in response.freshness[column.name]:
