@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from featurekit.errors import RequestError
 from featurekit.lower.keys import join_key_values, parse_entity_id
-from featurekit.plan import EVENT_TIMESTAMP, ReadPlan
+from featurekit.plan import EVENT_TIMESTAMP, Column, ReadPlan
 from featurekit.ports import OnlineStore
 from featurekit.repo.diagnostics.sampling import ids_from_keys, sample_keys
 from featurekit.runtime.reader import OnlineReader
@@ -114,12 +114,7 @@ def compare_columns(
     used = set()
     for column in plan.columns:
         name = training.feature_name(column)
-        current: ColumnSample | None = None
-        if name is not None and isinstance(online, OnlineColumns):
-            current = online.sample(column.name)
-        elif name is not None and isinstance(online, ColumnFiles):
-            other = online.feature_name(column)
-            current = online.sample(other, _time_column(online)) if other else None
+        current = None if name is None else _sample(online, column)
         if name is None or current is None:
             only_online.append(column.name)
             continue
@@ -151,6 +146,14 @@ def compare_columns(
         only_online=tuple(only_online),
         notes=tuple(_notes(plan, training)),
     )
+
+
+def _sample(online: OnlineColumns | ColumnFiles, column: Column) -> ColumnSample | None:
+    """Return the values of a feature; `None` if there is no such column."""
+    if isinstance(online, OnlineColumns):
+        return online.sample(column.name)
+    name = online.feature_name(column)
+    return online.sample(name, _time_column(online)) if name else None
 
 
 def _time_column(files: ColumnFiles) -> str:

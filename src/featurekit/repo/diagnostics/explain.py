@@ -244,10 +244,8 @@ def _batch_absence(
             f"No load of {view} is recorded that succeeded{failed}. {reload} loads it.",
         )
         return
-    last_load, loaded = (
-        loads[0],
-        f"the last successful load of {view}, at {format_time_ms(good_ms)},",
-    )
+    last_load = loads[0]
+    loaded = f"the last successful load of {view}, at {format_time_ms(good_ms)},"
     expires_ms = last_load.expires_ms or good_ms + missing.view.longest_ttl_ms
     others = " What is stored comes from other views." if missing.has_others else ""
     if expires_ms < now_ms:
