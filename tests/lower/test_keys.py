@@ -52,6 +52,31 @@ def test_an_id_as_it_stands_in_the_key_is_its_entity(
     assert parse_entity_id(plan, text) == given_
 
 
+TAGGED = KeyPlan("fs", "user", USER.join_keys, hash_tag_index=0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "text", "entity"),
+    [
+        (TAGGED, "{x}", "x"),
+        (TAGGED, "x", "x"),
+        (TAGGED, "{x", "{x"),
+        (TAGGED, "x}", "x}"),
+        (TAGGED, "{}", "{}"),
+        (TAGGED, "{a}{b}", "{a}{b}"),
+        (TAGGED, "{%7Bx%7D}", "{x}"),
+        (TAGGED, "%41", "%41"),
+        (ROUTE, "%41:50%", ("%41", "50%")),
+        (ROUTE, "%7B:%C3%A9", ("%7B", "%C3%A9")),
+        (ROUTE, "a%3Ab:50%25", ("a:b", "50%")),
+    ],
+)
+def test_an_id_that_cannot_stand_in_a_key_is_not_another_entity(
+    plan: KeyPlan, text: str, entity: object
+) -> None:
+    assert parse_entity_id(plan, text) == entity
+
+
 @pytest.mark.parametrize("plan", [ROUTE, REGIONAL])
 @given(one=st.tuples(PARTS, PARTS), other=st.tuples(PARTS, PARTS))
 def test_no_two_composite_entities_share_a_key(

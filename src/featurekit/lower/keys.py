@@ -6,8 +6,8 @@ takes the plain path, which also words the errors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from urllib.parse import unquote
 
 from featurekit.errors import FeatureKitError, RequestError, ValueRefusedError
 from featurekit.keys import KeyPlan
@@ -124,6 +124,8 @@ def entity_key_test(plan: KeyPlan) -> Callable[[bytes], bool]:
 def parse_entity_id(plan: KeyPlan, text: str) -> object:
     """Return the entity with an id as it stands in a key: parts joined by `:`, escaped.
 
+    Braces and `%` that cannot stand so in a key are taken literally.
+
     Raises:
         RequestError: The id does not have one part for each join key.
         ValueRefusedError: A part does not fit its join key.
@@ -137,10 +139,13 @@ def parse_entity_id(plan: KeyPlan, text: str) -> object:
         names = ":".join(k.name for k in plan.join_keys)
         raise RequestError(f"'{text}' is not an id of {plan.entity}", hint=f"its ids are {names}")
     if plan.hash_tag_index is not None:
-        tagged = parts[plan.hash_tag_index]
-        parts[plan.hash_tag_index] = tagged.removeprefix("{").removesuffix("}")
+        tag = re.fullmatch(r"\{([^{}]+)\}", parts[plan.hash_tag_index])
+        if tag:
+            parts[plan.hash_tag_index] = tag[1]
     if plan.escapes:
-        parts = [unquote(part) for part in parts]
+        originals = {escaped: character for character, escaped in plan.escapes.items()}
+        pattern = "|".join(originals)
+        parts = [re.sub(pattern, lambda escape: originals[escape[0]], part) for part in parts]
     pairs = zip(plan.join_keys, parts, strict=True)
     values = tuple(codec_of(join_key.dtype).parse(part) for join_key, part in pairs)
     return values if len(values) > 1 else values[0]
