@@ -207,7 +207,7 @@ def replay_command(context: CliContext, view: str, start: str) -> int:
             (report.late, "too late for every window"),
             (report.repeated, "repeated"),
             (report.left, "left to the workers"),
-            (report.deleted, "of entities that were deleted after them"),
+            (report.deleted, "left out, of entities that were deleted after them"),
         )
         if number
     ]
