@@ -612,3 +612,11 @@ def test_a_hint_lists_a_name_once() -> None:
     assert name_hint("user", ["user_id", "amount", "user_id"]) == (
         "did you mean 'user_id'? known: amount, user_id"
     )
+
+
+def test_a_file_that_is_not_python_is_named_with_its_line(
+    problems: Problems, tmp_path: Path
+) -> None:
+    (tmp_path / "risks.py").write_text("x = 1\ndef rate(:\n")
+    (found,) = problems(derived('a: {type: bool, callable: "risks:rate", inputs: [amount]}'))
+    assert "risks.py is not valid Python: invalid syntax (risks.py, line 2)" in found

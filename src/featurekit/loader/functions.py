@@ -30,7 +30,7 @@ def function_source(root: Path, callable_path: str, inputs: int) -> FunctionSour
     file = module_file(root, module)
     try:
         data = read_bytes(file)
-        tree = ast.parse(data)
+        tree = ast.parse(data, file.name)
     except UnreadableFileError as error:
         raise FunctionError(f"cannot read {file.name}: {error}") from error
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

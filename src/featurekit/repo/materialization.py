@@ -400,7 +400,7 @@ class Materializer:
         if view.kind != "batch":
             raise RequestError(
                 f"feature view '{view.name}' is a stream view",
-                hint="a batch write would leave its fields without expiry; use stream_writer()",
+                hint="a batch write would leave its fields without expiry; push events instead",
             )
         with (
             self._counted(report),
