@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,6 +103,19 @@ def draw_batch(rng: random.Random, view: View, as_of: AsOf) -> Batch:
         start = None if back is None else s - back
         loads.append(Load(s, w, start, s - lag if lag else None))
     return Batch(view, lookback, tuple(loads), schedule)
+
+
+def with_older_loads(rng: random.Random, batch: Batch) -> Batch:
+    """Return a batch view some of whose loads took only older rows, and wrote them over newer ones."""
+    loads = []
+    for load in batch.loads:
+        if rng.random() < 0.35:
+            end = load.scanned - rng.randrange(30)
+            start = rng.choice([None, end - 4, end - 15])
+            loads.append(replace(load, start=start, end=end))
+        else:
+            loads.append(load)
+    return replace(batch, loads=tuple(loads))
 
 
 def draw_world(rng: random.Random, as_of: AsOf) -> World:
@@ -269,9 +283,13 @@ def check_world(
     moments: int,
     *,
     read: Callable[..., dict[str, list[Any]]] = read_here,
+    older_loads: bool = False,
 ) -> None:
     rng = random.Random(seed)
     world = draw_world(rng, as_of)
+    if older_loads:
+        batches = tuple(with_older_loads(rng, batch) for batch in world.batches)
+        world = replace(world, batches=batches)
     a, b = world.batches
     rows = {
         batch.view.name: {
@@ -348,6 +366,17 @@ def check_world(
 @pytest.mark.parametrize("as_of", AS_OF)
 def test_histories_equal_the_simulator(tmp_path: Path, repo: RepoPlan, as_of: AsOf) -> None:
     check_world(tmp_path, repo, 1, as_of, keys=25, moments=12)
+
+
+def test_loads_of_older_rows_write_over_newer_ones(tmp_path: Path, repo: RepoPlan) -> None:
+    for seed in range(3):
+        check_world(tmp_path, repo, seed, "loads", keys=25, moments=12, older_loads=True)
+
+
+@pytest.mark.slow
+def test_many_loads_of_older_rows_write_over_newer_ones(tmp_path: Path, repo: RepoPlan) -> None:
+    for seed in range(200, 260):
+        check_world(tmp_path, repo, seed, "loads", keys=60, moments=10, older_loads=True)
 
 
 @pytest.mark.parametrize("repeated", [0, pytest.param(10**9, marks=pytest.mark.slow)])
@@ -505,6 +534,53 @@ feature_views:
     view = job.metadata["views"][0]
     assert view["as_of"] == "loads"
     assert view["loads"]["count"] == 1
+
+
+OLDER = """
+entities: [{name: user, join_keys: {user_id: int64}}]
+feature_views:
+  - name: wages
+    entity: user
+    batch:
+      refresh: 24h
+      lookback: 3000d
+      ORDERING
+      source: {type: csv, path: rows.csv, timestamp_field: day}
+    fields: {age: int64}
+"""
+
+
+@pytest.mark.parametrize("ordering", ["arrival", "event_time"])
+def test_a_load_until_an_earlier_end_writes_over_newer_rows_or_is_refused(
+    tmp_path: Path, ordering: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "user_id,day,age\n1,2026-06-01T00:00:00Z,41\n1,2026-06-03T00:00:00Z,43\n"
+    )
+    is_ordered = ordering == "event_time"
+    yaml = OLDER.replace("ORDERING", "ordering: event_time" if is_ordered else "")
+    store = open_store(tmp_path, yaml)
+    store.materialize(["wages"])
+    between = datetime.now(UTC) + timedelta(milliseconds=1)
+    while datetime.now(UTC) <= between + timedelta(milliseconds=1):
+        pass
+    store.materialize(["wages"], end=datetime(2026, 6, 2, tzinfo=UTC), allow_older=True)
+    assert store.get_online_features(["wages"], [{"user_id": 1}]).to_dict()["age"] == [41]
+    moments = pa.array([between, datetime.now(UTC) + timedelta(seconds=1)])
+    table = pa.table({"user_id": [1, 1], "event_timestamp": moments})
+    job = store.get_historical_features(table, ["wages"], as_of="loads")
+    if is_ordered:
+        with pytest.raises(RequestError, match="does not say which of them `ordering"):
+            job.to_arrow()
+        (found,) = store.verify(["wages"]).features
+        assert (found.mismatch, found.missing, found.extra) == (0, 0, 0)
+        return
+    assert job.to_arrow()["age"].to_pylist() == [43, 41]
+    loads = [PastLoad(10, 11), PastLoad(20, 21, end_ms=5)]
+    access = SourceAccess(None, allow_sources=True)
+    histories = Histories(store.compiled, access, tmp_path, "loads", lambda _: loads)
+    with ExitStack() as stack, pytest.raises(RequestError, match="Spark does not compute what"):
+        histories.on_spark(store.compiled.view("wages"), stack)
 
 
 def test_only_folders_of_the_needed_days_are_read(tmp_path: Path) -> None:

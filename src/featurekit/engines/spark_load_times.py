@@ -153,13 +153,14 @@ class Logged(SparkLoadTimes):
 
     @classmethod
     def of(cls, session: Any, loads: Iterable[PastLoad]) -> Logged:
-        """Split loads into chains."""
-        return cls(session, Recorded.of(loads).chains)
+        """Split loads into chains; none of them writes older rows over newer ones."""
+        (chains,) = Recorded.of(loads).segments
+        return cls(session, chains)
 
     @property
     @override
     def moves_moments(self) -> bool:
-        return Recorded(self.chains).moves_moments
+        return Recorded((self.chains,)).moves_moments
 
     def _join(
         self, frame: Any, column: str, value: str, of: Callable[[PastLoad], int], *, before: bool

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featurekit.engines.spark_history import ViewHistory
 
 T = TypeVar("T")
+_OTHER_AS_OF = "pass another as_of, such as 'created' or 'schedule'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ class Histories:
         owner = self._expiring_owner(view) if _has_own_ttls(view) else None
         of_owner = None
         if owner is not None:
-            as_of, loads = self._owner_as_of(owner), self._loads(owner)
+            as_of, loads = self._owner_as_of(owner), _without_older(owner, self._loads(owner))
             of_owner = ViewHistory(owner, located(owner), as_of, loads)
         as_of, loads = self._checked_loads(view)
-        return ViewHistory(view, located(view), as_of, loads, of_owner)
+        return ViewHistory(view, located(view), as_of, _without_older(view, loads), of_owner)
 
     def _checked_loads(self, view: ViewPlan) -> tuple[AsOf | None, Sequence[PastLoad]]:
         """Return when rows of a view count, and its loads if they are needed."""
@@ -192,8 +193,17 @@ class Histories:
 
     def _loads(self, view: ViewPlan) -> Sequence[PastLoad]:
         """Return the loads of a batch view, if they are needed."""
-        is_needed = self._as_of(view) == "loads" and view.kind == "batch"
-        return self.loads_of(view) if is_needed else ()
+        if self._as_of(view) != "loads" or view.kind != "batch":
+            return ()
+        loads = self.loads_of(view)
+        if view.event_time_field and has_older_loads(loads):
+            raise RequestError(
+                "loads took rows older than those of earlier loads, and the log does not say which "
+                "of them `ordering: event_time` left out",
+                where=f"feature view {view.name}",
+                hint=_OTHER_AS_OF,
+            )
+        return loads
 
     def _read(self, view: ViewPlan, read: Callable[[HistorySource], T]) -> T:
         plan = history_of(view)
@@ -224,6 +234,26 @@ def default_as_of(view: ViewPlan) -> str | None:
     if view.schedule is not None:
         return "schedule"
     return "created" if plan.created_timestamp_field else "event_time"
+
+
+def _without_older(view: ViewPlan, loads: Sequence[PastLoad]) -> Sequence[PastLoad]:
+    """Return loads, none of which wrote older rows over newer ones."""
+    if has_older_loads(loads):
+        raise RequestError(
+            "Spark does not compute what loads of older rows wrote over newer ones",
+            where=f"feature view {view.name}",
+            hint=f"use engine='duckdb', or {_OTHER_AS_OF}",
+        )
+    return loads
+
+
+def has_older_loads(loads: Sequence[PastLoad]) -> bool:
+    """Return whether a load's window ends before that of an earlier one."""
+    if len(loads) < 2:  # noqa: PLR2004 - one before another
+        return False
+    from featurekit.sources.load_times import writes_over_newer
+
+    return writes_over_newer(loads)
 
 
 def _renews_keys(view: ViewPlan, as_of: AsOf | None) -> bool:

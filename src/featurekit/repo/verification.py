@@ -11,6 +11,7 @@ from featurekit.errors import MissingExtraError, RequestError
 from featurekit.history_ports import AsOf
 from featurekit.plan import ReadPlan
 from featurekit.repo.batch_loads import asyncio_form
+from featurekit.repo.histories import has_older_loads
 from featurekit.repo.history import LoadRecord
 from featurekit.repo.logs import Logs
 from featurekit.repo.registry_store import RegistryStore
@@ -110,7 +111,14 @@ class Verification(TrainingSets):
             return job.to_arrow(), job.metadata["views"][0]["as_of"]
 
         verifier = Verifier(
-            self.compiled, store, loads, recompute, sampler.identity, as_of, wait_s
+            self.compiled,
+            store,
+            loads,
+            recompute,
+            sampler.identity,
+            as_of,
+            wait_s,
+            lambda name: has_older_loads(history.past_loads(name)),
         )
         report = verifier.run(
             [self.readers.reader_for_plan(each, counted=False) for each in plans], keys

@@ -62,6 +62,7 @@ class Verifier:
         identity: Returns what identifies the source of a view as it is now; empty if not known.
         as_of: When rows count; `None` for what the recorded loads took.
         wait_s: How long to wait after the reads before the values are computed.
+        has_older: Whether loads of a view took older rows than those before them.
     """
 
     repo: RepoPlan
@@ -71,6 +72,7 @@ class Verifier:
     identity: Callable[[ViewPlan], str]
     as_of: AsOf | None = None
     wait_s: float = 0.0
+    has_older: Callable[[str], bool] = lambda _: False
 
     def run(
         self, readers: Sequence[OnlineReader], keys: Sequence[Sequence[SampledKey]]
@@ -145,7 +147,9 @@ class Verifier:
         loads = self.loads(view.name) if is_loaded else ()
         # A load wrote the rows that were the newest at its start, unless they were too old for it.
         has_log = any(load.source_identity and not load.error for load in loads)
-        at_loads = is_loaded and (view.lookback_ms is None or not has_log)
+        at_loads = is_loaded and (
+            view.lookback_ms is None or not has_log or self._is_log_unsure(view)
+        )
         moments = [
             (rows, loads_moments(loads, rows) if at_loads else instant_moments(rows, loads))
             for rows in parts
@@ -177,6 +181,14 @@ class Verifier:
             results.append((count_kinds(f"{view.name}:{field.name}", kinds), examples))
         last_ms = next((load.started_ms for load in loads if not load.error), None)
         return ViewCheck(view.name, "loads" if is_loaded else used, last_ms), results
+
+    def _is_log_unsure(self, view: ViewPlan) -> bool:
+        """Return whether the log does not say which rows a view's loads, or its keys' owner's, left out."""
+        return any(
+            each.event_time_field and self.has_older(each.name)
+            for each in self.repo.views
+            if each.kind == "batch" and each.key == view.key
+        )
 
     def _key_lives(self, view: ViewPlan) -> Sequence[KeyLife]:
         """Return the lives of keys, if another view owns their TTL."""

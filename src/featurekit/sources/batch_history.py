@@ -234,15 +234,19 @@ def _join_by_time(history: History, times: _Times, *, has_rank: bool) -> str:
 def join_by_first(times: _Times) -> str:
     """Return moments with their rows, which are joined by when they began to count."""
     ages = [f"o{i} NULLS FIRST" for i in range(len(times.order))]
-    window = f"PARTITION BY k ORDER BY {', '.join(['first', *ages, 'rn'])}"
+    segment = ["segment"] if times.loads.has_segments else []
+    order = ", ".join(["first", *segment, *ages, "rn"])
+    names = "".join(f", {name}" for name in segment)
     time = "o0" if times.has_time else "0"  # in the unit of the source, unlike "at"
     index = (
-        f'(SELECT k, first, "at", rn FROM {times.loads.taken("row_index")} QUALIFY '
-        f"{time} >= max({time}) OVER ({window} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) "
-        f"AND lead(first) OVER ({window}) IS DISTINCT FROM first)"
+        f'(SELECT k, first, "at", rn{names} FROM {times.loads.taken("row_index")} QUALIFY '
+        f"{time} >= max({time}) OVER (PARTITION BY k{names} ORDER BY {order} "
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) "
+        f"AND lead(first) OVER (PARTITION BY k ORDER BY {order}) IS DISTINCT FROM first)"
     )
+    found = "".join(f", r.{name}" for name in segment)
     return (
-        '(SELECT m.* REPLACE (r."at" AS "at"), m."at" AS t, r.rn '
+        f'(SELECT m.* REPLACE (r."at" AS "at"), m."at" AS t, r.rn{found} '
         f"FROM {times.loads.moments('moments')} m ASOF LEFT JOIN {index} r "
         'ON m.k = r.k AND m."at" >= r.first)'
     )

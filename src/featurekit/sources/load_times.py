@@ -2,9 +2,13 @@
 
 A load scans the source at `scanned` and has written its rows at `written`. It takes a row that is
 known by then, and whose time is in the load's window. What is stored for an entity is the newest row
-that any load took, because a later load that sees an older row sees that one as well. So two times
+that any load took, if a later load that sees an older row sees that one as well. So two times
 are enough: a row counts from `first`, when the first load that takes it has written it; and its expiry
 was last renewed at `wrote`, by the last load before the moment that still takes it.
+
+A recorded load whose window ends before that of an earlier one can write older rows over newer ones. It begins
+another segment of loads, in each of which the above holds. What is stored for an entity is then the
+row of the last segment that took any.
 
 Each kind of loads has these in closed form, without a join of all rows to all loads:
 
@@ -63,9 +67,14 @@ class LoadTimes(ABC):
         """Whether rows that are known from their time on count for moments with `upto` >= `at`."""
         return True
 
+    @property
+    def has_segments(self) -> bool:
+        """Whether rows that are taken have the `segment` of the loads that take them, maybe several times."""
+        return False
+
     @abstractmethod
     def moments(self, table: str) -> str:
-        """Return moments with `upto` and `wrote0`, ...
+        """Return moments with `upto` and, unless `has_segments`, with `wrote0`, ...
 
         `upto` is the microsecond up to which the last load before a moment knew rows, and `wrote0`,
         ... when the last load of each chain before it wrote; null if there is none.
@@ -81,7 +90,7 @@ class LoadTimes(ABC):
 
     @abstractmethod
     def wrote(self, table: str) -> str:
-        """Return moments with the `at` of their row, and with `wrote`."""
+        """Return moments `t` with the `at` of their row, and its `segment` if any, and with `wrote`."""
 
     @abstractmethod
     def spans(self, table: str, ttl_ms: int) -> str:
@@ -178,35 +187,35 @@ class Recorded(LoadTimes):
     """The loads of a log.
 
     Attributes:
-        chains: The loads in the order of their runs, split into chains whose windows only move on.
+        segments: The loads in the order of their runs, split into segments whose windows never end
+            earlier than those before, and each segment into chains whose windows only move on.
     """
 
-    chains: tuple[tuple[PastLoad, ...], ...]
+    segments: tuple[tuple[tuple[PastLoad, ...], ...], ...]
 
     @classmethod
     def of(cls, loads: Iterable[PastLoad]) -> Recorded:
-        """Split loads into chains."""
-        chains: list[list[PastLoad]] = []
-        for load in sorted(loads, key=lambda load: (load.written_ms, load.scanned_ms)):
-            for chain in chains:
-                if load_start(chain[-1]) <= load_start(load) and load_until(
-                    chain[-1]
-                ) <= load_until(load):
-                    chain.append(load)
-                    break
-            else:
-                chains.append([load])
-        return cls(tuple(map(tuple, chains)))
+        """Split loads into segments and chains."""
+        ordered = sorted(loads, key=lambda load: (load.written_ms, load.scanned_ms))
+        return cls(tuple(_chains(segment) for segment in _segments(ordered)))
+
+    @property
+    def _chains(self) -> range:
+        """The numbers of chains that a segment can have."""
+        return range(max(map(len, self.segments), default=0))
 
     @override
     def prepare(self, session: Session) -> None:
-        for c, chain in enumerate(self.chains):
+        for c in self._chains:
+            chains = [(n, s[c]) for n, s in enumerate(self.segments) if c < len(s)]
+            loads = [(n, i, load) for n, chain in chains for i, load in enumerate(chain)]
             columns = {
-                "i": range(len(chain)),
-                "scanned": [load.scanned_ms for load in chain],
-                "until": [load_until(load) for load in chain],
-                "start": [load_start(load) for load in chain],
-                "written": [load.written_ms for load in chain],
+                "segment": [n for n, _, _ in loads],
+                "i": [i for _, i, _ in loads],
+                "scanned": [load.scanned_ms for _, _, load in loads],
+                "until": [load_until(load) for _, _, load in loads],
+                "start": [load_start(load) for _, _, load in loads],
+                "written": [load.written_ms for _, _, load in loads],
             }
             int64 = session.arrow.int64()
             table = session.arrow.table(
@@ -216,16 +225,27 @@ class Recorded(LoadTimes):
 
     @property
     @override
+    def has_segments(self) -> bool:
+        return len(self.segments) > 1
+
+    @property
+    @override
     def moves_moments(self) -> bool:
-        return len(self.chains) == 1 and all(load.start_ms is None for load in self.chains[0])
+        is_chain = len(self.segments) == len(self._chains) == 1
+        return is_chain and all(load.start_ms is None for load in self.segments[0][0])
 
     def _join(self, table: str, column: str, of: str, comparison: str, order: str) -> str:
         """Return the rows of a table with the number and the time of a load of each chain.
 
         Among loads of one time, `order` says which one: the `min` or the `max`.
         """
-        for c in range(len(self.chains)):
-            loads = f"(SELECT {of}, {order}(i) AS i, {order}(written) AS w FROM loads{c} GROUP BY {of})"
+        if self.has_segments:
+            comparison = f"r.segment = l.segment AND {comparison}"
+        for c in self._chains:
+            loads = (
+                f"(SELECT segment, {of}, {order}(i) AS i, {order}(written) AS w "
+                f"FROM loads{c} GROUP BY segment, {of})"
+            )
             table = (
                 f"(SELECT r.*, l.i AS {column}_i{c}, l.w AS {column}{c} "
                 f"FROM {table} r ASOF LEFT JOIN {loads} l ON {comparison})"
@@ -234,8 +254,10 @@ class Recorded(LoadTimes):
 
     @override
     def moments(self, table: str) -> str:
+        if self.has_segments:
+            return f"(SELECT *, NULL::BIGINT AS upto FROM {table})"
         written = self._join(table, "wrote", "written", f"{_at('r')} >= l.written", "max")
-        names = ", ".join(f"wrote_i{c}" for c in range(len(self.chains)))
+        names = ", ".join(f"wrote_i{c}" for c in self._chains)
         if not self.moves_moments:
             return f"(SELECT * EXCLUDE ({names}), NULL::BIGINT AS upto FROM {written})"
         return (
@@ -245,8 +267,18 @@ class Recorded(LoadTimes):
 
     def _windows(self, table: str) -> str:
         """Return rows with the first and the last load of each chain that takes them."""
-        table = self._join(table, "by_time", "until", f"{_at('r')} <= l.until", "min")
         known_ms = to_ms("r.known")
+        if self.has_segments:
+            all_loads = " UNION ALL ".join(f"FROM loads{c}" for c in self._chains)
+            segments = (
+                "(SELECT segment, min(start) AS start, max(until) AS until, max(scanned) AS scanned "
+                f"FROM ({all_loads}) GROUP BY segment)"
+            )
+            table = (
+                f"(SELECT r.*, s.segment FROM {table} r JOIN {segments} s "
+                f"ON {_at('r')} BETWEEN s.start AND s.until AND {known_ms} <= s.scanned)"
+            )
+        table = self._join(table, "by_time", "until", f"{_at('r')} <= l.until", "min")
         table = self._join(table, "by_known", "scanned", f"{known_ms} <= l.scanned", "min")
         return self._join(table, "last", "start", f"{_at('r')} >= l.start", "max")
 
@@ -260,13 +292,13 @@ class Recorded(LoadTimes):
 
     @override
     def taken(self, table: str) -> str:
-        firsts = ", ".join(self._first(c) for c in range(len(self.chains)))
-        first = f"least({firsts}) * 1000" if len(self.chains) > 1 else f"{firsts} * 1000"
+        firsts = ", ".join(self._first(c) for c in self._chains)
+        first = f"least({firsts}) * 1000" if len(self._chains) > 1 else f"{firsts} * 1000"
         names = [
             f"{column}{i}{c}"
             for column in ("by_time", "by_known", "last")
             for i in ("_i", "")
-            for c in range(len(self.chains))
+            for c in self._chains
         ]
         rows = f"(SELECT * EXCLUDE ({', '.join(names)}), {first} AS first FROM {self._windows(table)})"
         return f"(FROM {rows} WHERE first IS NOT NULL)"
@@ -277,27 +309,64 @@ class Recorded(LoadTimes):
 
     @override
     def wrote(self, table: str) -> str:
+        if self.has_segments:  # `moments` cannot know the segment of the row
+            table = self._join(table, "wrote", "written", f"{to_ms('r.t')} >= l.written", "max")
         table = self._join(table, "last", "start", f"{_at('r')} >= l.start", "max")
         times = [
             f"CASE WHEN wrote{c} <= last{c} THEN wrote{c} WHEN wrote{c} IS NOT NULL THEN last{c} END"
-            for c in range(len(self.chains))
+            for c in self._chains
         ]
-        names = [f"last{i}{c}" for i in ("_i", "") for c in range(len(self.chains))]
+        names = [f"last{i}{c}" for i in ("_i", "") for c in self._chains]
         return f"(SELECT * EXCLUDE ({', '.join(names)}), greatest({', '.join(times)}) AS wrote FROM {table})"
 
     @override
     def spans(self, table: str, ttl_ms: int) -> str:
         windows = self._windows(table)
+        segment = "AND rows.segment = runs.segment " if self.has_segments else ""
         parts = []
-        for c, chain in enumerate(self.chains):
-            runs = ", ".join(f"({start}, {end})" for start, end in runs_of_loads(chain, ttl_ms))
+        for c in self._chains:
+            runs = ", ".join(
+                f"({n}, {start}, {end})"
+                for n, chains in enumerate(self.segments)
+                for start, end in runs_of_loads(chains[c] if c < len(chains) else (), ttl_ms)
+            )
             rows = f"(SELECT *, {self._first(c)} AS first, last{c} AS last FROM {windows})"
             parts.append(
                 "SELECT k, greatest(first, run_start) AS first_ms, least(last, run_end) AS last_ms "
-                f"FROM {rows} JOIN (VALUES {runs}) AS runs(run_start, run_end) "
-                "ON first <= run_end AND last >= run_start"
+                f"FROM {rows} AS rows JOIN (VALUES {runs}) AS runs(segment, run_start, run_end) "
+                f"ON first <= run_end AND last >= run_start {segment}"
             )
         return f"({' UNION ALL '.join(parts)})"
+
+
+def writes_over_newer(loads: Iterable[PastLoad]) -> bool:
+    """Return whether a load can have written older rows over newer ones of the loads before it."""
+    return Recorded.of(loads).has_segments
+
+
+def _segments(loads: Sequence[PastLoad]) -> list[list[PastLoad]]:
+    """Split loads in the order of their runs where a window ends before that of an earlier load."""
+    segments: list[list[PastLoad]] = []
+    newest = FOREVER
+    for load in loads:
+        if load_until(load) < newest:
+            segments.append([])
+        segments[-1].append(load)
+        newest = load_until(load)
+    return segments
+
+
+def _chains(loads: Iterable[PastLoad]) -> tuple[tuple[PastLoad, ...], ...]:
+    """Split loads of a segment into chains whose windows only move on."""
+    chains: list[list[PastLoad]] = []
+    for load in loads:
+        for chain in chains:
+            if load_start(chain[-1]) <= load_start(load):
+                chain.append(load)
+                break
+        else:
+            chains.append([load])
+    return tuple(map(tuple, chains))
 
 
 def _at(table: str) -> str:
