@@ -24,6 +24,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from featurekit.engines.spark_load_times import (
     FIRST_MS,
     LAST_MS,
@@ -34,6 +36,7 @@ from featurekit.engines.spark_load_times import (
     to_ms,
 )
 from featurekit.engines.spark_rows import CREATED, ROW, SparkRows, open_rows, quoted
+from featurekit.engines.spark_session import small_frame
 from featurekit.engines.spark_values import NULL, STATE, VALUE, encoding_task, native_key
 from featurekit.errors import SourceError
 from featurekit.history_ports import AsOf, HistoryQuery, PastLoad
@@ -95,8 +98,6 @@ class Reading:
 
     def query(self, history: ViewHistory, *, ends_keys: bool = False) -> HistoryQuery:
         """Return the query of all labels, for the range of times that can matter."""
-        import pyarrow as pa
-
         times = [] if self.first_us is None else [self.first_us, self.last_us]
         moments = pa.table({"at": pa.array(times, pa.int64())})
         return HistoryQuery(moments, history.as_of, history.loads, ends_keys=ends_keys)
@@ -279,8 +280,8 @@ def _encoded(
     for i, _ in enumerate(view.fields):
         fields += f", `@v{i}` binary, `{STATE}{i}` tinyint"
         payload.append(f"@v{i}")
-    added = reading.session.createDataFrame([], fields).schema.fields
-    schema = StructType([*(StructField(f.name, f.dataType) for f in passed), *added])
+    added = StructType.fromDDL(fields)
+    schema = StructType([*(StructField(f.name, f.dataType) for f in passed), *added.fields])
     return reading.keep(rows.frame.mapInArrow(task, schema)), payload
 
 
@@ -302,7 +303,8 @@ def _numbered(reading: Reading, frame: Any, files: tuple[str, ...]) -> Any:
     row = F.coalesce(F.col(ROW), F.lit(0)).cast("long")
     if len(files) == 1:
         return frame.withColumn("@rn", row)
-    ranks = reading.session.createDataFrame(list(enumerate(files)), "`@rank` long, `@path` string")
+    columns = {"@rank": pa.int64(), "@path": pa.string()}
+    ranks = small_frame(reading.session, list(enumerate(files)), columns)
     joined = frame.join(F.broadcast(ranks), F.col(FILE) == F.col("@path"), "left")
     return joined.withColumn("@rn", F.col("@rank") * MAX_ROWS + row).drop("@rank", "@path")
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from typing_extensions import override
 
+from featurekit.engines.spark_session import small_frame
 from featurekit.history_ports import PastLoad
 from featurekit.plan import SchedulePlan
 from featurekit.sources.load_times import FOREVER, Recorded, load_start, load_until, runs_of_loads
@@ -188,7 +190,7 @@ class Logged(SparkLoadTimes):
         from pyspark.sql import functions as F  # noqa: N812
 
         rows = [(i, load_until(load) * 1000 + 999) for i, load in enumerate(self.chains[0])]
-        until = self.session.createDataFrame(rows, "`@i` int, `@upto` bigint")
+        until = small_frame(self.session, rows, {"@i": pa.int32(), "@upto": pa.int64()})
         joined = frame.join(F.broadcast(until), F.col("@wrote_i0") == F.col("@i"), "left")
         return joined.drop("@i", *numbers).na.fill({"@upto": -FOREVER})
 
@@ -237,9 +239,8 @@ class Logged(SparkLoadTimes):
         windows = self._windows(frame)
         parts = []
         for c, chain in enumerate(self.chains):
-            runs = self.session.createDataFrame(
-                runs_of_loads(chain, ttl_ms), "`@run_start` bigint, `@run_end` bigint"
-            )
+            ends = dict.fromkeys(("@run_start", "@run_end"), pa.int64())
+            runs = small_frame(self.session, runs_of_loads(chain, ttl_ms), ends)
             rows = windows.selectExpr(
                 "`@k`", f"{self._first(c)} AS `@from`", f"`@last{c}` AS `@till`"
             )
@@ -297,10 +298,8 @@ def _located(
         for time, (start, end) in zip(times, _intervals(times, before=before), strict=True)
         for number in range(bin_of(start), bin_of(end) + 1)
     ]
-    schema = (
-        f"`@bin` bigint, `@start` bigint, `@end` bigint, `{names[0]}` int, `{names[1]}` bigint"
-    )
-    intervals = session.createDataFrame(rows, schema)
+    columns = dict.fromkeys(("@bin", "@start", "@end", *names), pa.int64())
+    intervals = small_frame(session, rows, columns | {names[0]: pa.int32()})
     kept = [F.col(f"`{name}`") for name in (*frame.columns, *names)]
     frame = frame.withColumn("@value", _expr(value))
     clamped = f"least(greatest(`@value`, {low - width}), {high + width}) - {low}"

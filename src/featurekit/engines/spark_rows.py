@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from featurekit.engines.spark_session import error_in_task
+import pyarrow as pa
+
+from featurekit.engines.spark_session import error_in_task, small_frame
 from featurekit.errors import FeatureKitError, SourceError
 from featurekit.plan import (
     CsvSourcePlan,
@@ -492,9 +494,8 @@ def _text(session: Any, texts: TextFiles, where: str) -> SparkRows:
     files = local.files(view)
     local.check_members(view)
     schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in texts.columns.items())
-    paths = session.createDataFrame(
-        [(rank, file) for rank, file in enumerate(files)], "rank int, path string"
-    )
+    columns = {"rank": pa.int32(), "path": pa.string()}
+    paths = small_frame(session, list(enumerate(files)), columns)
     frame = paths.repartition(len(files)).mapInArrow(texts.read, schema)
     form: RowForm = "json" if isinstance(source, JsonlSourcePlan) else "text"
     keys, has_time = len(view.key.join_keys), bool(source.timestamp_field)

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,6 +61,23 @@ def open_session(master: str | None, conf: Mapping[str, str], passwords: Mapping
             f"Spark does not start: {first_line(error)}",
             hint="it needs Java 17 or newer on the PATH or in JAVA_HOME",
         ) from error
+
+
+def small_frame(session: Any, rows: Sequence[tuple[Any, ...]], columns: Mapping[str, Any]) -> Any:
+    """Return a frame of rows of this process. Plans contain them, so that no task reads them.
+
+    Args:
+        session: The Spark session.
+        rows: The rows.
+        columns: Their columns with their Arrow types.
+    """
+    import pyarrow as pa
+
+    values = zip(*rows, strict=True) if rows else ((),) * len(columns)
+    arrays = [
+        pa.array(column, kind) for column, kind in zip(values, columns.values(), strict=True)
+    ]
+    return session.createDataFrame(pa.table(arrays, names=list(columns)))
 
 
 @contextmanager
