@@ -1,12 +1,11 @@
 """A load and a training set on Spark Connect; prints what happened as JSON.
 
-python -m tests.engines.connect REPOSITORY
+python -m tests.engines.connect REPOSITORY PORT
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 
 from featurekit import FeatureStore
-from tests.engines.settings import SETTINGS
 
 
 def training_set(store: FeatureStore, engine: Any) -> list[Any]:
@@ -30,11 +28,8 @@ def training_set(store: FeatureStore, engine: Any) -> list[Any]:
 def main() -> None:
     from pyspark.sql import SparkSession
 
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.remote("local[2]")
-    for name, value in SETTINGS.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    session = SparkSession.builder.remote(f"sc://localhost:{sys.argv[2]}").getOrCreate()
+    session.conf.set("spark.sql.adaptive.enabled", "true")
     with FeatureStore(Path(sys.argv[1])) as store:
         (report,) = store.materialize(engine=session)
         result = {

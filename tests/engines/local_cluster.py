@@ -1,8 +1,8 @@
-"""Loads on two executors, one of which dies; prints what happened as JSON.
+"""A load on two executors, one of which dies; prints what happened as JSON.
 
     python -m tests.engines.local_cluster REPOSITORY SECRET
 
-In the first load a Python worker is killed after some rows are written, in the second an executor. Then
+After some rows are written, a Python worker of one executor and the other executor are killed. Then
 everything that Spark has logged and shows is searched for the secret.
 """
 
@@ -33,6 +33,15 @@ def processes() -> dict[int, tuple[int, str]]:
     return found
 
 
+def ancestors(process: int) -> list[int]:
+    """Return the processes that started a process, the last one first."""
+    found, line = processes(), []
+    while process in found:
+        process = found[process][0]
+        line.append(process)
+    return line
+
+
 def own(kind: str) -> list[int]:
     """Return the executors, or the Python workers, of this process."""
     found = processes()
@@ -53,11 +62,10 @@ def own(kind: str) -> list[int]:
     ]
 
 
-def load(store: FeatureStore, kind: str) -> dict[str, Any]:
-    """Load while the server pauses in the middle, and one process is killed."""
+def load(store: FeatureStore) -> dict[str, Any]:
+    """Load while the server pauses in the middle, and two processes are killed."""
     killed: list[int] = []
     call = store.handle.store.call
-    store.reset()
 
     def kill(_: Any) -> None:
         if killed:
@@ -67,8 +75,11 @@ def load(store: FeatureStore, kind: str) -> dict[str, Any]:
             assert time.monotonic() < deadline, "no row was written"
             time.sleep(0.002)
         call("CLIENT", "PAUSE", 60_000, "WRITE")
-        killed.append(own(kind)[0])
-        os.kill(killed[0], signal.SIGKILL)
+        worker = own("worker")[0]
+        used = ancestors(worker)
+        killed.extend([worker, next(e for e in own("executor") if e not in used)])
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
         call("CLIENT", "UNPAUSE")
 
     (report,) = store.materialize(engine="spark", on_progress=kill)
@@ -93,8 +104,7 @@ def main() -> None:
     folder, secret = Path(sys.argv[1]), sys.argv[2]
     result: dict[str, Any] = {}
     with FeatureStore(folder) as store:
-        for kind in ("worker", "executor"):
-            result[kind] = load(store, kind)
+        result["load"] = load(store)
         result["training"] = training_set(store, "spark")
         result["training_here"] = training_set(store, "duckdb")
     from pyspark.sql import SparkSession

@@ -41,6 +41,7 @@ def test_derived_features_equal_those_of_duckdb(tmp_path: Path, spark: Any) -> N
         features = ["risk", "times", "busy", "sums", "profile:count"]
         found = check_equal(store, spark, labels, features, max_age={"activity": "1m"})
         assert "stale" in found["is_busy__status"].to_pylist()
+        features = ["risk", "sums"]
         local = store.get_historical_features(labels, features).to_arrow()
         with store.get_historical_features(
             spark.createDataFrame(labels), features, engine=spark

@@ -194,6 +194,7 @@ def test_progress_counts_the_tasks_that_have_written(
 ) -> None:
     write_rows(tmp_path)
     settings = {
+        "spark.sql.adaptive.enabled": "true",
         "spark.sql.shuffle.partitions": "6",
         "spark.sql.adaptive.coalescePartitions.enabled": "false",
     }
@@ -247,11 +248,11 @@ def test_a_killed_worker_and_a_killed_executor_change_nothing_and_no_secret_is_s
         assert secret not in process.stdout + process.stderr
         assert process.returncode == 0, process.stderr[-3000:]
         result = json.loads(process.stdout.partition("RESULT ")[2])
-        counts = {"read": ROWS, "written": ROWS, "killed": 1}
+        counts = {"read": ROWS, "written": ROWS, "killed": 2}
         opened = {"master": "local-cluster[2,1,1024]", "partitions": "4"}
         assert result.pop("opened") == opened  # as featurerepo.yaml says
         assert result.pop("training") == result.pop("training_here")
-        assert result == {"worker": counts, "executor": counts, "shown": []}
+        assert result == {"load": counts, "shown": []}
         with FeatureStore(tmp_path) as store:
             users = [{"user_id": f"u{i}"} for i in range(0, ROWS, 7)]
             rows = store.get_online_features(["profile"], users).to_rows()
@@ -259,13 +260,17 @@ def test_a_killed_worker_and_a_killed_executor_change_nothing_and_no_secret_is_s
             assert store.load_history("profile")[0].rows_written == ROWS
 
 
-@pytest.mark.usefixtures("has_spark")
-def test_a_load_and_a_training_set_run_on_spark_connect(tmp_path: Path, valkey: Server) -> None:
+def test_a_load_and_a_training_set_run_on_spark_connect(
+    tmp_path: Path, valkey: Server, spark: Any
+) -> None:
     pytest.importorskip("grpc_status", reason="Spark Connect needs pyspark[connect]")
     write_rows(tmp_path)
     with applied(tmp_path, valkey.url, VIEW):
         pass
-    process = run_module("connect", tmp_path)
+    services = spark._jvm.org.apache.spark.sql.connect.service
+    service = getattr(getattr(services, "SparkConnectService$"), "MODULE$")
+    service.start(spark.sparkContext._jsc.sc())  # a server in the process of Java that runs
+    process = run_module("connect", tmp_path, service.localPort())
     assert process.returncode == 0, process.stderr[-3000:]
     result = json.loads(process.stdout.partition("RESULT ")[2])
     assert result["session"].startswith("pyspark.sql.connect")

@@ -174,6 +174,14 @@ FEATURES: list[Any] = [
 ]
 
 
+LOOKUPS: list[Any] = [
+    "profile",
+    {"view": "ports", "as": "origin", "join_keys": {"port": "origin"}},
+    {"view": "ports", "as": "dest", "join_keys": {"port": "dest"}},
+    "rates",
+]
+
+
 def hours(values: Sequence[float]) -> Any:
     return pa.array([NOON + timedelta(hours=h) for h in values], TIME)
 
@@ -218,7 +226,11 @@ LABELS = pa.table(
 
 def test_all_kinds_of_views_and_ages(shop: FeatureStore, spark: Any) -> None:
     limits = {"profile": timedelta(minutes=50), "weather": timedelta(minutes=61)}
-    check_equal(shop, spark, LABELS, FEATURES, max_age=limits)
+    spark.conf.set("spark.sql.adaptive.enabled", "true")
+    try:
+        check_equal(shop, spark, LABELS, FEATURES, max_age=limits)
+    finally:
+        spark.conf.set("spark.sql.adaptive.enabled", "false")
     check_equal(shop, spark, None, ["profile"], end_date=NOON + HOUR)
 
 
@@ -236,21 +248,24 @@ def test_labels_that_spark_reads_and_results_that_it_keeps(
         )
     )
     pq.write_table(plain, tmp_path / "labels.parquet")
-    wanted = shop.get_historical_features(plain, FEATURES).to_arrow()
-    for labels in (tmp_path / "labels.parquet", spark.createDataFrame(plain)):
-        with shop.get_historical_features(labels, FEATURES, engine=spark) as job:
+    folder = tmp_path / "train"
+    on_spark = spark.createDataFrame(plain)
+    for labels, features in ((tmp_path / "labels.parquet", LOOKUPS), (on_spark, LOOKUPS[:2])):
+        wanted = shop.get_historical_features(plain, features).to_arrow()
+        with shop.get_historical_features(labels, features, engine=spark) as job:
             found = job.to_arrow()
             assert found.schema.names == wanted.schema.names
             assert found.to_pylist() == wanted.to_pylist()
             assert job.metadata["labels"] == {"rows": 5}
-    with shop.get_historical_features(labels, FEATURES, engine=spark, statuses=True) as job:
+    wanted = shop.get_historical_features(plain, ["profile"]).to_arrow()
+    with shop.get_historical_features(on_spark, ["profile"], engine=spark, statuses=True) as job:
         assert job.to_spark().count() == 5
         folder = job.persist(tmp_path / "train")
         job.persist(folder, allow_overwrite=True)
     assert json.loads((folder / "manifest.json").read_text())["engine"] == "spark"
     written = pq.read_table(folder / "data.parquet").select(wanted.schema.names)
     assert sorted(map(str, written.to_pylist())) == sorted(map(str, wanted.to_pylist()))
-    shop.get_historical_features(plain, FEATURES).persist(folder, allow_overwrite=True)
+    shop.get_historical_features(plain, ["profile"]).persist(folder, allow_overwrite=True)
     assert (folder / "data.parquet").is_file()
 
 
