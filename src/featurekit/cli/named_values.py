@@ -83,7 +83,8 @@ def _json_end(text: str) -> int | None:
 
 def _unquoted(dtype: DType, text: str) -> str:
     """Return a text without its double quotes."""
-    if dtype.kind != "string" or not text.startswith('"') or _json_end(text) != len(text):
+    is_text = codec_of(dtype).python_type == "str"
+    if not is_text or not text.startswith('"') or _json_end(text) != len(text):
         return text
     value: str = json.loads(text)
     return value
