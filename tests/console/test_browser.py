@@ -162,6 +162,12 @@ def test_features_of_composite_and_integer_keys_are_selected_and_read(
         merchants.fill("many")
         merchants.press("Enter")
         expect(page.get_by_text("merchant id 'many'")).to_be_visible()
+        code = page.get_by_text("from featurekit import FeatureStore")
+        expect(code).to_have_count(0)
+        page.get_by_role("button", name="Remove many").click()
+        merchants.fill("7")
+        merchants.press("Enter")
+        expect(code).to_be_visible()
 
 
 def test_a_batch_read_measures_and_updates(browser: Browser, url: str, valkey: Server) -> None:

@@ -96,10 +96,9 @@ class ReadPanel {
   async refresh() {
     const ids = Object.fromEntries(this.pickers.map((picker) => [picker.about.name, picker.value]));
     if (!this.features.value.length || Object.values(ids).some((list) => !list.length)) {
-      this.result = null;
+      this.nothingRead();
       patch(this.notice);
       fill(this.results, card("Values", {}, emptyState("Nothing to read yet", entities().length ? "Select features and give an id for each entity." : "No entity is applied.")));
-      fill(this.lines, el("p", { class: "quiet" }, "After a read, the same read appears here in Python, curl and shell."));
       return;
     }
     try {
@@ -118,9 +117,14 @@ class ReadPanel {
   failed(error) {
     patch(this.notice, errorMessage(error, { features: "Service", ids: "Ids" }));
     if (error.status && error.status !== 503) {
-      this.result = null;
+      this.nothingRead();
       fill(this.results);
     }
+  }
+
+  nothingRead() {
+    this.result = this.linesKey = null;
+    fill(this.lines, el("p", { class: "quiet" }, "After a read, the same read appears here in Python, curl and shell."));
   }
 
   /** A value expired: show it as missing at once, before the next read. */
