@@ -252,7 +252,7 @@ def _unknown_field(
         return UnknownNameError(f"unknown field '{name}'", where=where, hint=f"write '{field}'")
     for derived in plan.derived_views:
         for feature in derived.features:
-            if feature.field.name == field and view in ("", derived.name):
+            if feature.name == field and view in ("", derived.name):
                 inputs = dict.fromkeys(i.field.name for i in feature.inputs if not i.is_request)
                 hint = f"ask why its inputs are missing: {', '.join(inputs)}"
                 return UnknownNameError(
